@@ -1,0 +1,51 @@
+"""Every command explains itself and is written about; starting the program stays cheap."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+
+from privacy_toolkit.cli.main import cli
+
+#: Libraries that cost more to import than ``--help`` may take; the commands that need them import them late.
+HEAVY = {"httpx2", "jinja2", "numpy", "pandas", "pyarrow"}
+
+
+def walk(command: click.Command, context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            yield from walk(inner, click.Context(inner, parent=context, info_name=name), f"{path} {name}")
+
+
+def commands() -> dict[str, click.Command]:
+    return dict(walk(cli, click.Context(cli, info_name="privacy-toolkit"), "privacy-toolkit"))
+
+
+def test_commands_and_their_options_have_help():
+    silent = [path for path, command in commands().items() if not (command.help or command.short_help)]
+    silent += [
+        f"{path} --{option.name}"
+        for path, command in commands().items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden and not option.help
+    ]
+    assert silent == []
+
+
+def test_commands_are_in_the_documentation(root):
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    assert [path for path in commands() if path not in text] == []
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import json, sys; from privacy_toolkit.cli.main import cli;"
+        "cli(['--help'], standalone_mode=False); print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout.splitlines()[-1])) & HEAVY == set()
