@@ -1,0 +1,23 @@
+"""privacy-toolkit: erasure, access and coupon batches on the Talon.One Integration API.
+
+``from privacy_toolkit import Client`` is the library's door; it is resolved on first use so that
+``privacy-toolkit --help`` does not load an HTTP stack.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from privacy_toolkit.api.client import Client
+
+__version__ = "0.1.0"
+__all__ = ["Client", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Client":
+        from privacy_toolkit.api.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,76 @@
+"""The errors of the toolkit, one kind for each exit code a caller can act on.
+
+Messages and hints are for people and never hold an id, a key or a server's own words.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller (contract, section 2)."""
+
+    SETTLED = 0
+    BUG = 1
+    USAGE = 2
+    OPEN_ITEMS = 3
+    STOPPED = 4
+    REFUSED = 5
+    VERIFICATION_FAILED = 6
+    CREDENTIALS = 7
+    INTERRUPTED = 130
+
+
+class ToolkitError(Exception):
+    """A problem a person can act on: what is wrong (``message``), what to do about it (``hint``)."""
+
+    exit_code = ExitCode.BUG
+    code = "error"
+
+    def __init__(self, message: str, hint: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class UsageError(ToolkitError):
+    """Wrong or missing settings, arguments or confirmation."""
+
+    exit_code = ExitCode.USAGE
+    code = "usage"
+
+
+class InputError(UsageError):
+    """An input file that can't be read as it is; nothing of it is used."""
+
+    code = "input"
+
+
+class RefusedError(ToolkitError):
+    """The toolkit declines: a stale or edited plan, another target, a run already under way."""
+
+    exit_code = ExitCode.REFUSED
+    code = "refused"
+
+
+class CredentialsError(ToolkitError):
+    """The API refused the credentials (401 or 403)."""
+
+    exit_code = ExitCode.CREDENTIALS
+    code = "credentials"
+
+
+class JournalError(ToolkitError):
+    """The state folder can't be written or read: disk full, permissions, damage."""
+
+    exit_code = ExitCode.STOPPED
+    code = "journal"
+
+
+class ApiError(ToolkitError):
+    """An API call made through the library did not succeed; ``reason`` says how it ended."""
+
+    code = "api"

@@ -1,0 +1,151 @@
+"""The vocabulary of the toolkit: frozen values without any I/O.
+
+The words are the ones of the public contract; every other module speaks in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Job(StrEnum):
+    """A kind of batch."""
+
+    ERASE = "erase"
+
+
+class Outcome(StrEnum):
+    """The one state in which a subject stands, named by what was observed."""
+
+    ERASED = "erased"
+    NOTHING_HELD = "nothing_held"
+    ON_HOLD = "on_hold"
+    DONE = "done"
+    FAILED = "failed"
+    UNVERIFIED = "unverified"
+    RESIDUAL = "residual"
+    RETRYABLE = "retryable"
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    REAPPEARED = "reappeared"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be done or found out for the subject."""
+        return self in OPEN_OUTCOMES
+
+
+OPEN_OUTCOMES = frozenset(
+    {
+        Outcome.UNVERIFIED,
+        Outcome.RESIDUAL,
+        Outcome.RETRYABLE,
+        Outcome.UNKNOWN,
+        Outcome.PENDING,
+        Outcome.REAPPEARED,
+    }
+)
+
+
+class Attribution(StrEnum):
+    """Why an erasure is put down to this run."""
+
+    CONFIRMED = "confirmed"  # the API accepted the request (204)
+    INFERRED = "inferred"  # sent and unanswered, and gone when read afterwards
+
+
+class HeldBefore(StrEnum):
+    """What the inventory showed before the erasure."""
+
+    VISIBLE = "visible"
+    NONE_VISIBLE = "none_visible"  # a profile without attributes: sessions and events are not shown by the API
+
+
+class Purpose(StrEnum):
+    """Why a request was made in the walk of one subject."""
+
+    READ_BEFORE = "read_before"
+    ACT = "act"
+    READ_AFTER = "read_after"
+    RECONCILE = "reconcile"  # a read that settles an unknown, after a lost answer or a crash
+
+
+class Verdict(StrEnum):
+    """How a run as a whole stands."""
+
+    COMPLETE = "complete"
+    OPEN_ITEMS = "open_items"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+
+
+class StopReason(StrEnum):
+    """Why a run ended before every subject was tried."""
+
+    INTERRUPTED = "interrupted"  # Ctrl-C
+    TERMINATED = "terminated"  # SIGTERM
+    WINDOW_CLOSED = "window_closed"  # --until
+    FAILURE_LIMIT = "failure_limit"  # --max-failures
+    WRONG_ENVIRONMENT = "wrong_environment"  # the first 100 reads all answered 404
+    ASKED_TO_WAIT = "asked_to_wait"  # Retry-After beyond our bound
+    TARGET_UNREACHABLE = "target_unreachable"  # many exchanges in a row without a reliable answer
+    CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403
+    JOURNAL_FAILED = "journal_failed"  # the state folder could not be written (disk full)
+
+
+class Reason(StrEnum):
+    """The closed list of reason codes: nothing that a server wrote reaches a report in its own words."""
+
+    # never sent
+    CONNECT_REFUSED = "connect_refused"
+    CONNECT_FAILED = "connect_failed"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS_FAILED = "tls_failed"
+    POOL_TIMEOUT = "pool_timeout"
+    NOT_WRITTEN = "not_written"  # the connection broke before the first byte left
+    # sent, no reliable answer
+    WRITE_FAILED = "write_failed"
+    WRITE_TIMEOUT = "write_timeout"
+    READ_FAILED = "read_failed"  # reset or closed while the answer was awaited
+    READ_TIMEOUT = "read_timeout"
+    TRUNCATED_ANSWER = "truncated_answer"
+    FOREIGN_ANSWER = "foreign_answer"  # not in the words of the API: a proxy's page, another 2xx
+    REDIRECTED = "redirected"
+    SERVER_ERROR = "server_error"  # 5xx without a rejection
+    NO_ANSWER_RECORDED = "no_answer_recorded"  # the intent is durable, an answer is not (yet): in flight, or a crash
+    # refused, may be repeated
+    RATE_LIMITED = "rate_limited"  # 429
+    UNAVAILABLE = "unavailable"  # 503 with a rejection
+    CONFLICT = "conflict"  # 409
+    CREDENTIALS_REFUSED = "credentials_refused"  # 401, 403
+    # refused for good
+    BAD_REQUEST = "bad_request"  # 400
+    NOT_FOUND = "not_found"  # 404 where something should be
+    REFUSED = "refused"  # another 4xx
+    # what the reads showed
+    STILL_HELD = "still_held"
+    NOT_READ_YET = "not_read_yet"
+    READ_FAILED_AFTERWARDS = "read_failed_afterwards"  # erase accepted, the read that should prove it did not succeed
+    VANISHED = "vanished"  # read as held, then 404 on the erase itself: somebody else removed it meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One accepted, distinct entry of an input.
+
+    ``seq`` counts the accepted subjects from 1 in input order; ``row`` is the line (CSV) or record number
+    (Parquet) where it stands.
+    """
+
+    seq: int
+    row: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An entry of the exclusion list: why a subject is not to be touched, and when that is looked at again."""
+
+    reason: str
+    review_on: str | None = None

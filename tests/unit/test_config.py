@@ -1,0 +1,125 @@
+import pickle
+from pathlib import Path
+
+import pytest
+
+from privacy_toolkit.config import Flags, load_settings, target_of
+from privacy_toolkit.errors import UsageError
+from privacy_toolkit.privacy import Secret, describe
+
+FILE = """
+[profiles.default]
+base_url = "https://file.example.org"
+application = "Shop"
+api_key = { file = "KEY" }
+rate = 7
+concurrency = 3
+
+[profiles.old]
+base_url = "https://old.example.org"
+environment = "sandbox"
+content_signature = { application_id = 1, key = { file = "KEY" } }
+api = { generation = "2020" }
+timeouts = { read = 2.5 }
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("s3cret\n")
+    path = tmp_path / "privacy-toolkit.toml"
+    path.write_text(FILE.replace("KEY", str(key)))
+    return str(path)
+
+
+def load(environment=None, **flags):
+    prefixed = {f"PRIVACY_TOOLKIT_{name}": value for name, value in (environment or {}).items()}
+    return load_settings(Flags(**flags), prefixed)
+
+
+def test_flag_beats_environment_beats_file_beats_default(config):
+    assert load(config=config).rate == 7
+    assert load({"RATE": "8"}, config=config).rate == 8
+    assert load({"RATE": "8"}, config=config, rate=9.0).rate == 9
+    assert load(config=config, profile="old").rate == load({"BASE_URL": "https://x.example.org"}).rate
+
+
+def test_the_environment_alone_is_enough():
+    settings = load({"BASE_URL": "https://t.example.org", "API_KEY": "k", "APPLICATION": "A", "STATE": "/s"})
+    assert settings.target == "t.example.org/A"
+    assert settings.state == Path("/s")
+    assert settings.api_key.reveal() == "k"
+
+
+def test_profile_and_config_can_be_named_by_the_environment(config):
+    settings = load({"CONFIG": config, "PROFILE": "old"})
+    assert (settings.environment, settings.generation, settings.timeouts.read) == ("sandbox", "2020", 2.5)
+    assert settings.signature[0] == "1"
+
+
+@pytest.mark.parametrize(
+    ("url", "application", "target"),
+    [
+        ("https://a.example.org", None, "a.example.org"),
+        ("http://127.0.0.1:8080/", None, "127.0.0.1:8080"),
+        ("http://127.0.0.1:8080", "Shop", "127.0.0.1:8080/Shop"),
+        ("https://user:pass@a.example.org", None, "a.example.org"),
+    ],
+)
+def test_the_target_is_host_and_application(url, application, target):
+    assert target_of(url, application) == target
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[profiles.default]\nbase_ulr = 'x'",
+        "[profile.default]\nbase_url = 'x'",
+        "[profiles.default]\nrate = 0",
+        "[profiles.default]\nconcurrency = 'many'",
+        "[profiles.default]\nenvironment = 'prod'",
+        "[profiles.default]\napi_key = 'in the file'",
+        "[profiles.default",
+        "[profiles.other]\n",
+    ],
+)
+def test_what_a_file_may_not_say_is_an_error(tmp_path, content):
+    path = tmp_path / "c.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError):
+        load(config=str(path))
+
+
+def test_a_missing_file_or_profile_or_key_is_an_error(tmp_path, config):
+    for flags in ({"config": str(tmp_path / "no.toml")}, {"config": config, "profile": "nope"}, {"profile": "nope"}):
+        with pytest.raises(UsageError):
+            load(**flags)
+    with pytest.raises(UsageError):
+        load({"API_KEY_FILE": str(tmp_path / "no-key")})
+    with pytest.raises(UsageError):
+        load({"API_KEY": "a", "API_KEY_FILE": "b"})
+    with pytest.raises(UsageError, match="base URL"):
+        _ = load().target
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
+def test_a_rate_that_is_none_is_an_error(value):
+    with pytest.raises(UsageError):
+        load({"RATE": value})
+
+
+def test_a_secret_never_shows_itself(config):
+    settings = load(config=config)
+    shown = f"{settings!r} {settings.api_key} {settings.api_key:>20} {describe(settings.api_key)}"
+    assert "s3cret" not in shown
+    assert describe(settings.api_key) == "set (from file)"
+    assert describe(None) == "not set"
+    with pytest.raises(TypeError):
+        pickle.dumps(settings.api_key)
+    assert settings.api_key == Secret("s3cret", "elsewhere")
+    assert settings.api_key != Secret("other", "from file")
+
+
+def test_the_closing_line_end_of_a_key_file_is_not_part_of_the_key(config):
+    assert load(config=config).api_key.reveal() == "s3cret"
