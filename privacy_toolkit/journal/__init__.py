@@ -1,0 +1,1 @@
+"""The durable record of each run: the only folder with SQL."""

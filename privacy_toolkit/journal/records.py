@@ -1,0 +1,83 @@
+"""What the journal holds, as values. All times are microseconds since the Unix epoch, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRecord:
+    """One request made for a subject.
+
+    ``intent_at`` is set for requests that change something: the moment their intent became part of the journal, before
+    the first byte was sent. ``ended_at`` is None as long as no answer (or fault) was recorded: in flight, or a crash.
+    ``elapsed`` is microseconds. ``reason`` is None where the API answered with the operation's declared success.
+    """
+
+    purpose: Purpose
+    operation: str
+    intent_at: int | None = None
+    ended_at: int | None = None
+    elapsed: int | None = None
+    status: int | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a subject stands, by what was observed so far.
+
+    ``attempts`` counts requests that change something and were sent or may have been. ``kept_*`` count what the API
+    keeps without attributes after an erasure. ``hold_reason`` and ``review_on`` belong to ``on_hold``.
+    """
+
+    outcome: Outcome
+    reason: Reason | None = None
+    attribution: Attribution | None = None
+    held_before: HeldBefore | None = None
+    attempts: int = 0
+    kept_coupons: int | None = None
+    kept_referrals: int | None = None
+    hold_reason: str | None = None
+    review_on: str | None = None
+    settled_at: int | None = None
+
+
+PENDING = Standing(Outcome.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A subject with its standing and everything that was exchanged for it. ``subject.id`` is "" after a purge."""
+
+    subject: Subject
+    standing: Standing
+    exchanges: tuple[ExchangeRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How often an operation came to the same end. ``reason`` None: the declared success.
+
+    ``unrecorded``: sent or about to be, with no answer recorded.
+    """
+
+    operation: str
+    purpose: Purpose
+    status: int | None
+    reason: Reason | None
+    unrecorded: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed."""
+
+    number: int
+    started_at: int
+    ended_at: int | None = None
+    stopped_by: StopReason | None = None
+    settings: str = "{}"

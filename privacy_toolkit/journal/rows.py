@@ -1,0 +1,68 @@
+"""Between the journal's values and the rows of its tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
+
+STANDING_COLUMNS = (
+    "seq, outcome, reason, attribution, held_before, attempts, kept_coupons, kept_referrals, hold_reason, review_on,"
+    " settled_at"
+)
+EXCHANGE_COLUMNS = "seq, n, purpose, operation, intent_at, ended_at, elapsed, status, reason"
+
+Row = tuple[Any, ...]
+
+
+def exchange_row(seq: int, n: int, record: ExchangeRecord) -> Row:
+    """The row of the ``n``-th exchange of subject ``seq``."""
+    return (
+        seq,
+        n,
+        record.purpose.value,
+        record.operation,
+        record.intent_at,
+        record.ended_at,
+        record.elapsed,
+        record.status,
+        record.reason and record.reason.value,
+    )
+
+
+def standing_row(seq: int, standing: Standing) -> Row:
+    """The row of subject ``seq``."""
+    return (
+        seq,
+        standing.outcome.value,
+        standing.reason and standing.reason.value,
+        standing.attribution and standing.attribution.value,
+        standing.held_before and standing.held_before.value,
+        standing.attempts,
+        standing.kept_coupons,
+        standing.kept_referrals,
+        standing.hold_reason,
+        standing.review_on,
+        standing.settled_at,
+    )
+
+
+def exchange_of(row: Row) -> ExchangeRecord:
+    """The exchange of a row."""
+    _, _, purpose, operation, intent_at, ended_at, elapsed, status, reason = row
+    return ExchangeRecord(
+        Purpose(purpose), operation, intent_at, ended_at, elapsed, status, Reason(reason) if reason else None
+    )
+
+
+def standing_of(row: Row) -> Standing:
+    """The standing of a row."""
+    _, outcome, reason, attribution, held_before, *rest = row
+    return Standing(
+        Outcome(outcome),
+        Reason(reason) if reason else None,
+        Attribution(attribution) if attribution else None,
+        HeldBefore(held_before) if held_before else None,
+        *rest,
+    )

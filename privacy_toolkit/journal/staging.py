@@ -1,0 +1,121 @@
+"""Creating a run: all of its subjects on disk before the first request, or no run at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.reading import FILE_NAME
+from privacy_toolkit.journal.records import Standing
+from privacy_toolkit.journal.rows import standing_row
+from privacy_toolkit.journal.schema import migrate
+from privacy_toolkit.journal.writer import PUT_STANDING
+from privacy_toolkit.model import Hold, Outcome
+
+Page = list[tuple[int, str]]
+
+
+def create_run(folder: Path, *, plan: bytes, created_at: int, pages: Iterable[Page], holds: Mapping[str, Hold]) -> None:
+    """Make the journal of a new run at ``folder``, whose name is the run's id.
+
+    It is built beside its place and renamed when it is complete and durable, so a folder under the final name always
+    holds every subject of the plan.
+
+    Raises:
+        JournalError: it could not be written; nothing is left behind.
+    """
+    building = folder.with_name(f".new-{os.getpid()}-{folder.name}")
+    try:
+        building.mkdir(mode=0o700, parents=True)
+        _fill(building / FILE_NAME, folder.name, plan, created_at, pages, holds)
+        _sync(building / FILE_NAME)
+        _sync(building)
+        building.rename(folder)
+        _sync(folder.parent)
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise JournalError(
+            f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
+        ) from None
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def sweep(runs: Path) -> None:
+    """Remove what a process that died while it created a run has left behind: it holds ids."""
+    for folder in runs.glob(".new-*"):
+        pid = folder.name.split("-")[1]
+        if not pid.isdigit() or not _alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fill(
+    path: Path, run_id: str, plan: bytes, created_at: int, pages: Iterable[Page], holds: Mapping[str, Hold]
+) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        # Nothing refers to this file yet: it is synced once, as a whole, before it gets its name.
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=OFF")
+        migrate(connection)
+        connection.execute("BEGIN")
+        size = 0
+        for first, page in _numbered(pages):
+            size = first + len(page) - 1
+            connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, msgspec.msgpack.encode(page)))
+            if holds:
+                connection.executemany(PUT_STANDING, _held(first, page, holds, created_at))
+        facts = {
+            "run_id": run_id.encode(),
+            "plan": plan,
+            "secret": secrets.token_bytes(32),
+            "created_at": str(created_at).encode(),
+            "size": str(size).encode(),
+        }
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+def _numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
+    first = 1
+    for page in pages:
+        if page:
+            yield first, page
+            first += len(page)
+
+
+def _held(first: int, page: Page, holds: Mapping[str, Hold], now: int) -> Iterator[tuple[object, ...]]:
+    for seq, (_, id_) in enumerate(page, start=first):
+        hold = holds.get(id_)
+        if hold is not None:
+            standing = Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=now)
+            yield standing_row(seq, standing)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

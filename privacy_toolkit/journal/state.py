@@ -1,0 +1,96 @@
+"""The state folder: the runs, their packs, and the locks that keep two runs on one target apart."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from privacy_toolkit.errors import RefusedError, UsageError
+from privacy_toolkit.journal.reading import FILE_NAME
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.staging import sweep
+
+
+class StateFolder:
+    """A folder only its owner can read; made if it is missing.
+
+    Raises:
+        UsageError: it can't be made or is not ours to close off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            for folder in (path, self.runs, self.locks, path / "packs"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+        except OSError as error:
+            raise UsageError(
+                f"The state folder {path} can't be used: {error.strerror}.",
+                "Name another one with --state or PRIVACY_TOOLKIT_STATE.",
+            ) from None
+
+    @property
+    def runs(self) -> Path:
+        """Where the journals are, a folder a run."""
+        return self.path / "runs"
+
+    @property
+    def locks(self) -> Path:
+        """Where the locks are, a file a target."""
+        return self.path / "locks"
+
+    def pack(self, run_id: str) -> Path:
+        """Where the audit pack of a run is written unless another place is asked for."""
+        return self.path / "packs" / run_id
+
+    def run_ids(self) -> list[str]:
+        """Every run, newest first: the ids begin with the time of creation."""
+        found = (p.name for p in self.runs.iterdir() if not p.name.startswith(".") and (p / FILE_NAME).exists())
+        return sorted(found, reverse=True)
+
+    def find(self, name: str) -> str:
+        """The id of the run meant by ``name``: an id, an unambiguous beginning of one, or ``latest``.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        ids = self.run_ids()
+        if name == "latest" and ids:
+            return ids[0]
+        matches = [run_id for run_id in ids if run_id == name] or [
+            run_id for run_id in ids if name and run_id.startswith(name)
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        what = "more than one run begins so" if matches else "there is no such run in this state folder"
+        raise UsageError(f"Which run? For {name!r} {what}.", "privacy-toolkit runs list shows them all.")
+
+    def open(self, run_id: str) -> RunJournal:
+        """The journal of a run.
+
+        Raises:
+            JournalError: it can't be opened.
+        """
+        return RunJournal(self.runs / run_id)
+
+    def lock(self, target: str) -> FileLock:
+        """Take the lock on ``target``; the system gives it back when the process ends, however it ends.
+
+        Raises:
+            RefusedError: another process has it.
+        """
+        name = hashlib.sha256(target.encode()).hexdigest()[:16]
+        lock = FileLock(self.locks / f"{name}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RefusedError(
+                f"Another run on {target} is under way with this state folder.",
+                "Wait for it to end, or look at it with: privacy-toolkit runs list",
+                code="locked",
+            ) from None
+        sweep(self.runs)
+        return lock

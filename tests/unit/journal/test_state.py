@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from privacy_toolkit.errors import RefusedError, UsageError
+from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.state import StateFolder
+
+
+def test_runs_are_listed_newest_first(make_run, state):
+    for run_id in ("20260101-000000-erase-aaaaaa", "20260301-000000-erase-aaaaaa", "20260201-000000-erase-aaaaaa"):
+        make_run(run_id=run_id).close()
+    assert [run_id[:8] for run_id in state.run_ids()] == ["20260301", "20260201", "20260101"]
+
+
+def test_a_run_is_found_by_id_beginning_or_latest(make_run, state):
+    for run_id in ("20260101-000000-erase-aaaaaa", "20260102-000000-erase-bbbbbb"):
+        make_run(run_id=run_id).close()
+    assert state.find("latest") == state.find("20260102") == "20260102-000000-erase-bbbbbb"
+    assert state.find("20260101-000000-erase-aaaaaa") == "20260101-000000-erase-aaaaaa"
+
+
+@pytest.mark.parametrize("name", ["2026", "nothing", "", "../runs", "latest"])
+def test_an_ambiguous_or_unknown_run_is_refused(make_run, state, name):
+    if name != "latest":
+        for run_id in ("20260101-000000-erase-aaaaaa", "20260102-000000-erase-bbbbbb"):
+            make_run(run_id=run_id).close()
+    with pytest.raises(UsageError):
+        state.find(name)
+
+
+def test_the_lock_keeps_a_second_holder_of_the_target_out_and_no_other(state):
+    with state.lock("host/shop"):
+        with pytest.raises(RefusedError), StateFolder(state.path).lock("host/shop"):
+            pass
+        with StateFolder(state.path).lock("other/shop"):
+            pass
+    with StateFolder(state.path).lock("host/shop"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(state):
+    code = (
+        "import os, sys, pathlib; from privacy_toolkit.journal.state import StateFolder;"
+        "lock = StateFolder(pathlib.Path(sys.argv[1])).lock('t'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(state.path)], check=False).returncode == -9
+    with state.lock("t"):
+        pass
+
+
+def test_a_run_that_can_not_be_staged_leaves_nothing(state):
+    def broken():
+        yield [(2, "a")]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        create_run(state.runs / "r", plan=b"{}", created_at=1, pages=broken(), holds={})
+    assert list(state.runs.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_staged_is_swept_away(state):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True)
+    half = state.runs / f".new-{int(dead.stdout)}-r"
+    ours = state.runs / f".new-{os.getpid()}-r"
+    half.mkdir()
+    ours.mkdir()
+    with state.lock("t"):
+        pass
+    assert [path.name for path in state.runs.iterdir()] == [ours.name]
+    assert state.run_ids() == []
+
+
+def test_a_state_folder_that_can_not_be_made_is_an_error_in_words(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be used"):
+        StateFolder(tmp_path / "file")
