@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -14,8 +15,10 @@ from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, Sitt
 from privacy_toolkit.journal.rows import (
     EXCHANGE_COLUMNS,
     STANDING_COLUMNS,
+    Row,
     exchange_of,
     standing_of,
+    standing_row,
 )
 from privacy_toolkit.journal.schema import migrate
 from privacy_toolkit.journal.summary import RunSummary, summarise
@@ -157,6 +160,20 @@ class RunReader:
             if wanted:
                 yield self._entries(first, last, wanted, standings)
 
+    def rows(self) -> Iterator[tuple[Subject, Row, list[Row]]]:
+        """As ``entries``, with standing and exchanges as rows of ``STANDING_COLUMNS`` and ``EXCHANGE_COLUMNS``.
+
+        For a reader of millions: several times as fast.
+        """
+        for first, last in self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall():
+            standings = {row[0]: row for row in self._standing_rows(first, last)}
+            exchanges: defaultdict[int, list[Row]] = defaultdict(list)
+            for row in self._exchange_rows(first, last):
+                exchanges[row[0]].append(row)
+            for subject in self._subjects(first, last):
+                seq = subject.seq
+                yield subject, standings.get(seq) or standing_row(seq, PENDING), exchanges.get(seq, [])
+
     def among(self, ids: Collection[str], outcomes: Collection[Outcome]) -> set[str]:
         """Which of ``ids`` are subjects of this run that stand in one of ``outcomes``."""
         found: set[str] = set()
@@ -180,19 +197,23 @@ class RunReader:
         rows = msgspec.msgpack.decode(data, type=list[tuple[int, str]])
         return [Subject(first + k, row, id_) for k, (row, id_) in enumerate(rows)]
 
-    def _standings(self, first: int, last: int) -> dict[int, Standing]:
-        rows = self._connection.execute(
+    def _standing_rows(self, first: int, last: int) -> Iterable[Row]:
+        return self._connection.execute(
             f"SELECT {STANDING_COLUMNS} FROM standings WHERE seq BETWEEN ? AND ?",
             (first, last),
         )
-        return {row[0]: standing_of(row) for row in rows}
 
-    def _exchanges(self, first: int, last: int) -> dict[int, list[ExchangeRecord]]:
-        rows = self._connection.execute(
+    def _exchange_rows(self, first: int, last: int) -> Iterable[Row]:
+        return self._connection.execute(
             f"SELECT {EXCHANGE_COLUMNS} FROM exchanges WHERE seq BETWEEN ? AND ? ORDER BY seq, n",
             (first, last),
         )
+
+    def _standings(self, first: int, last: int) -> dict[int, Standing]:
+        return {row[0]: standing_of(row) for row in self._standing_rows(first, last)}
+
+    def _exchanges(self, first: int, last: int) -> dict[int, list[ExchangeRecord]]:
         found: dict[int, list[ExchangeRecord]] = {}
-        for row in rows:
+        for row in self._exchange_rows(first, last):
             found.setdefault(row[0], []).append(exchange_of(row))
         return found

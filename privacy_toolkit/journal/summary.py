@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Reason
+from privacy_toolkit.journal.records import Traffic
+from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
 
 #: How many different grounds of the exclusion list are told apart; it is free text, so there could be any number.
 HOLD_REASONS = 100
@@ -42,7 +44,7 @@ class HoldCount:
 
 @dataclass(frozen=True, slots=True)
 class AnswerTime:
-    """How many exchanges of an operation took so long, in whole milliseconds, from the first byte to the answer."""
+    """How many exchanges of an operation took so long, in whole milliseconds, from sending to the answer."""
 
     operation: str
     milliseconds: int
@@ -58,6 +60,7 @@ class RunSummary:
 
     standings: tuple[StandingCount, ...]
     holds: tuple[HoldCount, ...]
+    traffic: tuple[Traffic, ...]
     answer_times: tuple[AnswerTime, ...]
     first_request_at: int | None
     last_answer_at: int | None
@@ -68,7 +71,8 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
     first, last = connection.execute(
         "SELECT MIN(COALESCE(intent_at, ended_at - elapsed)), MAX(ended_at) FROM exchanges"
     ).fetchone()
-    return RunSummary(_standings(connection), _holds(connection), _answer_times(connection), first, last)
+    traffic, answer_times = _exchanges(connection)
+    return RunSummary(_standings(connection), _holds(connection), traffic, answer_times, first, last)
 
 
 def _standings(connection: sqlite3.Connection) -> tuple[StandingCount, ...]:
@@ -98,9 +102,25 @@ def _holds(connection: sqlite3.Connection) -> tuple[HoldCount, ...]:
     return tuple(HoldCount(*row) for row in rows)
 
 
-def _answer_times(connection: sqlite3.Connection) -> tuple[AnswerTime, ...]:
+def _exchanges(connection: sqlite3.Connection) -> tuple[tuple[Traffic, ...], tuple[AnswerTime, ...]]:
+    """What was sent and what came back, and how long answers took: of millions of rows, so in one grouping.
+
+    The time comes first in it, since comparing numbers is what makes it fast.
+    """
     rows = connection.execute(
-        "SELECT operation, elapsed / 1000, COUNT(*) FROM exchanges"
-        " WHERE elapsed IS NOT NULL AND status IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"
+        "SELECT elapsed / 1000, status, operation, purpose, reason, ended_at IS NULL, COUNT(*) FROM exchanges"
+        " GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"
     )
-    return tuple(AnswerTime(*row) for row in rows)
+    traffic: Counter[tuple[str, str, int | None, str | None, int]] = Counter()
+    times: Counter[tuple[str, int]] = Counter()
+    for milliseconds, status, operation, purpose, reason, unrecorded, count in rows:
+        traffic[operation, purpose, status, reason, unrecorded] += count
+        if milliseconds is not None and status is not None:
+            times[operation, milliseconds] += count
+    return (
+        tuple(
+            Traffic(operation, Purpose(purpose), status, Reason(reason) if reason else None, bool(unrecorded), count)
+            for (operation, purpose, status, reason, unrecorded), count in traffic.items()
+        ),
+        tuple(AnswerTime(operation, milliseconds, count) for (operation, milliseconds), count in times.items()),
+    )

@@ -1,7 +1,7 @@
 """What a module may not reach for: the screen outside cli; the clock and chance where they have to be injected.
 
-Only calls are looked for. A default such as ``clock: Callable[[], float] = time.monotonic`` names the function and
-leaves the call to whoever injects another, which is the way wanted here.
+Only calls are looked for. A default such as ``clock: Callable[[], float] = time.monotonic`` names the function, or
+wraps it in a lambda, and leaves the call to whoever injects another, which is the way wanted here.
 """
 
 import ast
@@ -34,11 +34,22 @@ def imported_names(tree: ast.Module) -> dict[str, str]:
     return names
 
 
-def calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of each call whose name can be told from the text."""
-    names = imported_names(tree)
+def in_defaults(tree: ast.Module) -> set[ast.AST]:
+    """Everything inside a lambda that is the default of a parameter or of a field."""
+    defaults: list[ast.expr | None] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.arguments):
+            defaults += node.defaults + node.kw_defaults
+        elif isinstance(node, ast.AnnAssign):
+            defaults.append(node.value)
+    return {inner for default in defaults if isinstance(default, ast.Lambda) for inner in ast.walk(default)}
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of each call, made on the spot, whose name can be told from the text."""
+    names, injected = imported_names(tree), in_defaults(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node not in injected:
             first, dot, rest = ast.unparse(node.func).partition(".")
             yield node.lineno, names.get(first, first) + dot + rest
 
@@ -51,6 +62,7 @@ def test_the_check_itself_tells_a_call_from_a_default():
     tree = ast.parse(
         "import random, time\nfrom datetime import UTC, datetime as moment\nfrom time import monotonic as now\n"
         "def wait(clock=time.monotonic, draw=random.Random().random): return clock()\n"
+        "class Steps: clock: object = lambda: time.time() / 2\n"
         "def bad(): return now(), moment.now(UTC), random.random()\n"
     )
     assert sorted(name for _, name in calls(tree) if reaches_for_clock_or_chance(name)) == [

@@ -6,78 +6,31 @@ Secrets come from files or the environment only. They are held as ``Secret`` and
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
-from platformdirs import user_config_path, user_state_path
+from platformdirs import user_state_path
 
+from privacy_toolkit.config.file import (
+    FILE_NAME,
+    Profile,
+    SecretSource,
+    TimeoutProfile,
+    config_path,
+    read_config,
+    read_secret,
+)
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.privacy import Secret
 
 PREFIX = "PRIVACY_TOOLKIT_"
-FILE_NAME = "privacy-toolkit.toml"
 DEFAULT_RATE = 500.0
 DEFAULT_CONCURRENCY = 16
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 T = TypeVar("T")
-
-
-class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a secret is read from: a file, or an environment variable by its name."""
-
-    file: str | None = None
-    env: str | None = None
-
-
-class SignatureProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The signer of ``Content-Signature``: the Application's id and its hexadecimal key."""
-
-    application_id: int | str
-    key: SecretSource
-
-
-class ApiProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which published state of the API the deployment answers to."""
-
-    generation: Literal["2020", "current"] = "current"
-
-
-class TimeoutProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long each phase of a request may take, in seconds."""
-
-    connect: Positive = 5.0
-    write: Positive = 10.0
-    read: Positive = 15.0
-    pool: Positive = 30.0
-
-
-class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
-
-    base_url: str | None = None
-    application: str | None = None
-    environment: Literal["live", "sandbox"] = "live"
-    api_key: SecretSource | None = None
-    content_signature: SignatureProfile | None = None
-    allow_insecure_http: bool = False
-    rate: Positive | None = None
-    concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
-    settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
-    state: str | None = None
-    api: ApiProfile = ApiProfile()
-    timeouts: TimeoutProfile = TimeoutProfile()
-
-
-class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration file."""
-
-    profiles: dict[str, Profile] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +113,8 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
 def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile]:
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
-    path = _config_path(flags.config or env.get("CONFIG"))
-    profiles = _read_config(path).profiles if path else {}
+    path = config_path(flags.config or env.get("CONFIG"))
+    profiles = read_config(path).profiles if path else {}
     if wanted in profiles:
         return wanted, profiles[wanted]
     if named or profiles:
@@ -169,29 +122,6 @@ def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile]:
         where = f"in {path}" if path else "(there is no configuration file)"
         raise UsageError(f"There is no profile {wanted!r} {where}; it has: {known}.", "Name one with --profile.")
     return wanted, Profile()
-
-
-def _config_path(given: str | None) -> Path | None:
-    if given:
-        return Path(given).expanduser()
-    for candidate in (Path(FILE_NAME), user_config_path("privacy-toolkit") / FILE_NAME):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _read_config(path: Path) -> ConfigFile:
-    try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return msgspec.convert(data, ConfigFile)
-    except OSError as error:
-        raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
-    except msgspec.ValidationError as error:
-        raise UsageError(
-            f"The configuration file {path} can't be used: {error}.", "docs/configuration.md lists every key."
-        ) from None
 
 
 def _environment(env: Mapping[str, str], profile: Profile) -> str:
@@ -216,29 +146,6 @@ def _signature(profile: Profile) -> tuple[str, Secret] | None:
         return None
     signer = profile.content_signature
     return str(signer.application_id), read_secret(signer.key, "signing key of the Application")
-
-
-def read_secret(source: SecretSource, what: str) -> Secret:
-    """Read a secret from its file (a closing line end is dropped) or environment variable.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if (source.file is None) == (source.env is None):
-        raise UsageError(f"The {what} needs either a file or an env, and one of them only.")
-    if source.env is not None:
-        value, origin = os.environ.get(source.env, ""), "from the environment"
-    else:
-        try:
-            value = Path(source.file or "").expanduser().read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError):
-            raise UsageError(
-                f"The file with the {what} can't be read.", "Does it exist, and may you read it?"
-            ) from None
-        origin = "from file"
-    if not value:
-        raise UsageError(f"The {what} is empty.")
-    return Secret(value, origin)
 
 
 def _number(env: Mapping[str, str], name: str, kind: type[T]) -> T | None:

@@ -1,0 +1,202 @@
+"""The client of the Integration API: one request over the wire, and what it came to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from http.cookiejar import CookieJar
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from privacy_toolkit import __version__
+from privacy_toolkit.api.addresses import QueryValue, check_base_url, make_path, make_query
+from privacy_toolkit.api.calls import Calls
+from privacy_toolkit.api.credentials import Credentials, Signer
+from privacy_toolkit.api.exchange import Exchange, Reply
+from privacy_toolkit.api.faults import fault_of
+from privacy_toolkit.api.models import RequestBody, encode_body
+from privacy_toolkit.api.operation import Generation, Operation
+from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.api.signing import EMPTY_BODY
+from privacy_toolkit.api.transport import Transport
+from privacy_toolkit.errors import UsageError
+
+__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"]
+
+#: They print full URLs, which hold ids, at INFO and DEBUG.
+_TALKATIVE = ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+_LONGEST_IDEMPOTENCY_KEY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each phase of a request may take, in seconds; ``read`` ends with the complete answer."""
+
+    connect: float = 5.0
+    write: float = 10.0
+    read: float = 15.0
+    pool: float = 30.0
+
+
+class Client(Calls):
+    """Sends calls of operations, each exactly once.
+
+    ``exchange`` tells what came of a call, whatever it is; the methods named after the operations hand back their
+    answer or raise. The latter wait for ``pacer``, if there is one. To be used as an asynchronous context manager::
+
+        async with Client("https://mycompany.europe-west1.talon.one", Credentials(api_key=key)) as client:
+            inventory = await client.get_customer_inventory("customer-1")
+
+    Raises:
+        UsageError: the base URL is not the https address of a deployment.
+    """
+
+    def __init__(  # noqa: PLR0913 - one setting each, all but two by keyword
+        self,
+        base_url: str,
+        credentials: Credentials,
+        *,
+        generation: Generation = Generation.CURRENT,
+        timeouts: Timeouts = Timeouts(),
+        max_connections: int = 64,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        pacer: Pacer | None = None,
+        allow_insecure_http: bool = False,
+    ) -> None:
+        super().__init__(pacer)
+        self._base = check_base_url(base_url, allow_insecure_http=allow_insecure_http)
+        self._prefix = self._base.raw_path.decode("ascii").rstrip("/")
+        self._credentials = credentials
+        self.generation = generation
+        self._timeout = asdict(timeouts)
+        self._queries: dict[str, str] = {}
+        self._common = [
+            (b"Host", self._base.netloc),
+            (b"Accept", b"application/json"),
+            (b"User-Agent", f"privacy-toolkit/{__version__}".encode()),
+        ]
+        for name in _TALKATIVE:
+            logging.getLogger(name).disabled = True
+        self._is_own_transport = transport is None
+        self._http = httpx2.AsyncClient(
+            transport=transport or Transport(self._base, max_connections=max_connections),
+            trust_env=False,
+            follow_redirects=False,
+            cookies=_NoCookies(),
+            event_hooks={"response": [_forget_location]},
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def exchange(
+        self,
+        operation: Operation,
+        value: str | None = None,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: RequestBody | None = None,
+        idempotency_key: str | None = None,
+    ) -> Exchange:
+        """Send one call, once; whatever the network or the API does is in what is returned.
+
+        Raises:
+            UsageError: the call can't be made as asked; nothing was sent.
+        """
+        request = self._request(operation, value, query, body, idempotency_key)
+        try:
+            response = await self._http.send(request, auth=None, stream=True)
+            try:
+                content = await _content(response)
+            finally:
+                await response.aclose()
+        except httpx2.RequestError as error:
+            return fault_of(error)
+        headers = response.headers
+        return Reply(
+            response.status_code,
+            content,
+            headers.get("content-type", ""),
+            headers.get("retry-after"),
+            response.extensions.get("elapsed", 0.0),
+        )
+
+    def _request(
+        self,
+        operation: Operation,
+        value: str | None,
+        query: Mapping[str, QueryValue] | None,
+        body: RequestBody | None,
+        idempotency_key: str | None,
+    ) -> httpx2.Request:
+        """The whole request. Every header is set here; nothing is left to the HTTP client's defaults."""
+        if self.generation not in operation.generations:
+            raise UsageError(f"The API of {self.generation} has no {operation.operation_id}.")
+        target = self._prefix + make_path(operation, value) + self._query(operation, query)
+        content = self._body(operation, body)
+        headers = self._common + self._credentials.headers(operation, content)
+        if content is not None:
+            headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
+        if idempotency_key is not None:
+            headers.append((b"Idempotency-Key", _key_bytes(operation, idempotency_key)))
+        extensions: dict[str, Any] = {"timeout": self._timeout}
+        url = self._base
+        if self._is_own_transport:  # it takes the target as it is, so that no URL with an id is ever made
+            extensions["target"] = target.encode("ascii")
+        else:
+            url = self._base.copy_with(raw_path=target.encode("ascii"))
+        stream = httpx2.ByteStream(content or b"")
+        return httpx2.Request(operation.method, url, headers=headers, stream=stream, extensions=extensions)
+
+    def _query(self, operation: Operation, given: Mapping[str, QueryValue] | None) -> str:
+        """Nearly always nothing is given: that query is made once for each operation."""
+        if given:
+            return make_query(operation, self.generation, given)
+        query = self._queries.get(operation.name)
+        if query is None:
+            query = self._queries[operation.name] = make_query(operation, self.generation, None)
+        return query
+
+    def _body(self, operation: Operation, body: RequestBody | None) -> bytes | None:
+        if type(body) is not (operation.body or type(None)):
+            wanted = operation.body.__name__ if operation.body else "no body"
+            raise UsageError(f"{operation.operation_id} takes {wanted}.")
+        if body is None:
+            return EMPTY_BODY if self._credentials.signs(operation) else None
+        return encode_body(body)
+
+
+class _NoCookies(CookieJar):
+    """Cookies have no place in this API, and one kept would link people's requests."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep nothing."""
+
+
+async def _forget_location(response: httpx2.Response) -> None:
+    """Redirects are never followed, so a Location, which could be anything, is not parsed either."""
+    if 300 <= response.status_code < 400:  # noqa: PLR2004 - the redirections
+        response.headers.pop("location", None)
+
+
+async def _content(response: httpx2.Response) -> bytes:
+    if "content-encoding" in response.headers or not isinstance(response.stream, httpx2.AsyncByteStream):
+        return await response.aread()
+    return b"".join([part async for part in response.stream])
+
+
+def _key_bytes(operation: Operation, key: str) -> bytes:
+    if not operation.idempotency_key:
+        raise UsageError(f"{operation.operation_id} takes no Idempotency-Key.")
+    if not (0 < len(key) <= _LONGEST_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
+        raise UsageError("An Idempotency-Key is 1 to 255 printable ASCII characters.")
+    return key.encode("ascii")

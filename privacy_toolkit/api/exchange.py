@@ -1,0 +1,50 @@
+"""What one request over the wire came to: a reply, or a fault with the phase it happened in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where in its life a request was when it failed."""
+
+    POOL = "pool"
+    CONNECT = "connect"
+    TLS = "tls"
+    WRITE = "write"
+    READ = "read"  # the whole request left; no complete status line and headers came
+    BODY = "body"  # headers came, the body is incomplete
+
+
+class Trouble(StrEnum):
+    """What went wrong in that phase."""
+
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    BROKEN = "broken"  # reset, closed or any other network error
+    PROTOCOL = "protocol"  # what came was not HTTP
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete answer. ``retry_after`` is the raw header, ``elapsed`` seconds from first byte to last."""
+
+    status: int
+    body: bytes
+    content_type: str = ""
+    retry_after: str | None = None
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """No complete answer. ``sent`` is False only if it is certain that not one byte of the request left."""
+
+    phase: Phase
+    trouble: Trouble
+    sent: bool
+    elapsed: float = 0.0
+
+
+Exchange = Reply | Fault

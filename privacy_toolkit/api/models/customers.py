@@ -1,0 +1,235 @@
+"""What the API holds about a customer: profile, coupons, referrals, loyalty, giveaways, achievements.
+
+Every property of both published documents (2020 and current) has its field here; contract tests compare them.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType, field
+
+from privacy_toolkit.api.models.base import AnswerBody, Json, Timestamp
+
+
+class LoyaltyMembership(AnswerBody, frozen=True):
+    """A loyalty program that a customer has joined."""
+
+    loyalty_program_id: int | None = None
+    joined: Timestamp | None = None
+
+
+class AudienceMembership(AnswerBody, frozen=True):
+    """An audience that a customer is in."""
+
+    id: int | None = None
+    name: str | None = None
+
+
+class CustomerProfile(AnswerBody, frozen=True):
+    """A customer. ``loyalty_memberships`` is always null in current deployments."""
+
+    integration_id: str | None = None
+    id: int | None = None
+    created: Timestamp | None = None
+    attributes: Json | None = None
+    account_id: int | None = None
+    closed_sessions: int | None = None
+    total_sales: float | None = None
+    loyalty_memberships: list[LoyaltyMembership] | None = None
+    audience_memberships: list[AudienceMembership] | None = None
+    last_activity: Timestamp | None = None
+    sandbox: bool | None = None
+
+
+class LimitConfig(AnswerBody, frozen=True):
+    """A limit on a coupon."""
+
+    action: str | None = None
+    limit: float | None = None
+    period: str | None = None
+    entities: list[str] | None = None
+
+
+class Coupon(AnswerBody, frozen=True):
+    """A coupon code.
+
+    The meaning of ``reservation`` changed over time; since 2023: true if several customers may reserve it, false for
+    a personal code. The coupon does not say who holds it: ``get_reserved_customers`` does.
+    """
+
+    value: str
+    id: int | None = None
+    created: Timestamp | None = None
+    campaign_id: int | None = None
+    usage_limit: int | None = None
+    discount_limit: float | None = None
+    reservation_limit: int | None = None
+    start_date: Timestamp | None = None
+    expiry_date: Timestamp | None = None
+    limits: list[LimitConfig] | None = None
+    usage_counter: int | None = None
+    discount_counter: float | None = None
+    discount_remainder: float | None = None
+    reservation_counter: float | None = None
+    attributes: Json | None = None
+    referral_id: int | None = None
+    recipient_integration_id: str | None = None
+    import_id: int | None = None
+    reservation: bool | None = None
+    batch_id: str | None = None
+    is_reservation_mandatory: bool | None = None
+    implicitly_reserved: bool | None = None
+
+
+class InventoryCoupon(Coupon, frozen=True):
+    """A coupon in a customer's inventory; ``state``: active, used, expired, pending or disabled."""
+
+    profile_redemption_count: int | None = None
+    state: str | None = None
+
+
+class Referral(AnswerBody, frozen=True):
+    """A referral code of an advocate, for one friend or for anybody."""
+
+    code: str
+    id: int | None = None
+    created: Timestamp | None = None
+    campaign_id: int | None = None
+    advocate_profile_integration_id: str | None = None
+    friend_profile_integration_id: str | None = None
+    start_date: Timestamp | None = None
+    expiry_date: Timestamp | None = None
+    usage_limit: int | None = None
+    usage_counter: int | None = None
+    attributes: Json | None = None
+    import_id: int | None = None
+    batch_id: str | None = None
+
+
+class InventoryReferral(Referral, frozen=True):
+    """A referral in a customer's inventory; ``referred_customers`` are the ids of other people."""
+
+    referred_customers: list[str] | None = None
+
+
+class Tier(AnswerBody, frozen=True):
+    """A tier of a loyalty program."""
+
+    id: int | None = None
+    name: str | None = None
+    start_date: Timestamp | None = None
+    expiry_date: Timestamp | None = None
+    downgrade_policy: str | None = None
+
+
+class LedgerInfo(AnswerBody, frozen=True):
+    """The balances of a loyalty ledger, in points."""
+
+    current_balance: float | None = None
+    pending_balance: float | None = None
+    negative_balance: float | None = None
+    expired_balance: float | None = None
+    spent_balance: float | None = None
+    tentative_current_balance: float | None = None
+    tentative_pending_balance: float | None = None
+    tentative_negative_balance: float | None = None
+    current_tier: Tier | None = None
+    points_to_next_tier: float | None = None
+    next_tier_name: str | None = None
+
+
+class LoyaltyProgramLedgers(AnswerBody, frozen=True):
+    """A customer's ledgers in one loyalty program."""
+
+    id: int | None = None
+    title: str | None = None
+    name: str | None = None
+    join_date: Timestamp | None = None
+    ledger: LedgerInfo | None = None
+    sub_ledgers: dict[str, LedgerInfo] | None = None
+
+
+class LoyaltyCardProfileRegistration(AnswerBody, frozen=True):
+    """A customer who uses a loyalty card."""
+
+    integration_id: str | None = None
+    timestamp: Timestamp | None = None
+
+
+class LoyaltyCard(AnswerBody, frozen=True):
+    """A loyalty card; its ``profiles`` may be other people."""
+
+    id: int | None = None
+    created: Timestamp | None = None
+    program_id: int | None = field(default=None, name="programID")
+    program_name: str | None = None
+    program_title: str | None = None
+    status: str | None = None
+    block_reason: str | None = None
+    identifier: str | None = None
+    users_per_card_limit: int | None = None
+    profiles: list[LoyaltyCardProfileRegistration] | None = None
+    ledger: LedgerInfo | None = None
+    subledgers: dict[str, LedgerInfo] | None = None
+    modified: Timestamp | None = None
+    old_card_identifier: str | None = None
+    new_card_identifier: str | None = None
+    batch_id: str | None = None
+
+
+class Loyalty(AnswerBody, frozen=True):
+    """A customer's loyalty cards, and the programs by their id."""
+
+    cards: list[LoyaltyCard] | None = None
+    programs: dict[str, LoyaltyProgramLedgers] | None = None
+
+
+class Giveaway(AnswerBody, frozen=True):
+    """A giveaway code that a customer was awarded."""
+
+    id: int | None = None
+    created: Timestamp | None = None
+    code: str | None = None
+    pool_id: int | None = None
+    start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+    attributes: Json | None = None
+    used: bool | None = None
+    import_id: int | None = None
+    profile_integration_id: str | None = None
+    profile_id: int | None = None
+
+
+class AchievementProgress(AnswerBody, frozen=True):
+    """How far a customer is with an achievement, and the achievement itself."""
+
+    achievement_id: int | None = None
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    campaign_id: int | None = None
+    target: float | None = None
+    status: str | None = None
+    progress: float | None = None
+    start_date: Timestamp | None = None
+    completion_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+    achievement_recurrence_policy: str | None = None
+    achievement_activation_policy: str | None = None
+    achievement_fixed_start_date: Timestamp | None = None
+    achievement_end_date: Timestamp | None = None
+    achievement_allow_rollback_after_completion: bool | None = None
+
+
+class CustomerInventory(AnswerBody, frozen=True):
+    """What is held about a customer, as far as it was asked for.
+
+    ``profile`` is UNSET where the answer has no such key (it was not asked for, or the answer is not the API's), and
+    None where it is null.
+    """
+
+    profile: CustomerProfile | UnsetType | None = UNSET
+    referrals: list[InventoryReferral] | None = None
+    coupons: list[InventoryCoupon] | None = None
+    loyalty: Loyalty | None = None
+    giveaways: list[Giveaway] | None = None
+    achievements: list[AchievementProgress] | None = None

@@ -1,0 +1,105 @@
+"""What is said about an operation of the API: the vocabulary of the table in ``operations``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from privacy_toolkit.api.models import AnswerBody, RequestBody
+
+
+class Generation(StrEnum):
+    """Which published state of the API a deployment answers to."""
+
+    SEED = "2020"
+    CURRENT = "current"
+
+
+class Scheme(StrEnum):
+    """A way to authenticate; an operation takes any one of those it lists."""
+
+    API_KEY = "api_key_v1"  # Authorization: ApiKey-v1 <key>
+    SIGNATURE = "integration_auth"  # Content-Signature: signer=<id>; signature=<hex>
+
+
+class RetrySafety(StrEnum):
+    """What may be done after an answer was lost."""
+
+    SAFE = "safe"  # send again: repeating has no further effect
+    CHECK_FIRST = "check_first"  # look it up by the ``lookup`` operation before anything is sent again
+    NEVER = "never"  # no way to look it up: left to a person
+
+
+class Meaning(StrEnum):
+    """What a status says about the request, for the one who has to act."""
+
+    DONE = "done"
+    CREDENTIALS = "credentials"  # refused for every request: stop
+    ABSENT = "absent"  # the thing named does not exist
+    REPEAT = "repeat"  # refused now, may be sent again
+    FINAL = "final"  # refused for good
+
+
+#: What holds for every operation unless it says otherwise (conventions: "retryable statuses").
+_COMMON: Mapping[int, Meaning] = {
+    400: Meaning.FINAL,
+    401: Meaning.CREDENTIALS,
+    403: Meaning.CREDENTIALS,
+    404: Meaning.ABSENT,
+    409: Meaning.REPEAT,
+    429: Meaning.REPEAT,
+    503: Meaning.REPEAT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFlag:
+    """A query parameter and the generations that know it.
+
+    ``always`` is the value the client sends on every call, where any other would have an answer that proves nothing.
+    ``needs`` names the flag without which this one has no effect: the call would be carried out in earnest.
+    """
+
+    name: str
+    generations: frozenset[Generation]
+    kind: type = bool
+    always: str | None = None
+    needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the API.
+
+    ``path`` holds at most one ``{parameter}``. ``success`` is the only status that counts as done. ``lookup`` names
+    the operation that settles a lost answer. ``creates_profile``: a call re-creates the profile of an erased customer.
+    """
+
+    name: str
+    operation_id: str
+    method: str
+    path: str
+    success: int
+    summary: str
+    body: type[RequestBody] | None = None
+    answer: type[AnswerBody] | None = None
+    query: tuple[QueryFlag, ...] = ()
+    auth: frozenset[Scheme] = frozenset({Scheme.API_KEY})
+    retry: RetrySafety = RetrySafety.NEVER
+    lookup: str | None = None
+    idempotency_key: bool = False
+    creates_profile: bool = False
+    generations: frozenset[Generation] = frozenset(Generation)
+
+    @property
+    def parameter(self) -> str | None:
+        """The name of the path parameter, if there is one."""
+        start, end = self.path.find("{"), self.path.find("}")
+        return self.path[start + 1 : end] if start >= 0 else None
+
+    @property
+    def statuses(self) -> Mapping[int, Meaning]:
+        """What each status means that the API is known to answer."""
+        return MappingProxyType({**_COMMON, self.success: Meaning.DONE})

@@ -1,0 +1,222 @@
+"""The operations of the Integration API, each declared once.
+
+Client, commands, sandbox, documentation and contract tests are drawn from this table. Sources: the eleven operations
+published in 2020, and V2 events, which replaced the V1 one. Where the API of 2020 and the current one differ,
+``Generation`` says which has what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from privacy_toolkit.api.models import (
+    Coupon,
+    CouponReservations,
+    CustomerInventory,
+    CustomerProfileRequestV2,
+    CustomerProfileResponseV2,
+    EventV2,
+    IntegrationRequest,
+    IntegrationState,
+    IntegrationStateV2,
+    NewCustomerProfile,
+    NewCustomerSession,
+    NewEvent,
+    NewReferral,
+    Referral,
+    ReservedCustomers,
+)
+from privacy_toolkit.api.operation import Generation, Meaning, Operation, QueryFlag, RetrySafety, Scheme
+
+__all__ = ["OPERATIONS", "Generation", "Meaning", "Operation", "QueryFlag", "RetrySafety", "Scheme"]
+
+
+_BOTH = frozenset(Generation)
+_CURRENT = frozenset({Generation.CURRENT})
+_EITHER = frozenset(Scheme)
+
+
+def _flag(name: str, generations: frozenset[Generation] = _BOTH) -> QueryFlag:
+    return QueryFlag(name, generations)
+
+
+def _shown(name: str, generations: frozenset[Generation] = _BOTH) -> QueryFlag:
+    """A part of the inventory: always asked for, so that nothing held is overlooked."""
+    return QueryFlag(name, generations, always="true")
+
+
+_TABLE = (
+    Operation(
+        name="create_coupon_reservation",
+        operation_id="createCouponReservation",
+        method="POST",
+        path="/v1/coupon_reservations/{couponValue}",
+        success=201,
+        summary="Reserve a coupon for customers (at most 1,000 a call); overrides the coupon's reservation limit",
+        body=CouponReservations,
+        answer=Coupon,
+        auth=_EITHER,
+        retry=RetrySafety.CHECK_FIRST,
+        lookup="get_reserved_customers",
+        creates_profile=True,
+    ),
+    Operation(
+        name="delete_coupon_reservation",
+        operation_id="deleteCouponReservation",
+        method="DELETE",
+        path="/v1/coupon_reservations/{couponValue}",
+        success=204,
+        summary="Release the reservations that customers have on a coupon",
+        body=CouponReservations,
+        auth=_EITHER,
+        retry=RetrySafety.CHECK_FIRST,
+        lookup="get_reserved_customers",
+    ),
+    Operation(
+        name="get_reserved_customers",
+        operation_id="getReservedCustomers",
+        method="GET",
+        path="/v1/coupon_reservations/customerprofiles/{couponValue}",
+        success=200,
+        summary="The customers that have a coupon reserved, with their full profiles",
+        answer=ReservedCustomers,
+        auth=_EITHER,
+        retry=RetrySafety.SAFE,
+    ),
+    Operation(
+        name="create_referral",
+        operation_id="createReferral",
+        method="POST",
+        path="/v1/referrals",
+        success=201,
+        summary="Create a referral code for an advocate; each call makes a new one",
+        body=NewReferral,
+        answer=Referral,
+        auth=_EITHER,
+        retry=RetrySafety.NEVER,
+        creates_profile=True,
+    ),
+    Operation(
+        name="delete_customer_data",
+        operation_id="deleteCustomerData",
+        method="DELETE",
+        path="/v1/customer_data/{integrationId}",
+        success=204,
+        summary="Delete the attributes of a customer and of what refers to the customer, in all Applications",
+        auth=_EITHER,
+        retry=RetrySafety.CHECK_FIRST,
+        lookup="get_customer_inventory",
+    ),
+    Operation(
+        name="get_customer_inventory",
+        operation_id="getCustomerInventory",
+        method="GET",
+        path="/v1/customer_profiles/{integrationId}/inventory",
+        success=200,
+        summary="What is held about a customer: profile, referrals, coupons, loyalty, giveaways, achievements",
+        answer=CustomerInventory,
+        query=(
+            _shown("profile"),
+            _shown("referrals"),
+            _shown("coupons"),
+            _shown("loyalty", _CURRENT),
+            _shown("giveaways", _CURRENT),
+            _shown("achievements", _CURRENT),
+        ),
+        auth=_EITHER,
+        retry=RetrySafety.SAFE,
+    ),
+    Operation(
+        name="track_event",
+        operation_id="trackEvent",
+        method="POST",
+        path="/v1/events",
+        success=201,
+        summary="Track an event of a session (legacy V1)",
+        body=NewEvent,
+        answer=IntegrationState,
+        query=(_flag("dry"),),
+        auth=_EITHER,
+        retry=RetrySafety.NEVER,
+        creates_profile=True,
+    ),
+    Operation(
+        name="track_event_v2",
+        operation_id="trackEventV2",
+        method="POST",
+        path="/v2/events",
+        success=200,
+        summary="Track an event of a customer (V2, replaces the V1 operation)",
+        body=EventV2,
+        answer=IntegrationStateV2,
+        query=(
+            QueryFlag("silent", _CURRENT, str, always="no"),
+            _flag("dry", _CURRENT),
+            QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
+        ),
+        retry=RetrySafety.SAFE,  # within 24 hours, by the Idempotency-Key
+        idempotency_key=True,
+        creates_profile=True,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="update_customer_profile",
+        operation_id="updateCustomerProfile",
+        method="PUT",
+        path="/v1/customer_profiles/{integrationId}",
+        success=200,
+        summary="Update or create a customer profile (legacy V1); attributes are merged",
+        body=NewCustomerProfile,
+        answer=IntegrationState,
+        query=(_flag("dry"),),
+        auth=_EITHER,
+        retry=RetrySafety.SAFE,
+        creates_profile=True,
+    ),
+    Operation(
+        name="update_customer_profile_v2",
+        operation_id="updateCustomerProfileV2",
+        method="PUT",
+        path="/v2/customer_profiles/{integrationId}",
+        success=200,
+        summary="Update or create a customer profile (V2)",
+        body=CustomerProfileRequestV2,
+        answer=CustomerProfileResponseV2,
+        query=(_flag("runRuleEngine", _CURRENT), QueryFlag("dry", _CURRENT, needs="runRuleEngine")),
+        retry=RetrySafety.SAFE,
+        idempotency_key=True,
+        creates_profile=True,
+    ),
+    Operation(
+        name="update_customer_session",
+        operation_id="updateCustomerSession",
+        method="PUT",
+        path="/v1/customer_sessions/{customerSessionId}",
+        success=200,
+        summary="Update or create a customer session (legacy V1)",
+        body=NewCustomerSession,
+        answer=IntegrationState,
+        query=(_flag("dry"),),
+        auth=_EITHER,
+        retry=RetrySafety.SAFE,
+        creates_profile=True,
+    ),
+    Operation(
+        name="update_customer_session_v2",
+        operation_id="updateCustomerSessionV2",
+        method="PUT",
+        path="/v2/customer_sessions/{customerSessionId}",
+        success=200,
+        summary="Update or create a customer session (V2)",
+        body=IntegrationRequest,
+        answer=IntegrationStateV2,
+        query=(_flag("dry"), QueryFlag("now", _CURRENT, str, needs="dry")),
+        retry=RetrySafety.SAFE,
+        idempotency_key=True,
+        creates_profile=True,
+    ),
+)
+
+#: Every operation by its name.
+OPERATIONS: Mapping[str, Operation] = MappingProxyType({operation.name: operation for operation in _TABLE})

@@ -1,0 +1,145 @@
+"""What all jobs share on the command line: work on a run, write its pack, print the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from privacy_toolkit.api.access import check_access, client_for
+from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.output import count, emit_json, result
+from privacy_toolkit.cli.progress import WHY, progress
+from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.history import all_known_absent
+from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
+from privacy_toolkit.engine.planning import check_target
+from privacy_toolkit.engine.sitting import Conditions, Work, sit
+from privacy_toolkit.engine.verdict import Summary, summarize
+from privacy_toolkit.errors import ExitCode, RefusedError
+from privacy_toolkit.jobs.erase import Erase
+from privacy_toolkit.jobs.gone import GONE_PREDICATE
+from privacy_toolkit.jobs.verification import verified
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import StopReason
+from privacy_toolkit.reporting.pack import write_pack
+
+
+def check_ready(settings: Settings, sitting: SittingOptions) -> None:
+    """Find out what would keep a run from being carried out before anything is read or written.
+
+    Raises:
+        UsageError: target, credentials or an option can't be used.
+    """
+    check_access(settings)
+    parse_max_failures(sitting.max_failures, 0)
+    parse_until(sitting.until, datetime.now().astimezone())
+
+
+def carry_out(run_id: str, settings: Settings, sitting: SittingOptions, state: StateFolder, as_json: bool) -> ExitCode:
+    """Work on the open subjects of a run under the target's lock, write the pack, print the result.
+
+    Raises:
+        RefusedError: another run holds the lock, or the settings lead to another target.
+    """
+    with state.open(run_id) as journal:
+        before = summarize(journal)
+        check_target(before.plan, settings)
+        if before.purged and before.open:
+            raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
+        if before.open:
+            _sit(journal, before, settings, sitting, state)
+    with state.open(run_id) as journal:
+        return conclude(journal, Path(sitting.pack) if sitting.pack else state.pack(run_id), as_json)
+
+
+def conclude(journal: RunJournal, folder: Path, as_json: bool) -> ExitCode:
+    """Write the pack and print the result of a run as it stands."""
+    summary = summarize(journal)
+    write_pack(journal, folder)
+    show(summary, folder, as_json)
+    return summary.exit_code
+
+
+def show(summary: Summary, folder: Path, as_json: bool) -> None:
+    """Print the result of a run."""
+    value = as_object(summary, folder)
+    if as_json:
+        emit_json(value)
+        return
+    result(f"Run {summary.run_id} on {summary.plan.target}: {_sentence(summary)}")
+    for outcome, number in summary.totals.items():
+        result(f"  {outcome.value:<14}{number:>12,}")
+    result(f"  {'':<14}{'-' * 12}")
+    result(f"  {'subjects':<14}{summary.plan.rows.subjects:>12,}")
+    result(f"Report: {folder / 'report.html'}")
+    if value["next"]:
+        result(f"Next:   {value['next']}")
+
+
+def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
+    """The result of a run as JSON (contract, section 2)."""
+    rows = summary.plan.rows
+    value: dict[str, Any] = {
+        "run_id": summary.run_id,
+        "job": summary.plan.job,
+        "target": summary.plan.target,
+        "verdict": summary.verdict.value,
+        "exit_code": int(summary.exit_code),
+        "rows": {
+            "read": rows.read,
+            "rejected": rows.rejected,
+            "duplicates": rows.duplicates,
+            "subjects": rows.subjects,
+        },
+        "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
+        "pack": str(folder),
+        "next": f"privacy-toolkit runs resume {summary.run_id}" if summary.open and not summary.purged else "",
+    }
+    if summary.open and summary.stopped_by is not None:
+        value["stopped_by"] = summary.stopped_by.value
+    if summary.exit_code is ExitCode.CREDENTIALS:
+        value["error"] = {
+            "code": "credentials",
+            "message": "The API refused the credentials.",
+            "hint": "Check the key and that it belongs to this environment, then resume the run.",
+        }
+    return value
+
+
+def _sit(
+    journal: RunJournal, before: Summary, settings: Settings, sitting: SittingOptions, state: StateFolder
+) -> StopReason | None:
+    plan = before.plan
+    conditions = Conditions(
+        limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
+        until=parse_until(sitting.until, datetime.now().astimezone()),
+        verify=plan.verify,
+        predicate=GONE_PREDICATE,
+    )
+    job = Erase(settle=settings.settle, verified=verified(plan.verify, plan.rows.subjects, journal.secret or b""))
+    generation = replace(settings, generation=plan.generation)
+    with state.lock(plan.target), progress(sitting.progress, quiet=sitting.quiet) as listen:
+        return sit(
+            Work(
+                journal=journal,
+                job=job,
+                settings=settings,
+                conditions=conditions,
+                make_client=lambda: client_for(generation),
+                listeners=[listen],
+                recognise=lambda ids: all_known_absent(ids, state, plan.target, before.run_id),
+            )
+        )
+
+
+def _sentence(summary: Summary) -> str:
+    if summary.open and summary.stopped_by is not None:
+        return f"stopped, {WHY[summary.stopped_by]}; {count(summary.open, 'subject')} still open."
+    if summary.open:
+        return f"finished with {count(summary.open, 'subject')} still open."
+    if summary.failed:
+        return f"finished; {count(summary.failed, 'subject')} failed."
+    return f"complete, all {count(summary.plan.rows.subjects, 'subject')} settled."

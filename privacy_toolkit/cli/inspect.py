@@ -1,0 +1,71 @@
+"""``privacy-toolkit inspect``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from privacy_toolkit.cli.options import input_options, output_options
+from privacy_toolkit.cli.output import count, emit_json, result
+from privacy_toolkit.errors import ExitCode
+
+
+@click.command("inspect")
+@click.argument("input")
+@click.option(
+    "--format", "form", type=click.Choice(["summary", "table", "jsonl"]), default="summary", help="Or a line a row."
+)
+@input_options
+@output_options
+def command(**options: Any) -> int:
+    """Show, without any network, what of the file INPUT would be taken: a summary, or every row with its id."""
+    from privacy_toolkit.inputs.options import InputOptions
+    from privacy_toolkit.inputs.scan import read_input
+
+    path, form, as_json = options.pop("input"), options.pop("form"), options.pop("as_json")
+    # The spool holds ids: it has no name from the start and is gone with the process.
+    with read_input(path, InputOptions(**options), spool_folder=Path(tempfile.gettempdir())) as scan:
+        if as_json:
+            emit_json(_summary(scan.summary))
+        elif form == "summary":
+            _show(_summary(scan.summary))
+        else:
+            for record in scan.records():
+                line = {"row": record.row, "id": record.id, "status": record.status, "reason": record.reason}
+                if form == "jsonl":
+                    result(json.dumps(line, ensure_ascii=False))
+                else:
+                    result(f"{line['row']:>8}  {line['status']:<10}{line['reason'] or '':<24}{line['id']!r}")
+    return ExitCode.SETTLED
+
+
+def _summary(summary: Any) -> dict[str, Any]:
+    return {
+        "format": summary.format,
+        "sha256": summary.sha256,
+        "size": summary.size,
+        "id_column": summary.id_column,
+        "rows": {
+            "read": summary.read,
+            "rejected": summary.rejected,
+            "duplicates": summary.duplicates,
+            "subjects": summary.subjects,
+        },
+        "rejected_by_reason": dict(summary.rejected_by_reason),
+    }
+
+
+def _show(summary: dict[str, Any]) -> None:
+    rows = summary["rows"]
+    result(f"{summary['format']}, column {summary['id_column']!r}, {summary['size']:,} bytes")
+    result(f"  sha256 {summary['sha256']}")
+    result(
+        f"  {count(rows['read'], 'row')} = {rows['rejected']:,} rejected + {count(rows['duplicates'], 'duplicate')}"
+        f" + {count(rows['subjects'], 'subject')}"
+    )
+    for reason, number in summary["rejected_by_reason"].items():
+        result(f"  rejected: {number:,} {reason}")

@@ -1,0 +1,108 @@
+"""The entry: commands loaded when they are called, errors turned into exit codes and words."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from privacy_toolkit import __version__
+from privacy_toolkit.cli.output import fail, say
+from privacy_toolkit.errors import ExitCode, ToolkitError
+
+#: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
+COMMANDS = {
+    "erase": ("privacy_toolkit.cli.erase", "Erase the listed customers' personal data."),
+    "apply": ("privacy_toolkit.cli.apply", "Carry out exactly the plan in a file."),
+    "inspect": ("privacy_toolkit.cli.inspect", "Show, offline, what of a file would be taken, row by row."),
+    "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
+    "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
+    "sandbox": ("privacy_toolkit.cli.sandbox", "Play the API on this machine, for trying things out."),
+    "demo": ("privacy_toolkit.cli.demo", "Erase 1,000 invented customers in a sandbox and show the report."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """All commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """The overview, from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="privacy-toolkit")
+def cli() -> None:
+    """Erasure, access and coupon batches on the Talon.One Integration API.
+
+    Every step is journalled, every run can be resumed, and every report can be checked.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code the contract names."""
+    os.umask(0o077)  # all we write is for its owner alone
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    sys.exit(_run(arguments, as_json))
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
+    try:
+        result: Any = cli.main(arguments, prog_name="privacy-toolkit", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.format_message())
+        return ExitCode.USAGE
+    except BrokenPipeError:  # whoever read our output has gone: there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BUG
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: a traceback may hold an id
+        told, exit_code = _told(error)
+        return fail(told, as_json, exit_code)
+    return int(result) if isinstance(result, int) else ExitCode.SETTLED
+
+
+def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
+    """An error in words, with its exit code."""
+    if isinstance(error, ToolkitError):
+        return error, error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else "privacy-toolkit"
+        return ToolkitError(error.format_message(), f"{where} --help", code="usage"), ExitCode.USAGE
+    return _bug(error), ExitCode.BUG
+
+
+def _bug(error: BaseException) -> ToolkitError:
+    """A bug in words that hold no data: the kind of the error and the place in our code, never its text."""
+    place = "an unknown place"
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("privacy_toolkit"):
+            place = f"{module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return ToolkitError(
+        f"This is a bug in privacy-toolkit: {type(error).__name__} at {place}.",
+        "Nothing in the journal is lost. Please report it with this line; it holds no personal data.",
+        code="bug",
+    )

@@ -1,0 +1,105 @@
+"""The options that mean the same on every command (contract, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from privacy_toolkit.config import Flags, Settings, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[F], F]
+
+_SETTINGS = (
+    click.option("--config", metavar="FILE", help="The configuration file [privacy-toolkit.toml]."),
+    click.option("--profile", metavar="NAME", help="The profile in the configuration file [default]."),
+    click.option("--state", metavar="DIR", help="The state folder: journals, packs, locks."),
+)
+_OUTPUT = (click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors too."),)
+_INPUT = (
+    click.option("--id-column", metavar="NAME", help="The column with the customer ids."),
+    click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="The encoding of a CSV."),
+    click.option("--delimiter", metavar="CHAR", help="The delimiter of a CSV [, or a tab for .tsv]."),
+    click.option("--strip", is_flag=True, help="Take ids without blanks around them instead of refusing them."),
+    click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N subjects."),
+)
+_SITTING = (
+    click.option("--confirm", metavar="TEXT", help="The confirmation, where nobody is there to type it."),
+    click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests a second, in all."),
+    click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight."),
+    click.option("--until", metavar="06:00|2h", help="Begin no subject after this time of day or duration."),
+    click.option("--max-failures", metavar="N|N%", help="Stop when more subjects than that failed."),
+    click.option("--expect-missing", is_flag=True, help="Go on although the first 100 customers are all unknown."),
+    click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
+    click.option("--quiet", is_flag=True, help="No progress and no preview, only the result."),
+    click.option(
+        "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
+    ),
+    click.option("--no-input", is_flag=True, help="Never ask anything."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SittingOptions:
+    """What the command line says about one sitting; see ``sitting_options`` for each."""
+
+    confirm: str | None
+    rate: float | None
+    concurrency: int | None
+    until: str | None
+    max_failures: str | None
+    expect_missing: bool
+    pack: str | None
+    quiet: bool
+    progress: str
+    no_input: bool
+
+
+def settings_options(function: F) -> F:
+    """``--config``, ``--profile``, ``--state`` and ``--json``."""
+    return _apply(function, _SETTINGS + _OUTPUT)
+
+
+def input_options(function: F) -> F:
+    """How the input is read."""
+    return _apply(function, _INPUT)
+
+
+def output_options(function: F) -> F:
+    """``--json``."""
+    return _apply(function, _OUTPUT)
+
+
+def sitting_options(function: F) -> F:
+    """How a run is carried out."""
+    return _apply(function, _SITTING)
+
+
+def take_sitting(options: dict[str, Any]) -> SittingOptions:
+    """Take the options of a sitting out of click's keyword arguments."""
+    return SittingOptions(**{name: options.pop(name) for name in SittingOptions.__slots__})
+
+
+def take_settings(options: dict[str, Any], sitting: SittingOptions | None = None) -> Settings:
+    """Take the settings out of click's keyword arguments and load them.
+
+    Raises:
+        UsageError: they can't be used.
+    """
+    flags = Flags(
+        config=options.pop("config"),
+        profile=options.pop("profile"),
+        state=options.pop("state"),
+        rate=sitting.rate if sitting else None,
+        concurrency=sitting.concurrency if sitting else None,
+    )
+    return load_settings(flags)
+
+
+def _apply(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function

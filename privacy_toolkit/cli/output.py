@@ -1,0 +1,46 @@
+"""What is said, and where: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from privacy_toolkit.errors import ExitCode, ToolkitError
+
+
+def say(text: str = "") -> None:
+    """Say something to the person at the terminal (stderr)."""
+    click.echo(text, err=True)
+
+
+def result(text: str) -> None:
+    """Print a result for people (stdout)."""
+    click.echo(text)
+
+
+def emit_json(value: dict[str, Any]) -> None:
+    """Print the one JSON object of a command called with ``--json`` (stdout)."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def error_object(error: ToolkitError) -> dict[str, str]:
+    """An error as JSON."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) -> int:
+    """Say what went wrong and return the exit code."""
+    if as_json:
+        emit_json({"error": error_object(error)})
+    else:
+        say(f"Error: {error.message}")
+        if error.hint:
+            say(f"  {error.hint}")
+    return int(exit_code if exit_code is not None else error.exit_code)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: ``1 subject``, ``1,000 subjects``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

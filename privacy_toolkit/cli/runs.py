@@ -1,0 +1,194 @@
+"""``privacy-toolkit runs``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from privacy_toolkit.cli.options import settings_options, sitting_options, take_settings, take_sitting
+from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from privacy_toolkit.journal.state import StateFolder
+
+_run = click.argument("run")
+
+
+@click.group("runs")
+def command() -> None:
+    """List, show, resume, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
+
+
+@command.command("list")
+@settings_options
+def list_runs(**options: Any) -> int:
+    """List all runs of the state folder, newest first."""
+    from privacy_toolkit.engine.verdict import summarize
+
+    as_json = options.pop("as_json")
+    state = _state(options)
+    lines = []
+    for run_id in state.run_ids():
+        with state.open(run_id) as journal:
+            summary = summarize(journal)
+        lines.append(
+            {
+                "run_id": run_id,
+                "job": summary.plan.job,
+                "target": summary.plan.target,
+                "verdict": summary.verdict.value,
+                "started_at": _time(summary.started_at),
+                "subjects": summary.plan.rows.subjects,
+                "open": summary.open,
+            }
+        )
+    if as_json:
+        emit_json({"runs": lines})
+    for line in [] if as_json else lines:
+        result(
+            f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
+            f"  {line['target']}"
+        )
+    if not lines and not as_json:
+        say("There are no runs in this state folder.")
+    return ExitCode.SETTLED
+
+
+@command.command("show")
+@_run
+@settings_options
+def show_run(**options: Any) -> int:
+    """Show how a run stands, from its journal."""
+    from privacy_toolkit.cli.flow import show
+    from privacy_toolkit.engine.verdict import summarize
+
+    as_json, name = options.pop("as_json"), options.pop("run")
+    state = _state(options)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        show(summarize(journal), state.pack(run_id), as_json)
+    return ExitCode.SETTLED
+
+
+@command.command("subjects")
+@_run
+@click.option("--format", "form", type=click.Choice(["table", "jsonl"]), default="table", help="One line a subject.")
+@click.option("--outcome", multiple=True, metavar="X", help="Only subjects that stand so; may be given repeatedly.")
+@settings_options
+def list_subjects(**options: Any) -> int:
+    """List the subjects of a run in input order, with their ids: for the operator's eyes, not for a file or a mail."""
+    from privacy_toolkit.model import Outcome
+
+    as_json, name, form = options.pop("as_json"), options.pop("run"), options.pop("form")
+    wanted = options.pop("outcome")
+    unknown = sorted(set(wanted) - set(Outcome))
+    if unknown:
+        raise UsageError(f"There is no outcome {unknown[0]!r}.", f"The outcomes are: {', '.join(Outcome)}.")
+    state = _state(options)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        if journal.purged_at is not None:
+            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
+        entries = journal.entries({Outcome(outcome) for outcome in wanted} or None)
+        lines = map(_subject, entries)
+        if as_json:
+            emit_json({"run_id": run_id, "subjects": list(lines)})
+            return ExitCode.SETTLED
+        for line in lines:
+            if form == "jsonl":
+                result(json.dumps(line, ensure_ascii=False))
+            else:
+                result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{line['id']!r}")
+    return ExitCode.SETTLED
+
+
+def _subject(entry: Any) -> dict[str, Any]:
+    standing = entry.standing
+    return {
+        "row": entry.subject.row,
+        "id": entry.subject.id,
+        "outcome": standing.outcome.value,
+        "attribution": standing.attribution,
+        "held_before": standing.held_before,
+        "attempts": standing.attempts,
+        "reason": standing.reason or standing.hold_reason,
+    }
+
+
+@command.command("resume")
+@_run
+@sitting_options
+@settings_options
+def resume(**options: Any) -> int:
+    """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
+    from privacy_toolkit.cli.flow import carry_out, check_ready
+    from privacy_toolkit.journal.state import StateFolder
+
+    sitting = take_sitting(options)
+    as_json, name = options.pop("as_json"), options.pop("run")
+    settings = take_settings(options, sitting)
+    check_ready(settings, sitting)
+    state = StateFolder(settings.state)
+    return carry_out(state.find(name), settings, sitting, state, as_json)
+
+
+@command.command("report")
+@_run
+@click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
+@settings_options
+def report(**options: Any) -> int:
+    """Write the report of a run anew, from its journal."""
+    from privacy_toolkit.cli.flow import conclude
+
+    as_json, name, pack = options.pop("as_json"), options.pop("run"), options.pop("pack")
+    state = _state(options)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        conclude(journal, Path(pack) if pack else state.pack(run_id), as_json)
+    return ExitCode.SETTLED
+
+
+@command.command("purge")
+@_run
+@click.option("--confirm", metavar="TEXT", help='"purge RUN", where nobody is there to type it.')
+@click.option("--no-input", is_flag=True, help="Never ask anything.")
+@settings_options
+def purge(**options: Any) -> int:
+    """Destroy the ids of a run and its secret. The report stays, and nothing links it to a person any more.
+
+    A purged run can't be resumed and its subjects can't be listed.
+    """
+    from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.engine.verdict import summarize
+
+    as_json, name = options.pop("as_json"), options.pop("run")
+    confirmation, no_input = options.pop("confirm"), options.pop("no_input")
+    state = _state(options)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        summary = summarize(journal)
+    if summary.open:
+        say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
+    require_typed(f"purge {run_id}", confirmation, no_input=no_input)
+    with state.lock(summary.plan.target), state.open(run_id) as journal:
+        journal.purge(int(datetime.now(UTC).timestamp() * 1e6))
+    if as_json:
+        emit_json({"run_id": run_id, "purged": True})
+    else:
+        result(f"The ids and the secret of run {run_id} are destroyed.")
+    return ExitCode.SETTLED
+
+
+def _state(options: dict[str, Any]) -> StateFolder:
+    from privacy_toolkit.journal.state import StateFolder
+
+    return StateFolder(take_settings(options).state)
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

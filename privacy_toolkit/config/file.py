@@ -1,0 +1,122 @@
+"""The configuration file: what it may say, and reading it. An unknown key is an error."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from platformdirs import user_config_path
+
+from privacy_toolkit.errors import UsageError
+from privacy_toolkit.privacy import Secret
+
+FILE_NAME = "privacy-toolkit.toml"
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a secret is read from: a file, or an environment variable by its name."""
+
+    file: str | None = None
+    env: str | None = None
+
+
+class SignatureProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The signer of ``Content-Signature``: the Application's id and its hexadecimal key."""
+
+    application_id: int | str
+    key: SecretSource
+
+
+class ApiProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which published state of the API the deployment answers to."""
+
+    generation: Literal["2020", "current"] = "current"
+
+
+class TimeoutProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long each phase of a request may take, in seconds."""
+
+    connect: Positive = 5.0
+    write: Positive = 10.0
+    read: Positive = 15.0
+    pool: Positive = 30.0
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
+
+    base_url: str | None = None
+    application: str | None = None
+    environment: Literal["live", "sandbox"] = "live"
+    api_key: SecretSource | None = None
+    content_signature: SignatureProfile | None = None
+    allow_insecure_http: bool = False
+    rate: Positive | None = None
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
+    state: str | None = None
+    api: ApiProfile = ApiProfile()
+    timeouts: TimeoutProfile = TimeoutProfile()
+
+
+class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration file."""
+
+    profiles: dict[str, Profile] = {}
+
+
+def config_path(given: str | None) -> Path | None:
+    """The file that is named, else the one here, else the one in the user's configuration folder, else none."""
+    if given:
+        return Path(given).expanduser()
+    for candidate in (Path(FILE_NAME), user_config_path("privacy-toolkit") / FILE_NAME):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def read_config(path: Path) -> ConfigFile:
+    """Read a configuration file.
+
+    Raises:
+        UsageError: it can't be read, or says something it may not.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return msgspec.convert(data, ConfigFile)
+    except OSError as error:
+        raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"The configuration file {path} can't be used: {error}.", "docs/configuration.md lists every key."
+        ) from None
+
+
+def read_secret(source: SecretSource, what: str) -> Secret:
+    """Read a secret from its file (a closing line end is dropped) or environment variable.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if (source.file is None) == (source.env is None):
+        raise UsageError(f"The {what} needs either a file or an env, and one of them only.")
+    if source.env is not None:
+        value, origin = os.environ.get(source.env, ""), "from the environment"
+    else:
+        try:
+            value = Path(source.file or "").expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(
+                f"The file with the {what} can't be read.", "Does it exist, and may you read it?"
+            ) from None
+        origin = "from file"
+    if not value:
+        raise UsageError(f"The {what} is empty.")
+    return Secret(value, origin)

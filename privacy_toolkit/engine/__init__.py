@@ -1,0 +1,1 @@
+"""Plan, runner, limits and events: the one engine for every job."""

@@ -1,0 +1,101 @@
+"""When a run must stop by itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from privacy_toolkit.errors import UsageError
+from privacy_toolkit.model import Outcome, Purpose, StopReason
+
+#: So many first reads in a row that all answer 404 look like the wrong environment (contract, section 4).
+SUSPICIOUS_ABSENCES = 100
+#: So many exchanges in a row without a reliable answer, and the target counts as unreachable.
+UNREACHABLE_AFTER = 100
+#: The longest time, in seconds, that we wait because the API asks for it; beyond it the run stops.
+LONGEST_WAIT = 120.0
+
+_WHOLE = 100
+_NOT_A_FAILURE = frozenset(
+    {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.ON_HOLD, Outcome.DONE, Outcome.PENDING, Outcome.UNVERIFIED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows. ``max_failures`` is a number of subjects; None: no limit."""
+
+    max_failures: int | None = None
+    expect_missing: bool = False
+
+
+class Watch:
+    """Counts what happens in one sitting and says when it has to stop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._failures = 0
+        self._unreliable = 0
+        self._first_reads = 0
+        self._all_absent = not limits.expect_missing
+
+    def exchanged(self, purpose: Purpose, *, reliable: bool, absent: bool) -> StopReason | None:
+        """Take note of an exchange; the reason to stop, if this is one too many."""
+        self._unreliable = 0 if reliable else self._unreliable + 1
+        if self._unreliable >= UNREACHABLE_AFTER:
+            return StopReason.TARGET_UNREACHABLE
+        if purpose is Purpose.READ_BEFORE and self._all_absent and reliable:
+            self._first_reads += 1
+            self._all_absent = absent
+            if self._all_absent and self._first_reads >= SUSPICIOUS_ABSENCES:
+                return StopReason.WRONG_ENVIRONMENT
+        return None
+
+    def trust_absences(self) -> None:
+        """From here on 404s are expected: the journal knows of these erasures."""
+        self._all_absent = False
+
+    def settled(self, outcome: Outcome) -> StopReason | None:
+        """Take note of where a subject stands; the reason to stop, if the failures are more than allowed."""
+        if outcome not in _NOT_A_FAILURE:
+            self._failures += 1
+            if self._limits.max_failures is not None and self._failures > self._limits.max_failures:
+                return StopReason.FAILURE_LIMIT
+        return None
+
+
+def parse_max_failures(text: str | None, subjects: int) -> int | None:
+    """The number of subjects meant by ``--max-failures``: ``20``, or ``5%`` of all subjects of the run.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:(%)|(\.\d+)%)?", text.strip())
+    if match is None:
+        raise UsageError(f"--max-failures takes a number or a share, such as 20 or 5%, not {text!r}.")
+    if match[2] is None and match[3] is None:
+        return int(match[1])
+    share = float(match[1] + (match[3] or ""))
+    if share > _WHOLE:
+        raise UsageError("--max-failures takes a share of at most 100%.")
+    return int(subjects * share / 100)
+
+
+def parse_until(text: str | None, now: datetime) -> datetime | None:
+    """The moment meant by ``--until``: a time of day (the next one, local) or a duration (``90s``, ``45m``, ``2h``).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip()):
+        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+        return now + timedelta(seconds=seconds)
+    if match := re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip()):
+        moment = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
+        return moment if moment > now else moment + timedelta(days=1)
+    raise UsageError(f"--until takes a time of day or a duration, such as 06:00 or 2h, not {text!r}.")

@@ -1,0 +1,120 @@
+"""The plan: what would be done, fixed before anything is confirmed.
+
+A plan is a value. It holds no id: it names its input by hash, so it can be mailed, filed and signed. Whoever applies
+it reads the input again, and does nothing if that is not what was planned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from privacy_toolkit.errors import RefusedError, UsageError
+
+FORMAT = "privacy-toolkit/plan/1"
+
+
+class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The input, by what it is and not by its name. ``path`` is where ``apply`` looks for it again."""
+
+    path: str
+    sha256: str
+    size: int
+    format: str
+    id_column: str
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    strip: bool = False
+    limit: int | None = None
+
+
+class PlannedRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sums of the input: ``read`` = ``rejected`` + ``duplicates`` + ``subjects``; ``held`` of the subjects."""
+
+    read: int
+    rejected: int
+    duplicates: int
+    subjects: int
+    held: int = 0
+    rejected_by_reason: dict[str, int] = {}
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every row is accounted for."""
+        return (
+            self.read == self.rejected + self.duplicates + self.subjects
+            and self.rejected == sum(self.rejected_by_reason.values())
+            and 0 <= self.held <= self.subjects
+        )
+
+
+class PlannedExclusions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The exclusion list: how many entries, and how many of them are subjects of this plan."""
+
+    path: str
+    sha256: str
+    entries: int
+    matched: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What would be done, to whom (by hash), where, and with which requests.
+
+    ``target`` is host and application label; ``base_url`` is where requests go. ``environment`` is ``live`` or
+    ``sandbox`` by the profile's word. ``calls`` maps an operation to the least and the most requests expected, without
+    retries. ``verify`` is ``all``, ``sample:N`` or ``none``. ``created_at`` is an RFC 3339 time in UTC.
+    """
+
+    format: str = FORMAT
+    toolkit: str
+    job: str
+    target: str
+    base_url: str
+    environment: str
+    generation: str
+    created_at: str
+    input: PlannedInput
+    rows: PlannedRows
+    exclusions: PlannedExclusions | None = None
+    verify: str = "all"
+    calls: dict[str, tuple[int, int]] = {}
+    digest: str = ""
+
+    def sealed(self) -> Plan:
+        """The plan with its own digest: SHA-256 over its canonical JSON without the digest."""
+        return msgspec.structs.replace(self, digest=_digest(self))
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether nothing was changed since the plan was sealed."""
+        return self.digest == _digest(self)
+
+    def encode(self) -> bytes:
+        """The plan as indented JSON with sorted keys, for a person to read and for ``apply``."""
+        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
+
+
+def decode_plan(data: bytes) -> Plan:
+    """Read a plan back.
+
+    Raises:
+        UsageError: this is no plan, or one of another version.
+        RefusedError: it was changed since it was written.
+    """
+    try:
+        plan = msgspec.json.decode(data, type=Plan)
+    except msgspec.DecodeError:
+        raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.") from None
+    if plan.format != FORMAT:
+        raise UsageError("This plan is of another version of the toolkit.", "Make it anew with --plan FILE.")
+    if not plan.is_intact:
+        raise RefusedError(
+            "The plan was changed after it was made.", "Make it anew with --plan FILE and have it looked at again."
+        )
+    return plan
+
+
+def _digest(plan: Plan) -> str:
+    bare = msgspec.structs.replace(plan, digest="")
+    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()

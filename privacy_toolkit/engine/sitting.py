@@ -1,0 +1,174 @@
+"""One process's work on a run: settings to client, signals to stops, until the journal says it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from privacy_toolkit import __version__
+from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.control import Places, Stop
+from privacy_toolkit.engine.events import Event, Listener, Stopping
+from privacy_toolkit.engine.limits import Limits, Watch
+from privacy_toolkit.engine.runner import Runner
+from privacy_toolkit.engine.steps import Procedure, Tools
+from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.model import Outcome, StopReason
+from privacy_toolkit.privacy import describe
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds for one sitting beside the settings. ``until`` is an aware time."""
+
+    limits: Limits = field(default_factory=Limits)
+    until: datetime | None = None
+    verify: str = "all"
+    predicate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything a sitting needs. ``clock`` is microseconds since the epoch."""
+
+    journal: RunJournal
+    job: Procedure
+    settings: Settings
+    conditions: Conditions
+    make_client: Callable[[], Client]
+    listeners: Sequence[Listener] = ()
+    recognise: Callable[[list[str]], bool] = lambda _: False
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners."""
+        for listen in self.listeners:
+            listen(event)
+
+
+def sit(work: Work) -> StopReason | None:
+    """Work on the open subjects of a run until all were tried or something stops it; the reason of the stop.
+
+    The first Ctrl-C or SIGTERM lets what is in flight finish; the second one drops it.
+
+    Raises:
+        JournalError: the sitting could not even be begun or ended in the journal.
+    """
+    number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        reason = runner.run(_run(work))
+    try:
+        work.journal.end_sitting(number, work.clock(), reason)
+    except JournalError:
+        if reason is not StopReason.JOURNAL_FAILED:
+            raise
+    return reason
+
+
+def described(settings: Settings, conditions: Conditions) -> str:
+    """The settings of a sitting as JSON for the journal and the report; secrets only as whether they are set."""
+    said = {
+        "toolkit": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "rate": settings.rate,
+        "concurrency": settings.concurrency,
+        "settle_seconds": settings.settle,
+        "timeouts_seconds": msgspec.structs.asdict(settings.timeouts),
+        "generation": settings.generation,
+        "profile": settings.profile,
+        "api_key": describe(settings.api_key),
+        "content_signature": describe(settings.signature and settings.signature[1]),
+        "verify": conditions.verify,
+        "gone_predicate": conditions.predicate,
+        "max_failures": conditions.limits.max_failures,
+        "expect_missing": conditions.limits.expect_missing,
+        "until": conditions.until and conditions.until.astimezone(UTC).isoformat(timespec="seconds"),
+    }
+    return msgspec.json.encode(said, order="sorted").decode()
+
+
+async def _run(work: Work) -> StopReason | None:
+    runner: Runner
+    stop = Stop(lambda reason: work.emit(Stopping(reason, runner.in_flight)))
+    watch = Watch(work.conditions.limits)
+    if _has_seen_profiles(work.journal):
+        watch.trust_absences()
+    async with work.make_client() as client:
+        tools = Tools(
+            journal=work.journal,
+            client=client,
+            pacer=Pacer(work.settings.rate),
+            watch=watch,
+            stop=stop,
+            places=Places(work.settings.concurrency, stop),
+            emit=work.emit,
+            clock=work.clock,
+            recognise=work.recognise,
+        )
+        runner = Runner(work.job, tools)
+        with _signals(stop, runner), _window(work, stop):
+            return await runner.run()
+
+
+def _has_seen_profiles(journal: RunJournal) -> bool:
+    """Whether an earlier sitting found any profile: then this is not the wrong environment."""
+    seen = set(journal.totals()) - {Outcome.PENDING, Outcome.ON_HOLD, Outcome.NOTHING_HELD, Outcome.RETRYABLE}
+    return bool(seen)
+
+
+@contextmanager
+def _signals(stop: Stop, runner: Runner) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def ask(reason: StopReason) -> None:
+        nonlocal asked
+        if asked:
+            runner.abort()
+        asked = True
+        stop.request(reason)
+
+    wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+    for number, reason in wanted.items():
+        loop.add_signal_handler(number, ask, reason)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _window(work: Work, stop: Stop) -> Iterator[None]:
+    """Close the window at its time."""
+    until = work.conditions.until
+    if until is None:
+        yield
+        return
+    seconds = max(0.0, until.timestamp() - work.clock() / 1e6)
+    timer = asyncio.get_running_loop().call_later(seconds, stop.request, StopReason.WINDOW_CLOSED)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Use uvloop where there is one (not on Windows)."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

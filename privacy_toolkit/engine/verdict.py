@@ -1,0 +1,86 @@
+"""How a run stands as a whole, from its journal alone: verdict, exit code, sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from privacy_toolkit.engine.plan import Plan, decode_plan
+from privacy_toolkit.errors import ExitCode, ToolkitError
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.model import Outcome, StopReason, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in a few figures. Times are microseconds since the epoch.
+
+    ``stopped_by`` is of the last sitting; ``cut_short`` says that its end is not recorded: it is under way, or it
+    crashed, or there was none.
+    """
+
+    run_id: str
+    plan: Plan
+    totals: Mapping[Outcome, int]
+    stopped_by: StopReason | None
+    cut_short: bool
+    started_at: int
+    purged: bool
+
+    @property
+    def open(self) -> int:
+        """How many subjects are open."""
+        return sum(count for outcome, count in self.totals.items() if outcome.is_open)
+
+    @property
+    def failed(self) -> int:
+        """How many subjects failed for good."""
+        return self.totals.get(Outcome.FAILED, 0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict; never ``complete`` while a subject is open."""
+        if self.stopped_by is StopReason.CREDENTIALS_REFUSED and self.open:
+            return Verdict.REFUSED
+        if (self.stopped_by is not None or self.cut_short) and self.open:
+            return Verdict.STOPPED
+        return Verdict.OPEN_ITEMS if self.open or self.failed else Verdict.COMPLETE
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the process that worked on it last tells its caller (contract, section 2)."""
+        if self.stopped_by is StopReason.INTERRUPTED:
+            return ExitCode.INTERRUPTED
+        if self.verdict is Verdict.REFUSED:
+            return ExitCode.CREDENTIALS
+        if self.verdict is Verdict.STOPPED:
+            return ExitCode.STOPPED
+        return ExitCode.OPEN_ITEMS if self.verdict is Verdict.OPEN_ITEMS else ExitCode.SETTLED
+
+
+def summarize(journal: RunReader) -> Summary:
+    """The summary of a run, with both sums checked.
+
+    Raises:
+        ToolkitError: the rows of the input or the outcomes of the subjects don't add up; nothing may be reported then.
+    """
+    plan = decode_plan(journal.plan)
+    totals = journal.totals()
+    rows = plan.rows
+    if not rows.adds_up or sum(totals.values()) != rows.subjects or journal.size != rows.subjects:
+        raise ToolkitError(
+            f"The sums of run {journal.run_id} don't add up: {rows.subjects} subjects planned, {journal.size} in the"
+            f" journal, {sum(totals.values())} outcomes.",
+            "This is a fault of the toolkit or a damaged journal. No report is made; keep the state folder.",
+            code="sums",
+        )
+    sittings = journal.sittings()
+    return Summary(
+        run_id=journal.run_id,
+        plan=plan,
+        totals=totals,
+        stopped_by=sittings[-1].stopped_by if sittings else None,
+        cut_short=not sittings or sittings[-1].ended_at is None,
+        started_at=journal.created_at,
+        purged=journal.purged_at is not None,
+    )

@@ -1,0 +1,72 @@
+"""Which column holds the ids, and what is said about a header that does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from privacy_toolkit.errors import InputError
+from privacy_toolkit.inputs.options import ID_COLUMNS
+
+#: What is shown as the name of a column. A file without a header line has data there, which must not get into an
+#: error: ids nearly always hold a digit, addresses an @.
+_NAME = re.compile(r"(?:[^\W\d]|[ .-])+")
+_NAME_LENGTH = 40
+_OTHER_DELIMITERS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}
+
+
+def check_distinct(columns: Sequence[str], where: str) -> None:
+    """Make sure that every column is named once.
+
+    Raises:
+        InputError: a name stands for two columns.
+    """
+    places: dict[str, int] = {}
+    for position, name in enumerate(columns, 1):
+        if name in places:
+            raise InputError(
+                f"{where}: columns {places[name]} and {position} have the same name.",
+                "Give every column a name of its own.",
+            )
+        places[name] = position
+
+
+def id_column(columns: Sequence[str], wanted: str | None, where: str) -> str:
+    """The column with the ids: the one asked for, or the first present of ``ID_COLUMNS``.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = next((name for name in (ID_COLUMNS if wanted is None else (wanted,)) if name in columns), None)
+    if name is not None:
+        return name
+    asked = f"none of the columns {', '.join(ID_COLUMNS)}" if wanted is None else f"no column {wanted!r}"
+    raise InputError(f"{where}: there is {asked}{_present(columns)}.", _advice(columns))
+
+
+def required_column(columns: Sequence[str], name: str, where: str) -> int:
+    """The position of a column that has to be there.
+
+    Raises:
+        InputError: it isn't.
+    """
+    if name not in columns:
+        raise InputError(f"{where}: there is no column {name!r}{_present(columns)}.", _advice(columns))
+    return columns.index(name)
+
+
+def _present(columns: Sequence[str]) -> str:
+    if len(columns) == 1:  # the likeliest header to be none at all, but somebody's id
+        return "; there is one column only"
+    return f"; there are {', '.join(_shown(name, position) for position, name in enumerate(columns, 1))}"
+
+
+def _shown(name: str, position: int) -> str:
+    return name if len(name) <= _NAME_LENGTH and _NAME.fullmatch(name) else f"(column {position})"
+
+
+def _advice(columns: Sequence[str]) -> str:
+    found = next((shown for mark, shown in _OTHER_DELIMITERS.items() if any(mark in name for name in columns)), None)
+    if found:
+        return f"Is the delimiter another one? Name it with --delimiter {found}."
+    return "The first line has to name the columns; name the one with the ids with --id-column."

@@ -1,0 +1,76 @@
+"""Which ids can be sent at all. Nothing is changed to make one fit: it is taken as it is, or refused with a reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import cast
+
+#: The longest id in characters (Unicode code points): ``maxLength`` of IntegrationEntity in the published document.
+MAX_LENGTH = 1000
+
+#: Every character with the Unicode property White_Space (Unicode Character Database, PropList.txt).
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]")  # C0, DEL, C1, and Unicode's own line breaks
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+
+
+class RejectReason(StrEnum):
+    """Why a row is refused; the closed list that reports know."""
+
+    NULL = "null"  # no value at all, in Parquet
+    BLANK = "blank"  # empty, or white space alone
+    CONTROL_CHARACTER = "control_character"  # inside the id: NUL, tab, a line break, another control character
+    LONE_SURROGATE = "lone_surrogate"  # half a character: there is no UTF-8 for it
+    DOT_SEGMENT = "dot_segment"  # "." or "..": it would lead the request to another address (RFC 3986, 5.2.4)
+    TOO_LONG = "too_long"
+    SURROUNDING_WHITESPACE = "surrounding_whitespace"  # nothing else is wrong: --strip would take the id
+
+
+def judge(text: str | None, *, strip: bool = False) -> tuple[str | None, RejectReason | None]:
+    """The id to send for what stands in a row, or the text as it stands there and why it is refused.
+
+    What stripping can't mend comes first: a row is ``SURROUNDING_WHITESPACE`` only if its id is fine otherwise.
+    """
+    if text is None:
+        return None, RejectReason.NULL
+    core = text.strip(WHITE_SPACE)
+    reason = _fault(core)
+    if reason is None and core != text and not strip:
+        reason = RejectReason.SURROUNDING_WHITESPACE
+    return (text, reason) if reason else (core, None)
+
+
+def all_fine(texts: Sequence[str | None]) -> bool:
+    """Whether ``judge`` would take every text unchanged; a few passes at the speed of C instead of one call a row.
+
+    ``False`` says nothing: a text with a blank or an unprintable character inside may well be fine.
+    """
+    if not all(texts):
+        return False
+    given = cast("Sequence[str]", texts)
+    joined = "".join(given)
+    # Printable leaves out controls, surrogates and all white space but the blank itself.
+    return (
+        joined.isprintable()
+        and " " not in joined
+        and max(map(len, given), default=0) <= MAX_LENGTH
+        and "." not in given
+        and ".." not in given
+    )
+
+
+def _fault(core: str) -> RejectReason | None:
+    if not core:
+        return RejectReason.BLANK
+    if _CONTROL.search(core):
+        return RejectReason.CONTROL_CHARACTER
+    if _SURROGATE.search(core):
+        return RejectReason.LONE_SURROGATE
+    if core in {".", ".."}:
+        return RejectReason.DOT_SEGMENT
+    return RejectReason.TOO_LONG if len(core) > MAX_LENGTH else None

@@ -1,0 +1,206 @@
+"""The erasure of one person's data: read, erase, read again, and name what was seen.
+
+Every exit of the walk is an observation. What was sent without a reliable answer stays ``unknown`` until a read shows
+what became of it; a refusal after that does not make it any better known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.engine.steps import Steps
+from privacy_toolkit.jobs.gone import Holding, holding
+from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
+
+INVENTORY = OPERATIONS["get_customer_inventory"]
+ERASE = OPERATIONS["delete_customer_data"]
+
+#: How often the erase request is sent for one subject in one sitting before it is left for the next one.
+ACT_TRIES = 4
+#: The waits, in seconds, between reads after an accepted erasure, as long as data is still visible.
+_SETTLE_STEPS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+_REPEATABLE = frozenset({Finding.REFUSED, Finding.NEVER_SENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """The job ``erase``. ``settle`` is how long, in seconds, cleared data may stay visible after an accepted erasure.
+
+    ``verified`` says by a subject's number whether it is read afterwards.
+    """
+
+    settle: float
+    verified: Callable[[int], bool] = lambda _: True
+
+    async def walk(self, entry: Entry, steps: Steps) -> None:
+        """Bring one open subject as far as it goes in this sitting."""
+        walk = _Walk(self, entry, steps)
+        if entry.standing.outcome is Outcome.UNKNOWN:
+            await walk.reconcile()
+        elif entry.standing.outcome in {Outcome.UNVERIFIED, Outcome.RESIDUAL}:
+            await walk.look_again()
+        else:
+            await walk.begin()
+
+
+class _Walk:
+    """One subject on its way. ``_standing`` is always what the journal has, or is about to have, on disk."""
+
+    def __init__(self, job: Erase, entry: Entry, steps: Steps) -> None:
+        self._job = job
+        self._seq = entry.subject.seq
+        self._standing = entry.standing
+        self._steps = steps
+        self._sends = 0
+
+    async def begin(self) -> None:
+        """Read what is held; erase it if there is a profile."""
+        answer = await self._steps.read(INVENTORY, Purpose.READ_BEFORE)
+        if answer.finding is Finding.ABSENT:
+            # Seen earlier and refused to us since: somebody else removed it.
+            self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._standing.held_before else None)
+        elif answer.finding is Finding.DONE:
+            await self._erase(holding(answer.value))
+        elif answer.finding is Finding.FINAL:
+            self._settle(Outcome.FAILED, answer.reason)
+        elif answer.finding is Finding.CREDENTIALS:
+            self._steps.leave()
+        else:  # no erase was ever sent, so it is certain that it did not happen
+            self._settle(Outcome.RETRYABLE, answer.reason)
+
+    async def reconcile(self) -> None:
+        """An erase was sent, or may have been, and not reliably answered: look what became of it."""
+        answer = await self._steps.read(INVENTORY, Purpose.RECONCILE)
+        if answer.finding is Finding.ABSENT:
+            self._erased(Attribution.INFERRED, None)
+        elif answer.finding is not Finding.DONE:
+            self._settle(Outcome.UNKNOWN, self._standing.reason)
+        else:
+            seen = holding(answer.value)
+            # A profile that looked empty before looks the same now: only an accepted request says more.
+            if not seen.visible and self._standing.held_before is HeldBefore.VISIBLE:
+                self._erased(Attribution.INFERRED, seen)
+            elif self._sends < ACT_TRIES:
+                await self._erase(seen)
+            else:
+                self._settle(Outcome.UNKNOWN, self._standing.reason)
+
+    async def look_again(self) -> None:
+        """An earlier sitting's erase was accepted, but not seen to have worked: look, and erase again if it has not."""
+        was_residual = self._standing.outcome is Outcome.RESIDUAL
+        seen = await self._look()
+        if seen is None:
+            return
+        if was_residual:
+            await self._erase(seen)
+        else:
+            await self._watch(seen)
+
+    async def _erase(self, seen: Holding) -> None:
+        """Send the erase request, again where it is certain that it was refused, and see what came of it."""
+        while True:
+            held = HeldBefore.VISIBLE if seen.visible else self._standing.held_before or HeldBefore.NONE_VISIBLE
+            before = self._standing
+            lost = Standing(
+                Outcome.UNKNOWN,
+                Reason.NO_ANSWER_RECORDED,
+                held_before=held,
+                attempts=before.attempts + 1,
+                settled_at=self._steps.now,
+            )
+            answer = await self._steps.act(ERASE, lost, partial(self._follows, before, lost))
+            self._sends += 1
+            if answer.finding not in _REPEATABLE or self._sends >= ACT_TRIES:
+                break
+            if not await self._steps.back_off(self._sends, answer):
+                break
+        await self._after(answer)
+
+    def _follows(self, before: Standing, lost: Standing, answer: Answer) -> Standing:
+        """Where the subject stands by the answer to the erase request alone."""
+        was_lost = before.outcome is Outcome.UNKNOWN
+        was_accepted = before.outcome is Outcome.RESIDUAL
+        outcome, reason = Outcome.UNKNOWN, answer.reason
+        if answer.finding is Finding.DONE:
+            outcome, reason = Outcome.UNVERIFIED, Reason.NOT_READ_YET
+        elif answer.finding is Finding.UNKNOWN or was_lost:
+            pass
+        elif was_accepted:
+            outcome = Outcome.RESIDUAL
+        elif answer.finding is Finding.ABSENT:
+            outcome, reason = Outcome.FAILED, Reason.VANISHED
+        elif answer.finding is Finding.FINAL:
+            outcome = Outcome.FAILED
+        else:
+            outcome = Outcome.RETRYABLE
+        attempts = lost.attempts - (answer.finding is Finding.NEVER_SENT)
+        self._standing = replace(lost, outcome=outcome, reason=reason, attempts=attempts, settled_at=self._steps.now)
+        return self._standing
+
+    async def _after(self, answer: Answer) -> None:
+        """Go on by what the erase request came to."""
+        if answer.finding is Finding.DONE:
+            if not self._job.verified(self._seq):
+                self._steps.settle(self._standing)
+                return
+            seen = await self._look()
+            if seen is not None:
+                await self._watch(seen)
+        elif self._standing.outcome is Outcome.UNKNOWN and answer.finding in {Finding.UNKNOWN, Finding.ABSENT}:
+            if answer.finding is Finding.UNKNOWN:
+                await self._steps.back_off(self._sends, answer)
+            await self.reconcile()
+        else:
+            self._steps.settle(self._standing)
+
+    async def _look(self) -> Holding | None:
+        """Read after an accepted erasure. None if that settled the subject; else what is still visible."""
+        answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER)
+        if answer.finding is Finding.ABSENT:
+            self._erased(Attribution.CONFIRMED, None)
+        elif answer.finding is not Finding.DONE:
+            residual = self._standing.outcome is Outcome.RESIDUAL
+            self._settle(self._standing.outcome, Reason.STILL_HELD if residual else Reason.READ_FAILED_AFTERWARDS)
+        else:
+            seen = holding(answer.value)
+            if seen.visible:
+                return seen
+            self._erased(Attribution.CONFIRMED, seen)
+        return None
+
+    async def _watch(self, seen: Holding) -> None:
+        """Data is still visible after an accepted erasure: give it time to settle, looking again and again."""
+        waited = 0.0
+        steps = iter(_SETTLE_STEPS)
+        while waited < self._job.settle:
+            pause = min(next(steps, _SETTLE_STEPS[-1]), self._job.settle - waited)
+            if not await self._steps.nap(pause):
+                self._settle(Outcome.UNVERIFIED, Reason.STILL_HELD)
+                return
+            waited += pause
+            again = await self._look()
+            if again is None:
+                return
+            seen = again
+        self._settle(Outcome.RESIDUAL, Reason.STILL_HELD, seen)
+
+    def _erased(self, attribution: Attribution, kept: Holding | None) -> None:
+        self._standing = replace(self._standing, attribution=attribution)
+        self._settle(Outcome.ERASED, None, kept)
+
+    def _settle(self, outcome: Outcome, reason: Reason | None, kept: Holding | None = None) -> None:
+        self._standing = replace(
+            self._standing,
+            outcome=outcome,
+            reason=reason,
+            kept_coupons=kept.coupons if kept else None,
+            kept_referrals=kept.referrals if kept else None,
+            settled_at=self._steps.now,
+        )
+        self._steps.settle(self._standing)

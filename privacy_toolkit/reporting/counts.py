@@ -1,0 +1,151 @@
+"""The parts of a report that are counted."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.verdict import Summary
+from privacy_toolkit.journal.records import Traffic
+from privacy_toolkit.journal.summary import AnswerTime, StandingCount
+from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.reporting import schema
+from privacy_toolkit.reporting.wording import OUTCOMES, POSSIBLE, action
+
+#: In these, somebody has to do something about a subject.
+ATTENTION = OPEN_OUTCOMES | {Outcome.FAILED}
+
+#: A read with one of these purposes shows what became of a change.
+_AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
+
+
+def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
+    """Every outcome the job can come to, also those with no subject, in the order of the vocabulary."""
+    shown = POSSIBLE[Job(run.plan.job)] | run.totals.keys()
+    return tuple(
+        schema.OutcomeCount(
+            outcome=outcome, count=run.totals.get(outcome, 0), open=outcome.is_open, meaning=OUTCOMES[outcome][1]
+        )
+        for outcome in Outcome
+        if outcome in shown
+    )
+
+
+def erased_split(standings: Sequence[StandingCount]) -> schema.ErasedSplit:
+    """The erased subjects by attribution, and by what was visible before."""
+    found: Counter[Attribution | HeldBefore | None] = Counter()
+    for s in standings:
+        if s.outcome is Outcome.ERASED:
+            found[s.attribution] += s.subjects
+            found[s.held_before] += s.subjects
+    return schema.ErasedSplit(
+        confirmed=found[Attribution.CONFIRMED],
+        inferred=found[Attribution.INFERRED],
+        visible=found[HeldBefore.VISIBLE],
+        none_visible=found[HeldBefore.NONE_VISIBLE],
+    )
+
+
+def kept(standings: Sequence[StandingCount]) -> schema.Kept:
+    """What the API keeps of the erased subjects."""
+    erased = [s for s in standings if s.outcome is Outcome.ERASED]
+    return schema.Kept(
+        subjects=sum(s.keeping for s in erased),
+        coupons=sum(s.kept_coupons for s in erased),
+        referrals=sum(s.kept_referrals for s in erased),
+    )
+
+
+def repeated(standings: Sequence[StandingCount]) -> schema.Repeated:
+    """Changes that were sent more than once."""
+    return schema.Repeated(subjects=sum(s.repeated for s in standings), requests=sum(s.repeats for s in standings))
+
+
+def proof(run: Summary, traffic: Sequence[Traffic]) -> schema.Proof:
+    """What the reads afterwards showed."""
+    return schema.Proof(
+        reads_after=sum(t.count for t in traffic if t.purpose in _AFTER),
+        gone=run.totals.get(Outcome.ERASED, 0),
+        still_present=run.totals.get(Outcome.RESIDUAL, 0),
+        unverified=run.totals.get(Outcome.UNVERIFIED, 0),
+    )
+
+
+def traffic_counts(traffic: Iterable[Traffic]) -> tuple[schema.TrafficCount, ...]:
+    """What was sent and what came back, by operation and in the order of a subject's walk."""
+    order = list(Purpose)
+    lines = [
+        schema.TrafficCount(
+            operation=t.operation,
+            purpose=t.purpose,
+            status=t.status,
+            reason=t.reason,
+            answered=not t.unrecorded,
+            count=t.count,
+        )
+        for t in traffic
+    ]
+    return tuple(
+        sorted(
+            lines,
+            key=lambda line: (
+                order.index(line.purpose),
+                line.operation,
+                -line.count,
+                str(line.status),
+                str(line.reason),
+            ),
+        )
+    )
+
+
+def calls(plan: Plan, traffic: Iterable[Traffic], times: Iterable[AnswerTime]) -> tuple[schema.OperationCalls, ...]:
+    """Each operation that was planned or used: requests planned and made, and how long answers took."""
+    made: Counter[str] = Counter()
+    for t in traffic:
+        made[t.operation] += t.count
+    taken: defaultdict[str, list[AnswerTime]] = defaultdict(list)
+    for time in times:
+        taken[time.operation].append(time)
+    lines = []
+    for operation in sorted(made.keys() | plan.calls.keys()):
+        least, most = plan.calls.get(operation, (None, None))
+        lines.append(
+            schema.OperationCalls(
+                operation=operation,
+                planned_least=least,
+                planned_most=most,
+                made=made[operation],
+                p50_ms=percentile(taken[operation], 50),
+                p95_ms=percentile(taken[operation], 95),
+                p99_ms=percentile(taken[operation], 99),
+            )
+        )
+    return tuple(lines)
+
+
+def percentile(times: Sequence[AnswerTime], percent: int) -> int | None:
+    """In how many milliseconds at least ``percent`` of the answers had come (nearest rank); None without answers."""
+    rank = sum(time.exchanges for time in times) * percent / 100
+    seen = 0
+    for time in times:
+        seen += time.exchanges
+        if seen >= rank:
+            return time.milliseconds
+    return None
+
+
+def causes(run: Summary, standings: Iterable[StandingCount]) -> tuple[schema.Cause, ...]:
+    """The open and failed subjects, grouped by outcome and reason, the largest group first."""
+    found: Counter[tuple[Outcome, Reason | None]] = Counter()
+    for s in standings:
+        if s.outcome in ATTENTION:
+            found[s.outcome, s.reason] += s.subjects
+    recorded = sum(count for (outcome, _), count in found.items() if outcome is Outcome.PENDING)
+    found[Outcome.PENDING, None] += run.totals.get(Outcome.PENDING, 0) - recorded
+    return tuple(
+        schema.Cause(outcome=outcome, reason=reason, count=count, action=action(outcome, reason))
+        for (outcome, reason), count in found.most_common()
+        if count
+    )

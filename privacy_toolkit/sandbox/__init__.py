@@ -1,0 +1,27 @@
+"""A stand-in for the Talon.One Integration API on the loopback address, with faults; for fictitious data only."""
+
+from privacy_toolkit.errors import UsageError
+
+try:
+    from privacy_toolkit.sandbox.server import RunningSandbox, serve, start_in_thread
+except ModuleNotFoundError as missing:
+    if missing.name not in {"starlette", "uvicorn"}:
+        raise
+    raise UsageError(
+        "The sandbox needs Starlette and uvicorn.", "Install them with: pip install 'privacy-toolkit[sandbox]'"
+    ) from missing
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.settings import SandboxSettings
+from privacy_toolkit.sandbox.store import Store
+
+__all__ = [
+    "FaultKind",
+    "Faults",
+    "RunningSandbox",
+    "SandboxSettings",
+    "Store",
+    "seed",
+    "serve",
+    "start_in_thread",
+]

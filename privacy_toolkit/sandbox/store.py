@@ -1,0 +1,203 @@
+"""The state of the sandbox: one SQLite database, in memory or in a file that survives a restart.
+
+Entities are kept in the form in which they travel, as JSON. One table holds them all: ``kind`` and ``key`` name an
+entity, ``owner`` is the customer it belongs to, ``friend`` a second customer it names.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from privacy_toolkit.errors import UsageError
+
+JsonObject = dict[str, Any]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entity (
+    kind TEXT NOT NULL, key TEXT NOT NULL, owner TEXT, friend TEXT, body BLOB NOT NULL,
+    PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entity_owner ON entity (owner, kind);
+CREATE INDEX IF NOT EXISTS entity_friend ON entity (friend) WHERE friend IS NOT NULL;
+CREATE TABLE IF NOT EXISTS reservation (
+    coupon TEXT NOT NULL, customer TEXT NOT NULL, PRIMARY KEY (coupon, customer)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS reservation_customer ON reservation (customer);
+CREATE TABLE IF NOT EXISTS clearing (customer TEXT PRIMARY KEY, reads_left INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replay (
+    request TEXT PRIMARY KEY, status INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counter (last INTEGER NOT NULL);
+INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
+"""
+_EMPTY = ("DELETE FROM entity", "DELETE FROM reservation", "DELETE FROM clearing", "DELETE FROM replay")
+
+
+class Kind(StrEnum):
+    """What an entity is."""
+
+    PROFILE = "profile"
+    REFERRAL = "referral"
+    COUPON = "coupon"
+    LEDGER = "ledger"
+    CARD = "card"
+    GIVEAWAY = "giveaway"
+    ACHIEVEMENT = "achievement"
+    SESSION = "session"
+    EVENT = "event"
+
+
+class Store:
+    """Entities, coupon reservations, pending erasures and replayable answers.
+
+    Changes are made inside ``transaction``; a lock lets a test read or seed while a server uses the store.
+    """
+
+    def __init__(self, path: str | Path = ":memory:") -> None:
+        try:
+            self._sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._sql.execute("PRAGMA journal_mode=WAL")
+            self._sql.execute("PRAGMA synchronous=NORMAL")  # survives a kill; a power cut may cost the last commits
+            self._sql.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise UsageError(
+                "The sandbox database can't be opened.", "Give a path in a folder that exists and is writable."
+            ) from error
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def transaction(self, *, keep: bool = True) -> Iterator[None]:
+        """All or nothing; with ``keep=False`` nothing, whatever was done inside: a dry run."""
+        with self._lock:
+            self._sql.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._sql.execute("ROLLBACK")
+                raise
+            self._sql.execute("COMMIT" if keep else "ROLLBACK")
+
+    def number(self) -> int:
+        """A number that no other entity has."""
+        rows = self._query("UPDATE counter SET last = last + 1 RETURNING last")
+        return int(rows[0][0])
+
+    def get(self, kind: Kind, key: str) -> JsonObject | None:
+        """One entity, or None."""
+        body = self.raw(kind, key)
+        return None if body is None else msgspec.json.decode(body, type=JsonObject)
+
+    def raw(self, kind: Kind, key: str) -> msgspec.Raw | None:
+        """One entity as it stands, to be embedded in an answer without decoding it."""
+        rows = self._query("SELECT body FROM entity WHERE kind = ? AND key = ?", (kind, key))
+        return msgspec.Raw(rows[0][0]) if rows else None
+
+    def put(
+        self, kind: Kind, key: str, body: JsonObject, *, owner: str | None = None, friend: str | None = None
+    ) -> None:
+        """Make or replace an entity. A profile is owned by its own key."""
+        row = (kind, key, key if kind is Kind.PROFILE else owner, friend, msgspec.json.encode(body))
+        self._query("INSERT OR REPLACE INTO entity VALUES (?, ?, ?, ?, ?)", row)
+
+    def remove(self, kind: Kind, key: str) -> None:
+        """Forget an entity, if it is there."""
+        self._query("DELETE FROM entity WHERE kind = ? AND key = ?", (kind, key))
+
+    def owned(self, owner: str) -> dict[Kind, list[JsonObject]]:
+        """What belongs to a customer, by kind, in the order of the keys."""
+        found: dict[Kind, list[JsonObject]] = {}
+        for kind, body in self._query("SELECT kind, body FROM entity WHERE owner = ? ORDER BY kind, key", (owner,)):
+            found.setdefault(Kind(kind), []).append(msgspec.json.decode(body))
+        return found
+
+    def clear_attributes(self, customer: str) -> None:
+        """Empty the attributes of the profile and of every entity that names the customer."""
+        named = (
+            "SELECT kind, key, body FROM entity WHERE owner = ? "
+            "UNION SELECT kind, key, body FROM entity WHERE friend = ?"
+        )
+        for kind, key, encoded in self._query(named, (customer, customer)):
+            body = msgspec.json.decode(encoded, type=JsonObject)
+            if body.get("attributes"):
+                row = (msgspec.json.encode(body | {"attributes": {}}), kind, key)
+                self._query("UPDATE entity SET body = ? WHERE kind = ? AND key = ?", row)
+
+    def reserve(self, coupon: str, customers: Iterable[str]) -> None:
+        """Reserve a coupon for customers; repeating it changes nothing."""
+        rows = ((coupon, customer) for customer in customers)
+        with self._lock:
+            self._sql.executemany("INSERT OR IGNORE INTO reservation VALUES (?, ?)", rows)
+
+    def release(self, coupon: str, customers: Iterable[str]) -> None:
+        """Release the reservations that are there."""
+        rows = ((coupon, customer) for customer in customers)
+        with self._lock:
+            self._sql.executemany("DELETE FROM reservation WHERE coupon = ? AND customer = ?", rows)
+
+    def reservations(self, coupon: str) -> int:
+        """How many customers have a coupon reserved."""
+        return int(self._query("SELECT count(*) FROM reservation WHERE coupon = ?", (coupon,))[0][0])
+
+    def holders(self, coupon: str) -> list[msgspec.Raw]:
+        """The profiles of the customers that have a coupon reserved; who has no profile (any more) is left out."""
+        joined = (
+            "SELECT body FROM reservation JOIN entity ON kind = 'profile' AND key = customer "
+            "WHERE coupon = ? ORDER BY customer"
+        )
+        return [msgspec.Raw(body) for (body,) in self._query(joined, (coupon,))]
+
+    def reserved_by(self, customer: str) -> list[JsonObject]:
+        """The coupons that a customer has reserved."""
+        joined = (
+            "SELECT body FROM reservation JOIN entity ON kind = 'coupon' AND key = coupon "
+            "WHERE customer = ? ORDER BY coupon"
+        )
+        return [msgspec.json.decode(body, type=JsonObject) for (body,) in self._query(joined, (customer,))]
+
+    def reads_left(self, customer: str) -> int | None:
+        """How many reads an accepted erasure still waits for; None where none is pending."""
+        rows = self._query("SELECT reads_left FROM clearing WHERE customer = ?", (customer,))
+        return int(rows[0][0]) if rows else None
+
+    def set_reads_left(self, customer: str, reads: int | None) -> None:
+        """Note, or with None forget, that an erasure waits for further reads."""
+        if reads is None:
+            self._query("DELETE FROM clearing WHERE customer = ?", (customer,))
+        else:
+            self._query("INSERT OR REPLACE INTO clearing VALUES (?, ?)", (customer, reads))
+
+    def replayed(self, request: str) -> tuple[int, bytes] | None:
+        """Status and body of the first answer to an idempotent request."""
+        rows = self._query("SELECT status, body FROM replay WHERE request = ?", (request,))
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def remember(self, request: str, status: int, body: bytes) -> None:
+        """Keep the first answer to an idempotent request."""
+        self._query("INSERT OR IGNORE INTO replay VALUES (?, ?, ?)", (request, status, body))
+
+    def totals(self) -> dict[str, int]:
+        """How many entities of each kind there are, and reservations."""
+        counted = dict.fromkeys(Kind, 0) | {
+            Kind(kind): count for kind, count in self._query("SELECT kind, count(*) FROM entity GROUP BY kind")
+        }
+        reservations = int(self._query("SELECT count(*) FROM reservation")[0][0])
+        return {str(kind): count for kind, count in counted.items()} | {"reservation": reservations}
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self.transaction():
+            for statement in _EMPTY:
+                self._query(statement)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._sql.close()
+
+    def _query(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._lock:
+            return self._sql.execute(statement, values).fetchall()

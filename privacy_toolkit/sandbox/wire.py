@@ -1,0 +1,232 @@
+"""The entities in the form in which the API sends them: every field that the vendor's documents and SDK require."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from privacy_toolkit.sandbox.store import JsonObject
+
+ACCOUNT_ID = 1
+CAMPAIGN_ID = 1
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def profile(number: int, customer: str, now: str, attributes: JsonObject | None = None) -> JsonObject:
+    """A CustomerProfile; ``loyaltyMemberships`` is null, as the current document says it always is."""
+    return {
+        "id": number,
+        "created": now,
+        "integrationId": customer,
+        "attributes": attributes or {},
+        "accountId": ACCOUNT_ID,
+        "closedSessions": 0,
+        "totalSales": 0,
+        "loyaltyMemberships": None,
+        "audienceMemberships": [],
+        "lastActivity": now,
+        "sandbox": True,
+    }
+
+
+def coupon(number: int, value: str, now: str, recipient: str | None = None) -> JsonObject:
+    """A Coupon: personal where it has a recipient, else one that many customers may reserve."""
+    fields: JsonObject = {
+        "id": number,
+        "created": now,
+        "campaignId": CAMPAIGN_ID,
+        "value": value,
+        "usageLimit": 1,
+        "discountLimit": 0,
+        "reservationLimit": 1,
+        "usageCounter": 0,
+        "discountCounter": 0,
+        "discountRemainder": 0,
+        "reservationCounter": 0,
+        "attributes": {},
+        "reservation": recipient is None,
+        "batchId": "sandbox",
+        "isReservationMandatory": False,
+        "implicitlyReserved": False,
+    }
+    return fields if recipient is None else fields | {"recipientIntegrationId": recipient}
+
+
+def inventory_coupon(held: JsonObject) -> JsonObject:
+    """An InventoryCoupon; the sandbox redeems nothing."""
+    return held | {"state": "active", "profileRedemptionCount": 0}
+
+
+def referral(number: int, now: str, body: JsonObject) -> JsonObject:
+    """A Referral made from a NewReferral; its code is new and at least 4 characters long."""
+    wanted = ("advocateProfileIntegrationId", "friendProfileIntegrationId", "startDate", "expiryDate", "campaignId")
+    return {name: body[name] for name in wanted if body.get(name) is not None} | {
+        "id": number,
+        "created": now,
+        "code": f"REF-{number:08d}",
+        "usageCounter": 0,
+        "usageLimit": body.get("usageLimit") or 0,
+        "attributes": body.get("attributes") or {},
+        "batchId": "sandbox",
+    }
+
+
+def inventory_referral(made: JsonObject) -> JsonObject:
+    """An InventoryReferral: who was referred is another person's id."""
+    friend = made.get("friendProfileIntegrationId")
+    return made | {"referredCustomers": [friend] if friend else []}
+
+
+def balance(points: int) -> JsonObject:
+    """A LedgerInfo."""
+    return {
+        "currentBalance": points,
+        "pendingBalance": 0,
+        "negativeBalance": 0,
+        "expiredBalance": 0,
+        "spentBalance": 0,
+        "tentativeCurrentBalance": points,
+        "tentativePendingBalance": 0,
+        "tentativeNegativeBalance": 0,
+    }
+
+
+def ledger(program: int, joined: str, points: int) -> JsonObject:
+    """The LoyaltyProgramLedgers of one customer in one program."""
+    return {
+        "id": program,
+        "title": f"Sandbox program {program}",
+        "name": f"sandbox_program_{program}",
+        "joinDate": joined,
+        "ledger": balance(points),
+        "subLedgers": {},
+    }
+
+
+def card(number: int, now: str, customer: str, points: int) -> JsonObject:
+    """A LoyaltyCard with one holder."""
+    return {
+        "id": number,
+        "created": now,
+        "programID": 1,
+        "programName": "sandbox_program_1",
+        "programTitle": "Sandbox program 1",
+        "status": "active",
+        "identifier": f"CARD-{number:08d}",
+        "usersPerCardLimit": 1,
+        "profiles": [{"integrationId": customer, "timestamp": now}],
+        "ledger": balance(points),
+        "subledgers": {},
+    }
+
+
+def loyalty(ledgers: list[JsonObject], cards: list[JsonObject]) -> JsonObject:
+    """The Loyalty of a customer: ledgers by the id of their program, and cards."""
+    return {"cards": cards, "programs": {str(held["id"]): held for held in ledgers}}
+
+
+def giveaway(number: int, now: str, customer: str, attributes: JsonObject) -> JsonObject:
+    """A Giveaway that a customer got."""
+    return {
+        "id": number,
+        "created": now,
+        "code": f"GIVE-{number:08d}",
+        "poolId": 1,
+        "attributes": attributes,
+        "used": True,
+        "profileIntegrationId": customer,
+    }
+
+
+def achievement(number: int, progress: int) -> JsonObject:
+    """An AchievementProgressWithDefinition."""
+    return {
+        "achievementId": number,
+        "name": f"sandbox_achievement_{number}",
+        "title": f"Sandbox achievement {number}",
+        "description": "Ten orders",
+        "campaignId": CAMPAIGN_ID,
+        "status": "inprogress",
+        "progress": progress,
+        "target": 10,
+        "achievementRecurrencePolicy": "no_recurrence",
+        "achievementActivationPolicy": "user_action",
+        "achievementAllowRollbackAfterCompletion": False,
+    }
+
+
+def session(number: int, key: str, now: str, application: int) -> JsonObject:
+    """A session as it is kept: the CustomerSessionV2 without its totals, open, anonymous and empty."""
+    return {
+        "id": number,
+        "created": now,
+        "integrationId": key,
+        "applicationId": application,
+        "profileId": "",
+        "state": "open",
+        "cartItems": [],
+        "identifiers": [],
+        "couponCodes": [],
+        "referralCode": "",
+        "additionalCosts": {},
+        "attributes": {},
+        "firstSession": True,
+        "updateCount": 0,
+        "updated": now,
+    }
+
+
+def session_totals(kept: JsonObject) -> dict[str, float]:
+    """The totals of a session before discounts, of which the sandbox gives none."""
+    items = sum(item.get("price", 0) * item["quantity"] for item in kept["cartItems"])
+    item_costs = sum(
+        cost["price"] * item["quantity"]
+        for item in kept["cartItems"]
+        for cost in (item.get("additionalCosts") or {}).values()
+    )
+    session_costs = sum(cost["price"] for cost in kept["additionalCosts"].values())
+    return {
+        "cartItemTotal": items,
+        "cartItemAdditionalCostTotal": item_costs,
+        "additionalCostTotal": item_costs + session_costs,
+        "total": items + item_costs + session_costs,
+    }
+
+
+def session_v2(kept: JsonObject) -> JsonObject:
+    """A CustomerSessionV2, without ``coupon`` and ``referral``: the document requires them and defines neither."""
+    return kept | session_totals(kept)
+
+
+def session_v1(kept: JsonObject) -> JsonObject:
+    """A CustomerSession: one coupon and one referral, and cart items that have a name and a price."""
+    codes = kept["couponCodes"]
+    items = [{"name": item["sku"], "price": 0} | item for item in kept["cartItems"]]
+    names = ("integrationId", "created", "applicationId", "profileId", "state", "identifiers", "attributes")
+    return {name: kept[name] for name in names} | {
+        "cartItems": items,
+        "coupon": codes[0] if codes else "",
+        "referral": kept["referralCode"],
+        "firstSession": kept["firstSession"],
+        "total": session_totals(kept)["total"],
+        "discounts": {},
+        "updated": kept["updated"],
+    }
+
+
+def event(number: int, now: str, application: int, kind: str, customer: str) -> JsonObject:
+    """An Event without attributes and effects."""
+    return {
+        "id": number,
+        "created": now,
+        "applicationId": application,
+        "profileId": customer,
+        "type": kind,
+        "attributes": {},
+        "effects": [],
+        "ledgerEntries": [],
+        "meta": {},
+    }

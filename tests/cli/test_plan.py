@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def plan(call, server, requests, tmp_path):
+    path = tmp_path / "plan.json"
+    done = call("erase", requests, "--plan", path, "--json")
+    assert done.code == 0, done.err
+    assert len(server.log) == 0
+    return path
+
+
+def test_a_plan_is_written_and_nothing_is_sent(call, server, plan, phrase, requests):
+    done = call("erase", requests, "--plan", plan, "--json")
+    assert done.json["confirm"] == phrase
+    assert done.json["rows"]["subjects"] == 12
+    assert call("runs", "list", "--json").json == {"runs": []}
+    assert "customer-0" not in plan.read_text()
+
+
+def test_apply_does_exactly_the_plan(call, server, plan, phrase):
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": 12})
+
+
+def test_apply_needs_the_confirmation_too(call, server, plan):
+    assert call("apply", plan, "--json").code == 2
+    assert call("apply", plan, "--confirm", "yes", "--json").code == 2
+    assert len(server.log) == 0
+
+
+def test_a_plan_is_applied_once(call, server, plan, phrase):
+    assert call("apply", plan, "--confirm", phrase, "--json").code == 0
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "applied")
+
+
+def test_a_changed_input_makes_the_plan_stale(call, server, plan, phrase, requests):
+    requests.write_text(requests.read_text() + "one-more\n")
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "stale")
+    assert len(server.log) == 0
+
+
+def test_a_changed_exclusion_list_makes_the_plan_stale(call, server, requests, tmp_path, phrase):
+    holds, plan = tmp_path / "holds.csv", tmp_path / "p.json"
+    holds.write_text("customer_id,reason\ncustomer-00001,identity\n")
+    assert call("erase", requests, "--exclude", holds, "--plan", plan, "--json").json["on_hold"] == 1
+    holds.write_text("customer_id,reason\n")
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "stale")
+
+
+def test_an_edited_plan_is_refused(call, server, plan, phrase):
+    edited = json.loads(plan.read_bytes())
+    edited["rows"]["subjects"] = 13
+    plan.write_text(json.dumps(edited))
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "refused")
+
+
+def test_a_plan_for_another_target_is_refused(call, server, plan, phrase, monkeypatch):
+    monkeypatch.setenv("PRIVACY_TOOLKIT_APPLICATION", "Other")
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "other_target")
+    assert len(server.log) == 0
+
+
+def test_what_is_no_plan_is_a_usage_error(call, server, requests, tmp_path):
+    assert call("apply", requests, "--confirm", "x", "--json").code == 2
+    assert call("apply", tmp_path / "nope", "--confirm", "x", "--json").code == 2
+
+
+def test_standard_input_can_not_be_planned(call, server, requests, tmp_path):
+    done = call("erase", "-", "--plan", tmp_path / "p.json", "--json", stdin=requests.read_text())
+    assert done.code == 2
+    assert not (tmp_path / "p.json").exists()

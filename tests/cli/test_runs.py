@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def run(call, server, requests, phrase):
+    done = call("erase", requests, "--confirm", phrase, "--json")
+    assert done.code == 0, done.err
+    return done.json["run_id"]
+
+
+def test_runs_are_listed_newest_first(call, run, requests, phrase):
+    second = call("erase", requests, "--confirm", phrase, "--json").json["run_id"]
+    listed = call("runs", "list", "--json").json["runs"]
+    assert {line["run_id"] for line in listed} == {run, second}
+    assert set(listed[0]) == {"run_id", "job", "target", "verdict", "started_at", "subjects", "open"}
+    assert (listed[0]["verdict"], listed[0]["subjects"], listed[0]["open"]) == ("complete", 12, 0)
+
+
+def test_subjects_are_listed_in_input_order_with_their_ids(call, run):
+    lines = [json.loads(line) for line in call("runs", "subjects", run, "--format", "jsonl").out.splitlines()]
+    assert [line["row"] for line in lines] == list(range(2, 14))
+    assert lines[0] == {
+        "row": 2,
+        "id": "customer-00000",
+        "outcome": "erased",
+        "attribution": "confirmed",
+        "held_before": lines[0]["held_before"],
+        "attempts": 1,
+        "reason": None,
+    }
+
+
+def test_subjects_can_be_chosen_by_outcome(call, run):
+    assert call("runs", "subjects", run, "--format", "jsonl", "--outcome", "failed").out == ""
+    assert call("runs", "subjects", run, "--outcome", "nonsense", "--json").code == 2
+
+
+def test_show_and_resume_say_the_same_of_a_settled_run(call, run, server):
+    server.log.clear()
+    assert call("runs", "show", run, "--json").json == call("runs", "resume", run, "--json").json
+    assert len(server.log) == 0
+
+
+def test_a_report_is_made_anew_with_the_same_bytes(call, run, tmp_path):
+    first = call("runs", "report", run, "--pack", tmp_path / "a", "--json").json["pack"]
+    call("runs", "report", run, "--pack", tmp_path / "b", "--json")
+    assert first == str(tmp_path / "a")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["exceptions.csv", "report.html", "report.json", "rows.jsonl"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_purge_asks_and_destroys(call, run, tmp_path):
+    assert call("runs", "purge", run, "--json").code == 2
+    assert call("runs", "purge", run, "--confirm", f"purge {run}", "--json").json == {"run_id": run, "purged": True}
+    done = call("runs", "subjects", run, "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "purged")
+    state = tmp_path / "state"
+    assert not [path for path in state.rglob("*") if path.is_file() and b"customer-0000" in path.read_bytes()]
+    assert call("runs", "show", run, "--json").json["outcomes"] == {"erased": 12}
+
+
+def test_an_unknown_run_is_a_usage_error(call):
+    for command in (["show"], ["resume"], ["report"], ["subjects"], ["purge"]):
+        assert call("runs", *command, "nope", "--json").json["error"]["code"] == "usage"

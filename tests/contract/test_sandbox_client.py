@@ -1,0 +1,142 @@
+"""The toolkit's own client against the sandbox: every operation, every way to authenticate, every fault."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pytest
+
+from privacy_toolkit.api import models
+from privacy_toolkit.api.client import Client, Credentials, Generation, Signer, Timeouts
+from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.api.responses import Answer, Finding, read_exchange
+from privacy_toolkit.model import Reason
+from privacy_toolkit.sandbox import FaultKind, Faults, RunningSandbox, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox.settings import DEFAULT_APPLICATION_KEY, DEFAULT_KEY
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = Credentials(api_key=DEFAULT_KEY)
+SIGNED = Credentials(api_key=DEFAULT_KEY, signer=Signer("1", DEFAULT_APPLICATION_KEY))
+CODE = "SANDBOX-0001"
+
+#: A call of each operation that succeeds: path value and body.
+CALLS = {
+    "create_coupon_reservation": (CODE, models.CouponReservations(integration_ids=["customer-00001"])),
+    "delete_coupon_reservation": (CODE, models.CouponReservations(integration_ids=["customer-00001"])),
+    "get_reserved_customers": (CODE, None),
+    "create_referral": (None, models.NewReferral(campaign_id=1, advocate_profile_integration_id="a1")),
+    "delete_customer_data": ("customer-00002", None),
+    "get_customer_inventory": ("customer-00003", None),
+    "track_event": (None, models.NewEvent(type="seen", session_id="s1", attributes={"a": 1}, profile_id="c1")),
+    "track_event_v2": (None, models.EventV2(type="seen", profile_id="c1")),
+    "update_customer_profile": ("c1", models.NewCustomerProfile(attributes={"a": 1})),
+    "update_customer_profile_v2": ("c1", models.CustomerProfileRequestV2(attributes={"a": 1})),
+    "update_customer_session": ("s2", models.NewCustomerSession(profile_id="c1")),
+    "update_customer_session_v2": (
+        "s3",
+        models.IntegrationRequest(
+            customer_session=models.NewCustomerSessionV2(profile_id="c1"), response_content=["customerSession"]
+        ),
+    ),
+}
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., RunningSandbox]]:
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(
+            start_in_thread(SandboxSettings(**{"seed_customers": 5} | settings))
+        )
+
+
+def call(sandbox, name, value=None, body=None, *, credentials=KEY, timeouts=None, **more) -> Answer:
+    async def talk() -> Answer:
+        made = Client(
+            sandbox.base_url,
+            credentials,
+            generation=sandbox.settings.generation,
+            timeouts=timeouts or Timeouts(),
+        )
+        async with made as client:
+            return read_exchange(
+                OPERATIONS[name], await client.exchange(OPERATIONS[name], value, body=body, **more), NOW
+            )
+
+    return asyncio.run(talk())
+
+
+def test_every_operation_is_called():
+    assert CALLS.keys() == OPERATIONS.keys()
+
+
+@pytest.mark.parametrize("credentials", [KEY, SIGNED], ids=["key", "signature"])
+@pytest.mark.parametrize("generation", Generation)
+@pytest.mark.parametrize("name", CALLS)
+def test_every_operation_succeeds(start, name, generation, credentials):
+    operation = OPERATIONS[name]
+    if generation not in operation.generations:
+        pytest.skip("not an operation of that generation")
+    sandbox = start(generation=generation)
+    answer = call(sandbox, name, *CALLS[name], credentials=credentials)
+    assert (answer.finding, answer.status) == (Finding.DONE, operation.success)
+    assert isinstance(answer.value, operation.answer or type(None))
+    (entry,) = sandbox.log
+    assert (entry.operation, entry.value, entry.acted) == (name, CALLS[name][0] or "", True)
+
+
+def test_inventory_is_asked_for_whole(start):
+    inventory = call(start(seed_customers=1), "get_customer_inventory", "customer-00001").value
+    shown = (inventory.profile, inventory.referrals, inventory.coupons, inventory.loyalty)
+    assert None not in (*shown, inventory.giveaways, inventory.achievements)
+
+
+@pytest.mark.parametrize("customer", ["a/b c+d@x.example", "a%2Fb", "ü€", "?#;=&", "...", "%2E%2E", "customerprofiles"])
+def test_ids_arrive_as_they_are(start, customer):
+    sandbox = start()
+    assert call(sandbox, "delete_customer_data", customer).finding is Finding.ABSENT
+    assert [(entry.operation, entry.value) for entry in sandbox.log] == [("delete_customer_data", customer)]
+
+
+def test_wrong_credentials_are_told(start):
+    wrong = Credentials(api_key="wrong")
+    assert call(start(), "get_customer_inventory", "x", credentials=wrong).finding is Finding.CREDENTIALS
+    wrong = Credentials(signer=Signer("1", "abcd"))
+    refused = call(start(), "delete_customer_data", "x", credentials=wrong)
+    assert (refused.finding, refused.status) == (Finding.FINAL, 400)
+
+
+def test_an_idempotent_write_is_done_once(start):
+    sandbox = start()
+    body = CALLS["track_event_v2"][1]
+    answers = [call(sandbox, "track_event_v2", body=body, idempotency_key="k1") for _ in range(2)]
+    assert [answer.finding for answer in answers] == [Finding.DONE] * 2
+    assert [entry.acted for entry in sandbox.log] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("kind", "finding", "reason"),
+    [
+        (FaultKind.ERROR_500, Finding.UNKNOWN, Reason.SERVER_ERROR),
+        (FaultKind.ERROR_503, Finding.REFUSED, Reason.UNAVAILABLE),
+        (FaultKind.BARE_503, Finding.UNKNOWN, Reason.SERVER_ERROR),
+        (FaultKind.ERROR_429, Finding.REFUSED, Reason.RATE_LIMITED),
+        (FaultKind.ERROR_502_HTML, Finding.UNKNOWN, Reason.SERVER_ERROR),
+        (FaultKind.HTML_200, Finding.UNKNOWN, Reason.FOREIGN_ANSWER),
+        (FaultKind.REDIRECT_303, Finding.UNKNOWN, Reason.REDIRECTED),
+        (FaultKind.TRUNCATED, Finding.UNKNOWN, None),
+        (FaultKind.DROP_BEFORE, Finding.UNKNOWN, Reason.READ_FAILED),
+        (FaultKind.DROP_AFTER, Finding.UNKNOWN, Reason.READ_FAILED),
+        (FaultKind.SLOW, Finding.UNKNOWN, Reason.READ_TIMEOUT),
+    ],
+)
+@pytest.mark.parametrize("name", ["delete_customer_data", "get_customer_inventory"])
+def test_no_fault_passes_for_done_and_none_is_sent_twice(start, name, kind, finding, reason):
+    sandbox = start(faults=Faults(rates={kind: 1}, slow_seconds=600))
+    answer = call(sandbox, name, "customer-00001", timeouts=Timeouts(read=0.3))
+    assert answer.finding is finding
+    assert reason in (answer.reason, None)
+    (entry,) = sandbox.log
+    assert (entry.operation, entry.fault) == (name, kind)
+    erased = name == "delete_customer_data" and kind.server_acts
+    assert sandbox.store.totals()["profile"] == (4 if erased else 5)

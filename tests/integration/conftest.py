@@ -1,0 +1,144 @@
+"""A sandbox on loopback, and the command line as its users call it: as a process."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
+
+CLI = (sys.executable, "-m", "privacy_toolkit")
+LIMIT = 240  # seconds after which a hanging process is a failure
+
+
+@dataclass
+class Done:
+    """A finished process."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one JSON object on stdout."""
+        return json.loads(self.out)
+
+
+class Toolkit:
+    """The command line with a target and a state folder."""
+
+    def __init__(self, base_url, folder, key="sandbox-key"):
+        self.folder = folder
+        self.state = folder / "state"
+        self.target = base_url.removeprefix("http://")
+        self.environment = {
+            **os.environ,
+            "PRIVACY_TOOLKIT_BASE_URL": base_url,
+            "PRIVACY_TOOLKIT_API_KEY": key,
+            "PRIVACY_TOOLKIT_STATE": str(self.state),
+            "PRIVACY_TOOLKIT_RATE": "100000",
+        }
+
+    command = CLI
+
+    def start(self, *arguments):
+        """Start a command; it has no terminal."""
+        return subprocess.Popen(
+            [*CLI, *map(str, arguments)],
+            env=self.environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, process):
+        """Wait for a command to end."""
+        out, err = process.communicate(timeout=LIMIT)
+        return Done(process.returncode, out, err)
+
+    def run(self, *arguments):
+        """Run a command to its end."""
+        return self.finish(self.start(*arguments))
+
+    def erase(self, path, count, *arguments):
+        """Erase with the right confirmation and the result as JSON."""
+        return self.run("erase", path, "--confirm", f"erase {count} from {self.target}", "--json", *arguments)
+
+    def resume(self, *arguments, run="latest"):
+        """Go on with a run."""
+        return self.run("runs", "resume", run, "--json", *arguments)
+
+    def settle(self, *arguments, rounds=20):
+        """Resume until nothing is open; the last result."""
+        for _ in range(rounds):
+            done = self.resume(*arguments)
+            if done.code != 3:
+                return done
+        return done
+
+    def subjects(self, run="latest"):
+        """Every subject of a run."""
+        done = self.run("runs", "subjects", run, "--format", "jsonl")
+        assert done.code == 0, done.err
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    def outcomes_now(self):
+        """What the journal on disk says of a run that is under way; nothing if there is none yet."""
+        done = self.run("runs", "show", "latest", "--json")
+        return done.json.get("outcomes", {})
+
+
+@pytest.fixture
+def toolkit(tmp_path):
+    """Makes a command line for a base URL."""
+
+    def make(base_url, **options):
+        return Toolkit(base_url, tmp_path, **options)
+
+    return make
+
+
+@pytest.fixture
+def write_ids(tmp_path):
+    """Writes a list of ids."""
+
+    def write(ids, name="requests.csv", column="customer_id"):
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow([column])
+            writer.writerows([id_] for id_ in ids)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def sandbox():
+    """Starts sandboxes and stops them at the end of the test."""
+    with ExitStack() as running:
+
+        def start(customers=(), **settings):
+            one = running.enter_context(start_in_thread(SandboxSettings(**settings)))
+            if customers:
+                seed(one.store, len(customers), ids=customers)
+            return one
+
+        yield start
+
+
+@pytest.fixture
+def unused_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

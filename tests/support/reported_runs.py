@@ -1,0 +1,114 @@
+"""Runs that are made up, written to a journal the way the engine writes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
+from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
+
+START = 1_795_420_800_000_000  # 2026-11-23 08:00 UTC
+READ, ERASE = "get_customer_inventory", "delete_customer_data"
+SETTINGS = {
+    "toolkit": "0.1.0",
+    "rate": 200.0,
+    "verify": "all",
+    "gone_predicate": "gone/1",
+    "api_key": "set (from file)",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """One subject: its id, where it stands (None: nothing recorded) and what was exchanged, or why it is on hold."""
+
+    id: str
+    standing: Standing | None = None
+    exchanges: tuple[ExchangeRecord, ...] = ()
+    hold: Hold | None = None
+
+
+def told(id_: str, outcome: Outcome, at: int = START + 60_000_000, hold: Hold | None = None) -> Told:
+    """A subject that came to ``outcome`` in the usual way."""
+    if outcome is Outcome.PENDING:
+        return Told(id_)
+    if outcome is Outcome.ON_HOLD:
+        return Told(id_, hold=hold or Hold("17(3)(b)", "2027-01-31"))
+    before = ExchangeRecord(Purpose.READ_BEFORE, READ, None, at, 20_000, 200)
+    sent = ExchangeRecord(Purpose.ACT, ERASE, at + 1_000, at + 31_000, 30_000, 204)
+    after = ExchangeRecord(Purpose.READ_AFTER, READ, None, at + 55_000, 24_000, 200)
+    lost = replace(sent, status=None, reason=Reason.READ_TIMEOUT)
+    standing = Standing(outcome, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
+    if outcome is Outcome.NOTHING_HELD:
+        absent = replace(before, status=404, reason=Reason.NOT_FOUND)
+        return Told(id_, replace(standing, held_before=None, attempts=0), (absent,))
+    if outcome is Outcome.ERASED:
+        erased = replace(standing, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1)
+        return Told(id_, erased, (before, sent, after))
+    if outcome in {Outcome.RESIDUAL, Outcome.REAPPEARED}:
+        return Told(id_, replace(standing, reason=Reason.STILL_HELD), (before, sent, after))
+    if outcome is Outcome.UNVERIFIED:
+        return Told(id_, replace(standing, reason=Reason.NOT_READ_YET), (before, sent))
+    if outcome is Outcome.UNKNOWN:
+        return Told(id_, replace(standing, reason=Reason.READ_TIMEOUT), (before, lost))
+    reason, status = (Reason.BAD_REQUEST, 400) if outcome is Outcome.FAILED else (Reason.RATE_LIMITED, 429)
+    return Told(id_, replace(standing, reason=reason), (before, replace(sent, status=status, reason=reason)))
+
+
+def plan_of(subjects: int, held: int = 0, **changes: object) -> Plan:
+    """A sealed plan for so many subjects."""
+    rows = PlannedRows(
+        read=subjects + 7,
+        rejected=4,
+        duplicates=3,
+        subjects=subjects,
+        held=held,
+        rejected_by_reason={"empty": 1, "surrounding_whitespace": 3},
+    )
+    plan = Plan(
+        toolkit="0.1.0",
+        job="erase",
+        target="example.europe-west1.talon.one/shop",
+        base_url="https://example.europe-west1.talon.one",
+        environment="sandbox",
+        generation="current",
+        created_at="2026-11-23T07:59:00Z",
+        input=PlannedInput(path="secret-name.csv", sha256="a" * 64, size=1234, format="csv", id_column="customer_id"),
+        rows=rows,
+        exclusions=PlannedExclusions(path="secret-holds.csv", sha256="b" * 64, entries=held + 5, matched=held),
+        calls={READ: (subjects, 2 * subjects), ERASE: (0, subjects)},
+    )
+    return msgspec.structs.replace(plan, **changes).sealed()
+
+
+def write_run(
+    folder: Path,
+    subjects: Sequence[Told],
+    *,
+    stops: Sequence[StopReason | None] = (None,),
+    crashed: bool = False,
+    settings: dict[str, object] = SETTINGS,
+    **changes: object,
+) -> Path:
+    """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one."""
+    holds = {subject.id: subject.hold for subject in subjects if subject.hold}
+    page = [(row, subject.id) for row, subject in enumerate(subjects, 2)]
+    pages = [page[k : k + 1000] for k in range(0, len(page), 1000)]
+    plan = plan_of(len(subjects), len(holds), **changes).encode()
+    create_run(folder, plan=plan, created_at=START, pages=pages, holds=holds)
+    journal = RunJournal(folder)
+    for k, stop in enumerate(stops):
+        number = journal.begin_sitting(START + k * 1_000_000, msgspec.json.encode(settings).decode())
+        if k == len(stops) - 1:
+            for seq, subject in enumerate(subjects, 1):
+                if subject.standing:
+                    journal.record(seq, list(enumerate(subject.exchanges, 1)), subject.standing)
+        if not crashed:
+            journal.end_sitting(number, START + 90_000_000 + k, stop)
+    journal.close()
+    return folder

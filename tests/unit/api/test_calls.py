@@ -1,0 +1,144 @@
+import inspect
+from datetime import UTC, datetime
+
+import httpx2
+import pytest
+
+from privacy_toolkit.api import models
+from privacy_toolkit.api.calls import Calls
+from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.errors import ApiError, CredentialsError
+
+COUPON = b'{"id":1,"value":"CODE-1"}'
+REFERRAL = b'{"id":1,"code":"FRIEND"}'
+STATE = b'{"session":null,"profile":{"integrationId":"c"},"event":{}}'
+STATE_V2 = b'{"effects":[],"createdCoupons":null,"createdReferrals":[]}'
+REFERRED = models.NewReferral(
+    campaign_id=1, advocate_profile_integration_id="a", start_date=datetime(2027, 1, 1, tzinfo=UTC)
+)
+
+#: Of each operation: arguments, options, status and body of the answer, and what goes over the wire.
+CALLS = {
+    "create_coupon_reservation": (
+        ("CODE", ["c1"]), {}, 201, COUPON, "POST /v1/coupon_reservations/CODE", b'{"integrationIDs":["c1"]}',
+    ),
+    "delete_coupon_reservation": (
+        ("CODE", ("c1",)), {}, 204, b"", "DELETE /v1/coupon_reservations/CODE", b'{"integrationIDs":["c1"]}',
+    ),
+    "get_reserved_customers": (
+        ("CODE",), {}, 200, b'{"totalResultSize":0,"data":null}',
+        "GET /v1/coupon_reservations/customerprofiles/CODE", b"",
+    ),
+    "create_referral": (
+        (REFERRED,), {}, 201, REFERRAL, "POST /v1/referrals",
+        b'{"campaignId":1,"advocateProfileIntegrationId":"a","startDate":"2027-01-01T00:00:00Z"}',
+    ),
+    "delete_customer_data": (("c",), {}, 204, b"", "DELETE /v1/customer_data/c", b""),
+    "get_customer_inventory": (
+        ("c",), {}, 200, b'{"profile":null}',
+        "GET /v1/customer_profiles/c/inventory?profile=true&referrals=true&coupons=true&loyalty=true&giveaways=true"
+        "&achievements=true", b"",
+    ),
+    "track_event": (
+        (models.NewEvent(type="t", session_id="s", attributes={}),), {"dry": True}, 201, STATE,
+        "POST /v1/events?dry=true", b'{"type":"t","sessionId":"s","attributes":{}}',
+    ),
+    "track_event_v2": (
+        (models.EventV2(type="t", profile_id="c"),), {}, 200, STATE_V2,
+        "POST /v2/events?silent=no", b'{"profileId":"c","type":"t"}',
+    ),
+    "update_customer_profile": (
+        ("c", models.NewCustomerProfile(attributes={"a": None})), {}, 200, STATE,
+        "PUT /v1/customer_profiles/c", b'{"attributes":{"a":null}}',
+    ),
+    "update_customer_profile_v2": (
+        ("c", models.CustomerProfileRequestV2(attributes={})), {"run_rule_engine": True, "dry": True}, 200, STATE_V2,
+        "PUT /v2/customer_profiles/c?runRuleEngine=true&dry=true", b'{"attributes":{}}',
+    ),
+    "update_customer_session": (
+        ("s", models.NewCustomerSession(profile_id="")), {}, 200, STATE,
+        "PUT /v1/customer_sessions/s", b'{"profileId":""}',
+    ),
+    "update_customer_session_v2": (
+        ("s", models.IntegrationRequest(customer_session=models.NewCustomerSessionV2(coupon_codes=[]))),
+        {"dry": True, "now": "2027-01-01T00:00:00Z"}, 200, STATE_V2,
+        "PUT /v2/customer_sessions/s?dry=true&now=2027-01-01T00%3A00%3A00Z",
+        b'{"customerSession":{"couponCodes":[]}}',
+    ),
+}  # fmt: skip
+
+
+def calling(name, *arguments, **options):
+    async def conversation(client):
+        return await getattr(client, name)(*arguments, **options)
+
+    return conversation
+
+
+def test_each_operation_has_its_method():
+    methods = {name for name, method in inspect.getmembers(Calls, inspect.isfunction) if not name.startswith("_")}
+    assert methods == {*OPERATIONS, "exchange"} == {*CALLS, "exchange"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_typed_in_and_typed_out(talk, name):
+    arguments, options, status, body, line, content = CALLS[name]
+    value, (request,) = talk(calling(name, *arguments, **options), (status, body))
+    assert type(value) is (OPERATIONS[name].answer or type(None))
+    assert f"{request.method} {request.url.raw_path.decode()}" == line
+    assert request.content == content
+
+
+@pytest.mark.parametrize("name", ["track_event_v2", "update_customer_profile_v2", "update_customer_session_v2"])
+def test_v2_writes_take_an_idempotency_key(talk, name):
+    arguments, options, status, body, _, _ = CALLS[name]
+    _, (request,) = talk(calling(name, *arguments, **options, idempotency_key="k"), (status, body))
+    assert request.headers["idempotency-key"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "advice"),
+    [
+        ((404, b'{"message":"secret words about c"}'), "not_found", "does not know"),
+        ((429, b"", {"retry-after": "7"}), "rate_limited", "asks to wait for 7 s"),
+        ((400, b"{}"), "bad_request", "useless"),
+        ((502, b"<html>"), "server_error", "may have been done"),
+        ((200, b""), "foreign_answer", "may have been done"),
+        (httpx2.ConnectError("to c"), "connect_failed", "Nothing was sent"),
+        (httpx2.ReadTimeout("from c"), "read_timeout", "look it up"),
+    ],
+)
+def test_anything_but_success_is_raised_without_the_words_of_others(talk, answer, code, advice):
+    with pytest.raises(ApiError) as raised:
+        talk(calling("delete_customer_data", "somebody"), answer)
+    assert raised.value.code == code
+    assert advice in raised.value.hint
+    text = f"{raised.value} {raised.value.hint}"
+    assert "somebody" not in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_have_their_own_kind(talk, status):
+    with pytest.raises(CredentialsError) as raised:
+        talk(calling("get_customer_inventory", "c"), (status,))
+    assert raised.value.code == "credentials_refused"
+
+
+class Pace:
+    def __init__(self):
+        self.waits = 0
+
+    async def wait(self):
+        self.waits += 1
+
+
+def test_calls_wait_for_the_pace_and_exchanges_do_not(talk):
+    pace = Pace()
+
+    async def conversation(client):
+        await client.delete_customer_data("c")
+        await client.exchange(OPERATIONS["delete_customer_data"], "c")
+
+    talk(conversation, (204,), (204,), pacer=pace)
+    assert pace.waits == 1

@@ -1,0 +1,47 @@
+"""What was set aside comes back."""
+
+import io
+
+import pytest
+
+from privacy_toolkit.errors import InputError
+from privacy_toolkit.inputs.spool import Page, Spool
+from privacy_toolkit.inputs.validation import RejectReason
+
+PAGES = [
+    Page([2, 3], ["a", "\u00e4\U0001f600"], {}),
+    Page([], [], {}),
+    Page([4, 10**12], [None, "."], {0: RejectReason.NULL, 1: RejectReason.DOT_SEGMENT}),
+]
+
+
+@pytest.fixture
+def spool():
+    spool = Spool(io.BytesIO())
+    for page in PAGES:
+        spool.append(page)
+    return spool
+
+
+def test_pages_come_back_as_often_as_wanted(spool):
+    assert list(spool.pages()) == PAGES
+    assert list(spool.pages()) == PAGES
+
+
+def test_readers_do_not_disturb_each_other(spool):
+    assert [pair for pair in zip(spool.pages(), spool.pages(), strict=True) if pair[0] != pair[1]] == []
+
+
+def test_accepted_leaves_out_what_was_refused():
+    assert list(PAGES[0].accepted()) == [(0, "a"), (1, "\u00e4\U0001f600")]
+    assert list(PAGES[2].accepted()) == []
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do():
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"The input can't be set aside: No space left on device\.") as caught:
+        Spool(Full()).append(PAGES[0])
+    assert "Make room" in caught.value.hint

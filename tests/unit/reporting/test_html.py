@@ -1,0 +1,179 @@
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import jinja2
+import msgspec
+import pytest
+
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.model import Hold, Outcome, Purpose, Reason
+from privacy_toolkit.reporting import html, templates_folder
+from privacy_toolkit.reporting.exceptions import Case
+from privacy_toolkit.reporting.html import render, visible
+from privacy_toolkit.reporting.pack import LISTED_CASES
+from privacy_toolkit.reporting.report import build_report
+from privacy_toolkit.reporting.schema import Cause, HoldReason, TrafficCount
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style><style>*{display:none}",
+    "{{ 7 * 7 }}{% raw %}",
+    "evil\u202egnp.exe",
+    "zero\u200bwidth\u0000null\x1b[31m",
+    '=HYPERLINK("x")',
+    "https://tracker.example/x.png",
+]
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags with attributes, its text, its one style."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def attributes(self, *names):
+        return {value for _, attributes in self.tags for name, value in attributes.items() if name in names}
+
+
+@pytest.fixture
+def report(mixed):
+    return build_report(mixed, now=0)
+
+
+def test_policy_names_the_digest_of_the_one_style(report):
+    text = render(report, [])
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def test_page_refers_to_nothing_outside_itself(report):
+    text = render(report, [])
+    page = Page(text)
+    assert all(value.startswith("#") for value in page.attributes("href"))
+    assert page.attributes("src", "srcset", "style", "action", "xlink:href") == set()
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_structure_serves_those_who_do_not_see_it(report):
+    page = Page(render(report, []))
+    tags = [tag for tag, _ in page.tags]
+    assert dict(page.tags[0][1]) == {"lang": "en"}
+    assert [tags.count(tag) for tag in ("main", "header", "footer", "nav", "h1", "title")] == [1, 1, 1, 1, 1, 2]
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert page.attributes("href") <= {f"#{name}" for name in ids}
+    assert page.attributes("aria-labelledby") <= {*ids, "chart-title chart-desc"}
+    for _, attributes in page.tags:
+        if "scroll" in attributes.get("class", ""):
+            assert attributes["tabindex"] == "0"
+            assert attributes["role"] == "region"
+            assert attributes["aria-label"]
+
+
+def test_first_screen_says_what_matters(report):
+    text = Page(render(report, [])).text
+    for expected in (report.sentence, report.next.command, report.target, "SANDBOX", report.plan.digest):
+        assert expected in text
+    assert "1 + 2 + 3 + 5 + 51 = 62" in text
+
+
+def test_live_is_said_in_words(report):
+    assert "LIVE: customers’ real data" in render(msgspec.structs.replace(report, environment="live"), [])
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_foreign_text_stays_text(runs, tmp_path, text):
+    subjects = [runs.told("a", Outcome.ON_HOLD, hold=Hold(text, text)), runs.told("b", Outcome.ERASED)]
+    folder = runs.write_run(tmp_path / "r", subjects, target=text, settings={"until": text, "rate": 1})
+    calm = runs.write_run(tmp_path / "calm", [runs.told("a", Outcome.ON_HOLD), runs.told("b", Outcome.ERASED)])
+    pages = []
+    for path in (folder, calm):
+        with RunJournal(path) as journal:
+            pages.append(Page(render(build_report(journal, now=0), [])))
+    hostile, plain = pages
+    assert [tag for tag, _ in hostile.tags if tag != "tr"][:20] == [tag for tag, _ in plain.tags if tag != "tr"][:20]
+    assert len(hostile.tags) - len(plain.tags) in range(-20, 21)
+    assert {tag for tag, _ in hostile.tags} == {tag for tag, _ in plain.tags}
+    assert hostile.text.count(visible(text)) >= 3
+    assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\x00\x1b]", hostile.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("Größe ✓", "Größe ✓"),
+        ("a\u202eb", "a[U+202E]b"),
+        ("a\nb\tc", "a[U+000A]b[U+0009]c"),
+        ("\ufeffx\ud800", "[U+FEFF]x[U+D800]"),
+        ("x" * 500, "x" * 400 + " […]"),
+        (17, 17),
+    ],
+)
+def test_hidden_characters_are_shown_by_number(text, shown):
+    assert visible(text) == shown
+
+
+def test_size_does_not_grow_with_the_run(report):
+    reference = "f" * 64
+    cases = [Case(reference, "failed", "bad_request", 10**6, "x" * 100) for _ in range(LISTED_CASES)]
+    many = 10**9
+    large = msgspec.structs.replace(
+        report,
+        causes=tuple(
+            Cause(outcome=o, reason=r, count=many, action="y" * 150) for o in Outcome if o.is_open for r in Reason
+        )
+        + (Cause(outcome=Outcome.FAILED, reason=Reason.BAD_REQUEST, count=LISTED_CASES, action="z" * 150),),
+        holds=tuple(HoldReason(reason="&" * 5_000, subjects=many, review_on="<" * 5_000) for _ in range(100)),
+        holds_not_listed=many,
+        traffic=tuple(
+            TrafficCount(operation="&" * 300, purpose=p, status=s, reason=None, answered=True, count=many)
+            for p in Purpose
+            for s in range(100, 600)
+        ),
+        sittings=report.sittings * 5_000,
+    )
+    text = render(large, cases)
+    assert text.count(reference) == LISTED_CASES
+    assert len(text.encode()) < 1_000_000
+
+
+def test_our_own_texts_are_never_cut(report):
+    assert "[…]" not in render(report, [])
+
+
+def test_a_name_the_templates_do_not_know_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        html._environment().from_string("{{ unknown }}").render()
+
+
+def test_no_template_trusts_data():
+    for path in templates_folder().iterdir():
+        assert not re.search(r"\|\s*safe|autoescape\s+false|Markup", path.read_text("utf-8")), path.name
+
+
+def test_shares_never_read_as_all_or_nothing():
+    share = html._share
+    assert [share(0, 10), share(10, 10), share(1, 10**6), share(10**6 - 1, 10**6), share(1, 3), share(0, 0)] == [
+        *("0.0 %", "100.0 %", "< 0.1 %", "99.9 %", "33.3 %", "0 %")
+    ]

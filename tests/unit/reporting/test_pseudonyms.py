@@ -1,0 +1,17 @@
+import hashlib
+import hmac
+
+from privacy_toolkit.reporting.pseudonyms import pseudonym, row_key
+
+SECRET = bytes(range(32))
+
+
+def test_pseudonym_is_the_hmac_of_the_id_under_the_key_of_its_row():
+    key = hmac.new(SECRET, b"row:412", hashlib.sha256).digest()
+    assert row_key(SECRET, 412) == key
+    assert pseudonym(SECRET, 412, "Zoë/1") == hmac.new(key, "Zoë/1".encode(), hashlib.sha256).hexdigest()
+
+
+def test_same_id_has_another_name_in_another_row_and_another_run():
+    names = {pseudonym(SECRET, 1, "a"), pseudonym(SECRET, 2, "a"), pseudonym(b"k" * 32, 1, "a")}
+    assert len(names) == 3

@@ -1,0 +1,72 @@
+import dataclasses
+import json
+
+import pytest
+
+from privacy_toolkit.journal.records import ExchangeRecord
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.model import Hold, Outcome, Purpose, Reason
+from privacy_toolkit.reporting.rows import encode_row, row_of
+
+SECRET = b"k" * 32
+
+
+def lines_of(folder):
+    with RunJournal(folder) as journal:
+        return [encode_row(row_of(*found, SECRET)) for found in journal.rows()]
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.DONE])
+def test_line_is_canonical(runs, tmp_path, outcome):
+    (line,) = lines_of(runs.write_run(tmp_path / "r", [runs.told("a", outcome)]))
+    row = json.loads(line)
+    assert line.decode("ascii") == json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n"
+    assert row["outcome"] == outcome
+    assert set(row) == {
+        *("subject", "outcome", "reason", "attribution", "held_before", "attempts", "hold_reason", "review_on"),
+        *("kept_coupons", "kept_referrals", "settled_at", "proof"),
+    }
+
+
+def test_foreign_text_is_written_in_ascii(runs, tmp_path):
+    hold = Hold("späte Prüfung ✓ \u202e \x7f", "2027-01-31")
+    (line,) = lines_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ON_HOLD, hold=hold)]))
+    assert line.isascii()
+    assert json.loads(line)["hold_reason"] == hold.reason
+
+
+def test_erased_subject_has_its_whole_proof(runs, tmp_path):
+    (line,) = lines_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)]))
+    assert json.loads(line)["proof"] == {
+        "read_before": {"status": 200, "at": "2026-11-23T08:01:00.000000Z"},
+        "sends": [
+            {
+                "intent_at": "2026-11-23T08:01:00.001000Z",
+                "answered_at": "2026-11-23T08:01:00.031000Z",
+                "status": 204,
+                "reason": None,
+            }
+        ],
+        "read_after": {"status": 200, "at": "2026-11-23T08:01:00.055000Z"},
+    }
+
+
+def test_read_before_a_repeated_send_proves_nothing_about_it(runs, tmp_path):
+    base = runs.told("a", Outcome.UNKNOWN)
+    before, lost = base.exchanges
+    looked = ExchangeRecord(Purpose.RECONCILE, runs.READ, None, runs.START, 5, 200)
+    again = dataclasses.replace(lost, intent_at=runs.START + 9, ended_at=None, elapsed=None, reason=None)
+    told = dataclasses.replace(base, exchanges=(before, lost, looked, again))
+    (line,) = lines_of(runs.write_run(tmp_path / "r", [told]))
+    proof = json.loads(line)["proof"]
+    assert proof["read_after"] is None
+    assert [(send["status"], send["reason"]) for send in proof["sends"]] == [(None, Reason.READ_TIMEOUT), (None, None)]
+    assert proof["sends"][1]["answered_at"] is None
+
+
+def test_pending_subject_has_a_row_as_well(runs, tmp_path):
+    first, second = map(
+        json.loads, lines_of(runs.write_run(tmp_path / "r", [runs.told(i, Outcome.PENDING) for i in "ab"]))
+    )
+    assert first["subject"] != second["subject"]
+    assert first["proof"] == {"read_before": None, "sends": [], "read_after": None}

@@ -1,0 +1,21 @@
+from dataclasses import fields
+
+import pytest
+
+from privacy_toolkit.sandbox import FaultKind, Faults, SandboxSettings
+
+
+@pytest.fixture(scope="module")
+def page(pytestconfig):
+    return (pytestconfig.rootpath / "docs" / "sandbox.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("described", [SandboxSettings, Faults])
+def test_every_setting_has_its_row(page, described):
+    assert [field.name for field in fields(described) if f"| `{field.name}` |" not in page] == []
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_every_fault_has_its_row_and_says_whether_it_acts(page, kind):
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{kind}` |"))
+    assert row.endswith("| yes |" if kind.server_acts else "| no |")

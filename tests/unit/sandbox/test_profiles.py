@@ -1,0 +1,67 @@
+import pytest
+
+from privacy_toolkit.sandbox.problems import RefusalError
+
+PROFILE_WANTED = {"attributes": {"b": 2}, "responseContent": ["customerProfile", "loyalty"]}
+
+
+def attributes(desk, customer="c1"):
+    return desk.ask("get_customer_inventory", customer, profile="true")["profile"]["attributes"]
+
+
+@pytest.mark.parametrize("operation", ["update_customer_profile", "update_customer_profile_v2"])
+def test_attributes_are_merged_and_profiles_made(desk, operation):
+    opened = desk()
+    opened.call(operation, "c1", {"attributes": {"a": 1, "b": 1}})
+    opened.call(operation, "c1", {"attributes": {"b": 2}})
+    opened.call(operation, "c1", {})
+    assert attributes(opened) == {"a": 1, "b": 2}
+
+
+def test_v1_answers_with_the_whole_state(desk):
+    answer = desk().ask("update_customer_profile", "c1", {"attributes": {"a": 1}})
+    assert set(answer) == {"session", "profile", "event"}
+    assert answer["profile"]["attributes"] == {"a": 1}
+
+
+def test_v2_answers_with_the_profile_only_if_asked(desk):
+    opened = desk()
+    assert set(opened.ask("update_customer_profile_v2", "c1", {})) == {"effects", "createdCoupons", "createdReferrals"}
+    answer = opened.ask("update_customer_profile_v2", "c1", PROFILE_WANTED, runRuleEngine="true")
+    assert answer["customerProfile"]["attributes"] == {"b": 2}
+    assert answer["loyalty"] == {"cards": [], "programs": {}}
+
+
+def test_v2_takes_response_content_only_with_the_rule_engine(desk):
+    with pytest.raises(RefusalError) as caught:
+        desk().call("update_customer_profile_v2", "c1", PROFILE_WANTED)
+    assert caught.value.status == 400
+    assert caught.value.body["errors"][0]["source"] == {"pointer": "/responseContent"}
+
+
+def test_v2_of_2020_always_answers_with_the_profile(desk):
+    answer = desk(generation="2020").ask("update_customer_profile_v2", "c1", {"attributes": {"a": 1}})
+    assert answer["customerProfile"]["attributes"] == {"a": 1}
+
+
+def test_dry_keeps_nothing_in_v1(desk):
+    opened = desk()
+    opened.customer("c1", a=1)
+    answer = opened.ask("update_customer_profile", "c1", {"attributes": {"a": 2}}, dry="true")
+    assert answer["profile"]["attributes"] == {"a": 2}
+    assert attributes(opened) == {"a": 1}
+
+
+def test_dry_persists_in_v2_without_the_rule_engine(desk):
+    opened = desk()
+    opened.call("update_customer_profile_v2", "c1", {"attributes": {"a": 1}}, dry="true", runRuleEngine="true")
+    with pytest.raises(RefusalError):
+        attributes(opened)
+    opened.call("update_customer_profile_v2", "c1", {"attributes": {"a": 1}}, dry="true")
+    assert attributes(opened) == {"a": 1}
+
+
+def test_dry_persists_in_v2_of_2020(desk):
+    opened = desk(generation="2020")
+    opened.call("update_customer_profile_v2", "c1", {"attributes": {"a": 1}}, dry="true", runRuleEngine="true")
+    assert attributes(opened) == {"a": 1}

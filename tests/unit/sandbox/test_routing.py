@@ -1,0 +1,65 @@
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privacy_toolkit.api.operations import OPERATIONS, Generation
+from privacy_toolkit.sandbox.routing import NoRoute, Route, Router
+
+ROUTER = Router(Generation.CURRENT)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_every_declared_operation_has_a_route(operation):
+    path = operation.path.replace("{" + str(operation.parameter) + "}", "a%20b")
+    assert ROUTER.match(operation.method, path.encode()) == Route(operation, "a b" if operation.parameter else "")
+
+
+@pytest.mark.parametrize(
+    ("segment", "value"),
+    [
+        ("a%2Fb", "a/b"),
+        ("a%252Fb", "a%2Fb"),
+        ("%E2%82%AC", "€"),
+        ("a+b", "a+b"),
+        ("%20", " "),
+        ("a;b=c", "a;b=c"),
+        ("...", "..."),
+        ("100%25", "100%"),
+    ],
+)
+def test_path_value_is_decoded_once(segment, value):
+    assert ROUTER.match("DELETE", f"/v1/customer_data/{segment}".encode()) == Route(
+        OPERATIONS["delete_customer_data"], value
+    )
+
+
+@given(st.text(min_size=1).filter(lambda text: text not in {".", ".."}))
+def test_any_quoted_id_arrives_as_it_is(customer):
+    path = "/v1/customer_profiles/" + quote(customer, safe="") + "/inventory"
+    route = ROUTER.match("GET", path.encode())
+    assert route == Route(OPERATIONS["get_customer_inventory"], customer)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "/v1/customer_data/", 404),
+        ("DELETE", "/v1/customer_data/.", 404),
+        ("DELETE", "/v1/customer_data/..", 404),
+        ("DELETE", "/v1/customer_data/%2E%2e", 404),
+        ("DELETE", "/v1/", 404),
+        ("DELETE", "/v1/customer_data/a/b", 404),
+        ("GET", "/v1/customer_profiles//inventory", 404),
+        ("GET", "/v1/customer_data/a", 405),
+        ("GET", "/v1/coupon_reservations/customerprofiles", 405),
+        ("DELETE", "/v1/customer_data/%FF", 400),
+    ],
+)
+def test_what_is_no_operation_is_told_with_its_raw_path(method, path, status):
+    assert ROUTER.match(method, path.encode()) == NoRoute(status, path)
+
+
+def test_generation_of_2020_has_no_v2_events():
+    assert Router(Generation.SEED).match("POST", b"/v2/events") == NoRoute(404, "/v2/events")
