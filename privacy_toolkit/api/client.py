@@ -121,12 +121,10 @@ class Client(Calls):
                 await response.aclose()
         except httpx2.RequestError as error:
             return fault_of(error)
-        headers = response.headers
         return Reply(
             response.status_code,
             content,
-            headers.get("content-type", ""),
-            headers.get("retry-after"),
+            None if response.status_code == operation.success else response.headers.get("retry-after"),
             response.extensions.get("elapsed", 0.0),
         )
 
@@ -189,6 +187,9 @@ async def _forget_location(response: httpx2.Response) -> None:
 
 
 async def _content(response: httpx2.Response) -> bytes:
+    whole: bytes | None = response.extensions.get("body")  # our own transport has it at hand
+    if whole is not None:
+        return whole
     if "content-encoding" in response.headers or not isinstance(response.stream, httpx2.AsyncByteStream):
         return await response.aread()
     return b"".join([part async for part in response.stream])

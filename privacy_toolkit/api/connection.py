@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import select
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +25,8 @@ LARGEST_HEAD = 64 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
 #: An idle connection is not used again after so many seconds: most servers close theirs after 5 or more.
 KEEP_ALIVE = 4.0
+#: A connection that got its answer less than so many seconds ago is used again without a look at its socket.
+JUST_USED = 0.002
 
 
 @dataclass(slots=True)
@@ -35,20 +38,34 @@ class Received:
     body: bytes
     elapsed: float
 
+    @property
+    def encoded(self) -> bool:
+        """Whether the body came in an encoding, such as gzip."""
+        return any(name.lower() == b"content-encoding" for name, _ in self.headers)
+
 
 class Connection(asyncio.Protocol):
-    """A connection that carries one request at a time. ``on_lost`` is called once, when its socket is gone."""
+    """A connection that carries one request at a time. ``on_lost`` is called once, when its socket is gone.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
+    ``clock`` is what is measured with: the clocks of some event loops only know milliseconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_lost: Callable[[Connection], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.closed = False
         self._loop = loop
         self._on_lost = on_lost
+        self._clock = clock
         self._poll = select.poll()
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Received] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = 0.0
-        self._idle_since = loop.time()
+        self._idle_since = clock()
         self._writing = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
@@ -69,9 +86,10 @@ class Connection(asyncio.Protocol):
 
         The poll sees what the event loop has not come to yet: the peer's close, or bytes that nobody asked for.
         """
-        if self.closed or self._transport.is_closing() or self._loop.time() - self._idle_since > KEEP_ALIVE:
+        idle = self._clock() - self._idle_since
+        if self.closed or self._transport.is_closing() or idle > KEEP_ALIVE:
             return False
-        return not self._poll.poll(0)
+        return idle < JUST_USED or not self._poll.poll(0)
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
@@ -83,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._status, self._headers, self._chunks, self._size = 0, list[tuple[bytes, bytes]](), list[bytes](), 0
         self._phase, self._bodiless, self._read_limit = Phase.WRITE, bodiless, read
-        self._started = self._loop.time()
+        self._started = self._clock()
         if self._transport.is_closing():
             self._fail(Trouble.BROKEN, sent=False)
         else:
@@ -190,7 +208,7 @@ class Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         if answer is None:
             return
-        now = self._idle_since = self._loop.time()
+        now = self._idle_since = self._clock()
         if self._writing or not self._parser.should_keep_alive():
             self.closed = True
         if not answer.done():
@@ -200,7 +218,7 @@ class Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         self.abort()
         if answer is not None and not answer.done():
-            fault = Fault(self._phase, trouble, sent, self._loop.time() - self._started)
+            fault = Fault(self._phase, trouble, sent, self._clock() - self._started)
             answer.set_exception(failure(fault))
 
     def _await_answer(self) -> None:

@@ -28,11 +28,13 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer. ``retry_after`` is the raw header, ``elapsed`` seconds from first byte to last."""
+    """A complete answer. ``elapsed`` is seconds from first byte to last.
+
+    ``retry_after`` is the raw header, of answers that are not the declared success.
+    """
 
     status: int
     body: bytes
-    content_type: str = ""
     retry_after: str | None = None
     elapsed: float = 0.0
 

@@ -25,7 +25,8 @@ class Transport(httpx2.AsyncBaseTransport):
     Timeouts are taken from the request's extension ``timeout``: ``pool`` is the wait for a connection, ``connect``
     name look-up, TCP and TLS, ``write`` until the last byte was handed to the system, ``read`` from then on until the
     answer is complete. The extension ``target`` replaces the path and query of the URL, as it does in the default
-    transport. An answer's extension ``elapsed`` is the time from the first byte sent, in seconds.
+    transport. An answer's extension ``elapsed`` is the time from the first byte sent, in seconds; ``body``
+    is its whole body, unless it came in an encoding (gzip) that is still to be undone.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Transport(httpx2.AsyncBaseTransport):
             received.status,
             headers=received.headers,
             stream=httpx2.ByteStream(received.body),
-            extensions={"elapsed": received.elapsed},
+            extensions={"elapsed": received.elapsed, "body": None if received.encoded else received.body},
         )
 
     async def aclose(self) -> None:
@@ -181,7 +182,8 @@ async def _payload(request: httpx2.Request) -> bytes:
         raise httpx2.UnsupportedProtocol("A header holds a line break.", request=request)
     if b"\r\ntransfer-encoding:" in head.lower():
         raise httpx2.UnsupportedProtocol("A body must be given as bytes.", request=request)
-    return head + b"\r\n\r\n" + await request.aread()
+    body = request.read() if isinstance(request.stream, httpx2.SyncByteStream) else await request.aread()
+    return head + b"\r\n\r\n" + body
 
 
 def _trouble(error: OSError | UnicodeError) -> Trouble:

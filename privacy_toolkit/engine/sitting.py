@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import time
@@ -26,6 +27,9 @@ from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome, StopReason
 from privacy_toolkit.privacy import describe
+
+#: Cyclic garbage is looked for after so many more objects were made than freed.
+COLLECT_AFTER = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ def sit(work: Work) -> StopReason | None:
         JournalError: the sitting could not even be begun or ended in the journal.
     """
     number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions))
+    # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
+    gc.set_threshold(COLLECT_AFTER)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         reason = runner.run(_run(work))
     try:

@@ -6,11 +6,9 @@ deleteCustomerData): both are taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from privacy_toolkit.api.models import CustomerInventory
 from privacy_toolkit.model import HeldBefore
@@ -21,7 +19,6 @@ GONE_IN_WORDS = (
     "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty entry carries"
     " attributes. An attribute that is null counts as absent."
 )
-_PARTS = ("profile", "referrals", "coupons", "loyalty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +37,23 @@ class Holding:
 
 def holding(inventory: CustomerInventory) -> Holding:
     """What ``inventory`` shows."""
-    shown = msgspec.to_builtins(inventory)
     return Holding(
-        visible=any(_has_value(found) for part in _PARTS for found in _attributes(shown.get(part))),
-        coupons=len(shown.get("coupons") or ()),
-        referrals=len(shown.get("referrals") or ()),
+        visible=any(value is not None for shown in _attributes(inventory) for value in shown.values()),
+        coupons=len(inventory.coupons or ()),
+        referrals=len(inventory.referrals or ()),
     )
 
 
-def _attributes(value: Any) -> Iterator[Any]:
-    """Every ``attributes`` object of the answer, at whatever depth a release of the API puts it."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "attributes":
-                yield inner
-            else:
-                yield from _attributes(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _attributes(inner)
-
-
-def _has_value(attributes: Any) -> bool:
-    if isinstance(attributes, dict):
-        return any(value is not None for value in attributes.values())
-    return bool(attributes)
+def _attributes(inventory: CustomerInventory) -> Iterator[Mapping[str, Any]]:
+    """The attributes of the profile, and of every entry that refers to it."""
+    if inventory.profile:
+        yield inventory.profile.attributes or {}
+    for referral in inventory.referrals or ():
+        yield referral.attributes or {}
+    for coupon in inventory.coupons or ():
+        yield coupon.attributes or {}
+    if inventory.loyalty:
+        for card in inventory.loyalty.cards or ():
+            yield card.attributes or {}
+        for program in (inventory.loyalty.programs or {}).values():
+            yield program.attributes or {}

@@ -1,6 +1,8 @@
 """The command line in this process, and a sandbox for it."""
 
+import io
 import json
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -30,9 +32,6 @@ def call(capfd, monkeypatch):
     """Runs a command without a terminal."""
 
     def run(*arguments, stdin=""):
-        import io
-        import sys
-
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:

@@ -21,6 +21,16 @@ SETTINGS = {
     "gone_predicate": "gone/1",
     "api_key": "set (from file)",
 }
+#: What the erasure was answered, and why the subject stands where it does.
+ANSWERS = {
+    Outcome.ERASED: (204, None),
+    Outcome.RESIDUAL: (204, Reason.STILL_HELD),
+    Outcome.REAPPEARED: (204, Reason.STILL_HELD),
+    Outcome.UNVERIFIED: (204, Reason.NOT_READ_YET),
+    Outcome.UNKNOWN: (None, Reason.READ_TIMEOUT),
+    Outcome.FAILED: (400, Reason.BAD_REQUEST),
+    Outcome.RETRYABLE: (429, Reason.RATE_LIMITED),
+}
 
 
 @dataclass(frozen=True)
@@ -40,24 +50,18 @@ def told(id_: str, outcome: Outcome, at: int = START + 60_000_000, hold: Hold | 
     if outcome is Outcome.ON_HOLD:
         return Told(id_, hold=hold or Hold("17(3)(b)", "2027-01-31"))
     before = ExchangeRecord(Purpose.READ_BEFORE, READ, None, at, 20_000, 200)
-    sent = ExchangeRecord(Purpose.ACT, ERASE, at + 1_000, at + 31_000, 30_000, 204)
-    after = ExchangeRecord(Purpose.READ_AFTER, READ, None, at + 55_000, 24_000, 200)
-    lost = replace(sent, status=None, reason=Reason.READ_TIMEOUT)
-    standing = Standing(outcome, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
     if outcome is Outcome.NOTHING_HELD:
         absent = replace(before, status=404, reason=Reason.NOT_FOUND)
-        return Told(id_, replace(standing, held_before=None, attempts=0), (absent,))
+        return Told(id_, Standing(outcome, settled_at=at), (absent,))
+    status, reason = ANSWERS[outcome]
+    accepted = status == 204
+    sent = ExchangeRecord(Purpose.ACT, ERASE, at + 1_000, at + 31_000, 30_000, status, None if accepted else reason)
+    after = ExchangeRecord(Purpose.READ_AFTER, READ, None, at + 55_000, 24_000, 200)
+    seen = (after,) if accepted and outcome is not Outcome.UNVERIFIED else ()
+    standing = Standing(outcome, reason, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
     if outcome is Outcome.ERASED:
-        erased = replace(standing, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1)
-        return Told(id_, erased, (before, sent, after))
-    if outcome in {Outcome.RESIDUAL, Outcome.REAPPEARED}:
-        return Told(id_, replace(standing, reason=Reason.STILL_HELD), (before, sent, after))
-    if outcome is Outcome.UNVERIFIED:
-        return Told(id_, replace(standing, reason=Reason.NOT_READ_YET), (before, sent))
-    if outcome is Outcome.UNKNOWN:
-        return Told(id_, replace(standing, reason=Reason.READ_TIMEOUT), (before, lost))
-    reason, status = (Reason.BAD_REQUEST, 400) if outcome is Outcome.FAILED else (Reason.RATE_LIMITED, 429)
-    return Told(id_, replace(standing, reason=reason), (before, replace(sent, status=status, reason=reason)))
+        standing = replace(standing, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1)
+    return Told(id_, standing, (before, sent, *seen))
 
 
 def plan_of(subjects: int, held: int = 0, **changes: object) -> Plan:

@@ -81,8 +81,12 @@ class Coupon(AnswerBody, frozen=True):
 
 
 class InventoryCoupon(Coupon, frozen=True):
-    """A coupon in a customer's inventory; ``state``: active, used, expired, pending or disabled."""
+    """A coupon in a customer's inventory; ``state``: active, used, expired, pending or disabled.
 
+    One without a value must not make all that is held about a person unreadable.
+    """
+
+    value: str = ""
     profile_redemption_count: int | None = None
     state: str | None = None
 
@@ -108,6 +112,7 @@ class Referral(AnswerBody, frozen=True):
 class InventoryReferral(Referral, frozen=True):
     """A referral in a customer's inventory; ``referred_customers`` are the ids of other people."""
 
+    code: str = ""  # as for ``InventoryCoupon``
     referred_customers: list[str] | None = None
 
 
@@ -138,9 +143,10 @@ class LedgerInfo(AnswerBody, frozen=True):
 
 
 class LoyaltyProgramLedgers(AnswerBody, frozen=True):
-    """A customer's ledgers in one loyalty program."""
+    """A customer's ledgers in one loyalty program. ``attributes`` stands in no document; it would be personal data."""
 
     id: int | None = None
+    attributes: Json | None = None
     title: str | None = None
     name: str | None = None
     join_date: Timestamp | None = None
@@ -156,9 +162,10 @@ class LoyaltyCardProfileRegistration(AnswerBody, frozen=True):
 
 
 class LoyaltyCard(AnswerBody, frozen=True):
-    """A loyalty card; its ``profiles`` may be other people."""
+    """A loyalty card; its ``profiles`` may be other people. ``attributes`` as for ``LoyaltyProgramLedgers``."""
 
     id: int | None = None
+    attributes: Json | None = None
     created: Timestamp | None = None
     program_id: int | None = field(default=None, name="programID")
     program_name: str | None = None

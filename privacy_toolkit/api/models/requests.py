@@ -122,7 +122,7 @@ class Product(RequestBody, frozen=True):
 
 
 class CartItem(RequestBody, frozen=True):
-    """An item of a session. Deployments of 2020, and V1 sessions, need ``name`` and ``price`` as well."""
+    """An item of a session (V2). Deployments of 2020 need ``name`` and ``price`` as well."""
 
     sku: Text
     quantity: Annotated[int, Meta(ge=1)]
@@ -139,6 +139,13 @@ class CartItem(RequestBody, frozen=True):
     adjustment: CartItemAdjustment | None = None
 
 
+class CartItemV1(CartItem, frozen=True):
+    """An item of a session (V1)."""
+
+    name: Text
+    price: float
+
+
 class NewCustomerSession(RequestBody, frozen=True):
     """A session (V1); ``profile_id`` "" is an anonymous one."""
 
@@ -146,7 +153,7 @@ class NewCustomerSession(RequestBody, frozen=True):
     coupon: Code | None = None
     referral: Code | None = None
     state: SessionState | None = None
-    cart_items: list[CartItem] | None = None
+    cart_items: list[CartItemV1] | None = None
     identifiers: Annotated[list[str], Meta(max_length=5)] | None = None
     total: float | None = None
     attributes: Json | None = None

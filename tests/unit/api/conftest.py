@@ -11,7 +11,7 @@ KEY = "key-that-nobody-sees"
 
 
 class Recorder(httpx2.AsyncBaseTransport):
-    """Gives the answers in turn: (status, body, headers), or an exception."""
+    """Gives the answers in turn: (status,), (status, body), (status, body, headers), or an exception."""
 
     def __init__(self, answers):
         self.answers = list(answers)
@@ -23,7 +23,7 @@ class Recorder(httpx2.AsyncBaseTransport):
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        status, body, headers = answer
+        status, body, headers, *_ = (*answer, b"", {}) if len(answer) == 1 else (*answer, {})
         return httpx2.Response(status, content=body, headers=headers)
 
 
@@ -32,9 +32,7 @@ def talk():
     """Runs ``conversation(client)`` against the answers given; what it returned, and the requests."""
 
     def run(conversation, *answers, credentials=None, base_url="https://x.talon.one", **settings):
-        recorder = Recorder(
-            [(answer + (b"", {})[len(answer) - 1 :])[:3] if isinstance(answer, tuple) else answer for answer in answers]
-        )
+        recorder = Recorder(answers)
 
         async def work():
             credentials_ = credentials or Credentials(api_key=KEY)

@@ -16,6 +16,7 @@ STATE_V2 = b'{"effects":[],"createdCoupons":null,"createdReferrals":[]}'
 REFERRED = models.NewReferral(
     campaign_id=1, advocate_profile_integration_id="a", start_date=datetime(2027, 1, 1, tzinfo=UTC)
 )
+EVERYTHING = "?profile=true&referrals=true&coupons=true&loyalty=true&giveaways=true&achievements=true"
 
 #: Of each operation: arguments, options, status and body of the answer, and what goes over the wire.
 CALLS = {
@@ -36,8 +37,7 @@ CALLS = {
     "delete_customer_data": (("c",), {}, 204, b"", "DELETE /v1/customer_data/c", b""),
     "get_customer_inventory": (
         ("c",), {}, 200, b'{"profile":null}',
-        "GET /v1/customer_profiles/c/inventory?profile=true&referrals=true&coupons=true&loyalty=true&giveaways=true"
-        "&achievements=true", b"",
+        "GET /v1/customer_profiles/c/inventory" + EVERYTHING, b"",
     ),
     "track_event": (
         (models.NewEvent(type="t", session_id="s", attributes={}),), {"dry": True}, 201, STATE,

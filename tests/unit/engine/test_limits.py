@@ -9,7 +9,9 @@ from privacy_toolkit.model import Outcome, Purpose, StopReason
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=timezone(timedelta(hours=1)))
 
 
-@pytest.mark.parametrize(("text", "number"), [(None, None), ("0", 0), ("20", 20), ("5%", 10), ("0.5%", 1), ("100%", 200)])
+@pytest.mark.parametrize(
+    ("text", "number"), [(None, None), ("0", 0), ("20", 20), ("5%", 10), ("0.5%", 1), ("100%", 200)]
+)
 def test_max_failures_is_a_number_or_a_share_of_all_subjects(text, number):
     assert parse_max_failures(text, 200) == number
 

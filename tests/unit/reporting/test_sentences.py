@@ -4,6 +4,7 @@ from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.journal.records import Sitting
 from privacy_toolkit.model import Outcome, StopReason, Verdict
 from privacy_toolkit.reporting.sentences import next_step, sentence
+from privacy_toolkit.reporting.wording import STOPS
 
 ALL = {Outcome.ERASED: 951, Outcome.NOTHING_HELD: 30, Outcome.ON_HOLD: 19}
 OPEN = {Outcome.ERASED: 971, Outcome.UNKNOWN: 20, Outcome.PENDING: 9}
@@ -43,8 +44,7 @@ def sittings(end):
             ALL,
             StopReason.WRONG_ENVIRONMENT,
             "complete",
-            "Complete, but check the environment: the first 100 customers were all unknown to the API, so this may be"
-            " the wrong environment.",
+            f"Complete, but check the environment: {STOPS[StopReason.WRONG_ENVIRONMENT]}.",
         ),
         (OPEN, None, "open_items", "Finished with 29 subjects still open."),
         ({Outcome.UNKNOWN: 1}, None, "open_items", "Finished with 1 subject still open."),

@@ -1,0 +1,133 @@
+"""The table of operations against the vendor's published documents, of 2020 and current."""
+
+from pathlib import Path
+
+import pytest
+import talon_one
+import yaml
+
+from privacy_toolkit.api.operations import OPERATIONS, Generation, Meaning, RetrySafety, Scheme
+
+DOCUMENTS = Path(__file__).parent / "documents"
+#: The documents declare the V2 events nowhere; the vendor's SDK does.
+UNDOCUMENTED = {"track_event_v2"}
+CASES = [
+    (generation, operation)
+    for generation in Generation
+    for operation in OPERATIONS.values()
+    if generation in operation.generations and operation.name not in UNDOCUMENTED
+]
+
+
+def read(generation):
+    content = yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    return content, {
+        declared["operationId"]: (method.upper(), path, declared)
+        for path, methods in content["paths"].items()
+        for method, declared in methods.items()
+        if method in {"get", "put", "post", "delete"}
+    }
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return {generation: read(generation) for generation in Generation}
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1].name}")
+def case(request, documents):
+    """Generation, our declaration, and the document's method, path and declaration."""
+    generation, operation = request.param
+    return generation, operation, *documents[generation][1][operation.operation_id]
+
+
+def without_names(path):
+    return [segment.startswith("{") or segment for segment in path.split("/")]
+
+
+@pytest.mark.parametrize("generation", Generation)
+def test_every_documented_operation_is_declared(documents, generation):
+    declared = {operation.operation_id for case, operation in CASES if case is generation}
+    assert set(documents[generation][1]) == declared
+
+
+def test_method_and_path(case):
+    _, operation, method, path, _ = case
+    assert (operation.method, without_names(operation.path)) == (method, without_names(path))
+
+
+def test_query(case):
+    generation, operation, _, _, declared = case
+    kinds = {"boolean": bool, "string": str}
+    assert {flag.name: flag.kind for flag in operation.query if generation in flag.generations} == {
+        parameter["name"]: kinds[parameter["schema"]["type"]]
+        for parameter in declared.get("parameters", ())
+        if parameter["in"] == "query"
+    }
+
+
+def test_authentication(case):
+    generation, operation, _, _, declared = case
+    schemes = {Scheme(name) for either in declared["security"] for name in either}
+    assert Scheme.API_KEY in operation.auth
+    if generation is Generation.SEED:
+        assert operation.auth == schemes
+    else:  # signatures went from the documents in 2021; a deployment that still takes them is not kept from it
+        assert operation.auth >= schemes
+
+
+def test_success(case):
+    _, operation, _, _, declared = case
+    assert [int(status) for status in declared["responses"] if status.startswith("2")] == [operation.success]
+
+
+def test_every_documented_status_has_a_meaning(case):
+    _, operation, _, _, declared = case
+    assert {int(status) for status in declared["responses"]} <= set(operation.statuses)
+
+
+def test_bodies(case):
+    _, operation, _, _, declared = case
+    assert (operation.body is not None) == ("requestBody" in declared)
+    success = declared["responses"][str(operation.success)]
+    assert (operation.answer is not None) == bool(success.get("content"))
+
+
+def test_v2_events_are_as_in_the_vendors_sdk():
+    api = talon_one.IntegrationApi(talon_one.ApiClient(talon_one.Configuration(host="http://h")))
+    nothing = dict.fromkeys(("silent", "dry", "force_complete_evaluation"))
+    event = talon_one.IntegrationEventV2Request(type="t")
+    method, url, *_ = api._track_event_v2_serialize(
+        integration_event_v2_request=event,
+        **nothing,
+        _request_auth=None,
+        _content_type=None,
+        _headers=None,
+        _host_index=0,
+    )
+    ours = OPERATIONS["track_event_v2"]
+    assert (ours.method, f"http://h{ours.path}") == (method, url)
+    fields = talon_one.IntegrationEventV2Request.model_fields
+    assert set(ours.body.__struct_encode_fields__) == {field.alias or name for name, field in fields.items()}
+    answer = talon_one.TrackEventV2Response.model_fields
+    assert set(ours.answer.__struct_encode_fields__) >= {field.alias or name for name, field in answer.items()}
+
+
+def test_names_are_keys():
+    assert all(name == operation.name for name, operation in OPERATIONS.items())
+    assert len({operation.operation_id for operation in OPERATIONS.values()}) == len(OPERATIONS) == 12
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_what_is_said_of_an_operation_fits_together(operation):
+    assert operation.statuses[operation.success] is Meaning.DONE
+    if operation.method == "GET":
+        assert operation.retry is RetrySafety.SAFE
+    if operation.method == "POST" and not operation.idempotency_key:
+        assert operation.retry is not RetrySafety.SAFE
+    if operation.retry is RetrySafety.CHECK_FIRST:
+        lookup = OPERATIONS[operation.lookup]
+        assert (lookup.method, lookup.parameter) == ("GET", operation.parameter)
+    else:
+        assert operation.lookup is None
+    assert operation.generations
