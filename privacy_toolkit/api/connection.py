@@ -25,8 +25,6 @@ LARGEST_HEAD = 64 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
 #: An idle connection is not used again after so many seconds: most servers close theirs after 5 or more.
 KEEP_ALIVE = 4.0
-#: A connection that got its answer less than so many seconds ago is used again without a look at its socket.
-JUST_USED = 0.002
 
 
 @dataclass(slots=True)
@@ -86,10 +84,9 @@ class Connection(asyncio.Protocol):
 
         The poll sees what the event loop has not come to yet: the peer's close, or bytes that nobody asked for.
         """
-        idle = self._clock() - self._idle_since
-        if self.closed or self._transport.is_closing() or idle > KEEP_ALIVE:
+        if self.closed or self._transport.is_closing() or self._clock() - self._idle_since > KEEP_ALIVE:
             return False
-        return idle < JUST_USED or not self._poll.poll(0)
+        return not self._poll.poll(0)  # about a microsecond: a peer may close right after its answer
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.

@@ -56,6 +56,6 @@ def test_backoff_takes_any_attempt():
 
 
 def test_jitter_is_full():
-    waits = [backoff(3, Random(seed)) for seed in range(200)]  # noqa: S311 - no secret
+    waits = [backoff(3, Random(seed)) for seed in range(200)]
     assert 0 <= min(waits) < 0.2
     assert 1.8 < max(waits) <= 4 * FIRST_WAIT

@@ -18,7 +18,7 @@ OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.DONE]
 
 
 def canaries(count: int) -> list[str]:
-    rng = random.Random(5)  # noqa: S311 - names for a test
+    rng = random.Random(5)
     letters = "abcdefghijklmnopqrstuvwxyzäöüß"
     words = ["".join(rng.choices(letters, k=12)) for _ in range(count)]
     return [f"{word[:6]}.{word[6:]}/{k}&<{rng.getrandbits(48):x}>@example.org" for k, word in enumerate(words)]
