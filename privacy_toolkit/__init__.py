@@ -1,6 +1,6 @@
 """privacy-toolkit: erasure, access and coupon batches on the Talon.One Integration API.
 
-``from privacy_toolkit import Client`` is the library's door; it is resolved on first use so that
+``from privacy_toolkit import Client, Credentials`` is the library's door; its names are resolved on first use so that
 ``privacy-toolkit --help`` does not load an HTTP stack.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from privacy_toolkit.api.client import Client
+    from privacy_toolkit.api.client import Client, Credentials, Generation, Pacer, Signer, Timeouts
 
 __version__ = "0.1.0"
-__all__ = ["Client", "__version__"]
+__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "Client":
-        from privacy_toolkit.api.client import Client
+    if name in __all__:
+        from privacy_toolkit.api import client
 
-        return Client
+        return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

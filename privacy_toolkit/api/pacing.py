@@ -1,8 +1,9 @@
 """One pace for all requests: evenly spaced, and never too many in a second.
 
 The generic cell rate algorithm (ITU-T I.371) with a burst of one: a request goes when it is due, and the next one is
-due an interval later. Timers wake up late, by a millisecond or more, so what is late within a small tolerance is
-caught up; without it the pace asked for would not be reached.
+due an interval later. Timers wake up late, and on a busy machine a process is halted for a while now and then; what
+is late because of that is caught up, else the pace asked for would not be reached. So that catching up never makes a
+second too full, the times of the last turns are kept, as many as a second may hold.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
-#: The share of the rate that is aimed at. The rest of a hundredth is room for late wake-ups and for jitter on the way.
-_AIM = 0.994
-#: No second may see more than this many times the rate.
-_CEILING = 1.01
-#: The most that is caught up after a late wake-up, in seconds.
-_LONGEST_TOLERANCE = 0.008
+#: The share of the rate that is aimed at.
+_AIM = 0.996
+#: The most that a second may hold, as a share of the rate: half of the hundredth that no second may see beyond it.
+_CEILING = 1.005
+#: The second in which turns are counted, in seconds. It is longer than one, for jitter on the way to the API.
+_SECOND = 1.003
+#: What is later than this, in seconds, is not caught up: while somebody waits, and while nobody does.
+_TOLERANCE = 0.05
+_IDLE_TOLERANCE = 0.008
 #: Event loops round timers to a millisecond: shorter sleeps would only spin.
 _SHORTEST_SLEEP = 0.001
 
@@ -25,8 +30,8 @@ _SHORTEST_SLEEP = 0.001
 class Pacer:
     """Hands out turns at ``rate`` a second, first come, first served; None is no limit.
 
-    In any second at most ``max(floor(1.01 rate), ceil(rate))`` turns are given: turn i + n is due no earlier than
-    n intervals less the tolerance after turn i was given, and the tolerance is half of what that leaves.
+    No second has more than ``max(floor(1.005 rate), ceil(rate))`` turns. Of the time that goes by while nobody waits
+    no more is saved up than what makes up for the lateness of timers.
     """
 
     def __init__(
@@ -38,8 +43,12 @@ class Pacer:
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._interval, self._tolerance = _spacing(rate)
+        self._interval = 0.0 if rate is None else 1 / (rate * _AIM)
+        self._given: deque[float] = deque(
+            maxlen=0 if rate is None else max(math.floor(rate * _CEILING), math.ceil(rate))
+        )
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._due = -math.inf
         self._paused = False
 
@@ -47,23 +56,32 @@ class Pacer:
         """Return when it is the caller's turn."""
         if not self._interval and not self._paused:
             return
-        async with self._turn:
-            # Asked again after each sleep: meanwhile a pause may have moved what is due.
-            while (delay := self._due - self._clock()) > 0:
-                await self._sleep(max(delay, _SHORTEST_SLEEP))
-            self._paused = False
-            self._due = max(self._due, self._clock() - self._tolerance) + self._interval
+        if not self._waiting:
+            self._due = max(self._due, self._clock() - _IDLE_TOLERANCE)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                # Asked again after each sleep: meanwhile a pause may have moved what is due.
+                while (delay := self._delay()) > 0:
+                    await self._sleep(max(delay, _SHORTEST_SLEEP))
+                self._take()
+        finally:
+            self._waiting -= 1
 
     def pause(self, seconds: float) -> None:
         """Give nobody a turn for so long; a pause already under way is only ever made longer."""
         self._due = max(self._due, self._clock() + seconds)
         self._paused = True
 
+    def _delay(self) -> float:
+        """Seconds until the next turn may be given."""
+        due = self._due
+        if self._given and len(self._given) == self._given.maxlen:
+            due = max(due, self._given[0] + _SECOND)
+        return due - self._clock()
 
-def _spacing(rate: float | None) -> tuple[float, float]:
-    """Interval and tolerance in seconds."""
-    if rate is None:
-        return 0.0, 0.0
-    aim = rate * _AIM
-    most = max(math.floor(rate * _CEILING), math.ceil(rate))
-    return 1 / aim, min((most / aim - 1) / 2, _LONGEST_TOLERANCE)
+    def _take(self) -> None:
+        now = self._clock()
+        self._given.append(now)
+        self._due = max(self._due, now - _TOLERANCE) + self._interval
+        self._paused = False

@@ -5,6 +5,7 @@ The peers are scripts over raw bytes. Each test runs on both event loops.
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import struct
 import threading
@@ -138,7 +139,10 @@ def kind(outcome):
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ZIPPED = gzip.compress(b'{"profile":null}')
+ENCODED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(ZIPPED) + ZIPPED
 WHOLE = {
+    "an encoding": (says(ENCODED), 1),
     "a length": (says(JSON), 1),
     "byte by byte": (says(*(JSON[i : i + 1] for i in range(len(JSON)))), 1),
     "chunks": (says(CHUNKED + b"8\r\n", b'{"profil\r\n', b'8;x=y\r\ne":null}\r\n0\r\n\r\n'), 1),
@@ -217,6 +221,12 @@ def test_an_answer_may_not_be_larger_than_memory_allows(talk, monkeypatch):
     big = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b" " * 200_000
     outcome, _ = talk(erase, says(big))
     assert kind(outcome) == (Phase.BODY, Trouble.PROTOCOL, True)
+
+
+def test_an_answer_in_an_encoding_that_is_none(talk):
+    wrong = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
+    outcome, _ = talk(erase, says(wrong))
+    assert kind(outcome) == (Phase.READ, Trouble.PROTOCOL, True)
 
 
 def test_redirects_are_not_followed(talk):

@@ -65,6 +65,41 @@ def test_time_that_went_by_idle_is_not_saved_up():
     assert times[50] - times[0] >= 1.0
 
 
+def test_a_stall_is_caught_up_and_no_more_than_that():
+    clock = Clock()
+
+    async def sleep(seconds):
+        late = 0.04 if clock.time < 1001.0 <= clock.time + seconds else 0.0  # once: twenty turns are late
+        await asyncio.sleep(0)
+        clock.time += seconds + late
+
+    times = [time for time, _ in turns(Pacer(500, clock=clock, sleep=sleep), clock, 1001)]
+    assert max(times.count(time) for time in times) in range(19, 23)
+    assert 1000 / (times[-1] - times[0]) >= 0.99 * 500
+
+
+def test_an_idle_minute_gives_no_burst_to_speak_of():
+    clock = Clock()
+    pacer = Pacer(500, clock=clock, sleep=clock.sleep)
+    turns(pacer, clock, 1)
+    clock.time += 60
+    times = [time for time, _ in turns(pacer, clock, 50)]
+    assert times.count(times[0]) <= 5
+
+
+@pytest.mark.parametrize("rate", [50, 500, 2000])
+def test_one_caller_alone_reaches_the_rate(rate):
+    clock = Clock(late=0.001)
+    pacer = Pacer(rate, clock=clock, sleep=clock.sleep)
+
+    async def alone():
+        for _ in range(2 * rate + 1):
+            await pacer.wait()
+
+    asyncio.run(alone())
+    assert 2 * rate / (clock() - 1000.0) >= 0.99 * rate
+
+
 @pytest.mark.parametrize("rate", [None, 100])
 def test_a_pause_holds_everybody(rate):
     clock = Clock()
