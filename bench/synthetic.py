@@ -15,7 +15,7 @@ from privacy_toolkit.journal.reading import FILE_NAME
 from privacy_toolkit.journal.records import ExchangeRecord, Standing
 from privacy_toolkit.journal.rows import exchange_row, standing_row
 from privacy_toolkit.journal.staging import create_run
-from privacy_toolkit.journal.writer import PUT_EXCHANGE, PUT_STANDING
+from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
@@ -129,8 +129,8 @@ def make_run(
         now += 5_000
         if outcome not in {Outcome.PENDING, Outcome.ON_HOLD}:
             standing, exchanges = history(outcome, Walk(now, rng))
-            connection.executemany(PUT_EXCHANGE, [exchange_row(seq, n, e) for n, e in enumerate(exchanges, 1)])
-            connection.execute(PUT_STANDING, standing_row(seq, standing))
+            put_rows(connection, PUT_EXCHANGES, [exchange_row(seq, n, e) for n, e in enumerate(exchanges, 1)])
+            put_rows(connection, PUT_STANDINGS, [standing_row(seq, standing)])
     for stop in (*stops, None) if not mix.get(Outcome.PENDING) else stops:
         connection.execute(
             "INSERT INTO sittings (started_at, ended_at, stopped_by, settings) VALUES (?, ?, ?, ?)",

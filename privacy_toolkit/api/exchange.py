@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Phase(StrEnum):
@@ -26,8 +27,7 @@ class Trouble(StrEnum):
     PROTOCOL = "protocol"  # what came was not HTTP
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A complete answer. ``elapsed`` is seconds from first byte to last.
 
     ``retry_after`` is the raw header, of answers that are not the declared success.
@@ -39,8 +39,7 @@ class Reply:
     elapsed: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """No complete answer. ``sent`` is False only if it is certain that not one byte of the request left."""
 
     phase: Phase

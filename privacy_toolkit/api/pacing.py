@@ -82,6 +82,8 @@ class Pacer:
 
     def _take(self) -> None:
         now = self._clock()
+        while self._given and self._given[0] < now - _SECOND:
+            self._given.popleft()
         self._given.append(now)
         self._due = max(self._due, now - _TOLERANCE) + self._interval
         self._paused = False

@@ -6,7 +6,6 @@ answer is unknown, never done and never failed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -36,8 +35,7 @@ class Finding(StrEnum):
     UNKNOWN = "unknown"  # it may have been done
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A finding, why, and the decoded answer where there is one. ``wait`` is what Retry-After says, in seconds."""
 
     finding: Finding

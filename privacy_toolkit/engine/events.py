@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from privacy_toolkit.model import Outcome, Purpose, Reason, StopReason
 
 
@@ -16,8 +18,7 @@ class Started:
     open: int
 
 
-@dataclass(frozen=True, slots=True)
-class Exchanged:
+class Exchanged(msgspec.Struct, frozen=True, gc=False):
     """A request came to an end; ``elapsed`` in seconds."""
 
     operation: str
@@ -27,8 +28,7 @@ class Exchanged:
     elapsed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """The walk of one subject ended for this sitting."""
 
     outcome: Outcome

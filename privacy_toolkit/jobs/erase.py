@@ -7,8 +7,10 @@ what became of it; a refusal after that does not make it any better known.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+
+from msgspec.structs import replace
 
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.responses import Answer, Finding

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeRecord:
+class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
     """One request made for a subject.
 
     ``intent_at`` is set for requests that change something: the moment their intent became part of the journal, before
@@ -25,8 +26,7 @@ class ExchangeRecord:
     reason: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """Where a subject stands, by what was observed so far.
 
     ``attempts`` counts requests that change something and were sent or may have been. ``kept_*`` count what the API
@@ -48,8 +48,7 @@ class Standing:
 PENDING = Standing(Outcome.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A subject with its standing and everything that was exchanged for it. ``subject.id`` is "" after a purge."""
 
     subject: Subject

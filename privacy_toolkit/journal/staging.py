@@ -16,10 +16,10 @@ from privacy_toolkit.journal.reading import FILE_NAME
 from privacy_toolkit.journal.records import Standing
 from privacy_toolkit.journal.rows import standing_row
 from privacy_toolkit.journal.schema import migrate
-from privacy_toolkit.journal.writer import PUT_STANDING
 from privacy_toolkit.model import Hold, Outcome
 
 Page = list[tuple[int, str]]
+_PUT_STANDING = f"INSERT INTO standings VALUES ({', '.join('?' * len(Standing.__struct_fields__))}, ?)"
 
 
 def create_run(folder: Path, *, plan: bytes, created_at: int, pages: Iterable[Page], holds: Mapping[str, Hold]) -> None:
@@ -72,7 +72,7 @@ def _fill(
             size = first + len(page) - 1
             connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, msgspec.msgpack.encode(page)))
             if holds:
-                connection.executemany(PUT_STANDING, _held(first, page, holds, created_at))
+                connection.executemany(_PUT_STANDING, _held(first, page, holds, created_at))
         facts = {
             "run_id": run_id.encode(),
             "plan": plan,

@@ -14,15 +14,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from privacy_toolkit.errors import JournalError
 
-PUT_EXCHANGE = """
-    INSERT INTO exchanges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+def _columns(count: int) -> str:
+    return ", ".join(f"json_extract(value, '$[{index}]')" for index in range(count))
+
+
+# All rows of a commit (numbers, and words of closed lists) go in as one JSON text, by one statement: each statement hands the interpreter's lock to the
+# workers and has to get it back, and row by row that costs more than all the writing.
+PUT_EXCHANGES = f"""
+    INSERT INTO exchanges SELECT {_columns(9)} FROM json_each(?) WHERE true
     ON CONFLICT (seq, n) DO UPDATE SET
         ended_at = excluded.ended_at, elapsed = excluded.elapsed, status = excluded.status, reason = excluded.reason
     WHERE ended_at IS NULL
 """
-PUT_STANDING = "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_STANDINGS = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
+
+#: The longest time, in seconds, that something nobody waits for is kept from the thread.
+LINGER = 0.01
 
 Row = tuple[object, ...]
 
@@ -37,12 +49,19 @@ class Batch:
 
 
 class Writer:
-    """Owns the writing connection in a thread of its own, from ``__init__`` to ``close``."""
+    """Owns the writing connection in a thread of its own, from ``__init__`` to ``close``.
+
+    What the workers hand in during one turn of the event loop goes to the thread together; what nobody waits for goes
+    along with it, or after ``LINGER``. Waking the thread for each of them would cost more than the writing.
+    """
 
     def __init__(self, path: Path, open_connection: Callable[[Path], sqlite3.Connection]) -> None:
         self._path = path
         self._open = open_connection
-        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Batch] | None] = queue.SimpleQueue()
+        self._gathered: list[Batch] = []
+        self._handing_over: asyncio.Handle | None = None
+        self._is_urgent = False
         self._error: JournalError | None = None
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
         self._thread.start()
@@ -54,7 +73,12 @@ class Writer:
 
     def put(self, batch: Batch) -> None:
         """Write ``batch`` with the next commit, without waiting for it."""
-        self._queue.put(batch)
+        self._gathered.append(batch)
+        if self._handing_over is None:
+            try:
+                self._handing_over = asyncio.get_running_loop().call_later(LINGER, self._hand_over)
+            except RuntimeError:  # no event loop: nobody else will come along
+                self._hand_over()
 
     async def commit(self, batch: Batch) -> None:
         """Write ``batch`` and return when it is durable.
@@ -62,8 +86,14 @@ class Writer:
         Raises:
             JournalError: it could not be written; nothing of it is in the journal.
         """
-        batch.done = asyncio.get_running_loop().create_future()
-        self._queue.put(batch)
+        loop = asyncio.get_running_loop()
+        batch.done = loop.create_future()
+        self._gathered.append(batch)
+        if not self._is_urgent:
+            self._is_urgent = True
+            if self._handing_over is not None:
+                self._handing_over.cancel()
+            self._handing_over = loop.call_soon(self._hand_over)
         await batch.done
 
     def close(self) -> None:
@@ -73,10 +103,19 @@ class Writer:
             JournalError: something could not be written.
         """
         if self._thread.is_alive():
+            self._hand_over()
             self._queue.put(None)
             self._thread.join()
         if self._error is not None:
             raise self._error
+
+    def _hand_over(self) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+        self._handing_over, self._is_urgent = None, False
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._queue.put(gathered)
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -98,7 +137,7 @@ class Writer:
         batches: list[Batch] = []
         item = self._queue.get()
         while item is not None:
-            batches.append(item)
+            batches += item
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
@@ -111,13 +150,19 @@ class Writer:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany(PUT_EXCHANGE, [row for batch in batches for row in batch.exchanges])
-            connection.executemany(PUT_STANDING, [row for batch in batches for row in batch.standings])
+            put_rows(connection, PUT_EXCHANGES, [row for batch in batches for row in batch.exchanges])
+            put_rows(connection, PUT_STANDINGS, [row for batch in batches for row in batch.standings])
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def put_rows(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+    """Write rows, in their order, by ``PUT_EXCHANGES`` or ``PUT_STANDINGS``."""
+    if rows:
+        connection.execute(statement, (msgspec.json.encode(rows).decode(),))
 
 
 def _tell(batches: list[Batch], error: JournalError | None) -> None:

@@ -1,7 +1,7 @@
 """Runs that are made up, written to a journal the way the engine writes them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -51,7 +51,7 @@ def told(id_: str, outcome: Outcome, at: int = START + 60_000_000, hold: Hold | 
         return Told(id_, hold=hold or Hold("17(3)(b)", "2027-01-31"))
     before = ExchangeRecord(Purpose.READ_BEFORE, READ, None, at, 20_000, 200)
     if outcome is Outcome.NOTHING_HELD:
-        absent = replace(before, status=404, reason=Reason.NOT_FOUND)
+        absent = msgspec.structs.replace(before, status=404, reason=Reason.NOT_FOUND)
         return Told(id_, Standing(outcome, settled_at=at), (absent,))
     status, reason = ANSWERS[outcome]
     accepted = status == 204
@@ -60,7 +60,9 @@ def told(id_: str, outcome: Outcome, at: int = START + 60_000_000, hold: Hold | 
     seen = (after,) if accepted and outcome is not Outcome.UNVERIFIED else ()
     standing = Standing(outcome, reason, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
     if outcome is Outcome.ERASED:
-        standing = replace(standing, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1)
+        standing = msgspec.structs.replace(
+            standing, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1
+        )
     return Told(id_, standing, (before, sent, *seen))
 
 

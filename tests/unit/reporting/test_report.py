@@ -1,6 +1,6 @@
-import dataclasses
 import sqlite3
 
+import msgspec
 import pytest
 
 from privacy_toolkit.errors import ToolkitError
@@ -63,8 +63,8 @@ def test_run_that_never_began_can_be_reported(runs, tmp_path):
 def test_repeats_and_lost_answers_are_counted(runs, tmp_path):
     base = runs.told("a", Outcome.ERASED)
     crash = ExchangeRecord(Purpose.ACT, runs.ERASE, intent_at=runs.START)
-    looked = dataclasses.replace(base.exchanges[2], purpose=Purpose.RECONCILE)
-    standing = dataclasses.replace(base.standing, attempts=3, attribution=Attribution.INFERRED)
+    looked = msgspec.structs.replace(base.exchanges[2], purpose=Purpose.RECONCILE)
+    standing = msgspec.structs.replace(base.standing, attempts=3, attribution=Attribution.INFERRED)
     told = runs.Told("a", standing, (base.exchanges[0], crash, base.exchanges[1], looked))
     report = report_of(runs.write_run(tmp_path / "r", [told, runs.told("b", Outcome.ERASED)]))
     assert (report.repeated.subjects, report.repeated.requests) == (1, 2)

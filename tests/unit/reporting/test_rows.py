@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import msgspec
 import pytest
 
 from privacy_toolkit.journal.records import ExchangeRecord
@@ -55,7 +56,7 @@ def test_read_before_a_repeated_send_proves_nothing_about_it(runs, tmp_path):
     base = runs.told("a", Outcome.UNKNOWN)
     before, lost = base.exchanges
     looked = ExchangeRecord(Purpose.RECONCILE, runs.READ, None, runs.START, 5, 200)
-    again = dataclasses.replace(lost, intent_at=runs.START + 9, ended_at=None, elapsed=None, reason=None)
+    again = msgspec.structs.replace(lost, intent_at=runs.START + 9, ended_at=None, elapsed=None, reason=None)
     told = dataclasses.replace(base, exchanges=(before, lost, looked, again))
     (line,) = lines_of(runs.write_run(tmp_path / "r", [told]))
     proof = json.loads(line)["proof"]
