@@ -9,8 +9,8 @@ from typing import Any
 
 from privacy_toolkit.api.access import check_access, client_for
 from privacy_toolkit.cli.options import SittingOptions
-from privacy_toolkit.cli.output import count, emit_json, result
-from privacy_toolkit.cli.progress import WHY, progress
+from privacy_toolkit.cli.output import emit_json, result
+from privacy_toolkit.cli.progress import progress
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.history import all_known_absent
 from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
@@ -25,6 +25,7 @@ from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import StopReason
 from privacy_toolkit.reporting.pack import write_pack
+from privacy_toolkit.reporting.sentences import sentence
 
 
 def check_ready(settings: Settings, sitting: SittingOptions) -> None:
@@ -57,19 +58,19 @@ def carry_out(run_id: str, settings: Settings, sitting: SittingOptions, state: S
 
 def conclude(journal: RunJournal, folder: Path, as_json: bool) -> ExitCode:
     """Write the pack and print the result of a run as it stands."""
-    summary = summarize(journal)
     write_pack(journal, folder)
-    show(summary, folder, as_json)
-    return summary.exit_code
+    return show(journal, folder, as_json).exit_code
 
 
-def show(summary: Summary, folder: Path, as_json: bool) -> None:
-    """Print the result of a run."""
+def show(journal: RunJournal, folder: Path, as_json: bool) -> Summary:
+    """Print the result of a run as it stands, and return it."""
+    summary = summarize(journal)
     value = as_object(summary, folder)
     if as_json:
         emit_json(value)
-        return
-    result(f"Run {summary.run_id} on {summary.plan.target}: {_sentence(summary)}")
+        return summary
+    result(f"Run {summary.run_id} on {summary.plan.target}")
+    result(sentence(summary, journal.sittings()))
     for outcome, number in summary.totals.items():
         result(f"  {outcome.value:<14}{number:>12,}")
     result(f"  {'':<14}{'-' * 12}")
@@ -77,6 +78,7 @@ def show(summary: Summary, folder: Path, as_json: bool) -> None:
     result(f"Report: {folder / 'report.html'}")
     if value["next"]:
         result(f"Next:   {value['next']}")
+    return summary
 
 
 def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
@@ -133,13 +135,3 @@ def _sit(
                 recognise=lambda ids: all_known_absent(ids, state, plan.target, before.run_id),
             )
         )
-
-
-def _sentence(summary: Summary) -> str:
-    if summary.open and summary.stopped_by is not None:
-        return f"stopped, {WHY[summary.stopped_by]}; {count(summary.open, 'subject')} still open."
-    if summary.open:
-        return f"finished with {count(summary.open, 'subject')} still open."
-    if summary.failed:
-        return f"finished; {count(summary.failed, 'subject')} failed."
-    return f"complete, all {count(summary.plan.rows.subjects, 'subject')} settled."

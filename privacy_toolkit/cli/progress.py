@@ -9,19 +9,8 @@ from contextlib import contextmanager
 
 from privacy_toolkit.cli.output import count, say
 from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
-from privacy_toolkit.model import StopReason
+from privacy_toolkit.reporting.wording import STOPS
 
-WHY = {
-    StopReason.INTERRUPTED: "Ctrl-C",
-    StopReason.TERMINATED: "the system asked us to end",
-    StopReason.WINDOW_CLOSED: "the time window is over",
-    StopReason.FAILURE_LIMIT: "more subjects failed than --max-failures allows",
-    StopReason.WRONG_ENVIRONMENT: "the first 100 customers are all unknown here: is this the right environment?",
-    StopReason.ASKED_TO_WAIT: "the API asks for a longer wait than we keep a run open for",
-    StopReason.TARGET_UNREACHABLE: "100 requests in a row had no reliable answer",
-    StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
-    StopReason.JOURNAL_FAILED: "the journal can't be written any more",
-}
 #: Seconds between two lines of progress where there is no terminal.
 LINE_EVERY = 5.0
 
@@ -70,7 +59,7 @@ def announce(event: Event) -> None:
     if isinstance(event, Waiting):
         say(f"The API asks everybody to wait {event.seconds:g} s.")
     elif isinstance(event, Stopping):
-        say(f"Stopping: {WHY[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
+        say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
 
 
 @contextmanager

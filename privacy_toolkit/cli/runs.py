@@ -65,13 +65,12 @@ def list_runs(**options: Any) -> int:
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
     from privacy_toolkit.cli.flow import show
-    from privacy_toolkit.engine.verdict import summarize
 
     as_json, name = options.pop("as_json"), options.pop("run")
     state = _state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show(summarize(journal), state.pack(run_id), as_json)
+        show(journal, state.pack(run_id), as_json)
     return ExitCode.SETTLED
 
 

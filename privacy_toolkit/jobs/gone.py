@@ -15,10 +15,6 @@ from privacy_toolkit.model import HeldBefore
 
 #: The name and version of the predicate, as reports give it.
 GONE_PREDICATE = "gone/1"
-GONE_IN_WORDS = (
-    "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty entry carries"
-    " attributes. An attribute that is null counts as absent."
-)
 
 
 @dataclass(frozen=True, slots=True)

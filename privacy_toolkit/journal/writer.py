@@ -23,8 +23,8 @@ def _columns(count: int) -> str:
     return ", ".join(f"json_extract(value, '$[{index}]')" for index in range(count))
 
 
-# All rows of a commit (numbers, and words of closed lists) go in as one JSON text, by one statement: each statement hands the interpreter's lock to the
-# workers and has to get it back, and row by row that costs more than all the writing.
+# All rows of a commit (numbers, and words of closed lists) go in as one JSON text, by one statement: each statement
+# hands the interpreter's lock to the workers and has to get it back, and row by row that costs more than the writing.
 PUT_EXCHANGES = f"""
     INSERT INTO exchanges SELECT {_columns(9)} FROM json_each(?) WHERE true
     ON CONFLICT (seq, n) DO UPDATE SET

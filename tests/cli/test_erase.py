@@ -50,7 +50,7 @@ def test_limit_takes_the_first_subjects_only(call, server, requests, phrase):
 
 def test_for_people_the_result_is_on_stdout_and_the_rest_on_stderr(call, server, requests, phrase):
     done = call("erase", requests, "--confirm", phrase)
-    assert "complete" in done.out
+    assert "Complete: all 12 subjects settled." in done.out
     assert "report.html" in done.out
     assert "Erase 12 customers from" in done.err
     assert "customer-0" not in done.out + done.err
