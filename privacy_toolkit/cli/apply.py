@@ -51,5 +51,6 @@ def command(**options: Any) -> int:
         if not sitting.quiet:
             preview(plan, settings)
         confirm(plan, sitting)
-        run_id = create(Prepared(plan, again.scan, again.holds), state, now)
-    return carry_out(run_id, settings, sitting, state, as_json)
+        with state.lock(settings.target):
+            run_id = create(Prepared(plan, again.scan, again.holds), state, now)
+            return carry_out(run_id, settings, sitting, state, as_json)

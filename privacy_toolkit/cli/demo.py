@@ -55,8 +55,9 @@ def command(**options: Any) -> int:
             sitting = _sitting(phrase(ready.plan), options["progress"])
             say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
             confirm(ready.plan, sitting)
-            run_id = create(ready, state, now)
-        return carry_out(run_id, settings, sitting, state, options["as_json"])
+            with state.lock(settings.target):
+                run_id = create(ready, state, now)
+                return carry_out(run_id, settings, sitting, state, options["as_json"])
 
 
 def write_lists(folder: Path, customers: int) -> tuple[list[str], Path, Path]:

@@ -55,5 +55,6 @@ def command(**options: Any) -> int:
         if not sitting.quiet:
             preview(ready.plan, settings)
         confirm(ready.plan, sitting)
-        run_id = create(ready, state, now)
-    return carry_out(run_id, settings, sitting, state, as_json)
+        with state.lock(settings.target):
+            run_id = create(ready, state, now)
+            return carry_out(run_id, settings, sitting, state, as_json)

@@ -40,10 +40,10 @@ def check_ready(settings: Settings, sitting: SittingOptions) -> None:
 
 
 def carry_out(run_id: str, settings: Settings, sitting: SittingOptions, state: StateFolder, as_json: bool) -> ExitCode:
-    """Work on the open subjects of a run under the target's lock, write the pack, print the result.
+    """Work on the open subjects of a run, write the pack, print the result. The caller holds the target's lock.
 
     Raises:
-        RefusedError: another run holds the lock, or the settings lead to another target.
+        RefusedError: the settings lead to another target, or the run was purged.
     """
     with state.open(run_id) as journal:
         before = summarize(journal)
@@ -123,7 +123,7 @@ def _sit(
     )
     job = Erase(settle=settings.settle, verified=verified(plan.verify, plan.rows.subjects, journal.secret or b""))
     generation = replace(settings, generation=plan.generation)
-    with state.lock(plan.target), progress(sitting.progress, quiet=sitting.quiet) as listen:
+    with progress(sitting.progress, quiet=sitting.quiet) as listen:
         return sit(
             Work(
                 journal=journal,

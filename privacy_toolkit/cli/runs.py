@@ -133,7 +133,9 @@ def resume(**options: Any) -> int:
     settings = take_settings(options, sitting)
     check_ready(settings, sitting)
     state = StateFolder(settings.state)
-    return carry_out(state.find(name), settings, sitting, state, as_json)
+    run_id = state.find(name)
+    with state.lock(settings.target):
+        return carry_out(run_id, settings, sitting, state, as_json)
 
 
 @command.command("report")

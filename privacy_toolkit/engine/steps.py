@@ -58,6 +58,7 @@ class Tools:
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
     recognise: Callable[[list[str]], bool] = lambda _: False
     first_absent: list[str] = field(default_factory=list)
+    paused_until: int = 0
 
 
 class Steps:
@@ -101,6 +102,7 @@ class Steps:
             JournalError: the intent could not be made durable, so nothing was sent.
         """
         tools = self._tools
+        await self._pause_over()
         if tools.stop.requested:
             raise Stopped
         n = self._next()
@@ -142,9 +144,16 @@ class Steps:
     async def _turn(self) -> None:
         """Wait for the pace. After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
+        await self._pause_over()
         await self._tools.pacer.wait()
         if stop.requested and (not self._acted or stop.reason is StopReason.CREDENTIALS_REFUSED):
             raise Stopped
+
+    async def _pause_over(self) -> None:
+        """Wait as long as the API asked everybody to. A stop ends the waiting, and the walk as it stands."""
+        while (left := self._tools.paused_until - self._tools.clock()) > 0:
+            if not await self._tools.stop.sleep(left / 1e6):
+                raise Stopped
 
     def _next(self) -> int:
         self._n += 1
@@ -183,6 +192,7 @@ class Steps:
                 tools.stop.request(StopReason.ASKED_TO_WAIT)
             else:
                 tools.pacer.pause(answer.wait)
+                tools.paused_until = max(tools.paused_until, tools.clock() + round(answer.wait * 1e6))
                 tools.emit(Waiting(answer.wait))
         absent = answer.finding is Finding.ABSENT
         if absent and purpose is Purpose.READ_BEFORE and len(tools.first_absent) < SUSPICIOUS_ABSENCES:

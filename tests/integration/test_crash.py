@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from privacy_toolkit.sandbox import Faults
+from privacy_toolkit.sandbox import FaultKind, Faults
 
 IDS = [f"customer-{number:05d}" for number in range(400)]
 
@@ -110,6 +110,19 @@ def test_a_second_signal_leaves_what_was_sent_unknown(sandbox, toolkit, write_id
     assert 1 <= done.json["outcomes"]["unknown"] <= 4
 
 
+def test_a_signal_ends_the_waiting_that_the_api_asked_for(sandbox, toolkit, write_ids):
+    server = sandbox(IDS, faults=Faults(rates={FaultKind.ERROR_429: 1.0}, retry_after=100))
+    kit = toolkit(server.base_url)
+    process = begin(kit, write_ids(IDS), "--concurrency", "4", "--progress", "lines")
+    while "wait 100 s" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    done = kit.finish(process)
+    assert done.code == 4
+    assert set(done.json["outcomes"]) == {"pending", "retryable"}
+    assert len(server.log) <= 4
+
+
 def test_two_runs_on_one_target_exclude_each_other(sandbox, toolkit, write_ids):
     server = sandbox(IDS, faults=Faults(latency_ms=20))
     kit = toolkit(server.base_url)
@@ -118,6 +131,7 @@ def test_two_runs_on_one_target_exclude_each_other(sandbox, toolkit, write_ids):
     assert reaches(server.log, 5, first)
     second = kit.erase(path, len(IDS))
     assert (second.code, second.json["error"]["code"]) == (5, "locked")
+    assert len(kit.run("runs", "list", "--json").json["runs"]) == 1
     first.send_signal(signal.SIGTERM)
     assert kit.finish(first).code == 4
 
