@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 
 #: The share of the rate that is aimed at.
 _AIM = 0.996
-#: The most that a second may hold, as a share of the rate: half of the hundredth that no second may see beyond it.
-_CEILING = 1.005
-#: The second in which turns are counted, in seconds. It is longer than one, for jitter on the way to the API.
+#: The most that a second may hold, as a share of the rate: no second may see more than a hundredth beyond it.
+_CEILING = 1.008
+#: The least time, in seconds, in which so many turns are counted. What is beyond one second is for jitter on the way to
+#: the API; from 125 requests a second on there is more of it: as long as the most takes at the rate itself.
 _SECOND = 1.003
 #: What is later than this, in seconds, is not caught up: while somebody waits, and while nobody does.
 _TOLERANCE = 0.05
@@ -30,7 +31,7 @@ _SHORTEST_SLEEP = 0.001
 class Pacer:
     """Hands out turns at ``rate`` a second, first come, first served; None is no limit.
 
-    No second has more than ``max(floor(1.005 rate), ceil(rate))`` turns. Of the time that goes by while nobody waits
+    No second has more than ``max(floor(1.008 rate), ceil(rate))`` turns. Of the time that goes by while nobody waits
     no more is saved up than what makes up for the lateness of timers.
     """
 
@@ -44,9 +45,9 @@ class Pacer:
         self._clock = clock
         self._sleep = sleep
         self._interval = 0.0 if rate is None else 1 / (rate * _AIM)
-        self._given: deque[float] = deque(
-            maxlen=0 if rate is None else max(math.floor(rate * _CEILING), math.ceil(rate))
-        )
+        most = 0 if rate is None else max(math.floor(rate * _CEILING), math.ceil(rate))
+        self._second = 0.0 if rate is None else max(_SECOND, most / rate)
+        self._given: deque[float] = deque(maxlen=most)
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._due = -math.inf
@@ -77,12 +78,12 @@ class Pacer:
         """Seconds until the next turn may be given."""
         due = self._due
         if self._given and len(self._given) == self._given.maxlen:
-            due = max(due, self._given[0] + _SECOND)
+            due = max(due, self._given[0] + self._second)
         return due - self._clock()
 
     def _take(self) -> None:
         now = self._clock()
-        while self._given and self._given[0] < now - _SECOND:
+        while self._given and self._given[0] < now - self._second:
             self._given.popleft()
         self._given.append(now)
         self._due = max(self._due, now - _TOLERANCE) + self._interval
