@@ -1,6 +1,8 @@
 import hashlib
 import hmac
 
+import pytest
+
 from privacy_toolkit.reporting.pseudonyms import pseudonym, row_key
 
 SECRET = bytes(range(32))
@@ -15,3 +17,12 @@ def test_pseudonym_is_the_hmac_of_the_id_under_the_key_of_its_row():
 def test_same_id_has_another_name_in_another_row_and_another_run():
     names = {pseudonym(SECRET, 1, "a"), pseudonym(SECRET, 2, "a"), pseudonym(b"k" * 32, 1, "a")}
     assert len(names) == 3
+
+
+@pytest.mark.parametrize("length", [0, 1, 32, 63, 64, 65, 200])
+def test_it_is_the_hmac_of_the_library_whatever_the_key(length):
+    secret = bytes(range(length))
+    for seq, id_ in ((1, ""), (7, "a"), (1_000_000, "ü" * 500)):
+        key = hmac.digest(secret, b"row:%d" % seq, "sha256")
+        assert row_key(secret, seq) == key
+        assert pseudonym(secret, seq, id_) == hmac.digest(key, id_.encode(), "sha256").hex()
