@@ -13,7 +13,6 @@ from privacy_toolkit.api.operation import Generation
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.responses import Finding, read_exchange
 from privacy_toolkit.config import Settings
-from privacy_toolkit.errors import UsageError
 from privacy_toolkit.model import Reason
 
 #: Whom the question is about: nobody. It changes nothing and asks for no person's data.
@@ -36,12 +35,8 @@ def client_for(settings: Settings) -> Client:
     Raises:
         UsageError: the base URL or the credentials are missing or can't be used.
     """
-    if settings.base_url is None:
-        raise UsageError(
-            "No base URL is set: where is your Talon.One deployment?", "Set PRIVACY_TOOLKIT_BASE_URL or base_url."
-        )
     return Client(
-        settings.base_url,
+        settings.deployment,
         _credentials(settings),
         generation=Generation(settings.generation),
         timeouts=Timeouts(**msgspec.structs.asdict(settings.timeouts)),

@@ -182,7 +182,7 @@ class _NoCookies(CookieJar):
 
 async def _forget_location(response: httpx2.Response) -> None:
     """Redirects are never followed, so a Location, which could be anything, is not parsed either."""
-    if 300 <= response.status_code < 400:  # noqa: PLR2004 - the redirections
+    if response.is_redirect:
         response.headers.pop("location", None)
 
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from privacy_toolkit.cli.options import SittingOptions
-from privacy_toolkit.cli.output import count, say
+from privacy_toolkit.cli.output import count, rows_sentence, say
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.errors import UsageError
@@ -75,10 +75,7 @@ def preview(plan: Plan, settings: Settings) -> None:
     to_erase = rows.subjects - rows.held
     least, most = plan.calls["get_customer_inventory"]
     say(f"Erase {count(to_erase, 'customer')} from {plan.target}  [{plan.environment.upper()}]")
-    say(
-        f"  Input     {count(rows.read, 'row')} = {rows.rejected:,} rejected + "
-        f"{count(rows.duplicates, 'duplicate')} + {count(rows.subjects, 'subject')}"
-    )
+    say(f"  Input     {rows_sentence(rows)}")
     if rows.rejected:
         say(f"  Rejected  {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
         say("            privacy-toolkit inspect shows them, row by row")

@@ -9,7 +9,7 @@ from typing import Any
 
 from privacy_toolkit.api.access import check_access, client_for
 from privacy_toolkit.cli.options import SittingOptions
-from privacy_toolkit.cli.output import emit_json, result
+from privacy_toolkit.cli.output import emit_json, result, rows_object
 from privacy_toolkit.cli.progress import progress
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.history import all_known_absent
@@ -83,19 +83,13 @@ def show(journal: RunJournal, folder: Path, as_json: bool) -> Summary:
 
 def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
-    rows = summary.plan.rows
     value: dict[str, Any] = {
         "run_id": summary.run_id,
         "job": summary.plan.job,
         "target": summary.plan.target,
         "verdict": summary.verdict.value,
         "exit_code": int(summary.exit_code),
-        "rows": {
-            "read": rows.read,
-            "rejected": rows.rejected,
-            "duplicates": rows.duplicates,
-            "subjects": rows.subjects,
-        },
+        "rows": rows_object(summary.plan.rows),
         "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
         "pack": str(folder),
         "next": f"privacy-toolkit runs resume {summary.run_id}" if summary.open and not summary.purged else "",

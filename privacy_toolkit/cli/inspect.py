@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from privacy_toolkit.cli.options import input_options, output_options
-from privacy_toolkit.cli.output import count, emit_json, result
+from privacy_toolkit.cli.output import emit_json, result, rows_object, rows_sentence
 from privacy_toolkit.errors import ExitCode
+
+if TYPE_CHECKING:
+    from privacy_toolkit.inputs.scan import InputSummary
 
 
 @click.command("inspect")
@@ -32,7 +35,7 @@ def command(**options: Any) -> int:
         if as_json:
             emit_json(_summary(scan.summary))
         elif form == "summary":
-            _show(_summary(scan.summary))
+            _show(scan.summary)
         else:
             for record in scan.records():
                 line = {"row": record.row, "id": record.id, "status": record.status, "reason": record.reason}
@@ -43,29 +46,20 @@ def command(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _summary(summary: Any) -> dict[str, Any]:
+def _summary(summary: InputSummary) -> dict[str, Any]:
     return {
         "format": summary.format,
         "sha256": summary.sha256,
         "size": summary.size,
         "id_column": summary.id_column,
-        "rows": {
-            "read": summary.read,
-            "rejected": summary.rejected,
-            "duplicates": summary.duplicates,
-            "subjects": summary.subjects,
-        },
+        "rows": rows_object(summary),
         "rejected_by_reason": dict(summary.rejected_by_reason),
     }
 
 
-def _show(summary: dict[str, Any]) -> None:
-    rows = summary["rows"]
-    result(f"{summary['format']}, column {summary['id_column']!r}, {summary['size']:,} bytes")
-    result(f"  sha256 {summary['sha256']}")
-    result(
-        f"  {count(rows['read'], 'row')} = {rows['rejected']:,} rejected + {count(rows['duplicates'], 'duplicate')}"
-        f" + {count(rows['subjects'], 'subject')}"
-    )
-    for reason, number in summary["rejected_by_reason"].items():
+def _show(summary: InputSummary) -> None:
+    result(f"{summary.format}, column {summary.id_column!r}, {summary.size:,} bytes")
+    result(f"  sha256 {summary.sha256}")
+    result(f"  {rows_sentence(summary)}")
+    for reason, number in summary.rejected_by_reason.items():
         result(f"  rejected: {number:,} {reason}")

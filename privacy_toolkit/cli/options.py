@@ -11,7 +11,6 @@ import click
 from privacy_toolkit.config import Flags, Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
-Option = Callable[[F], F]
 
 _SETTINGS = (
     click.option("--config", metavar="FILE", help="The configuration file [privacy-toolkit.toml]."),

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from privacy_toolkit.errors import ExitCode, ToolkitError
+
+
+class Rows(Protocol):
+    """The sums of an input, planned or just read."""
+
+    @property
+    def read(self) -> int:
+        """Rows read."""
+
+    @property
+    def rejected(self) -> int:
+        """Rows refused."""
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that name a subject again."""
+
+    @property
+    def subjects(self) -> int:
+        """Distinct accepted ids."""
 
 
 def say(text: str = "") -> None:
@@ -39,6 +59,19 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
         if error.hint:
             say(f"  {error.hint}")
     return int(exit_code if exit_code is not None else error.exit_code)
+
+
+def rows_object(rows: Rows) -> dict[str, int]:
+    """The sums of an input as JSON (contract, section 2)."""
+    return {"read": rows.read, "rejected": rows.rejected, "duplicates": rows.duplicates, "subjects": rows.subjects}
+
+
+def rows_sentence(rows: Rows) -> str:
+    """The sums of an input in words."""
+    return (
+        f"{count(rows.read, 'row')} = {rows.rejected:,} rejected + {count(rows.duplicates, 'duplicate')}"
+        f" + {count(rows.subjects, 'subject')}"
+    )
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy_toolkit.cli.confirm import phrase, preview
-from privacy_toolkit.cli.output import emit_json, result
+from privacy_toolkit.cli.output import emit_json, result, rows_object
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.plan import Plan, decode_plan
 from privacy_toolkit.engine.planning import Order
@@ -65,18 +65,12 @@ def write_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> Exi
 
 
 def _object(plan: Plan) -> dict[str, Any]:
-    rows = plan.rows
     return {
         "digest": plan.digest,
         "job": plan.job,
         "target": plan.target,
-        "rows": {
-            "read": rows.read,
-            "rejected": rows.rejected,
-            "duplicates": rows.duplicates,
-            "subjects": rows.subjects,
-        },
-        "on_hold": rows.held,
+        "rows": rows_object(plan.rows),
+        "on_hold": plan.rows.held,
         "calls": plan.calls,
         "confirm": phrase(plan),
     }

@@ -69,7 +69,21 @@ class Settings:
         Raises:
             UsageError: no base URL is set, or it is none.
         """
-        return target_of(self.base_url or _missing_base_url(), self.application)
+        return target_of(self.deployment, self.application)
+
+    @property
+    def deployment(self) -> str:
+        """The base URL.
+
+        Raises:
+            UsageError: none is set.
+        """
+        if self.base_url is None:
+            raise UsageError(
+                "No base URL is set: where is your Talon.One deployment?",
+                f"Set {PREFIX}BASE_URL or base_url in {FILE_NAME}, for example https://mycompany.europe-west1.talon.one",
+            )
+        return self.base_url
 
 
 def target_of(base_url: str, application: str | None) -> str:
@@ -162,10 +176,3 @@ def _number(env: Mapping[str, str], name: str, kind: type[T]) -> T | None:
 
 def _first(*values: T | None) -> T:
     return next(value for value in values if value is not None)
-
-
-def _missing_base_url() -> str:
-    raise UsageError(
-        "No base URL is set: where is your Talon.One deployment?",
-        f"Set {PREFIX}BASE_URL or base_url in {FILE_NAME}, for example https://mycompany.europe-west1.talon.one",
-    )

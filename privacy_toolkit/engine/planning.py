@@ -69,7 +69,7 @@ def prepared(order: Order, settings: Settings, state: StateFolder, now: datetime
             toolkit=__version__,
             job=order.job,
             target=target,
-            base_url=settings.base_url or "",
+            base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
             created_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, Sitting, Standing, Traffic
+from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, Sitting, Standing
 from privacy_toolkit.journal.rows import (
     EXCHANGE_COLUMNS,
     STANDING_COLUMNS,
@@ -22,7 +22,7 @@ from privacy_toolkit.journal.rows import (
 )
 from privacy_toolkit.journal.schema import migrate
 from privacy_toolkit.journal.summary import RunSummary, summarise
-from privacy_toolkit.model import Outcome, Purpose, Reason, StopReason, Subject
+from privacy_toolkit.model import Outcome, StopReason, Subject
 
 FILE_NAME = "journal.sqlite"
 
@@ -113,17 +113,6 @@ class RunReader:
         if pending:
             totals[Outcome.PENDING] = pending
         return {outcome: totals[outcome] for outcome in Outcome if totals.get(outcome)}
-
-    def traffic(self) -> list[Traffic]:
-        """What was sent and what came back, counted."""
-        rows = self._connection.execute(
-            "SELECT operation, purpose, status, reason, ended_at IS NULL, COUNT(*) FROM exchanges"
-            " GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"
-        )
-        return [
-            Traffic(operation, Purpose(purpose), status, Reason(reason) if reason else None, bool(unrecorded), count)
-            for operation, purpose, status, reason, unrecorded, count in rows
-        ]
 
     def summary(self) -> RunSummary:
         """The figures of a report beside ``totals`` and ``traffic``."""

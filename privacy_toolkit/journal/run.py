@@ -85,11 +85,6 @@ class RunJournal(RunReader):
         """Note what exchanges came to, and the standing that follows, with the next commit."""
         self._open_writer().put(_batch(seq, exchanges, standing))
 
-    @property
-    def write_error(self) -> JournalError | None:
-        """Why the journal can't be written any more, if so."""
-        return self._writer.error if self._writer else None
-
     def purge(self, now: int) -> None:
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.durability import sync
 from privacy_toolkit.journal.reading import FILE_NAME
 from privacy_toolkit.journal.records import Standing
 from privacy_toolkit.journal.rows import standing_row
@@ -35,10 +36,10 @@ def create_run(folder: Path, *, plan: bytes, created_at: int, pages: Iterable[Pa
     try:
         building.mkdir(mode=0o700, parents=True)
         _fill(building / FILE_NAME, folder.name, plan, created_at, pages, holds)
-        _sync(building / FILE_NAME)
-        _sync(building)
+        sync(building / FILE_NAME)
+        sync(building)
         building.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except (OSError, sqlite3.Error) as error:
         shutil.rmtree(building, ignore_errors=True)
         raise JournalError(
@@ -101,14 +102,6 @@ def _held(first: int, page: Page, holds: Mapping[str, Hold], now: int) -> Iterat
         if hold is not None:
             standing = Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=now)
             yield standing_row(seq, standing)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _alive(pid: int) -> bool:

@@ -62,14 +62,9 @@ class Writer:
         self._gathered: list[Batch] = []
         self._handing_over: asyncio.Handle | None = None
         self._is_urgent = False
-        self._error: JournalError | None = None
+        self._error: JournalError | None = None  # it stays: what follows a failure is not written
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def error(self) -> JournalError | None:
-        """Why nothing can be written any more, if so. It stays: what followed the failure is not written."""
-        return self._error
 
     def put(self, batch: Batch) -> None:
         """Write ``batch`` with the next commit, without waiting for it."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
+from privacy_toolkit.journal.durability import sync
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.exceptions import HEADER, Case, case_of, csv_line
@@ -143,12 +144,12 @@ def _check_place(folder: Path, run_id: str) -> None:
 
 def _replace(folder: Path, building: Path) -> None:
     """Put the new pack in the place of an old one. There is no moment with half a pack under the final name."""
-    _sync(building)
+    sync(building)
     old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
     if folder.exists():
         folder.rename(old)
     building.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -158,11 +159,3 @@ def _sweep(folder: Path) -> None:
     for left in folder.parent.iterdir():
         if ours.fullmatch(left.name):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -65,7 +65,7 @@ def test_an_answer_completes_its_intent_and_replaces_the_standing(make_run):
         journal.record(1, [(1, ANSWERED)], ERASED)
         journal.end_sitting(number, 10, None)
         assert next(journal.entries()) == Entry(Subject(1, 2, "a"), ERASED, (ANSWERED,))
-        assert journal.traffic() == [Traffic("delete_customer_data", Purpose.ACT, 204, None, False, 1)]
+        assert journal.summary().traffic == (Traffic("delete_customer_data", Purpose.ACT, 204, None, False, 1),)
 
 
 def test_a_recorded_answer_is_never_changed(make_run):
@@ -106,7 +106,8 @@ def test_a_write_that_fails_is_told_to_who_waits_and_to_who_closes(make_run):
     other.close()
     with pytest.raises(JournalError):
         asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
-    assert journal.write_error is not None
+    with pytest.raises(JournalError):
+        asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
     with pytest.raises(JournalError):
         journal.close()
 
