@@ -10,7 +10,7 @@ PYTEST_ARGS ?= --numprocesses auto
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench constraints clean
+.PHONY: help demo test check format bench constraints schemas clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ constraints: $(VENV)/.dev  ## Raise the pinned versions to the newest that pypro
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
 		--upgrade --no-annotate --no-header >> constraints.new
 	mv constraints.new constraints.txt
+
+schemas: $(VENV)/.dev  ## Make the JSON Schemas anew from the types
+	$(BIN)/python -m privacy_toolkit.schemas
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) build dist constraints.new .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

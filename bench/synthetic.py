@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from calendar import monthrange
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 
 import msgspec
 
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.reading import FILE_NAME
+from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.records import ExchangeRecord, Standing
 from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
 HOLDS = (Hold("17(3)(b) legal obligation", "2027-03-31"), Hold("17(3)(e) legal claims", "2026-12-15"), Hold("identity"))
+REQUESTED = date(2026, 11, 20)  # the last day on which a request came in
+GROUNDS = ("17(1)(b)", "17(1)(a)", "17(1)(c)")
 SETTINGS = {
     "toolkit": "0.1.0",
     "python": "3.11.2",
@@ -118,10 +122,9 @@ def make_run(
     rng = Random(7)  # a sample, not a secret
     outcomes = [outcome for outcome, count in mix.items() for _ in range(count)]
     rng.shuffle(outcomes)
-    held = {f"customer-{seq:08}": HOLDS[seq % 3] for seq, o in enumerate(outcomes, 1) if o is Outcome.ON_HOLD}
-    create_run(
-        folder, plan=_plan(size, len(held), environment).encode(), created_at=START, pages=_pages(size), holds=held
-    )
+    held = {seq: HOLDS[seq % 3] for seq, o in enumerate(outcomes, 1) if o is Outcome.ON_HOLD}
+    plan = _plan(size, len(held), environment).encode()
+    create_run(folder, Staged(plan=plan, created_at=START, pages=_pages(size), holds=held, requests=_requests(size)))
     connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
     connection.execute("BEGIN")
     now = START + 60_000_000
@@ -144,6 +147,15 @@ def make_run(
 def _pages(size: int) -> Iterator[list[tuple[int, str]]]:
     for first in range(1, size + 1, 1000):
         yield [(seq + 1, f"customer-{seq:08}") for seq in range(first, min(first + 1000, size + 1))]
+
+
+def _requests(size: int) -> Iterator[tuple[int, str, str, str, str]]:
+    """The dates and references of the requests: of the weeks before the run, one calendar month to answer them."""
+    for seq in range(1, size + 1):
+        asked = REQUESTED - timedelta(days=seq % 40)
+        month = asked.replace(day=1) + timedelta(days=31)
+        due = month.replace(day=min(asked.day, monthrange(month.year, month.month)[1]))
+        yield seq, asked.isoformat(), due.isoformat(), f"DSR-2026-{seq:07}", GROUNDS[seq % 3]
 
 
 def _plan(size: int, held: int, environment: str) -> Plan:

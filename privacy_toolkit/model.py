@@ -6,6 +6,7 @@ The words are the ones of the public contract; every other module speaks in them
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 
@@ -13,6 +14,23 @@ class Job(StrEnum):
     """A kind of batch."""
 
     ERASE = "erase"
+    EXPORT = "export"
+    RESERVE = "reserve"
+    RELEASE = "release"
+    ASSIGN = "assign"
+    HOLDERS = "holders"
+    REFERRALS = "referrals"
+    EVENTS = "events"
+    PROFILES = "profiles"
+    SESSIONS = "sessions"
+
+
+class Sequencing(StrEnum):
+    """In which order a run takes its subjects."""
+
+    URGENCY = "urgency"  # what is due first first, at random within one day
+    FILE = "file"  # as they stand in the input: what is about one customer keeps its order
+    TOGETHER = "together"  # those that belong together at once
 
 
 class Outcome(StrEnum):
@@ -80,6 +98,14 @@ class Verdict(StrEnum):
     REFUSED = "refused"
 
 
+class Regime(StrEnum):
+    """The law that says by when a data subject's request has to be answered."""
+
+    GDPR = "gdpr"
+    CCPA = "ccpa"
+    NONE = "none"
+
+
 class StopReason(StrEnum):
     """Why a run ended before every subject was tried."""
 
@@ -128,6 +154,13 @@ class Reason(StrEnum):
     NOT_READ_YET = "not_read_yet"
     READ_FAILED_AFTERWARDS = "read_failed_afterwards"  # erase accepted, the read that should prove it did not succeed
     VANISHED = "vanished"  # read as held, then 404 on the erase itself: somebody else removed it meanwhile
+    ALREADY_RESERVED = "already_reserved"  # among the holders before anything was sent
+    NOT_RESERVED = "not_reserved"  # not among the holders, so there is nothing to release
+    NOT_AMONG_HOLDERS = "not_among_holders"  # reservation accepted, and not seen in the list of holders
+    STILL_AMONG_HOLDERS = "still_among_holders"  # release accepted, and still seen in the list of holders
+    DRY = "dry"  # evaluated by the API and not stored, as asked for
+    NO_LOOK_POSSIBLE = "no_look_possible"  # sent and unanswered, and the API has no way to look it up: for a person
+    NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +168,14 @@ class Subject:
     """One accepted, distinct entry of an input.
 
     ``seq`` counts the accepted subjects from 1 in input order; ``row`` is the line (CSV) or record number
-    (Parquet) where it stands.
+    (Parquet) where it stands. ``given`` is what the row says beside the id, in the form the job gives it: a coupon, the
+    fields of a request as JSON; "" for the jobs that need no more than the id.
     """
 
     seq: int
     row: int
     id: str
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +184,17 @@ class Hold:
 
     reason: str
     review_on: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRequest:
+    """What an input says of the request behind a subject, beside the id.
+
+    ``requested_on`` is the day the request came in, ``extended_on`` the day the person was told that it takes longer,
+    and why. ``ticket`` is a reference, ``ground`` a code such as ``17(1)(b)``; neither is personal.
+    """
+
+    requested_on: date | None = None
+    extended_on: date | None = None
+    ticket: str | None = None
+    ground: str | None = None

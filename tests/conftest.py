@@ -40,9 +40,30 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium; without one the test is skipped, and fails in CI."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return _needed(BROWSERS, "no Chromium found: install the package chromium to run the browser tests")
+
+
+@pytest.fixture(scope="session")
+def ssh_keygen() -> str:
+    """The path of ssh-keygen; without it the test is skipped, and fails in CI."""
+    return _needed(("ssh-keygen",), "no ssh-keygen found: install the package openssh-client to run these tests")
+
+
+@pytest.fixture(scope="session")
+def age() -> str:
+    """The path of age, beside which age-keygen stands; without it the test is skipped, and fails in CI."""
+    return _needed(("age",), "no age found: install the package age to run the tests of encrypted packages")
+
+
+@pytest.fixture(scope="session")
+def systemd_analyze() -> str:
+    """The path of systemd-analyze; without it the test is skipped, and fails in CI."""
+    return _needed(("systemd-analyze",), "no systemd-analyze found: install the package systemd to check the units")
+
+
+def _needed(names: tuple[str, ...], reason: str) -> str:
+    path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        reason = "no Chromium found: install the package chromium to run the browser tests"
         if IN_CI:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

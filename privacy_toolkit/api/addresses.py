@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
 import httpx2
 
 from privacy_toolkit.api.operation import Generation, Operation, QueryFlag
+from privacy_toolkit.config.notify import is_loopback
 from privacy_toolkit.errors import UsageError
 
 #: The longest id that the current API takes, in characters.
@@ -44,14 +44,6 @@ def check_base_url(text: str, *, allow_insecure_http: bool = False) -> httpx2.UR
             "Use https. In a closed network, allow_insecure_http = true allows it.",
         )
     return url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def make_path(operation: Operation, value: str | None) -> str:

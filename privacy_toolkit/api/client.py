@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http.cookiejar import CookieJar
@@ -20,14 +19,13 @@ from privacy_toolkit.api.faults import fault_of
 from privacy_toolkit.api.models import RequestBody, encode_body
 from privacy_toolkit.api.operation import Generation, Operation
 from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.api.quiet import silence_library
 from privacy_toolkit.api.signing import EMPTY_BODY
 from privacy_toolkit.api.transport import Transport
 from privacy_toolkit.errors import UsageError
 
 __all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"]
 
-#: They print full URLs, which hold ids, at INFO and DEBUG.
-_TALKATIVE = ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
 _LONGEST_IDEMPOTENCY_KEY = 255
 
 
@@ -78,8 +76,7 @@ class Client(Calls):
             (b"Accept", b"application/json"),
             (b"User-Agent", f"privacy-toolkit/{__version__}".encode()),
         ]
-        for name in _TALKATIVE:
-            logging.getLogger(name).disabled = True
+        silence_library()
         self._is_own_transport = transport is None
         self._http = httpx2.AsyncClient(
             transport=transport or Transport(self._base, max_connections=max_connections),

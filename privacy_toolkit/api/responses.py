@@ -36,13 +36,17 @@ class Finding(StrEnum):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A finding, why, and the decoded answer where there is one. ``wait`` is what Retry-After says, in seconds."""
+    """A finding, why, and the decoded answer where there is one. ``wait`` is what Retry-After says, in seconds.
+
+    ``body`` is the answer of a success byte for byte, for those who must not lose what the types don't know.
+    """
 
     finding: Finding
     reason: Reason | None
     status: int | None
     value: Any = None
     wait: float | None = None
+    body: bytes = b""
 
 
 _NEVER_SENT = {
@@ -105,7 +109,7 @@ def _read_success(operation: Operation, reply: Reply) -> Answer:
     value = _decoded(reply.body, operation.answer)
     if value is None or not _is_proof(value):
         return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status)
-    return Answer(Finding.DONE, None, reply.status, value)
+    return Answer(Finding.DONE, None, reply.status, value, body=reply.body)
 
 
 def _is_proof(value: AnswerBody) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,44 +14,45 @@ from privacy_toolkit.cli.options import settings_options, sitting_options, take_
 
 @click.command("apply")
 @click.argument("plan")
+@click.option("--approval", metavar="FILE", help="The approval by a second person [PLAN.approval].")
 @sitting_options
 @settings_options
 def command(**options: Any) -> int:
     """Carry out exactly the plan in the file PLAN, and nothing else.
 
     The input is read again: if it, the exclusion list or the target is not what was planned, if the plan was changed
-    or was applied before, nothing is sent and the exit code is 5.
+    or was applied before, nothing is sent and the exit code is 5. So it is if the profile asks for the approval of a
+    second person and PLAN has none.
     """
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
     from privacy_toolkit.cli.flow import carry_out, check_ready
-    from privacy_toolkit.cli.planfile import read_plan
-    from privacy_toolkit.engine.plan import Plan
-    from privacy_toolkit.engine.planning import (
-        Prepared,
-        check_not_applied,
-        check_still_true,
-        check_target,
-        create,
-        order_of,
-        prepared,
-    )
+    from privacy_toolkit.cli.planfile import approval_of, read_plan
+    from privacy_toolkit.engine import planning
+    from privacy_toolkit.jobs import declaration
     from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.model import Job
 
     sitting = take_sitting(options)
     as_json = options.pop("as_json")
     settings = take_settings(options, sitting)
-    plan: Plan = read_plan(Path(options["plan"]))
-    require_someone(sitting, reads_stdin=False)
-    check_ready(settings, sitting)
-    check_target(plan, settings)
-    state = StateFolder(settings.state)
-    check_not_applied(plan, state)
+    path = Path(options["plan"])
+    plan = read_plan(path)
+    job = declaration(Job(plan.job))
+    if job.writes:
+        require_someone(job.job, sitting, reads_stdin=False)
+    hand = check_ready(settings, sitting)
+    planning.check_target(plan, settings)
     now = datetime.now(UTC)
-    with prepared(order_of(plan), settings, state, now) as again:
-        check_still_true(plan, again.plan)
+    approval = approval_of(plan, path, options["approval"], settings.trust, now)
+    state = StateFolder(settings.state)
+    planning.check_not_applied(plan, state)
+    with planning.prepared(planning.order_of(plan, job), settings, state, now) as again:
+        planning.check_still_true(plan, again.plan)
         if not sitting.quiet:
             preview(plan, settings)
-        confirm(plan, sitting)
+        if job.writes:
+            confirm(plan, sitting)
         with state.lock(settings.target):
-            run_id = create(Prepared(plan, again.scan, again.holds), state, now)
-            return carry_out(run_id, settings, sitting, state, as_json)
+            planning.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
+            run_id = planning.create(replace(again, plan=plan), state, now, approval)
+            return carry_out(run_id, settings, sitting, state, hand, as_json)

@@ -6,30 +6,64 @@ import sys
 
 import click
 
+from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import count, rows_sentence, say
 from privacy_toolkit.config import Settings
-from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.model import Job
+
+#: For each job: what is done, to what, and the word before the target.
+_HEADLINES = {
+    Job.ERASE: ("Erase", "customer", "from"),
+    Job.EXPORT: ("Export what is held about", "customer", "by"),
+    Job.RESERVE: ("Reserve", "coupon reservation", "at"),
+    Job.RELEASE: ("Release", "coupon reservation", "at"),
+    Job.ASSIGN: ("Deal and reserve", "coupon", "at"),
+    Job.HOLDERS: ("List who holds", "coupon", "at"),
+    Job.REFERRALS: ("Create", "referral", "at"),
+    Job.EVENTS: ("Track", "event", "at"),
+    Job.PROFILES: ("Send", "profile update", "to"),
+    Job.SESSIONS: ("Send", "session update", "to"),
+}
 
 
 def phrase(plan: Plan) -> str:
-    """What has to be typed: it names how many people are erased, and where."""
+    """What has to be typed: for an erasure how many people are erased, and where; for other writes yes."""
+    if plan.job != Job.ERASE:
+        return "yes"
     return f"erase {plan.rows.subjects - plan.rows.held} from {plan.target}"
 
 
-def require_someone(sitting: SittingOptions, reads_stdin: bool) -> None:
+def confirmation(plan: Plan) -> str:
+    """The option that confirms a plan on the command line, with a blank before it; "" for jobs that only read."""
+    given = phrase(plan)
+    if not declaration(Job(plan.job)).writes:
+        return ""
+    return f' --confirm "{given}"' if " " in given else f" --confirm {given}"
+
+
+def require_someone(job: Job, sitting: SittingOptions, reads_stdin: bool) -> None:
     """Make sure that a confirmation can be had at all, before anything is read.
 
     Raises:
         UsageError: nobody is there to type it, and none was given.
     """
-    if sitting.confirm is None and (sitting.no_input or reads_stdin or not _terminal()):
+    if sitting.confirm is not None or not (sitting.no_input or reads_stdin or not _terminal()):
+        return
+    if job is Job.ERASE:
         raise UsageError(
             "An erasure needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
             'Make a plan with --plan FILE; it prints the sentence to give with --confirm, "erase N from TARGET".',
             code="confirmation_missing",
         )
+    raise UsageError(
+        "This needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
+        "Look at the plan (--plan FILE), then give --confirm yes.",
+        code="confirmation_missing",
+    )
 
 
 def confirm(plan: Plan, sitting: SittingOptions) -> None:
@@ -39,16 +73,21 @@ def confirm(plan: Plan, sitting: SittingOptions) -> None:
         UsageError: it was not; nothing was sent.
     """
     given = sitting.confirm
-    if given is None:
-        say("This cannot be undone. To go on, type:")
-        say(f"  {phrase(plan)}")
-        given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
-    # The length of the list without its holds or with them: either names this plan and no other number does.
-    accepted = {phrase(plan), f"erase {plan.rows.subjects} from {plan.target}"}
+    if plan.job != Job.ERASE:
+        if given is None:
+            given = "yes" if click.confirm("Go on?", default=False, err=True) else "no"
+        accepted = {"yes"}
+    else:
+        if given is None:
+            say("This cannot be undone. To go on, type:")
+            say(f"  {phrase(plan)}")
+            given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
+        # The length of the list without its holds or with them: either names this plan and no other number does.
+        accepted = {phrase(plan), f"erase {plan.rows.subjects} from {plan.target}"}
     if given.strip() not in accepted:
         raise UsageError(
             "That is not the confirmation of this plan. Nothing was sent.",
-            f'It is: --confirm "{phrase(plan)}"',
+            f"It is:{confirmation(plan)}",
             code="not_confirmed",
         )
 
@@ -72,20 +111,51 @@ def require_typed(sentence: str, given: str | None, *, no_input: bool) -> None:
 def preview(plan: Plan, settings: Settings) -> None:
     """Show what would be done."""
     rows = plan.rows
-    to_erase = rows.subjects - rows.held
-    least, most = plan.calls["get_customer_inventory"]
-    say(f"Erase {count(to_erase, 'customer')} from {plan.target}  [{plan.environment.upper()}]")
+    say(f"{headline(plan)}  [{plan.environment.upper()}]")
     say(f"  Input     {rows_sentence(rows)}")
     if rows.rejected:
         say(f"  Rejected  {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
         say("            privacy-toolkit inspect shows them, row by row")
-    if plan.exclusions is not None:
-        say(f"  On hold   {rows.held:,} of {count(plan.exclusions.entries, 'entry', 'entries')} in the exclusion list")
-    say(f"  Requests  {least:,} to {most:,} reads, up to {to_erase:,} erasures, retries apart")
-    seconds = (least + most + 2 * to_erase) / 2 / settings.rate
+    if plan.exclusions is not None or rows.held:
+        say(f"  On hold   {_held(plan)}")
+    if plan.clock is not None:
+        say(f"  Deadline  {_clock(plan.clock)}")
+    for name, value in plan.parameters.items():
+        if value is not None:
+            say(f"  {name.replace('_', ' ').capitalize():<9} {value}")
+    requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
+    say(f"  Requests  {requests}, retries apart")
+    seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def headline(plan: Plan) -> str:
+    """What would be done, to how many, and where."""
+    what, noun, joined = _HEADLINES[Job(plan.job)]
+    return f"{what} {count(plan.rows.subjects - plan.rows.held, noun)} {joined} {plan.target}"
+
+
+def _held(plan: Plan) -> str:
+    listed = plan.exclusions
+    if listed is None:
+        return f"{plan.rows.held:,}, since their customers were erased"
+    told = f"{listed.matched:,} by {count(listed.entries, 'entry', 'entries')} of the exclusion list"
+    suppressed = plan.rows.held - listed.matched
+    return f"{told}, {suppressed:,} since their customers were erased" if suppressed else told
+
+
+def _range(least: int, most: int) -> str:
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _clock(clock: PlannedClock) -> str:
+    dated = f"{count(clock.dated, 'request')} with a date, the oldest of {clock.oldest_requested_on}"
+    if clock.earliest_due_on is None:
+        return dated
+    overdue = f"; {clock.overdue:,} OVERDUE" if clock.overdue else ""
+    return f"{dated}, due on {clock.earliest_due_on}{overdue}"
 
 
 def _duration(seconds: float) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
 from privacy_toolkit.cli.options import (
     input_options,
+    plan_options,
+    regime_option,
     settings_options,
     sitting_options,
     take_settings,
@@ -19,8 +19,8 @@ from privacy_toolkit.cli.options import (
 
 @click.command("erase")
 @click.argument("requests")
-@click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent.")
-@click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on.")
+@plan_options
+@regime_option
 @click.option(
     "--verify", default="all", show_default=True, metavar="all|sample:N|none", help="Whom to read afterwards."
 )
@@ -34,27 +34,22 @@ def command(**options: Any) -> int:
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
     are erased from where.
     """
-    from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-    from privacy_toolkit.cli.flow import carry_out, check_ready
-    from privacy_toolkit.cli.planfile import order_from, write_plan
-    from privacy_toolkit.engine.planning import create, prepared
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.cli.planfile import input_of
+    from privacy_toolkit.cli.start import start
+    from privacy_toolkit.engine.planning import Order
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.jobs.verification import check_verify
+    from privacy_toolkit.model import Job, Regime
 
     sitting = take_sitting(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
     settings = take_settings(options, sitting)
-    order = order_from(options)
-    if plan_file is None:
-        require_someone(sitting, reads_stdin=order.path == "-")
-        check_ready(settings, sitting)
-    state = StateFolder(settings.state)
-    now = datetime.now(UTC)
-    with prepared(order, settings, state, now) as ready:
-        if plan_file is not None:
-            return write_plan(ready.plan, Path(plan_file), settings, as_json)
-        if not sitting.quiet:
-            preview(ready.plan, settings)
-        confirm(ready.plan, sitting)
-        with state.lock(settings.target):
-            run_id = create(ready, state, now)
-            return carry_out(run_id, settings, sitting, state, as_json)
+    order = Order(
+        job=declaration(Job.ERASE),
+        path=options["requests"],
+        options=input_of(options),
+        exclude=options["exclude"],
+        verify=check_verify(options["verify"]),
+        regime=Regime(options["regime"]),
+    )
+    return start(order, settings, sitting, plan_file, as_json)

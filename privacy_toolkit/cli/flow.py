@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +12,84 @@ from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import emit_json, result, rows_object
 from privacy_toolkit.cli.progress import progress
 from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.custody import Hand, check_approved, hand_of
+from privacy_toolkit.engine.declaration import Context
+from privacy_toolkit.engine.grounds import catch_up, suppression
 from privacy_toolkit.engine.history import all_known_absent
 from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
 from privacy_toolkit.engine.planning import check_target
 from privacy_toolkit.engine.sitting import Conditions, Work, sit
 from privacy_toolkit.engine.verdict import Summary, summarize
-from privacy_toolkit.errors import ExitCode, RefusedError
-from privacy_toolkit.jobs.erase import Erase
+from privacy_toolkit.errors import ExitCode, RefusedError, UsageError
+from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.errors import PackError
+from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.gone import GONE_PREDICATE
-from privacy_toolkit.jobs.verification import verified
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import StopReason
-from privacy_toolkit.reporting.pack import write_pack
+from privacy_toolkit.journal.suppression import Suppression
+from privacy_toolkit.model import Job, StopReason
 from privacy_toolkit.reporting.sentences import sentence
 
+#: A signature made to see whether one can be made; no check of ours or of anybody's list accepts it for anything.
+PROBE_NAMESPACE = "privacy-toolkit-probe@v1"
 
-def check_ready(settings: Settings, sitting: SittingOptions) -> None:
-    """Find out what would keep a run from being carried out before anything is read or written.
+
+def check_ready(settings: Settings, sitting: SittingOptions) -> Hand | None:
+    """Find out what would keep a run from being carried out before anything is read or written; the signing key.
 
     Raises:
-        UsageError: target, credentials or an option can't be used.
+        UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
     parse_max_failures(sitting.max_failures, 0)
     parse_until(sitting.until, datetime.now().astimezone())
+    hand = hand_of(settings.trust)
+    if hand is not None:  # an agent may have lost the key, a token may be unplugged: better known before than after
+        hand.signer.sign(b"", PROBE_NAMESPACE)
+    return hand
 
 
-def carry_out(run_id: str, settings: Settings, sitting: SittingOptions, state: StateFolder, as_json: bool) -> ExitCode:
+def carry_out(
+    run_id: str, settings: Settings, sitting: SittingOptions, state: StateFolder, hand: Hand | None, as_json: bool
+) -> ExitCode:
     """Work on the open subjects of a run, write the pack, print the result. The caller holds the target's lock.
 
     Raises:
-        RefusedError: the settings lead to another target, or the run was purged.
+        RefusedError: the settings lead to another target, an approval is missing, or the run was purged.
     """
     with state.open(run_id) as journal:
         before = summarize(journal)
         check_target(before.plan, settings)
+        if before.open:
+            check_approved(before.plan, journal.approval, settings.trust, datetime.now(UTC))
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
         if before.open:
-            _sit(journal, before, settings, sitting, state)
+            _sit(journal, before, settings, sitting, state, hand)
+    with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
+        catch_up(listed, state)
+    folder = Path(sitting.pack) if sitting.pack else state.pack(run_id)
     with state.open(run_id) as journal:
-        return conclude(journal, Path(sitting.pack) if sitting.pack else state.pack(run_id), as_json)
+        seal_pack(journal, folder, state, hand)
+        return show(journal, folder, as_json).exit_code
 
 
-def conclude(journal: RunJournal, folder: Path, as_json: bool) -> ExitCode:
-    """Write the pack and print the result of a run as it stands."""
-    write_pack(journal, folder)
-    return show(journal, folder, as_json).exit_code
+def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand | None) -> None:
+    """Write the pack of a run as it stands, signed if there is a key.
+
+    Raises:
+        ToolkitError: it can't be made; see ``write_pack``.
+    """
+    signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
+    try:
+        write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)
+    except UsageError as error:
+        if error.code != "signing":
+            raise
+        hint = f"{error.hint} Nothing of the run is lost: privacy-toolkit runs report {journal.run_id}"
+        raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None
 
 
 def show(journal: RunJournal, folder: Path, as_json: bool) -> Summary:
@@ -106,22 +136,34 @@ def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
 
 
 def _sit(
-    journal: RunJournal, before: Summary, settings: Settings, sitting: SittingOptions, state: StateFolder
+    journal: RunJournal,
+    before: Summary,
+    settings: Settings,
+    sitting: SittingOptions,
+    state: StateFolder,
+    hand: Hand | None,
 ) -> StopReason | None:
     plan = before.plan
     conditions = Conditions(
         limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
         until=parse_until(sitting.until, datetime.now().astimezone()),
         verify=plan.verify,
-        predicate=GONE_PREDICATE,
+        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
+        hand=hand,
     )
-    job = Erase(settle=settings.settle, verified=verified(plan.verify, plan.rows.subjects, journal.secret or b""))
+    job = declaration(Job(plan.job))
+    context = Context(plan.parameters, plan.verify, plan.rows.subjects, journal.secret or b"", settings.settle)
     generation = replace(settings, generation=plan.generation)
-    with progress(sitting.progress, quiet=sitting.quiet) as listen:
+    with (
+        progress(sitting.progress, quiet=sitting.quiet) as listen,
+        suppression(state, settings, used=job.creates_profile) as is_suppressed,
+    ):
         return sit(
             Work(
                 journal=journal,
-                job=job,
+                job=job.make(context),
+                sequencing=job.sequencing,
+                suppressed=is_suppressed or (lambda _: False),
                 settings=settings,
                 conditions=conditions,
                 make_client=lambda: client_for(generation),

@@ -52,6 +52,7 @@ def _summary(summary: InputSummary) -> dict[str, Any]:
         "sha256": summary.sha256,
         "size": summary.size,
         "id_column": summary.id_column,
+        "columns": list(summary.columns),
         "rows": rows_object(summary),
         "rejected_by_reason": dict(summary.rejected_by_reason),
     }
@@ -60,6 +61,7 @@ def _summary(summary: InputSummary) -> dict[str, Any]:
 def _show(summary: InputSummary) -> None:
     result(f"{summary.format}, column {summary.id_column!r}, {summary.size:,} bytes")
     result(f"  sha256 {summary.sha256}")
+    result(f"  about the requests: {', '.join(summary.columns) or 'no column'}")
     result(f"  {rows_sentence(summary)}")
     for reason, number in summary.rejected_by_reason.items():
         result(f"  rejected: {number:,} {reason}")

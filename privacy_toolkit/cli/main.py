@@ -18,8 +18,13 @@ from privacy_toolkit.errors import ExitCode, ToolkitError
 COMMANDS = {
     "erase": ("privacy_toolkit.cli.erase", "Erase the listed customers' personal data."),
     "apply": ("privacy_toolkit.cli.apply", "Carry out exactly the plan in a file."),
+    "approve": ("privacy_toolkit.cli.approve", "Approve a plan as the second person, by a signature."),
     "inspect": ("privacy_toolkit.cli.inspect", "Show, offline, what of a file would be taken, row by row."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
+    "due": ("privacy_toolkit.cli.due", "List what is open over all runs, by its due date."),
+    "verify": ("privacy_toolkit.cli.verify", "Check a pack: files, rows, sums, signature, chain."),
+    "receipt": ("privacy_toolkit.cli.receipt", "Give one person proof of their row in a pack."),
+    "keys": ("privacy_toolkit.cli.keys", "Make the key that signs packs and approvals."),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
     "sandbox": ("privacy_toolkit.cli.sandbox", "Play the API on this machine, for trying things out."),
     "demo": ("privacy_toolkit.cli.demo", "Erase 1,000 invented customers in a sandbox and show the report."),

@@ -25,6 +25,19 @@ _INPUT = (
     click.option("--strip", is_flag=True, help="Take ids without blanks around them instead of refusing them."),
     click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N subjects."),
 )
+_PLAN = (
+    click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
+    click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
+)
+_REGIME = (
+    click.option(
+        "--regime",
+        type=click.Choice(["gdpr", "ccpa", "none"]),
+        default="gdpr",
+        show_default=True,
+        help="The law that says by when a request is answered (column requested_at).",
+    ),
+)
 _SITTING = (
     click.option("--confirm", metavar="TEXT", help="The confirmation, where nobody is there to type it."),
     click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests a second, in all."),
@@ -70,6 +83,16 @@ def input_options(function: F) -> F:
 def output_options(function: F) -> F:
     """``--json``."""
     return _apply(function, _OUTPUT)
+
+
+def plan_options(function: F) -> F:
+    """``--plan`` and ``--exclude``."""
+    return _apply(function, _PLAN)
+
+
+def regime_option(function: F) -> F:
+    """``--regime``."""
+    return _apply(function, _REGIME)
 
 
 def sitting_options(function: F) -> F:

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from privacy_toolkit.cli.confirm import phrase, preview
+import msgspec
+
+from privacy_toolkit.cli.confirm import confirmation, phrase, preview
 from privacy_toolkit.cli.output import emit_json, result, rows_object
-from privacy_toolkit.config import Settings
+from privacy_toolkit.config import Settings, Trust
+from privacy_toolkit.engine.custody import approved, check_approved
 from privacy_toolkit.engine.plan import Plan, decode_plan
-from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.errors import ExitCode, UsageError
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.jobs.verification import check_verify
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.model import Job
 
 
-def order_from(options: dict[str, Any]) -> Order:
-    """The order that the command line of ``erase`` gives.
+def input_of(options: dict[str, Any]) -> InputOptions:
+    """How the input is read, by the options of the command line.
 
     Raises:
         UsageError: an option can't be used.
     """
-    path = options["requests"]
-    return Order(
-        job=Job.ERASE,
-        path=path,
-        options=InputOptions(
-            id_column=options["id_column"],
-            encoding=options["encoding"],
-            delimiter=options["delimiter"],
-            strip=options["strip"],
-            limit=options["limit"],
-        ),
-        exclude=options["exclude"],
-        verify=check_verify(options["verify"]),
+    return InputOptions(
+        id_column=options["id_column"],
+        encoding=options["encoding"],
+        delimiter=options["delimiter"],
+        strip=options["strip"],
+        limit=options["limit"],
     )
 
 
@@ -47,14 +44,10 @@ def write_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> Exi
     """
     if plan.input.path == "-":
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(plan.encode())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(f"The plan can't be written to {path}: {error.strerror}.") from None
-    following = f'privacy-toolkit apply {path} --confirm "{phrase(plan)}"'
+    write_new(path, plan.encode())
+    following = f"privacy-toolkit apply {path}{confirmation(plan)}"
+    if settings.trust.approval_required:
+        following = f"privacy-toolkit approve {path} --key FILE"
     if as_json:
         emit_json({"plan": str(path), **_object(plan), "next": following})
     else:
@@ -62,6 +55,47 @@ def write_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> Exi
         result(f"Plan: {path}")
         result(f"Next: {following}")
     return ExitCode.SETTLED
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; one that stands there is replaced.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{path} can't be written: {error.strerror}.") from None
+
+
+def approval_path(plan: Path) -> Path:
+    """Where the approval of a plan lies unless another place is named."""
+    return plan.with_name(plan.name + ".approval")
+
+
+def approval_of(plan: Plan, path: Path, given: str | None, trust: Trust, now: datetime) -> Approval | None:
+    """The approval of the plan in the file ``path``, checked, or None where there is none and none is asked for.
+
+    Raises:
+        RefusedError: it is not one of this plan, by a second person who may approve; or it is missing.
+        UsageError: it can't be read.
+    """
+    place = Path(given) if given else approval_path(path)
+    wanted = given is not None or trust.approval_required
+    if not wanted and (trust.allowed_signers is None or not place.exists()):
+        return None
+    try:
+        signature = place.read_bytes()
+    except OSError as error:
+        if given is not None:
+            raise UsageError(f"The approval {place} can't be read: {error.strerror}.") from None
+        check_approved(plan, None, trust, now)
+        return None
+    return approved(plan, signature, trust, now)
 
 
 def _object(plan: Plan) -> dict[str, Any]:
@@ -72,7 +106,8 @@ def _object(plan: Plan) -> dict[str, Any]:
         "rows": rows_object(plan.rows),
         "on_hold": plan.rows.held,
         "calls": plan.calls,
-        "confirm": phrase(plan),
+        "clock": None if plan.clock is None else msgspec.structs.asdict(plan.clock),
+        "confirm": phrase(plan) if declaration(Job(plan.job)).writes else None,
     }
 
 

@@ -27,33 +27,17 @@ def command() -> None:
 @command.command("list")
 @settings_options
 def list_runs(**options: Any) -> int:
-    """List all runs of the state folder, newest first."""
-    from privacy_toolkit.engine.verdict import summarize
+    """List all runs of the state folder, newest first, with what is open and by when it is due."""
+    from privacy_toolkit.cli.listing import listed, told
 
     as_json = options.pop("as_json")
     state = _state(options)
-    lines = []
-    for run_id in state.run_ids():
-        with state.open(run_id) as journal:
-            summary = summarize(journal)
-        lines.append(
-            {
-                "run_id": run_id,
-                "job": summary.plan.job,
-                "target": summary.plan.target,
-                "verdict": summary.verdict.value,
-                "started_at": _time(summary.started_at),
-                "subjects": summary.plan.rows.subjects,
-                "open": summary.open,
-            }
-        )
+    today = datetime.now(UTC).date()
+    lines = [listed(state, run_id, today) for run_id in state.run_ids()]
     if as_json:
         emit_json({"runs": lines})
     for line in [] if as_json else lines:
-        result(
-            f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
-            f"  {line['target']}"
-        )
+        result(told(line))
     if not lines and not as_json:
         say("There are no runs in this state folder.")
     return ExitCode.SETTLED
@@ -131,26 +115,37 @@ def resume(**options: Any) -> int:
     sitting = take_sitting(options)
     as_json, name = options.pop("as_json"), options.pop("run")
     settings = take_settings(options, sitting)
-    check_ready(settings, sitting)
+    hand = check_ready(settings, sitting)
     state = StateFolder(settings.state)
     run_id = state.find(name)
     with state.lock(settings.target):
-        return carry_out(run_id, settings, sitting, state, as_json)
+        return carry_out(run_id, settings, sitting, state, hand, as_json)
 
 
 @command.command("report")
 @_run
 @click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
+@click.option("--pdf", metavar="FILE", help="Print the report to FILE too, through an installed Chromium or Chrome.")
 @settings_options
 def report(**options: Any) -> int:
-    """Write the report of a run anew, from its journal."""
-    from privacy_toolkit.cli.flow import conclude
+    """Write the report of a run anew, from its journal. Where nothing changed it is the same to the byte."""
+    from privacy_toolkit.cli.flow import seal_pack, show
+    from privacy_toolkit.engine.custody import hand_of
+    from privacy_toolkit.journal.state import StateFolder
 
-    as_json, name, pack = options.pop("as_json"), options.pop("run"), options.pop("pack")
-    state = _state(options)
+    as_json, name = options.pop("as_json"), options.pop("run")
+    pack, pdf = options.pop("pack"), options.pop("pdf")
+    settings = take_settings(options)
+    state = StateFolder(settings.state)
     run_id = state.find(name)
+    folder = Path(pack) if pack else state.pack(run_id)
     with state.open(run_id) as journal:
-        conclude(journal, Path(pack) if pack else state.pack(run_id), as_json)
+        seal_pack(journal, folder, state, hand_of(settings.trust))
+        if pdf:
+            from privacy_toolkit.cli.pdf import write_pdf
+
+            write_pdf(folder / "report.html", Path(pdf))
+        show(journal, folder, as_json)
     return ExitCode.SETTLED
 
 
@@ -165,7 +160,9 @@ def purge(**options: Any) -> int:
     A purged run can't be resumed and its subjects can't be listed.
     """
     from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.engine.grounds import catch_up
     from privacy_toolkit.engine.verdict import summarize
+    from privacy_toolkit.journal.suppression import Suppression
 
     as_json, name = options.pop("as_json"), options.pop("run")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
@@ -177,7 +174,9 @@ def purge(**options: Any) -> int:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(f"purge {run_id}", confirmation, no_input=no_input)
     with state.lock(summary.plan.target), state.open(run_id) as journal:
-        journal.purge(int(datetime.now(UTC).timestamp() * 1e6))
+        with Suppression(state.path) as listed:  # before the ids are gone
+            catch_up(listed, state)
+        journal.purge(int(datetime.now(UTC).timestamp() * 1e6), summary.plan.without_input().encode())
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:

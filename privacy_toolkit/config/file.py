@@ -47,6 +47,21 @@ class TimeoutProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pool: Positive = 30.0
 
 
+class WebhookProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the totals of a run are posted to. The address may be a secret, the key that signs is one."""
+
+    url: str | SecretSource
+    key: SecretSource
+
+
+class NotifyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[notify]``: who is told that a run began and how it ended; every key is optional."""
+
+    ping_url: str | SecretSource | None = None
+    webhook: WebhookProfile | None = None
+    prometheus_textfile: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
 
@@ -60,14 +75,20 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     state: str | None = None
+    signing_key: str | None = None
+    signer: str | None = None
+    allowed_signers: str | None = None
+    approval: Literal["none", "required"] = "none"
     api: ApiProfile = ApiProfile()
     timeouts: TimeoutProfile = TimeoutProfile()
+    notify: NotifyProfile | None = None
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration file."""
+    """The whole configuration file. ``notify`` holds for the profiles that don't have one of their own."""
 
     profiles: dict[str, Profile] = {}
+    notify: NotifyProfile | None = None
 
 
 def config_path(given: str | None) -> Path | None:

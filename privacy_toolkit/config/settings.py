@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from platformdirs import user_state_path
 
 from privacy_toolkit.config.file import (
     FILE_NAME,
+    ConfigFile,
+    NotifyProfile,
     Profile,
     SecretSource,
     TimeoutProfile,
@@ -23,6 +25,7 @@ from privacy_toolkit.config.file import (
     read_config,
     read_secret,
 )
+from privacy_toolkit.config.notify import Notify, load_notify
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.privacy import Secret
 
@@ -45,6 +48,20 @@ class Flags:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """Who signs, and whose signatures count.
+
+    ``signing_key`` is the file of the key, ``signer`` the name under which others know it, ``allowed_signers`` the list
+    of keys that count. With ``approval_required`` a plan has to be signed by a second person before it is applied.
+    """
+
+    signing_key: Path | None = None
+    signer: str | None = None
+    allowed_signers: Path | None = None
+    approval_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds."""
 
@@ -61,6 +78,8 @@ class Settings:
     generation: str
     timeouts: TimeoutProfile
     profile: str
+    trust: Trust = Trust()
+    notify: Notify = field(default_factory=Notify)
 
     @property
     def target(self) -> str:
@@ -103,7 +122,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         for name, value in (os.environ if environ is None else environ).items()
         if name.startswith(PREFIX) and value
     }
-    name, profile = _profile(flags, env)
+    name, profile, notify = _profile(flags, env)
     state = flags.state or env.get("STATE") or profile.state
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
@@ -121,21 +140,26 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         generation=profile.api.generation,
         timeouts=profile.timeouts,
         profile=name,
+        trust=_trust(env, profile),
+        notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
     )
 
 
-def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile]:
+def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile, NotifyProfile | None]:
+    """The profile by its name, and who is told of its runs: its own ``notify`` as a whole, else that of the file."""
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
     path = config_path(flags.config or env.get("CONFIG"))
-    profiles = read_config(path).profiles if path else {}
+    config = read_config(path) if path else ConfigFile()
+    profiles = config.profiles
     if wanted in profiles:
-        return wanted, profiles[wanted]
+        profile = profiles[wanted]
+        return wanted, profile, config.notify if profile.notify is None else profile.notify
     if named or profiles:
         known = ", ".join(sorted(profiles)) or "none"
         where = f"in {path}" if path else "(there is no configuration file)"
         raise UsageError(f"There is no profile {wanted!r} {where}; it has: {known}.", "Name one with --profile.")
-    return wanted, Profile()
+    return wanted, Profile(), config.notify
 
 
 def _environment(env: Mapping[str, str], profile: Profile) -> str:
@@ -160,6 +184,19 @@ def _signature(profile: Profile) -> tuple[str, Secret] | None:
         return None
     signer = profile.content_signature
     return str(signer.application_id), read_secret(signer.key, "signing key of the Application")
+
+
+def _trust(env: Mapping[str, str], profile: Profile) -> Trust:
+    return Trust(
+        signing_key=_path(env.get("SIGNING_KEY_FILE") or profile.signing_key),
+        signer=env.get("SIGNER") or profile.signer,
+        allowed_signers=_path(env.get("ALLOWED_SIGNERS") or profile.allowed_signers),
+        approval_required=profile.approval == "required",
+    )
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value).expanduser() if value else None
 
 
 def _number(env: Mapping[str, str], name: str, kind: type[T]) -> T | None:

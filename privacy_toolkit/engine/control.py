@@ -49,6 +49,7 @@ class Places:
     """
 
     def __init__(self, count: int, stop: Stop) -> None:
+        self.count = count
         self._free = asyncio.Semaphore(count)
         self._stop = stop
         self._parked = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from privacy_toolkit.engine.plan import decode_plan
+from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Outcome
 
@@ -22,6 +22,6 @@ def all_known_absent(ids: Collection[str], state: StateFolder, target: str, curr
             break
         if run_id != current:
             with state.open(run_id) as journal:
-                if decode_plan(journal.plan).target == target:
+                if plan_of(journal).target == target:
                     missing -= journal.among(missing, _ABSENT)
     return not missing

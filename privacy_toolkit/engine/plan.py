@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from privacy_toolkit.errors import RefusedError, UsageError
+from privacy_toolkit.journal.facts import RunFacts
 
 FORMAT = "privacy-toolkit/plan/1"
 
@@ -58,12 +59,36 @@ class PlannedExclusions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     matched: int
 
 
+class PlannedClock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The legal clock of the subjects that are not on hold and whose request has a date, as ISO 8601 dates.
+
+    ``dated`` is their number, ``overdue`` how many were due before the day of the plan. ``earliest_due_on`` is null
+    where no law sets a date (regime ``none``).
+    """
+
+    dated: int
+    oldest_requested_on: str
+    earliest_due_on: str | None
+    overdue: int
+
+
+class Planner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who made a plan, by the signing key that was set then: ``name`` is a principal, ``fingerprint`` the key's."""
+
+    name: str | None
+    fingerprint: str
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What would be done, to whom (by hash), where, and with which requests.
 
     ``target`` is host and application label; ``base_url`` is where requests go. ``environment`` is ``live`` or
     ``sandbox`` by the profile's word. ``calls`` maps an operation to the least and the most requests expected, without
-    retries. ``verify`` is ``all``, ``sample:N`` or ``none``. ``created_at`` is an RFC 3339 time in UTC.
+    retries. ``verify`` is ``all``, ``sample:N`` or ``none``. ``created_at`` is an RFC 3339 time in UTC. ``regime`` is
+    the law whose due dates hold. ``parameters`` are what the operator sets for this job alone, such as the version of
+    the API; ``second`` is the job's second input, if it takes one, and ``out`` the file it hands over. ``observed`` is
+    how things stood at the API when the plan was made: they may have moved since. ``nonce`` is random: without it the
+    digest would tell who can guess the input that the guess is right.
     """
 
     format: str = FORMAT
@@ -77,7 +102,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     input: PlannedInput
     rows: PlannedRows
     exclusions: PlannedExclusions | None = None
+    regime: str = "none"
+    clock: PlannedClock | None = None
+    planned_by: Planner | None = None
+    nonce: str = ""
     verify: str = "all"
+    parameters: dict[str, str | int | bool | None] = {}
+    second: PlannedInput | None = None
+    out: str | None = None
+    observed: dict[str, int] = {}
     calls: dict[str, tuple[int, int]] = {}
     digest: str = ""
 
@@ -89,6 +122,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def is_intact(self) -> bool:
         """Whether nothing was changed since the plan was sealed."""
         return self.digest == _digest(self)
+
+    def without_input(self) -> Plan:
+        """What stays of the plan when its run is purged: nothing that could tell who was in its input.
+
+        The digest stays the one of the whole plan.
+        """
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            nonce="",
+            input=replace(self.input, path="", sha256=""),
+            second=self.second and replace(self.second, path="", sha256=""),
+            exclusions=self.exclusions and replace(self.exclusions, path="", sha256=""),
+            out=self.out and "",
+        )
 
     def encode(self) -> bytes:
         """The plan as indented JSON with sorted keys, for a person to read and for ``apply``."""
@@ -113,6 +161,17 @@ def decode_plan(data: bytes) -> Plan:
             "The plan was changed after it was made.", "Make it anew with --plan FILE and have it looked at again."
         )
     return plan
+
+
+def plan_of(run: RunFacts) -> Plan:
+    """The plan of a run, as it was confirmed; what is left of it if the run was purged.
+
+    Raises:
+        RefusedError: it was changed.
+    """
+    if run.purged_at is not None:
+        return msgspec.json.decode(run.plan, type=Plan)
+    return decode_plan(run.plan)
 
 
 def _digest(plan: Plan) -> str:

@@ -3,95 +3,116 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from privacy_toolkit import __version__
 from privacy_toolkit.config import Settings
-from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
+from privacy_toolkit.engine.custody import Hand
+from privacy_toolkit.engine.dealing import Dealing, Subjects
+from privacy_toolkit.engine.declaration import Declaration, Parameters
+from privacy_toolkit.engine.grounds import Grounds, suppression
+from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows, plan_of
+from privacy_toolkit.engine.requests import planned_clock, request_rows
 from privacy_toolkit.errors import RefusedError
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
-from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Hold, Job
-
-Calls = dict[str, tuple[int, int]]
+from privacy_toolkit.model import Hold, Regime
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the operator asks for: a job on an input. ``verify`` is ``all``, ``sample:N`` or ``none``."""
+    """What the operator asks for: a job on an input. ``verify`` is ``all``, ``sample:N`` or ``none``.
 
-    job: Job
+    ``regime`` is the law that says when a request is due, ``parameters`` what is set for this job alone, ``second`` the
+    path of the job's second input, ``out`` that of the file it hands over. ``nonce`` is that of the plan that is made
+    anew, if one is.
+    """
+
+    job: Declaration
     path: str
     options: InputOptions = field(default_factory=InputOptions)
     exclude: str | None = None
     verify: str = "all"
+    regime: Regime = Regime.NONE
+    parameters: Parameters = field(default_factory=dict)
+    second: str | None = None
+    out: str | None = None
+    nonce: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan, and what is needed to carry it out: the subjects that were read, and the holds among them."""
+    """A plan, and what is needed to carry it out: what was read, the subjects, and the holds by their numbers."""
 
     plan: Plan
     scan: Scan
-    holds: Mapping[str, Hold]
+    holds: Mapping[int, Hold]
+    job: Declaration
+    subjects: Subjects
+    remember: Callable[[], None] = lambda: None
 
 
 @contextmanager
-def prepared(order: Order, settings: Settings, state: StateFolder, now: datetime) -> Iterator[Prepared]:
-    """Read the input and the exclusion list, and make the plan. Nothing is sent.
+def prepared(
+    order: Order, settings: Settings, state: StateFolder, now: datetime, hand: Hand | None = None
+) -> Iterator[Prepared]:
+    """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is sent.
 
     Raises:
         InputError: one of the files can't be used.
-        UsageError: no target is set.
+        UsageError: no target is set, or what is to be dealt does not suffice.
     """
-    target = settings.target
-    holds: Mapping[str, Hold] = {}
-    exclusions = None
-    if order.exclude is not None:
-        listed = read_exclusions(order.exclude)
-        holds = listed.holds
-        exclusions = PlannedExclusions(
-            path=str(Path(order.exclude).absolute()), sha256=listed.sha256, entries=len(holds), matched=0
+    target, job = settings.target, order.job
+    nonce = order.nonce or secrets.token_hex(16)
+    listed = read_exclusions(order.exclude) if order.exclude is not None else None
+    form = job.form(order.parameters)
+    with ExitStack() as resources:
+        scan = resources.enter_context(read_input(order.path, order.options, spool_folder=state.path, form=form))
+        with suppression(state, settings, used=job.creates_profile) as is_suppressed:
+            grounds = Grounds(listed.holds if listed else {}, is_suppressed, job.customers)
+            holds, matched = grounds.among(scan.subjects())
+        scope = f"{settings.environment} {target}"
+        dealt = job.deal(
+            Dealing(scan, holds, order.parameters, order.options, order.second, state, scope, nonce, resources)
         )
-    with read_input(order.path, order.options, spool_folder=state.path) as scan:
-        held = sum(id_ in holds for page in scan.subjects() for _, id_ in page) if holds else 0
-        summary = scan.summary
+        summary, parameters = scan.summary, {**order.parameters, **dealt.parameters}
         plan = Plan(
             toolkit=__version__,
-            job=order.job,
+            job=job.job,
             target=target,
             base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
             created_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             input=_planned_input(order, summary),
-            rows=_planned_rows(summary, held),
-            exclusions=exclusions and msgspec.structs.replace(exclusions, matched=held),
+            rows=_planned_rows(summary, len(holds)),
+            exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
+            regime=order.regime,
+            clock=planned_clock(scan.requests(), holds, order.regime, now.astimezone(UTC).date()),
+            planned_by=None if hand is None else hand.as_planner,
+            nonce=nonce,
             verify=order.verify,
-            calls=expected_calls(summary.subjects - held),
+            parameters=parameters,
+            second=dealt.second,
+            out=order.out and str(Path(order.out).absolute()),
+            calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        yield Prepared(plan.sealed(), scan, holds)
+        yield Prepared(plan.sealed(), scan, holds, job, dealt.subjects, dealt.remember)
 
 
-def expected_calls(subjects: int) -> Calls:
-    """The least and the most requests an erasure of ``subjects`` takes, retries apart."""
-    return {"get_customer_inventory": (subjects, 2 * subjects), "delete_customer_data": (0, subjects)}
-
-
-def order_of(plan: Plan) -> Order:
-    """The order that a plan was made for, to read its input again."""
+def order_of(plan: Plan, job: Declaration) -> Order:
+    """The order that a plan was made for, to read its input again; ``job`` is the declaration of its job."""
     given = plan.input
     return Order(
-        job=Job(plan.job),
+        job=job,
         path=given.path,
         options=InputOptions(
             id_column=given.id_column,
@@ -102,6 +123,11 @@ def order_of(plan: Plan) -> Order:
         ),
         exclude=plan.exclusions.path if plan.exclusions else None,
         verify=plan.verify,
+        regime=Regime(plan.regime),
+        parameters=plan.parameters,
+        second=plan.second.path if plan.second else None,
+        out=plan.out,
+        nonce=plan.nonce,
     )
 
 
@@ -128,6 +154,7 @@ def check_still_true(plan: Plan, again: Plan) -> None:
         RefusedError: the input or the exclusion list would lead to something else now.
     """
     same_input = plan.input == again.input and plan.rows == again.rows
+    same_input = same_input and (plan.second, plan.parameters) == (again.second, again.parameters)
     if not same_input or plan.exclusions != again.exclusions:
         what = "exclusion list" if same_input else "input"
         raise RefusedError(
@@ -145,7 +172,7 @@ def check_not_applied(plan: Plan, state: StateFolder) -> None:
     """
     for run_id in state.run_ids():
         with state.open(run_id) as journal:
-            if journal.plan == plan.encode():
+            if plan_of(journal).digest == plan.digest:
                 raise RefusedError(
                     f"This plan was applied already, by run {run_id}.",
                     f"privacy-toolkit runs resume {run_id}",
@@ -153,21 +180,32 @@ def check_not_applied(plan: Plan, state: StateFolder) -> None:
                 )
 
 
-def create(ready: Prepared, state: StateFolder, now: datetime) -> str:
+def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approval | None = None) -> str:
     """Make the run of a confirmed plan and return its id, which begins with the time and holds no personal data.
 
     Raises:
         JournalError: the state folder can't be written.
     """
     run_id = f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{ready.plan.job}-{secrets.token_hex(3)}"
+    ready.remember()
     create_run(
         state.runs / run_id,
-        plan=ready.plan.encode(),
-        created_at=int(now.timestamp() * 1e6),
-        pages=ready.scan.subjects(),
-        holds=ready.holds,
+        Staged(
+            plan=ready.plan.encode(),
+            created_at=int(now.timestamp() * 1e6),
+            pages=ready.subjects.subjects(),
+            holds=ready.holds,
+            requests=request_rows(ready.scan.requests(), Regime(ready.plan.regime)),
+            party=ready.job.party,
+            approval=approval,
+        ),
     )
     return run_id
+
+
+def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> PlannedExclusions:
+    path = str(Path(order.exclude or "").absolute())
+    return PlannedExclusions(path=path, sha256=listed.sha256, entries=len(listed.holds), matched=matched)
 
 
 def _planned_input(order: Order, summary: InputSummary) -> PlannedInput:

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing
+from typing import Any
 
+from privacy_toolkit.engine.claims import Claim, Claims
 from privacy_toolkit.engine.events import Ended, Started
-from privacy_toolkit.engine.steps import Procedure, Steps, Stopped, Tools
+from privacy_toolkit.engine.steps import Procedure, Steps, Stopped
+from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.records import Entry
-from privacy_toolkit.model import OPEN_OUTCOMES, StopReason
+from privacy_toolkit.model import OPEN_OUTCOMES, Sequencing, StopReason
+
+#: So many walks that wait for their turn with a customer are looked ahead of each place, so that the others go on.
+AHEAD_PER_PLACE = 32
+_MOST_AHEAD = 20_000
+#: The most subjects that are handed to a job as belonging together.
+MOST_TOGETHER = 10_000
 
 
 class Runner:
-    """Works on one run in one sitting."""
+    """Works on one run in one sitting, in the order that ``sequencing`` names."""
 
-    def __init__(self, job: Procedure, tools: Tools) -> None:
+    def __init__(self, job: Procedure, tools: Tools, sequencing: Sequencing = Sequencing.URGENCY) -> None:
         self._job = job
         self._tools = tools
+        self._sequencing = sequencing
+        self._claims = Claims()
+        self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
         self._walks: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
         self._feeding: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:
-        """How many subjects are begun and not yet settled."""
+        """How many walks are begun and not yet settled."""
         return len(self._walks)
 
     async def run(self) -> StopReason | None:
@@ -55,41 +67,75 @@ class Runner:
 
     async def _feed(self) -> None:
         places, stop = self._tools.places, self._tools.stop
-        async with aclosing(self._open_entries()) as entries:
-            async for entry in entries:
+        async with aclosing(self._open_entries()) as walks:
+            async for entries in walks:
+                claim = self._claims.make(self._job.keys(entries))
+                if not claim.is_free:
+                    await self._ahead.acquire()
+                    self._begin(self._in_turn(entries, claim))
+                    continue
                 await places.take()
                 if stop.requested:
                     places.give_back()
                     return
-                walk = asyncio.create_task(self._walk(entry))
-                self._walks.add(walk)
-                walk.add_done_callback(self._walked)
+                self._begin(self._walk(entries, claim))
 
-    async def _open_entries(self) -> AsyncGenerator[Entry]:
-        """The open subjects, read a page ahead in another thread."""
+    async def _in_turn(self, entries: Sequence[Entry], claim: Claim) -> None:
+        """Wait for those who were there before, without holding a place in flight."""
+        try:
+            await claim.wait()
+            await self._tools.places.take()
+        except asyncio.CancelledError:
+            self._claims.end(claim, held_back=True)
+            raise
+        finally:
+            self._ahead.release()
+        await self._walk(entries, claim)
+
+    async def _open_entries(self) -> AsyncGenerator[Sequence[Entry]]:
+        """The open subjects, walk by walk, read a page ahead in another thread."""
         loop = asyncio.get_running_loop()
-        pages = self._tools.journal.pages(OPEN_OUTCOMES)
+        pages = self._pages()
         ahead = loop.run_in_executor(None, next, pages, None)
         try:
             while (page := await ahead) is not None:
                 ahead = loop.run_in_executor(None, next, pages, None)
-                for entry in page:
-                    yield entry
+                for entries in page:
+                    yield entries
         finally:
             await asyncio.wait({ahead})  # that thread reads on the journal's connection: leave no one there
 
-    async def _walk(self, entry: Entry) -> None:
-        steps = Steps(entry, self._tools)
+    def _pages(self) -> Iterator[Sequence[Sequence[Entry]]]:
+        journal = self._tools.journal
+        if self._sequencing is Sequencing.TOGETHER:
+            return journal.parties(OPEN_OUTCOMES, MOST_TOGETHER)
+        if self._sequencing is Sequencing.FILE:
+            pages = journal.pages(OPEN_OUTCOMES)
+        else:
+            pages = journal.by_urgency(OPEN_OUTCOMES, self._tools.rng.shuffle)
+        return ([(entry,) for entry in page] for page in pages)
+
+    async def _walk(self, entries: Sequence[Entry], claim: Claim) -> None:
+        """One walk, which holds a place in flight and its keys until it ends."""
+        steps = Steps(entries, self._tools)
         try:
-            await self._job.walk(entry, steps)
+            if not self._tools.stop.requested and not self._claims.are_held_back(claim):
+                await self._job.walk(entries, steps)
         except Stopped:
             steps.leave()
         except JournalError:
             self._tools.stop.request(StopReason.JOURNAL_FAILED)
+        finally:
+            self._claims.end(claim, held_back=steps.held_back)
+            self._tools.places.give_back()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        walk = asyncio.create_task(work)
+        self._walks.add(walk)
+        walk.add_done_callback(self._walked)
 
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
-        self._tools.places.give_back()
         if not walk.cancelled() and walk.exception() is not None and self._bug is None:
             self._bug = walk.exception()
             self.abort()

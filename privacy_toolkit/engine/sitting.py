@@ -19,13 +19,15 @@ from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.control import Places, Stop
+from privacy_toolkit.engine.custody import Hand
 from privacy_toolkit.engine.events import Event, Listener, Stopping
 from privacy_toolkit.engine.limits import Limits, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Procedure, Tools
+from privacy_toolkit.engine.steps import Procedure
+from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome, StopReason
+from privacy_toolkit.model import Outcome, Sequencing, StopReason
 from privacy_toolkit.privacy import describe
 
 #: Cyclic garbage is looked for after so many more objects were made than freed.
@@ -40,6 +42,7 @@ class Conditions:
     until: datetime | None = None
     verify: str = "all"
     predicate: str = ""
+    hand: Hand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ class Work:
     conditions: Conditions
     make_client: Callable[[], Client]
     listeners: Sequence[Listener] = ()
+    sequencing: Sequencing = Sequencing.URGENCY
     recognise: Callable[[list[str]], bool] = lambda _: False
+    suppressed: Callable[[str], bool] = lambda _: False
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def emit(self, event: Event) -> None:
@@ -98,6 +103,8 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "verify": conditions.verify,
         "gone_predicate": conditions.predicate,
         "max_failures": conditions.limits.max_failures,
+        "signer": conditions.hand and conditions.hand.name,
+        "signing_key": conditions.hand and conditions.hand.signer.public.fingerprint,
         "expect_missing": conditions.limits.expect_missing,
         "until": conditions.until and conditions.until.astimezone(UTC).isoformat(timespec="seconds"),
     }
@@ -121,8 +128,9 @@ async def _run(work: Work) -> StopReason | None:
             emit=work.emit,
             clock=work.clock,
             recognise=work.recognise,
+            suppressed=work.suppressed,
         )
-        runner = Runner(work.job, tools)
+        runner = Runner(work.job, tools, work.sequencing)
         with _signals(stop, runner), _window(work, stop):
             return await runner.run()
 

@@ -1,4 +1,4 @@
-"""What a job may do for one subject: read, act, wait, settle.
+"""What a job may do for its subjects: read, act, wait, settle.
 
 Here stands, once for all jobs, what makes a run survive: an intent is durable before the request that changes
 something leaves, an answer and the standing that follows from it are one commit, and nothing is begun after a stop.
@@ -6,96 +6,106 @@ something leaves, an answer and the standing that follows from it are one commit
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from random import Random, SystemRandom
 from typing import Protocol
 
-from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.addresses import QueryValue
+from privacy_toolkit.api.models import RequestBody
 from privacy_toolkit.api.operations import Operation
-from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.api.responses import Answer, Finding, read_exchange
 from privacy_toolkit.api.retry import backoff
-from privacy_toolkit.engine.control import Places, Stop
-from privacy_toolkit.engine.events import Event, Exchanged, Settled, Waiting
-from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Watch
-from privacy_toolkit.journal.records import Entry, ExchangeRecord, Standing
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Purpose, Reason, StopReason
+from privacy_toolkit.engine.events import Exchanged, Settled
+from privacy_toolkit.engine.tools import Tools
+from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing
+from privacy_toolkit.model import Outcome, Purpose, Reason, StopReason
 
 #: How often a read is tried in one sitting before it is left for the next one.
 READ_TRIES = 5
 
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
-_NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for this sitting
+    """The sitting ends and the subjects are left as the journal has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a request holds beside its operation: the value in its path, and what else it may have."""
+
+    value: str | None
+    body: RequestBody | None = None
+    query: Mapping[str, QueryValue] | None = None
+    idempotency_key: str | None = None
 
 
 class Procedure(Protocol):
-    """A job: what is done for one subject. It uses nothing but the steps it is handed."""
+    """A job: what is done for one subject, or for several about which one request is made.
 
-    async def walk(self, entry: Entry, steps: Steps) -> None:
-        """Bring one open subject as far as it goes in this sitting, and settle it."""
+    It uses nothing but the steps it is handed.
+    """
 
+    def keys(self, entries: Sequence[Entry]) -> Collection[str]:
+        """Names of what must not be in two requests at once; empty where the run has each only once."""
 
-class Stopped(Exception):  # noqa: N818 - not an error: the walk of a subject ends here for this sitting
-    """The sitting ends and this subject is left as the journal has it."""
-
-
-@dataclass(slots=True)
-class Tools:
-    """What all walks of a sitting share. ``clock`` is microseconds since the epoch."""
-
-    journal: RunJournal
-    client: Client
-    pacer: Pacer
-    watch: Watch
-    stop: Stop
-    places: Places
-    emit: Callable[[Event], None]
-    rng: Random = field(default_factory=SystemRandom)
-    clock: Callable[[], int] = lambda: time.time_ns() // 1000
-    recognise: Callable[[list[str]], bool] = lambda _: False
-    first_absent: list[str] = field(default_factory=list)
-    paused_until: int = 0
+    async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
+        """Bring open subjects as far as they go in this sitting, and settle each."""
 
 
 class Steps:
-    """The steps for one subject in one sitting."""
+    """The steps for the subjects of one walk in one sitting; the first of them carries what is about all."""
 
-    def __init__(self, entry: Entry, tools: Tools) -> None:
-        self._subject = entry.subject
-        self._n = len(entry.exchanges)
+    def __init__(self, entries: Sequence[Entry], tools: Tools) -> None:
+        self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
+        self._lead = entries[0].subject
         self._tools = tools
-        self._unrecorded: list[tuple[int, ExchangeRecord]] = []
+        self._unrecorded: list[Note] = []
         self._acted = False
+        self.held_back: bool | Collection[str] = False
 
     @property
     def now(self) -> int:
         """The time, in microseconds since the epoch."""
         return self._tools.clock()
 
-    async def read(self, operation: Operation, purpose: Purpose) -> Answer:
-        """Ask the API about the subject, again if need be; the last answer if none was conclusive.
+    async def read(
+        self,
+        operation: Operation,
+        purpose: Purpose,
+        value: str | None = None,
+        about: Collection[int] | None = None,
+    ) -> Answer:
+        """Ask the API about the subjects, again if need be; the last answer if none was conclusive.
+
+        ``value`` stands in the path; it is the id of the subject unless another one is given. ``about`` are the numbers
+        of the subjects that the question is about, where it is not about all of them.
 
         Raises:
             Stopped: the sitting ends before the question was asked.
         """
+        sending = Sending(self._lead.id if value is None else value)
         tries = 0
         while True:
             await self._turn()
-            answer, record = await self._exchange(operation, ExchangeRecord(purpose, operation.name))
-            self._unrecorded.append((self._next(), record))
+            answer, record = await self._exchange(operation, sending, ExchangeRecord(purpose, operation.name))
+            self._unrecorded += self._notes(list(self._made if about is None else about), record)
             tries += 1
             if answer.finding in _CONCLUSIVE or tries == READ_TRIES or not await self.back_off(tries, answer):
                 return answer
 
-    async def act(self, operation: Operation, lost: Standing, then: Callable[[Answer], Standing]) -> Answer:
+    async def act(
+        self,
+        operation: Operation,
+        lost: Mapping[int, Standing],
+        then: Callable[[Answer], Mapping[int, Standing]],
+        sending: Sending | None = None,
+    ) -> Answer:
         """Send the request that changes something, once.
 
-        ``lost`` is the standing that is true if no answer is ever recorded; it is durable before the first byte
-        leaves. ``then`` names the standing that follows from the answer, which is recorded together with it.
+        ``lost`` is where the subjects stand, by their numbers, if no answer is ever recorded; it is durable before the
+        first byte leaves. ``then`` names what follows from the answer, which is recorded together with it.
 
         Raises:
             Stopped: the sitting ends before anything was sent.
@@ -105,17 +115,18 @@ class Steps:
         await self._pause_over()
         if tools.stop.requested:
             raise Stopped
-        n = self._next()
         intent = ExchangeRecord(Purpose.ACT, operation.name, intent_at=tools.clock())
-        await tools.journal.intend(self._subject.seq, [*self._unrecorded, (n, intent)], lost)
-        self._unrecorded.clear()
+        intents = self._notes(list(lost), intent, lost)
+        numbers = [note.exchanges[0][0] for note in intents]
+        await tools.journal.intend([*self._unrecorded, *intents])
+        self._unrecorded = []
         await tools.pacer.wait()
         if tools.stop.requested:
             answer, record = self._withdrawn(intent)
         else:
             self._acted = True
-            answer, record = await self._exchange(operation, intent)
-        tools.journal.record(self._subject.seq, [(n, record)], then(answer))
+            answer, record = await self._exchange(operation, sending or Sending(self._lead.id), intent)
+        tools.journal.record(self._answered(dict(zip(lost, numbers, strict=True)), record, then(answer)))
         return answer
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
@@ -126,9 +137,10 @@ class Steps:
         """Wait without holding a place in flight; False if a stop was asked for meanwhile."""
         return await self._tools.places.nap(seconds)
 
-    def settle(self, standing: Standing) -> None:
-        """Record where the subject stands at the end of its walk."""
-        self._tools.journal.record(self._subject.seq, self._unrecorded, standing)
+    def settle(self, standing: Standing, seq: int | None = None, result: bytes | None = None) -> None:
+        """Record where a subject stands at the end of its walk, and what is kept of the answer for it."""
+        note = Note(self._lead.seq if seq is None else seq, (), standing, result)
+        self._tools.journal.record([*self._unrecorded, note])
         self._unrecorded = []
         self._tools.emit(Settled(standing.outcome))
         reason = self._tools.watch.settled(standing.outcome)
@@ -138,8 +150,43 @@ class Steps:
     def leave(self) -> None:
         """Record what was exchanged and leave the standing as the journal has it."""
         if self._unrecorded:
-            self._tools.journal.record(self._subject.seq, self._unrecorded)
+            self._tools.journal.record(self._unrecorded)
             self._unrecorded = []
+
+    def hold_back(self, keys: Collection[str] | None = None) -> None:
+        """Begin nothing later with the same keys in this sitting: what is left open here has to come first.
+
+        ``keys`` are those of the walk that this holds for, where it does not for all of them.
+        """
+        self.held_back = True if keys is None else keys
+
+    def is_suppressed(self, customer: str) -> bool:
+        """Whether the customer was erased by this state folder, so that nothing may be written for them."""
+        return self._tools.suppressed(customer)
+
+    def suppress(self, seq: int | None = None) -> None:
+        """Settle a subject as on hold because its customer was erased."""
+        self.settle(Standing(Outcome.ON_HOLD, hold_reason="suppressed", settled_at=self.now), seq)
+
+    def _notes(
+        self, seqs: Sequence[int], record: ExchangeRecord, standings: Mapping[int, Standing] | None = None
+    ) -> list[Note]:
+        """A request about some subjects: the first of them carries it."""
+        notes = []
+        for seq in seqs:
+            self._made[seq] += 1
+            told = record if seq == seqs[0] else _carried(record, seqs[0])
+            notes.append(Note(seq, ((self._made[seq], told),), standings[seq] if standings else None))
+        return notes
+
+    @staticmethod
+    def _answered(numbers: Mapping[int, int], record: ExchangeRecord, standings: Mapping[int, Standing]) -> list[Note]:
+        """What became of the request with these numbers, and where its subjects stand by that."""
+        lead = next(iter(numbers))
+        return [
+            Note(seq, ((n, record if seq == lead else _carried(record, lead)),), standings[seq])
+            for seq, n in numbers.items()
+        ]
 
     async def _turn(self) -> None:
         """Wait for the pace. After a stop, only what an act of this walk began may still be asked."""
@@ -155,14 +202,18 @@ class Steps:
             if not await self._tools.stop.sleep(left / 1e6):
                 raise Stopped
 
-    def _next(self) -> int:
-        self._n += 1
-        return self._n
-
-    async def _exchange(self, operation: Operation, record: ExchangeRecord) -> tuple[Answer, ExchangeRecord]:
-        exchange = await self._tools.client.exchange(operation, self._subject.id)
+    async def _exchange(
+        self, operation: Operation, sending: Sending, record: ExchangeRecord
+    ) -> tuple[Answer, ExchangeRecord]:
+        exchange = await self._tools.client.exchange(
+            operation,
+            sending.value,
+            query=sending.query,
+            body=sending.body,
+            idempotency_key=sending.idempotency_key,
+        )
         answer = read_exchange(operation, exchange, datetime.fromtimestamp(self._tools.clock() / 1e6, UTC))
-        self._heed(answer, record.purpose)
+        self._tools.heed(answer, record.purpose, self._lead.id)
         self._tools.emit(Exchanged(operation.name, record.purpose, answer.status, answer.reason, exchange.elapsed))
         return answer, self._ended(record, answer, exchange.elapsed)
 
@@ -182,23 +233,15 @@ class Steps:
         answer = Answer(Finding.NEVER_SENT, Reason.NOT_WRITTEN, None, None, None)
         return answer, self._ended(intent, answer, 0.0)
 
-    def _heed(self, answer: Answer, purpose: Purpose) -> None:
-        """Draw the conclusions that concern every worker: waiting, stopping."""
-        tools = self._tools
-        if answer.finding is Finding.CREDENTIALS:
-            tools.stop.request(StopReason.CREDENTIALS_REFUSED)
-        if answer.wait is not None:
-            if answer.wait > LONGEST_WAIT:
-                tools.stop.request(StopReason.ASKED_TO_WAIT)
-            else:
-                tools.pacer.pause(answer.wait)
-                tools.paused_until = max(tools.paused_until, tools.clock() + round(answer.wait * 1e6))
-                tools.emit(Waiting(answer.wait))
-        absent = answer.finding is Finding.ABSENT
-        if absent and purpose is Purpose.READ_BEFORE and len(tools.first_absent) < SUSPICIOUS_ABSENCES:
-            tools.first_absent.append(self._subject.id)
-        reason = tools.watch.exchanged(purpose, reliable=answer.finding not in _NO_ANSWER, absent=absent)
-        if reason is StopReason.WRONG_ENVIRONMENT and tools.recognise(tools.first_absent):
-            tools.watch.trust_absences()
-        elif reason is not None:
-            tools.stop.request(reason)
+
+def _carried(record: ExchangeRecord, carrier: int) -> ExchangeRecord:
+    return ExchangeRecord(
+        record.purpose,
+        record.operation,
+        record.intent_at,
+        record.ended_at,
+        record.elapsed,
+        record.status,
+        record.reason,
+        carrier,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from privacy_toolkit.engine.plan import Plan, decode_plan
+from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.errors import ExitCode, ToolkitError
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.model import Outcome, StopReason, Verdict
@@ -64,7 +64,7 @@ def summarize(journal: RunReader) -> Summary:
     Raises:
         ToolkitError: the rows of the input or the outcomes of the subjects don't add up; nothing may be reported then.
     """
-    plan = decode_plan(journal.plan)
+    plan = plan_of(journal)
     totals = journal.totals()
     rows = plan.rows
     if not rows.adds_up or sum(totals.values()) != rows.subjects or journal.size != rows.subjects:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.options import ID_COLUMNS
+from privacy_toolkit.inputs.options import ID_COLUMNS, OPTIONAL_COLUMNS
 
 #: What is shown as the name of a column. A file without a header line has data there, which must not get into an
 #: error: ids nearly always hold a digit, addresses an @.
@@ -31,17 +31,35 @@ def check_distinct(columns: Sequence[str], where: str) -> None:
         places[name] = position
 
 
-def id_column(columns: Sequence[str], wanted: str | None, where: str) -> str:
-    """The column with the ids: the one asked for, or the first present of ``ID_COLUMNS``.
+def id_column(columns: Sequence[str], wanted: str | None, where: str, usual: Sequence[str] = ID_COLUMNS) -> str:
+    """The column with the ids: the one asked for, or the first present of the ``usual`` ones.
 
     Raises:
         InputError: there is none.
     """
-    name = next((name for name in (ID_COLUMNS if wanted is None else (wanted,)) if name in columns), None)
+    name = next((name for name in (usual if wanted is None else (wanted,)) if name in columns), None)
     if name is not None:
         return name
-    asked = f"none of the columns {', '.join(ID_COLUMNS)}" if wanted is None else f"no column {wanted!r}"
+    asked = f"none of the columns {', '.join(usual)}" if wanted is None else f"no column {wanted!r}"
     raise InputError(f"{where}: there is {asked}{_present(columns)}.", _advice(columns))
+
+
+def check_id_column(wanted: str | None) -> None:
+    """Make sure that the ids are not looked for in a column that says something else of a request.
+
+    Raises:
+        InputError: they are.
+    """
+    if wanted in OPTIONAL_COLUMNS:
+        raise InputError(
+            f"The column {wanted!r} can't be the one with the ids: that name says something else of a request.",
+            "Give the column with the ids another name, and name that one with --id-column.",
+        )
+
+
+def optional_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """Which of ``OPTIONAL_COLUMNS`` there are, in that order."""
+    return tuple(name for name in OPTIONAL_COLUMNS if name in columns)
 
 
 def required_column(columns: Sequence[str], name: str, where: str) -> int:

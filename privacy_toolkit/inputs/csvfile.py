@@ -9,7 +9,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import check_distinct, id_column
+from privacy_toolkit.inputs.columns import check_distinct, id_column, optional_columns
 from privacy_toolkit.inputs.decoding import LineError, lines
 from privacy_toolkit.inputs.files import (
     CHUNK,
@@ -19,7 +19,9 @@ from privacy_toolkit.inputs.files import (
     decompressed,
     open_bytes,
 )
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.form import RowForm
+from privacy_toolkit.inputs.options import ID_COLUMNS, InputOptions
+from privacy_toolkit.inputs.pages import Batch
 
 _QUOTES = 'A quote inside a value is written twice, and a value with quotes stands in quotes: "5"" nail".'
 
@@ -92,25 +94,37 @@ def _malformed(error: str) -> str:
 class CsvFile:
     """A CSV that lies open: its records, and the fingerprint of its bytes."""
 
-    def __init__(self, source: ByteSource, kind: FileKind, options: InputOptions) -> None:
+    def __init__(self, source: ByteSource, kind: FileKind, options: InputOptions, form: RowForm | None = None) -> None:
         self.format = kind.format
         self._source = source
         chunks = source.chunks(COMPRESSED_CHUNK if kind.compression else CHUNK)
         if kind.compression:
             chunks = decompressed(chunks, kind.compression, source.name)
         self.reader = CsvReader(chunks, source.name, options.codec, options.delimiter or kind.delimiter or ",")
-        self.id_column = id_column(self.reader.columns, options.id_column, f"{source.name}, line 1")
+        where = f"{source.name}, line 1"
+        usual = ID_COLUMNS if form is None else form.id_columns
+        self.id_column = id_column(self.reader.columns, options.id_column, where, usual)
+        self.columns = optional_columns(self.reader.columns) if form is None else ()
+        self._has_form = form is not None
+        if form is not None:
+            form.check(self.reader.columns, self.id_column, where)
 
-    def pages(self, size: int) -> Iterator[tuple[list[int], list[str | None]]]:
-        """The lines and the texts of the id column, at most ``size`` at a time; a blank line is an empty text.
+    def pages(self, size: int) -> Iterator[Batch]:
+        """The records, at most ``size`` at a time; a blank line is empty texts.
 
         Raises:
             InputError: see ``CsvReader.records``.
         """
         records = self.reader.records()
-        index = self.reader.columns.index(self.id_column)
+        names = self.reader.columns
+        index, *others = map(self.reader.columns.index, (self.id_column, *self.columns))
         while page := list(islice(records, size)):
-            yield [line for line, _ in page], [fields[index] if fields else "" for _, fields in page]
+            yield Batch(
+                [line for line, _ in page],
+                [fields[index] if fields else "" for _, fields in page],
+                [[fields[other] if fields else "" for _, fields in page] for other in others],
+                [dict(zip(names, fields, strict=False)) for _, fields in page] if self._has_form else None,
+            )
 
     def fingerprint(self) -> tuple[str, int]:
         """SHA-256 (hex) and number of all bytes as they lie in the file; what was not read yet is read for it.
@@ -122,11 +136,13 @@ class CsvFile:
 
 
 @contextmanager
-def open_csv(path: str, kind: FileKind, options: InputOptions, stdin: BinaryIO | None = None) -> Iterator[CsvFile]:
+def open_csv(
+    path: str, kind: FileKind, options: InputOptions, stdin: BinaryIO | None = None, form: RowForm | None = None
+) -> Iterator[CsvFile]:
     """Open a CSV and read its header.
 
     Raises:
         InputError: it can't be opened, or its header does not fit.
     """
     with open_bytes(path, stdin) as source:
-        yield CsvFile(source, kind, options)
+        yield CsvFile(source, kind, options, form)

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from privacy_toolkit.inputs.spool import Page
+from privacy_toolkit.inputs.pages import Page
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,22 +25,21 @@ def mark_duplicates(
     ``hashes`` are those of all accepted ids (``hash(id)``, 64 bits, keyed per process); their order is lost.
     """
     marks = bytearray(rows)
-    candidates = _repeated(hashes)
+    candidates = repeated(hashes)
     for first in range(0, len(candidates), at_once):
         seen: set[str] = set()
         start = 0
         for page in pages():
-            for position in _among(candidates[first : first + at_once], page):
-                id_ = page.ids[position]
+            for position, id_ in among(candidates[first : first + at_once], page):
                 if id_ in seen:
                     marks[start + position] = 1
-                elif id_ is not None:
+                else:
                     seen.add(id_)
             start += len(page.rows)
     return marks
 
 
-def _repeated(hashes: array[int]) -> Hashes:
+def repeated(hashes: array[int]) -> Hashes:
     """The hashes that occur more than once, each once and in order; ``hashes`` is sorted in place."""
     import numpy as np
 
@@ -49,15 +48,16 @@ def _repeated(hashes: array[int]) -> Hashes:
     again = ordered[1:] == ordered[:-1]
     second = again.copy()
     second[1:] &= ~again[:-1]  # of equal hashes in a row, the second one stands for all
-    repeated: Hashes = ordered[1:][second]
-    return repeated
+    found: Hashes = ordered[1:][second]
+    return found
 
 
-def _among(candidates: Hashes, page: Page) -> Iterator[int]:
-    """The positions of the accepted ids whose hash is one of ``candidates``."""
+def among(candidates: Hashes, page: Page) -> Iterator[tuple[int, str]]:
+    """Position and name of the accepted rows whose hash is one of ``candidates``."""
     import numpy as np
 
-    hashes = np.fromiter(map(hash, page.ids), np.int64, len(page.ids))
+    names = page.names
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
     nearest = np.searchsorted(candidates, hashes).clip(max=len(candidates) - 1)
     found: list[int] = np.flatnonzero(candidates[nearest] == hashes).tolist()
-    return (position for position in found if position not in page.refused)
+    return ((n, id_) for n in found if (id_ := names[n]) is not None and n not in page.refused)

@@ -16,11 +16,9 @@ from privacy_toolkit.inputs.columns import required_column
 from privacy_toolkit.inputs.csvfile import CsvFile, open_csv
 from privacy_toolkit.inputs.files import STDIN, kind_of
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.validation import judge
+from privacy_toolkit.inputs.validation import CODE, judge
 from privacy_toolkit.model import Hold
 
-#: Codes, not prose: they stand in reports, which must not hold personal data.
-_REASON = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.()\-]{0,39}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = "Mend the line: the list is used whole or not at all."
 
@@ -75,7 +73,7 @@ def _holds(file: CsvFile, *, strip: bool) -> dict[str, Hold]:
 
 
 def _reason(text: str, where: str) -> str:
-    if _REASON.fullmatch(text):
+    if CODE.fullmatch(text):
         return text
     problem = "is no code" if text.strip() else "is missing"
     raise InputError(

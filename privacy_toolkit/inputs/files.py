@@ -18,20 +18,21 @@ STDIN = "-"
 STDIN_NAME = "standard input"
 #: The delimiter that goes with each suffix of a CSV.
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t"}
+LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 COMPRESSIONS = frozenset({".gz", ".zst"})
 CHUNK = 1 << 18  # bytes read at a time
 COMPRESSED_CHUNK = 1 << 14  # less, since what comes out may be a thousand times as long
 
 READ_ARE = (
-    "Read are .csv, .tsv and .txt (also with .gz or .zst), .parquet and .pq, a folder of Parquet files, and - for CSV"
-    " from standard input."
+    "Read are .csv, .tsv, .txt and .jsonl (also with .gz or .zst), .parquet and .pq, a folder of Parquet files, and -"
+    " for CSV from standard input."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What a file is: ``format`` for people, ``delimiter`` of a CSV (none: Parquet), ``compression`` by suffix."""
+    """What a file is: ``format`` for people, ``delimiter`` of a CSV, ``compression`` by suffix."""
 
     format: str
     delimiter: str | None = None
@@ -51,6 +52,8 @@ def kind_of(path: str) -> FileKind:
     if _is_folder(place) or (suffixes and suffixes[-1] in PARQUET_SUFFIXES):
         return FileKind("parquet")
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else None
+    if suffixes and suffixes[-1] in LINES_SUFFIXES:
+        return FileKind(f"jsonl{compression or ''}", None, compression)
     if suffixes and suffixes[-1] in DELIMITERS:
         return FileKind(f"csv{compression or ''}", DELIMITERS[suffixes[-1]], compression)
     if not place.exists():

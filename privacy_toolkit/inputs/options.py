@@ -10,6 +10,8 @@ from privacy_toolkit.errors import InputError
 
 #: The columns looked for where none is named, the first present wins (contract, section 2).
 ID_COLUMNS = ("customer_id", "integration_id", "integrationId", "profile_id", "id")
+#: What an input may say of a request beside the id; recognised by these very names.
+OPTIONAL_COLUMNS = ("requested_at", "extended_at", "ticket", "ground")
 #: Codecs that stand for two byte orders: without a byte order mark one of them would have to be guessed.
 ORDERED_BY_MARK = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),

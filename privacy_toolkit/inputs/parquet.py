@@ -1,4 +1,4 @@
-"""Parquet: a file, or a folder of parts in the order of their names; only the column with the ids is read.
+"""Parquet: a file, or a folder of parts in the order of their names; only the columns that are needed are read.
 
 Importing this module loads pyarrow (60 MB): it is done only when a Parquet input is read.
 """
@@ -14,12 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import types
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import check_distinct, id_column
+from privacy_toolkit.inputs.arrow import check_kinds, texts
+from privacy_toolkit.inputs.columns import check_distinct, id_column, optional_columns
 from privacy_toolkit.inputs.files import PARQUET_SUFFIXES, name_of, open_file, unreadable
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.form import RowForm
+from privacy_toolkit.inputs.options import ID_COLUMNS, InputOptions
+from privacy_toolkit.inputs.pages import Batch
 
 READ_AHEAD = 1 << 20  # bytes; without it a column of a row group, however long, is read at once
 _DAMAGED = "Fetch or make the file anew."
@@ -34,27 +36,39 @@ class ParquetFiles:
 
     format = "parquet"
 
-    def __init__(self, path: str, options: InputOptions) -> None:
+    def __init__(self, path: str, options: InputOptions, form: RowForm | None = None) -> None:
         self._folder = Path(path)
         self._parts = _parts(self._folder)
         self._digests: dict[Path, tuple[str, int]] = {}
         with _opened(self._parts[0]) as (_, parquet):
-            self.id_column = _usable_column(parquet.schema_arrow, options.id_column, self._parts[0].name)
+            schema, name = parquet.schema_arrow, self._parts[0].name
+            check_distinct(schema.names, name)
+            usual = ID_COLUMNS if form is None else form.id_columns
+            self.id_column = id_column(schema.names, options.id_column, name, usual)
+            self.columns = optional_columns(schema.names) if form is None else ()
+            self._form = form
+            if form is not None:
+                form.check(schema.names, self.id_column, name)
+            check_kinds(schema, (self.id_column, *self.columns), name)
 
-    def pages(self, size: int) -> Iterator[tuple[list[int], list[str | None]]]:
-        """The record numbers, from 1 over all parts, and the ids, at most ``size`` at a time; a null is ``None``.
+    def pages(self, size: int) -> Iterator[Batch]:
+        """The records, numbered from 1 over all parts, at most ``size`` at a time; a null is ``None``.
 
         Raises:
-            InputError: a part is damaged, lacks the column, or holds something that is no text in it.
+            InputError: a part is damaged, has not the columns of the first one, or something in them that can't be
+                read.
         """
+        names = [self.id_column, *self.columns]
         row = 0
         for part in self._parts:
             with _opened(part) as (file, parquet):
                 self._digests[part] = _digest(file, part)
-                _usable_column(parquet.schema_arrow, self.id_column, part.name)
-                for batch in parquet.iter_batches(size, columns=[self.id_column], use_threads=False):
-                    ids = _texts(batch.column(self.id_column), f"{part.name}, column {self.id_column!r}", row)
-                    yield list(range(row + 1, row + 1 + len(ids))), ids
+                self._check(parquet.schema_arrow, part.name)
+                wanted = names if self._form is None else None
+                for batch in parquet.iter_batches(size, columns=wanted, use_threads=False):
+                    ids, *others = (texts(batch.column(name), f"{part.name}, column {name!r}", row) for name in names)
+                    records = None if self._form is None else batch.to_pylist()
+                    yield Batch(list(range(row + 1, row + 1 + len(ids))), ids, others, records, typed=True)
                     row += len(ids)
 
     def fingerprint(self) -> tuple[str, int]:
@@ -74,6 +88,21 @@ class ParquetFiles:
             return self._digests[self._folder][0], size
         listing = "".join(f"{self._digests[part][0]}  {part.name}\n" for part in self._parts)
         return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest(), size
+
+    def _check(self, schema: Any, where: str) -> None:
+        """Make sure that a part has the columns of the first one: nothing of a request gets lost between parts."""
+        check_distinct(schema.names, where)
+        id_column(schema.names, self.id_column, where)
+        if self._form is not None:
+            self._form.check(schema.names, self.id_column, where)
+            return
+        for name in sorted({*self.columns} ^ {*optional_columns(schema.names)}):
+            state = "lacks" if name in self.columns else "has"
+            raise InputError(
+                f"{where} {state} the column {name!r}, unlike {self._parts[0].name}.",
+                "Give all parts of the folder the same columns.",
+            )
+        check_kinds(schema, (self.id_column, *self.columns), where)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -117,43 +146,3 @@ def _digest(file: BufferedReader, part: Path) -> tuple[str, int]:
         return digest, file.tell()
     except OSError as error:
         raise unreadable(part.name, error) from None
-
-
-def _usable_column(schema: Any, wanted: str | None, where: str) -> str:
-    check_distinct(schema.names, where)
-    name = id_column(schema.names, wanted, where)
-    kind = schema.field(name).type
-    if not _is_text(kind):
-        raise InputError(
-            f"{where}: column {name!r} holds {kind}, not text.",
-            "Write the ids as text: in another type they have lost what they looked like.",
-        )
-    return name
-
-
-def _is_text(kind: Any) -> bool:
-    """Whether the ids can be told from the column: text, or integers, whose decimal text is taken."""
-    plain = kind.value_type if types.is_dictionary(kind) else kind
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_null)
-    return any(test(plain) for test in tests)
-
-
-def _texts(column: Any, where: str, before: int) -> list[str | None]:
-    if types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    try:
-        values = column.to_pylist()
-    except UnicodeDecodeError:
-        bad = _first_bad(column)
-    else:
-        return [None if value is None else str(value) for value in values]
-    raise InputError(f"{where}: record {before + 1 + bad} is not UTF-8.", _DAMAGED)
-
-
-def _first_bad(column: Any) -> int:
-    for position, value in enumerate(column):
-        try:
-            value.as_py()
-        except UnicodeDecodeError:
-            return position
-    return 0

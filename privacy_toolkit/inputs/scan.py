@@ -7,30 +7,39 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from privacy_toolkit.errors import InputError
+from privacy_toolkit.inputs.columns import check_id_column
 from privacy_toolkit.inputs.csvfile import open_csv
 from privacy_toolkit.inputs.deduplication import mark_duplicates
+from privacy_toolkit.inputs.earliest import Requests
 from privacy_toolkit.inputs.files import kind_of
+from privacy_toolkit.inputs.form import RowForm
+from privacy_toolkit.inputs.jsonlines import open_lines
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.spool import Page, Spool
+from privacy_toolkit.inputs.pages import Amendments, Batch, Page, Said
+from privacy_toolkit.inputs.spool import Spool, new_spool
 from privacy_toolkit.inputs.tally import Tally
 from privacy_toolkit.inputs.validation import RejectReason
+from privacy_toolkit.model import SubjectRequest
 
 PAGE_ROWS = 1000
 
 
 class InputFile(Protocol):
-    """What an input of either format gives: its ids in pages, then the fingerprint of all of its bytes."""
+    """What an input of either format gives: its records in pages, then the fingerprint of all of its bytes.
+
+    ``columns`` are the optional columns that were found.
+    """
 
     format: str
     id_column: str
+    columns: tuple[str, ...]
 
-    def pages(self, size: int) -> Iterator[tuple[list[int], list[str | None]]]:
-        """Rows and the texts in the id column, at most ``size`` at a time."""
+    def pages(self, size: int) -> Iterator[Batch]:
+        """The records, at most ``size`` at a time."""
 
     def fingerprint(self) -> tuple[str, int]:
         """SHA-256 (hex) and number of bytes."""
@@ -46,12 +55,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row for the operator's eyes; ``id`` is the text as it stands there, where it was rejected."""
+    """One row for the operator's eyes; ``id`` is the text as it stands there, where it was rejected.
+
+    ``detail`` says which field is at fault, where a job takes more than the id.
+    """
 
     row: int
     id: str | None
     status: Status
     reason: RejectReason | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,7 @@ class InputSummary:
 
     ``sha256`` and ``size`` are of the bytes as they lie in the file, compressed if it is; for a folder see
     ``ParquetFiles.fingerprint``. With a limit ``read`` ends at the row of the last subject, the hash does not.
+    ``columns`` are the optional columns that were found, see ``OPTIONAL_COLUMNS``.
     """
 
     format: str
@@ -70,6 +84,7 @@ class InputSummary:
     rejected_by_reason: dict[str, int]
     duplicates: int
     subjects: int
+    columns: tuple[str, ...] = ()
 
     @property
     def rejected(self) -> int:
@@ -80,15 +95,29 @@ class InputSummary:
 class Scan:
     """What an input holds, set aside in a file without a name, which is gone when the scan is closed."""
 
-    def __init__(self, summary: InputSummary, spool: Spool, duplicates: bytearray, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        summary: InputSummary,
+        spool: Spool[Page],
+        duplicates: bytearray,
+        requests: Requests | None,
+        resources: ExitStack,
+    ) -> None:
         self.summary = summary
         self._spool = spool
         self._duplicates = duplicates
+        self._requests = requests
         self._resources = resources
 
-    def subjects(self) -> Iterator[list[tuple[int, str]]]:
-        """Row and id of every subject in input order, a page of at most 1,000 at a time; repeatable."""
+    def subjects(self) -> Iterator[list[tuple[int, str]] | list[tuple[int, str, str]]]:
+        """Row and id of every subject in input order, a page of at most 1,000 at a time; repeatable.
+
+        With a form there is what the row gives beside the id as well.
+        """
         for start, page in self._pages():
+            if page.given is not None:
+                yield from self._given(start, page, page.given)
+                continue
             end = start + len(page.rows)
             if not page.refused and self._duplicates.find(1, start, end) < 0:
                 chosen = [(row, id_) for row, id_ in zip(page.rows, page.ids, strict=True) if id_ is not None]
@@ -97,12 +126,35 @@ class Scan:
             if chosen:
                 yield chosen
 
+    def _given(self, start: int, page: Page, given: list[str]) -> Iterator[list[tuple[int, str, str]]]:
+        chosen = [
+            (page.rows[n], id_, given[n])
+            for n, _ in page.accepted()
+            if not self._duplicates[start + n] and (id_ := page.ids[n]) is not None
+        ]
+        if chosen:
+            yield chosen
+
+    def given(self) -> Iterator[str]:
+        """What every row that was not rejected gives beside its id, duplicates too, in input order; repeatable."""
+        for _, page in self._pages():
+            if page.given is not None:
+                yield from (page.given[n] for n, _ in page.accepted())
+
+    def requests(self) -> Iterator[tuple[int, SubjectRequest]]:
+        """Number and request of every subject of whom the optional columns say anything, in input order; repeatable.
+
+        The number counts the subjects from 1 in the order of ``subjects``. Of the rows of one subject the one with the
+        earliest day counts, otherwise the first.
+        """
+        return iter(()) if self._requests is None else self._requests.of_subjects(self._duplicates)
+
     def records(self) -> Iterator[Record]:
         """Every row in input order, the rejected ones too; repeatable."""
         for start, page in self._pages():
             for position, (row, id_) in enumerate(zip(page.rows, page.ids, strict=True)):
                 if reason := page.refused.get(position):
-                    yield Record(row, id_, Status.REJECTED, reason)
+                    yield Record(row, id_, Status.REJECTED, reason, page.details.get(position, ""))
                 else:
                     repeated = self._duplicates[start + position]
                     yield Record(row, id_, Status.DUPLICATE if repeated else Status.ACCEPTED)
@@ -133,8 +185,11 @@ def read_input(
     spool_folder: Path,
     stdin: BinaryIO | None = None,
     page_rows: int = PAGE_ROWS,
+    form: RowForm | None = None,
 ) -> Scan:
     """Read an input once, from beginning to end; ``-`` is CSV from ``stdin`` (default: the process's own).
+
+    ``form`` is what is taken of a row beside the id, where it is more than what is said of a request.
 
     The rows are set aside in ``spool_folder`` in a file without a name, so nothing of it outlives the process.
 
@@ -142,45 +197,50 @@ def read_input(
         InputError: it can't be read, or a record is not what the header says; nothing of it is used.
     """
     options = options or InputOptions()
+    check_id_column(options.id_column)
     with ExitStack() as resources:
-        spool = _new_spool(spool_folder, resources)
-        with _opened(path, options, stdin) as file:
-            tally = Tally(spool, options)
-            for rows, texts in file.pages(page_rows):
-                if not tally.take(rows, texts):
+        spool = new_spool(spool_folder, Page, resources)
+        with _opened(path, options, stdin, form) as file:
+            said = new_spool(spool_folder, Said, resources) if file.columns else None
+            tally = Tally(spool, options, file.columns, said, form)
+            for batch in file.pages(page_rows):
+                if not tally.take(batch):
                     break
             sha256, size = file.fingerprint()
-        marks = mark_duplicates(tally.hashes, spool.pages, tally.read)
-        duplicates = marks.count(1)
-        summary = InputSummary(
-            format=file.format,
-            sha256=sha256,
-            size=size,
-            id_column=file.id_column,
-            read=tally.read,
-            rejected_by_reason={reason.value: number for reason, number in sorted(tally.refused.items())},
-            duplicates=duplicates,
-            subjects=tally.read - tally.refused.total() - duplicates,
-        )
-        return Scan(summary, spool, marks, resources.pop_all())
+        requests = None
+        if said is None:
+            marks = mark_duplicates(tally.hashes, spool.pages, tally.read)
+        else:
+            requests = Requests(spool, said, new_spool(spool_folder, Amendments, resources))
+            marks = requests.mark_duplicates(tally.hashes, tally.read)
+        summary = _summary(file, tally, sha256, size, marks.count(1))
+        return Scan(summary, spool, marks, requests, resources.pop_all())
 
 
-def _new_spool(folder: Path, resources: ExitStack) -> Spool:
-    try:
-        return Spool(resources.enter_context(TemporaryFile(dir=folder)))
-    except OSError as error:
-        raise InputError(
-            f"The input can't be set aside: {error.strerror}.", "Is there a state folder that may be written?"
-        ) from None
+def _summary(file: InputFile, tally: Tally, sha256: str, size: int, duplicates: int) -> InputSummary:
+    return InputSummary(
+        format=file.format,
+        sha256=sha256,
+        size=size,
+        id_column=file.id_column,
+        read=tally.read,
+        rejected_by_reason={reason.value: number for reason, number in sorted(tally.refused.items())},
+        duplicates=duplicates,
+        subjects=tally.read - tally.refused.total() - duplicates,
+        columns=file.columns,
+    )
 
 
 @contextmanager
-def _opened(path: str, options: InputOptions, stdin: BinaryIO | None) -> Iterator[InputFile]:
+def _opened(path: str, options: InputOptions, stdin: BinaryIO | None, form: RowForm | None) -> Iterator[InputFile]:
     kind = kind_of(path)
-    if kind.delimiter is None:
+    if kind.format == "parquet":
         from privacy_toolkit.inputs.parquet import ParquetFiles
 
-        yield ParquetFiles(path, options)
+        yield ParquetFiles(path, options, form)
+    elif kind.delimiter is None:
+        with open_lines(path, kind, options, form) as lines:
+            yield lines
     else:
-        with open_csv(path, kind, options, stdin) as file:
+        with open_csv(path, kind, options, stdin, form) as file:
             yield file

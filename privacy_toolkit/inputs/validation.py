@@ -15,6 +15,8 @@ WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
+#: Codes, not prose: they stand in reports, which must not hold personal data.
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.()\-]{0,39}")
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]")  # C0, DEL, C1, and Unicode's own line breaks
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 
@@ -29,6 +31,18 @@ class RejectReason(StrEnum):
     DOT_SEGMENT = "dot_segment"  # "." or "..": it would lead the request to another address (RFC 3986, 5.2.4)
     TOO_LONG = "too_long"
     SURROUNDING_WHITESPACE = "surrounding_whitespace"  # nothing else is wrong: --strip would take the id
+    # The id is fine; one of the optional columns is not.
+    REQUESTED_AT_NO_DATE = "requested_at_no_date"
+    EXTENDED_AT_NO_DATE = "extended_at_no_date"
+    TICKET_NOT_USABLE = "ticket_not_usable"  # no reference, or it would carry the id into the report
+    GROUND_NOT_USABLE = "ground_not_usable"  # no code, or the same
+    # The id is fine; what a job needs beside it is not.
+    COUPON_NOT_USABLE = "coupon_not_usable"  # empty, or what an id may not hold either
+    BUDGET_NOT_USABLE = "budget_not_usable"  # no whole number of 0 or more
+    FIELD_MISSING = "field_missing"
+    FIELD_UNKNOWN = "field_unknown"
+    FIELD_NOT_USABLE = "field_not_usable"  # of another type than is declared, or beyond a published limit
+    RECORD_NOT_USABLE = "record_not_usable"  # a line that is no JSON object
 
 
 def judge(text: str | None, *, strip: bool = False) -> tuple[str | None, RejectReason | None]:

@@ -1,1 +1,29 @@
 """The jobs: what is done for one subject, and what proves it. One small declaration each."""
+
+from __future__ import annotations
+
+import importlib
+
+from privacy_toolkit.engine.declaration import Declaration
+from privacy_toolkit.model import Job
+
+#: Where each job is declared, and under which name: only the one that is used is loaded.
+_PLACES = {
+    Job.ERASE: ("erase", "DECLARATION"),
+    Job.EXPORT: ("export", "DECLARATION"),
+    Job.RESERVE: ("reservations", "RESERVE"),
+    Job.RELEASE: ("reservations", "RELEASE"),
+    Job.ASSIGN: ("reservations", "ASSIGN"),
+    Job.HOLDERS: ("holders", "DECLARATION"),
+    Job.REFERRALS: ("writes", "REFERRALS"),
+    Job.EVENTS: ("writes", "EVENTS"),
+    Job.PROFILES: ("writes", "PROFILES"),
+    Job.SESSIONS: ("writes", "SESSIONS"),
+}
+
+
+def declaration(job: Job) -> Declaration:
+    """What a job says of itself."""
+    module, name = _PLACES[job]
+    found: Declaration = getattr(importlib.import_module(f"privacy_toolkit.jobs.{module}"), name)
+    return found

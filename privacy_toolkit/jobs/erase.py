@@ -6,7 +6,7 @@ what became of it; a refusal after that does not make it any better known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
 from privacy_toolkit.engine.steps import Steps
 from privacy_toolkit.jobs.gone import Holding, holding
+from privacy_toolkit.jobs.verification import verified
 from privacy_toolkit.journal.records import Entry, Standing
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
+from privacy_toolkit.model import Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 ERASE = OPERATIONS["delete_customer_data"]
@@ -40,8 +42,13 @@ class Erase:
     settle: float
     verified: Callable[[int], bool] = lambda _: True
 
-    async def walk(self, entry: Entry, steps: Steps) -> None:
+    def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
+        """None: the subjects of an erasure are distinct customers."""
+        return ()
+
+    async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
         """Bring one open subject as far as it goes in this sitting."""
+        (entry,) = entries
         walk = _Walk(self, entry, steps)
         if entry.standing.outcome is Outcome.UNKNOWN:
             await walk.reconcile()
@@ -116,7 +123,7 @@ class _Walk:
                 attempts=before.attempts + 1,
                 settled_at=self._steps.now,
             )
-            answer = await self._steps.act(ERASE, lost, partial(self._follows, before, lost))
+            answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost))
             self._sends += 1
             if answer.finding not in _REPEATABLE or self._sends >= ACT_TRIES:
                 break
@@ -124,7 +131,7 @@ class _Walk:
                 break
         await self._after(answer)
 
-    def _follows(self, before: Standing, lost: Standing, answer: Answer) -> Standing:
+    def _follows(self, before: Standing, lost: Standing, answer: Answer) -> dict[int, Standing]:
         """Where the subject stands by the answer to the erase request alone."""
         was_lost = before.outcome is Outcome.UNKNOWN
         was_accepted = before.outcome is Outcome.RESIDUAL
@@ -143,7 +150,7 @@ class _Walk:
             outcome = Outcome.RETRYABLE
         attempts = lost.attempts - (answer.finding is Finding.NEVER_SENT)
         self._standing = replace(lost, outcome=outcome, reason=reason, attempts=attempts, settled_at=self._steps.now)
-        return self._standing
+        return {self._seq: self._standing}
 
     async def _after(self, answer: Answer) -> None:
         """Go on by what the erase request came to."""
@@ -206,3 +213,14 @@ class _Walk:
             settled_at=self._steps.now,
         )
         self._steps.settle(self._standing)
+
+
+def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - an erasure has none
+    return {INVENTORY.name: (subjects, 2 * subjects), ERASE.name: (0, subjects)}
+
+
+def _make(context: Context) -> Erase:
+    return Erase(settle=context.settle, verified=verified(context.verify, context.subjects, context.secret))
+
+
+DECLARATION = Declaration(job=Job.ERASE, calls=_calls, make=_make, has_clock=True)

@@ -2,108 +2,58 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, Sitting, Standing
+from privacy_toolkit.journal.facts import RunFacts
+from privacy_toolkit.journal.parties import parties
+from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
 from privacy_toolkit.journal.rows import (
     EXCHANGE_COLUMNS,
+    REQUEST_COLUMNS,
     STANDING_COLUMNS,
     Row,
     exchange_of,
     standing_of,
     standing_row,
 )
-from privacy_toolkit.journal.schema import migrate
-from privacy_toolkit.journal.summary import RunSummary, summarise
-from privacy_toolkit.model import Outcome, StopReason, Subject
-
-FILE_NAME = "journal.sqlite"
+from privacy_toolkit.journal.summary import RunSummary, StandingCount, standing_counts, summarise
+from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, StopReason, Subject
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing journal for reading and writing, with commits that survive a power cut."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
-    )
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    return connection
+class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A subject as a page holds it; ``given`` is only there where the job takes more of a row than the id."""
+
+    row: int
+    id: str
+    given: str = ""
 
 
-class RunReader:
+_decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
+
+
+class Observed(NamedTuple):
+    """A subject with all that the journal has of it, as rows of ``STANDING_``, ``EXCHANGE_`` and ``REQUEST_COLUMNS``.
+
+    ``request`` is None where the input says nothing beside the id, ``result`` where nothing was kept of an answer.
+    """
+
+    subject: Subject
+    standing: Row
+    exchanges: list[Row]
+    request: Row | None
+    result: bytes | None = None
+
+
+class RunReader(RunFacts):
     """The journal of one run, opened to read what it holds.
 
     Raises:
         JournalError: the file is missing, damaged or of a newer toolkit.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._path = folder / FILE_NAME
-        try:
-            self._connection = connect(self._path)
-            migrate(self._connection)
-        except sqlite3.Error as error:
-            raise JournalError(
-                f"The journal of run {folder.name} can't be opened: {error}.", "Is the state folder complete?"
-            ) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
-
-    # -- facts fixed when the run was created ------------------------------------------------------------------------
-
-    def fact(self, name: str) -> bytes | None:
-        """A fact of the run by its name (see ``staging.create_run``); None if it was purged or never known."""
-        row = self._connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    @property
-    def run_id(self) -> str:
-        """The name of the run; it holds no personal data."""
-        return (self.fact("run_id") or b"").decode()
-
-    @property
-    def plan(self) -> bytes:
-        """The plan as JSON, byte for byte as it was confirmed."""
-        return self.fact("plan") or b""
-
-    @property
-    def secret(self) -> bytes | None:
-        """The run's secret K, from which the pseudonyms of its rows are made; None once it is purged."""
-        return self.fact("secret")
-
-    @property
-    def created_at(self) -> int:
-        """When the run was created, in microseconds since the epoch."""
-        return int(self.fact("created_at") or b"0")
-
-    @property
-    def size(self) -> int:
-        """How many subjects the run has, purged or not."""
-        return int(self.fact("size") or b"0")
-
-    @property
-    def purged_at(self) -> int | None:
-        """When ids and secret were destroyed, if they were."""
-        value = self.fact("purged_at")
-        return None if value is None else int(value)
-
-    # -- what was observed -------------------------------------------------------------------------------------------
 
     def totals(self) -> dict[Outcome, int]:
         """How many subjects stand in which outcome; those without any record are pending."""
@@ -117,6 +67,21 @@ class RunReader:
     def summary(self) -> RunSummary:
         """The figures of a report beside ``totals`` and ``traffic``."""
         return summarise(self._connection)
+
+    def standings(self) -> tuple[StandingCount, ...]:
+        """How many subjects stand alike; those without any record are in none of the counts."""
+        return standing_counts(self._connection)
+
+    def open_requests(self) -> list[OpenRequests]:
+        """The open subjects whose request has a date, by day of request and due date, the first due first."""
+        marks = ", ".join("?" * len(OPEN_OUTCOMES))
+        rows = self._connection.execute(
+            "SELECT requested_on, due_on, COUNT(*) FROM requests LEFT JOIN standings USING (seq)"
+            f" WHERE requested_on IS NOT NULL AND IFNULL(outcome, '{Outcome.PENDING}') IN ({marks})"
+            " GROUP BY 1, 2 ORDER BY due_on IS NULL, due_on, requested_on",
+            sorted(OPEN_OUTCOMES),
+        )
+        return [OpenRequests(*row) for row in rows]
 
     def sittings(self) -> list[Sitting]:
         """Every process that worked on the run, in order."""
@@ -138,53 +103,112 @@ class RunReader:
 
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """As ``entries``, in lists of up to 1,000; a page without any such subject is left out."""
-        bounds = self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall()
-        for first, last in bounds:
-            standings = self._standings(first, last)
-            wanted = [
-                seq
-                for seq in range(first, last + 1)
-                if outcomes is None or standings.get(seq, PENDING).outcome in outcomes
-            ]
-            if wanted:
-                yield self._entries(first, last, wanted, standings)
+        for first, last in self.bounds():
+            page = self._among_outcomes(first, last, range(first, last + 1), outcomes)
+            if page:
+                yield page
 
-    def rows(self) -> Iterator[tuple[Subject, Row, list[Row]]]:
-        """As ``entries``, with standing and exchanges as rows of ``STANDING_COLUMNS`` and ``EXCHANGE_COLUMNS``.
+    def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
+        """As ``pages``, the subjects with the earliest due date first; those without one come last.
 
-        For a reader of millions: several times as fast.
+        Within that the order is ``shuffle``'s: times stand in the pack, and in the order of the input they would tell
+        whoever has the input which row is whose.
         """
-        for first, last in self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall():
-            standings = {row[0]: row for row in self._standing_rows(first, last)}
+        bounds = self.bounds()
+        shuffle(bounds)
+        for due_on in self._due_dates():
+            for first, last in bounds:
+                page = self._among_outcomes(first, last, self._due(due_on, first, last), outcomes)
+                if page:
+                    shuffle(page)
+                    yield page
+
+    def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:
+        """As ``entries``, with standing, exchanges and request as rows of their columns (see ``rows``).
+
+        ``first`` and ``last`` are numbers of subjects where pages begin and end. For a reader of millions: several
+        times as fast.
+        """
+        for start, end in self.bounds():
+            if start < first or (last is not None and end > last):
+                continue
+            standings = {row[0]: row for row in self._standing_rows(start, end)}
+            requests = {row[0]: row for row in self._request_rows(start, end)}
+            results = dict(self._results(start, end))
             exchanges: defaultdict[int, list[Row]] = defaultdict(list)
-            for row in self._exchange_rows(first, last):
+            for row in self._exchange_rows(start, end):
                 exchanges[row[0]].append(row)
-            for subject in self._subjects(first, last):
+            for subject in self._subjects(start, end):
                 seq = subject.seq
-                yield subject, standings.get(seq) or standing_row(seq, PENDING), exchanges.get(seq, [])
+                standing = standings.get(seq) or standing_row(seq, PENDING)
+                yield Observed(subject, standing, exchanges.get(seq, []), requests.get(seq), results.get(seq))
+
+    def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
+        """The subjects in some outcomes that belong together, see ``parties.parties``."""
+        return parties(self._connection, outcomes, most)
+
+    def results(self) -> Iterator[tuple[Subject, Standing, bytes]]:
+        """Every subject of whose answer something was kept, in input order."""
+        for first, last in self.bounds():
+            kept = dict(self._results(first, last))
+            standings = self._standings(first, last) if kept else {}
+            for subject in self._subjects(first, last) if kept else ():
+                if subject.seq in kept:
+                    yield subject, standings.get(subject.seq, PENDING), kept[subject.seq]
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """The numbers of the first and the last subject of each page."""
+        return self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall()
 
     def among(self, ids: Collection[str], outcomes: Collection[Outcome]) -> set[str]:
         """Which of ``ids`` are subjects of this run that stand in one of ``outcomes``."""
         found: set[str] = set()
-        for first, last in self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall():
+        for first, last in self.bounds():
             hits = [subject for subject in self._subjects(first, last) if subject.id in ids]
             standings = self._standings(first, last) if hits else {}
             found.update(s.id for s in hits if standings.get(s.seq, PENDING).outcome in outcomes)
         return found
 
-    def _entries(self, first: int, last: int, wanted: list[int], standings: dict[int, Standing]) -> list[Entry]:
+    def _among_outcomes(
+        self, first: int, last: int, seqs: Sequence[int], outcomes: Collection[Outcome] | None
+    ) -> list[Entry]:
+        """Those of ``seqs`` in the page from ``first`` to ``last`` that stand in one of ``outcomes``."""
+        standings = self._standings(first, last) if seqs else {}
+        wanted = [seq for seq in seqs if outcomes is None or standings.get(seq, PENDING).outcome in outcomes]
+        if not wanted:
+            return []
         subjects = self._subjects(first, last)
         exchanges = self._exchanges(first, last)
         return [
             Entry(subjects[seq - first], standings.get(seq, PENDING), tuple(exchanges.get(seq, ()))) for seq in wanted
         ]
 
+    def _due_dates(self) -> list[str | None]:
+        """Every due date, the earliest first, and None for the subjects without one."""
+        rows = self._connection.execute("SELECT DISTINCT due_on FROM requests WHERE due_on IS NOT NULL ORDER BY 1")
+        return [*(due_on for (due_on,) in rows), None]
+
+    def _due(self, due_on: str | None, first: int, last: int) -> list[int]:
+        """The subjects of a page that are due on a day, or on none."""
+        dated = "SELECT seq FROM requests WHERE seq BETWEEN ? AND ? AND due_on"
+        if due_on is not None:
+            return [seq for (seq,) in self._connection.execute(f"{dated} = ? ORDER BY seq", (first, last, due_on))]
+        others = {seq for (seq,) in self._connection.execute(f"{dated} IS NOT NULL", (first, last))}
+        return [seq for seq in range(first, last + 1) if seq not in others]
+
+    def _request_rows(self, first: int, last: int) -> Iterable[Row]:
+        return self._connection.execute(
+            f"SELECT {REQUEST_COLUMNS} FROM requests WHERE seq BETWEEN ? AND ?", (first, last)
+        )
+
+    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+        return self._connection.execute("SELECT seq, data FROM results WHERE seq BETWEEN ? AND ?", (first, last))
+
     def _subjects(self, first: int, last: int) -> list[Subject]:
         (data,) = self._connection.execute("SELECT data FROM pages WHERE first = ?", (first,)).fetchone()
         if not data:  # purged
             return [Subject(seq, 0, "") for seq in range(first, last + 1)]
-        rows = msgspec.msgpack.decode(data, type=list[tuple[int, str]])
-        return [Subject(first + k, row, id_) for k, (row, id_) in enumerate(rows)]
+        return [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]
 
     def _standing_rows(self, first: int, last: int) -> Iterable[Row]:
         return self._connection.execute(

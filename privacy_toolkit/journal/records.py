@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +16,7 @@ class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
     ``intent_at`` is set for requests that change something: the moment their intent became part of the journal, before
     the first byte was sent. ``ended_at`` is None as long as no answer (or fault) was recorded: in flight, or a crash.
     ``elapsed`` is microseconds. ``reason`` is None where the API answered with the operation's declared success.
+    ``carrier`` is set where one request is about several subjects: it is counted once, with the subject of that number.
     """
 
     purpose: Purpose
@@ -24,6 +26,7 @@ class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
     elapsed: int | None = None
     status: int | None = None
     reason: Reason | None = None
+    carrier: int | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +57,42 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     subject: Subject
     standing: Standing
     exchanges: tuple[ExchangeRecord, ...] = ()
+
+
+Numbered = Sequence[tuple[int, ExchangeRecord]]
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """What is written of one subject: its exchanges by number, where it stands, and what the API answered with.
+
+    ``result`` is what has to be kept of an answer until it is handed over, such as a list of holders.
+    """
+
+    seq: int
+    exchanges: Numbered = ()
+    standing: Standing | None = None
+    result: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequests:
+    """How many open subjects were requested on one day and are due on one day; both are ISO 8601 dates."""
+
+    requested_on: str
+    due_on: str | None
+    subjects: int
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """The approval of a plan by a second person: what was signed, the signature (armored SSHSIG), and by whom.
+
+    ``approver`` is the name under which the allowed signers list the key, ``fingerprint`` the key's SHA-256.
+    """
+
+    statement: str
+    signature: str
+    approver: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

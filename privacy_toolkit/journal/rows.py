@@ -11,7 +11,8 @@ STANDING_COLUMNS = (
     "seq, outcome, reason, attribution, held_before, attempts, kept_coupons, kept_referrals, hold_reason, review_on,"
     " settled_at"
 )
-EXCHANGE_COLUMNS = "seq, n, purpose, operation, intent_at, ended_at, elapsed, status, reason"
+REQUEST_COLUMNS = "seq, requested_on, due_on, ticket, ground"
+EXCHANGE_COLUMNS = "seq, n, purpose, operation, intent_at, ended_at, elapsed, status, reason, carrier"
 
 Row = tuple[Any, ...]
 
@@ -28,6 +29,7 @@ def exchange_row(seq: int, n: int, record: ExchangeRecord) -> Row:
         record.elapsed,
         record.status,
         record.reason and record.reason.value,
+        record.carrier,
     )
 
 
@@ -50,9 +52,9 @@ def standing_row(seq: int, standing: Standing) -> Row:
 
 def exchange_of(row: Row) -> ExchangeRecord:
     """The exchange of a row."""
-    _, _, purpose, operation, intent_at, ended_at, elapsed, status, reason = row
+    _, _, purpose, operation, intent_at, ended_at, elapsed, status, reason, carrier = row
     return ExchangeRecord(
-        Purpose(purpose), operation, intent_at, ended_at, elapsed, status, Reason(reason) if reason else None
+        Purpose(purpose), operation, intent_at, ended_at, elapsed, status, Reason(reason) if reason else None, carrier
     )
 
 

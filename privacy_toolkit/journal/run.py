@@ -8,17 +8,33 @@ recovery step that could be forgotten or get it wrong.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.reading import RunReader, connect
-from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.facts import connect
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.journal.records import Note
 from privacy_toolkit.journal.rows import exchange_row, standing_row
 from privacy_toolkit.journal.writer import Batch, Writer
 from privacy_toolkit.model import StopReason
 
-Numbered = Sequence[tuple[int, ExchangeRecord]]
+_NUMBERED = ("standings", "exchanges", "requests")
+#: What a purge does to the tables; twice over the numbers, since one that is taken can't be given yet.
+_UNLINK = (
+    "UPDATE pages SET data = X''",
+    "DELETE FROM parties",
+    "DELETE FROM results",
+    "UPDATE requests SET ticket = NULL",
+    "DELETE FROM facts WHERE name IN ('secret', 'plan')",
+    "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
+    """INSERT INTO numbers SELECT seq, ROW_NUMBER() OVER (ORDER BY RANDOM()) FROM
+        (SELECT seq FROM standings UNION SELECT seq FROM exchanges UNION SELECT seq FROM requests)""",
+    "UPDATE exchanges SET carrier = (SELECT new FROM numbers WHERE numbers.seq = carrier) WHERE carrier IS NOT NULL",
+    *(f"UPDATE {t} SET seq = (SELECT -new FROM numbers WHERE numbers.seq = {t}.seq)" for t in _NUMBERED),
+    *(f"UPDATE {t} SET seq = -seq" for t in _NUMBERED),
+    "DROP TABLE numbers",
+)
 
 
 class RunJournal(RunReader):
@@ -71,22 +87,37 @@ class RunJournal(RunReader):
             (ended_at, stopped_by and stopped_by.value, number),
         )
 
-    async def intend(self, seq: int, exchanges: Numbered, standing: Standing) -> None:
+    async def intend(self, notes: Iterable[Note]) -> None:
         """Make an intent durable, with what was read before it; return only then.
 
-        ``standing`` is what a crash would leave behind: ``unknown``.
+        The standings are what a crash would leave behind: ``unknown``.
 
         Raises:
             JournalError: it is not durable, so nothing may be sent.
         """
-        await self._open_writer().commit(_batch(seq, exchanges, standing))
+        await self._open_writer().commit(_batch(notes))
 
-    def record(self, seq: int, exchanges: Numbered, standing: Standing | None = None) -> None:
-        """Note what exchanges came to, and the standing that follows, with the next commit."""
-        self._open_writer().put(_batch(seq, exchanges, standing))
+    def record(self, notes: Iterable[Note]) -> None:
+        """Note what exchanges came to, and the standings that follow, all with the next commit."""
+        self._open_writer().put(_batch(notes))
 
-    def purge(self, now: int) -> None:
+    def forget_results(self) -> None:
+        """Destroy what was kept of answers, once it has been handed over.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        try:
+            self._connection.execute("PRAGMA secure_delete=ON")
+            self._connection.execute("DELETE FROM results")
+        except sqlite3.Error as error:
+            raise JournalError(f"The answers could not be destroyed: {error}.", "Is there room on the disk?") from None
+
+    def purge(self, now: int, plan: bytes) -> None:
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
+
+        ``plan`` takes the place of the plan: it says no more than the pack does. The subjects get numbers in random
+        order, since whoever still has the input could tell from the old ones which is whose.
 
         Raises:
             JournalError: the file can't be written.
@@ -94,9 +125,10 @@ class RunJournal(RunReader):
         try:
             self._connection.execute("PRAGMA secure_delete=ON")
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("UPDATE pages SET data = X''")
-            self._connection.execute("DELETE FROM facts WHERE name = 'secret'")
-            self._connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (str(now).encode(),))
+            for statement in _UNLINK:
+                self._connection.execute(statement)
+            facts = {"plan": plan, "purged_at": str(now).encode()}
+            self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._connection.execute("COMMIT")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -118,8 +150,12 @@ class RunJournal(RunReader):
         return int(value)
 
 
-def _batch(seq: int, exchanges: Numbered, standing: Standing | None) -> Batch:
-    return Batch(
-        [exchange_row(seq, n, exchange) for n, exchange in exchanges],
-        [standing_row(seq, standing)] if standing else [],
-    )
+def _batch(notes: Iterable[Note]) -> Batch:
+    batch = Batch()
+    for note in notes:
+        batch.exchanges += [exchange_row(note.seq, n, exchange) for n, exchange in note.exchanges]
+        if note.standing is not None:
+            batch.standings.append(standing_row(note.seq, note.standing))
+        if note.result is not None:
+            batch.results.append((note.seq, note.result))
+    return batch

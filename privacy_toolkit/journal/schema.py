@@ -46,6 +46,38 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         );
         """,
     ),
+    (
+        "0002-requests",
+        """
+        -- What the input says of the request behind a subject; a subject without any such word has no row.
+        CREATE TABLE requests (
+            seq INTEGER PRIMARY KEY,
+            requested_on TEXT,
+            due_on TEXT,
+            ticket TEXT,
+            ground TEXT
+        );
+        CREATE INDEX requests_by_due ON requests (due_on, seq);
+        """,
+    ),
+    (
+        "0003-shared-requests",
+        """
+        -- Set where one request is about several subjects: it is counted once, with the subject of that number.
+        ALTER TABLE exchanges ADD COLUMN carrier INTEGER;
+        -- For the jobs whose requests are about several subjects: which belong together, in order.
+        CREATE TABLE parties (
+            name TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            row INTEGER NOT NULL,
+            id TEXT NOT NULL,
+            given TEXT NOT NULL,
+            PRIMARY KEY (name, seq)
+        ) WITHOUT ROWID;
+        -- What has to be kept of an answer until it is handed over.
+        CREATE TABLE results (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+        """,
+    ),
 )
 
 

@@ -6,24 +6,46 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.durability import sync
-from privacy_toolkit.journal.reading import FILE_NAME
-from privacy_toolkit.journal.records import Standing
+from privacy_toolkit.journal.facts import FILE_NAME
+from privacy_toolkit.journal.records import Approval, Standing
 from privacy_toolkit.journal.rows import standing_row
 from privacy_toolkit.journal.schema import migrate
 from privacy_toolkit.model import Hold, Outcome
 
-Page = list[tuple[int, str]]
+Page = list[tuple[int, str]] | list[tuple[int, str, str]]
+Request = tuple[int, str | None, str | None, str | None, str | None]
+_PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
 _PUT_STANDING = f"INSERT INTO standings VALUES ({', '.join('?' * len(Standing.__struct_fields__))}, ?)"
 
 
-def create_run(folder: Path, *, plan: bytes, created_at: int, pages: Iterable[Page], holds: Mapping[str, Hold]) -> None:
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What a run is made of.
+
+    ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
+    those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
+    something. ``party`` names, where one request is about several subjects, those that belong together.
+    ``created_at`` is microseconds since the epoch.
+    """
+
+    plan: bytes
+    created_at: int
+    pages: Iterable[Page]
+    holds: Mapping[int, Hold] = field(default_factory=dict)
+    requests: Iterable[Request] = ()
+    party: Callable[[str, str], str] | None = None
+    approval: Approval | None = None
+
+
+def create_run(folder: Path, staged: Staged) -> None:
     """Make the journal of a new run at ``folder``, whose name is the run's id.
 
     It is built beside its place and renamed when it is complete and durable, so a folder under the final name always
@@ -35,7 +57,7 @@ def create_run(folder: Path, *, plan: bytes, created_at: int, pages: Iterable[Pa
     building = folder.with_name(f".new-{os.getpid()}-{folder.name}")
     try:
         building.mkdir(mode=0o700, parents=True)
-        _fill(building / FILE_NAME, folder.name, plan, created_at, pages, holds)
+        _fill(building / FILE_NAME, folder.name, staged)
         sync(building / FILE_NAME)
         sync(building)
         building.rename(folder)
@@ -58,9 +80,7 @@ def sweep(runs: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(
-    path: Path, run_id: str, plan: bytes, created_at: int, pages: Iterable[Page], holds: Mapping[str, Hold]
-) -> None:
+def _fill(path: Path, run_id: str, staged: Staged) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # Nothing refers to this file yet: it is synced once, as a whole, before it gets its name.
@@ -69,23 +89,31 @@ def _fill(
         migrate(connection)
         connection.execute("BEGIN")
         size = 0
-        for first, page in _numbered(pages):
+        for first, page in _numbered(staged.pages):
             size = first + len(page) - 1
             connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, msgspec.msgpack.encode(page)))
-            if holds:
-                connection.executemany(_PUT_STANDING, _held(first, page, holds, created_at))
-        facts = {
-            "run_id": run_id.encode(),
-            "plan": plan,
-            "secret": secrets.token_bytes(32),
-            "created_at": str(created_at).encode(),
-            "size": str(size).encode(),
-        }
-        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+            if staged.party is not None:
+                connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
+        connection.executemany(_PUT_STANDING, _held(staged))
+        connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", _facts(run_id, staged, size).items())
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+def _facts(run_id: str, staged: Staged, size: int) -> dict[str, bytes]:
+    facts = {
+        "run_id": run_id.encode(),
+        "plan": staged.plan,
+        "secret": secrets.token_bytes(32),
+        "created_at": str(staged.created_at).encode(),
+        "size": str(size).encode(),
+    }
+    if staged.approval is not None:
+        facts["approval"] = msgspec.json.encode(staged.approval)
+    return facts
 
 
 def _numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
@@ -96,12 +124,18 @@ def _numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
             first += len(page)
 
 
-def _held(first: int, page: Page, holds: Mapping[str, Hold], now: int) -> Iterator[tuple[object, ...]]:
-    for seq, (_, id_) in enumerate(page, start=first):
-        hold = holds.get(id_)
-        if hold is not None:
-            standing = Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=now)
-            yield standing_row(seq, standing)
+def _parties(first: int, page: Page, party: Callable[[str, str], str]) -> Iterator[tuple[object, ...]]:
+    for seq, (row, id_, *more) in enumerate(page, start=first):
+        given = "".join(map(str, more))
+        yield party(str(id_), given), seq, row, id_, given
+
+
+def _held(staged: Staged) -> Iterator[tuple[object, ...]]:
+    for seq, hold in staged.holds.items():
+        yield standing_row(
+            seq,
+            Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at),
+        )
 
 
 def _alive(pid: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.reading import FILE_NAME
+from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
 
@@ -41,6 +41,11 @@ class StateFolder:
     def locks(self) -> Path:
         """Where the locks are, a file a target."""
         return self.path / "locks"
+
+    @property
+    def chain(self) -> Path:
+        """Where it is written down which packs were sealed, one after the other."""
+        return self.path / "chain"
 
     def pack(self, run_id: str) -> Path:
         """Where the audit pack of a run is written unless another place is asked for."""

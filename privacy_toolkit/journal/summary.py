@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from privacy_toolkit.journal.records import Traffic
 from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
 
 #: How many different grounds of the exclusion list are told apart; it is free text, so there could be any number.
 HOLD_REASONS = 100
+#: In at most about so many stretches of one length the begun requests are counted, however long the run worked.
+PACE_STRETCHES = 2_400
+
+_SECOND: Final = 1_000_000
+_DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +59,39 @@ class AnswerTime:
 
 
 @dataclass(frozen=True, slots=True)
+class PaceCount:
+    """How many requests were begun in one stretch of time, and when the first and the last of them (microseconds)."""
+
+    requests: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettledRequests:
+    """Subjects with a due date that are settled and were not on hold: on or before that day (UTC), and after it."""
+
+    in_time: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """A run in figures. Subjects without any record (pending) are in none of them.
 
+    ``pace`` is in order of time, without stretches in which nothing was begun; each is ``pace_unit`` seconds long.
+    ``repeats`` says how many of a line of traffic came after another request for the same subject and purpose.
     ``first_request_at`` and ``last_answer_at`` are microseconds since the epoch, None if there was none.
     """
 
     standings: tuple[StandingCount, ...]
     holds: tuple[HoldCount, ...]
     traffic: tuple[Traffic, ...]
+    repeats: Mapping[Traffic, int]
     answer_times: tuple[AnswerTime, ...]
+    pace: tuple[PaceCount, ...]
+    pace_unit: int
+    settled: SettledRequests
     first_request_at: int | None
     last_answer_at: int | None
 
@@ -71,11 +101,24 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
     first, last = connection.execute(
         "SELECT MIN(COALESCE(intent_at, ended_at - elapsed)), MAX(ended_at) FROM exchanges"
     ).fetchone()
-    traffic, answer_times = _exchanges(connection)
-    return RunSummary(_standings(connection), _holds(connection), traffic, answer_times, first, last)
+    traffic, repeats, answer_times = _exchanges(connection)
+    unit = _pace_unit(connection)
+    return RunSummary(
+        standings=standing_counts(connection),
+        holds=_holds(connection),
+        traffic=traffic,
+        repeats=repeats,
+        answer_times=answer_times,
+        pace=_pace(connection, unit),
+        pace_unit=unit,
+        settled=_settled(connection),
+        first_request_at=first,
+        last_answer_at=last,
+    )
 
 
-def _standings(connection: sqlite3.Connection) -> tuple[StandingCount, ...]:
+def standing_counts(connection: sqlite3.Connection) -> tuple[StandingCount, ...]:
+    """How many subjects stand alike, for every way to stand that occurs."""
     rows = connection.execute(
         "SELECT outcome, reason, attribution, held_before, COUNT(*), SUM(attempts > 1), SUM(MAX(attempts - 1, 0)),"
         " SUM(IFNULL(kept_coupons, 0) + IFNULL(kept_referrals, 0) > 0), SUM(IFNULL(kept_coupons, 0)),"
@@ -102,25 +145,64 @@ def _holds(connection: sqlite3.Connection) -> tuple[HoldCount, ...]:
     return tuple(HoldCount(*row) for row in rows)
 
 
-def _exchanges(connection: sqlite3.Connection) -> tuple[tuple[Traffic, ...], tuple[AnswerTime, ...]]:
-    """What was sent and what came back, and how long answers took: of millions of rows, so in one grouping.
+def _pace_unit(connection: sqlite3.Connection) -> int:
+    """Seconds of one stretch: the time the sittings took (a sitting without an end counts up to its last answer)."""
+    (worked,) = connection.execute(
+        "SELECT SUM(MAX(0, COALESCE(ended_at, (SELECT MAX(ended_at) FROM exchanges), started_at) - started_at))"
+        " FROM sittings"
+    ).fetchone()
+    return max(1, -(-(worked or 0) // (PACE_STRETCHES * _SECOND)))
 
-    The time comes first in it, since comparing numbers is what makes it fast.
-    """
+
+def _pace(connection: sqlite3.Connection, unit: int) -> tuple[PaceCount, ...]:
+    """A request was begun when its answer came, less what it took; without an answer, when its intent was durable."""
     rows = connection.execute(
-        "SELECT elapsed / 1000, status, operation, purpose, reason, ended_at IS NULL, COUNT(*) FROM exchanges"
-        " GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"
+        "SELECT COUNT(*), MIN(begun), MAX(begun) FROM (SELECT COALESCE(ended_at - elapsed, intent_at) AS begun"
+        f" FROM exchanges WHERE carrier IS NULL) WHERE begun IS NOT NULL GROUP BY begun / {unit * _SECOND} ORDER BY 2"
     )
-    traffic: Counter[tuple[str, str, int | None, str | None, int]] = Counter()
+    return tuple(PaceCount(*row) for row in rows)
+
+
+def _settled(connection: sqlite3.Connection) -> SettledRequests:
+    """The day a subject was settled on is the journal's, in UTC."""
+    in_time, late = connection.execute(
+        f"SELECT IFNULL(SUM(settled_at / {_DAY * _SECOND} <= due), 0), IFNULL(SUM(settled_at / {_DAY * _SECOND} > due),"
+        f" 0) FROM (SELECT settled_at, CAST(strftime('%s', due_on) AS INTEGER) / {_DAY} AS due"
+        " FROM requests JOIN standings USING (seq) WHERE due_on IS NOT NULL AND settled_at IS NOT NULL"
+        " AND outcome IN (?, ?, ?))",
+        (Outcome.ERASED.value, Outcome.NOTHING_HELD.value, Outcome.DONE.value),
+    ).fetchone()
+    return SettledRequests(in_time, late)
+
+
+def _exchanges(
+    connection: sqlite3.Connection,
+) -> tuple[tuple[Traffic, ...], dict[Traffic, int], tuple[AnswerTime, ...]]:
+    """What was sent and what came back, how much was repeated, and how long answers took; of millions in one pass.
+
+    Counted here and not in SQL, which would sort the rows by six columns first and take twice as long.
+    """
+    counted = Counter(
+        connection.execute(
+            "SELECT operation, purpose, status, reason, ended_at IS NULL, elapsed / 1000, n > 1 AND EXISTS (SELECT 1"
+            " FROM exchanges AS e WHERE e.seq = x.seq AND e.n < x.n AND e.purpose = x.purpose"
+            " AND e.operation = x.operation) FROM exchanges AS x WHERE carrier IS NULL"
+        )
+    )
+    ends: Counter[tuple[str, str, int | None, str | None, int]] = Counter()
+    again: Counter[tuple[str, str, int | None, str | None, int]] = Counter()
     times: Counter[tuple[str, int]] = Counter()
-    for milliseconds, status, operation, purpose, reason, unrecorded, count in rows:
-        traffic[operation, purpose, status, reason, unrecorded] += count
+    for (*end, milliseconds, repeated), count in counted.items():
+        operation, purpose, status, reason, unrecorded = end
+        ends[operation, purpose, status, reason, unrecorded] += count
+        again[operation, purpose, status, reason, unrecorded] += count if repeated else 0
         if milliseconds is not None and status is not None:
             times[operation, milliseconds] += count
-    return (
-        tuple(
-            Traffic(operation, Purpose(purpose), status, Reason(reason) if reason else None, bool(unrecorded), count)
-            for (operation, purpose, status, reason, unrecorded), count in traffic.items()
-        ),
-        tuple(AnswerTime(operation, milliseconds, count) for (operation, milliseconds), count in times.items()),
-    )
+    ordered = sorted(ends, key=lambda end: [(part is not None, part) for part in end])
+    repeats = {_traffic(end, ends[end]): again[end] for end in ordered}
+    return tuple(repeats), repeats, tuple(AnswerTime(*key, count) for key, count in sorted(times.items()))
+
+
+def _traffic(end: tuple[str, str, int | None, str | None, int], count: int) -> Traffic:
+    operation, purpose, status, reason, unrecorded = end
+    return Traffic(operation, Purpose(purpose), status, Reason(reason) if reason else None, bool(unrecorded), count)

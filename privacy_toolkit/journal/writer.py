@@ -26,11 +26,12 @@ def _columns(count: int) -> str:
 # All rows of a commit (numbers, and words of closed lists) go in as one JSON text, by one statement: each statement
 # hands the interpreter's lock to the workers and has to get it back, and row by row that costs more than the writing.
 PUT_EXCHANGES = f"""
-    INSERT INTO exchanges SELECT {_columns(9)} FROM json_each(?) WHERE true
+    INSERT INTO exchanges SELECT {_columns(10)} FROM json_each(?) WHERE true
     ON CONFLICT (seq, n) DO UPDATE SET
         ended_at = excluded.ended_at, elapsed = excluded.elapsed, status = excluded.status, reason = excluded.reason
     WHERE ended_at IS NULL
 """
+PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
 PUT_STANDINGS = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
 
 #: The longest time, in seconds, that something nobody waits for is kept from the thread.
@@ -45,6 +46,7 @@ class Batch:
 
     exchanges: list[Row] = field(default_factory=list)
     standings: list[Row] = field(default_factory=list)
+    results: list[Row] = field(default_factory=list)
     done: asyncio.Future[None] | None = None
 
 
@@ -147,6 +149,9 @@ class Writer:
         try:
             put_rows(connection, PUT_EXCHANGES, [row for batch in batches for row in batch.exchanges])
             put_rows(connection, PUT_STANDINGS, [row for batch in batches for row in batch.standings])
+            results = [row for batch in batches for row in batch.results]
+            if results:
+                connection.executemany(PUT_RESULT, results)
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:

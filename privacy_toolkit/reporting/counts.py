@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.journal.records import Traffic
-from privacy_toolkit.journal.summary import AnswerTime, StandingCount
+from privacy_toolkit.journal.summary import AnswerTime, HoldCount, StandingCount
 from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
-from privacy_toolkit.reporting import schema
-from privacy_toolkit.reporting.wording import OUTCOMES, POSSIBLE, action
+from privacy_toolkit.reporting import schema, schema_parts
+from privacy_toolkit.reporting.jobwords import JOBS
+from privacy_toolkit.reporting.wording import action, outcome_words
 
 #: In these, somebody has to do something about a subject.
 ATTENTION = OPEN_OUTCOMES | {Outcome.FAILED}
@@ -22,13 +24,29 @@ _AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
 
 def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
     """Every outcome the job can come to, also those with no subject, in the order of the vocabulary."""
-    shown = POSSIBLE[Job(run.plan.job)] | run.totals.keys()
+    job = Job(run.plan.job)
+    shown = JOBS[job].possible | run.totals.keys()
     return tuple(
         schema.OutcomeCount(
-            outcome=outcome, count=run.totals.get(outcome, 0), open=outcome.is_open, meaning=OUTCOMES[outcome][1]
+            outcome=outcome,
+            count=run.totals.get(outcome, 0),
+            open=outcome.is_open,
+            meaning=outcome_words(outcome, job)[1],
         )
         for outcome in Outcome
         if outcome in shown
+    )
+
+
+def done_reasons(standings: Sequence[StandingCount]) -> tuple[schema.DoneReason, ...]:
+    """The subjects that are done, by why they are, the most frequent first."""
+    found: Counter[tuple[Reason | None, Attribution | None]] = Counter()
+    for s in standings:
+        if s.outcome is Outcome.DONE:
+            found[s.reason, s.attribution] += s.subjects
+    return tuple(
+        schema.DoneReason(reason=reason, attribution=attribution, count=count)
+        for (reason, attribution), count in found.most_common()
     )
 
 
@@ -62,17 +80,41 @@ def repeated(standings: Sequence[StandingCount]) -> schema.Repeated:
     return schema.Repeated(subjects=sum(s.repeated for s in standings), requests=sum(s.repeats for s in standings))
 
 
-def proof(run: Summary, traffic: Sequence[Traffic]) -> schema.Proof:
-    """What the reads afterwards showed."""
+def holds(found: Iterable[HoldCount], today: str) -> tuple[schema.HoldReason, ...]:
+    """The grounds of holds; a day of review before ``today`` (ISO 8601) is past."""
+    return tuple(
+        schema.HoldReason(
+            reason=hold.reason,
+            subjects=hold.subjects,
+            review_on=hold.review_on,
+            review_past=_is_day(hold.review_on) and str(hold.review_on) < today,
+        )
+        for hold in found
+    )
+
+
+def _is_day(text: str | None) -> bool:
+    try:
+        return text is not None and date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def proof(
+    run: Summary, traffic: Sequence[Traffic], sample: tuple[schema_parts.Sample | None, str | None]
+) -> schema.Proof:
+    """What the reads afterwards showed; ``sample`` as ``sampling.sample_of`` gives it."""
     return schema.Proof(
         reads_after=sum(t.count for t in traffic if t.purpose in _AFTER),
         gone=run.totals.get(Outcome.ERASED, 0),
         still_present=run.totals.get(Outcome.RESIDUAL, 0),
         unverified=run.totals.get(Outcome.UNVERIFIED, 0),
+        sample=sample[0],
+        sample_note=sample[1],
     )
 
 
-def traffic_counts(traffic: Iterable[Traffic]) -> tuple[schema.TrafficCount, ...]:
+def traffic_counts(traffic: Iterable[Traffic], repeats: Mapping[Traffic, int]) -> tuple[schema.TrafficCount, ...]:
     """What was sent and what came back, by operation and in the order of a subject's walk."""
     order = list(Purpose)
     lines = [
@@ -83,6 +125,7 @@ def traffic_counts(traffic: Iterable[Traffic]) -> tuple[schema.TrafficCount, ...
             reason=t.reason,
             answered=not t.unrecorded,
             count=t.count,
+            repeats=repeats.get(t, 0),
         )
         for t in traffic
     ]
@@ -145,7 +188,7 @@ def causes(run: Summary, standings: Iterable[StandingCount]) -> tuple[schema.Cau
     recorded = sum(count for (outcome, _), count in found.items() if outcome is Outcome.PENDING)
     found[Outcome.PENDING, None] += run.totals.get(Outcome.PENDING, 0) - recorded
     return tuple(
-        schema.Cause(outcome=outcome, reason=reason, count=count, action=action(outcome, reason))
+        schema.Cause(outcome=outcome, reason=reason, count=count, action=action(outcome, reason, Job(run.plan.job)))
         for (outcome, reason), count in found.most_common()
         if count
     )

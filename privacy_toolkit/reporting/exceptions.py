@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from privacy_toolkit.model import Outcome, Reason
+from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.wording import action
 
-HEADER = ("reference", "outcome", "reason", "attempts", "what_to_do")
+HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
-#: What a spreadsheet takes for the beginning of a formula, or drops to find one behind it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: Up to so many subjects that need attention are listed one by one in the report; more stand in exceptions.csv only.
+LISTED_CASES = 2_000
+
+#: As plain text, which is looked up faster.
+_ATTENTION = {outcome.value for outcome in ATTENTION}
+
+#: What a spreadsheet takes for the beginning of a formula, also in full width, or drops to find one behind it.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
 class Case(NamedTuple):
-    """A subject that needs attention, under its pseudonym."""
+    """A subject that needs attention, under its pseudonym; ``due_on`` is empty where no date is known."""
 
     reference: str
     outcome: str
     reason: str
     attempts: int
+    due_on: str
     what_to_do: str
+
+
+def needs_attention(row: Row) -> bool:
+    """Whether a row is listed in exceptions.csv."""
+    return row.outcome in _ATTENTION
 
 
 def case_of(row: Row) -> Case:
     """The case of an open or failed subject."""
-    return Case(
-        row.subject,
-        row.outcome,
-        row.reason or "",
-        row.attempts,
-        action(Outcome(row.outcome), Reason(row.reason) if row.reason else None),
-    )
+    return make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on)
+
+
+def make_case(subject: str, outcome: str, reason: str | None, attempts: int, due_on: str | None) -> Case:
+    """The case of an open or failed subject, from the codes of its row."""
+    what_to_do = action(Outcome(outcome), Reason(reason) if reason else None)
+    return Case(subject, outcome, reason or "", attempts, due_on or "", what_to_do)
+
+
+class CaseList:
+    """Gathers cases for the report; no more are held than it lists."""
+
+    def __init__(self) -> None:
+        self._cases: list[Case] = []
+
+    def add(self, cases: Iterable[Case]) -> None:
+        """Take in further cases."""
+        if len(self._cases) <= LISTED_CASES:
+            self._cases.extend(cases)
+
+    def listed(self) -> list[Case]:
+        """The cases, the first due first (so what is overdue leads), then by reference; none if they are too many."""
+        if len(self._cases) > LISTED_CASES:
+            return []
+        return sorted(self._cases, key=lambda case: (not case.due_on, case.due_on, case.reference))
 
 
 def csv_line(fields: tuple[object, ...]) -> bytes:

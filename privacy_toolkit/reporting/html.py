@@ -6,7 +6,6 @@ import base64
 import hashlib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -14,53 +13,85 @@ from markupsafe import Markup
 
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.model import Job, Outcome
-from privacy_toolkit.reporting import templates_folder, wording
-from privacy_toolkit.reporting.charts import outcome_chart
+from privacy_toolkit.reporting import jobwords, page, templates_folder, wording
+from privacy_toolkit.reporting.charts import age_chart, outcome_chart
+from privacy_toolkit.reporting.clockwords import clock_words, days
 from privacy_toolkit.reporting.exceptions import Case
-from privacy_toolkit.reporting.schema import Cause, Report, SittingPart
+from privacy_toolkit.reporting.pacechart import pace_chart, sittings_in_words
+from privacy_toolkit.reporting.schema import Report
 from privacy_toolkit.reporting.sentences import subjects
-from privacy_toolkit.reporting.settings import LABELS
 from privacy_toolkit.reporting.times import duration
 
 #: Foreign text is cut here; no text of our own is so long.
 LONGEST_TEXT = 400
+#: And here a code or a date: none that an input may give is half as long, and a page lists hundreds of them.
+LONGEST_CODE = 100
 #: How many kinds of endings, and how many sittings, are listed one by one.
 LISTED = 100
+#: Of so many sittings the pace is said in words.
+PACE_SITTINGS = 12
 
 #: Characters that are shown by their number, since they would not be seen or would turn text around.
 _HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A figure of the first screen; the tiles add up to the subjects."""
-
-    label: str
-    count: int
-    kind: str
-
-
 def render(report: Report, cases: Sequence[Case]) -> str:
     """The page. ``cases`` are the subjects that need attention, empty where they are too many to be listed."""
-    environment = _environment()
+    job = Job(report.job)
+    environment = _environment(job)
     style = environment.get_template("style.css").render()
-    tiles = _tiles(report)
     return environment.get_template("report.html.j2").render(
         report=report,
-        title=wording.TITLES[Job(report.job)],
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        tiles=tiles,
-        tile_sum=" + ".join(f"{tile.count:,}" for tile in tiles),
-        chart=outcome_chart(report.outcomes),
-        groups=_groups(report.causes, cases),
-        traffic=report.traffic[:LISTED],
-        traffic_not_listed=report.traffic[LISTED:],
-        sittings=report.sittings[-LISTED:],
-        settings=_settings(report.sittings[-LISTED:]),
-        not_covered=wording.NOT_COVERED[Job(report.job)],
-        verification=wording.verification(report.plan.verify),
-        predicate=wording.PREDICATES.get(report.gone_predicate, "Its words were not recorded."),
+        **_first_screen(report),
+        **_parts(report, cases),
+        **_proof(report),
     )
+
+
+def _first_screen(report: Report) -> dict[str, Any]:
+    tiles = page.tiles(report)
+    return {
+        "words": jobwords.JOBS[Job(report.job)],
+        "tiles": tiles,
+        "tile_sum": " + ".join(f"{tile.count:,}" for tile in tiles),
+        "clock": clock_words(report.clock, page.failed(report)),
+        "steps": page.steps(report),
+    }
+
+
+def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
+    sittings = report.sittings[-LISTED:]
+    return {
+        "chart": outcome_chart(report.outcomes, Job(report.job)),
+        "ages": age_chart(report.ages),
+        "pace": report.pace and pace_chart(report.pace),
+        "pace_sittings": sittings_in_words(report.pace)[-PACE_SITTINGS:] if report.pace else [],
+        "cases": page.listed(cases, report.clock.on),
+        "planned": page.planned(report),
+        "traffic": report.traffic[:LISTED],
+        "traffic_not_listed": report.traffic[LISTED:],
+        "sittings": sittings,
+        "settings": page.settings(sittings),
+        "files": page.files(signed=report.signed_by is not None, approved=report.hands.approved is not None),
+    }
+
+
+def _proof(report: Report) -> dict[str, Any]:
+    words = jobwords.JOBS[Job(report.job)].proof
+    if words is None:
+        return {"verification": "", "predicate": "", "sample_said": "", "kept_said": ""}
+    sample, kept = report.proof.sample, report.kept
+    return {
+        "verification": jobwords.verification(words, report.plan.verify),
+        "predicate": words.predicates.get(report.gone_predicate, "Its words were not recorded."),
+        "sample_said": jobwords.sampled(words, sample) if sample else "",
+        "kept_said": words.kept_some.format(
+            subjects=subjects(kept.subjects), coupons=f"{kept.coupons:,}", referrals=f"{kept.referrals:,}"
+        )
+        if kept.subjects
+        else words.kept_none,
+    }
 
 
 def visible(value: Any) -> Any:
@@ -74,7 +105,7 @@ def visible(value: Any) -> Any:
     return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) in _HIDDEN else c for c in value)
 
 
-def _environment() -> jinja2.Environment:
+def _environment(job: Job) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_folder()),
         autoescape=True,
@@ -88,52 +119,29 @@ def _environment() -> jinja2.Environment:
         number="{:,}".format,
         moment=_moment,
         words=lambda code: str(code).replace("_", " "),
-        outcome=lambda outcome: wording.OUTCOMES[Outcome(outcome)][0],
+        code=_code,
+        outcome=lambda outcome: wording.outcome_words(Outcome(outcome), job)[0],
         reason=lambda reason: wording.REASONS[reason] if reason else "",
         purpose=wording.PURPOSES.__getitem__,
         duration=duration,
         subjects=subjects,
+        days=days,
+        rate="{:,g}".format,
         request=_request,
         share=_share,
     )
     return environment
 
 
-def _tiles(report: Report) -> list[Tile]:
-    closed = [
-        Tile(wording.OUTCOMES[line.outcome][0], line.count, line.outcome.value)
-        for line in report.outcomes
-        if not line.open and (line.count or line.outcome is not Outcome.FAILED)
-    ]
-    return [*closed, Tile("Still open", report.open, "open" if report.open else "none")]
-
-
-def _groups(causes: Sequence[Cause], cases: Sequence[Case]) -> list[tuple[Cause, list[Case]]]:
-    """The listed subjects by their cause; each cause has none where they are too many to be listed."""
-    found: dict[tuple[str, str], list[Case]] = {}
-    for case in cases:
-        found.setdefault((case.outcome, case.reason), []).append(case)
-    return [
-        (cause, found.get((cause.outcome.value, cause.reason.value if cause.reason else ""), [])) for cause in causes
-    ]
-
-
-def _settings(sittings: Sequence[SittingPart]) -> list[tuple[str, str]]:
-    """Each setting with its value, or with the value in each sitting where they differ."""
-    lines = []
-    for key, label in LABELS.items():
-        values = [(sitting.number, sitting.settings.get(key, "not recorded")) for sitting in sittings]
-        distinct = {value for _, value in values}
-        if distinct - {"not recorded"}:
-            said = values[0][1] if len(distinct) == 1 else "; ".join(f"sitting {n}: {value}" for n, value in values)
-            lines.append((label, said))
-    return lines
-
-
 def _request(operation: str) -> str:
     """An operation as method and path, without any id."""
     known = OPERATIONS.get(operation)
-    return f"{known.method} {known.path}" if known else operation
+    return f"{known.method} {known.path}" if known else _code(operation)
+
+
+def _code(text: str) -> str:
+    """A code or a date, with an end also where the journal holds something else in its place."""
+    return text if len(text) <= LONGEST_CODE else text[:LONGEST_CODE] + " […]"
 
 
 def _moment(time: str) -> str:

@@ -9,6 +9,7 @@ library's one-call form sets OpenSSL up anew each time, which takes longer than 
 
 from __future__ import annotations
 
+import hmac
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,19 @@ def pseudonym(secret: bytes, seq: int, id_: str) -> str:
     block = row_key(secret, seq).ljust(_BLOCK, b"\0")
     inner = sha256(block.translate(_INNER) + id_.encode())
     return sha256(block.translate(_OUTER) + inner.digest()).hexdigest()
+
+
+def file_key(secret: bytes, what: str) -> bytes:
+    """The key under which the digest of a file of the run is shown; ``what`` is ``input`` or ``exclusions``."""
+    return hmac.digest(secret, what.encode(), "sha256")
+
+
+def keyed_digest(secret: bytes, what: str, sha256: str) -> str:
+    """The SHA-256 of a file (hexadecimal) as a pack shows it: HMAC-SHA256(file key, the digest as ASCII).
+
+    Under its plain digest, whoever knows all ids of a file but one could try candidates for the last one.
+    """
+    return hmac.digest(file_key(secret, what), sha256.encode("ascii"), "sha256").hex()
 
 
 @lru_cache(maxsize=1)

@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
-from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.verdict import Summary, summarize
-from privacy_toolkit.errors import ToolkitError
+from privacy_toolkit.errors import RefusedError, ToolkitError
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Sitting
 from privacy_toolkit.journal.summary import RunSummary
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.model import Outcome, Regime
 from privacy_toolkit.reporting import counts, schema
-from privacy_toolkit.reporting.schema import Report
+from privacy_toolkit.reporting.clock import ages, legal_clock
+from privacy_toolkit.reporting.hands import hands_of
+from privacy_toolkit.reporting.pace import pace_of
+from privacy_toolkit.reporting.pseudonyms import keyed_digest
+from privacy_toolkit.reporting.sampling import sample_of
+from privacy_toolkit.reporting.schema import Report, SignedBy
 from privacy_toolkit.reporting.sentences import ending, next_step, sentence
 from privacy_toolkit.reporting.settings import recorded_settings, shown_settings
 from privacy_toolkit.reporting.times import maybe_rfc3339, rfc3339
 
+if TYPE_CHECKING:  # it brings pandas along, which this module does not need
+    from privacy_toolkit.reporting.summaries import RowSummary
 
-def build_report(journal: RunReader, *, now: int) -> Report:
+
+def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: SignedBy | None) -> Report:
     """The report of the run as its journal has it; ``now`` (microseconds) is the moment it is said to describe.
 
+    ``rows`` are the figures counted over the rows of the pack, ``signed_by`` is the key that will sign it.
+
     Raises:
+        RefusedError: the run was purged, so that there is no secret under which its files could be named.
         ToolkitError: the rows of the input, or the outcomes of the subjects, don't add up (code ``sums``).
     """
+    secret = journal.secret
+    if secret is None:
+        raise RefusedError("The run was purged: its report can't be made again.", "Keep the pack that was made before.")
     run = summarize(journal)
     figures = journal.summary()
-    _check(run, figures)
+    _check(run, figures, rows)
     sittings = journal.sittings()
+    today = datetime.fromtimestamp(now / 1e6, UTC).date()
+    open_ = rows.open_requests, rows.open_undated
     return Report(
+        signed_by=signed_by,
         made_at=rfc3339(now),
         verdict=run.verdict,
         sentence=sentence(run, sittings),
         next=next_step(run),
+        hands=hands_of(run.plan, journal.approval, sittings),
+        clock=legal_clock(
+            Regime(run.plan.regime), today, run.plan.clock.dated if run.plan.clock else 0, open_, figures.settled
+        ),
+        ages=ages(today, *open_),
         sittings=tuple(_sitting(sitting) for sitting in sittings),
         gone_predicate=_predicate(sittings),
-        **_planned(run),
-        **_counted(run, figures),
+        proof=counts.proof(run, figures.traffic, sample_of(run.plan.verify, rows.standings, sittings)),
+        pace=pace_of(figures.pace, figures.pace_unit, sittings),
+        **_planned(run, secret),
+        **_counted(run, figures, rows, today.isoformat()),
         **_timed(figures),
     )
 
@@ -60,9 +84,11 @@ def sums_differ(message: str) -> ToolkitError:
     )
 
 
-def _check(run: Summary, figures: RunSummary) -> None:
-    """Both ways of counting the outcomes have to agree, or the journal changes while it is read."""
+def _check(run: Summary, figures: RunSummary, rows: RowSummary) -> None:
+    """All ways of counting the outcomes have to agree, or the journal changes while it is read."""
     for outcome in Outcome:
+        if rows.outcomes.get(outcome, 0) != run.totals.get(outcome, 0):
+            raise sums_differ(f"The rows of the pack and the journal differ in the outcome {outcome}.")
         if outcome is not Outcome.PENDING:
             counted = sum(s.subjects for s in figures.standings if s.outcome is outcome)
             if counted != run.totals.get(outcome, 0):
@@ -71,8 +97,9 @@ def _check(run: Summary, figures: RunSummary) -> None:
         raise sums_differ("The journal holds outcomes of more subjects than were planned.")
 
 
-def _planned(run: Summary) -> dict[str, Any]:
-    plan: Plan = run.plan
+def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
+    plan = run.plan
+    exclusions = plan.exclusions
     return {
         "run_id": run.run_id,
         "job": plan.job,
@@ -80,24 +107,36 @@ def _planned(run: Summary) -> dict[str, Any]:
         "environment": plan.environment,
         "rows": convert(plan.rows, schema.Rows, from_attributes=True),
         "plan": convert(plan, schema.PlanPart, from_attributes=True),
-        "input": convert(plan.input, schema.InputPart, from_attributes=True),
-        "exclusions": convert(plan.exclusions, schema.ExclusionsPart | None, from_attributes=True),
+        "input": schema.InputPart(
+            keyed_sha256=keyed_digest(secret, "input", plan.input.sha256),
+            size=plan.input.size,
+            format=plan.input.format,
+            encoding=plan.input.encoding,
+            limit=plan.input.limit,
+            strip=plan.input.strip,
+        ),
+        "exclusions": exclusions
+        and schema.ExclusionsPart(
+            keyed_sha256=keyed_digest(secret, "exclusions", exclusions.sha256),
+            entries=exclusions.entries,
+            matched=exclusions.matched,
+        ),
     }
 
 
-def _counted(run: Summary, figures: RunSummary) -> dict[str, Any]:
-    standings, traffic = figures.standings, figures.traffic
+def _counted(run: Summary, figures: RunSummary, rows: RowSummary, today: str) -> dict[str, Any]:
+    standings, traffic = rows.standings, figures.traffic
     return {
         "open": run.open,
         "outcomes": counts.outcome_counts(run),
+        "done": counts.done_reasons(standings),
         "erased": counts.erased_split(standings),
         "kept": counts.kept(standings),
-        "proof": counts.proof(run, traffic),
-        "traffic": counts.traffic_counts(traffic),
+        "traffic": counts.traffic_counts(traffic, figures.repeats),
         "calls": counts.calls(run.plan, traffic, figures.answer_times),
         "repeated": counts.repeated(standings),
-        "holds": convert(figures.holds, tuple[schema.HoldReason, ...], from_attributes=True),
-        "holds_not_listed": run.totals.get(Outcome.ON_HOLD, 0) - sum(hold.subjects for hold in figures.holds),
+        "holds": counts.holds(rows.holds, today),
+        "holds_not_listed": run.totals.get(Outcome.ON_HOLD, 0) - sum(hold.subjects for hold in rows.holds),
         "causes": counts.causes(run, standings),
     }
 

@@ -11,18 +11,22 @@ from collections.abc import Sequence
 
 import msgspec
 
+from privacy_toolkit.journal.reading import Observed
 from privacy_toolkit.journal.rows import Row as Columns
-from privacy_toolkit.model import Purpose, Subject
+from privacy_toolkit.model import Purpose
 from privacy_toolkit.reporting.pseudonyms import pseudonym
 from privacy_toolkit.reporting.times import maybe_rfc3339
+
+#: In the place of a row of ``REQUEST_COLUMNS``, where the input says nothing beside the id.
+NOTHING_SAID: Columns = (None,) * 5
 
 # Fields stand in alphabetical order: the encoder writes them as they stand.
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A read: when its answer came, and the status, null where there was no reliable answer."""
+    """A read: when it ended, and the status, null where there was no reliable answer."""
 
-    at: str | None
+    at: str
     status: int | None
 
 
@@ -48,10 +52,16 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A subject, without its id. Outcome, reason, attribution and ``held_before`` are the codes of the vocabulary."""
+    """A subject, without its id. Outcome, reason, attribution and ``held_before`` are the codes of the vocabulary.
+
+    ``requested_on``, ``due_on``, ``ticket`` and ``ground`` are what the input says of the request, null where it says
+    nothing.
+    """
 
     attempts: int
     attribution: str | None
+    due_on: str | None
+    ground: str | None
     held_before: str | None
     hold_reason: str | None
     kept_coupons: int | None
@@ -59,17 +69,26 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outcome: str
     proof: Proof
     reason: str | None
+    requested_on: str | None
     review_on: str | None
     settled_at: str | None
     subject: str
+    ticket: str | None
 
 
-def row_of(subject: Subject, standing: Columns, exchanges: Sequence[Columns], secret: bytes) -> Row:
-    """The row of a subject, from what ``RunReader.rows`` yields; ``secret`` is the run's K."""
+def row_of(observed: Observed, secret: bytes) -> Row:
+    """The row of a subject, from what ``RunReader.rows`` yields; ``secret`` is the run's K.
+
+    For one subject. ``tables.table_of`` does the same for thousands at once, and many times as fast.
+    """
+    subject, standing, exchanges, request, _ = observed
     (_, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold_reason, review_on, at) = standing
+    _, requested_on, due_on, ticket, ground = request or NOTHING_SAID
     return Row(
         attempts=attempts,
         attribution=attribution,
+        due_on=due_on,
+        ground=ground,
         held_before=held_before,
         hold_reason=hold_reason,
         kept_coupons=coupons,
@@ -77,16 +96,18 @@ def row_of(subject: Subject, standing: Columns, exchanges: Sequence[Columns], se
         outcome=outcome,
         proof=_proof(exchanges),
         reason=reason,
+        requested_on=requested_on,
         review_on=review_on,
         settled_at=maybe_rfc3339(at),
         subject=pseudonym(secret, subject.seq, subject.id),
+        ticket=ticket,
     )
 
 
 def encode_row(row: Row) -> bytes:
     """The canonical line of a row, with its line end."""
     line = _encoder.encode(row)
-    if not line.isascii():  # the encoder leaves other characters as they are
+    if not line.isascii() or b"\x7f" in line:  # the encoder leaves these characters as they are
         line = json.dumps(json.loads(line), sort_keys=True, separators=(",", ":")).encode()
     return line + b"\n"
 
@@ -101,12 +122,14 @@ def _proof(exchanges: Sequence[Columns]) -> Proof:
     before: Read | None = None
     after: Read | None = None
     sends: list[Send] = []
-    for _, _, purpose, _, intent_at, ended_at, _, status, reason in exchanges:
+    for _, _, purpose, _, intent_at, ended_at, _, status, reason, _ in exchanges:
         at = maybe_rfc3339(ended_at)
         if purpose == _ACT:
             intent = maybe_rfc3339(intent_at)
             sends.append(Send(answered_at=at, intent_at=intent, reason=reason, status=status))
             after = None
+        elif at is None:
+            continue  # a read of whose end nothing is known has shown nothing
         elif sends:
             after = Read(at=at, status=status)
         else:

@@ -1,17 +1,19 @@
 """The report of a run, as one frozen value: what every renderer shows and ``report.json`` holds.
 
-There is no id, no pseudonym, no file name and no path in it. Times are RFC 3339 in UTC. Its size does not depend on the
-size of the run.
+There is no id, no pseudonym, no file name and no path in it. Times are RFC 3339 in UTC, days ISO 8601. Its size does
+not depend on the size of the run. What hangs on time and on people is in ``schema_parts``.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from privacy_toolkit.model import Outcome, Purpose, Reason, Verdict
+from privacy_toolkit.model import Attribution, Outcome, Purpose, Reason, Verdict
+from privacy_toolkit.reporting.schema_parts import AgeGroup, Clock, Hands, Pace, Sample, SignedBy
 
-FORMAT = "privacy-toolkit/report/1"
-NOT_SIGNED = "This pack is not signed."
+__all__ = ["FORMAT", "Report", "SignedBy"]
+
+FORMAT = "privacy-toolkit/report/2"
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +35,14 @@ class OutcomeCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     meaning: str
 
 
+class DoneReason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many subjects are done for the same reason; null: by a request of this run, which was answered."""
+
+    reason: Reason | None
+    attribution: Attribution | None
+    count: int
+
+
 class ErasedSplit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The erased subjects, by why the erasure is put down to this run, and by what was visible before."""
 
@@ -51,19 +61,25 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was seen after erasures were sent. ``reads_after`` counts requests, the others subjects."""
+    """What was seen after erasures were sent. ``reads_after`` counts requests, the others subjects.
+
+    ``sample`` is null where there was none, or where what was read is not one random sample: ``sample_note`` says why.
+    """
 
     reads_after: int
     gone: int
     still_present: int
     unverified: int
+    sample: Sample | None
+    sample_note: str | None
 
 
 class TrafficCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often an operation came to the same end.
 
     ``answered`` is false where neither an answer nor a fault was recorded: the process ended between the intent and
-    its outcome. ``reason`` is null where the API answered with the operation's declared success.
+    its outcome. ``reason`` is null where the API answered with the operation's declared success. ``repeats`` of them
+    came after another request for the same subject and purpose.
     """
 
     operation: str
@@ -72,6 +88,7 @@ class TrafficCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reason: Reason | None
     answered: bool
     count: int
+    repeats: int
 
 
 class OperationCalls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,11 +114,15 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class HoldReason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many subjects are on hold on one ground, and when the earliest of them is looked at again."""
+    """How many subjects are on hold on one ground, and when the earliest of them is looked at again.
+
+    ``review_past`` is true where that day had passed when the report was made.
+    """
 
     reason: str
     subjects: int
     review_on: str | None
+    review_past: bool
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,9 +155,13 @@ class PlanPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class InputPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The input, by what it is: ``size`` in bytes, ``limit`` if only so many subjects were taken of it."""
+    """The input, by what it is: ``size`` in bytes, ``limit`` if only so many subjects were taken of it.
 
-    sha256: str
+    ``keyed_sha256`` is HMAC-SHA256(key, hexadecimal SHA-256 of the file), so that nobody can try inputs against it; the
+    operator opens it with ``privacy-toolkit receipt PACK --input FILE``.
+    """
+
+    keyed_sha256: str
     size: int
     format: str
     encoding: str
@@ -145,9 +170,9 @@ class InputPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ExclusionsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The exclusion list, by what it is."""
+    """The exclusion list, by what it is; ``keyed_sha256`` as that of the input, under a key of its own."""
 
-    sha256: str
+    keyed_sha256: str
     entries: int
     matched: int
 
@@ -160,11 +185,13 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run, as it stood at ``made_at``. ``duration`` is in microseconds, from first request to last answer."""
+    """A run, as it stood at ``made_at``. ``duration`` is in microseconds, from first request to last answer.
+
+    ``signed_by``: the key that signs the pack around this report, null where none does.
+    """
 
     format: str = FORMAT
-    signed: bool = False
-    signature_note: str = NOT_SIGNED
+    signed_by: SignedBy | None
     run_id: str
     job: str
     target: str
@@ -173,9 +200,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     verdict: Verdict
     sentence: str
     next: NextStep | None
+    hands: Hands
+    clock: Clock
+    ages: tuple[AgeGroup, ...]
     rows: Rows
     open: int
     outcomes: tuple[OutcomeCount, ...]
+    done: tuple[DoneReason, ...]
     erased: ErasedSplit
     kept: Kept
     proof: Proof
@@ -183,6 +214,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     traffic: tuple[TrafficCount, ...]
     calls: tuple[OperationCalls, ...]
     repeated: Repeated
+    pace: Pace | None
     holds: tuple[HoldReason, ...]
     holds_not_listed: int
     causes: tuple[Cause, ...]

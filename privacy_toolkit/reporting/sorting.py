@@ -1,60 +1,129 @@
-"""Sorting more lines than fit in memory."""
+"""Sorting more rows than fit in memory: by their pseudonyms, which are hexadecimal digits spread evenly."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-#: How many bytes of lines are held in memory before they are put into the buckets.
-HELD = 32 * 1024 * 1024
-KEY_LENGTH = 64  # hexadecimal digits
-_PREFIX = 2  # of them, that name a bucket: 256 buckets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from privacy_toolkit.reporting.tables import SCHEMA
+
+#: How many rows are held in memory before they go into a file: 260 bytes each, and several times that while sorted.
+HELD = 16_384
+#: Into about so many files a process puts its rows at most: all are open at once, and systems allow some hundreds.
+_FILES = 100
+#: At least so many rows are handed out together, unless there are no more.
+TOGETHER = 4_096
+#: The rows of a file lie in as many parts; in each, the pseudonyms have the same first digits.
+PARTS = 256
+_DIGITS = 2
+_KEY = "subject"
 
 
-class SortedLines:
-    """Lines, handed in in any order and handed out in the order of their keys: hexadecimal text of one length.
+@contextmanager
+def returned_memory() -> Iterator[None]:
+    """Have pyarrow give memory back to the system as soon as it is free; what it does else costs 60 MB here."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
-    What does not fit is kept in bucket files of ``folder`` by the first digits of the key; one bucket at a time is
-    sorted in memory. Keys that are digests fill the buckets evenly. The files hold what the lines hold.
+
+def held_of(size: int) -> int:
+    """How many rows one process holds at once where ``size`` rows are sorted."""
+    return max(HELD, size // _FILES)
+
+
+class Spills:
+    """Takes rows in any order and puts them into files of ``folder``, each sorted: what ``merged`` puts together.
+
+    Several may use one folder under different names, each in a process of its own. The files hold what the rows hold.
     """
 
-    def __init__(self, folder: Path, held: int = HELD) -> None:
+    def __init__(self, folder: Path, name: str, held: int = HELD) -> None:
         self._folder = folder
+        self._name = name
         self._limit = held
-        self._held: defaultdict[str, list[tuple[str, bytes]]] = defaultdict(list)
-        self._bytes = 0
-        self._spilled: set[str] = set()
+        self._tables: list[Any] = []
+        self._rows = 0
+        self._files = 0
 
-    def add(self, key: str, line: bytes) -> None:
-        """Take in a line, with its line end."""
-        self._held[key[:_PREFIX]].append((key, line))
-        self._bytes += len(line)
-        if self._bytes >= self._limit:
-            self._spill()
+    def add(self, table: Any) -> None:
+        """Take in some rows (of ``tables.SCHEMA``).
 
-    def __iter__(self) -> Iterator[list[bytes]]:
-        """The lines in the order of their keys, a bucket at a time."""
-        for prefix in sorted(self._held.keys() | self._spilled):
-            lines = self._held.pop(prefix, [])
-            if prefix in self._spilled:
-                lines += self._read_back(prefix)
-            lines.sort()
-            yield [line for _, line in lines]
+        Raises:
+            OSError: they can't be written.
+        """
+        self._tables.append(table)
+        self._rows += len(table)
+        if self._rows >= self._limit:
+            self.flush()
 
-    def _spill(self) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        for prefix, lines in self._held.items():
-            descriptor = os.open(self._folder / prefix, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(descriptor, "ab") as file:
-                file.writelines(key.encode() + line for key, line in lines)
-        self._spilled.update(self._held)
-        self._held.clear()
-        self._bytes = 0
+    def flush(self) -> None:
+        """Write what is held.
 
-    def _read_back(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        path = self._folder / prefix
-        with path.open("rb") as file:
-            yield from ((line[:KEY_LENGTH].decode(), line[KEY_LENGTH:]) for line in file)
-        path.unlink()
+        Raises:
+            OSError: it can't be written.
+        """
+        if not self._rows:
+            return
+        table = _sorted(self._tables)
+        self._tables, self._rows = [], 0
+        starts = _starts(table)
+        self._files += 1
+        descriptor = os.open(
+            self._folder / f"{self._name}-{self._files:06}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
+        )
+        options = pa.ipc.IpcWriteOptions(use_threads=False)
+        with os.fdopen(descriptor, "wb") as file, pa.ipc.new_file(file, SCHEMA, options=options) as writer:
+            for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
+                writer.write_batch(_one_batch(table.slice(start, end - start)))
+
+
+def merged(folder: Path, together: int = TOGETHER) -> Iterator[Any]:
+    """All rows of the files in ``folder`` in the order of their pseudonyms, some thousands at a time.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    with ExitStack() as stack:
+        files = [pa.ipc.open_file(stack.enter_context(pa.OSFile(str(path), "rb"))) for path in sorted(folder.iterdir())]
+        found: list[Any] = []
+        for part in range(PARTS):
+            found += [pa.Table.from_batches([file.get_batch(part)]) for file in files]
+            if sum(map(len, found)) >= together:
+                yield _sorted(found)
+                found = []
+        if any(map(len, found)):
+            yield _sorted(found)
+
+
+def joined(tables: Sequence[Any]) -> Any:
+    """Tables of rows as one, each column in one piece."""
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _sorted(tables: Sequence[Any]) -> Any:
+    """Tables of rows as one table in the order of the pseudonyms."""
+    table = joined(tables)
+    return table.take(pc.sort_indices(table.column(_KEY)))
+
+
+def _starts(table: Any) -> list[int]:
+    """Where each part begins in a sorted table."""
+    digits = pc.utf8_slice_codeunits(table.column(_KEY), 0, _DIGITS).to_pylist()
+    parts = np.fromiter((int(text, 16) for text in digits), np.int64, len(digits))
+    return [int(start) for start in np.searchsorted(parts, range(PARTS))]
+
+
+def _one_batch(table: Any) -> Any:
+    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], SCHEMA)]
+    return batch

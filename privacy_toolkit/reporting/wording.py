@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from privacy_toolkit.model import Job, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.model import Job, Outcome, Purpose, Reason, Regime, StopReason
+from privacy_toolkit.reporting.jobwords import JOBS
 
 OUTCOMES: Mapping[Outcome, tuple[str, str]] = MappingProxyType(
     {
@@ -78,6 +79,13 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NOT_READ_YET: "not read afterwards yet",
         Reason.READ_FAILED_AFTERWARDS: "the read afterwards did not succeed",
         Reason.VANISHED: "seen when read, gone when the erasure was sent",
+        Reason.ALREADY_RESERVED: "reserved already before this run sent anything",
+        Reason.NOT_RESERVED: "not reserved when read, so there was nothing to release",
+        Reason.NOT_AMONG_HOLDERS: "accepted, but not seen in the list of holders",
+        Reason.STILL_AMONG_HOLDERS: "accepted, but still seen in the list of holders",
+        Reason.DRY: "evaluated and not stored, as asked for",
+        Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
+        Reason.NOT_DELIVERED: "read, but what was to be made of it could not be written",
     }
 )
 
@@ -107,7 +115,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
 
 _ACTIONS: Mapping[Outcome, str] = MappingProxyType(
     {
-        Outcome.FAILED: "Look at the reason and at the customer in Talon.One; then put the id into a new run.",
+        Outcome.FAILED: "Look at the reason and at the customer in Talon.One; then put the row into a new run.",
         Outcome.UNVERIFIED: "Resume the run with verification on: it reads again.",
         Outcome.RESIDUAL: "Resume the run: it reads again, and sends the erasure again if data is still there. If that"
         " does not help, ask Talon.One.",
@@ -126,54 +134,26 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
     }
 )
 
-#: What a run of each job says nothing about, whatever its verdict.
-NOT_COVERED: Mapping[Job, Mapping[str, str]] = MappingProxyType(
+REGIMES: Mapping[Regime, str] = MappingProxyType(
     {
-        Job.ERASE: {
-            "Sessions and events": "Nothing this run used shows a customer's sessions and events. What became of them"
-            " was not observed.",
-            "Loyalty ledger": "Erasure clears attributes. Transactions in a loyalty ledger have an operation of their"
-            " own, which this run did not use.",
-            "Coupons and referrals": "The API keeps them after an erasure. Those still listed in the read afterwards"
-            " are counted above.",
-            "The other environment": "Live and sandbox are separate, each with its own key. This run touched one.",
-            "Backups and logs": "Copies in backups, in access logs and in the vendor's own records cannot be seen"
-            " through the API.",
-            "What had already left": "Exports, webhooks and copies in other systems are beyond this run.",
-            "Afterwards": "Any later session, event or update with the same id creates a profile again. What is said"
-            " here holds for the time of each read.",
-        },
-    }
-)
-
-TITLES: Mapping[Job, str] = MappingProxyType({Job.ERASE: "Erasure of customer data"})
-
-#: The outcomes a job can come to; the table shows them all, also where the count is zero.
-POSSIBLE: Mapping[Job, frozenset[Outcome]] = MappingProxyType({Job.ERASE: frozenset(Outcome) - {Outcome.DONE}})
-
-PREDICATES: Mapping[str, str] = MappingProxyType(
-    {
-        "gone/1": "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty"
-        " entry carries attributes. An attribute that is null counts as absent.",
+        Regime.GDPR: "GDPR, Article 12(3): one month, three where the person was told of the extension in time",
+        Regime.CCPA: "CCPA: 45 days, 90 where the person was told of the extension in time",
+        Regime.NONE: "no deadline: the run was planned under no regime",
     }
 )
 
 
-def action(outcome: Outcome, reason: Reason | None) -> str:
-    """What to do about a subject that is open or failed."""
+def outcome_words(outcome: Outcome, job: Job) -> tuple[str, str]:
+    """The name of an outcome in a report of ``job``, and what it means."""
+    return JOBS[job].outcomes.get(outcome) or OUTCOMES[outcome]
+
+
+def action(outcome: Outcome, reason: Reason | None, job: Job = Job.ERASE) -> str:
+    """What to do about a subject of ``job`` that is open or failed."""
+    own = JOBS[job].actions
+    for key in ((outcome, reason), (outcome, None)):
+        if key in own:
+            return own[key]
     if reason is not None and reason in _ACTIONS_BY_REASON:
         return _ACTIONS_BY_REASON[reason]
     return _ACTIONS[outcome]
-
-
-def verification(mode: str) -> str:
-    """What a plan's ``verify`` (``all``, ``sample:N``, ``none``) asked for."""
-    if mode == "none":
-        return "The plan asked for no read after an erasure, so nothing is proven; such subjects stay open."
-    if mode.startswith("sample:"):
-        wanted = mode.removeprefix("sample:")
-        return (
-            f"The plan asked for a read after the erasure for a sample of {wanted} subjects. The others stay open as"
-            " not verified: no read has shown the effect."
-        )
-    return "The plan asked for a read of the customer's inventory after every erasure."

@@ -12,7 +12,8 @@ import pytest
 #: Where a module finds its templates, asked of the package that lies first on the path.
 ASK = (
     "import json; from privacy_toolkit import reporting;"
-    "print(json.dumps([reporting.__file__, sorted(p.name for p in reporting.templates_folder().iterdir())]))"
+    "folder = reporting.templates_folder();"
+    "print(json.dumps([reporting.__file__, sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))]))"
 )
 #: Written with brackets so that this line does not find itself.
 FORBIDDEN = re.compile(
@@ -31,7 +32,8 @@ def unpacked_wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def templates(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "reports" / "templates").iterdir())
+    folder = root / "reports" / "templates"
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def ask_templates(folder: Path) -> tuple[Path, list[str]]:
@@ -50,6 +52,13 @@ def test_templates_are_found_in_the_wheel(root, unpacked_wheel):
     module, names = ask_templates(unpacked_wheel)
     assert module.is_relative_to(unpacked_wheel)
     assert names == templates(root)
+
+
+def test_wheel_holds_the_words_and_the_sample_of_the_access_package(root, unpacked_wheel):
+    folder = Path("privacy_toolkit") / "access"
+    held = {path.relative_to(root).as_posix() for kind in ("*.json", "*.toml") for path in (root / folder).rglob(kind)}
+    assert len(held) > 4
+    assert [name for name in sorted(held) if not (unpacked_wheel / name).is_file()] == []
 
 
 def test_wheel_holds_the_package_its_typing_mark_and_licence_alone(unpacked_wheel):

@@ -1,16 +1,23 @@
-"""A browser, and the reports it opens."""
+"""A browser, and the reports it opens.
+
+The text of the report ``hostile`` is, wherever somebody else has a say in it, made of ``HOSTILE``.
+"""
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from privacy_toolkit.engine.plan import PlannedInput, PlannedRows, Planner
+from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome, StopReason
-from privacy_toolkit.reporting.pack import write_pack
+from privacy_toolkit.model import Hold, Outcome, StopReason
 
 SUPPORT = Path(__file__).parents[1] / "support" / "reported_runs.py"
 ARGUMENTS = [
@@ -30,30 +37,120 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
+#: Markup, a template, a formula, an address, characters that turn text around, and such that steer a terminal.
+HOSTILE = (
+    "=1+1</title></style></textarea>\"'><img src=http://127.0.0.1:9/x onerror=alert(1)><script>alert(2)</script>"
+    "<svg onload=alert(3)>--><a href=javascript:alert(4)>{{ 7 * 7 }}{% raw %}&lt;"
+    "\x00\x07\x1b[31m\x9b\u202eoiduts\u2066\u200b\u2028\ufeff\U000e0041\ud7ff"
+)
+#: Where it stands: each place has a name of its own, to be told apart.
+PLACES = (
+    "target",
+    "environment",
+    "encoding",
+    "format",
+    "rejected",
+    "planner",
+    "planner key",
+    "approver",
+    "approver key",
+    "operator",
+    "operator key",
+    "hold",
+    "python",
+    "rate",
+    "max_failures",
+    "api_key",
+    "gone_predicate",
+    "timeout",
+)
+
+
+def hostile(place: str) -> str:
+    """The text that stands in a place."""
+    return f"{place}: {HOSTILE}"
+
+
 @pytest.fixture(scope="session")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The addresses of two reports: ``complete``, and ``mixed`` with every outcome, long names and a hard stop."""
+def runs() -> ModuleType:
+    """The module tests/support/reported_runs.py."""
     spec = importlib.util.spec_from_file_location("reported_runs", SUPPORT)
-    runs = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = runs
-    spec.loader.exec_module(runs)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reported_runs"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> dict[str, str]:
+    """The addresses of three reports.
+
+    ``complete``; ``mixed`` with every outcome, long names and a hard stop; ``hostile``, as ``mixed``.
+    """
     folder = tmp_path_factory.mktemp("reports")
     calm = [Outcome.ERASED] * 95 + [Outcome.NOTHING_HELD] * 3 + [Outcome.ON_HOLD] * 2
     every = [
         outcome for place, outcome in enumerate(Outcome, 1) if outcome is not Outcome.DONE for _ in range(3 * place)
     ]
+    long_names = {"target": "a-very-long-host-name" * 4 + ".example", "environment": "live"}
     found = {}
     for name, outcomes, stop, changes in (
         ("complete", calm, None, {}),
-        (
-            "mixed",
-            every,
-            StopReason.WINDOW_CLOSED,
-            {"target": "a-very-long-host-name" * 4 + ".example", "environment": "live"},
-        ),
+        ("mixed", every, StopReason.WINDOW_CLOSED, long_names),
+        ("hostile", every, StopReason.WINDOW_CLOSED, _hostile_changes(runs, len(every))),
     ):
-        subjects = [runs.told(f"customer-{k}", outcome) for k, outcome in enumerate(outcomes)]
+        hold = Hold(hostile("hold")) if name == "hostile" else None
+        subjects = [runs.told(f"customer-{k}", outcome, hold=hold) for k, outcome in enumerate(outcomes)]
         run = runs.write_run(folder / name, subjects, stops=(StopReason.INTERRUPTED, stop), **changes)
         with RunJournal(run) as journal:
-            found[name] = (write_pack(journal, folder / f"{name}-pack").path / "report.html").as_uri()
+            pack = write_pack(journal, folder / f"{name}-pack", chain=Chain(folder / f"{name}-chain"))
+            found[name] = (pack.path / "report.html").as_uri()
     return found
+
+
+def _hostile_changes(runs: ModuleType, subjects: int) -> dict[str, object]:
+    """What is hostile of a plan, its approval and the settings of its sittings."""
+    settings = {name: hostile(name) for name in ("python", "rate", "max_failures", "api_key", "gone_predicate")}
+    settings |= {"signer": hostile("operator"), "signing_key": hostile("operator key")}
+    settings |= {"timeouts_seconds": {"connect": hostile("timeout"), HOSTILE: 1}}
+    return {
+        "target": hostile("target"),
+        "environment": hostile("environment"),
+        "input": PlannedInput(
+            path="a.csv",
+            sha256="a" * 64,
+            size=1,
+            format=hostile("format"),
+            id_column=HOSTILE,
+            encoding=hostile("encoding"),
+        ),
+        "rows": PlannedRows(
+            read=subjects + 1, rejected=1, duplicates=0, subjects=subjects, rejected_by_reason={hostile("rejected"): 1}
+        ),
+        "planned_by": Planner(name=hostile("planner"), fingerprint=hostile("planner key")),
+        "approval": Approval(
+            statement=HOSTILE, signature="", approver=hostile("approver"), fingerprint=hostile("approver key")
+        ),
+        "settings": runs.SETTINGS | settings,
+    }
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a report; what it asked for and what the console said are kept on the page."""
+    contexts = []
+
+    def open_(address: str, width: int = 1280, height: int = 800, **options: object) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.asked, page.said = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()

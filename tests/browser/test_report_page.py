@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-PARTS = ["outcomes", "attention", "traffic", "proof", "limits", "input", "settings", "check", "glossary"]
+EVERY = ["complete", "mixed", "hostile"]
+PARTS = ["outcomes", "traffic", "pace", "age", "attention", "proof", "plan", "limits", "settings", "input", "check"]
+PARTS += ["glossary"]
 
 #: The contrast of every piece of visible text with what is behind it (WCAG 2.2, 1.4.3), the lowest first.
 CONTRASTS = """
@@ -36,35 +38,14 @@ CONTRASTS = """
 """
 
 
-@pytest.fixture
-def open_page(browser):
-    """Open a report; what it asked for and what the console said are kept on the page."""
-    contexts = []
-
-    def open_(address, width=1280, height=800, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.asked, page.said = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.goto(address)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-
-
-@pytest.mark.parametrize("name", ["complete", "mixed"])
+@pytest.mark.parametrize("name", EVERY)
 def test_page_asks_for_nothing_and_has_nothing_to_say_to_the_console(open_page, reports, name):
     page = open_page(reports[name])
     assert page.asked == [reports[name]]
     assert page.said == []
 
 
-@pytest.mark.parametrize("name", ["complete", "mixed"])
+@pytest.mark.parametrize("name", EVERY)
 def test_policy_blocks_what_anybody_may_have_slipped_in(open_page, reports, name):
     page = open_page(reports[name])
     page.evaluate(
@@ -77,7 +58,7 @@ def test_policy_blocks_what_anybody_may_have_slipped_in(open_page, reports, name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["complete", "mixed"])
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("width", [320, 768, 1280])
 def test_page_never_scrolls_sideways(open_page, reports, name, width, scheme):
     page = open_page(reports[name], width=width, color_scheme=scheme)
@@ -87,13 +68,13 @@ def test_page_never_scrolls_sideways(open_page, reports, name, width, scheme):
 @pytest.mark.parametrize("name", ["complete", "mixed"])
 def test_first_screen_holds_verdict_next_command_and_tiles(open_page, reports, name):
     page = open_page(reports[name])
-    for selector in (".environment", "h1", ".command", ".tile >> nth=-1", ".sum", ".facts"):
+    for selector in (".environment", "h1", ".next .command", ".clock", ".tile >> nth=-1", ".sum", ".hands", ".facts"):
         box = page.locator(selector).bounding_box()
         assert box["y"] + box["height"] <= 800, selector
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["complete", "mixed"])
+@pytest.mark.parametrize("name", EVERY)
 def test_text_stands_out_from_what_is_behind_it(open_page, reports, name, scheme):
     page = open_page(reports[name], color_scheme=scheme)
     contrasts = page.evaluate(CONTRASTS)
@@ -115,7 +96,10 @@ def test_page_is_complete_without_scripts(open_page, reports):
     page = open_page(reports["mixed"], java_script_enabled=False)
     assert page.locator("h1").inner_text().startswith("Stopped early")
     assert all(page.locator(f"section#{part}").is_visible() for part in PARTS)
-    assert page.locator("svg[role=img] rect").count() == 9
+    assert page.locator("section#outcomes svg[role=img] rect:not(.track)").count() == 9
+    assert page.locator("section#age svg[role=img] rect:not(.track)").count() == 7
+    assert page.locator("svg[role=img]").count() == 2
+    assert "too short for a pace" in page.locator("section#pace").inner_text()
 
 
 def test_everything_that_scrolls_can_be_reached_by_keyboard(open_page, reports):
@@ -131,11 +115,18 @@ def test_everything_that_scrolls_can_be_reached_by_keyboard(open_page, reports):
 
 def test_click_selects_the_whole_command(open_page, reports):
     page = open_page(reports["mixed"])
-    page.locator(".command").click()
-    assert page.evaluate("() => getSelection().toString()") == "privacy-toolkit runs resume mixed"
+    commands = page.locator(".command").all()
+    assert [command.inner_text() for command in commands] == [
+        "privacy-toolkit runs resume mixed",
+        "sha256sum -c --strict SHA256SUMS",
+        "privacy-toolkit verify PACK --chain DIR",
+    ]
+    for command in commands:
+        command.click()
+        assert page.evaluate("() => getSelection().toString()") == command.inner_text()
 
 
-@pytest.mark.parametrize("name", ["complete", "mixed"])
+@pytest.mark.parametrize("name", EVERY)
 def test_page_prints_on_a4(open_page, reports, name):
     page = open_page(reports[name], color_scheme="dark")
     pdf = page.pdf(prefer_css_page_size=True)
@@ -144,7 +135,7 @@ def test_page_prints_on_a4(open_page, reports, name):
     assert sizes == {(595, 842)}
 
 
-@pytest.mark.parametrize("name", ["complete", "mixed"])
+@pytest.mark.parametrize("name", EVERY)
 def test_nothing_is_cut_off_on_paper(open_page, reports, name):
     page = open_page(reports[name], width=680)  # A4 without its margins, in CSS pixels
     page.emulate_media(media="print")

@@ -14,7 +14,8 @@ def test_runs_are_listed_newest_first(call, run, requests, phrase):
     second = call("erase", requests, "--confirm", phrase, "--json").json["run_id"]
     listed = call("runs", "list", "--json").json["runs"]
     assert {line["run_id"] for line in listed} == {run, second}
-    assert set(listed[0]) == {"run_id", "job", "target", "verdict", "started_at", "subjects", "open"}
+    promised = {"run_id", "job", "target", "verdict", "started_at", "subjects", "open"}
+    assert set(listed[0]) == promised | {"due_on", "overdue"}
     assert (listed[0]["verdict"], listed[0]["subjects"], listed[0]["open"]) == ("complete", 12, 0)
 
 
@@ -48,7 +49,18 @@ def test_a_report_is_made_anew_with_the_same_bytes(call, run, tmp_path):
     call("runs", "report", run, "--pack", tmp_path / "b", "--json")
     assert first == str(tmp_path / "a")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["exceptions.csv", "report.html", "report.json", "rows.jsonl"]
+    assert names == [
+        "SHA256SUMS",
+        "VERIFY.txt",
+        "checkpoint.txt",
+        "exceptions.csv",
+        "report.html",
+        "report.json",
+        "report.schema.json",
+        "row.schema.json",
+        "rows.jsonl",
+        "rows.parquet",
+    ]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

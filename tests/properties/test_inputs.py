@@ -3,6 +3,7 @@
 import csv
 import io
 from collections import Counter
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_toolkit.inputs.csvfile import CsvReader
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS, InputOptions
+from privacy_toolkit.inputs.requests import understand
 from privacy_toolkit.inputs.scan import Status, read_input
 from privacy_toolkit.inputs.validation import WHITE_SPACE, all_fine, judge
+from privacy_toolkit.model import SubjectRequest
 
 ODD = st.sampled_from([*WHITE_SPACE, *".,;\"'\x00\x1c\x7f\u200b\ufeff\U0001f600aA", "\r\n", "..", "x" * 999])
 #: Mostly ids as there are, often repeated, and everything that could be taken for something else.
@@ -21,6 +24,12 @@ TEXTS = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=8),
     st.lists(ODD, max_size=4).map("".join),
 )
+#: What the optional columns may hold: much that is understood, and some that is not.
+DAYS = st.dates().map(str) | st.sampled_from(["2026-11-01", "2026-11-02", "2026-11-02T10:00Z", "", " ", "2.11.2026"])
+TICKETS = st.sampled_from(["DSR-1", "DSR-2", "", "x y", "00123", "a@b"])
+GROUNDS = st.sampled_from(["17(1)(b)", "consent", "", "x y"])
+#: Rows of an id and what is said beside it, in the order of ``OPTIONAL_COLUMNS``; few ids, so that many are repeated.
+ASKED = st.lists(st.tuples(st.sampled_from(["a", "b", "00123", "", "c d"]), DAYS, DAYS, TICKETS, GROUNDS), max_size=25)
 LISTS = st.lists(TEXTS, max_size=40)
 SIZES = st.integers(1, 7)
 #: Delimiter, line end, quoting. The writer quotes a carriage return of its own accord only if it stands in the end.
@@ -122,3 +131,72 @@ def test_what_is_taken_can_be_sent_and_is_what_was_there(text):
         assert text.strip(WHITE_SPACE) == text not in {"", ".", ".."}
     else:
         assert judge(text) == (text, reason)
+
+
+def told(rows):
+    """The plain way to say what is said of each subject: all rows of an id at once, the earliest one chosen."""
+    by_id = {}
+    for id_, *texts in rows:
+        said, faults = understand(dict(zip(OPTIONAL_COLUMNS, ([text] for text in texts), strict=True)), [id_])
+        if not faults and judge(id_)[1] is None:
+            by_id.setdefault(id_, []).append(said.at(0))
+    for seq, words in enumerate(by_id.values(), 1):
+        requested, extended, ticket, ground = min(words, key=lambda row: row[0] or "~")  # of equals the first
+        if requested or extended or ticket or ground:
+            days = (text and date.fromisoformat(text) for text in (requested, extended))
+            yield seq, SubjectRequest(*days, ticket, ground)
+
+
+@given(ASKED, SIZES)
+def test_of_every_subject_the_earliest_row_is_told(tmp_path_factory, rows, page_rows):
+    path = tmp_path_factory.mktemp("asked") / "ids.csv"
+    path.write_text(as_csv([["id", *OPTIONAL_COLUMNS], *rows], quoting=csv.QUOTE_ALL), encoding="utf-8")
+    records(path, page_rows=page_rows)
+    with read_input(str(path), spool_folder=path.parent, page_rows=page_rows) as scan:
+        assert list(scan.requests()) == list(told(rows))
+
+
+@given(ASKED, SIZES, st.permutations(range(5)))
+def test_parquet_tells_what_csv_tells(tmp_path_factory, rows, group, order):
+    folder = tmp_path_factory.mktemp("both")
+    columns = dict(zip(["id", *OPTIONAL_COLUMNS], [*zip(*rows, strict=True)] or [()] * 5, strict=True))
+    names = [[*columns][n] for n in order]
+    table = pa.table({name: pa.array(columns[name], pa.string()) for name in names})
+    pq.write_table(table, folder / "ids.parquet", row_group_size=group)
+    lines = [names, *zip(*(columns[name] for name in names), strict=True)]
+    (folder / "ids.csv").write_text(as_csv(lines, quoting=csv.QUOTE_ALL), encoding="utf-8")
+    with (
+        read_input(str(folder / "ids.csv"), spool_folder=folder) as plain,
+        read_input(str(folder / "ids.parquet"), spool_folder=folder) as parquet,
+    ):
+        assert list(plain.requests()) == list(parquet.requests())
+        assert plain.summary.rejected_by_reason == parquet.summary.rejected_by_reason
+        assert plain.summary.columns == parquet.summary.columns == OPTIONAL_COLUMNS
+
+
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(timezones=st.none() | st.just(UTC) | OFFSETS), st.sampled_from(["T", " "]))
+def test_every_time_that_is_written_is_its_own_day(moment, mark):
+    said, faults = understand({"requested_at": [moment.isoformat(mark)]}, ["a"])
+    assert not faults
+    assert said.requested_on == [moment.date().isoformat()]
+
+
+@given(st.text(max_size=30) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T 0-9:.,Z+-]{0,20}", fullmatch=True))
+def test_no_text_is_taken_for_another_day_than_the_one_it_begins_with(text):
+    said, faults = understand({"requested_at": [text]}, ["a"])
+    if said.requested_on == [None]:
+        assert bool(faults) == bool(text.strip(WHITE_SPACE))
+    else:
+        assert said.requested_on == [text[:10]]
+        assert datetime.strptime(text[:10], "%Y-%m-%d").replace(tzinfo=UTC).date().isoformat() == text[:10]
+
+
+@given(TEXTS.filter(lambda text: len(text) >= 4), st.text("ABab01-/", max_size=5), st.text("ABab01-/", max_size=5))
+def test_nothing_that_is_taken_holds_the_id(id_, before, after):
+    for name in ("ticket", "ground"):
+        for core in (id_, id_.upper(), id_.lower()):
+            said, faults = understand({name: [f"{before}{core}{after}"]}, [id_])
+            assert faults or not any(said.at(0))

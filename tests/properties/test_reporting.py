@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome, StopReason, Verdict
 from privacy_toolkit.reporting.exceptions import csv_line
-from privacy_toolkit.reporting.pack import write_pack
 from privacy_toolkit.reporting.pseudonyms import pseudonym
 
 OUTCOMES = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.DONE])
@@ -46,7 +47,7 @@ def test_rows_add_up_to_the_totals(runs, subjects, stop, crashed):
         run = runs.write_run(Path(folder) / "run", told, stops=(stop,), crashed=crashed)
         with RunJournal(run) as journal:
             secret = journal.secret
-            report = write_pack(journal, Path(folder) / "pack").report
+            report = write_pack(journal, Path(folder) / "pack", chain=Chain(Path(folder) / "chain")).report
         rows = [json.loads(line) for line in (Path(folder) / "pack" / "rows.jsonl").read_text().splitlines()]
     assert Counter(row["outcome"] for row in rows) == Counter(subjects.values())
     assert {line.outcome: line.count for line in report.outcomes if line.count} == Counter(subjects.values())

@@ -1,15 +1,16 @@
 """Runs that are made up, written to a journal the way the engine writes them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.records import Approval, ExchangeRecord, Note, Standing
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 
 START = 1_795_420_800_000_000  # 2026-11-23 08:00 UTC
@@ -33,18 +34,41 @@ ANSWERS = {
 }
 
 
+class Asked(NamedTuple):
+    """What the input says of the request behind a subject; dates are ISO 8601."""
+
+    requested_on: str | None = None
+    due_on: str | None = None
+    ticket: str | None = None
+    ground: str | None = None
+
+
 @dataclass(frozen=True)
 class Told:
-    """One subject: its id, where it stands (None: nothing recorded) and what was exchanged, or why it is on hold."""
+    """One subject: its id, where it stands (None: nothing recorded) and what was exchanged, or why it is on hold.
+
+    ``request`` is what the input says beside the id, if anything.
+    """
 
     id: str
     standing: Standing | None = None
     exchanges: tuple[ExchangeRecord, ...] = ()
     hold: Hold | None = None
+    request: Asked | None = None
 
 
-def told(id_: str, outcome: Outcome, at: int = START + 60_000_000, hold: Hold | None = None) -> Told:
+def told(
+    id_: str,
+    outcome: Outcome,
+    at: int = START + 60_000_000,
+    hold: Hold | None = None,
+    request: Asked | None = None,
+) -> Told:
     """A subject that came to ``outcome`` in the usual way."""
+    return replace(_walked(id_, outcome, at, hold), request=request)
+
+
+def _walked(id_: str, outcome: Outcome, at: int, hold: Hold | None) -> Told:
     if outcome is Outcome.PENDING:
         return Told(id_)
     if outcome is Outcome.ON_HOLD:
@@ -99,21 +123,26 @@ def write_run(
     stops: Sequence[StopReason | None] = (None,),
     crashed: bool = False,
     settings: dict[str, object] = SETTINGS,
+    approval: Approval | None = None,
     **changes: object,
 ) -> Path:
     """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one."""
-    holds = {subject.id: subject.hold for subject in subjects if subject.hold}
+    holds = {seq: subject.hold for seq, subject in enumerate(subjects, 1) if subject.hold}
     page = [(row, subject.id) for row, subject in enumerate(subjects, 2)]
     pages = [page[k : k + 1000] for k in range(0, len(page), 1000)]
     plan = plan_of(len(subjects), len(holds), **changes).encode()
-    create_run(folder, plan=plan, created_at=START, pages=pages, holds=holds)
+    requests = [(seq, *subject.request) for seq, subject in enumerate(subjects, 1) if subject.request]
+    create_run(
+        folder,
+        Staged(plan=plan, created_at=START, pages=pages, holds=holds, requests=requests, approval=approval),
+    )
     journal = RunJournal(folder)
     for k, stop in enumerate(stops):
         number = journal.begin_sitting(START + k * 1_000_000, msgspec.json.encode(settings).decode())
         if k == len(stops) - 1:
             for seq, subject in enumerate(subjects, 1):
                 if subject.standing:
-                    journal.record(seq, list(enumerate(subject.exchanges, 1)), subject.standing)
+                    journal.record([Note(seq, list(enumerate(subject.exchanges, 1)), subject.standing)])
         if not crashed:
             journal.end_sitting(number, START + 90_000_000 + k, stop)
     journal.close()

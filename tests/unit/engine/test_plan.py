@@ -48,3 +48,17 @@ def test_a_plan_of_another_version_is_a_usage_error(plan):
 )
 def test_the_sums_of_the_input_are_checked(plan, change, adds_up):
     assert msgspec.structs.replace(plan.rows, **change).adds_up is adds_up
+
+
+def test_what_is_left_of_a_plan_after_a_purge_says_nothing_of_its_input(plan):
+    whole = msgspec.structs.replace(plan, nonce="abcd").sealed()
+    left = whole.without_input()
+    assert left.digest == whole.digest
+    assert b"/in.csv" not in left.encode()
+    assert (left.nonce, left.input.sha256, left.input.path) == ("", "", "")
+    assert left.rows == whole.rows
+
+
+def test_the_same_plan_twice_has_two_digests(plan):
+    first, second = (msgspec.structs.replace(plan, nonce=nonce).sealed() for nonce in ("01", "02"))
+    assert first.digest != second.digest

@@ -19,6 +19,7 @@ class Read:
     summary: InputSummary
     subjects: list
     records: list
+    requests: list
 
     @property
     def ids(self):
@@ -64,7 +65,8 @@ def read(tmp_path):
         folder = tmp_path / "spool"
         folder.mkdir(exist_ok=True)
         with read_input(path, InputOptions(**options), spool_folder=folder, stdin=stdin, page_rows=page_rows) as scan:
-            return Read(scan.summary, [pair for page in scan.subjects() for pair in page], list(scan.records()))
+            subjects = [pair for page in scan.subjects() for pair in page]
+            return Read(scan.summary, subjects, list(scan.records()), list(scan.requests()))
 
     return run
 

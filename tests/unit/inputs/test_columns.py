@@ -3,7 +3,7 @@
 import pytest
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import check_distinct, id_column, required_column
+from privacy_toolkit.inputs.columns import check_distinct, check_id_column, id_column, optional_columns, required_column
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,25 @@ def test_a_required_column_has_a_position():
     assert required_column(["id", "reason"], "reason", "f") == 1
     with pytest.raises(InputError, match="f: there is no column 'reason'; there are id, x"):
         required_column(["id", "x"], "reason", "f")
+
+
+def test_optional_columns_are_found_by_their_very_names_in_one_order():
+    assert optional_columns(["ground", "id", "ticket", "x", "extended_at", "requested_at"]) == (
+        "requested_at",
+        "extended_at",
+        "ticket",
+        "ground",
+    )
+    assert optional_columns(["Ticket", " ground", "requested_on", "requested-at"]) == ()
+
+
+@pytest.mark.parametrize("name", ["requested_at", "extended_at", "ticket", "ground"])
+def test_an_optional_column_can_not_be_the_one_with_the_ids(name):
+    with pytest.raises(InputError, match=f"The column '{name}' can't be the one with the ids") as caught:
+        check_id_column(name)
+    assert "--id-column" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [None, "customer_id", "Ticket"])
+def test_any_other_column_can(name):
+    assert check_id_column(name) is None

@@ -4,6 +4,9 @@ import csv
 
 import pytest
 
+from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.options import InputOptions
+
 BIG = csv.field_size_limit()
 
 
@@ -121,3 +124,20 @@ def test_half_characters_are_refused_and_can_be_shown(put, read):
     assert done.reasons == {2: "lone_surrogate"}
     assert done.records[0].id == "\\ud800x"
     assert done.ids == ["b"]
+
+
+def test_optional_columns_may_stand_anywhere_and_a_blank_line_says_nothing(put, read):
+    done = read(put('ticket,note,id,requested_at\n"A-1","x\ny",a,2026-11-01\n\nA-2,,b,\n'))
+    assert done.subjects == [(2, "a"), (5, "b")]
+    assert done.reasons == {4: "blank"}
+    assert [(seq, str(it.requested_on), it.ticket) for seq, it in done.requests] == [
+        (1, "2026-11-01", "A-1"),
+        (2, "None", "A-2"),
+    ]
+
+
+def test_an_exclusion_list_is_not_asked_what_requests_say(put):
+    listed = read_exclusions(put("ticket,id,reason,requested_at\nx y,a,identity,soon\n"), InputOptions(id_column="id"))
+    assert list(listed.holds) == ["a"]
+    listed = read_exclusions(put("ticket,reason\nanna,identity\n"), InputOptions(id_column="ticket"))
+    assert list(listed.holds) == ["anna"]

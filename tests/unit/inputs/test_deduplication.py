@@ -5,7 +5,7 @@ from array import array
 import pytest
 
 from privacy_toolkit.inputs.deduplication import mark_duplicates
-from privacy_toolkit.inputs.spool import Page
+from privacy_toolkit.inputs.pages import Page
 from privacy_toolkit.inputs.validation import RejectReason
 
 

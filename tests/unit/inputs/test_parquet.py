@@ -130,3 +130,122 @@ def test_text_that_is_not_utf_8_is_an_error_that_names_the_record(put_parquet, r
     column = pa.array([b"a", b"b", b"caf\xe9", b"c"]).view(pa.string())
     error = refuse(put_parquet({"id": column}), page_rows=2)
     assert error.message == "requests.parquet, column 'id': record 3 is not UTF-8."
+
+
+def days(done):
+    """Row by row the day that was asked on, ``None`` where nothing is said of it."""
+    said = {seq: it.requested_on and str(it.requested_on) for seq, it in done.requests}
+    return [said.get(seq) for seq in range(1, len(done.subjects) + 1)]
+
+
+EVENING = dt.datetime.fromisoformat("2026-11-20T23:59:59")
+UTC_NIGHT = dt.datetime(2026, 11, 20, 23, 30, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("column", "day"),
+    [
+        (pa.array([dt.date(2026, 11, 20), None], pa.date32()), "2026-11-20"),
+        (pa.array([dt.date(2026, 11, 20), None], pa.date64()), "2026-11-20"),
+        *((pa.array([EVENING, None], pa.timestamp(unit)), "2026-11-20") for unit in ("s", "ms", "us", "ns")),
+        (pa.array([UTC_NIGHT, None], pa.timestamp("us", "UTC")), "2026-11-20"),
+        (pa.array([UTC_NIGHT, None], pa.timestamp("us", "Europe/Berlin")), "2026-11-21"),
+        (pa.array([UTC_NIGHT, None], pa.timestamp("ns", "America/New_York")), "2026-11-20"),
+        (pa.array([UTC_NIGHT, None], pa.timestamp("ms", "+02:00")), "2026-11-21"),
+        (pa.array([dt.date(1, 1, 1), None], pa.date32()), "0001-01-01"),
+        (pa.array([dt.date(1969, 12, 31), None], pa.date32()), "1969-12-31"),
+        (pa.array(["2026-11-20T23:30:00-11:00", " "], pa.string()), "2026-11-20"),
+        (pa.array(["2026-11-20", ""], pa.large_string()), "2026-11-20"),
+        (pa.array(["2026-11-20", None]).dictionary_encode(), "2026-11-20"),
+    ],
+)
+@pytest.mark.parametrize("name", ["requested_at", "extended_at"])
+def test_days_are_read_from_dates_times_and_text(put_parquet, read, name, column, day):
+    done = read(put_parquet({"id": ["a", "b"], name: column}))
+    assert done.ids == ["a", "b"]
+    [(seq, request)] = done.requests
+    assert (seq, str(request.requested_on or request.extended_on)) == (1, day)
+
+
+def test_days_beyond_the_calendar_refuse_their_rows(put_parquet, read):
+    last = (dt.date(9999, 12, 31) - dt.date(1970, 1, 1)).days
+    column = pa.array([last, last + 1, -719_163, 2**31 - 1, -(2**31)], pa.date32())
+    done = read(put_parquet({"id": list("abcde"), "requested_at": column}))
+    assert days(done) == ["9999-12-31"]
+    assert set(done.reasons.values()) == {"requested_at_no_date"}
+    seconds = pa.array([0, (2**32 + 20_000) * 86_400_000, 2**62], pa.timestamp("ms"))  # more days than 32 bits hold
+    assert days(read(put_parquet({"id": list("abc"), "requested_at": seconds}))) == ["1970-01-01"]
+
+
+def test_references_are_text_or_whole_numbers(put_parquet, read):
+    for column in (pa.array([17, None, 2**53 + 1]), pa.array(["17", None, str(2**53 + 1)])):
+        done = read(put_parquet({"id": list("abc"), "ticket": column}))
+        assert [(seq, it.ticket) for seq, it in done.requests] == [(1, "17"), (3, str(2**53 + 1))]
+
+
+def test_a_number_that_holds_the_id_or_a_sign_is_no_reference(put_parquet, read):
+    done = read(put_parquet({"id": [4711, 4712, 4713], "ticket": pa.array([104711, -3, 1])}))
+    assert done.reasons == {1: "ticket_not_usable", 2: "ticket_not_usable"}
+    assert done.ids == ["4713"]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "kind"),
+    [
+        ("requested_at", pa.array([20261120]), "int64, neither dates nor text"),
+        ("requested_at", pa.array([1.5]), "double, neither dates nor text"),
+        ("extended_at", pa.array([dt.time(10)]), "time64[us], neither dates nor text"),
+        ("extended_at", pa.array([b"2026-11-20"]), "binary, neither dates nor text"),
+        ("ticket", pa.array([1.0]), "double, not text"),
+        ("ticket", pa.array([True]), "bool, not text"),
+        ("ticket", pa.array([dt.date(2026, 11, 20)]), "date32[day], not text"),
+        ("ground", pa.array([17]), "int64, not text"),
+    ],
+)
+def test_an_optional_column_of_another_type_is_an_error_that_names_it(put_parquet, refuse, name, column, kind):
+    message = refuse(put_parquet({"id": ["a"], name: column})).message
+    assert message == f"requests.parquet: column '{name}' holds {kind}."
+
+
+def test_a_time_zone_that_is_not_known_is_an_error(put_parquet, refuse):
+    path = put_parquet({"id": ["a"], "requested_at": pa.array([0], pa.timestamp("us", "Nowhere/X"))})
+    assert refuse(path).message == "requests.parquet, column 'requested_at': its time zone is not known."
+
+
+def test_empty_optional_columns_say_nothing(put_parquet, read):
+    done = read(put_parquet({"id": ["a"], "requested_at": pa.nulls(1), "ground": pa.nulls(1)}))
+    assert (done.requests, done.summary.columns) == ([], ("requested_at", "ground"))
+
+
+def test_text_of_an_optional_column_that_is_not_utf_8_names_column_and_record(put_parquet, refuse):
+    column = pa.array([b"a", b"caf\xe9"]).view(pa.string())
+    error = refuse(put_parquet({"id": ["a", "b"], "ticket": column}))
+    assert error.message == "requests.parquet, column 'ticket': record 2 is not UTF-8."
+
+
+def test_parts_may_differ_in_how_they_write_a_day(put_parquet, read):
+    put_parquet({"id": ["a"], "requested_at": [dt.date(2026, 11, 20)]}, "parts/1.parquet")
+    second = put_parquet({"requested_at": ["2026-11-19T10:00Z", "2026-11-18"], "id": ["a", "b"]}, "parts/2.parquet")
+    assert days(read(str(Path(second).parent))) == ["2026-11-19", "2026-11-18"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        ({"ticket": ["x"]}, {}, "lacks the column 'ticket', unlike 1.parquet."),
+        ({}, {"requested_at": ["2026-11-20"]}, "has the column 'requested_at', unlike 1.parquet."),
+    ],
+)
+def test_parts_that_differ_in_their_optional_columns_are_an_error(put_parquet, refuse, first, second, problem):
+    put_parquet({"id": ["a"], **first}, "parts/1.parquet")
+    path = put_parquet({"id": ["b"], **second}, "parts/2.parquet")
+    assert refuse(str(Path(path).parent)).message == f"2.parquet {problem}"
+
+
+def test_pages_and_row_groups_do_not_move_what_rows_say(put_parquet, read):
+    ids = [f"c{number}" for number in range(100)]
+    path = put_parquet({"ticket": [f"T-{id_}"[:2] + str(n) for n, id_ in enumerate(ids)], "id": ids}, row_group_size=7)
+    for size in (1, 3, 1000):
+        assert [(seq, it.ticket) for seq, it in read(path, page_rows=size).requests] == [
+            (n + 1, f"T-{n}") for n in range(100)
+        ]

@@ -5,7 +5,8 @@ import io
 import pytest
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.spool import Page, Spool
+from privacy_toolkit.inputs.pages import Page
+from privacy_toolkit.inputs.spool import Spool
 from privacy_toolkit.inputs.validation import RejectReason
 
 PAGES = [
@@ -17,7 +18,7 @@ PAGES = [
 
 @pytest.fixture
 def spool():
-    spool = Spool(io.BytesIO())
+    spool = Spool(io.BytesIO(), Page)
     for page in PAGES:
         spool.append(page)
     return spool
@@ -32,9 +33,11 @@ def test_readers_do_not_disturb_each_other(spool):
     assert [pair for pair in zip(spool.pages(), spool.pages(), strict=True) if pair[0] != pair[1]] == []
 
 
-def test_accepted_leaves_out_what_was_refused():
-    assert list(PAGES[0].accepted()) == [(0, "a"), (1, "\u00e4\U0001f600")]
-    assert list(PAGES[2].accepted()) == []
+def test_some_pages_come_back_by_number(spool):
+    assert len(spool) == 3
+    assert list(spool.pages(1, 2)) == PAGES[1:2]
+    assert list(spool.pages(2)) == PAGES[2:]
+    assert list(spool.pages(3)) == list(spool.pages(1, 1)) == []
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do():
@@ -43,5 +46,5 @@ def test_a_full_disk_is_an_error_that_says_what_to_do():
             raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match=r"The input can't be set aside: No space left on device\.") as caught:
-        Spool(Full()).append(PAGES[0])
+        Spool(Full(), Page).append(PAGES[0])
     assert "Make room" in caught.value.hint

@@ -13,7 +13,7 @@ from privacy_toolkit.engine.limits import Limits, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import Tools
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
-from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Reason, StopReason
 
@@ -37,6 +37,9 @@ class NoRng:
         return 0.0
 
     random = betavariate = lambda self, *_: 0.0
+
+    def shuffle(self, items):
+        """They stay as they are."""
 
 
 class Script(httpx2.AsyncBaseTransport):
@@ -65,7 +68,7 @@ def erase(state):
 
     def sit(*answers, job=None, resume=False, stop_after=None):
         if not resume:
-            create_run(state.runs / "run", plan=b"{}", created_at=1, pages=[[(2, "someone")]], holds={})
+            create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone")]]))
         script = Script(answers)
 
         async def work(journal):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
 
 
@@ -13,10 +13,13 @@ def state(tmp_path):
 
 @pytest.fixture
 def make_run(state):
-    def make(ids=("a", "b", "c"), holds=None, page=2, run_id="20260101-000000-erase-abcdef"):
+    def make(ids=("a", "b", "c"), holds=None, page=2, run_id="20260101-000000-erase-abcdef", requests=()):
         rows = [(k + 2, id_) for k, id_ in enumerate(ids)]
         pages = [rows[k : k + page] for k in range(0, len(rows), page)]
-        create_run(state.runs / run_id, plan=b"{}", created_at=1_000, pages=pages, holds=holds or {})
+        create_run(
+            state.runs / run_id,
+            Staged(plan=b"{}", created_at=1_000, pages=pages, holds=holds or {}, requests=requests),
+        )
         return state.open(run_id)
 
     return make

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.records import Entry, ExchangeRecord, Standing, Traffic
+from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing, Traffic
 from privacy_toolkit.model import (
     OPEN_OUTCOMES,
     Attribution,
@@ -42,7 +42,7 @@ def test_a_run_without_subjects_is_a_run(make_run):
 
 
 def test_held_subjects_stand_on_hold_with_reason_and_review(make_run):
-    with make_run(holds={"b": Hold("17(3)(e)", "2027-01-31")}) as journal:
+    with make_run(holds={2: Hold("17(3)(e)", "2027-01-31")}) as journal:
         assert journal.totals() == {Outcome.ON_HOLD: 1, Outcome.PENDING: 2}
         (held,) = journal.entries({Outcome.ON_HOLD})
         assert (held.subject.id, held.standing.hold_reason, held.standing.review_on) == ("b", "17(3)(e)", "2027-01-31")
@@ -51,7 +51,7 @@ def test_held_subjects_stand_on_hold_with_reason_and_review(make_run):
 def test_an_intent_without_an_answer_is_unknown_on_disk_at_once(make_run):
     journal = make_run()
     journal.begin_sitting(1, "{}")
-    asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
+    asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
     with sqlite3.connect(journal.folder / "journal.sqlite") as other:
         assert other.execute("SELECT seq, outcome FROM standings").fetchall() == [(1, "unknown")]
     other.close()
@@ -61,8 +61,8 @@ def test_an_intent_without_an_answer_is_unknown_on_disk_at_once(make_run):
 def test_an_answer_completes_its_intent_and_replaces_the_standing(make_run):
     with make_run() as journal:
         number = journal.begin_sitting(1, "{}")
-        asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
-        journal.record(1, [(1, ANSWERED)], ERASED)
+        asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
+        journal.record([Note(1, [(1, ANSWERED)], ERASED)])
         journal.end_sitting(number, 10, None)
         assert next(journal.entries()) == Entry(Subject(1, 2, "a"), ERASED, (ANSWERED,))
         assert journal.summary().traffic == (Traffic("delete_customer_data", Purpose.ACT, 204, None, False, 1),)
@@ -71,8 +71,8 @@ def test_an_answer_completes_its_intent_and_replaces_the_standing(make_run):
 def test_a_recorded_answer_is_never_changed(make_run):
     with make_run() as journal:
         number = journal.begin_sitting(1, "{}")
-        journal.record(1, [(1, ANSWERED)], ERASED)
-        journal.record(1, [(1, ExchangeRecord(Purpose.ACT, "delete_customer_data", 5, 99, 99, 500))])
+        journal.record([Note(1, [(1, ANSWERED)], ERASED)])
+        journal.record([Note(1, [(1, ExchangeRecord(Purpose.ACT, "delete_customer_data", 5, 99, 99, 500))])])
         journal.end_sitting(number, 10, None)
         assert next(journal.entries()).exchanges == (ANSWERED,)
 
@@ -80,7 +80,7 @@ def test_a_recorded_answer_is_never_changed(make_run):
 def test_open_entries_leave_out_what_is_settled(make_run):
     with make_run() as journal:
         number = journal.begin_sitting(1, "{}")
-        journal.record(2, [], ERASED)
+        journal.record([Note(2, [], ERASED)])
         journal.end_sitting(number, 10, None)
         assert [entry.subject.id for entry in journal.entries(OPEN_OUTCOMES)] == ["a", "c"]
 
@@ -105,9 +105,9 @@ def test_a_write_that_fails_is_told_to_who_waits_and_to_who_closes(make_run):
     other.execute("DROP TABLE standings")
     other.close()
     with pytest.raises(JournalError):
-        asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
+        asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
     with pytest.raises(JournalError):
-        asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
+        asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
     with pytest.raises(JournalError):
         journal.close()
 
@@ -118,10 +118,10 @@ def test_what_follows_a_failed_write_is_not_written(make_run):
     other = sqlite3.connect(journal.folder / "journal.sqlite", isolation_level=None)
     other.execute("ALTER TABLE standings RENAME TO away")
     with pytest.raises(JournalError):
-        asyncio.run(journal.intend(1, [(1, INTENT)], LOST))
+        asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
     other.execute("ALTER TABLE away RENAME TO standings")
     with pytest.raises(JournalError):
-        asyncio.run(journal.intend(2, [(1, INTENT)], LOST))
+        asyncio.run(journal.intend([Note(2, [(1, INTENT)], LOST)]))
     assert other.execute("SELECT COUNT(*) FROM exchanges").fetchone() == (0,)
     other.close()
     with pytest.raises(JournalError):
@@ -131,10 +131,10 @@ def test_what_follows_a_failed_write_is_not_written(make_run):
 def test_purge_destroys_ids_and_secret_and_keeps_what_was_observed(make_run):
     with make_run(ids=("canary-1", "canary-2")) as journal:
         number = journal.begin_sitting(1, "{}")
-        journal.record(1, [(1, ANSWERED)], ERASED)
+        journal.record([Note(1, [(1, ANSWERED)], ERASED)])
         journal.end_sitting(number, 10, None)
         secret = journal.secret
-        journal.purge(99)
+        journal.purge(99, b"{}")
         assert journal.secret is None
         assert journal.purged_at == 99
         assert journal.totals() == {Outcome.ERASED: 1, Outcome.PENDING: 1}
@@ -147,7 +147,7 @@ def test_purge_destroys_ids_and_secret_and_keeps_what_was_observed(make_run):
 def test_among_finds_subjects_by_id_and_outcome(make_run):
     with make_run() as journal:
         number = journal.begin_sitting(1, "{}")
-        journal.record(2, [], ERASED)
+        journal.record([Note(2, [], ERASED)])
         journal.end_sitting(number, 10, None)
         assert journal.among({"a", "b", "x"}, {Outcome.ERASED}) == {"b"}
         assert journal.among({"a", "b"}, {Outcome.PENDING}) == {"a"}

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.staging import create_run
+from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
 
 
@@ -57,7 +57,7 @@ def test_a_run_that_can_not_be_staged_leaves_nothing(state):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        create_run(state.runs / "r", plan=b"{}", created_at=1, pages=broken(), holds={})
+        create_run(state.runs / "r", Staged(plan=b"{}", created_at=1, pages=broken()))
     assert list(state.runs.iterdir()) == []
 
 

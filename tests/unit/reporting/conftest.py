@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +10,11 @@ import pytest
 
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome
+from privacy_toolkit.reporting.frames import counts_of
+from privacy_toolkit.reporting.report import build_report
+from privacy_toolkit.reporting.schema import Report
+from privacy_toolkit.reporting.summaries import RowSummary, Tally
+from privacy_toolkit.reporting.tables import table_of
 
 SUPPORT = Path(__file__).parents[2] / "support" / "reported_runs.py"
 
@@ -26,6 +31,29 @@ def load_support() -> ModuleType:
 def runs() -> ModuleType:
     """The module tests/support/reported_runs.py."""
     return load_support()
+
+
+def count_rows(journal: RunJournal) -> RowSummary:
+    tally, rows = Tally(), list(journal.rows())
+    if rows:
+        tally.add(counts_of(table_of(rows, journal.secret)))
+    return tally.summary()
+
+
+@pytest.fixture(scope="session")
+def counted() -> Callable[[RunJournal], RowSummary]:
+    """Counts the rows of a run as they are counted for its pack."""
+    return count_rows
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Report]:
+    """Makes the report of a run, of the moment given, as it stands in a pack that is not signed."""
+
+    def made(journal: RunJournal, now: int = 0) -> Report:
+        return build_report(journal, count_rows(journal), now=now, signed_by=None)
+
+    return made
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ def test_chart_leaves_out_the_largest_outcome_and_draws_the_others_to_scale():
         ]
     )
     assert chart.left_out.outcome is Outcome.ERASED
-    assert [(bar.outcome, bar.width) for bar in chart.bars] == [
-        (Outcome.ON_HOLD, "100.00%"),
-        (Outcome.FAILED, "0.50%"),
+    assert [(bar.label, bar.count, bar.kind, bar.width) for bar in chart.bars] == [
+        ("On hold", 400, "on_hold", "100.00%"),
+        ("Failed", 1, "failed", "0.50%"),
     ]
     assert chart.height == 2 * 44
 

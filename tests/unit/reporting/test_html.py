@@ -2,20 +2,20 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import jinja2
 import msgspec
 import pytest
 
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Hold, Outcome, Purpose, Reason
+from privacy_toolkit.model import Hold, Job, Outcome, Purpose, Reason
 from privacy_toolkit.reporting import html, templates_folder
 from privacy_toolkit.reporting.counts import ATTENTION
-from privacy_toolkit.reporting.exceptions import Case
+from privacy_toolkit.reporting.exceptions import LISTED_CASES, Case
 from privacy_toolkit.reporting.html import render, visible
-from privacy_toolkit.reporting.pack import LISTED_CASES
-from privacy_toolkit.reporting.report import build_report
 from privacy_toolkit.reporting.schema import Cause, HoldReason, TrafficCount
+from privacy_toolkit.reporting.schema_parts import Hand, Hands, Pace, PacePoint, PaceSitting, SignedBy
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -27,6 +27,13 @@ HOSTILE = [
     '=HYPERLINK("x")',
     "https://tracker.example/x.png",
 ]
+
+
+HAND = Hand(name="&" * 5_000, fingerprint="&" * 5_000, at="2026-11-23T08:01:30.000000Z")
+POINTS = tuple(
+    PacePoint(at=f"2026-11-23T08:01:{second}.000000Z", seconds=1.0, requests=10**9, per_second=1e9)
+    for second in (30, 31, 32)
+)
 
 
 class Page(HTMLParser):
@@ -49,8 +56,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def report(mixed):
-    return build_report(mixed, now=0)
+def report(mixed, build):
+    return build(mixed)
 
 
 def test_policy_names_the_digest_of_the_one_style(report):
@@ -78,12 +85,14 @@ def test_structure_serves_those_who_do_not_see_it(report):
     page = Page(render(report, []))
     tags = [tag for tag, _ in page.tags]
     assert dict(page.tags[0][1]) == {"lang": "en"}
-    assert [tags.count(tag) for tag in ("main", "header", "footer", "nav", "h1", "title")] == [1, 1, 1, 1, 1, 2]
+    assert [tags.count(tag) for tag in ("main", "header", "footer", "nav", "h1", "title")] == [1, 1, 1, 1, 1, 3]
     assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert page.attributes("href") <= {f"#{name}" for name in ids}
-    assert page.attributes("aria-labelledby") <= {*ids, "chart-title chart-desc"}
+    assert {name for names in page.attributes("aria-labelledby") for name in names.split()} <= set(ids)
+    charts = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
+    assert [len(chart["aria-labelledby"].split()) for chart in charts] == [2, 2]
     for _, attributes in page.tags:
         if "scroll" in attributes.get("class", ""):
             assert attributes["tabindex"] == "0"
@@ -102,20 +111,31 @@ def test_live_is_said_in_words(report):
     assert ">LIVE: customers" in render(msgspec.structs.replace(report, environment="live"), [])
 
 
-def page_with(runs, folder, text):
+def page_with(runs, build, folder, text):
     """The page of a run with ``text`` wherever somebody else's text can stand."""
-    subjects = [runs.told("a", Outcome.ON_HOLD, hold=Hold(text, text)), runs.told("b", Outcome.ERASED)]
+    subjects = [runs.told("a", Outcome.ON_HOLD, hold=Hold(text)), runs.told("b", Outcome.ERASED)]
     runs.write_run(folder, subjects, target=text, settings={"until": text, "gone_predicate": text})
     with RunJournal(folder) as journal:
-        return Page(render(build_report(journal, now=0), []))
+        report = build(journal)
+    (hold,) = report.holds
+    hand = Hand(name=text, fingerprint=text, at=report.made_at)
+    report = msgspec.structs.replace(
+        report,
+        holds=(msgspec.structs.replace(hold, review_on=text),),
+        hands=Hands(planned=hand, approved=hand, ran=(hand,)),
+        signed_by=SignedBy(name=text, fingerprint=text),
+    )
+    return Page(render(report, []))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_foreign_text_stays_text(runs, tmp_path, text):
-    hostile, calm = page_with(runs, tmp_path / "r", text), page_with(runs, tmp_path / "r2", "calm")
+def test_foreign_text_stays_text(runs, build, tmp_path, text):
+    hostile, calm = page_with(runs, build, tmp_path / "r", text), page_with(runs, build, tmp_path / "r2", "calm")
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in calm.tags]
     assert [sorted(names) for _, names in hostile.tags] == [sorted(names) for _, names in calm.tags]
-    assert hostile.text.count(visible(text)) == 6  # target, ground, review, predicate, two settings
+    # Target, ground, review, predicate, two settings; name and key of three hands; of the signer, who is named three
+    # times: on the first screen, where the pack is to be checked, and at the foot (there by the key alone).
+    assert hostile.text.count(visible(text)) == 6 + 3 * 2 + 5
     assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\x00\x1b]", hostile.text)
 
 
@@ -137,7 +157,7 @@ def test_hidden_characters_are_shown_by_number(text, shown):
 
 def test_size_does_not_grow_with_the_run(report):
     reference = "f" * 64
-    cases = [Case(reference, "failed", "bad_request", 10**6, "x" * 100) for _ in range(LISTED_CASES)]
+    cases = [Case(reference, "failed", "bad_request", 10**6, "2026-12-31", "x" * 100) for _ in range(LISTED_CASES)]
     many = 10**9
     large = msgspec.structs.replace(
         report,
@@ -146,14 +166,23 @@ def test_size_does_not_grow_with_the_run(report):
             for outcome in ATTENTION
             for reason in Reason
         ),
-        holds=tuple(HoldReason(reason="&" * 5_000, subjects=many, review_on="<" * 5_000) for _ in range(100)),
+        holds=(HoldReason(reason="&" * 5_000, subjects=many, review_on="<" * 5_000, review_past=True),) * 100,
         holds_not_listed=many,
         traffic=tuple(
-            TrafficCount(operation="&" * 300, purpose=p, status=s, reason=None, answered=True, count=many)
+            TrafficCount(operation="&" * 300, purpose=p, status=s, reason=None, answered=True, count=many, repeats=many)
             for p in Purpose
             for s in range(100, 600)
         ),
         sittings=report.sittings * 5_000,
+        hands=Hands(planned=HAND, approved=HAND, ran=(HAND,) * 5_000),
+        pace=Pace(
+            step=1,
+            least=0.1,
+            median=many,
+            most=many,
+            sittings=(PaceSitting(number=many, limit=many, points=POINTS),) * 40,
+            sittings_left_out=many,
+        ),
     )
     text = render(large, cases)
     assert text.count(reference) == LISTED_CASES
@@ -166,11 +195,11 @@ def test_our_own_texts_are_never_cut(report):
 
 def test_a_name_the_templates_do_not_know_is_an_error():
     with pytest.raises(jinja2.UndefinedError):
-        html._environment().from_string("{{ unknown }}").render()
+        html._environment(Job.ERASE).from_string("{{ unknown }}").render()
 
 
 def test_no_template_trusts_data():
-    for path in templates_folder().iterdir():
+    for path in filter(Path.is_file, templates_folder().rglob("*")):
         assert not re.search(r"\|\s*safe|autoescape\s+false|Markup", path.read_text("utf-8")), path.name
 
 

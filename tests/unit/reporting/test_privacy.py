@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
+from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome
-from privacy_toolkit.reporting.pack import write_pack
 
 OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.DONE]
 
@@ -58,7 +59,7 @@ def packed(runs, tmp_path_factory):
     subjects = [runs.told(id_, OUTCOMES[k % len(OUTCOMES)]) for k, id_ in enumerate(ids)]
     with RunJournal(runs.write_run(folder / "run", subjects)) as journal:
         secret = journal.secret
-        write_pack(journal, folder / "pack")
+        write_pack(journal, folder / "pack", chain=Chain(folder / "chain"))
     return ids, secret, {path.name: path.read_bytes() for path in (folder / "pack").iterdir()}
 
 

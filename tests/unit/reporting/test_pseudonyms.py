@@ -3,7 +3,7 @@ import hmac
 
 import pytest
 
-from privacy_toolkit.reporting.pseudonyms import pseudonym, row_key
+from privacy_toolkit.reporting.pseudonyms import file_key, keyed_digest, pseudonym, row_key
 
 SECRET = bytes(range(32))
 
@@ -26,3 +26,12 @@ def test_it_is_the_hmac_of_the_library_whatever_the_key(length):
         key = hmac.digest(secret, b"row:%d" % seq, "sha256")
         assert row_key(secret, seq) == key
         assert pseudonym(secret, seq, id_) == hmac.digest(key, id_.encode(), "sha256").hex()
+
+
+def test_digest_of_a_file_is_shown_under_a_key_of_its_own():
+    digest = hashlib.sha256(b"customer_id\na\n").hexdigest()
+    key = hmac.new(SECRET, b"input", hashlib.sha256).digest()
+    assert file_key(SECRET, "input") == key
+    assert keyed_digest(SECRET, "input", digest) == hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()
+    assert keyed_digest(SECRET, "exclusions", digest) != keyed_digest(SECRET, "input", digest)
+    assert file_key(SECRET, "input") != row_key(SECRET, 1)

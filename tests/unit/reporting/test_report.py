@@ -7,16 +7,22 @@ from privacy_toolkit.errors import ToolkitError
 from privacy_toolkit.journal.records import ExchangeRecord
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, Verdict
-from privacy_toolkit.reporting.report import build_report, moment_of
+from privacy_toolkit.reporting.report import moment_of
 
 
-def report_of(folder):
-    with RunJournal(folder) as journal:
-        return build_report(journal, now=moment_of(journal))
+@pytest.fixture
+def report_of(build):
+    """Makes the report of the run in a folder."""
+
+    def made(folder):
+        with RunJournal(folder) as journal:
+            return build(journal, moment_of(journal))
+
+    return made
 
 
-def test_both_sums_hold(mixed):
-    report = build_report(mixed, now=moment_of(mixed))
+def test_both_sums_hold(mixed, build):
+    report = build(mixed, moment_of(mixed))
     assert report.rows.read == report.rows.rejected + report.rows.duplicates + report.rows.subjects
     assert sum(line.count for line in report.outcomes) == report.rows.subjects
     assert {line.outcome: line.count for line in report.outcomes} == {
@@ -25,8 +31,8 @@ def test_both_sums_hold(mixed):
     assert report.open == sum(line.count for line in report.outcomes if line.open)
 
 
-def test_counts_come_from_what_was_observed(mixed):
-    report = build_report(mixed, now=moment_of(mixed))
+def test_counts_come_from_what_was_observed(mixed, build):
+    report = build(mixed, moment_of(mixed))
     assert (report.erased.confirmed, report.erased.inferred, report.erased.visible) == (1, 0, 1)
     assert (report.kept.subjects, report.kept.coupons, report.kept.referrals) == (1, 2, 1)
     assert (report.proof.gone, report.proof.still_present, report.proof.unverified) == (1, 7, 6)
@@ -38,7 +44,7 @@ def test_counts_come_from_what_was_observed(mixed):
     }
 
 
-def test_times_come_from_the_journal(runs, tmp_path):
+def test_times_come_from_the_journal(runs, tmp_path, report_of):
     report = report_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)]))
     assert report.made_at == "2026-11-23T08:01:30.000000Z"
     assert report.first_request_at == "2026-11-23T08:00:59.980000Z"
@@ -46,7 +52,7 @@ def test_times_come_from_the_journal(runs, tmp_path):
     assert report.duration == 75_000
 
 
-def test_crashed_run_is_reported_up_to_its_last_answer(runs, tmp_path):
+def test_crashed_run_is_reported_up_to_its_last_answer(runs, tmp_path, report_of):
     subjects = [runs.told("a", Outcome.ERASED), runs.told("b", Outcome.PENDING)]
     report = report_of(runs.write_run(tmp_path / "r", subjects, crashed=True))
     assert report.verdict is Verdict.STOPPED
@@ -54,13 +60,13 @@ def test_crashed_run_is_reported_up_to_its_last_answer(runs, tmp_path):
     assert report.sittings[0].ended_at is None
 
 
-def test_run_that_never_began_can_be_reported(runs, tmp_path):
+def test_run_that_never_began_can_be_reported(runs, tmp_path, report_of):
     report = report_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.PENDING)], stops=()))
     assert (report.verdict, report.open, report.first_request_at) == (Verdict.STOPPED, 1, None)
     assert (report.gone_predicate, report.duration, report.sittings) == ("not recorded", None, ())
 
 
-def test_repeats_and_lost_answers_are_counted(runs, tmp_path):
+def test_repeats_and_lost_answers_are_counted(runs, tmp_path, report_of):
     base = runs.told("a", Outcome.ERASED)
     crash = ExchangeRecord(Purpose.ACT, runs.ERASE, intent_at=runs.START)
     looked = msgspec.structs.replace(base.exchanges[2], purpose=Purpose.RECONCILE)
@@ -72,13 +78,13 @@ def test_repeats_and_lost_answers_are_counted(runs, tmp_path):
     assert report.erased.inferred == 1
 
 
-def test_grounds_beyond_the_hundred_most_frequent_are_counted_together(runs, tmp_path):
+def test_grounds_beyond_the_hundred_most_frequent_are_counted_together(runs, tmp_path, report_of):
     subjects = [runs.told(f"c{k}", Outcome.ON_HOLD, hold=Hold(f"ground {k}")) for k in range(150)]
     report = report_of(runs.write_run(tmp_path / "r", subjects))
     assert (len(report.holds), report.holds_not_listed) == (100, 50)
 
 
-def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path):
+def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path, report_of):
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)])
     with sqlite3.connect(folder / "journal.sqlite") as connection:
         connection.execute(
@@ -90,7 +96,7 @@ def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path):
     assert error.value.code == "sums"
 
 
-def test_settings_and_ends_of_each_sitting(runs, tmp_path):
+def test_settings_and_ends_of_each_sitting(runs, tmp_path, report_of):
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)], stops=(StopReason.INTERRUPTED, None))
     report = report_of(folder)
     assert [sitting.ending for sitting in report.sittings] == ["interrupted at the keyboard", "went to its end"]
@@ -98,6 +104,6 @@ def test_settings_and_ends_of_each_sitting(runs, tmp_path):
     assert report.gone_predicate == "gone/1"
 
 
-def test_reasons_are_codes_of_the_closed_list(mixed):
-    report = build_report(mixed, now=0)
+def test_reasons_are_codes_of_the_closed_list(mixed, build):
+    report = build(mixed)
     assert {line.reason for line in report.traffic} <= {None, *Reason}

@@ -14,7 +14,7 @@ SECRET = b"k" * 32
 
 def lines_of(folder):
     with RunJournal(folder) as journal:
-        return [encode_row(row_of(*found, SECRET)) for found in journal.rows()]
+        return [encode_row(row_of(observed, SECRET)) for observed in journal.rows()]
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.DONE])
@@ -26,6 +26,7 @@ def test_line_is_canonical(runs, tmp_path, outcome):
     assert set(row) == {
         *("subject", "outcome", "reason", "attribution", "held_before", "attempts", "hold_reason", "review_on"),
         *("kept_coupons", "kept_referrals", "settled_at", "proof"),
+        *("requested_on", "due_on", "ticket", "ground"),
     }
 
 
@@ -71,3 +72,23 @@ def test_pending_subject_has_a_row_as_well(runs, tmp_path):
     )
     assert first["subject"] != second["subject"]
     assert first["proof"] == {"read_before": None, "sends": [], "read_after": None}
+
+
+def test_what_the_input_says_of_the_request_stands_in_the_row(runs, tmp_path):
+    asked = runs.Asked("2026-10-31", "2026-11-30", "DSR-412", "17(1)(b)")
+    subjects = [runs.told("a", Outcome.PENDING, request=asked), runs.told("b", Outcome.PENDING)]
+    first, second = map(json.loads, lines_of(runs.write_run(tmp_path / "r", subjects)))
+    names = ("requested_on", "due_on", "ticket", "ground")
+    assert [first[name] for name in names] == ["2026-10-31", "2026-11-30", "DSR-412", "17(1)(b)"]
+    assert [second[name] for name in names] == [None] * 4
+
+
+def test_read_whose_end_is_not_recorded_has_shown_nothing(runs, tmp_path):
+    told = runs.told("a", Outcome.ERASED)
+    begun = ExchangeRecord(Purpose.READ_AFTER, runs.READ)
+    (line,) = lines_of(
+        runs.write_run(tmp_path / "r", [dataclasses.replace(told, exchanges=(begun, *told.exchanges, begun))])
+    )
+    proof = json.loads(line)["proof"]
+    assert proof["read_before"]["at"] == "2026-11-23T08:01:00.000000Z"
+    assert proof["read_after"]["at"] == "2026-11-23T08:01:00.055000Z"

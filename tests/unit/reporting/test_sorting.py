@@ -1,37 +1,85 @@
-import hashlib
 import stat
 
+import pyarrow as pa
 import pytest
 
-from privacy_toolkit.reporting.sorting import SortedLines
+from privacy_toolkit.model import Outcome
+from privacy_toolkit.reporting import sorting
+from privacy_toolkit.reporting.sorting import HELD, Spills, held_of, merged, returned_memory
+from privacy_toolkit.reporting.tables import SCHEMA, table_of
 
-KEYS = [hashlib.sha256(b"%d" % k).hexdigest() for k in range(500)]
-
-
-@pytest.mark.parametrize("held", [1, 400, 10_000_000])
-def test_lines_come_back_in_the_order_of_their_keys(tmp_path, held):
-    lines = SortedLines(tmp_path / "sorting", held)
-    for key in KEYS:
-        lines.add(key, f"line of {key}\n".encode())
-    assert b"".join(line for bucket in lines for line in bucket).decode().split("\n") == [
-        *(f"line of {key}" for key in sorted(KEYS)),
-        "",
-    ]
+SECRET = b"k" * 32
 
 
-def test_bucket_files_are_for_their_owner_only_and_go_away(tmp_path):
-    lines = SortedLines(tmp_path / "sorting", 1)
-    for key in KEYS:
-        lines.add(key, b"x\n")
-    files = list((tmp_path / "sorting").iterdir())
+@pytest.fixture
+def table(runs, tmp_path):
+    """The rows of 600 subjects in the order of the input."""
+    folder = runs.write_run(tmp_path / "r", [runs.told(f"c{k}", list(Outcome)[k % 3]) for k in range(600)])
+    with runs.RunJournal(folder) as journal:
+        return table_of(list(journal.rows()), SECRET)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "parts").mkdir()
+    return tmp_path / "parts"
+
+
+@pytest.mark.parametrize("held", [1, 70, 100_000])
+@pytest.mark.parametrize("together", [1, 64, 100_000])
+def test_rows_come_back_whole_and_in_the_order_of_their_pseudonyms(table, folder, held, together):
+    first, second = Spills(folder, "first", held), Spills(folder, "second", held)
+    for k in range(0, 600, 50):
+        (first if k < 300 else second).add(table.slice(k, 50))
+    first.flush()
+    second.flush()
+    found = list(merged(folder, together))
+    assert pa.concat_tables(found).to_pylist() == table.sort_by("subject").to_pylist()
+    assert all(len(one) >= together for one in found[:-1])
+
+
+def test_files_are_for_their_owner_only(table, folder):
+    spills = Spills(folder, "x", 100)
+    for k in range(0, 600, 100):
+        spills.add(table.slice(k, 100))
+    files = list(folder.iterdir())
+    assert len(files) == 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    assert stat.S_IMODE((tmp_path / "sorting").stat().st_mode) == 0o700
-    assert sum(len(bucket) for bucket in lines) == len(KEYS)
-    assert list((tmp_path / "sorting").iterdir()) == []
 
 
-def test_nothing_is_written_while_it_fits_in_memory(tmp_path):
-    lines = SortedLines(tmp_path / "sorting")
-    lines.add(KEYS[0], b"x\n")
-    assert list(lines) == [[b"x\n"]]
-    assert not (tmp_path / "sorting").exists()
+def test_no_rows_give_nothing(folder):
+    spills = Spills(folder, "x")
+    spills.add(SCHEMA.empty_table())
+    spills.flush()
+    assert list(folder.iterdir()) == []
+    assert list(merged(folder)) == []
+
+
+def test_file_that_is_there_already_is_not_written_over(table, folder):
+    (folder / "x-000001").write_text("mine")
+    spills = Spills(folder, "x")
+    spills.add(table)
+    with pytest.raises(FileExistsError):
+        spills.flush()
+    assert (folder / "x-000001").read_text() == "mine"
+
+
+@pytest.mark.parametrize("size", [0, 1_000_000, 10_000_000, 100_000_000])
+def test_files_of_a_process_are_few_enough_to_be_open_at_once(size):
+    assert held_of(size) >= HELD
+    assert size / held_of(size) <= 100
+
+
+def test_memory_is_managed_as_before_afterwards():
+    before = pa.default_memory_pool().backend_name
+    inside = []
+
+    def break_off():
+        with returned_memory():
+            inside.append(pa.default_memory_pool().backend_name)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        break_off()
+    assert (inside, pa.default_memory_pool().backend_name) == (["system"], before)
+    assert sorting.PARTS == 16**2

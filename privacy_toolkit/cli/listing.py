@@ -1,0 +1,41 @@
+"""The lines of ``privacy-toolkit runs list``."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+from privacy_toolkit.engine.verdict import summarize
+from privacy_toolkit.journal.state import StateFolder
+
+
+def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
+    """A run as one object (contract, section 2), with the legal clock of its open subjects.
+
+    ``due_on`` is the earliest due date of an open subject, ``overdue`` how many were due before ``today``.
+    """
+    with state.open(run_id) as journal:
+        summary = summarize(journal)
+        dated = [requests for requests in journal.open_requests() if requests.due_on is not None]
+    started = datetime.fromtimestamp(summary.started_at / 1e6, UTC)
+    return {
+        "run_id": run_id,
+        "job": summary.plan.job,
+        "target": summary.plan.target,
+        "verdict": summary.verdict.value,
+        "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "subjects": summary.plan.rows.subjects,
+        "open": summary.open,
+        "due_on": dated[0].due_on if dated else None,
+        "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
+    }
+
+
+def told(line: dict[str, Any]) -> str:
+    """The same for people."""
+    due = f"  due {line['due_on']}" if line["due_on"] else ""
+    overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
+    return (
+        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
+        f"  {line['target']}{due}{overdue}"
+    )

@@ -1,0 +1,86 @@
+"""Who is not to be touched: the exclusion list, and for what would write, everybody whom this state folder erased."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.plan import plan_of
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.suppression import Suppression
+from privacy_toolkit.model import Hold, Job, Outcome
+
+#: The ground of a subject whose customer was erased: any request that writes would re-create the profile.
+SUPPRESSED = Hold("suppressed")
+
+
+class Grounds:
+    """The grounds on which subjects are held.
+
+    ``customers`` says whose data a subject is about, by its id and what else is given.
+    """
+
+    def __init__(
+        self,
+        listed: Mapping[str, Hold],
+        is_suppressed: Callable[[str], bool] | None,
+        customers: Callable[[str, str], Collection[str]],
+    ) -> None:
+        self._listed = listed
+        self._is_suppressed = is_suppressed
+        self._customers = customers
+
+    def among(self, pages: Iterable[Iterable[tuple[Any, ...]]]) -> tuple[dict[int, Hold], int]:
+        """The holds by the subjects' numbers, and how many subjects the exclusion list names."""
+        if not self._listed and self._is_suppressed is None:
+            return {}, 0
+        holds: dict[int, Hold] = {}
+        matched = seq = 0
+        for page in pages:
+            for _, id_, *given in page:
+                seq += 1
+                customers = self._customers(id_, given[0] if given else "")
+                hold = next((self._listed[one] for one in customers if one in self._listed), None)
+                matched += hold is not None
+                if hold is None and self._is_suppressed and any(map(self._is_suppressed, customers)):
+                    hold = SUPPRESSED
+                if hold is not None:
+                    holds[seq] = hold
+        return holds, matched
+
+
+@contextmanager
+def suppression(state: StateFolder, settings: Settings, *, used: bool) -> Iterator[Callable[[str], bool] | None]:
+    """Whether a customer of this environment was erased, for a job that would write for them; else None.
+
+    Raises:
+        JournalError: the list can't be opened.
+    """
+    if not used:
+        yield None
+        return
+    with Suppression(state.path) as listed:
+        catch_up(listed, state)
+        yield listed.of(scope(settings.deployment, settings.environment))
+
+
+def catch_up(listed: Suppression, state: StateFolder) -> None:
+    """Enter into the list whoever runs of this state folder have erased since it was last brought up to date.
+
+    Raises:
+        JournalError: a journal can't be read, or the list can't be written.
+    """
+    for run_id in state.run_ids():
+        with state.open(run_id) as journal:
+            plan = plan_of(journal)
+            erased = journal.totals().get(Outcome.ERASED, 0) if plan.job == Job.ERASE else 0
+            if erased and journal.purged_at is None and listed.counted(run_id) != erased:
+                ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
+                listed.add(scope(plan.base_url, plan.environment), ids, run_id, erased)
+
+
+def scope(base_url: str, environment: str) -> str:
+    """Where an erasure holds: profiles are shared by all Applications of an environment (API facts, section 1)."""
+    return f"{environment} {base_url.rstrip('/').lower()}"

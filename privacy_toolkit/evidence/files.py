@@ -1,0 +1,151 @@
+"""The names of a pack's files, and how files and folders come to their places: as a whole, durably, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from privacy_toolkit.journal.durability import sync
+
+REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.schema.json"
+ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS = "rows.jsonl", "rows.parquet", "row.schema.json", "exceptions.csv"
+#: What is made of the rows; the other files are small, whatever the run's size.
+ROW_FILES = frozenset({ROWS, ROWS_PARQUET, EXCEPTIONS})
+APPROVAL, APPROVAL_SIGNATURE = "approval.txt", "approval.txt.sig"
+CHECKPOINT, VERIFY, SUMS, SIGNATURE = "checkpoint.txt", "VERIFY.txt", "SHA256SUMS", "SHA256SUMS.sig"
+#: The folder with the manifests of earlier packs of the same run, each in a folder named by its number in the chain.
+EARLIER = "earlier"
+
+
+def write_file(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a new file only its owner can read, durably; the name itself is durable when its folder is synced.
+
+    Raises:
+        OSError: it can't be written, or is there already.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.writelines(chunks)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def relative_files(folder: Path) -> Iterator[str]:
+    """The paths of all files in a folder and those below it, relative, with ``/`` between their parts."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            yield (Path(parent) / name).relative_to(folder).as_posix()
+
+
+class Place:
+    """Where a folder is to stand, and the folders beside it in which it is built and from which it is replaced.
+
+    While a folder is being built its maker holds a lock on it, which the system gives back when the process ends,
+    however it ends. So what a dead process left can be told from what a living one works on, also where process ids
+    are used again or come from different containers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._building: Path | None = None
+        self._held: int | None = None
+
+    def restore(self) -> None:
+        """Put a folder back that a process which died between two renames had just moved out of the way.
+
+        Raises:
+            OSError: it can't be moved.
+        """
+        if not self.path.parent.is_dir() or os.path.lexists(self.path):
+            return
+        left = sorted(self._beside("old"), key=lambda old: old.stat().st_mtime_ns)
+        if left:
+            left[-1].rename(self.path)
+            sync(self.path.parent)
+
+    def begin(self) -> Path:
+        """Make the folder to build in; only its owner can look into it.
+
+        Raises:
+            OSError: it can't be made.
+        """
+        self._building = self.path.with_name(f".new-{secrets.token_hex(8)}-{self.path.name}")
+        self._building.mkdir(mode=0o700, parents=True)
+        self._held = _lock(self._building)
+        return self._building
+
+    def discard(self) -> None:
+        """Remove what was built so far."""
+        if self._building is not None:
+            shutil.rmtree(self._building, ignore_errors=True)
+        self._let_go()
+
+    def finish(self) -> None:
+        """Put what was built in its place, and what stands there away: nobody ever sees half of it under its name.
+
+        Raises:
+            OSError: a folder can't be moved; what stood there stands there still.
+        """
+        building = self._building
+        if building is None:
+            raise ValueError("nothing was built")
+        sync(building)
+        old = self.path.with_name(building.name.replace(".new-", ".old-", 1))
+        if self.path.exists():
+            self.path.rename(old)
+        try:
+            building.rename(self.path)
+        except BaseException:
+            if old.exists():
+                old.rename(self.path)
+            raise
+        self._let_go()
+        sync(self.path.parent)
+        if old.exists():
+            _remove(old)
+
+    def sweep(self) -> None:
+        """Remove what dead processes left beside this place; call it when a whole folder stands there."""
+        for left in [*self._beside("new"), *self._beside("old")]:
+            held = _lock(left)
+            if held is not None:
+                _remove(left)
+                os.close(held)
+
+    def _beside(self, kind: str) -> list[Path]:
+        ours = re.compile(rf"\.{kind}-[0-9a-f]+-{re.escape(self.path.name)}")
+        return [found for found in self.path.parent.iterdir() if ours.fullmatch(found.name)]
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+        self._held = None
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder under a name from which nothing is restored: half removed it would be half a pack."""
+    doomed = folder.with_name(folder.name.replace(".old-", ".new-", 1))
+    with contextlib.suppress(OSError):
+        folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _lock(folder: Path) -> int | None:
+    """Take the lock on a folder; None if another has it, or if the file system knows no locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,116 @@
+"""Showing an auditor which input a pack is about: the pack has its digest under a key alone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.engine.plan import decode_plan
+from privacy_toolkit.errors import UsageError
+from privacy_toolkit.evidence.chain import Link
+from privacy_toolkit.evidence.errors import BadPack
+from privacy_toolkit.evidence.files import REPORT_JSON
+from privacy_toolkit.evidence.receipts import secret_of
+from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.reporting.pseudonyms import file_key, keyed_digest
+
+_INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What leads from an input to its digest in a pack.
+
+    Attributes:
+        run_id: the run that the pack is about.
+        key: the key of the input's digest, 32 bytes. It opens no row.
+        keyed_sha256: ``input.keyed_sha256`` of ``report.json``, in hexadecimal digits.
+        command: prints it, given the input under the name INPUT; for a shell with openssl and sha256sum.
+    """
+
+    run_id: str
+    key: bytes
+    keyed_sha256: str
+    command: str
+
+
+class _Digest(msgspec.Struct, frozen=True):
+    keyed_sha256: str
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """The part of ``report.json`` that matters here."""
+
+    run_id: str
+    input: _Digest
+
+
+def opening_of(journal: RunReader, pack: Path, link: Link, path: Path) -> Opening:
+    """Open the digest of the input, after checking that this is the input of the run and that the pack has its digest.
+
+    Args:
+        journal: the run that the pack is about.
+        pack: the folder of the pack.
+        link: what binds the pack.
+        path: the input; for a folder of Parquet files the folder.
+
+    Raises:
+        RefusedError: the run was purged.
+        UsageError: this is not the input, or it can't be read.
+        BadPack: the pack has another digest.
+    """
+    secret = secret_of(journal)
+    sha256 = _fingerprint(path)
+    if not hmac.compare_digest(sha256, decode_plan(journal.plan).input.sha256):
+        raise UsageError(
+            "This is not the input of that run, or it was changed since.",
+            "It has to be the same to the byte, compressed if it was compressed.",
+            code="other_input",
+        )
+    keyed = keyed_digest(secret, _INPUT, sha256)
+    if _reported(pack, link) != _Part(journal.run_id, _Digest(keyed)):
+        raise BadPack(
+            "The pack does not have the digest of this run's input.", "Check it: privacy-toolkit verify PACK."
+        )
+    key = file_key(secret, _INPUT)
+    return Opening(journal.run_id, key, keyed, _command(key, is_folder=path.is_dir()))
+
+
+def _reported(pack: Path, link: Link) -> _Part:
+    try:
+        data = (pack / REPORT_JSON).read_bytes()
+    except OSError as error:
+        raise UsageError(f"The report of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None
+    try:
+        if hash_bytes(data) == decode_sums(link.sums).get(REPORT_JSON):
+            return msgspec.json.decode(data, type=_Part)
+    except msgspec.DecodeError:
+        pass
+    raise BadPack("The report of the pack was changed.", "Check it: privacy-toolkit verify PACK.")
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of an input as a plan has it: of a folder that of the lines of sha256sum, in the order of names."""
+    try:
+        if not path.is_dir():
+            return _sha256(path)
+        parts = sorted(part for part in path.iterdir() if not part.name.startswith((".", "_")))
+        listing = "".join(f"{_sha256(part)}  {part.name}\n" for part in parts)
+    except OSError as error:
+        raise UsageError(f"The input can't be read: {error.strerror}.", "Name another file.") from None
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _command(key: bytes, *, is_folder: bool) -> str:
+    digest = "cd INPUT && LC_ALL=C sha256sum [!._]* | sha256sum" if is_folder else "sha256sum INPUT"
+    return f'printf %s "$({digest} | cut -c1-64)" | openssl dgst -sha256 -mac HMAC -macopt hexkey:{key.hex()}'

@@ -1,0 +1,160 @@
+"""The audit pack of a run: a folder that is there as a whole or not at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.errors import RefusedError, UsageError
+from privacy_toolkit.evidence import files
+from privacy_toolkit.evidence.chain import Chain, Link
+from privacy_toolkit.evidence.errors import PackError
+from privacy_toolkit.evidence.files import Place, write_file
+from privacy_toolkit.evidence.rowfiles import write_rows
+from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.journal.summary import StandingCount
+from privacy_toolkit.model import Outcome, Reason
+from privacy_toolkit.reporting.html import render
+from privacy_toolkit.reporting.report import build_report, moment_of, sums_differ
+from privacy_toolkit.reporting.schema import Report, SignedBy
+from privacy_toolkit.reporting.summaries import RowSummary
+from privacy_toolkit.schemas import schema
+from privacy_toolkit.signatures.keys import check_principal
+from privacy_toolkit.signatures.signers import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """Where the pack stands, its report, and what binds it: its link in the chain of packs."""
+
+    path: Path
+    report: Report
+    link: Link
+
+
+def write_pack(
+    journal: RunReader, folder: Path, *, chain: Chain, signer: Signer | None = None, principal: str | None = None
+) -> PackResult:
+    """Write the pack of the run at ``folder``, or replace the one that stands there from an earlier sitting.
+
+    It is built beside its place, entered into the chain of packs, and renamed when it is complete and durable. The same
+    journal and key give the same bytes.
+
+    Args:
+        journal: the run.
+        folder: where the pack is to stand.
+        chain: the record of all packs of the state folder.
+        signer: the key that signs it; None: it is not signed, and says so.
+        principal: the name under which the allowed signers list the key.
+
+    Raises:
+        RefusedError: the run was purged, so its pseudonyms can't be made any more.
+        UsageError: at ``folder`` stands something that is no pack of this run, or the name of the signer is none.
+        ToolkitError: the sums don't add up (code ``sums``).
+        PackError: the pack can't be written.
+        ChainError: the record of all packs is damaged.
+    """
+    if principal is not None:
+        check_principal(principal)
+    place = Place(folder.resolve())
+    try:
+        return _write(journal, place, Seal(chain, signer, principal if signer else None))
+    except OSError as error:
+        raise PackError(
+            f"The pack can't be written: {error.strerror or 'the system gave no reason'}.",
+            "Make room or mend the permissions; nothing of the run is lost.",
+        ) from None
+
+
+def _write(journal: RunReader, place: Place, seal: Seal) -> PackResult:
+    with seal.chain.lock():
+        place.restore()
+    secret = journal.secret
+    if secret is None:
+        raise RefusedError(
+            f"Run {journal.run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
+        )
+    _check_place(place.path, journal.run_id)
+    try:
+        building = place.begin()
+        report, contents = _fill(building, journal, secret, seal)
+        # Alone from here: two packs must not both follow the same one, nor change places at the same time. The link is
+        # durable before the pack has its name, so no pack is ever seen that a later one would not follow.
+        with seal.chain.lock():
+            link = seal.close(building, contents)
+            _check_place(place.path, journal.run_id)
+            place.finish()
+            place.sweep()
+    except BaseException:
+        place.discard()
+        raise
+    return PackResult(place.path, report, link)
+
+
+def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tuple[Report, Contents]:
+    """Write all files but those that the pack's place in the chain decides."""
+    rows = write_rows(building, journal, secret)
+    key = None if seal.signer is None else SignedBy(name=seal.principal, fingerprint=seal.signer.public.fingerprint)
+    report = build_report(journal, rows.summary, now=moment_of(journal), signed_by=key)
+    _compare(report, journal.standings(), rows.summary)
+    contents = {
+        files.REPORT_JSON: encode_report(report),
+        files.REPORT_HTML: render(report, rows.cases).encode(),
+        files.REPORT_SCHEMA: schema("report"),
+        files.ROW_SCHEMA: schema("row"),
+    }
+    approval = journal.approval
+    if approval is not None:
+        contents[files.APPROVAL] = approval.statement.encode()
+        contents[files.APPROVAL_SIGNATURE] = approval.signature.encode()
+    for name, content in contents.items():
+        write_file(building / name, [content])
+    if {path.name for path in building.iterdir()} != {*contents, *files.ROW_FILES}:
+        raise PackError("The pack can't be written: something made on the way to it can't be removed.", "Try again.")
+    approver = None if approval is None else approval.approver
+    return report, Contents(journal.run_id, rows.size, rows.root, hash_folder(building), approver)
+
+
+def encode_report(report: Report) -> bytes:
+    """``report.json``: indented, keys sorted."""
+    return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2) + b"\n"
+
+
+def _compare(report: Report, journal: Iterable[StandingCount], rows: RowSummary) -> None:
+    """Two counts, made independently of each other, have to agree: the journal's own, and the one over the rows.
+
+    Raises:
+        ToolkitError: they don't.
+    """
+    totals = Counter({line.outcome: line.count for line in report.outcomes})
+    if totals != Counter(dict(rows.outcomes)) or _by_reason(journal) != _by_reason(rows.standings):
+        raise sums_differ("The rows of the pack and the totals of the run differ.")
+
+
+def _by_reason(standings: Iterable[StandingCount]) -> Counter[tuple[Outcome, Reason | None]]:
+    """How many subjects stand so for which reason; those without any record are in the journal's totals only."""
+    counted: Counter[tuple[Outcome, Reason | None]] = Counter()
+    for standing in standings:
+        if standing.outcome is not Outcome.PENDING:
+            counted[standing.outcome, standing.reason] += standing.subjects
+    return counted
+
+
+def _check_place(folder: Path, run_id: str) -> None:
+    """Nothing but an earlier pack of the same run is ever replaced."""
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+        found = msgspec.json.decode((folder / files.REPORT_JSON).read_bytes(), type=dict[str, object])
+        if found.get("run_id") == run_id:
+            return
+    except (OSError, msgspec.DecodeError):
+        pass
+    raise UsageError(
+        "The place for the pack is taken by something that is no pack of this run.", "Name another folder with --pack."
+    )

@@ -1,0 +1,223 @@
+"""Receipts: what one person needs to show, without anybody's help, which row of a pack is theirs.
+
+A receipt opens one row. It holds the key of that row and no other, and the hashes that lead from the row to the root in
+``checkpoint.txt``; none of them tells anything of another row, since no line of a pack can be guessed.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy_toolkit.errors import RefusedError, UsageError
+from privacy_toolkit.evidence.chain import Link
+from privacy_toolkit.evidence.checkpoint import Checkpoint
+from privacy_toolkit.evidence.errors import BadPack
+from privacy_toolkit.evidence.files import ROWS
+from privacy_toolkit.evidence.tree import leaf_hash, node_hash, root_from_path
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.reporting.pseudonyms import pseudonym, row_key
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
+
+#: The first line of a receipt.
+FORMAT = "privacy-toolkit receipt v1"
+
+#: No customer id is longer, in bytes; more is not read.
+_LONGEST_ID = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One row of a pack, the key that opens it, and the path that leads from it to the pack's root.
+
+    Attributes:
+        checkpoint: of the pack; the receipt names its run, origin and size.
+        subject: the pseudonym of the row, in hexadecimal digits.
+        index: the place of the row among all rows, from 0.
+        key: the row's own key, 32 bytes.
+        row: the line of ``rows.jsonl``, without its line end.
+        path: the hashes from the row to the root, the lowest first.
+    """
+
+    checkpoint: Checkpoint
+    subject: str
+    index: int
+    key: bytes
+    row: bytes
+    path: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The bytes of ``receipt.txt``."""
+        lines = [
+            FORMAT,
+            f"run {self.checkpoint.run_id}",
+            f"origin {self.checkpoint.origin}",
+            f"index {self.index}",
+            f"size {self.checkpoint.size}",
+            f"key {self.key.hex()}",
+            f"row {self.row.decode('ascii')}",
+            *(f"path {b64encode(step).decode()}" for step in self.path),
+        ]
+        return "".join(f"{line}\n" for line in lines).encode()
+
+
+def read_id(path: Path) -> str:
+    """The customer id in a file that holds nothing else; one line end after it does not count.
+
+    Raises:
+        UsageError: the file can't be read, or holds no id.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_ID + 1)
+    except OSError as error:
+        raise UsageError(f"The file with the id can't be read: {error.strerror}.", "Name another file.") from None
+    if data.endswith(b"\n"):
+        data = data[:-1].removesuffix(b"\r")
+    hint = "It has to hold the customer id as the list has it, in UTF-8, and nothing else: no heading, no quotes."
+    if not data or len(data) > _LONGEST_ID or b"\n" in data:
+        raise UsageError("The file with the id is not one line with one id.", hint)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UsageError("The file with the id is not UTF-8.", hint) from None
+
+
+def read_link(pack: Path) -> Link:
+    """What binds a pack, checked in itself: the sums name the checkpoint, and the signature, if any, is one over them.
+
+    Raises:
+        UsageError: there is no such pack, or it can't be read.
+        ToolkitError: it was changed (exit code 6).
+    """
+    try:
+        link = Link.read(pack)
+    except OSError as error:
+        raise UsageError(
+            f"There is no pack that can be read in this folder: {error.strerror}.",
+            "Name the folder that holds checkpoint.txt, SHA256SUMS and rows.jsonl.",
+        ) from None
+    link.head()
+    if link.signature is not None:
+        verify(link.signature, link.sums, PACK_NAMESPACE)
+    return link
+
+
+def secret_of(journal: RunReader) -> bytes:
+    """The secret of a run.
+
+    Raises:
+        RefusedError: it was destroyed.
+    """
+    secret = journal.secret
+    if secret is None:
+        raise RefusedError(
+            f"Run {journal.run_id} was purged: nothing links its rows to people or files any more.",
+            "A receipt has to be made before the purge; those made before stay good.",
+            code="purged",
+        )
+    return secret
+
+
+def receipt_of(journal: RunReader, pack: Path, checkpoint: Checkpoint, id_: str) -> Receipt:
+    """Open the row of one customer id, after checking that it leads to the root of the pack.
+
+    The rows are read once, in a stream; memory does not grow with them.
+
+    Args:
+        journal: the run that the pack is about.
+        pack: the folder of the pack.
+        checkpoint: the pack's own, see ``read_link``.
+        id_: the customer id, as the input has it.
+
+    Raises:
+        RefusedError: the run was purged.
+        UsageError: the id is not one of the run's subjects, or the rows can't be read.
+        BadPack: the row is missing, or does not lead to the root.
+    """
+    secret = secret_of(journal)
+    seq = _number_of(journal, id_)
+    if seq is None:
+        raise UsageError(
+            "This id is not one of the subjects of the run.",
+            "The file has to hold it exactly as the list had it. Rejected rows are no subjects.",
+            code="not_in_run",
+        )
+    subject = pseudonym(secret, seq, id_)
+    index, row, path = _find(pack, checkpoint, subject)
+    if root_from_path(leaf_hash(row), index, checkpoint.size, path) != checkpoint.root:
+        raise BadPack(
+            "The rows of the pack don't lead to the root in its checkpoint.", "Check it: privacy-toolkit verify PACK."
+        )
+    return Receipt(checkpoint, subject, index, row_key(secret, seq), row, tuple(path))
+
+
+class _PathFinder:
+    """A tree that grows leaf by leaf (RFC 9162, section 2.1.1) and keeps the path of one of its leaves.
+
+    As ``tree.Tree`` it holds the peaks alone. Whenever the node above the wanted leaf is put together, its sibling is
+    the next step of the path.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.path: list[bytes] = []
+        self._peaks: list[tuple[bytes, bool]] = []  # the second: whether the wanted leaf is below it
+
+    def add(self, leaf: bytes, *, wanted: bool) -> None:
+        node, size = (leaf, wanted), self.size
+        while size & 1:
+            node = self._join(self._peaks.pop(), node)
+            size >>= 1
+        self._peaks.append(node)
+        self.size += 1
+
+    def finish(self) -> None:
+        """Join what is left: the path is complete after this."""
+        while len(self._peaks) > 1:
+            right, left = self._peaks.pop(), self._peaks.pop()
+            self._peaks.append(self._join(left, right))
+
+    def _join(self, left: tuple[bytes, bool], right: tuple[bytes, bool]) -> tuple[bytes, bool]:
+        if left[1]:
+            self.path.append(right[0])
+        elif right[1]:
+            self.path.append(left[0])
+        return node_hash(left[0], right[0]), left[1] or right[1]
+
+
+def _find(pack: Path, checkpoint: Checkpoint, subject: str) -> tuple[int, bytes, list[bytes]]:
+    """The row of a subject: its place, its line and its path."""
+    try:
+        with (pack / ROWS).open("rb") as lines:
+            found = _search(lines, subject)
+    except OSError as error:
+        raise UsageError(f"The rows of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None
+    if found is None or found[3] != checkpoint.size:
+        raise BadPack("The rows of the pack are not those of its run.", "Check it: privacy-toolkit verify PACK.")
+    return found[:3]
+
+
+def _search(lines: Iterable[bytes], subject: str) -> tuple[int, bytes, list[bytes], int] | None:
+    """As ``_find``, and the number of all lines; None if the subject has not exactly one line."""
+    mark = f',"subject":"{subject}",'.encode()  # no text of a row can hold this: quotes in text are escaped
+    finder = _PathFinder()
+    hits: list[tuple[int, bytes]] = []
+    for line in lines:
+        row = line.removesuffix(b"\n")
+        wanted = mark in row
+        if wanted:
+            hits.append((finder.size, row))
+        finder.add(leaf_hash(row), wanted=wanted)
+    finder.finish()
+    if len(hits) != 1 or not hits[0][1].isascii():
+        return None
+    ((index, row),) = hits
+    return index, row, finder.path, finder.size
+
+
+def _number_of(journal: RunReader, id_: str) -> int | None:
+    """The number of the subject with this id."""
+    return next((observed.subject.seq for observed in journal.rows() if observed.subject.id == id_), None)

@@ -1,0 +1,41 @@
+"""The second process that makes rows: reads its task from standard input, says on standard output how it went."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from threading import Thread
+
+import msgspec
+
+from privacy_toolkit.evidence.rowhelper import Reply, Task
+from privacy_toolkit.evidence.rowscatter import scatter_pages
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.reporting.sorting import returned_memory
+
+_STDIN = 0
+_LEFT_ALONE = 1  # exit status
+
+
+def main() -> None:
+    """Do the task. Any error but one of the system ends the process without a reply."""
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
+    Thread(target=_end_with_the_first, daemon=True).start()
+    error = None
+    try:
+        with returned_memory(), RunReader(Path(os.fsdecode(task.run))) as journal:
+            scatter_pages(journal, journal.secret or b"", task)
+    except OSError as failed:
+        error = failed.errno or 0
+    sys.stdout.buffer.write(msgspec.json.encode(Reply(error=error)))
+
+
+def _end_with_the_first() -> None:
+    """Nothing more is ever written to standard input: it is closed when the first process ends, or wants no more."""
+    os.read(_STDIN, 1)
+    os._exit(_LEFT_ALONE)
+
+
+if __name__ == "__main__":
+    main()

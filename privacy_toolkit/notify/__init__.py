@@ -1,0 +1,9 @@
+"""Telling others how a run stands: a ping, a signed webhook, a file for Prometheus. Totals only, never an id.
+
+Nothing here raises, and nothing here changes how a run ends: what can't be told is said in one sentence.
+"""
+
+from privacy_toolkit.notify.facts import Finished, Started, finished_of
+from privacy_toolkit.notify.telling import Means, failed, finished, started
+
+__all__ = ["Finished", "Means", "Started", "failed", "finished", "finished_of", "started"]

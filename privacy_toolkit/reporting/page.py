@@ -1,0 +1,152 @@
+"""What the templates show of a report, put together as values: no words of a job, no markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from privacy_toolkit.model import Job, Outcome
+from privacy_toolkit.reporting import wording
+from privacy_toolkit.reporting.clockwords import due_words
+from privacy_toolkit.reporting.exceptions import Case
+from privacy_toolkit.reporting.schema import OperationCalls, Report, SittingPart, TrafficCount
+from privacy_toolkit.reporting.schema_parts import Hand
+from privacy_toolkit.reporting.settings import LABELS
+
+#: So many who worked on a run are named on the first screen.
+NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure of the first screen; the tiles add up to the subjects."""
+
+    label: str
+    count: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of who did what: a name and a key, each empty where it was not recorded; ``said`` stands for both."""
+
+    what: str
+    name: str
+    key: str
+    at: str
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCalls:
+    """An operation as planned and as done, and what to think of the difference."""
+
+    calls: OperationCalls
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A subject that needs attention, as it is listed."""
+
+    case: Case
+    due: str
+
+
+def tiles(report: Report) -> list[Tile]:
+    """One tile for each settled outcome with subjects, and for all that is open."""
+    closed = [
+        Tile(wording.outcome_words(line.outcome, Job(report.job))[0], line.count, line.outcome.value)
+        for line in report.outcomes
+        if not line.open and line.count
+    ]
+    return [*closed, Tile("Still open", report.open, "open" if report.open else "none")]
+
+
+def steps(report: Report) -> list[Step]:
+    """Who planned, approved and ran it, and whose key signs the pack."""
+    hands = report.hands
+    lines = [_step("Planned by", hands.planned)]
+    if hands.approved is None:
+        lines.append(Step("Approved by", "", "", "", "no approval by a second person is recorded"))
+    else:
+        same = hands.approved.fingerprint is not None and hands.approved.fingerprint == hands.planned.fingerprint
+        lines.append(_step("Approved by", hands.approved, "the key that planned it" if same else ""))
+    lines += [_step("Run by", hand) for hand in hands.ran[:NAMED]] or [Step("Run by", "", "", "", "nobody yet")]
+    if hands.ran[NAMED:]:
+        lines.append(Step("Run by", "", "", "", f"and {len(hands.ran) - NAMED} more, listed in report.json"))
+    if report.signed_by is None:
+        lines.append(Step("Signed by", "", "", "", "This pack is not signed."))
+    else:
+        lines.append(Step("Signed by", report.signed_by.name or "", report.signed_by.fingerprint, ""))
+    return lines
+
+
+def _step(what: str, hand: Hand, note: str = "") -> Step:
+    if not hand.name and not hand.fingerprint:
+        return Step(what, "", "", hand.at or "", "not recorded")
+    return Step(what, hand.name or "", hand.fingerprint or "", hand.at or "", note)
+
+
+def planned(report: Report) -> list[PlannedCalls]:
+    """Each operation, and whether it was used as planned."""
+    return [PlannedCalls(calls, _compared(calls, report.traffic, report.open)) for calls in report.calls]
+
+
+def _compared(calls: OperationCalls, traffic: Iterable[TrafficCount], still_open: int) -> str:
+    if calls.planned_least is None or calls.planned_most is None:
+        return "not in the plan"
+    repeats = sum(line.repeats for line in traffic if line.operation == calls.operation)
+    among = f"; {repeats:,} of them repeats" if repeats else ""
+    if calls.made > calls.planned_most:
+        return f"{calls.made - calls.planned_most:,} more than planned{among}"
+    if calls.made < calls.planned_least:
+        return f"{calls.planned_least - calls.made:,} fewer than planned" + (
+            f": {still_open:,} still open" if still_open else ""
+        )
+    return f"within the plan{among}"
+
+
+def listed(cases: Sequence[Case], today: str) -> list[Listed]:
+    """The subjects that need attention, in the order they come in."""
+    return [Listed(case, due_words(case.due_on, today)) for case in cases]
+
+
+def settings(sittings: Sequence[SittingPart]) -> list[tuple[str, str]]:
+    """Each setting with its value, or with the value in each sitting where they differ."""
+    lines = []
+    for key, label in LABELS.items():
+        values = [(sitting.number, sitting.settings.get(key, "not recorded")) for sitting in sittings]
+        distinct = {value for _, value in values}
+        if distinct - {"not recorded"}:
+            said = values[0][1] if len(distinct) == 1 else "; ".join(f"sitting {n}: {value}" for n, value in values)
+            lines.append((label, said))
+    return lines
+
+
+def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
+    """The files of a pack, in the order in which a stranger would want to know of them."""
+    lines = [
+        ("report.html", "This page."),
+        ("report.json, report.schema.json", "The same for machines, and its JSON Schema."),
+        (
+            "rows.jsonl, row.schema.json",
+            "Every subject: outcome, dates, requests and answers; in the order of the references. And its JSON Schema.",
+        ),
+        ("rows.parquet", "The same rows for analysis."),
+        ("exceptions.csv", "The open and failed subjects alone, with what to do."),
+    ]
+    if approved:
+        lines.append(("approval.txt, approval.txt.sig", "What the second person approved, and their signature."))
+    lines += [
+        ("checkpoint.txt", "The root of a hash tree over all rows, and this pack's place in the chain of packs."),
+        ("VERIFY.txt", "How to check this pack with nothing of ours, and what that does not prove."),
+        ("earlier/", "Where there are earlier editions of this pack: what names and signs them."),
+        ("SHA256SUMS", "The SHA-256 of every file named here."),
+    ]
+    return [*lines, ("SHA256SUMS.sig", "The signature over SHA256SUMS.")] if signed else lines
+
+
+def failed(report: Report) -> int:
+    """How many subjects failed for good."""
+    return sum(line.count for line in report.outcomes if line.outcome is Outcome.FAILED)

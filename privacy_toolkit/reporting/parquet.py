@@ -1,0 +1,138 @@
+"""``rows.parquet``: the rows of a pack for analysis, one column for each thing that is known of a subject."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from privacy_toolkit.reporting.frames import counts_of
+from privacy_toolkit.reporting.lines import lines_of
+from privacy_toolkit.reporting.newfile import new_file
+from privacy_toolkit.reporting.summaries import RowSummary, Tally
+from privacy_toolkit.reporting.tables import CODES, SCHEMA
+
+#: At least so many rows make up a row group, but for the last one.
+ROW_GROUP = 16_384
+#: No row group that was written here has as many rows, or takes as many bytes.
+_MOST_ROWS, _MOST_BYTES = 1 << 20, 1 << 29
+_AT_ONCE = 8_192
+
+_CODE = pa.dictionary(pa.int32(), pa.string())
+#: As ``tables.SCHEMA``, with codes in a dictionary: pandas reads them as categories.
+STORED = pa.schema([field.with_type(_CODE) if field.name in CODES else field for field in SCHEMA])
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
+
+
+class RowsParquet:
+    """The file while it is written. The same rows give the same bytes with the same version of pyarrow."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def add(self, table: Any) -> None:
+        """Write some rows (of ``tables.SCHEMA``) as a row group.
+
+        Raises:
+            OSError: they can't be written.
+        """
+        self._writer.write_table(stored(table), row_group_size=_MOST_ROWS)
+
+
+@contextmanager
+def rows_parquet(path: Path) -> Iterator[RowsParquet]:
+    """The new file to write; it is on the disk when the block ends without an error.
+
+    Raises:
+        OSError: it can't be written, or is there already.
+    """
+    with new_file(path) as file:
+        writer = pq.ParquetWriter(file, STORED, compression="zstd", compression_level=1)
+        try:
+            yield RowsParquet(writer)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                writer.close()  # now, with the file still open, and not when it is collected
+            raise
+        writer.close()
+
+
+def stored(table: Any) -> Any:
+    """A table as it is stored: codes in a dictionary of this table's own."""
+    for place, field in enumerate(STORED):
+        if field.name in CODES:
+            table = table.set_column(place, field, table.column(field.name).combine_chunks().dictionary_encode())
+    return table
+
+
+def matches(lines: Iterable[bytes], path: Path) -> int | None:
+    """The number (from 0) of the first row in which ``rows.parquet`` and the canonical lines differ.
+
+    The lines are made anew from the columns and compared byte for byte, so every field takes part. Also where one of
+    both is longer they differ; a file that can't be read, or that has other columns, differs from the row on at which
+    that shows.
+
+    Args:
+        lines: the lines of ``rows.jsonl`` in their order, each with its line end.
+        path: the file ``rows.parquet``.
+
+    Returns:
+        None if they agree.
+    """
+    given, row = iter(lines), 0
+    try:
+        for table in _tables(path):
+            made = lines_of(table)
+            said = list(islice(given, len(table)))
+            if b"".join(said) != made:
+                return row + _first_difference(said, made.splitlines(keepends=True))
+            row += len(table)
+    except _UNREADABLE:
+        return row
+    return None if next(given, None) is None else row
+
+
+def summarise(path: Path) -> RowSummary:
+    """The figures of the rows in ``rows.parquet``, counted with pandas.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no such file, or holds a code that is not in the vocabulary.
+    """
+    tally = Tally()
+    try:
+        for table in _tables(path):
+            tally.add(counts_of(table))
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # it is the system's; of some bytes pyarrow makes one without
+            raise
+        raise ValueError("rows.parquet can't be read") from error
+    return tally.summary()
+
+
+def _tables(path: Path) -> Iterator[Any]:
+    """The rows of the file, some thousands at a time.
+
+    Raises:
+        ValueError: it has other columns than ours, or row groups that would not fit in memory.
+    """
+    with pq.ParquetFile(path, memory_map=False) as file:
+        if not file.schema_arrow.equals(STORED):
+            raise ValueError("the columns are not those of a pack's rows")
+        groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
+        if any(group.num_rows > _MOST_ROWS or group.total_byte_size > _MOST_BYTES for group in groups):
+            raise ValueError("a row group is too large")
+        for batch in file.iter_batches(_AT_ONCE):
+            yield pa.Table.from_batches([batch])
+
+
+def _first_difference(said: list[bytes], made: list[bytes]) -> int:
+    pairs = enumerate(zip(said, made, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(said), len(made)))

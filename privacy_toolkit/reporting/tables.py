@@ -1,0 +1,141 @@
+"""The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
+
+What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way. Importing
+this module loads pyarrow (50 MB): it is done only when rows are written or read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from privacy_toolkit.journal.reading import Observed
+from privacy_toolkit.model import Purpose
+from privacy_toolkit.reporting.counts import ATTENTION
+from privacy_toolkit.reporting.exceptions import Case, make_case
+from privacy_toolkit.reporting.pseudonyms import pseudonym
+from privacy_toolkit.reporting.rows import NOTHING_SAID
+
+MOMENT = pa.timestamp("us", tz="UTC")
+SEND = pa.struct(
+    [
+        pa.field("intent_at", MOMENT),
+        pa.field("answered_at", MOMENT),
+        pa.field("status", pa.int32()),
+        pa.field("reason", pa.string()),
+    ]
+)
+
+#: The columns of ``rows.parquet``, in the order in which an analyst reads them. A null means the same as in a row.
+SCHEMA = pa.schema(
+    [
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("held_before", pa.string()),
+        pa.field("attempts", pa.int64(), nullable=False),
+        pa.field("settled_at", MOMENT),
+        pa.field("requested_on", pa.date32()),
+        pa.field("due_on", pa.date32()),
+        pa.field("ticket", pa.string()),
+        pa.field("ground", pa.string()),
+        pa.field("hold_reason", pa.string()),
+        pa.field("review_on", pa.date32()),
+        pa.field("kept_coupons", pa.int64()),
+        pa.field("kept_referrals", pa.int64()),
+        pa.field("read_before_at", MOMENT),
+        pa.field("read_before_status", pa.int32()),
+        pa.field("read_after_at", MOMENT),
+        pa.field("read_after_status", pa.int32()),
+        pa.field("sends", pa.list_(pa.field("item", SEND, nullable=False)), nullable=False),
+    ]
+)
+#: Of these there are few different ones.
+CODES = ("outcome", "reason", "attribution", "held_before", "ground", "hold_reason")
+
+_ACT = Purpose.ACT.value
+_ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
+
+
+def table_of(observed: Sequence[Observed], secret: bytes) -> Any:
+    """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
+    subjects, standings, exchanges, requests, _ = zip(*observed, strict=True)
+    _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
+        *standings, strict=True
+    )
+    _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
+    columns: dict[str, Any] = {
+        "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
+        "outcome": outcome,
+        "reason": reason,
+        "attribution": attribution,
+        "held_before": held_before,
+        "attempts": attempts,
+        "settled_at": settled_at,
+        "requested_on": _dates(requested_on),
+        "due_on": _dates(due_on),
+        "ticket": ticket,
+        "ground": ground,
+        "hold_reason": hold,
+        "review_on": _dates(review_on),
+        "kept_coupons": coupons,
+        "kept_referrals": referrals,
+        **_proofs(exchanges),
+    }
+    return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def cases_of(table: Any) -> list[Case]:
+    """The open and failed subjects among some rows, in their order."""
+    table = table.filter(pc.is_in(table.column("outcome"), _ATTENTION))
+    due_on = table.column("due_on").cast(pa.string())
+    columns = [*(table.column(name) for name in ("subject", "outcome", "reason", "attempts")), due_on]
+    return list(map(make_case, *(column.to_pylist() for column in columns)))
+
+
+def _column(values: Any, kind: Any) -> Any:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _dates(texts: Sequence[str | None]) -> Any:
+    return pa.array(texts, pa.string()).cast(pa.date32())
+
+
+def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]]) -> dict[str, Any]:
+    """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
+    counts = np.fromiter(map(len, exchanges), np.int64, len(exchanges))
+    flat = list(chain.from_iterable(exchanges))
+    _, _, purposes, _, intents, ends, _, statuses, reasons, _ = zip(*flat, strict=True) if flat else ((),) * 10
+    ended = pa.array(ends, MOMENT)
+    status = pa.array(statuses, pa.int32())
+    sent = pc.equal(pa.array(purposes, pa.string()), _ACT).to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    sends = np.bincount(owner[sent], minlength=len(counts))
+    edges = np.concatenate(([0], np.cumsum(sends)))
+    sent_by_then = np.cumsum(sent) - edges[owner]  # of the same subject, up to and with this exchange
+    shown = ~sent & ended.is_valid().to_numpy(zero_copy_only=False)
+    before = _last(owner, shown & (sent_by_then == 0), len(counts))
+    after = _last(owner, shown & (sent_by_then > 0) & (sent_by_then == sends[owner]), len(counts))
+    acts = pa.array(np.flatnonzero(sent))
+    items = [pa.array(intents, MOMENT), ended, status, pa.array(reasons, pa.string())]
+    walks = pa.StructArray.from_arrays([item.take(acts) for item in items], fields=list(SEND))
+    return {
+        "read_before_at": ended.take(before),
+        "read_before_status": status.take(before),
+        "read_after_at": ended.take(after),
+        "read_after_status": status.take(after),
+        "sends": pa.ListArray.from_arrays(pa.array(edges, pa.int32()), walks, type=SCHEMA.field("sends").type),
+    }
+
+
+def _last(owner: Any, chosen: Any, size: int) -> Any:
+    """For each of ``size`` subjects the place of its last chosen exchange, null where it has none."""
+    places = np.full(size, -1, np.int64)
+    places[owner[chosen]] = np.flatnonzero(chosen)  # of several for one subject the last one stays
+    return pa.array(places, mask=places < 0)

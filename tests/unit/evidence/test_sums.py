@@ -1,0 +1,119 @@
+import contextlib
+import os
+import subprocess
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privacy_toolkit.evidence.errors import BadPack
+from privacy_toolkit.evidence.sums import decode_sums, encode_sums, hash_bytes, hash_file
+
+A, B = "0a" * 32, "1b" * 32
+NAMES = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z._-]{0,8}(/[0-9A-Za-z][0-9A-Za-z._-]{0,8}){0,2}", fullmatch=True)
+DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+
+
+def test_sums_are_sorted_by_the_bytes_of_the_names():
+    sums = {"b": A, "a": B, "earlier/3/SHA256SUMS": A, "VERIFY.txt": B}
+    assert encode_sums(sums).decode() == f"{B}  VERIFY.txt\n{B}  a\n{A}  b\n{A}  earlier/3/SHA256SUMS\n"
+
+
+@given(st.dictionaries(NAMES, DIGESTS, min_size=1))
+def test_what_is_written_is_read_again(sums):
+    assert decode_sums(encode_sums(sums)) == sums
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/etc/passwd",
+        "..",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/",
+        ".hidden",
+        "a/.hidden",
+        "-c",
+        "a b",
+        "a\\b",
+        "a\nb",
+        "\u00e4",
+    ],
+)
+def test_names_that_are_hidden_or_lead_elsewhere_are_neither_written_nor_read(name):
+    with pytest.raises(ValueError, match="can't stand"):
+        encode_sums({name: A})
+    with pytest.raises(BadPack):
+        decode_sums(f"{A}  {name}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        f"{A}  a",
+        f"{A}  a\r\n",
+        f"{A} *a\n",
+        f"{A}   a\n",
+        f"{A.upper()}  a\n",
+        f"{A[1:]}  a\n",
+        f"\\{A}  a\n",
+        f"# comment\n{A}  a\n",
+        f"{A}  a\n\n",
+        f"{A}  b\n{A}  a\n",
+        f"{A}  a\n{A}  a\n",
+        f"{A}  a\n{B}  a\n",
+        f"SHA256 (a) = {A}\n",
+    ],
+)
+def test_sums_that_this_toolkit_would_not_write_are_refused(text):
+    with pytest.raises(BadPack):
+        decode_sums(text.encode())
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(data):
+    with pytest.raises(BadPack):
+        decode_sums(data)
+
+
+def test_every_changed_byte_gives_other_sums_or_none():
+    sums = {"a": A, "earlier/1/b": B}
+    data = encode_sums(sums)
+    for position in range(len(data)):
+        for value in {0, 10, 32, 48, 97, 255, data[position] ^ 1} - {data[position]}:
+            changed = data[:position] + bytes([value]) + data[position + 1 :]
+            with contextlib.suppress(BadPack):
+                assert decode_sums(changed) != sums
+
+
+def test_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    content = b"row\n" * 500_000
+    (tmp_path / "rows").write_bytes(content)
+    assert hash_file(tmp_path / "rows") == sha256(content).hexdigest() == hash_bytes(content)
+
+
+def test_links_folders_and_pipes_are_not_hashed(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "."):
+        with pytest.raises(OSError, match=r"levels of symbolic links|regular file|directory"):
+            hash_file(tmp_path / name)
+
+
+def test_the_tool_of_the_system_agrees(tmp_path, sha256sum):
+    (tmp_path / "earlier").mkdir()
+    for name in ("a", "earlier/b"):
+        (tmp_path / name).write_text(name)
+    sums = {name: hash_file(tmp_path / name) for name in ("earlier/b", "a")}
+    (tmp_path / "SHA256SUMS").write_bytes(encode_sums(sums))
+    made = subprocess.run([sha256sum, *sorted(sums)], cwd=tmp_path, capture_output=True, check=True)
+    assert made.stdout == encode_sums(sums)
+    checked = subprocess.run([sha256sum, "-c", "--strict", "SHA256SUMS"], cwd=tmp_path, capture_output=True, check=True)
+    assert checked.stdout == b"a: OK\nearlier/b: OK\n"
