@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import settings_options, sitting_options, take_settings, take_sitting
+from privacy_toolkit.cli.options import SittingOptions, settings_options, sitting_options, take_settings, take_sitting
+
+if TYPE_CHECKING:
+    from privacy_toolkit.config import Settings
 
 
 @click.command("apply")
@@ -24,6 +27,16 @@ def command(**options: Any) -> int:
     or was applied before, nothing is sent and the exit code is 5. So it is if the profile asks for the approval of a
     second person and PLAN has none.
     """
+    from privacy_toolkit.cli.flow import telling
+
+    sitting = take_sitting(options)
+    as_json = options.pop("as_json")
+    settings = take_settings(options, sitting)
+    with telling(settings):
+        return _apply(Path(options["plan"]), options["approval"], settings, sitting, as_json)
+
+
+def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOptions, as_json: bool) -> int:
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
     from privacy_toolkit.cli.flow import carry_out, check_ready
     from privacy_toolkit.cli.planfile import approval_of, read_plan
@@ -32,10 +45,6 @@ def command(**options: Any) -> int:
     from privacy_toolkit.journal.state import StateFolder
     from privacy_toolkit.model import Job
 
-    sitting = take_sitting(options)
-    as_json = options.pop("as_json")
-    settings = take_settings(options, sitting)
-    path = Path(options["plan"])
     plan = read_plan(path)
     job = declaration(Job(plan.job))
     if job.writes:
@@ -43,7 +52,7 @@ def command(**options: Any) -> int:
     hand = check_ready(settings, sitting)
     planning.check_target(plan, settings)
     now = datetime.now(UTC)
-    approval = approval_of(plan, path, options["approval"], settings.trust, now)
+    approval = approval_of(plan, path, given, settings.trust, now)
     state = StateFolder(settings.state)
     planning.check_not_applied(plan, state)
     with planning.prepared(planning.order_of(plan, job), settings, state, now) as again:

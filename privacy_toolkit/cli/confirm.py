@@ -30,6 +30,13 @@ _HEADLINES = {
 }
 
 
+#: The grounds that are the toolkit's own, not those of an exclusion list.
+_OWN_GROUNDS = {
+    "suppressed": "whose customers were erased",
+    "already_exported": "whose request was exported already",
+}
+
+
 def phrase(plan: Plan) -> str:
     """What has to be typed: for an erasure how many people are erased, and where; for other writes yes."""
     if plan.job != Job.ERASE:
@@ -121,8 +128,11 @@ def preview(plan: Plan, settings: Settings) -> None:
     if plan.clock is not None:
         say(f"  Deadline  {_clock(plan.clock)}")
     for name, value in plan.parameters.items():
-        if value is not None:
+        if value is not None and value is not False:
             say(f"  {name.replace('_', ' ').capitalize():<9} {value}")
+    if plan.observed:
+        told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
+        say(f"  Just now  {told}")
     requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate
@@ -139,11 +149,11 @@ def headline(plan: Plan) -> str:
 
 def _held(plan: Plan) -> str:
     listed = plan.exclusions
-    if listed is None:
-        return f"{plan.rows.held:,}, since their customers were erased"
-    told = f"{listed.matched:,} by {count(listed.entries, 'entry', 'entries')} of the exclusion list"
-    suppressed = plan.rows.held - listed.matched
-    return f"{told}, {suppressed:,} since their customers were erased" if suppressed else told
+    told = (
+        [f"{listed.matched:,} by {count(listed.entries, 'entry', 'entries')} of the exclusion list"] if listed else []
+    )
+    told += [f"{number:,} {_OWN_GROUNDS[ground]}" for ground, number in plan.rows.held_by_us.items()]
+    return ", ".join(told)
 
 
 def _range(least: int, most: int) -> str:

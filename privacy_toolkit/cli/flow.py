@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from privacy_toolkit.api.access import check_access, client_for
+from privacy_toolkit.api.access import check_access
+from privacy_toolkit.cli.handover import Handed, hand_over
 from privacy_toolkit.cli.options import SittingOptions
-from privacy_toolkit.cli.output import emit_json, result, rows_object
-from privacy_toolkit.cli.progress import progress
+from privacy_toolkit.cli.output import count, emit_json, result, rows_object, say
+from privacy_toolkit.cli.working import work_on
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.custody import Hand, check_approved, hand_of
-from privacy_toolkit.engine.declaration import Context
-from privacy_toolkit.engine.grounds import catch_up, suppression
-from privacy_toolkit.engine.history import all_known_absent
-from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
+from privacy_toolkit.engine.grounds import catch_up
+from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.planning import check_target
-from privacy_toolkit.engine.sitting import Conditions, Work, sit
 from privacy_toolkit.engine.verdict import Summary, summarize
-from privacy_toolkit.errors import ExitCode, RefusedError, UsageError
+from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.errors import PackError
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.gone import GONE_PREDICATE
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.model import Job, StopReason
+from privacy_toolkit.model import Job
+from privacy_toolkit.notify import Means, Started, failed, finished, finished_of, started
 from privacy_toolkit.reporting.sentences import sentence
 
 #: A signature made to see whether one can be made; no check of ours or of anybody's list accepts it for anything.
@@ -51,6 +50,16 @@ def check_ready(settings: Settings, sitting: SittingOptions) -> Hand | None:
     return hand
 
 
+@contextmanager
+def telling(settings: Settings) -> Iterator[None]:
+    """Whoever waits for a word of a run hears of it too if it came to nothing."""
+    try:
+        yield
+    except ToolkitError as error:
+        failed(settings, error.exit_code, Means(say=say))
+        raise
+
+
 def carry_out(
     run_id: str, settings: Settings, sitting: SittingOptions, state: StateFolder, hand: Hand | None, as_json: bool
 ) -> ExitCode:
@@ -59,21 +68,29 @@ def carry_out(
     Raises:
         RefusedError: the settings lead to another target, an approval is missing, or the run was purged.
     """
+    began, means = time.time_ns() // 1000, Means(say=say)
     with state.open(run_id) as journal:
         before = summarize(journal)
-        check_target(before.plan, settings)
+        plan = before.plan
+        check_target(plan, settings)
         if before.open:
             check_approved(before.plan, journal.approval, settings.trust, datetime.now(UTC))
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
+        started(settings, Started(run_id, plan.job, plan.target, plan.environment, began), means)
         if before.open:
-            _sit(journal, before, settings, sitting, state, hand)
+            work_on(journal, before, settings, sitting, state, hand)
     with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
         catch_up(listed, state)
     folder = Path(sitting.pack) if sitting.pack else state.pack(run_id)
     with state.open(run_id) as journal:
         seal_pack(journal, folder, state, hand)
-        return show(journal, folder, as_json).exit_code
+        handed = hand_over(journal, summarize(journal))
+        summary, today = show(journal, folder, as_json, handed), datetime.now(UTC).date()
+        ended = time.time_ns() // 1000
+        done = finished_of(summary, journal.open_requests(), today, started_at=began, ended_at=ended)
+        finished(settings, done, means)
+        return summary.exit_code
 
 
 def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand | None) -> None:
@@ -92,10 +109,14 @@ def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand 
         raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None
 
 
-def show(journal: RunJournal, folder: Path, as_json: bool) -> Summary:
+def show(journal: RunJournal, folder: Path, as_json: bool, handed: Handed | None = None) -> Summary:
     """Print the result of a run as it stands, and return it."""
     summary = summarize(journal)
     value = as_object(summary, folder)
+    if handed is not None:
+        value["out"] = handed.as_object()
+    if summary.plan.job == Job.EXPORT:
+        value["out"] = {"path": summary.plan.out}
     if as_json:
         emit_json(value)
         return summary
@@ -106,6 +127,10 @@ def show(journal: RunJournal, folder: Path, as_json: bool) -> Summary:
     result(f"  {'':<14}{'-' * 12}")
     result(f"  {'subjects':<14}{summary.plan.rows.subjects:>12,}")
     result(f"Report: {folder / 'report.html'}")
+    if handed is not None:
+        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+    if summary.plan.job == Job.EXPORT and summary.plan.out:
+        result(f"Packages: {summary.plan.out}")
     if value["next"]:
         result(f"Next:   {value['next']}")
     return summary
@@ -133,41 +158,3 @@ def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
             "hint": "Check the key and that it belongs to this environment, then resume the run.",
         }
     return value
-
-
-def _sit(
-    journal: RunJournal,
-    before: Summary,
-    settings: Settings,
-    sitting: SittingOptions,
-    state: StateFolder,
-    hand: Hand | None,
-) -> StopReason | None:
-    plan = before.plan
-    conditions = Conditions(
-        limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
-        until=parse_until(sitting.until, datetime.now().astimezone()),
-        verify=plan.verify,
-        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
-        hand=hand,
-    )
-    job = declaration(Job(plan.job))
-    context = Context(plan.parameters, plan.verify, plan.rows.subjects, journal.secret or b"", settings.settle)
-    generation = replace(settings, generation=plan.generation)
-    with (
-        progress(sitting.progress, quiet=sitting.quiet) as listen,
-        suppression(state, settings, used=job.creates_profile) as is_suppressed,
-    ):
-        return sit(
-            Work(
-                journal=journal,
-                job=job.make(context),
-                sequencing=job.sequencing,
-                suppressed=is_suppressed or (lambda _: False),
-                settings=settings,
-                conditions=conditions,
-                make_client=lambda: client_for(generation),
-                listeners=[listen],
-                recognise=lambda ids: all_known_absent(ids, state, plan.target, before.run_id),
-            )
-        )

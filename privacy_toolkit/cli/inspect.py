@@ -11,9 +11,10 @@ import click
 
 from privacy_toolkit.cli.options import input_options, output_options
 from privacy_toolkit.cli.output import emit_json, result, rows_object, rows_sentence
-from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from privacy_toolkit.inputs.form import RowForm
     from privacy_toolkit.inputs.scan import InputSummary
 
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format", "form", type=click.Choice(["summary", "table", "jsonl"]), default="summary", help="Or a line a row."
 )
+@click.option("--as", "job", metavar="JOB", help="The job the file is meant for, such as reserve or events [erase].")
 @input_options
 @output_options
 def command(**options: Any) -> int:
@@ -30,8 +32,9 @@ def command(**options: Any) -> int:
     from privacy_toolkit.inputs.scan import read_input
 
     path, form, as_json = options.pop("input"), options.pop("form"), options.pop("as_json")
+    rows = _rows_of(options.pop("job"))
     # The spool holds ids: it has no name from the start and is gone with the process.
-    with read_input(path, InputOptions(**options), spool_folder=Path(tempfile.gettempdir())) as scan:
+    with read_input(path, InputOptions(**options), spool_folder=Path(tempfile.gettempdir()), form=rows) as scan:
         if as_json:
             emit_json(_summary(scan.summary))
         elif form == "summary":
@@ -39,11 +42,26 @@ def command(**options: Any) -> int:
         else:
             for record in scan.records():
                 line = {"row": record.row, "id": record.id, "status": record.status, "reason": record.reason}
+                if record.detail:
+                    line["detail"] = record.detail
                 if form == "jsonl":
                     result(json.dumps(line, ensure_ascii=False))
                 else:
-                    result(f"{line['row']:>8}  {line['status']:<10}{line['reason'] or '':<24}{line['id']!r}")
+                    detail = f"  ({record.detail})" if record.detail else ""
+                    result(f"{record.row:>8}  {record.status:<10}{record.reason or '':<24}{record.id!r}{detail}")
     return ExitCode.SETTLED
+
+
+def _rows_of(name: str | None) -> RowForm | None:
+    """How the rows are read for a job."""
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.model import Job
+
+    if name is None:
+        return None
+    if name not in set(Job):
+        raise UsageError(f"There is no job {name!r}.", f"The jobs are: {', '.join(Job)}.")
+    return declaration(Job(name)).form({})
 
 
 def _summary(summary: InputSummary) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from privacy_toolkit.engine.verdict import summarize
+from privacy_toolkit.journal.packages import decode_package
+from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.state import StateFolder
 
 
@@ -29,6 +31,12 @@ def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
         "due_on": dated[0].due_on if dated else None,
         "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
     }
+
+
+def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
+    """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
+    found = ((subject.seq, decode_package(result)) for subject, _, result in journal.results())
+    return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
 
 
 def told(line: dict[str, Any]) -> str:

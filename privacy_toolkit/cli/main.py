@@ -17,6 +17,8 @@ from privacy_toolkit.errors import ExitCode, ToolkitError
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
 COMMANDS = {
     "erase": ("privacy_toolkit.cli.erase", "Erase the listed customers' personal data."),
+    "coupons": ("privacy_toolkit.cli.coupons", "Reserve and release coupons, deal codes, list who holds what."),
+    "export": ("privacy_toolkit.cli.export", "Make an access package for each listed customer."),
     "apply": ("privacy_toolkit.cli.apply", "Carry out exactly the plan in a file."),
     "approve": ("privacy_toolkit.cli.approve", "Approve a plan as the second person, by a signature."),
     "inspect": ("privacy_toolkit.cli.inspect", "Show, offline, what of a file would be taken, row by row."),

@@ -106,6 +106,8 @@ def _object(plan: Plan) -> dict[str, Any]:
         "rows": rows_object(plan.rows),
         "on_hold": plan.rows.held,
         "calls": plan.calls,
+        "parameters": plan.parameters,
+        "observed": plan.observed,
         "clock": None if plan.clock is None else msgspec.structs.asdict(plan.clock),
         "confirm": phrase(plan) if declaration(Job(plan.job)).writes else None,
     }

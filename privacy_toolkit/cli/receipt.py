@@ -13,6 +13,7 @@ from privacy_toolkit.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from privacy_toolkit.evidence.chain import Link
+    from privacy_toolkit.evidence.receipts import Receipt
     from privacy_toolkit.journal.run import RunJournal
 
 _GUESSES = "Whoever has this key, and can guess the whole file, can find out with it that the guess is right."
@@ -21,6 +22,7 @@ _GUESSES = "Whoever has this key, and can guess the whole file, can find out wit
 @click.command("receipt")
 @click.argument("pack")
 @click.option("--id-file", metavar="FILE", help="One customer id and nothing else: open the row of this person.")
+@click.option("--row", metavar="N", type=click.IntRange(min=1), help="Which row of the input, if the id has several.")
 @click.option("--out", metavar="DIR", help="The folder to make for them [receipt-... here].")
 @click.option("--input", "source", metavar="FILE", help="The run's input: show an auditor that it is the one.")
 @settings_options
@@ -34,7 +36,7 @@ def command(**options: Any) -> int:
     from privacy_toolkit.journal.state import StateFolder
 
     as_json, pack = options.pop("as_json"), Path(options.pop("pack"))
-    id_file, out, source = (options.pop(name) for name in ("id_file", "out", "source"))
+    id_file, out, source, row = (options.pop(name) for name in ("id_file", "out", "source", "row"))
     _check(id_file, out, source)
     state = StateFolder(take_settings(options).state)
     link = read_link(pack)
@@ -47,7 +49,8 @@ def command(**options: Any) -> int:
         )
     with state.open(run_id) as journal:
         if id_file:
-            _give(journal, pack, link, Path(id_file), out, as_json=as_json)
+            receipt = _opened(journal, pack, link, Path(id_file), row, out)
+            _give(journal, receipt, link, out, as_json=as_json)
         else:
             _open(journal, pack, link, Path(source), as_json=as_json)
     return ExitCode.SETTLED
@@ -62,14 +65,20 @@ def _check(id_file: str | None, out: str | None, source: str | None) -> None:
         raise UsageError("--out belongs to --id-file: opening the input writes no folder.", "Leave it out.")
 
 
-def _give(journal: RunJournal, pack: Path, link: Link, id_file: Path, out: str | None, *, as_json: bool) -> None:
-    """Make a receipt."""
-    from privacy_toolkit.evidence.receiptfolder import check_free, default_name, write_receipt
+def _opened(journal: RunJournal, pack: Path, link: Link, id_file: Path, row: int | None, out: str | None) -> Receipt:
+    """The receipt of the person whose id is in a file; before the rows are read it is made sure that it has a place."""
+    from privacy_toolkit.evidence.receiptfolder import check_free
     from privacy_toolkit.evidence.receipts import read_id, receipt_of
 
     if out is not None:
         check_free(Path(out))
-    receipt = receipt_of(journal, pack, link.head(), read_id(id_file))
+    return receipt_of(journal, pack, link.head(), read_id(id_file), row)
+
+
+def _give(journal: RunJournal, receipt: Receipt, link: Link, out: str | None, *, as_json: bool) -> None:
+    """Write a receipt."""
+    from privacy_toolkit.evidence.receiptfolder import default_name, write_receipt
+
     folder = Path(out or default_name(receipt))
     write_receipt(receipt, link, folder)
     if as_json:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from privacy_toolkit.journal.state import StateFolder
 
 _run = click.argument("run")
+#: What is said of a subject beside its id and what else is shown of it.
+_STANDING = frozenset({"row", "outcome", "attribution", "held_before", "attempts", "reason"})
 
 
 @click.group("runs")
@@ -65,7 +67,10 @@ def show_run(**options: Any) -> int:
 @settings_options
 def list_subjects(**options: Any) -> int:
     """List the subjects of a run in input order, with their ids: for the operator's eyes, not for a file or a mail."""
-    from privacy_toolkit.model import Outcome
+    from privacy_toolkit.cli.listing import package_names
+    from privacy_toolkit.engine.plan import plan_of
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.model import Job, Outcome
 
     as_json, name, form = options.pop("as_json"), options.pop("run"), options.pop("form")
     wanted = options.pop("outcome")
@@ -78,7 +83,12 @@ def list_subjects(**options: Any) -> int:
         if journal.purged_at is not None:
             raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
         entries = journal.entries({Outcome(outcome) for outcome in wanted} or None)
-        lines = map(_subject, entries)
+        shown = declaration(Job(plan_of(journal).job)).shown
+        packages = package_names(journal)
+        lines = (
+            {**_subject(entry), **shown(entry.subject.id, entry.subject.given), **packages.get(entry.subject.seq, {})}
+            for entry in entries
+        )
         if as_json:
             emit_json({"run_id": run_id, "subjects": list(lines)})
             return ExitCode.SETTLED
@@ -86,7 +96,8 @@ def list_subjects(**options: Any) -> int:
             if form == "jsonl":
                 result(json.dumps(line, ensure_ascii=False))
             else:
-                result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{line['id']!r}")
+                ids = "  ".join(repr(value) for key, value in line.items() if key not in _STANDING)
+                result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
     return ExitCode.SETTLED
 
 
@@ -109,17 +120,18 @@ def _subject(entry: Any) -> dict[str, Any]:
 @settings_options
 def resume(**options: Any) -> int:
     """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
-    from privacy_toolkit.cli.flow import carry_out, check_ready
+    from privacy_toolkit.cli.flow import carry_out, check_ready, telling
     from privacy_toolkit.journal.state import StateFolder
 
     sitting = take_sitting(options)
     as_json, name = options.pop("as_json"), options.pop("run")
     settings = take_settings(options, sitting)
-    hand = check_ready(settings, sitting)
-    state = StateFolder(settings.state)
-    run_id = state.find(name)
-    with state.lock(settings.target):
-        return carry_out(run_id, settings, sitting, state, hand, as_json)
+    with telling(settings):
+        hand = check_ready(settings, sitting)
+        state = StateFolder(settings.state)
+        run_id = state.find(name)
+        with state.lock(settings.target):
+            return carry_out(run_id, settings, sitting, state, hand, as_json)
 
 
 @command.command("report")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
+from privacy_toolkit.api.access import check_access, client_for
+from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-from privacy_toolkit.cli.flow import carry_out, check_ready
+from privacy_toolkit.cli.flow import carry_out, check_ready, telling
 from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.output import count, say
 from privacy_toolkit.cli.planfile import write_plan
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.custody import hand_of, require_direct
-from privacy_toolkit.engine.planning import Order, create, prepared
+from privacy_toolkit.engine.looking import Asking, Look, look
+from privacy_toolkit.engine.planning import Order, Prepared, create, prepared
 from privacy_toolkit.journal.state import StateFolder
 
 
@@ -21,6 +30,11 @@ def start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: 
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
+    with nullcontext() if plan_file is not None else telling(settings):
+        return _start(order, settings, sitting, plan_file, as_json)
+
+
+def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: str | None, as_json: bool) -> int:
     writes = order.job.writes
     if plan_file is None:
         require_direct(settings.trust)
@@ -30,7 +44,8 @@ def start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: 
     hand = hand_of(settings.trust)
     state = StateFolder(settings.state)
     now = datetime.now(UTC)
-    with prepared(order, settings, state, now, hand) as ready:
+    with prepared(order, settings, state, now, hand) as worked_out:
+        ready = worked_out if sitting.quiet and plan_file is None else looked(worked_out, settings)
         if plan_file is not None:
             return write_plan(ready.plan, Path(plan_file), settings, as_json)
         if not sitting.quiet:
@@ -40,3 +55,26 @@ def start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: 
         with state.lock(settings.target):
             run_id = create(ready, state, now)
             return carry_out(run_id, settings, sitting, state, hand, as_json)
+
+
+def looked(ready: Prepared, settings: Settings) -> Prepared:
+    """The plan with how things stand at the API, for a job that wants that known before it is confirmed.
+
+    Raises:
+        UsageError: target or credentials can't be used.
+        CredentialsError: the API refused the credentials.
+        NotReadError: it gave no reliable answer.
+    """
+    if ready.job.look is None:
+        return ready
+    check_access(settings)
+    wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
+    say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
+    asyncio.run(_look(wanted, settings))
+    plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
+    return replace(ready, plan=plan)
+
+
+async def _look(wanted: Look, settings: Settings) -> None:
+    async with client_for(settings) as client:
+        await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))

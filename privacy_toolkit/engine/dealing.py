@@ -1,4 +1,4 @@
-"""What a job makes of its input before it is planned: nothing, unless it deals codes or knows more than one row says."""
+"""What a job makes of its input before it is planned: nothing, unless it deals codes or compares rows."""
 
 from __future__ import annotations
 
@@ -49,13 +49,14 @@ class Dealt:
     """The subjects, as many and in the same order as those of the scan, and what goes with them.
 
     ``second`` is the second input they were made with, ``parameters`` what the plan says of them. ``remember`` makes
-    durable what later plans have to know; it is called before the run exists.
+    durable what later plans have to know; it is called before the run exists. ``holds`` are further subjects on hold.
     """
 
     subjects: Subjects
     second: PlannedInput | None = None
     parameters: Mapping[str, str | int | bool | None] = field(default_factory=dict)
     remember: Callable[[], None] = lambda: None
+    holds: Mapping[int, Hold] = field(default_factory=dict)
 
 
 def as_they_stand(dealing: Dealing) -> Dealt:

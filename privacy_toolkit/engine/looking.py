@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random, SystemRandom
@@ -36,7 +36,7 @@ class Look(Protocol):
     operation: Operation
 
     @property
-    def values(self) -> Iterable[str]:
+    def values(self) -> Collection[str]:
         """What stands in the path of each question."""
 
     def take(self, value: str, answer: Answer) -> bool:
@@ -78,9 +78,7 @@ async def _work(values: Iterator[str], wanted: Look, client: Client, asking: Ask
     for value in values:
         for tries in range(1, TRIES + 1):
             await asking.pacer.wait()
-            answer = read_exchange(
-                wanted.operation, await client.exchange(wanted.operation, value), asking.now()
-            )
+            answer = read_exchange(wanted.operation, await client.exchange(wanted.operation, value), asking.now())
             if answer.finding is Finding.CREDENTIALS:
                 raise CredentialsError(
                     "The API refused the credentials; no plan was made.",

@@ -31,13 +31,17 @@ class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class PlannedRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The sums of the input: ``read`` = ``rejected`` + ``duplicates`` + ``subjects``; ``held`` of the subjects."""
+    """The sums of the input: ``read`` = ``rejected`` + ``duplicates`` + ``subjects``; ``held`` of the subjects.
+
+    ``held_by_us`` says how many of these are not on the exclusion list, by the ground the toolkit itself has.
+    """
 
     read: int
     rejected: int
     duplicates: int
     subjects: int
     held: int = 0
+    held_by_us: dict[str, int] = {}
     rejected_by_reason: dict[str, int] = {}
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.custody import Hand
 from privacy_toolkit.engine.dealing import Dealing, Subjects
 from privacy_toolkit.engine.declaration import Declaration, Parameters
-from privacy_toolkit.engine.grounds import Grounds, suppression
+from privacy_toolkit.engine.exported import EXPORTED
+from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, suppression
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows, plan_of
 from privacy_toolkit.engine.requests import planned_clock, request_rows
 from privacy_toolkit.errors import RefusedError
@@ -70,20 +72,15 @@ def prepared(
         InputError: one of the files can't be used.
         UsageError: no target is set, or what is to be dealt does not suffice.
     """
-    target, job = settings.target, order.job
-    nonce = order.nonce or secrets.token_hex(16)
+    target, job, nonce = settings.target, order.job, order.nonce or secrets.token_hex(16)
     listed = read_exclusions(order.exclude) if order.exclude is not None else None
-    form = job.form(order.parameters)
     with ExitStack() as resources:
-        scan = resources.enter_context(read_input(order.path, order.options, spool_folder=state.path, form=form))
-        with suppression(state, settings, used=job.creates_profile) as is_suppressed:
-            grounds = Grounds(listed.holds if listed else {}, is_suppressed, job.customers)
-            holds, matched = grounds.among(scan.subjects())
-        scope = f"{settings.environment} {target}"
-        dealt = job.deal(
-            Dealing(scan, holds, order.parameters, order.options, order.second, state, scope, nonce, resources)
-        )
-        summary, parameters = scan.summary, {**order.parameters, **dealt.parameters}
+        scan = resources.enter_context(_scanned(order, state))
+        holds, matched = _holds(job, listed, scan, settings, state)
+        scope, given = f"{settings.environment} {target}", order.parameters
+        dealt = job.deal(Dealing(scan, holds, given, order.options, order.second, state, scope, nonce, resources))
+        holds = {**dealt.holds, **holds}
+        summary, parameters = scan.summary, {**given, **dealt.parameters}
         plan = Plan(
             toolkit=__version__,
             job=job.job,
@@ -93,7 +90,7 @@ def prepared(
             generation=settings.generation,
             created_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             input=_planned_input(order, summary),
-            rows=_planned_rows(summary, len(holds)),
+            rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
             clock=planned_clock(scan.requests(), holds, order.regime, now.astimezone(UTC).date()),
@@ -106,6 +103,18 @@ def prepared(
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         yield Prepared(plan.sealed(), scan, holds, job, dealt.subjects, dealt.remember)
+
+
+def _scanned(order: Order, state: StateFolder) -> Scan:
+    return read_input(order.path, order.options, spool_folder=state.path, form=order.job.form(order.parameters))
+
+
+def _holds(
+    job: Declaration, listed: Exclusions | None, scan: Scan, settings: Settings, state: StateFolder
+) -> tuple[dict[int, Hold], int]:
+    """The holds by the subjects' numbers, and how many of them the exclusion list names."""
+    with suppression(state, settings, used=job.creates_profile) as is_suppressed:
+        return Grounds(listed.holds if listed else {}, is_suppressed, job.customers).among(scan.subjects())
 
 
 def order_of(plan: Plan, job: Declaration) -> Order:
@@ -223,12 +232,13 @@ def _planned_input(order: Order, summary: InputSummary) -> PlannedInput:
     )
 
 
-def _planned_rows(summary: InputSummary, held: int) -> PlannedRows:
+def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:
     return PlannedRows(
         read=summary.read,
         rejected=summary.rejected,
         duplicates=summary.duplicates,
         subjects=summary.subjects,
-        held=held,
+        held=len(holds),
+        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED))),
         rejected_by_reason=dict(sorted(summary.rejected_by_reason.items())),
     )

@@ -36,13 +36,17 @@ COLLECT_AFTER = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What holds for one sitting beside the settings. ``until`` is an aware time."""
+    """What holds for one sitting beside the settings. ``until`` is an aware time.
+
+    ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
+    """
 
     limits: Limits = field(default_factory=Limits)
     until: datetime | None = None
     verify: str = "all"
     predicate: str = ""
     hand: Hand | None = None
+    removed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
         "gone_predicate": conditions.predicate,
+        "packages_removed": conditions.removed,
         "max_failures": conditions.limits.max_failures,
         "signer": conditions.hand and conditions.hand.name,
         "signing_key": conditions.hand and conditions.hand.signer.public.fingerprint,

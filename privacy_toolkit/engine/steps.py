@@ -71,11 +71,7 @@ class Steps:
         return self._tools.clock()
 
     async def read(
-        self,
-        operation: Operation,
-        purpose: Purpose,
-        value: str | None = None,
-        about: Collection[int] | None = None,
+        self, operation: Operation, purpose: Purpose, value: str | None = None, about: Collection[int] | None = None
     ) -> Answer:
         """Ask the API about the subjects, again if need be; the last answer if none was conclusive.
 
@@ -159,6 +155,10 @@ class Steps:
         ``keys`` are those of the walk that this holds for, where it does not for all of them.
         """
         self.held_back = True if keys is None else keys
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask for the end of the sitting."""
+        self._tools.stop.request(reason)
 
     def is_suppressed(self, customer: str) -> bool:
         """Whether the customer was erased by this state folder, so that nothing may be written for them."""

@@ -24,6 +24,9 @@ from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
 #: The first line of a receipt.
 FORMAT = "privacy-toolkit receipt v1"
 
+#: Of so many rows the numbers are said, where an id stands in several.
+ROWS_NAMED = 20
+
 #: No customer id is longer, in bytes; more is not read.
 _LONGEST_ID = 64 * 1024
 
@@ -121,7 +124,7 @@ def secret_of(journal: RunReader) -> bytes:
     return secret
 
 
-def receipt_of(journal: RunReader, pack: Path, checkpoint: Checkpoint, id_: str) -> Receipt:
+def receipt_of(journal: RunReader, pack: Path, checkpoint: Checkpoint, id_: str, place: int | None = None) -> Receipt:
     """Open the row of one customer id, after checking that it leads to the root of the pack.
 
     The rows are read once, in a stream; memory does not grow with them.
@@ -131,20 +134,15 @@ def receipt_of(journal: RunReader, pack: Path, checkpoint: Checkpoint, id_: str)
         pack: the folder of the pack.
         checkpoint: the pack's own, see ``read_link``.
         id_: the customer id, as the input has it.
+        place: the row of the input, needed where the id stands in several of them.
 
     Raises:
         RefusedError: the run was purged.
-        UsageError: the id is not one of the run's subjects, or the rows can't be read.
+        UsageError: the id is not one of the run's subjects, or stands for several of them; or the rows can't be read.
         BadPack: the row is missing, or does not lead to the root.
     """
     secret = secret_of(journal)
-    seq = _number_of(journal, id_)
-    if seq is None:
-        raise UsageError(
-            "This id is not one of the subjects of the run.",
-            "The file has to hold it exactly as the list had it. Rejected rows are no subjects.",
-            code="not_in_run",
-        )
+    seq = _number_of(journal, id_, place)
     subject = pseudonym(secret, seq, id_)
     index, row, path = _find(pack, checkpoint, subject)
     if root_from_path(leaf_hash(row), index, checkpoint.size, path) != checkpoint.root:
@@ -218,6 +216,25 @@ def _search(lines: Iterable[bytes], subject: str) -> tuple[int, bytes, list[byte
     return index, row, finder.path, finder.size
 
 
-def _number_of(journal: RunReader, id_: str) -> int | None:
-    """The number of the subject with this id."""
-    return next((observed.subject.seq for observed in journal.rows() if observed.subject.id == id_), None)
+def _number_of(journal: RunReader, id_: str, place: int | None) -> int:
+    """The number of the subject with this id, in this row of the input where one is named.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    found = [o.subject for o in journal.rows() if o.subject.id == id_ and place in {None, o.subject.row}]
+    if not found:
+        raise UsageError(
+            f"This id is not one of the subjects of the run{'' if place is None else ' in that row'}.",
+            "The file has to hold it exactly as the list had it. Rejected rows are no subjects.",
+            code="not_in_run",
+        )
+    if len(found) > 1:
+        rows = ", ".join(str(subject.row) for subject in found[:ROWS_NAMED])
+        more = f" and {len(found) - ROWS_NAMED:,} more" if len(found) > ROWS_NAMED else ""
+        raise UsageError(
+            f"This id stands in {len(found):,} rows of the input: {rows}{more}.",
+            "A receipt opens one of them: name it with --row N.",
+            code="several_rows",
+        )
+    return found[0].seq

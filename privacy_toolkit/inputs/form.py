@@ -27,8 +27,13 @@ class RowForm(Protocol):
     same ``key`` are one subject; without it every row is one.
     """
 
-    id_columns: tuple[str, ...]
-    is_distinct: bool
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The usual names of the column with the ids; the first present is taken."""
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether rows of the same key are one subject."""
 
     def check(self, columns: Sequence[str], id_column: str, where: str) -> None:
         """Make sure that the columns are those that can be understood.

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from privacy_toolkit.errors import InputError
 from privacy_toolkit.inputs.columns import check_id_column
 from privacy_toolkit.inputs.csvfile import open_csv
 from privacy_toolkit.inputs.deduplication import mark_duplicates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from privacy_toolkit.api.operations import Operation
@@ -83,7 +83,7 @@ class LookAtHolders:
                     asked.customers.append(hash(id_))
 
     @property
-    def values(self) -> Iterable[str]:
+    def values(self) -> Collection[str]:
         """The coupons."""
         return self._coupons
 

@@ -19,7 +19,7 @@ LISTED_CASES = 2_000
 _ATTENTION = {outcome.value for outcome in ATTENTION}
 
 #: What a spreadsheet takes for the beginning of a formula, also in full width, or drops to find one behind it.
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
 class Case(NamedTuple):
@@ -73,7 +73,7 @@ def csv_line(fields: tuple[object, ...]) -> bytes:
 
 
 def _field(text: str) -> str:
-    if text.startswith(_FORMULA):
+    if text.startswith(FORMULA):
         text = "'" + text
     if any(character in text for character in ',"\r\n'):
         text = '"' + text.replace('"', '""') + '"'

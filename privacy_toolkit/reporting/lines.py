@@ -32,7 +32,7 @@ def _row(columns: dict[str, Any]) -> Iterable[Part]:
     yield _number(columns["attempts"])
     yield from _fields(columns, {"attribution": _text, "due_on": _date, "ground": _text, "held_before": _text})
     yield from _fields(columns, {"hold_reason": _text, "kept_coupons": _number, "kept_referrals": _number})
-    yield from _fields(columns, {"outcome": _text})
+    yield from _fields(columns, {"outcome": _text, "package": _text})
     yield ',"proof":{"read_after":'
     yield _read(columns["read_after_at"], columns["read_after_status"])
     yield ',"read_before":'
@@ -40,7 +40,8 @@ def _row(columns: dict[str, Any]) -> Iterable[Part]:
     yield ',"sends":['
     yield _sends(columns["sends"])
     yield "]}"
-    yield from _fields(columns, {"reason": _text, "requested_on": _date, "review_on": _date, "settled_at": _moment})
+    yield from _fields(columns, {"reason": _text, "redactions": _number})
+    yield from _fields(columns, {"requested_on": _date, "review_on": _date, "settled_at": _moment})
     yield from _fields(columns, {"subject": _text, "ticket": _text})
     yield "}\n"
 

@@ -10,6 +10,7 @@ from msgspec import convert
 
 from privacy_toolkit.engine.verdict import Summary, summarize
 from privacy_toolkit.errors import RefusedError, ToolkitError
+from privacy_toolkit.journal.packages import count_packages
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Sitting
 from privacy_toolkit.journal.summary import RunSummary
@@ -59,6 +60,7 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
         ),
         ages=ages(today, *open_),
         sittings=tuple(_sitting(sitting) for sitting in sittings),
+        access=_access(journal),
         gone_predicate=_predicate(sittings),
         proof=counts.proof(run, figures.traffic, sample_of(run.plan.verify, rows.standings, sittings)),
         pace=pace_of(figures.pace, figures.pace_unit, sittings),
@@ -148,6 +150,12 @@ def _timed(figures: RunSummary) -> dict[str, Any]:
         "last_answer_at": maybe_rfc3339(last),
         "duration": None if first is None or last is None else max(0, last - first),
     }
+
+
+def _access(journal: RunReader) -> schema.AccessPart | None:
+    """The packages that were handed over; None for other jobs."""
+    counted = count_packages(result for _, _, result in journal.results())
+    return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
 
 
 def _sitting(sitting: Sitting) -> schema.SittingPart:

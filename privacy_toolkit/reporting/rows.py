@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from privacy_toolkit.journal.packages import decode_package
 from privacy_toolkit.journal.reading import Observed
 from privacy_toolkit.journal.rows import Row as Columns
 from privacy_toolkit.model import Purpose
@@ -54,8 +55,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A subject, without its id. Outcome, reason, attribution and ``held_before`` are the codes of the vocabulary.
 
-    ``requested_on``, ``due_on``, ``ticket`` and ``ground`` are what the input says of the request, null where it says
-    nothing.
+    ``package`` is the SHA-256 of the access package that was handed over, ``redactions`` how often the id of another
+    person was taken out of it. ``requested_on``, ``due_on``, ``ticket`` and ``ground`` are what the input says of the
+    request. Each is null where there is nothing to say.
     """
 
     attempts: int
@@ -67,8 +69,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kept_coupons: int | None
     kept_referrals: int | None
     outcome: str
+    package: str | None
     proof: Proof
     reason: str | None
+    redactions: int | None
     requested_on: str | None
     review_on: str | None
     settled_at: str | None
@@ -81,7 +85,8 @@ def row_of(observed: Observed, secret: bytes) -> Row:
 
     For one subject. ``tables.table_of`` does the same for thousands at once, and many times as fast.
     """
-    subject, standing, exchanges, request, _ = observed
+    subject, standing, exchanges, request, result = observed
+    package = decode_package(result)
     (_, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold_reason, review_on, at) = standing
     _, requested_on, due_on, ticket, ground = request or NOTHING_SAID
     return Row(
@@ -94,8 +99,10 @@ def row_of(observed: Observed, secret: bytes) -> Row:
         kept_coupons=coupons,
         kept_referrals=referrals,
         outcome=outcome,
+        package=package.sha256 if package else None,
         proof=_proof(exchanges),
         reason=reason,
+        redactions=package.redactions if package else None,
         requested_on=requested_on,
         review_on=review_on,
         settled_at=maybe_rfc3339(at),

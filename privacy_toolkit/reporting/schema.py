@@ -177,6 +177,19 @@ class ExclusionsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     matched: int
 
 
+class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The access packages of an export, added up.
+
+    ``sections`` counts the packages by section and state: complete, not held, not obtainable. ``redactions`` are the
+    places where the id of one of ``people`` other people was replaced, each counted once a package.
+    """
+
+    packages: int
+    redactions: int
+    people: int
+    sections: dict[str, dict[str, int]]
+
+
 class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The command to run next, and when."""
 
@@ -210,6 +223,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     erased: ErasedSplit
     kept: Kept
     proof: Proof
+    access: AccessPart | None
     gone_predicate: str
     traffic: tuple[TrafficCount, ...]
     calls: tuple[OperationCalls, ...]

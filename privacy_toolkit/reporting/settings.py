@@ -23,6 +23,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "max_failures": "Limit of failures",
         "expect_missing": "Missing profiles expected",
         "until": "Time window ends",
+        "packages_removed": "Old packages removed before",
         "api_key": "API key",
         "content_signature": "Signing key of the Application",
     }

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from privacy_toolkit.journal.packages import decode_package
 from privacy_toolkit.journal.reading import Observed
 from privacy_toolkit.model import Purpose
 from privacy_toolkit.reporting.counts import ATTENTION
@@ -47,6 +48,8 @@ SCHEMA = pa.schema(
         pa.field("ground", pa.string()),
         pa.field("hold_reason", pa.string()),
         pa.field("review_on", pa.date32()),
+        pa.field("package", pa.string()),
+        pa.field("redactions", pa.int64()),
         pa.field("kept_coupons", pa.int64()),
         pa.field("kept_referrals", pa.int64()),
         pa.field("read_before_at", MOMENT),
@@ -65,11 +68,12 @@ _ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
 
 def table_of(observed: Sequence[Observed], secret: bytes) -> Any:
     """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
-    subjects, standings, exchanges, requests, _ = zip(*observed, strict=True)
+    subjects, standings, exchanges, requests, results = zip(*observed, strict=True)
     _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
         *standings, strict=True
     )
     _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
+    packages = list(map(decode_package, results))
     columns: dict[str, Any] = {
         "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
         "outcome": outcome,
@@ -84,6 +88,8 @@ def table_of(observed: Sequence[Observed], secret: bytes) -> Any:
         "ground": ground,
         "hold_reason": hold,
         "review_on": _dates(review_on),
+        "package": [package and package.sha256 for package in packages],
+        "redactions": [package and package.redactions for package in packages],
         "kept_coupons": coupons,
         "kept_referrals": referrals,
         **_proofs(exchanges),

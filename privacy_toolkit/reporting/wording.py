@@ -109,6 +109,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.ASKED_TO_WAIT: "the API asked for a longer wait than this run may take",
         StopReason.TARGET_UNREACHABLE: "the API could not be reached reliably",
         StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
+        StopReason.OUTPUT_FAILED: "what was read could not be written to the folder it is handed over in",
         StopReason.JOURNAL_FAILED: "the run's record could not be written any more",
     }
 )

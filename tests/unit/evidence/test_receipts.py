@@ -109,6 +109,20 @@ def test_no_two_rows_have_the_same_key_and_no_receipt_holds_an_id(journal, pack)
     assert not any(b"person-" in one.encode() for one in made)
 
 
+def test_of_several_rows_with_one_id_the_wanted_one_is_opened(runs, tmp_path):
+    subjects = [runs.told("same-person" if k in {3, 7} else f"person-{k}", Outcome.ERASED) for k in range(9)]
+    with RunJournal(runs.write_run(tmp_path / RUN_ID, subjects)) as journal:
+        pack = write_pack(journal, tmp_path / "pack", chain=Chain(tmp_path / "chain")).path
+        head = read_link(pack).head()
+        with pytest.raises(UsageError, match="2 rows of the input: 5, 9") as caught:
+            receipt_of(journal, pack, head, "same-person")
+        assert "same-person" not in str(caught.value) + caught.value.hint
+        opened = {receipt_of(journal, pack, head, "same-person", row).index for row in (5, 9)}
+        assert len(opened) == 2
+        with pytest.raises(UsageError, match="not one of the subjects"):
+            receipt_of(journal, pack, head, "same-person", 4)
+
+
 @pytest.mark.parametrize("id_", ["person-99", "person-", "PERSON-7", " person-7", ""])
 def test_an_id_that_is_not_in_the_run_is_not_found_and_not_repeated(journal, pack, id_):
     with pytest.raises(UsageError) as caught:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from privacy_toolkit.journal.packages import PackageFacts, encode_package
 from privacy_toolkit.reporting import parquet
 from privacy_toolkit.reporting.lines import lines_of
 from privacy_toolkit.reporting.parquet import STORED, matches, rows_parquet, summarise
@@ -25,7 +26,10 @@ def table(runs, tmp_path):
         for k in range(2)
     ]
     with runs.RunJournal(runs.write_run(tmp_path / "r", subjects)) as journal:
-        return table_of(list(journal.rows()), SECRET).sort_by("subject").combine_chunks()
+        package = PackageFacts(name="ab.zip", sha256="c" * 64, sections={"profile": "complete"}, redactions=2, people=1)
+        first, *others = journal.rows()
+        rows = [first._replace(result=encode_package(package)), *others]
+        return table_of(rows, SECRET).sort_by("subject").combine_chunks()
 
 
 @pytest.fixture

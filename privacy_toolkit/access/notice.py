@@ -1,0 +1,123 @@
+"""The controller's information under Article 15(1) and (2) GDPR: filled in once, put into every package."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from privacy_toolkit.errors import UsageError
+
+#: What the sample says where the controller has to write.
+PLACEHOLDER: Final = "FILL IN"
+_PLACEHOLDER = re.compile(r"FILL[\s_-]*IN\b")
+_SAMPLE: Final = Path(__file__).parent / "notice-sample.toml"
+
+
+class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One text in several languages."""
+
+    en: str | None = None
+    de: str | None = None
+    fr: str | None = None
+    es: str | None = None
+
+
+class Said(NamedTuple):
+    """A text, and the language it is in; None where that is not known."""
+
+    text: str
+    lang: str | None
+
+
+class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the controller has to tell besides the data. Each is one text for all languages, or one for each."""
+
+    controller: str | Texts = ""
+    contact: str | Texts = ""
+    dpo: str | Texts = ""
+    purposes: str | Texts = ""
+    legal_bases: str | Texts = ""
+    categories: str | Texts = ""
+    recipients: str | Texts = ""
+    transfers: str | Texts = ""
+    retention: str | Texts = ""
+    source: str | Texts = ""
+    automated_decisions: str | Texts = ""
+    rights: str | Texts = ""
+    authority: str | Texts = ""
+
+    def said(self, key: str, lang: str) -> Said | None:
+        """The text for a key: in the language, else in English, else in the first there is; None if there is none."""
+        texts: str | Texts = getattr(self, key)
+        if isinstance(texts, str):
+            return Said(texts, None) if texts.strip() else None
+        given = {name: text for name in Texts.__struct_fields__ if (text := getattr(texts, name))}
+        found = next((name for name in (lang, "en", *given) if name in given), None)
+        return Said(given[found], found) if found else None
+
+    def lacking(self, lang: str) -> list[str]:
+        """The keys that are said in other languages, but not in this one."""
+        return [key for key in KEYS if (said := self.said(key, lang)) is not None and said.lang not in (None, lang)]
+
+
+#: In the order in which a package shows them.
+KEYS: Final = Notice.__struct_fields__
+#: Not every controller has to appoint a data protection officer.
+OPTIONAL: Final = frozenset({"dpo"})
+
+
+def blank() -> Notice:
+    """Where no notice is given: the package says that the controller gives this information separately."""
+    return Notice()
+
+
+def sample() -> str:
+    """A commented file to fill in; as it is, ``load`` refuses it."""
+    return _SAMPLE.read_text("utf-8")
+
+
+def load(path: Path) -> Notice:
+    """Read a notice.
+
+    Raises:
+        UsageError: it can't be read, a key is unknown or missing, or a placeholder of the sample is still there; the
+            message names the key.
+    """
+    try:
+        found = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"The notice {path} can't be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The notice {path} is not valid TOML: {error}.") from None
+    for key, value in found.items():
+        _check(path, key, value)
+    missing = [key for key in KEYS if key not in found and key not in OPTIONAL]
+    if missing:
+        raise _wrong(path, f"{', '.join(missing)}: missing. Every item of Article 15(1) GDPR has to be said")
+    return msgspec.convert(found, Notice)
+
+
+def _check(path: Path, key: str, value: Any) -> None:
+    if key not in KEYS:
+        raise _wrong(path, f"{key}: there is no such key")
+    texts = value if isinstance(value, dict) else {"": value}
+    if not texts:
+        raise _wrong(path, f"{key}: is empty")
+    for lang, text in texts.items():
+        name = f"{key}.{lang}" if lang else key
+        if lang and lang not in Texts.__struct_fields__:
+            raise _wrong(path, f"{name}: there is no such language; there are {', '.join(Texts.__struct_fields__)}")
+        if not isinstance(text, str):
+            raise _wrong(path, f"{name}: must be a text, or a text for each language")
+        if not text.strip() and key not in OPTIONAL:
+            raise _wrong(path, f"{name}: is empty")
+        if _PLACEHOLDER.search(text):
+            raise _wrong(path, f"{name}: {PLACEHOLDER} still stands there")
+
+
+def _wrong(path: Path, what: str) -> UsageError:
+    return UsageError(f"The notice {path} can't be used. {what}.", "docs/access-package.md says what each key is for.")

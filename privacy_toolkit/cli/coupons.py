@@ -1,0 +1,120 @@
+"""``privacy-toolkit coupons``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from privacy_toolkit.cli.options import (
+    input_options,
+    plan_options,
+    settings_options,
+    sitting_options,
+    take_settings,
+    take_sitting,
+)
+
+_budget = click.option(
+    "--max-per-coupon",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="At most N customers may have any one coupon reserved, whoever reserved it.",
+)
+
+
+@click.group("coupons")
+def command() -> None:
+    """Reserve coupons for customers, release them, deal codes, and list who holds what."""
+
+
+@command.command("reserve")
+@click.argument("rows")
+@_budget
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def reserve(**options: Any) -> int:
+    """Reserve coupons for the customers listed in ROWS (columns coupon_value, customer_id, where wanted budget).
+
+    For each coupon: read who has it, send for those who are missing, read again. The API overrides a coupon's own
+    reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
+    beyond it is on hold.
+    """
+    return _start("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+
+
+@command.command("release")
+@click.argument("rows")
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def release(**options: Any) -> int:
+    """Release the reservations listed in ROWS (columns coupon_value, customer_id).
+
+    For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
+    """
+    return _start("release", options.pop("rows"), options, {})
+
+
+@command.command("assign")
+@click.argument("customers")
+@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to deal (column coupon_value).")
+@click.option("--seed", metavar="N", type=int, help="Deal in the order this number stands for [that of the files].")
+@_budget
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def assign(**options: Any) -> int:
+    """Deal one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
+
+    A code that this state folder dealt before goes to nobody else, and who was dealt one of these codes before keeps
+    it. If the codes run out, nothing is sent.
+    """
+    parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
+    return _start("assign", options.pop("customers"), options, parameters)
+
+
+@command.command("holders")
+@click.argument("codes")
+@click.option("--out", metavar="FILE", required=True, help="The file to write: .csv or .parquet.")
+@click.option("--with-attributes", is_flag=True, help="The customers' profiles too, not only their ids.")
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def holders(**options: Any) -> int:
+    """Write to a file which customers have each coupon listed in CODES (column coupon_value) reserved.
+
+    It only reads, so it asks for no confirmation. FILE holds personal data and is for its owner alone.
+    """
+    from privacy_toolkit.reporting.holderfile import check_out
+
+    check_out(options["out"])
+    return _start("holders", options.pop("codes"), options, {"with_attributes": options.pop("with_attributes") or None})
+
+
+def _start(name: str, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None]) -> int:
+    from privacy_toolkit.cli.planfile import input_of
+    from privacy_toolkit.cli.start import start
+    from privacy_toolkit.engine.planning import Order
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.model import Job
+
+    sitting = take_sitting(options)
+    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
+    settings = take_settings(options, sitting)
+    order = Order(
+        job=declaration(Job(name)),
+        path=path,
+        options=input_of(options),
+        exclude=options["exclude"],
+        parameters={key: value for key, value in parameters.items() if value is not None},
+        second=options.get("second"),
+        out=options.get("out"),
+    )
+    return start(order, settings, sitting, plan_file, as_json)

@@ -1,0 +1,78 @@
+"""One sitting on a run: from its plan, the settings and the options to the work itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from privacy_toolkit.api.access import client_for
+from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.progress import progress
+from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.custody import Hand
+from privacy_toolkit.engine.declaration import Context
+from privacy_toolkit.engine.grounds import suppression
+from privacy_toolkit.engine.history import all_known_absent
+from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
+from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.sitting import Conditions, Work, sit
+from privacy_toolkit.engine.verdict import Summary
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.gone import GONE_PREDICATE
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import Job
+
+
+def work_on(
+    journal: RunJournal,
+    before: Summary,
+    settings: Settings,
+    sitting: SittingOptions,
+    state: StateFolder,
+    hand: Hand | None,
+) -> None:
+    """Work on the open subjects of a run as far as this sitting goes.
+
+    Raises:
+        ToolkitError: it can't be begun, or its record can't be written.
+    """
+    plan, job = before.plan, declaration(Job(before.plan.job))
+    conditions, context = _prepared(plan, journal.secret or b"", settings, sitting, hand)
+    generation = replace(settings, generation=plan.generation)
+    with (
+        progress(sitting.progress, quiet=sitting.quiet) as listen,
+        suppression(state, settings, used=job.creates_profile) as is_suppressed,
+    ):
+        sit(
+            Work(
+                journal=journal,
+                job=job.make(context),
+                sequencing=job.sequencing,
+                suppressed=is_suppressed or (lambda _: False),
+                settings=settings,
+                conditions=conditions,
+                make_client=lambda: client_for(generation),
+                listeners=[listen],
+                recognise=lambda ids: all_known_absent(ids, state, plan.target, before.run_id),
+            )
+        )
+
+
+def _prepared(
+    plan: Plan, secret: bytes, settings: Settings, sitting: SittingOptions, hand: Hand | None
+) -> tuple[Conditions, Context]:
+    conditions = Conditions(
+        limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
+        until=parse_until(sitting.until, datetime.now().astimezone()),
+        verify=plan.verify,
+        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
+        hand=hand,
+    )
+    context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, settings.settle)
+    if plan.job != Job.EXPORT:
+        return conditions, context
+    from privacy_toolkit.cli.exporting import deliverer, remove_old
+
+    context = replace(context, deliver=deliverer(plan, secret))
+    return replace(conditions, removed=remove_old(plan, datetime.now(UTC))), context

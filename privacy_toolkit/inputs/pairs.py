@@ -1,0 +1,119 @@
+"""Rows about coupons: pairs of a coupon and a customer, where wanted with a budget, and bare codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from privacy_toolkit.errors import InputError
+from privacy_toolkit.inputs.columns import required_column
+from privacy_toolkit.inputs.form import Record, RowFault
+from privacy_toolkit.inputs.options import ID_COLUMNS
+from privacy_toolkit.inputs.validation import RejectReason, judge
+
+COUPON_COLUMN = "coupon_value"
+BUDGET_COLUMN = "budget"
+#: Between coupon and budget: a control character, which no coupon that is taken holds.
+_SEPARATOR = "\t"
+#: A count of people; beyond it a number is a slip, and would be no limit anyway.
+_BUDGET = re.compile(r"[0-9]{1,18}")
+
+
+def given_of(coupon: str, budget: int | None) -> str:
+    """A coupon and its budget as one text."""
+    return coupon if budget is None else f"{coupon}{_SEPARATOR}{budget}"
+
+
+def coupon_of(given: str) -> str:
+    """The coupon of a pair."""
+    return given.partition(_SEPARATOR)[0]
+
+
+def budget_of(given: str) -> int | None:
+    """The budget of a pair, if it has one."""
+    text = given.partition(_SEPARATOR)[2]
+    return int(text) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class PairForm:
+    """A coupon and a customer; the same two again are a duplicate, whatever else the row says.
+
+    With ``has_budget`` a column ``budget`` says how many customers may have the coupon reserved in all.
+    """
+
+    has_budget: bool = True
+    id_columns: tuple[str, ...] = ID_COLUMNS
+    is_distinct: bool = True
+
+    def check(self, columns: Sequence[str], id_column: str, where: str) -> None:
+        """Make sure that there is a coupon beside the customer.
+
+        Raises:
+            InputError: there is none.
+        """
+        required_column(columns, COUPON_COLUMN, where)
+        if id_column in {COUPON_COLUMN, BUDGET_COLUMN}:
+            raise InputError(
+                f"{where}: the column {id_column!r} can't be the one with the customers.",
+                "Name the column with the customer ids with --id-column.",
+            )
+
+    def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
+        """The coupon, and the budget if there is one.
+
+        Raises:
+            RowFault: one of them can't be used.
+        """
+        coupon, reason = judge(_text(record.get(COUPON_COLUMN), typed=typed))
+        if coupon is None or reason is not None:
+            raise RowFault(RejectReason.COUPON_NOT_USABLE, f"{COUPON_COLUMN}: {reason}")
+        return given_of(coupon, _budget(record.get(BUDGET_COLUMN), typed=typed) if self.has_budget else None)
+
+    def key(self, id_: str, given: str) -> str:
+        """Customer and coupon; neither holds a line break."""
+        return f"{id_}\n{coupon_of(given)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeForm:
+    """A list of codes: what is looked for is the column ``coupon_value``, and nothing else is taken of a row."""
+
+    id_columns: tuple[str, ...] = (COUPON_COLUMN,)
+    is_distinct: bool = True
+
+    def check(self, columns: Sequence[str], id_column: str, where: str) -> None:
+        """Nothing more is needed than the column with the codes."""
+
+    def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
+        """Nothing."""
+        return ""
+
+    def key(self, id_: str, given: str) -> str:  # noqa: ARG002 - the form's
+        """The code itself."""
+        return id_
+
+
+def _text(value: Any, *, typed: bool) -> str | None:
+    """A coupon as text: a whole number in decimal, as it is for ids; anything else that is no text is none."""
+    if typed and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def _budget(value: Any, *, typed: bool) -> int | None:
+    """A budget: a whole number of 0 or more, or nothing at all.
+
+    Raises:
+        RowFault: it is something else.
+    """
+    if typed and isinstance(value, float):  # a column of whole numbers with gaps comes from pandas as floats
+        value = None if value != value else int(value) if value.is_integer() else value  # noqa: PLR0124 - NaN alone
+    if value is None or value == "":
+        return None
+    text = str(value) if typed and isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not _BUDGET.fullmatch(text):
+        raise RowFault(RejectReason.BUDGET_NOT_USABLE, f"{BUDGET_COLUMN}: no whole number of 0 or more")
+    return int(text)

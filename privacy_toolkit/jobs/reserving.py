@@ -1,0 +1,249 @@
+"""The walk for one coupon: read who has it, send for those who are missing, read again, and name what was seen.
+
+What was sent without a reliable answer stays ``unknown`` until the list of holders shows what became of it; nothing is
+sent for it before that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+
+from msgspec.structs import replace
+
+from privacy_toolkit.api.models import MOST_RESERVATIONS, CouponReservations
+from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.engine.steps import Sending, Steps, Stopped
+from privacy_toolkit.inputs.pairs import budget_of, coupon_of
+from privacy_toolkit.jobs.holderlist import HOLDERS, HolderList, holders_of
+from privacy_toolkit.jobs.pauses import pauses
+from privacy_toolkit.jobs.ways import IN_DOUBT, REFUSED_FOR_GOOD, Way, coupon_key
+from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.model import Attribution, Outcome, Purpose, Reason
+
+#: How often the same request is sent in one sitting before its pairs are left for the next one.
+ACT_TRIES = 4
+#: The ground of a pair for which there is no room in the budget of its coupon.
+OVER_BUDGET = "over_budget"
+
+_ATTRIBUTIONS = {Outcome.UNKNOWN: Attribution.INFERRED, Outcome.UNVERIFIED: Attribution.CONFIRMED}
+
+Chunk = tuple[list[int], int]  # the numbers of pairs that are sent together, and how often they were
+
+
+class Walk:
+    """The pairs of one coupon on their way. ``_at`` is where each stands by the journal, or is about to."""
+
+    def __init__(self, way: Way, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
+        self._way = way
+        self._settle_time = settle
+        self._steps = steps
+        self._coupon = coupon_of(entries[0].subject.given)
+        budgets = [n for entry in entries if (n := budget_of(entry.subject.given)) is not None]
+        self._budget = min(budgets) if budgets and way.adds else None
+        self._ids = {entry.subject.seq: entry.subject.id for entry in entries}
+        self._at = {entry.subject.seq: entry.standing for entry in entries}
+        self._open = dict.fromkeys(self._at)  # those not settled in this walk yet, in input order
+        self._holders = HolderList(frozenset(), 0)
+        self._why: Reason | None = None  # the last list could not be read, and this is why
+        self._refused: list[int] = []  # sent and lost, then refused for good: the list decides
+        self._has_sent = False
+
+    async def run(self) -> None:
+        """Bring the pairs as far as they go in this sitting."""
+        try:
+            if await self._look_first():
+                await self._send(self._wanting())
+                await self._see()
+        finally:
+            self._guard_budget()
+
+    async def _look_first(self) -> bool:
+        """Settle what needs no request; whether it is known how things stand."""
+        outcomes = {standing.outcome for standing in self._at.values()}
+        purpose = Purpose.READ_AFTER if outcomes == {Outcome.UNVERIFIED} else Purpose.READ_BEFORE
+        answer = await self._look(Purpose.RECONCILE if Outcome.UNKNOWN in outcomes else purpose, self._open)
+        if answer.finding is Finding.CREDENTIALS:
+            self._steps.leave()
+        elif self._why is not None:
+            self._unread(answer)
+        else:
+            self._settle_seen(list(self._open))
+            return True
+        return False
+
+    async def _look(self, purpose: Purpose, about: Iterable[int]) -> Answer:
+        """Read who has the coupon. ``_why`` says why that told nothing, if it did not."""
+        answer = await self._steps.read(HOLDERS, purpose, self._coupon, list(about))
+        found = holders_of(answer)
+        self._why = None if found is not None else answer.reason or Reason.FOREIGN_ANSWER
+        self._holders = found or self._holders
+        return answer
+
+    def _unread(self, answer: Answer) -> None:
+        """It could not be read who has the coupon: nothing is sent."""
+        for seq in list(self._open):
+            if self._at[seq].outcome in IN_DOUBT:
+                self._settle(seq, self._at[seq].outcome, self._at[seq].reason)
+            else:
+                final = answer.finding in REFUSED_FOR_GOOD
+                self._settle(seq, Outcome.FAILED if final else Outcome.RETRYABLE, self._why)
+
+    def _settle_seen(self, seqs: Collection[int]) -> None:
+        """Settle those that stand as wanted by the last list, and say why they do."""
+        for seq in seqs:
+            if self._way.is_so(self._ids[seq], self._holders):
+                sent = _ATTRIBUTIONS.get(self._at[seq].outcome)
+                self._settle(seq, Outcome.DONE, None if sent else self._way.already, sent)
+
+    def _wanting(self) -> list[int]:
+        """Those to send for, what is in doubt first: it may still come to be, and has its room in the budget."""
+        wanting = []
+        for seq in list(self._open):
+            standing = self._at[seq]
+            if standing.outcome is Outcome.UNVERIFIED and standing.reason is not self._way.unseen:
+                continue  # accepted, and not looked for yet as long as it may take
+            if self._way.adds and self._steps.is_suppressed(self._ids[seq]):
+                self._hold(seq, "suppressed")
+            else:
+                wanting.append(seq)
+        return sorted(wanting, key=lambda seq: (self._at[seq].outcome not in IN_DOUBT, seq))
+
+    async def _send(self, wanting: list[int]) -> None:
+        """Send for all of them, as many at once as the API takes; a stop leaves the rest as it is."""
+        starts = range(0, len(wanting), MOST_RESERVATIONS)
+        waiting: deque[Chunk] = deque((wanting[n : n + MOST_RESERVATIONS], 0) for n in starts)
+        while waiting:
+            chunk, tries = waiting.popleft()
+            chunk = self._within_budget(chunk)
+            if chunk:
+                try:
+                    answer = await self._act(chunk)
+                except Stopped:
+                    return
+                waiting.extendleft(reversed(await self._after(chunk, tries + 1, answer)))
+
+    async def _act(self, chunk: list[int]) -> Answer:
+        lost = {
+            seq: replace(
+                self._at[seq],
+                outcome=Outcome.UNKNOWN,
+                reason=Reason.NO_ANSWER_RECORDED,
+                attempts=self._at[seq].attempts + 1,
+                settled_at=self._steps.now,
+            )
+            for seq in chunk
+        }
+        body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
+        follows = partial(self._follows, lost)
+        answer = await self._steps.act(self._way.operation, lost, follows, Sending(self._coupon, body))
+        self._has_sent = True
+        return answer
+
+    def _follows(self, lost: dict[int, Standing], answer: Answer) -> dict[int, Standing]:
+        """Where the pairs stand by the answer to the request alone."""
+        for seq, standing in lost.items():
+            outcome, reason = self._way.follows(self._at[seq].outcome, answer, alone=len(lost) == 1)
+            attempts = standing.attempts - (answer.finding is Finding.NEVER_SENT)
+            now = self._steps.now
+            self._at[seq] = replace(standing, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
+        return {seq: self._at[seq] for seq in lost}
+
+    async def _after(self, chunk: list[int], tries: int, answer: Answer) -> list[Chunk]:
+        """Go on by what the request came to; what has to be sent again."""
+        if answer.finding is Finding.DONE:
+            return []  # looked for when all is sent
+        if answer.finding in REFUSED_FOR_GOOD:
+            return self._split(chunk)
+        goes_on = await self._steps.back_off(tries, answer)
+        if answer.finding is Finding.UNKNOWN:
+            chunk = await self._missing(chunk)
+        if tries < ACT_TRIES and goes_on:
+            return [(chunk, tries)]
+        self._settle_standing(chunk)
+        return []
+
+    def _split(self, chunk: list[int]) -> list[Chunk]:
+        """Refused for good: one customer who can't have it must not keep it from the others."""
+        if len(chunk) > 1:
+            middle = len(chunk) // 2
+            return [(chunk[:middle], 0), (chunk[middle:], 0)]
+        if self._at[chunk[0]].outcome is Outcome.UNKNOWN:
+            self._refused += chunk
+        elif self._at[chunk[0]].outcome is Outcome.FAILED:
+            self._settle_standing(chunk)
+        return []
+
+    async def _missing(self, chunk: list[int]) -> list[int]:
+        """Look what became of a request whose answer was lost: those who are still to be sent for."""
+        await self._look(Purpose.RECONCILE, chunk)
+        if self._why is not None:
+            self._settle_standing(chunk)
+        else:
+            self._settle_seen(chunk)
+        return [seq for seq in chunk if seq in self._open]
+
+    async def _see(self) -> None:
+        """Look, once for all that was sent, whether it shows; as long as it does not, give it time."""
+        sent = [seq for seq in self._open if self._at[seq].outcome is Outcome.UNVERIFIED]
+        if self._has_sent and (sent or self._refused):
+            await self._look(Purpose.READ_AFTER, [*sent, *self._refused])
+            self._judge(sent)
+            self._decide()
+        waits = pauses(self._settle_time)
+        while self._why is None and any(seq in self._open for seq in sent):
+            pause = next(waits, None)
+            if pause is None or not await self._steps.nap(pause):
+                break
+            await self._look(Purpose.READ_AFTER, [seq for seq in sent if seq in self._open])
+            self._judge(sent)
+        for seq in sent:
+            if seq in self._open:
+                self._settle(seq, Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS if self._why else self._way.unseen)
+
+    def _judge(self, seqs: list[int]) -> None:
+        if self._why is None:
+            self._settle_seen([seq for seq in seqs if seq in self._open])
+
+    def _decide(self) -> None:
+        """Who was refused for good, and is not in the list, certainly did not get it by what was lost before."""
+        self._judge(self._refused)
+        for seq in self._refused:
+            if seq in self._open:
+                self._settle(seq, Outcome.UNKNOWN if self._why else Outcome.FAILED, self._at[seq].reason)
+
+    def _within_budget(self, chunk: list[int]) -> list[int]:
+        """Those for whom there is room; the others are on hold.
+
+        Whoever may have it without being in the list counts as a holder.
+        """
+        if self._budget is None:
+            return chunk
+        sending = set(chunk)
+        doubted = [seq for seq, standing in self._at.items() if standing.outcome in IN_DOUBT and seq not in sending]
+        unseen = sum(self._ids[seq] not in self._holders.ids for seq in doubted)
+        room = max(0, self._budget - self._holders.count - unseen)
+        for seq in chunk[room:]:
+            self._hold(seq, OVER_BUDGET)
+        return chunk[:room]
+
+    def _guard_budget(self) -> None:
+        """Send nothing more for this coupon in this sitting while it is not known how many have it."""
+        if self._budget is not None and any(standing.outcome in IN_DOUBT for standing in self._at.values()):
+            self._steps.hold_back([coupon_key(self._coupon)])
+
+    def _hold(self, seq: int, ground: str) -> None:
+        self._at[seq] = replace(self._at[seq], hold_reason=ground)
+        self._settle(seq, Outcome.ON_HOLD, None)
+
+    def _settle_standing(self, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            self._settle(seq, self._at[seq].outcome, self._at[seq].reason)
+
+    def _settle(self, seq: int, outcome: Outcome, reason: Reason | None, sent: Attribution | None = None) -> None:
+        self._at[seq] = replace(
+            self._at[seq], outcome=outcome, reason=reason, attribution=sent, settled_at=self._steps.now
+        )
+        self._open.pop(seq, None)
+        self._steps.settle(self._at[seq], seq)

@@ -1,0 +1,127 @@
+"""Which code was dealt to whom, over all runs of a state folder, without any code or id.
+
+Codes and customers stand here as HMAC-SHA256 under a key of the record's own, so it names nobody. It outlives the purge
+of a run: a code that was dealt once goes to nobody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from privacy_toolkit.errors import JournalError, RefusedError
+
+FILE_NAME = "dealt.sqlite"
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS dealt (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS dealt_to ON dealt (customer);
+    CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_AT_ONCE = 10_000
+
+
+class DealtCodes:
+    """What was dealt in one scope, a target and its environment; opened, and made if it is missing.
+
+    Raises:
+        JournalError: it can't be opened.
+    """
+
+    def __init__(self, folder: Path, scope: str) -> None:
+        self._scope = scope
+        with _explained("opened"):
+            self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(_TABLES)
+            self._connection.execute("INSERT OR IGNORE INTO facts VALUES ('key', ?)", (secrets.token_bytes(32),))
+            (self._key,) = self._connection.execute("SELECT value FROM facts WHERE name = 'key'").fetchone()
+        #: How often something was dealt here; what was worked out at another count may not hold any more.
+        self.changes = self._changes()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def among(self, codes: Iterable[str]) -> dict[bytes, str]:
+        """Those of ``codes`` that were dealt to somebody, by their digests, in their order."""
+        if not self.changes:
+            return {}
+        return {digest: code for code in codes if self._is_dealt(digest := self._digest("code", code))}
+
+    def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
+        """The first of the codes ``among`` that was dealt to a customer."""
+        if not among:
+            return None
+        digest = self._digest("customer", customer)
+        rows = self._connection.execute("SELECT code FROM dealt WHERE customer = ?", (digest,)).fetchall()
+        mine = {code for (code,) in rows} & among.keys()
+        return next((code for digest, code in among.items() if digest in mine), None) if mine else None
+
+    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Make durable which codes are dealt to which customers, as worked out when this was opened; all or nothing.
+
+        Raises:
+            RefusedError: something was dealt meanwhile.
+            JournalError: it can't be written.
+        """
+        rest = iter(pairs)
+        with _explained("written"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._check_unchanged()
+                while batch := list(islice(rest, _AT_ONCE)):
+                    digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
+                    self._connection.executemany("INSERT OR IGNORE INTO dealt VALUES (?, ?)", digests)
+                self._connection.execute(
+                    "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
+                    (self._digest("scope", ""),),
+                )
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _check_unchanged(self) -> None:
+        if self._changes() != self.changes:
+            raise RefusedError(
+                "Codes were dealt by another run meanwhile, so these may be taken. Nothing was sent.",
+                "Give the command again; with a plan, make it anew.",
+                code="stale",
+            )
+
+    def _changes(self) -> int:
+        row = self._connection.execute(
+            "SELECT changes FROM state WHERE scope = ?", (self._digest("scope", ""),)
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _is_dealt(self, digest: bytes) -> bool:
+        return self._connection.execute("SELECT 1 FROM dealt WHERE code = ?", (digest,)).fetchone() is not None
+
+    def _digest(self, kind: str, name: str) -> bytes:
+        return hmac.digest(self._key, f"{kind}\0{self._scope}\0{name}".encode(), hashlib.sha256)[:16]
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"The record of dealt codes can't be {what}: {error}.", "Is the state folder complete and writable?"
+        ) from None

@@ -1,0 +1,125 @@
+"""The field map of the access package against both published documents: a field that nobody classified fails here."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Kind, place
+from privacy_toolkit.access.languages import LANGUAGES, language
+
+DOCUMENTS = Path(__file__).parent / "documents"
+#: In no document; they would be personal data if they came.
+UNDOCUMENTED = {("program", "attributes"), ("card", "attributes")}
+
+
+def reachable(document, schema, path="", seen=()):
+    """Every path of a field below a schema, with the schema of the field, through references, parts, lists and maps."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        assert name not in seen, f"{name} holds itself: say how deep"
+        schema, seen = document["components"]["schemas"][name], (*seen, name)
+        yield from reachable(document, schema, path, seen)
+        return
+    for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        yield from reachable(document, part, path, seen)
+    if "items" in schema:
+        yield from reachable(document, schema["items"], f"{path}[]", seen)
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from reachable(document, schema["additionalProperties"], f"{path}{{}}", seen)
+    for name, inner in schema.get("properties", {}).items():
+        below = f"{path}.{name}" if path else name
+        yield below, inner
+        yield from reachable(document, inner, below, seen)
+
+
+def resolved(document, schema):
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    return schema
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return {
+        generation: yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
+        for generation in ("2020", "current")
+    }
+
+
+@pytest.fixture(scope="module")
+def paths(documents):
+    """Generation, path and schema of every field."""
+    return [
+        (generation, path, resolved(document, schema))
+        for generation, document in documents.items()
+        for path, schema in reachable(document, document["components"]["schemas"]["CustomerInventory"])
+    ]
+
+
+def test_the_documents_reach_what_they_are_known_to_reach(paths):
+    found = {generation: {path for of, path, _ in paths if of == generation} for generation in ("2020", "current")}
+    assert {generation: len(known) for generation, known in found.items()} == {"2020": 40, "current": 180}
+    assert "loyalty.cards[].subledgers{}.currentTier.name" in found["current"]
+
+
+def test_every_field_is_classified(paths):
+    assert sorted({f"{of}: {path}" for of, path, _ in paths if place(path) is None}) == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_field_has_a_label(paths, code):
+    labels = language(code).labels
+    places = {place(path) for _, path, _ in paths}
+    assert [f"{shape}.{name}" for shape, name in places if not labels.get(shape, {}).get(name, "").strip()] == []
+
+
+def test_no_classification_is_left_of_a_field_that_is_gone(paths):
+    reached = {place(path) for _, path, _ in paths}
+    declared = {(shape, name) for shape, fields in SHAPES.items() for name in fields}
+    assert declared - reached == UNDOCUMENTED
+
+
+def test_fields_hold_what_the_map_says(paths):
+    kinds = {Kind.MOMENT: "date-time", Kind.FLAG: "boolean", Kind.LIST: "array"}
+    wrong = []
+    for of, path, schema in paths:
+        shape, name = place(path)
+        field = SHAPES[shape][name]
+        said = {schema.get("format"), schema.get("type")}
+        if field.kind in kinds and kinds[field.kind] not in said:
+            wrong.append(f"{of}: {path}")
+        if field.kind is Kind.VALUE and said & {"date-time", "boolean"}:
+            wrong.append(f"{of}: {path}")
+        if name == "attributes" and field.kind is not Kind.FREE:
+            wrong.append(f"{of}: {path}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_code_of_a_choice_has_words(paths, code):
+    choices = language(code).choices
+    assert [
+        (path, value)
+        for _, path, schema in paths
+        for value in schema.get("enum", ())
+        if value not in choices[".".join(place(path))]
+    ] == []
+
+
+def test_ids_of_customers_are_never_shown_as_they_are(paths):
+    named = {
+        place(path)
+        for _, path, _ in paths
+        if path.lower().endswith(("integrationid", "referredcustomers")) and path != "profile.integrationId"
+    }
+    assert {SHAPES[shape][name].category for shape, name in named} == {Category.THIRD_PARTY}
+    assert len(named) == 6
+
+
+def test_an_unknown_field_is_noticed():
+    assert place("profile.shoeSize") is None
+    assert place("profile.integrationId.more") is None
+    assert place("shoes[].size") is None
+    assert place("coupons[].value") == ("coupon", "value")
+    assert place("coupons") == (ROOT, "coupons")

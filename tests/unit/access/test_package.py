@@ -1,0 +1,168 @@
+import hashlib
+import json
+import subprocess
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pyrage
+import pytest
+
+from privacy_toolkit.access.errors import AnswerError
+from privacy_toolkit.access.notice import blank
+from privacy_toolkit.access.package import Recipe, deliver
+from privacy_toolkit.errors import UsageError
+
+READ_AT = 1_764_187_200_123_456
+REFERENCE = "0123456789abcdef" * 2
+ME = "customer-00001"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    return Recipe(out, "en", "current", "host.example", "live", blank())
+
+
+def raw(answer):
+    return json.dumps(answer).encode()
+
+
+def test_a_package_holds_its_files_and_says_what_came_of_it(recipe, answer):
+    done = deliver(recipe, REFERENCE, ME, raw(answer), READ_AT)
+    folder = recipe.out / REFERENCE
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
+        "README.txt",
+        "data.json",
+        *(f"data/{name}.csv" for name in ("achievements", "attributes", "audience_memberships", "coupons")),
+        *(f"data/{name}.csv" for name in ("loyalty_cards", "loyalty_programs", "profile", "referrals")),
+        "index.html",
+    ]
+    assert (done.name, done.people, done.redactions) == (REFERENCE, 3, 6)
+    assert done.sections == dict.fromkeys(
+        ("profile", "coupons", "referrals", "loyalty", "achievements"), "complete"
+    ) | {"giveaways": "not_held"}
+    assert done.sha256 == hashlib.sha256((folder / "README.txt").read_bytes()).hexdigest()
+    subprocess.run(["sha256sum", "--check", "--quiet", "README.txt"], cwd=folder, check=True, capture_output=True)
+
+
+def test_data_json_says_what_it_is_and_keeps_numbers_as_they_came(recipe):
+    answer = (
+        b'{"profile": {"integrationId": "customer-00001", "totalSales": 1.10, "id": 123456789012345678901234567890}}'
+    )
+    deliver(recipe, REFERENCE, ME, answer, READ_AT)
+    text = (recipe.out / REFERENCE / "data.json").read_text("utf-8")
+    made = json.loads(text)
+    assert '"totalSales": 1.10,' in text
+    assert made.pop("data") == json.loads(answer)
+    assert made == {
+        "schema": "privacy-toolkit-access-package@v1",
+        "reference": REFERENCE,
+        "customer_id": ME,
+        "read_at": "2025-11-26T20:00:00.123456Z",
+        "target": "host.example",
+        "environment": "live",
+        "generation": "current",
+        "sections": {"profile": "complete"}
+        | dict.fromkeys(("coupons", "referrals", "loyalty", "giveaways", "achievements"), "not_held"),
+        "redactions": {"people": 0, "occurrences": 0},
+    }
+
+
+def test_nothing_held_makes_a_package_too(recipe):
+    done = deliver(recipe, REFERENCE, ME, None, READ_AT)
+    assert sorted(path.name for path in (recipe.out / REFERENCE).iterdir()) == ["README.txt", "data.json", "index.html"]
+    assert json.loads((recipe.out / REFERENCE / "data.json").read_bytes())["data"] is None
+    assert set(done.sections.values()) == {"not_held"}
+
+
+def test_zip_holds_the_folder(recipe, answer):
+    deliver(recipe, REFERENCE, ME, raw(answer), READ_AT)
+    done = deliver(replace(recipe, zip=True), REFERENCE, ME, raw(answer), READ_AT)
+    path = recipe.out / done.name
+    assert done.name == f"{REFERENCE}.zip"
+    assert done.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with zipfile.ZipFile(path) as archive:
+        zipped = {name: archive.read(name) for name in archive.namelist()}
+    folder = recipe.out / REFERENCE
+    assert zipped == {
+        f"{REFERENCE}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_encrypted_package_is_the_zip_for_the_holder_of_the_key_alone(recipe, answer):
+    identity = pyrage.x25519.Identity.generate()
+    deliver(replace(recipe, zip=True), REFERENCE, ME, raw(answer), READ_AT)
+    done = deliver(replace(recipe, recipient=str(identity.to_public())), REFERENCE, ME, raw(answer), READ_AT)
+    content = (recipe.out / done.name).read_bytes()
+    assert done.name == f"{REFERENCE}.age"
+    assert done.sha256 == hashlib.sha256(content).hexdigest()
+    assert pyrage.decrypt(content, [identity]) == (recipe.out / f"{REFERENCE}.zip").read_bytes()
+
+
+def test_a_recipient_that_is_none_is_refused_and_nothing_is_written(recipe):
+    with pytest.raises(UsageError):
+        deliver(replace(recipe, recipient="age1bob"), REFERENCE, ME, None, READ_AT)
+    assert list(recipe.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("named", ["customer-00002", "", 7])
+def test_somebody_elses_data_is_never_handed_out(recipe, named):
+    answer = raw({"profile": {"integrationId": named, "attributes": {"Name": "Hazel"}}})
+    if named == "":
+        deliver(recipe, REFERENCE, ME, answer, READ_AT)
+        return
+    with pytest.raises(AnswerError):
+        deliver(recipe, REFERENCE, ME, answer, READ_AT)
+    assert list(recipe.out.iterdir()) == []
+
+
+@pytest.mark.parametrize(("asked", "named"), [("Zoe\u0301", "ZO\u00c9"), ("7", 7), ("A@B", "a@b")])
+def test_a_deployment_may_take_other_spellings_for_the_same_id(recipe, asked, named):
+    answer = raw({"profile": {"integrationId": named}, "coupons": [{"recipientIntegrationId": named}]})
+    assert deliver(recipe, REFERENCE, asked, answer, READ_AT).people == 0
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"<html>", b'{"a": 1'])
+def test_what_is_no_answer_makes_no_package(recipe, answer):
+    with pytest.raises(AnswerError):
+        deliver(recipe, REFERENCE, ME, answer, READ_AT)
+    assert list(recipe.out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "id_", ["../../etc/x", "/etc/x", "CON", "x" * 1000, "😀/😀", "..", "a\\b", "aux.txt", "-rf", "a\u202eb"]
+)
+def test_no_name_on_disk_holds_the_id_and_nothing_is_written_outside(recipe, id_, tmp_path):
+    answer = raw({"profile": {"integrationId": id_, "attributes": {id_: id_}}, "coupons": [{"value": id_}]})
+    for form in (recipe, replace(recipe, zip=True)):
+        deliver(form, REFERENCE, id_, answer, READ_AT)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    names = {part for path in tmp_path.rglob("*") for part in path.relative_to(recipe.out.parent).parts}
+    assert names == {
+        *("out", REFERENCE, f"{REFERENCE}.zip", "README.txt", "data.json", "index.html", "data"),
+        *("attributes.csv", "coupons.csv", "profile.csv"),
+    }
+    assert json.loads((recipe.out / REFERENCE / "data.json").read_bytes())["customer_id"] == id_
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "abc", "A" * 32, "../" + "0" * 32, "0" * 65, "customer-00001000", "0" * 32 + "\n"]
+)
+def test_a_reference_is_hexadecimal(recipe, reference):
+    with pytest.raises(ValueError, match="hexadecimal"):
+        deliver(recipe, reference, ME, None, READ_AT)
+
+
+def test_many_at_once_are_the_same_as_one_after_another(recipe, answer, tmp_path):
+    alone = replace(recipe, out=tmp_path / "alone", zip=True)
+    alone.out.mkdir()
+    references = [f"{number:032x}" for number in range(60)]
+    with ThreadPoolExecutor(8) as threads:
+        done = list(
+            threads.map(lambda it: deliver(replace(recipe, zip=True), it, ME, raw(answer), READ_AT), references)
+        )
+    assert done == [deliver(alone, it, ME, raw(answer), READ_AT) for it in references]

@@ -1,0 +1,172 @@
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import jinja2
+import pytest
+
+from privacy_toolkit.access import page
+from privacy_toolkit.access.languages import LANGUAGES, language
+from privacy_toolkit.access.notice import Notice, Texts, blank
+from privacy_toolkit.access.page import Facts, render, visible
+from privacy_toolkit.access.sections import SECTIONS, sections_of
+
+HOSTILE = "</style></bdi><script>alert(1)</script>\"'&"
+
+
+class Parsed(HTMLParser):
+    """The texts of a page, and its elements with their attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts, self.elements = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def parsed(text):
+    parser = Parsed()
+    parser.feed(text)
+    return parser
+
+
+@pytest.fixture
+def facts(answer):
+    def make(data=answer, generation="current", **changes):
+        known = {
+            "lang": "en",
+            "customer_id": "customer-00001",
+            "reference": "0" * 32,
+            "read_at": 1_764_187_200_000_000,
+            "target": "host.example",
+            "environment": "live",
+            "data": data,
+            "sections": sections_of(data, generation),
+            "people": 2,
+            "occurrences": 3,
+            "notice": blank(),
+            "files": ("index.html", "data.json", "data/coupons.csv", "README.txt"),
+        }
+        return Facts(**known | changes)
+
+    return make
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_page_is_one_file_that_asks_for_nothing(facts, lang):
+    text = render(facts(lang=lang))
+    found = parsed(text)
+    assert ("html", {"lang": lang}) in found.elements
+    tags = {tag for tag, _ in found.elements}
+    assert tags & {"script", "link", "img", "iframe", "object", "form", "base", "video", "svg"} == set()
+    assert {name for _, attrs in found.elements for name in attrs if name == "style" or name.startswith("on")} == set()
+    assert all(attrs.get("href", "#").startswith("#") for _, attrs in found.elements)
+    assert re.search(r"url\(|@import|https?:", re.sub(r"https://shop\.example\S*", "", text)) is None
+
+
+def test_policy_allows_the_one_style_alone(facts):
+    text = render(facts())
+    style = re.search("<style>(.*?)</style>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'" in text
+
+
+def test_links_lead_somewhere_and_no_name_is_there_twice(facts):
+    elements = parsed(render(facts())).elements
+    ids = [attrs["id"] for _, attrs in elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    pointed = {attrs["href"][1:] for _, attrs in elements if "href" in attrs}
+    pointed |= {attrs["aria-labelledby"] for _, attrs in elements if "aria-labelledby" in attrs}
+    assert pointed <= set(ids)
+
+
+def test_foreign_text_stays_text(facts):
+    found = parsed(
+        render(
+            facts(
+                {"profile": {"attributes": {HOSTILE: HOSTILE}}, HOSTILE: HOSTILE, "coupons": [{"value": HOSTILE}]},
+                customer_id=HOSTILE,
+                target=HOSTILE,
+                notice=Notice(controller=HOSTILE, purposes=Texts(de=HOSTILE)),
+            )
+        )
+    )
+    assert "script" not in {tag for tag, _ in found.elements}
+    assert found.texts.count(HOSTILE) == 10
+
+
+def test_what_hides_or_turns_text_is_marked():
+    assert visible("a\u202eb\x00\r\n\tc\ufeff") == "a[U+202E]b[U+0000][U+000D]\n\tc[U+FEFF]"
+    assert visible("\ud800 \U000e0041") == "[U+D800] [U+E0041]"
+    assert visible("pass\u200bword") == "pass[U+200B]word"
+
+
+def test_joiners_stay_where_a_script_or_an_emoji_needs_them():
+    family, persian = "\U0001f469\u200d\U0001f467", "می\u200cرم"
+    assert (visible(family), visible(persian)) == (family, persian)
+    assert visible("b\u200do\u200cb") == "b[U+200D]o[U+200C]b"
+
+
+def test_nothing_is_cut(facts):
+    long = "x" * 100_000
+    assert long in parsed(render(facts({"profile": {"attributes": {"a": long}}}))).texts
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_nothing_held_is_said_in_plain_words(facts, lang):
+    text = language(lang).text
+    found = parsed(render(facts(None, lang=lang)))
+    assert found.texts.count(text["title_nothing"]) == 2
+    assert text["title_held"] not in found.texts
+    assert not any(attrs.get("id") in SECTIONS for _, attrs in found.elements)
+    assert {attrs.get("id") for _, attrs in found.elements} >= {"notice", "limits", "files"}
+
+
+def test_what_could_not_be_had_is_told_from_what_is_not_held(facts):
+    texts = parsed(render(facts({"profile": {"id": "x"}, "coupons": []}, generation="2020"))).texts
+    words = language("en").text
+    assert texts.count(words["section_not_held"]) == 2
+    assert texts.count(words["section_not_obtainable"]) == 3
+
+
+@pytest.mark.parametrize(("environment", "other"), [("live", "The test system"), ("sandbox", "The live system")])
+def test_environment_and_the_other_one_are_said(facts, environment, other):
+    texts = parsed(render(facts(environment=environment))).texts
+    assert language("en").text[environment] in texts
+    assert {"The test system", "The live system"} & set(texts) == {other}
+
+
+def test_notice_stands_in_the_language_that_it_is_in(facts):
+    notice = Notice(controller="Example Ltd\nStreet", purposes=Texts(en="Why", de="Warum"), rights=Texts(fr="Droits"))
+    found = parsed(render(facts(lang="de", notice=notice)))
+    assert {"Example Ltd\nStreet", "Warum", "Droits"} <= set(found.texts)
+    said = [attrs for tag, attrs in found.elements if attrs.get("class") == "said"]
+    assert [attrs.get("lang") for attrs in said] == [None, None, "fr"]
+    assert language("de").text["notice_blank"] not in found.texts
+
+
+def test_without_a_notice_the_page_says_who_gives_the_information(facts):
+    assert language("es").text["notice_blank"] in parsed(render(facts(lang="es"))).texts
+
+
+def test_others_are_counted_only_if_there_are_any(facts):
+    assert language("en").text["others_none"] in parsed(render(facts(people=0, occurrences=0))).texts
+    assert language("en").text["others_some"] in parsed(render(facts())).texts
+
+
+def test_a_name_the_templates_do_not_know_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        page._environment().from_string("{{ unknown }}").render()
+
+
+def test_headings_skip_no_level(facts):
+    levels = [int(tag[1]) for tag, _ in parsed(render(facts())).elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))

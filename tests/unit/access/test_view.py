@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from privacy_toolkit.access import faithful
+from privacy_toolkit.access.languages import language
+from privacy_toolkit.access.view import View
+
+
+def shown(data):
+    view = View(language("en"))
+    return view.sections(faithful.read(json.dumps(data).encode())), {
+        line.name: [value.raw for value in line.values] for line in view.other
+    }
+
+
+def values(lines):
+    return {line.label or line.name: [tuple(value) for value in line.values] for line in lines}
+
+
+def test_fields_stand_under_their_labels_and_technical_ones_apart():
+    found, other = shown(
+        {"profile": {"sandbox": True, "integrationId": "a", "created": "2024-03-01T09:05:00.1234567Z"}}
+    )
+    group = found["profile"]
+    assert values(group.lines) == {
+        "Your customer ID": [("", "a")],
+        "Profile created on": [("1 March 2024, 09:05 UTC", "2024-03-01T09:05:00.1234567Z")],
+    }
+    assert values(group.technical) == {"Profile in a test system": [("yes", "true")]}
+    assert other == {}
+
+
+def test_attributes_stand_under_their_own_names(answer):
+    found, _ = shown(answer)
+    details = found["profile"].groups[0]
+    assert details.title == "Details stored about you"
+    assert values(details.lines)["Address.Zip"] == [("", "00123")]
+    assert values(details.lines)["Interests"] == [("", "garden"), ("", "books")]
+    assert values(details.lines)["Empty"] == [("empty", "")]
+
+
+def test_records_have_headings_that_tell_them_apart(answer):
+    found, _ = shown(answer)
+    assert [(group.title, group.name) for group in found["coupons"].groups] == [
+        ("Coupon 1", "PERSONAL-1"),
+        ("Coupon 2", "=SUM(A1)"),
+    ]
+    programs, cards = found["loyalty"].groups
+    assert (programs.groups[0].title, programs.groups[0].name) == ("Loyalty programme 1", "Points")
+    assert values(programs.groups[0].technical)["Listed under"] == [("", "1")]
+    points = next(group for group in cards.groups[0].groups if group.title == "Further points accounts")
+    assert [(group.title, group.name) for group in points.groups] == [("Points account 1", "Travel")]
+
+
+def test_codes_have_words_where_they_are_known(answer):
+    found, _ = shown(answer)
+    states = [values(group.lines)["State"] for group in found["coupons"].groups]
+    assert states == [[("can be used", "active")], [("", "odd")]]
+
+
+def test_what_no_table_knows_is_shown_under_its_raw_name(answer):
+    _, other = shown(answer)
+    assert other == {
+        "coupons[1].newField.deep[1]": ["a"],
+        "coupons[1].newField.deep[2].b": ["1"],
+        "somethingNew.x": ["y"],
+    }
+
+
+@pytest.mark.parametrize("moment", ["", "soon", "0001-01-01T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01", 5])
+def test_moments_that_are_none_are_shown_as_they_came(moment):
+    found, _ = shown({"profile": {"created": moment}})
+    shown_ = values(found["profile"].lines)["Profile created on"]
+    assert shown_ == [("", str(moment)) if moment != "" else ("empty", "")]
+
+
+@pytest.mark.parametrize(
+    ("data", "other"),
+    [
+        ({"coupons": "text"}, {"coupons": ["text"]}),
+        ({"coupons": ["text"]}, {"coupons[1]": ["text"]}),
+        ({"coupons": {"a": 5}}, {"coupons.a": ["5"]}),
+        ({"profile": ["a", "b"]}, {"profile": ["a", "b"]}),
+        ({"profile": {"attributes": "text"}}, {"profile.attributes": ["text"]}),
+        ({"profile": {"created": {"at": "noon"}}}, {"profile.created.at": ["noon"]}),
+        ({"loyalty": {"programs": {"1": 5}}}, {"loyalty.programs.1": ["5"]}),
+        ({"coupons": [{"value": [["a"], "b"]}]}, {"coupons[1].value[1]": ["a"], "coupons[1].value[2]": ["b"]}),
+    ],
+)
+def test_values_of_another_form_are_not_lost(data, other):
+    assert shown(data)[1] == other
+
+
+def test_what_is_null_or_empty_is_said_to_be():
+    found, other = shown({"profile": {"attributes": {}, "loyaltyMemberships": None, "totalSales": None}})
+    assert {value for shown_ in values(found["profile"].lines).values() for value in shown_} == {("no value", "")}
+    assert other == {}

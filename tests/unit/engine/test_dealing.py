@@ -1,0 +1,44 @@
+"""Codes to customers, one to one: who gets which, and what is said where they run out."""
+
+import pytest
+
+from privacy_toolkit.engine.dealing import one_to_one, order_of_codes
+from privacy_toolkit.errors import UsageError
+
+PAGES = [[(2, "a"), (3, "b")], [(4, "c")]]
+
+
+def dealt(free, *, kept=None, holds=None):
+    pages = list(one_to_one(PAGES, holds or {}, (kept or {}).get, free))
+    assert [len(page) for page in pages] == [2, 1]
+    return {id_: code for page in pages for _, id_, code in page}
+
+
+def test_each_customer_gets_the_next_code():
+    assert dealt(["X", "Y", "Z", "W"]) == {"a": "X", "b": "Y", "c": "Z"}
+
+
+def test_who_had_one_keeps_it_and_uses_up_none():
+    assert dealt(["X", "Y"], kept={"b": "OLD"}) == {"a": "X", "b": "OLD", "c": "Y"}
+
+
+def test_who_is_on_hold_gets_none():
+    assert dealt(["X", "Y"], holds={1: "hold"}) == {"a": "", "b": "X", "c": "Y"}
+
+
+@pytest.mark.parametrize(("free", "said"), [([], "3 more are"), (["X", "Y"], "1 more is")])
+def test_where_codes_run_out_it_is_said_how_many_are_missing(free, said):
+    with pytest.raises(UsageError) as caught:
+        dealt(free)
+    assert said in caught.value.message
+    assert caught.value.code == "codes_run_out"
+
+
+def test_the_order_is_that_of_the_file_or_the_one_a_seed_stands_for():
+    codes = [str(number) for number in range(50)]
+    assert order_of_codes(list(codes), None) == codes
+    shuffled = order_of_codes(list(codes), 7)
+    assert shuffled == order_of_codes(list(codes), 7) != order_of_codes(list(codes), 8)
+    assert sorted(shuffled) == sorted(codes)
+    # a plan that was made once is applied by whatever Python there is then
+    assert order_of_codes(list("abcdef"), 1) == ["c", "d", "f", "a", "e", "b"]

@@ -1,0 +1,119 @@
+"""Who has a coupon: what is kept of each answer, and what is said of a code."""
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.credentials import Credentials
+from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.engine.control import Places, Stop
+from privacy_toolkit.engine.holding import Holder, decode_holders
+from privacy_toolkit.engine.limits import Limits, Watch
+from privacy_toolkit.engine.runner import Runner
+from privacy_toolkit.engine.steps import Tools
+from privacy_toolkit.jobs.holders import Holders
+from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import Sequencing
+
+FULL = {
+    "integrationId": "ü 1",
+    "id": 7,
+    "created": "2020-02-07T08:15:22Z",
+    "attributes": {"Name": "Ash", "Nested": {"n": 1.0}},
+    "accountId": 3,
+    "closedSessions": 3,
+    "totalSales": 299.99,
+    "loyaltyMemberships": None,
+    "lastActivity": "2020-02-08T14:15:20Z",
+}
+
+
+def answer(*profiles, total=None):
+    return httpx2.Response(
+        200, json={"totalResultSize": len(profiles) if total is None else total, "data": list(profiles)}
+    )
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """One sitting for one code; where it stands, and what is kept."""
+    state = StateFolder(tmp_path / "state")
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "A/B", "")]]))
+
+    def run(*answers, with_attributes=False):
+        given, asked = list(answers), []
+
+        class Script(httpx2.AsyncBaseTransport):
+            async def handle_async_request(self, request):
+                asked.append(request.url.raw_path.decode())
+                one = given.pop(0)
+                if isinstance(one, Exception):
+                    raise one
+                return httpx2.Response(one.status_code, content=one.content)
+
+        async def work(journal):
+            stop = Stop()
+            async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=Script()) as client:
+                tools = Tools(
+                    journal=journal,
+                    client=client,
+                    pacer=Pacer(None),
+                    watch=Watch(Limits()),
+                    stop=stop,
+                    places=Places(1, stop),
+                    emit=lambda _: None,
+                )
+                tools.rng.uniform = lambda *_: 0.0
+                return await Runner(Holders(with_attributes), tools, Sequencing.FILE).run()
+
+        with state.open("run") as journal:
+            number = journal.begin_sitting(1, "{}")
+            journal.end_sitting(number, 2, asyncio.run(work(journal)))
+            (entry,) = journal.entries()
+            kept = [decode_holders(data) for _, _, data in journal.results()]
+        assert given == []
+        assert set(asked) == {"/v1/coupon_reservations/customerprofiles/A%2FB"}
+        return f"{entry.standing.outcome} {entry.standing.reason or ''}".strip(), kept
+
+    return run
+
+
+def test_of_the_profiles_nothing_but_the_id_is_kept(ask):
+    assert ask(answer(FULL, {"integrationId": "=b"})) == ("done", [[Holder("ü 1"), Holder("=b")]])
+
+
+def test_with_attributes_they_are_kept_as_the_api_wrote_them(ask):
+    outcome, [[holder, bare]] = ask(answer(FULL, {"integrationId": "b", "attributes": None}), with_attributes=True)
+    assert outcome == "done"
+    assert json.loads(holder.attributes) == FULL["attributes"]
+    assert '"n":1.0' in holder.attributes.replace(" ", "")
+    assert (holder.created, holder.last_activity) == (FULL["created"], FULL["lastActivity"])
+    assert (holder.total_sales, holder.closed_sessions) == (299.99, 3)
+    assert bare == Holder("b")
+
+
+def test_nobody_is_an_answer_too(ask):
+    assert ask(httpx2.Response(200, json={"totalResultSize": 0, "data": None})) == ("done", [[]])
+
+
+@pytest.mark.parametrize(
+    ("answers", "stand"),
+    [
+        ([httpx2.Response(404, json={"message": "no"})], "failed not_found"),
+        ([httpx2.Response(400, json={"message": "no"})], "failed bad_request"),
+        ([httpx2.Response(401)], "pending"),
+        ([httpx2.Response(500)] * 5, "retryable server_error"),
+        ([httpx2.ReadTimeout("")] * 5, "retryable read_timeout"),
+        ([answer(FULL, total=2)], "retryable foreign_answer"),
+    ],
+)
+def test_without_a_whole_list_nothing_is_kept(ask, answers, stand):
+    assert ask(*answers) == (stand, [])
+
+
+def test_a_read_that_failed_is_repeated(ask):
+    assert ask(httpx2.Response(500), httpx2.ConnectError(""), answer(FULL))[0] == "done"
