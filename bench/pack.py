@@ -15,14 +15,17 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Browser, sync_playwright
 from synthetic import make_run
 
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.model import Outcome
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SHARES = {
     Outcome.NOTHING_HELD: 0.03,
@@ -74,6 +77,8 @@ def view(page: Path, times: int = 9) -> None:
     if path is None:
         print("opening report.html: no Chromium is installed")
         return
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - its memory is not the pack's
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         taken = [_open(browser, page.as_uri()) for _ in range(times)]

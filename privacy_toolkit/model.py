@@ -117,6 +117,7 @@ class StopReason(StrEnum):
     ASKED_TO_WAIT = "asked_to_wait"  # Retry-After beyond our bound
     TARGET_UNREACHABLE = "target_unreachable"  # many exchanges in a row without a reliable answer
     CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403
+    OUTPUT_FAILED = "output_failed"  # what was read could not be written where it is to be handed over (disk full)
     JOURNAL_FAILED = "journal_failed"  # the state folder could not be written (disk full)
 
 
