@@ -47,7 +47,12 @@ def command(**options: Any) -> int:
     if plan.planned_by is not None and plan.planned_by.fingerprint == fingerprint:
         raise UsageError("This key made the plan; an approval is a second person's.", "Name your own with --key FILE.")
     place = Path(out) if out else approval_path(path)
-    write_new(place, hand.signer.sign(said.encode(), APPROVAL_NAMESPACE))
+    signature = hand.signer.sign(said.encode(), APPROVAL_NAMESPACE)
+    if place.exists() and place.read_bytes() != signature:
+        raise UsageError(
+            f"There is another approval already: {place}. Nothing was written.", "Name another place with --out."
+        )
+    write_new(place, signature)
     if as_json:
         emit_json({"plan": str(path), "digest": plan.digest, "approval": str(place), "fingerprint": fingerprint})
     else:

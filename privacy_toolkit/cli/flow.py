@@ -23,6 +23,7 @@ from privacy_toolkit.engine.verdict import Summary, summarize
 from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.errors import PackError
+from privacy_toolkit.evidence.files import SIGNATURE
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
@@ -68,6 +69,8 @@ def carry_out(
     Raises:
         RefusedError: the settings lead to another target, an approval is missing, or the run was purged.
     """
+    folder = Path(sitting.pack) if sitting.pack else state.pack(run_id)
+    check_stays_signed(folder, hand)
     began, means = time.time_ns() // 1000, Means(say=say)
     with state.open(run_id) as journal:
         before = summarize(journal)
@@ -82,7 +85,6 @@ def carry_out(
             work_on(journal, before, settings, sitting, state, hand)
     with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
         catch_up(listed, state)
-    folder = Path(sitting.pack) if sitting.pack else state.pack(run_id)
     with state.open(run_id) as journal:
         seal_pack(journal, folder, state, hand)
         handed = hand_over(journal, summarize(journal))
@@ -91,6 +93,20 @@ def carry_out(
         done = finished_of(summary, journal.open_requests(), today, started_at=began, ended_at=ended)
         finished(settings, done, means)
         return summary.exit_code
+
+
+def check_stays_signed(folder: Path, hand: Hand | None) -> None:
+    """Make sure that no signed pack is replaced by one that nobody answers for: its chain would never verify again.
+
+    Raises:
+        UsageError: there is a signed pack, and no key.
+    """
+    if hand is None and (folder / SIGNATURE).exists():
+        raise UsageError(
+            "The pack of this run is signed, and no signing key is set now. Nothing was done.",
+            "Set PRIVACY_TOOLKIT_SIGNING_KEY_FILE, or signing_key in the profile.",
+            code="signing",
+        )
 
 
 def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand | None) -> None:

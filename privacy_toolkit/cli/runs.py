@@ -141,7 +141,7 @@ def resume(**options: Any) -> int:
 @settings_options
 def report(**options: Any) -> int:
     """Write the report of a run anew, from its journal. Where nothing changed it is the same to the byte."""
-    from privacy_toolkit.cli.flow import seal_pack, show
+    from privacy_toolkit.cli.flow import check_stays_signed, seal_pack, show
     from privacy_toolkit.engine.custody import hand_of
     from privacy_toolkit.journal.state import StateFolder
 
@@ -151,8 +151,10 @@ def report(**options: Any) -> int:
     state = StateFolder(settings.state)
     run_id = state.find(name)
     folder = Path(pack) if pack else state.pack(run_id)
+    hand = hand_of(settings.trust)
+    check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
-        seal_pack(journal, folder, state, hand_of(settings.trust))
+        seal_pack(journal, folder, state, hand)
         if pdf:
             from privacy_toolkit.cli.pdf import write_pdf
 

@@ -34,6 +34,8 @@ class Claims:
 
     def make(self, keys: Collection[str]) -> Claim:
         """Claim ``keys``, behind all who claimed any of them before."""
+        if not keys:
+            return _NOTHING
         before = {claim.ended for key in keys if (claim := self._last.get(key)) is not None}
         claim = Claim(keys, before)
         for key in keys:
@@ -42,6 +44,8 @@ class Claims:
 
     def end(self, claim: Claim, *, held_back: bool | Collection[str]) -> None:
         """Give the keys on; those with which something was begun that has to come first to nobody in this sitting."""
+        if claim is _NOTHING:
+            return
         claim.ended.set()
         for key in claim.keys:
             if self._last.get(key) is claim:
@@ -52,3 +56,7 @@ class Claims:
     def are_held_back(self, claim: Claim) -> bool:
         """Whether something earlier with one of the keys was left open and has to come first."""
         return not self._held_back.isdisjoint(claim.keys)
+
+
+#: The claim of those who share nothing with anybody: there can be millions of them.
+_NOTHING = Claim((), ())

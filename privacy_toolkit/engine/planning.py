@@ -195,7 +195,8 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
     Raises:
         JournalError: the state folder can't be written.
     """
-    run_id = f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{ready.plan.job}-{secrets.token_hex(3)}"
+    moment = now.astimezone(UTC)
+    run_id = f"{moment:%Y%m%d-%H%M%S}-{ready.plan.job}-{moment.microsecond:05x}{secrets.token_hex(2)}"
     ready.remember()
     create_run(
         state.runs / run_id,

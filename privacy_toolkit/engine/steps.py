@@ -7,9 +7,10 @@ something leaves, an answer and the standing that follows from it are one commit
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
+
+import msgspec
 
 from privacy_toolkit.api.addresses import QueryValue
 from privacy_toolkit.api.models import RequestBody
@@ -31,8 +32,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for t
     """The sitting ends and the subjects are left as the journal has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(msgspec.Struct, frozen=True, gc=False):
     """What a request holds beside its operation: the value in its path, and what else it may have."""
 
     value: str | None

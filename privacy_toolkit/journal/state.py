@@ -13,6 +13,10 @@ from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
 
 
+#: How many characters of a run's id say the second.
+_SECOND = len("20260101-000000")
+
+
 class StateFolder:
     """A folder only its owner can read; made if it is missing.
 
@@ -52,9 +56,9 @@ class StateFolder:
         return self.path / "packs" / run_id
 
     def run_ids(self) -> list[str]:
-        """Every run, newest first: the ids begin with the time of creation."""
+        """Every run, newest first: the ids begin with the second of creation, and what follows the job goes on."""
         found = (p.name for p in self.runs.iterdir() if not p.name.startswith(".") and (p / FILE_NAME).exists())
-        return sorted(found, reverse=True)
+        return sorted(found, key=lambda run_id: (run_id[:_SECOND], run_id.rpartition("-")[2]), reverse=True)
 
     def find(self, name: str) -> str:
         """The id of the run meant by ``name``: an id, an unambiguous beginning of one, or ``latest``.

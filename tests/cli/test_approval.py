@@ -136,3 +136,26 @@ def test_the_statement_is_one_object_as_json(call, plan):
     told = call("approve", plan, "--statement", "--json").json
     assert (told["plan"], told["statement"]) == (str(plan), printed)
     assert told["digest"] in printed
+
+
+def test_an_approval_of_somebody_else_is_not_written_over(call, plan, keys):
+    assert call("approve", plan, "--key", keys / "second").code == 0
+    before = (keys / "plan.json.approval").read_bytes()
+    again = call("approve", plan, "--key", keys / "third")
+    assert again.code == 2
+    assert "another approval" in again.err
+    assert (keys / "plan.json.approval").read_bytes() == before
+    assert call("approve", plan, "--key", keys / "second").code == 0  # the same one once more changes nothing
+    assert call("approve", plan, "--key", keys / "third", "--out", keys / "other.approval").code == 0
+
+
+def test_a_signed_pack_is_not_replaced_by_one_without_a_signature(call, requests, plan, keys, phrase, profile):
+    assert call("approve", plan, "--key", keys / "second").code == 0
+    done = call("apply", plan, "--confirm", phrase, "--json", *profile)
+    pack = keys / "state" / "packs" / done.json["run_id"]
+    before = {path.name: path.read_bytes() for path in pack.iterdir() if path.is_file()}
+    for command in (("runs", "report", "latest"), ("runs", "resume", "latest")):
+        refused = call(*command, "--state", keys / "state")
+        assert refused.code == 2
+        assert "no signing key is set" in refused.err
+    assert {path.name: path.read_bytes() for path in pack.iterdir() if path.is_file()} == before

@@ -190,7 +190,6 @@ def test_no_coupon_value_and_no_id_stands_in_the_pack(call, free, pairs, tmp_pat
     report = (pack / "report.html").read_text()
     assert "Reserved" in report
     assert "over_budget" in report
-    assert call("verify", pack).code == 0
 
 
 def test_assign_deals_in_the_order_of_the_files(call, free, customers, codes):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import random
+from collections import Counter, defaultdict
 
 import httpx2
 import pytest
@@ -383,3 +385,61 @@ def test_the_coupon_and_the_customers_are_claimed_under_different_names(walk, st
         (parties,) = list(journal.parties(frozenset(Outcome), 10))
         keys = Reservations(ADDING, 0).keys(parties[0])
     assert set(keys) == {"coupon\0CODE", "customer\0a", "customer\0b"}
+
+
+class Desk(httpx2.AsyncBaseTransport):
+    """A server that takes its time, and notes who is in two requests at once, and how many requests there are."""
+
+    def __init__(self):
+        self.holders = defaultdict(set)
+        self.under_way = Counter()
+        self.requests = self.most = 0
+        self.twice = set()
+
+    async def handle_async_request(self, request):
+        content = b"".join([part async for part in request.stream])
+        coupon = request.url.raw_path.decode().rpartition("/")[2]
+        customers = json.loads(content)["integrationIDs"] if content else []
+        names = [coupon, *customers]
+        self.under_way.update(names)
+        self.requests += 1
+        self.most = max(self.most, self.requests)
+        self.twice.update(name for name in names if self.under_way[name] > 1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.under_way.subtract(names)
+        self.requests -= 1
+        self.holders[coupon].update(customers)
+        return CREATED if customers else has(*self.holders[coupon])
+
+
+def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(state, monkeypatch):
+    monkeypatch.setattr("privacy_toolkit.engine.runner.MOST_TOGETHER", 7)
+    rng = random.Random(3)
+    rows = [(f"K{k}", one) for k in range(30) for one in rng.sample([f"c{n}" for n in range(120)], 10)]
+    rng.shuffle(rows)
+    pages = [[(n, one, code) for n, (code, one) in enumerate(rows, 2)]]
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=pages, party=lambda _, given: given))
+    desk = Desk()
+
+    async def work(journal):
+        stop = Stop()
+        async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=desk) as client:
+            tools = Tools(
+                journal=journal,
+                client=client,
+                pacer=Pacer(None),
+                watch=Watch(Limits()),
+                stop=stop,
+                places=Places(16, stop),
+                emit=lambda _: None,
+            )
+            return await Runner(Reservations(ADDING, 0), tools, Sequencing.TOGETHER).run()
+
+    with state.open("run") as journal:
+        number = journal.begin_sitting(1, "{}")
+        journal.end_sitting(number, 2, asyncio.run(work(journal)))
+        assert journal.totals() == {Outcome.DONE: 300}
+    assert {(code, one) for code, customers in desk.holders.items() for one in customers} == set(rows)
+    assert desk.most > 4
+    assert desk.twice == set()

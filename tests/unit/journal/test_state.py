@@ -77,3 +77,10 @@ def test_a_state_folder_that_can_not_be_made_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be used"):
         StateFolder(tmp_path / "file")
+
+
+def test_runs_of_one_second_are_in_the_order_in_which_they_were_made(state, make_run):
+    for run_id in ("20260101-000000-reserve-00001aaaa", "20260101-000000-assign-f423fbbbb"):
+        with make_run(run_id=run_id):
+            pass
+    assert state.find("latest") == "20260101-000000-assign-f423fbbbb"
