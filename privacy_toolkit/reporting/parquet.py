@@ -19,7 +19,7 @@ from privacy_toolkit.reporting.summaries import RowSummary, Tally
 from privacy_toolkit.reporting.tables import CODES, SCHEMA
 
 #: At least so many rows make up a row group, but for the last one.
-ROW_GROUP = 16_384
+ROW_GROUP = 8_192
 #: No row group that was written here has as many rows, or takes as many bytes.
 _MOST_ROWS, _MOST_BYTES = 1 << 20, 1 << 29
 _AT_ONCE = 8_192

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from privacy_toolkit.reporting.tables import SCHEMA
 
 #: How many rows are held in memory before they go into a file: 260 bytes each, and several times that while sorted.
-HELD = 16_384
+HELD = 8_192
 #: Into about so many files a process puts its rows at most: all are open at once, and systems allow some hundreds.
 _FILES = 100
 #: At least so many rows are handed out together, unless there are no more.
-TOGETHER = 4_096
+TOGETHER = 2_048
 #: The rows of a file lie in as many parts; in each, the pseudonyms have the same first digits.
 PARTS = 256
 _DIGITS = 2

@@ -1,0 +1,89 @@
+"""Requests about several subjects, and what is kept of their answers."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.model import OPEN_OUTCOMES, Hold, Outcome, Purpose, Reason, Subject
+
+RUN_ID = "20260101-000000-reserve-abcdef"
+PAIRS = [("a", "X"), ("b", "Y"), ("c", "X"), ("d", "X"), ("e", "Y"), ("f", "Z")]
+SENT = ExchangeRecord(Purpose.ACT, "create_coupon_reservation", intent_at=5)
+
+
+@pytest.fixture
+def journal(state):
+    page = [(row, id_, coupon) for row, (id_, coupon) in enumerate(PAIRS, 2)]
+    staged = Staged(
+        plan=b"{}",
+        created_at=1_000,
+        pages=[page[:4], page[4:]],
+        holds={5: Hold("suppressed")},
+        party=lambda _, coupon: coupon,
+    )
+    create_run(state.runs / RUN_ID, staged)
+    with state.open(RUN_ID) as opened:
+        yield opened
+
+
+def found(journal, most=100, outcomes=OPEN_OUTCOMES):
+    return [[entry.subject.id for entry in party] for page in journal.parties(outcomes, most) for party in page]
+
+
+def test_those_in_doubt_come_first_with_row_coupon_and_the_number_of_exchanges(journal):
+    journal.begin_sitting(1, "{}")
+    lost = Standing(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, attempts=1)
+    asyncio.run(journal.intend([Note(1, ((1, SENT),), lost), Note(3, ((1, SENT),), lost)]))
+    ((first, third), *others) = [party for page in journal.parties(OPEN_OUTCOMES, 100) for party in page]
+    assert [[entry.subject.id for entry in party] for party in others] == [["d"], ["b"], ["f"]]
+    assert first.subject == Subject(1, 2, "a", "X")
+    assert (third.standing, len(third.exchanges)) == (lost, 1)
+
+
+def test_a_request_about_several_is_counted_once(journal):
+    journal.begin_sitting(1, "{}")
+    carried = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201, carrier=1)
+    own = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201)
+    done = Standing(Outcome.DONE, attempts=1)
+    journal.record([Note(1, ((1, own),), done), Note(3, ((1, carried),), done), Note(4, ((1, carried),), done)])
+    journal.end_sitting(1, 9, None)
+    (line,) = journal.summary().traffic
+    assert (line.operation, line.status, line.count) == (SENT.operation, 201, 1)
+    assert sum(stretch.requests for stretch in journal.summary().pace) == 1
+    assert journal.totals()[Outcome.DONE] == 3
+
+
+def test_what_is_kept_of_answers_is_there_until_it_is_forgotten(journal):
+    journal.begin_sitting(1, "{}")
+    journal.record([Note(6, (), Standing(Outcome.DONE), b"six"), Note(2, (), Standing(Outcome.DONE), b"two")])
+    journal.end_sitting(1, 9, None)
+    assert [(s.id, standing.outcome, kept) for s, standing, kept in journal.results()] == [
+        ("b", Outcome.DONE, b"two"),
+        ("f", Outcome.DONE, b"six"),
+    ]
+    assert [observed.result for observed in journal.rows()] == [None, b"two", None, None, None, b"six"]
+    journal.forget_results()
+    assert list(journal.results()) == []
+
+
+def test_a_purge_takes_ids_coupons_and_answers_away_and_keeps_what_carries_what(state, journal):
+    journal.begin_sitting(1, "{}")
+    carried = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201, carrier=1)
+    own = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201)
+    done = Standing(Outcome.DONE, attempts=1)
+    journal.record([Note(1, ((1, own),), done, b"kept-answer"), Note(3, ((1, carried),), done)])
+    journal.end_sitting(1, 9, None)
+    journal.purge(99, b"{}")
+    assert found(journal) == []
+    assert list(journal.results()) == []
+    assert sum(line.count for line in journal.summary().traffic) == 1
+    with sqlite3.connect(state.runs / RUN_ID / "journal.sqlite") as connection:
+        ((owner, _), (_, carrier)) = connection.execute(
+            "SELECT seq, carrier FROM exchanges ORDER BY carrier"
+        ).fetchall()
+    assert carrier == owner
+    raw = b"".join(path.read_bytes() for path in (state.runs / RUN_ID).iterdir())
+    assert b"kept-answer" not in raw
