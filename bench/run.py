@@ -1,4 +1,4 @@
-"""Measure, and print the result as a Markdown table: ``python bench/run.py [server erase rate latency million coupons help]``.
+"""Measure, and print the result as a Markdown table: ``python bench/run.py [CASE ...]``, see ``cases.CASES``.
 
 The times are those of the stand-in server (``bench/server.py``), from the first request of a run to its last.
 """

@@ -73,8 +73,9 @@ class QueryFlag:
 class Operation:
     """One operation of the API.
 
-    ``path`` holds at most one ``{parameter}``. ``success`` is the only status that counts as done. ``lookup`` names
-    the operation that settles a lost answer. ``creates_profile``: a call re-creates the profile of an erased customer.
+    ``path`` holds at most one ``{parameter}``. ``body_of_2020`` is set where deployments of 2020 take less than
+    ``body``. ``success`` is the only status that counts as done. ``lookup`` names the operation that settles a lost
+    answer. ``creates_profile``: a call re-creates the profile of an erased customer.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Operation:
     success: int
     summary: str
     body: type[RequestBody] | None = None
+    body_of_2020: type[RequestBody] | None = None
     answer: type[AnswerBody] | None = None
     query: tuple[QueryFlag, ...] = ()
     auth: frozenset[Scheme] = frozenset({Scheme.API_KEY})
@@ -98,6 +100,10 @@ class Operation:
         """The name of the path parameter, if there is one."""
         start, end = self.path.find("{"), self.path.find("}")
         return self.path[start + 1 : end] if start >= 0 else None
+
+    def body_for(self, generation: Generation) -> type[RequestBody] | None:
+        """The type that a body has to fit for a deployment of ``generation``."""
+        return (generation is Generation.SEED and self.body_of_2020) or self.body
 
     @property
     def statuses(self) -> Mapping[int, Meaning]:

@@ -24,8 +24,12 @@ from privacy_toolkit.api.models import (
     NewCustomerSession,
     NewEvent,
     NewReferral,
+    ProfileV2Of2020,
     Referral,
+    ReferralOf2020,
+    RequestOf2020,
     ReservedCustomers,
+    SessionV1Of2020,
 )
 from privacy_toolkit.api.operation import Generation, Meaning, Operation, QueryFlag, RetrySafety, Scheme
 
@@ -92,6 +96,7 @@ _TABLE = (
         success=201,
         summary="Create a referral code for an advocate; each call makes a new one",
         body=NewReferral,
+        body_of_2020=ReferralOf2020,
         answer=Referral,
         auth=_EITHER,
         retry=RetrySafety.NEVER,
@@ -155,7 +160,7 @@ _TABLE = (
             _flag("dry", _CURRENT),
             QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
         ),
-        retry=RetrySafety.SAFE,  # within 24 hours, by the Idempotency-Key
+        retry=RetrySafety.NEVER,  # the Idempotency-Key is forgotten after 24 hours, and then a repetition counts
         idempotency_key=True,
         creates_profile=True,
         generations=_CURRENT,
@@ -182,6 +187,7 @@ _TABLE = (
         success=200,
         summary="Update or create a customer profile (V2)",
         body=CustomerProfileRequestV2,
+        body_of_2020=ProfileV2Of2020,
         answer=CustomerProfileResponseV2,
         query=(_flag("runRuleEngine", _CURRENT), QueryFlag("dry", _CURRENT, needs="runRuleEngine")),
         retry=RetrySafety.SAFE,
@@ -196,6 +202,7 @@ _TABLE = (
         success=200,
         summary="Update or create a customer session (legacy V1)",
         body=NewCustomerSession,
+        body_of_2020=SessionV1Of2020,
         answer=IntegrationState,
         query=(_flag("dry"),),
         auth=_EITHER,
@@ -210,6 +217,7 @@ _TABLE = (
         success=200,
         summary="Update or create a customer session (V2)",
         body=IntegrationRequest,
+        body_of_2020=RequestOf2020,
         answer=IntegrationStateV2,
         query=(_flag("dry"), QueryFlag("now", _CURRENT, str, needs="dry")),
         retry=RetrySafety.SAFE,

@@ -16,7 +16,7 @@ import msgspec
 
 from privacy_toolkit.api.exchange import Exchange, Fault, Phase, Reply, Trouble
 from privacy_toolkit.api.models import AnswerBody, CustomerInventory, ErrorBody
-from privacy_toolkit.api.operation import Meaning, Operation
+from privacy_toolkit.api.operation import Meaning, Operation, RetrySafety
 from privacy_toolkit.api.retry import parse_retry_after
 from privacy_toolkit.model import Reason
 
@@ -33,6 +33,16 @@ class Finding(StrEnum):
     FINAL = "final"  # provably not done, repeating is useless
     NEVER_SENT = "never_sent"  # not one byte left, may be repeated
     UNKNOWN = "unknown"  # it may have been done
+
+
+def may_send_again(operation: Operation, finding: Finding) -> bool:
+    """Whether a request may be sent again after what is known of it, without looking first.
+
+    What certainly was not done may; what may have been done only where the operation does no more the second time.
+    """
+    if finding is Finding.UNKNOWN:
+        return operation.retry is RetrySafety.SAFE
+    return finding in {Finding.REFUSED, Finding.NEVER_SENT}
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -40,7 +40,7 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
     from privacy_toolkit.cli.flow import carry_out, check_ready
     from privacy_toolkit.cli.planfile import approval_of, read_plan
-    from privacy_toolkit.engine import planning
+    from privacy_toolkit.engine import checks, planning
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.journal.state import StateFolder
     from privacy_toolkit.model import Job
@@ -50,18 +50,18 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
     if job.writes:
         require_someone(job.job, sitting, reads_stdin=False)
     hand = check_ready(settings, sitting)
-    planning.check_target(plan, settings)
+    checks.check_target(plan, settings)
     now = datetime.now(UTC)
     approval = approval_of(plan, path, given, settings.trust, now)
     state = StateFolder(settings.state)
-    planning.check_not_applied(plan, state)
+    checks.check_not_applied(plan, state)
     with planning.prepared(planning.order_of(plan, job), settings, state, now) as again:
-        planning.check_still_true(plan, again.plan)
+        checks.check_still_true(plan, again.plan)
         if not sitting.quiet:
             preview(plan, settings)
         if job.writes:
             confirm(plan, sitting)
         with state.lock(settings.target):
-            planning.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
+            checks.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
             run_id = planning.create(replace(again, plan=plan), state, now, approval)
             return carry_out(run_id, settings, sitting, state, hand, as_json)

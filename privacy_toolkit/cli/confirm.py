@@ -129,7 +129,7 @@ def preview(plan: Plan, settings: Settings) -> None:
         say(f"  Deadline  {_clock(plan.clock)}")
     for name, value in plan.parameters.items():
         if value is not None and value is not False:
-            say(f"  {name.replace('_', ' ').capitalize():<9} {value}")
+            say(f"  {name.replace('_', ' ').capitalize():<9} {'yes' if value is True else value}")
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")

@@ -92,7 +92,7 @@ def holders(**options: Any) -> int:
 
     It only reads, so it asks for no confirmation. FILE holds personal data and is for its owner alone.
     """
-    from privacy_toolkit.reporting.holderfile import check_out
+    from privacy_toolkit.reporting.tablefile import check_out
 
     check_out(options["out"])
     return _start("holders", options.pop("codes"), options, {"with_attributes": options.pop("with_attributes") or None})

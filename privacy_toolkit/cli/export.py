@@ -45,8 +45,8 @@ def command(**options: Any) -> int:
 
     "export init-notice FILE" writes a commented sample of the controller's notice and does nothing else.
     """
-    if options["requests"] == INIT_NOTICE and options["notice_file"] is not None:
-        return _init_notice(Path(options["notice_file"]), options["as_json"])
+    if options["requests"] == INIT_NOTICE:
+        return _init_notice(options["notice_file"], options["as_json"])
     if options.pop("notice_file") is not None:
         raise UsageError("There are two inputs; one list at a time.", "privacy-toolkit export --help")
     from privacy_toolkit.cli.exporting import make_folder
@@ -102,10 +102,13 @@ def _parameters(options: dict[str, Any]) -> dict[str, str | int | bool | None]:
     }
 
 
-def _init_notice(path: Path, as_json: bool) -> int:
+def _init_notice(given: str | None, as_json: bool) -> int:
     from privacy_toolkit.access.notice import sample
     from privacy_toolkit.cli.output import emit_json, result
 
+    if given is None:
+        raise UsageError("The sample needs a file to be written to.", "privacy-toolkit export init-notice FILE")
+    path = Path(given)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(sample())

@@ -15,10 +15,10 @@ from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import count, emit_json, result, rows_object, say
 from privacy_toolkit.cli.working import work_on
 from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.checks import check_target
 from privacy_toolkit.engine.custody import Hand, check_approved, hand_of
 from privacy_toolkit.engine.grounds import catch_up
 from privacy_toolkit.engine.limits import parse_max_failures, parse_until
-from privacy_toolkit.engine.planning import check_target
 from privacy_toolkit.engine.verdict import Summary, summarize
 from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Chain

@@ -32,7 +32,7 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
     file holds what is there, and the next sitting writes it anew.
 
     Raises:
-        HolderFileError: it can't be written; what is kept stays.
+        TableFileError: it can't be written; what is kept stays.
         JournalError: what is kept can't be destroyed.
     """
     out = summary.plan.out
@@ -41,15 +41,24 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
         return None  # handed over in an earlier sitting, and forgotten
-    from privacy_toolkit.reporting.holderfile import write_holders
-
-    rows = write_holders(
-        Path(out),
-        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
-        with_attributes=bool(summary.plan.parameters.get("with_attributes")),
-    )
+    rows = _written(Path(out), journal, summary)
     if summary.open:
         say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
     else:
         journal.forget_results()
     return Handed(Path(out), rows, not summary.open)
+
+
+def _written(out: Path, journal: RunJournal, summary: Summary) -> int:
+    """Write the file of the run's job; how many rows it has."""
+    if summary.plan.job == Job.REFERRALS:
+        from privacy_toolkit.reporting.codefile import write_codes
+
+        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()))
+    from privacy_toolkit.reporting.holderfile import write_holders
+
+    return write_holders(
+        out,
+        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
+        with_attributes=bool(summary.plan.parameters.get("with_attributes")),
+    )

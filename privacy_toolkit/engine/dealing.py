@@ -13,7 +13,7 @@ from privacy_toolkit.errors import UsageError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import Scan
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Hold
+from privacy_toolkit.model import Hold, SubjectRequest
 
 Page = list[tuple[int, str]] | list[tuple[int, str, str]]
 
@@ -49,7 +49,8 @@ class Dealt:
     """The subjects, as many and in the same order as those of the scan, and what goes with them.
 
     ``second`` is the second input they were made with, ``parameters`` what the plan says of them. ``remember`` makes
-    durable what later plans have to know; it is called before the run exists. ``holds`` are further subjects on hold.
+    durable what later plans have to know; it is called before the run exists. ``holds`` are further subjects on hold,
+    ``requests`` those that count in place of the input's earliest.
     """
 
     subjects: Subjects
@@ -57,6 +58,7 @@ class Dealt:
     parameters: Mapping[str, str | int | bool | None] = field(default_factory=dict)
     remember: Callable[[], None] = lambda: None
     holds: Mapping[int, Hold] = field(default_factory=dict)
+    requests: Mapping[int, SubjectRequest] = field(default_factory=dict)
 
 
 def as_they_stand(dealing: Dealing) -> Dealt:

@@ -17,16 +17,15 @@ from privacy_toolkit.engine.dealing import Dealing, Subjects
 from privacy_toolkit.engine.declaration import Declaration, Parameters
 from privacy_toolkit.engine.exported import EXPORTED
 from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, suppression
-from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows, plan_of
-from privacy_toolkit.engine.requests import planned_clock, request_rows
-from privacy_toolkit.errors import RefusedError
+from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
+from privacy_toolkit.engine.requests import Numbered, amended, planned_clock, request_rows
 from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Hold, Regime
+from privacy_toolkit.model import Hold, Regime, SubjectRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan, and what is needed to carry it out: what was read, the subjects, and the holds by their numbers."""
+    """A plan, and what is needed to carry it out: what was read, the subjects, and the holds by their numbers.
+
+    ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input.
+    """
 
     plan: Plan
     scan: Scan
@@ -60,6 +62,11 @@ class Prepared:
     job: Declaration
     subjects: Subjects
     remember: Callable[[], None] = lambda: None
+    amendments: Mapping[int, SubjectRequest] = field(default_factory=dict)
+
+    def requests(self) -> Numbered:
+        """The request that counts of each subject of whom the input says anything."""
+        return amended(self.scan.requests(), self.amendments)
 
 
 @contextmanager
@@ -72,14 +79,14 @@ def prepared(
         InputError: one of the files can't be used.
         UsageError: no target is set, or what is to be dealt does not suffice.
     """
-    target, job, nonce = settings.target, order.job, order.nonce or secrets.token_hex(16)
+    target, job, moment = settings.target, order.job, now.astimezone(UTC)
+    given, nonce = order.parameters, order.nonce or secrets.token_hex(16)
     listed = read_exclusions(order.exclude) if order.exclude is not None else None
-    with ExitStack() as resources:
-        scan = resources.enter_context(_scanned(order, state))
-        holds, matched = _holds(job, listed, scan, settings, state)
-        scope, given = f"{settings.environment} {target}", order.parameters
-        dealt = job.deal(Dealing(scan, holds, given, order.options, order.second, state, scope, nonce, resources))
-        holds = {**dealt.holds, **holds}
+    with ExitStack() as stack:
+        scan = stack.enter_context(_scanned(order, state))
+        held, matched = _holds(job, listed, scan, settings, state)
+        dealt = job.deal(Dealing(scan, held, given, order.options, order.second, state, _scope(settings), nonce, stack))
+        holds = {**dealt.holds, **held}
         summary, parameters = scan.summary, {**given, **dealt.parameters}
         plan = Plan(
             toolkit=__version__,
@@ -88,12 +95,12 @@ def prepared(
             base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
-            created_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created_at=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
             input=_planned_input(order, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
-            clock=planned_clock(scan.requests(), holds, order.regime, now.astimezone(UTC).date()),
+            clock=planned_clock(amended(scan.requests(), dealt.requests), holds, order.regime, moment.date()),
             planned_by=None if hand is None else hand.as_planner,
             nonce=nonce,
             verify=order.verify,
@@ -102,7 +109,12 @@ def prepared(
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        yield Prepared(plan.sealed(), scan, holds, job, dealt.subjects, dealt.remember)
+        yield Prepared(plan.sealed(), scan, holds, job, dealt.subjects, dealt.remember, dealt.requests)
+
+
+def _scope(settings: Settings) -> str:
+    """Where what is dealt is remembered."""
+    return f"{settings.environment} {settings.target}"
 
 
 def _scanned(order: Order, state: StateFolder) -> Scan:
@@ -140,55 +152,6 @@ def order_of(plan: Plan, job: Declaration) -> Order:
     )
 
 
-def check_target(plan: Plan, settings: Settings) -> None:
-    """Make sure that the settings lead where the plan says.
-
-    Raises:
-        RefusedError: they lead elsewhere.
-    """
-    planned = (plan.target, plan.base_url, plan.environment)
-    if planned != (settings.target, settings.base_url, settings.environment):
-        raise RefusedError(
-            f"The plan is for {plan.target} ({plan.environment}), but the settings say {settings.target}"
-            f" ({settings.environment}).",
-            "Name the profile it was made for with --profile.",
-            code="other_target",
-        )
-
-
-def check_still_true(plan: Plan, again: Plan) -> None:
-    """Compare a plan with one made anew for the same order.
-
-    Raises:
-        RefusedError: the input or the exclusion list would lead to something else now.
-    """
-    same_input = plan.input == again.input and plan.rows == again.rows
-    same_input = same_input and (plan.second, plan.parameters) == (again.second, again.parameters)
-    if not same_input or plan.exclusions != again.exclusions:
-        what = "exclusion list" if same_input else "input"
-        raise RefusedError(
-            f"The plan is stale: the {what} is not what it was when the plan was made.",
-            "Make the plan anew with --plan FILE.",
-            code="stale",
-        )
-
-
-def check_not_applied(plan: Plan, state: StateFolder) -> None:
-    """Make sure that no run of this state folder carries out this very plan already.
-
-    Raises:
-        RefusedError: one does.
-    """
-    for run_id in state.run_ids():
-        with state.open(run_id) as journal:
-            if plan_of(journal).digest == plan.digest:
-                raise RefusedError(
-                    f"This plan was applied already, by run {run_id}.",
-                    f"privacy-toolkit runs resume {run_id}",
-                    code="applied",
-                )
-
-
 def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approval | None = None) -> str:
     """Make the run of a confirmed plan and return its id, which begins with the time and holds no personal data.
 
@@ -205,7 +168,7 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
             created_at=int(now.timestamp() * 1e6),
             pages=ready.subjects.subjects(),
             holds=ready.holds,
-            requests=request_rows(ready.scan.requests(), Regime(ready.plan.regime)),
+            requests=request_rows(ready.requests(), Regime(ready.plan.regime)),
             party=ready.job.party,
             approval=approval,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 
 from privacy_toolkit.deadlines import due_on
@@ -11,6 +11,11 @@ from privacy_toolkit.journal.staging import Request
 from privacy_toolkit.model import Regime, SubjectRequest
 
 Numbered = Iterable[tuple[int, SubjectRequest]]
+
+
+def amended(requests: Numbered, instead: Mapping[int, SubjectRequest]) -> Numbered:
+    """The requests, with another one for the subjects in ``instead``."""
+    return ((seq, instead.get(seq, request)) for seq, request in requests)
 
 
 def request_rows(requests: Numbered, regime: Regime) -> Iterator[Request]:

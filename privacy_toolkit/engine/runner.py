@@ -69,6 +69,8 @@ class Runner:
         places, stop = self._tools.places, self._tools.stop
         async with aclosing(self._open_entries()) as walks:
             async for entries in walks:
+                if stop.requested:
+                    return
                 claim = self._claims.make(self._job.keys(entries))
                 if not claim.is_free:
                     await self._ahead.acquire()

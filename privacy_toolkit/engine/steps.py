@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.api.addresses import QueryValue
 from privacy_toolkit.api.models import RequestBody
@@ -97,11 +98,13 @@ class Steps:
         lost: Mapping[int, Standing],
         then: Callable[[Answer], Mapping[int, Standing]],
         sending: Sending | None = None,
+        keep: Callable[[Answer], Mapping[int, bytes]] | None = None,
     ) -> Answer:
         """Send the request that changes something, once.
 
         ``lost`` is where the subjects stand, by their numbers, if no answer is ever recorded; it is durable before the
-        first byte leaves. ``then`` names what follows from the answer, which is recorded together with it.
+        first byte leaves. ``then`` names what follows from the answer, which is recorded together with it; so is what
+        ``keep`` takes of an answer that could not be asked for again.
 
         Raises:
             Stopped: the sitting ends before anything was sent.
@@ -122,7 +125,8 @@ class Steps:
         else:
             self._acted = True
             answer, record = await self._exchange(operation, sending or Sending(self._lead.id), intent)
-        tools.journal.record(self._answered(dict(zip(lost, numbers, strict=True)), record, then(answer)))
+        results = keep(answer) if keep else {}
+        tools.journal.record(self._answered(dict(zip(lost, numbers, strict=True)), record, then(answer), results))
         return answer
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
@@ -175,16 +179,23 @@ class Steps:
         notes = []
         for seq in seqs:
             self._made[seq] += 1
-            told = record if seq == seqs[0] else _carried(record, seqs[0])
+            told = record if seq == seqs[0] else replace(record, carrier=seqs[0])
             notes.append(Note(seq, ((self._made[seq], told),), standings[seq] if standings else None))
         return notes
 
     @staticmethod
-    def _answered(numbers: Mapping[int, int], record: ExchangeRecord, standings: Mapping[int, Standing]) -> list[Note]:
-        """What became of the request with these numbers, and where its subjects stand by that."""
+    def _answered(
+        numbers: Mapping[int, int],
+        record: ExchangeRecord,
+        standings: Mapping[int, Standing],
+        results: Mapping[int, bytes],
+    ) -> list[Note]:
+        """What became of the request with these numbers, where its subjects stand by that, and what is kept of it."""
         lead = next(iter(numbers))
         return [
-            Note(seq, ((n, record if seq == lead else _carried(record, lead)),), standings[seq])
+            Note(
+                seq, ((n, record if seq == lead else replace(record, carrier=lead)),), standings[seq], results.get(seq)
+            )
             for seq, n in numbers.items()
         ]
 
@@ -232,16 +243,3 @@ class Steps:
         """The stop came between the intent and its turn: nothing was sent, and the journal says so."""
         answer = Answer(Finding.NEVER_SENT, Reason.NOT_WRITTEN, None, None, None)
         return answer, self._ended(intent, answer, 0.0)
-
-
-def _carried(record: ExchangeRecord, carrier: int) -> ExchangeRecord:
-    return ExchangeRecord(
-        record.purpose,
-        record.operation,
-        record.intent_at,
-        record.ended_at,
-        record.elapsed,
-        record.status,
-        record.reason,
-        carrier,
-    )

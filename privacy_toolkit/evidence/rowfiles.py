@@ -8,6 +8,7 @@ from pathlib import Path
 
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.exceptions import Case
+from privacy_toolkit.reporting.jobwords import job_of
 from privacy_toolkit.reporting.summaries import RowSummary
 
 
@@ -49,6 +50,6 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
         spills.mkdir(mode=0o700)
         with returned_memory():
             scatter(journal, secret, spills)
-            return RowFiles(*merge(spills, building))
+            return RowFiles(*merge(spills, building, job_of(journal.run_id)))
     finally:
         shutil.rmtree(spills, ignore_errors=True)

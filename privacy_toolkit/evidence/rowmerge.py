@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET
 from privacy_toolkit.evidence.tree import Tree, leaf_hash
+from privacy_toolkit.model import Job
 from privacy_toolkit.reporting.exceptions import HEADER, Case, CaseList, csv_line
 from privacy_toolkit.reporting.frames import counts_of
 from privacy_toolkit.reporting.lines import lines_of
@@ -37,8 +38,8 @@ class _Batch(NamedTuple):
     cases: list[Case]
 
 
-def merge(spills: Path, building: Path) -> Merged:
-    """Put the parts in the folder ``spills`` together to the files in the folder ``building``.
+def merge(spills: Path, building: Path, job: Job) -> Merged:
+    """Put the parts in the folder ``spills`` together to the files in the folder ``building``; ``job`` is the run's.
 
     Two threads help: one has the next rows ready, one writes those before. Most of their work is done outside of
     Python, where they don't wait for each other.
@@ -54,7 +55,7 @@ def merge(spills: Path, building: Path) -> Merged:
         # The threads come last: they have ended before any of the files is closed.
         groups = _Groups(parquet, stack.enter_context(ThreadPoolExecutor(1)))
         exceptions.write(csv_line(HEADER))
-        for batch in _ahead(_batches(spills), stack.enter_context(ThreadPoolExecutor(1))):
+        for batch in _ahead(_batches(spills, job), stack.enter_context(ThreadPoolExecutor(1))):
             rows.write(batch.lines)
             exceptions.writelines(map(csv_line, batch.cases))
             cases.add(batch.cases)
@@ -65,9 +66,9 @@ def merge(spills: Path, building: Path) -> Merged:
     return Merged(tree.size, tree.root(), summary, cases.listed())
 
 
-def _batches(spills: Path) -> Iterator[_Batch]:
+def _batches(spills: Path, job: Job) -> Iterator[_Batch]:
     for table in merged(spills):
-        yield _Batch(table, lines_of(table), cases_of(table))
+        yield _Batch(table, lines_of(table), cases_of(table, job))
 
 
 def _ahead(batches: Iterator[_Batch], thread: Executor) -> Iterator[_Batch]:

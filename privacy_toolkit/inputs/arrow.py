@@ -72,6 +72,30 @@ def texts(column: Any, where: str, before: int) -> list[str | None]:
     raise InputError(f"{where}: record {before + 1 + bad} is not UTF-8.", "Fetch or make the file anew.")
 
 
+def records_beside(batch: Any, id_column: str, where: str) -> list[dict[str, Any]]:
+    """The records of a batch without the column of the ids, their values as Python has them.
+
+    What is null inside a value is left out of it: a column of objects has a null where an object lacks a member.
+
+    Raises:
+        InputError: there is a value that Python does not have, such as a time of the year 30000.
+    """
+    try:
+        records = batch.to_pylist(maps_as_pydicts="strict")
+    except (ValueError, OverflowError, KeyError):
+        raise InputError(
+            f"{where} holds a value that can't be read.",
+            "Texts have to be UTF-8, times within the years 1 to 9999, keys of a map distinct.",
+        ) from None
+    return [{name: _without_nulls(one) for name, one in record.items() if name != id_column} for record in records]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
 def _days(column: Any, where: str) -> Any:
     """Days as text: those in the column's own time zone, where it has one.
 

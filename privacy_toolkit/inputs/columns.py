@@ -76,10 +76,11 @@ def required_column(columns: Sequence[str], name: str, where: str) -> int:
 def _present(columns: Sequence[str]) -> str:
     if len(columns) == 1:  # the likeliest header to be none at all, but somebody's id
         return "; there is one column only"
-    return f"; there are {', '.join(_shown(name, position) for position, name in enumerate(columns, 1))}"
+    return f"; there are {', '.join(shown(name, position) for position, name in enumerate(columns, 1))}"
 
 
-def _shown(name: str, position: int) -> str:
+def shown(name: str, position: int) -> str:
+    """A column by its name, or by its position where the name could be data of a file without a header."""
     return name if len(name) <= _NAME_LENGTH and _NAME.fullmatch(name) else f"(column {position})"
 
 

@@ -116,15 +116,20 @@ class CsvFile:
             InputError: see ``CsvReader.records``.
         """
         records = self.reader.records()
-        names = self.reader.columns
         index, *others = map(self.reader.columns.index, (self.id_column, *self.columns))
         while page := list(islice(records, size)):
             yield Batch(
                 [line for line, _ in page],
                 [fields[index] if fields else "" for _, fields in page],
                 [[fields[other] if fields else "" for _, fields in page] for other in others],
-                [dict(zip(names, fields, strict=False)) for _, fields in page] if self._has_form else None,
+                [self._beside(fields) for _, fields in page] if self._has_form else None,
             )
+
+    def _beside(self, fields: list[str]) -> dict[str, str]:
+        """What a record says beside its id, by column; nothing, for a blank line."""
+        record = dict(zip(self.reader.columns, fields, strict=False))
+        record.pop(self.id_column, None)
+        return record
 
     def fingerprint(self) -> tuple[str, int]:
         """SHA-256 (hex) and number of all bytes as they lie in the file; what was not read yet is read for it.

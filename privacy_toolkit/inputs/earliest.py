@@ -70,6 +70,11 @@ class Requests:
                     yield seq, _request(words)
             start += len(page.rows)
 
+    def of_rows(self) -> Iterator[tuple[str, SubjectRequest]]:
+        """Id and request of every row that was not refused, duplicates too, in input order; repeatable."""
+        for page, said in self._both():
+            yield from ((id_, _request(said.at(position))) for position, id_ in page.accepted())
+
     def _walk(self, candidates: Hashes, marks: bytearray) -> dict[int, bytes]:
         """Mark the duplicates among the ``candidates``; what counts, by the subject's position, where a later row does.
 

@@ -24,10 +24,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class LinesFile:
-    """A file of JSON Lines that lies open.
-
-    A line that is no object is a row without a value, and refused as such.
-    """
+    """A file of JSON Lines that lies open. Its first record says in which member the ids stand."""
 
     def __init__(self, source: ByteSource, kind: FileKind, options: InputOptions, form: RowForm | None) -> None:
         self.format = kind.format
@@ -57,9 +54,13 @@ class LinesFile:
                 [line for line, _ in page],
                 [_text(record.get(self.id_column)) for record in objects],
                 [[_text(record.get(name)) for record in objects] for name in self.columns],
-                objects if self._has_form else None,
+                [self._beside(record) for record in objects] if self._has_form else None,
                 typed=True,
             )
+
+    def _beside(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What a record says beside its id."""
+        return {name: value for name, value in record.items() if name != self.id_column}
 
     def fingerprint(self) -> tuple[str, int]:
         """SHA-256 (hex) and number of all bytes as they lie in the file.

@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     """Some records as they stand in the file: ``rows``, ``texts`` of the id column, and ``others`` side by side.
 
     ``others`` holds the texts of each optional column that was found, in the order of ``InputFile.columns``. For a form
-    there are the whole ``records`` instead; ``typed`` says that their values are no mere texts.
+    there are ``records`` instead, with all that stands beside the id; ``typed``: their values are no mere texts.
     """
 
     rows: list[int]

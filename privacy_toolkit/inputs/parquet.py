@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.arrow import check_kinds, texts
+from privacy_toolkit.inputs.arrow import check_kinds, records_beside, texts
 from privacy_toolkit.inputs.columns import check_distinct, id_column, optional_columns
 from privacy_toolkit.inputs.files import PARQUET_SUFFIXES, name_of, open_file, unreadable
 from privacy_toolkit.inputs.form import RowForm
@@ -67,7 +67,7 @@ class ParquetFiles:
                 wanted = names if self._form is None else None
                 for batch in parquet.iter_batches(size, columns=wanted, use_threads=False):
                     ids, *others = (texts(batch.column(name), f"{part.name}, column {name!r}", row) for name in names)
-                    records = None if self._form is None else batch.to_pylist()
+                    records = None if self._form is None else records_beside(batch, self.id_column, part.name)
                     yield Batch(list(range(row + 1, row + 1 + len(ids))), ids, others, records, typed=True)
                     row += len(ids)
 

@@ -148,6 +148,10 @@ class Scan:
         """
         return iter(()) if self._requests is None else self._requests.of_subjects(self._duplicates)
 
+    def asked(self) -> Iterator[tuple[str, SubjectRequest]]:
+        """As ``requests``, by id and for every row that was not rejected: somebody may have asked more than once."""
+        return iter(()) if self._requests is None else self._requests.of_rows()
+
     def records(self) -> Iterator[Record]:
         """Every row in input order, the rejected ones too; repeatable."""
         for start, page in self._pages():

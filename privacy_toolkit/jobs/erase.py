@@ -13,7 +13,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.api.responses import Answer, Finding, may_send_again
 from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
 from privacy_toolkit.engine.steps import Steps
 from privacy_toolkit.jobs.gone import Holding, holding
@@ -28,8 +28,6 @@ ERASE = OPERATIONS["delete_customer_data"]
 ACT_TRIES = 4
 #: The waits, in seconds, between reads after an accepted erasure, as long as data is still visible.
 _SETTLE_STEPS = (0.25, 0.5, 1.0, 2.0, 4.0)
-
-_REPEATABLE = frozenset({Finding.REFUSED, Finding.NEVER_SENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class _Walk:
             )
             answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost))
             self._sends += 1
-            if answer.finding not in _REPEATABLE or self._sends >= ACT_TRIES:
+            if not may_send_again(ERASE, answer.finding) or self._sends >= ACT_TRIES:
                 break
             if not await self._steps.back_off(self._sends, answer):
                 break

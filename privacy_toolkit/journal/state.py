@@ -12,7 +12,6 @@ from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
 
-
 #: How many characters of a run's id say the second.
 _SECOND = len("20260101-000000")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from privacy_toolkit.model import Outcome, Reason
+from privacy_toolkit.model import Job, Outcome, Reason
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.wording import action
@@ -38,14 +38,16 @@ def needs_attention(row: Row) -> bool:
     return row.outcome in _ATTENTION
 
 
-def case_of(row: Row) -> Case:
+def case_of(row: Row, job: Job) -> Case:
     """The case of an open or failed subject."""
-    return make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on)
+    return make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on, job)
 
 
-def make_case(subject: str, outcome: str, reason: str | None, attempts: int, due_on: str | None) -> Case:
+def make_case(
+    subject: str, outcome: str, reason: str | None, attempts: int, due_on: str | None, job: Job
+) -> Case:
     """The case of an open or failed subject, from the codes of its row."""
-    what_to_do = action(Outcome(outcome), Reason(reason) if reason else None)
+    what_to_do = action(Outcome(outcome), Reason(reason) if reason else None, job)
     return Case(subject, outcome, reason or "", attempts, due_on or "", what_to_do)
 
 

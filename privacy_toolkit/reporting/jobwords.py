@@ -82,6 +82,11 @@ _ERASE = JobWords(
 JOBS: Mapping[Job, JobWords] = MappingProxyType({Job.ERASE: _ERASE, **OTHER_JOBS})
 
 
+def job_of(run_id: str) -> Job:
+    """The job of a run, which its id names."""
+    return next((Job(part) for part in run_id.split("-") if part in set(Job)), Job.ERASE)
+
+
 def verification(words: ProofWords, mode: str) -> str:
     """What a plan's ``verify`` (``all``, ``sample:N``, ``none``) asked for."""
     kind, _, size = mode.partition(":")

@@ -63,7 +63,7 @@ def _sends(lists: Any) -> Any:
     items = lists.flatten()
     if not len(items):
         return pa.repeat(pa.scalar("", pa.string()), len(lists))
-    intent, answered, status, reason = items.flatten()
+    intent, answered, status, reason, shared = items.flatten()
     said = _joined(
         [
             '{"answered_at":',
@@ -72,6 +72,8 @@ def _sends(lists: Any) -> Any:
             _moment(intent),
             ',"reason":',
             _text(reason),
+            ',"shared":',
+            pc.fill_null(shared.cast(pa.string()), _NULL),
             ',"status":',
             _number(status),
             "}",

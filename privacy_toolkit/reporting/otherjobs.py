@@ -1,4 +1,4 @@
-"""The words of a report for the jobs beside the erasure: access exports, coupons, and what is written row by row."""
+"""The words of a report for the jobs beside the erasure: access exports, coupons, and those of ``writejobs``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from privacy_toolkit.model import Job, Outcome, Reason
 from privacy_toolkit.reporting.wordtypes import JobWords
+from privacy_toolkit.reporting.writejobs import WRITE_JOBS
 
 _WRITES = frozenset(
     {
@@ -20,18 +21,10 @@ _WRITES = frozenset(
 )
 _COUPONS = _WRITES | {Outcome.UNVERIFIED}
 _READS = frozenset({Outcome.DONE, Outcome.ON_HOLD, Outcome.FAILED, Outcome.RETRYABLE, Outcome.PENDING, Outcome.UNKNOWN})
-_HELD = (
-    "On hold",
-    "Nothing was sent: on the exclusion list, over the budget of its coupon, or the customer was erased before.",
-)
 _ACCEPTED = "The API accepted it, but the list of holders has not shown it yet."
 _PAIR = "One accepted, distinct pair of a coupon and a customer."
 _ENVIRONMENT = "Live and sandbox are separate, each with its own key. This run touched one."
 _AFTERWARDS = "What is said here holds for the time of each answer. What others did before or afterwards is not in it."
-_FOR_A_PERSON = (
-    "Look in Talon.One whether it took place; the API has no way to ask. It is never sent again on its own. If it did"
-    " not take place, put the row into a new run."
-)
 _LOOK: dict[tuple[Outcome, Reason | None], str] = {
     (Outcome.UNVERIFIED, None): "Resume the run: it reads the list of holders again, before anything is sent.",
     (
@@ -41,7 +34,23 @@ _LOOK: dict[tuple[Outcome, Reason | None], str] = {
 }
 
 
-def _coupons(title: str, done: tuple[str, str], request: str) -> JobWords:
+_NO_ROOM = (
+    "On hold",
+    (
+        "Not sent, or not sent again: on the exclusion list, beyond the budget of its coupon (over_budget), or the"
+        " customer was erased before (suppressed)."
+    ),
+)
+_LISTED = ("On hold", "On the exclusion list: nothing was sent, on the ground recorded there.")
+_BUDGETS = {
+    "Budgets": "The API overrides a coupon's own reservation limit. A budget of this run was kept against the list of"
+    " holders as it was read before each request; what others reserved between the two is not in it."
+}
+
+
+def _coupons(
+    title: str, done: tuple[str, str], held: tuple[str, str], request: str, not_covered: Mapping[str, str]
+) -> JobWords:
     return JobWords(
         title=title,
         possible=_COUPONS,
@@ -53,34 +62,16 @@ def _coupons(title: str, done: tuple[str, str], request: str) -> JobWords:
         not_covered={
             "Redemptions": "Whether a coupon was or can be redeemed is not looked at. A soft reservation keeps nobody"
             " else from redeeming it.",
+            **not_covered,
             "The other environment": _ENVIRONMENT,
             "Before and afterwards": _AFTERWARDS,
         },
         outcomes={
             Outcome.DONE: done,
-            Outcome.ON_HOLD: _HELD,
+            Outcome.ON_HOLD: held,
             Outcome.UNVERIFIED: ("Not seen yet", _ACCEPTED),
         },
         actions=_LOOK,
-    )
-
-
-def _writes(title: str, subject: str, done: str, request: str) -> JobWords:
-    return JobWords(
-        title=title,
-        possible=_WRITES,
-        subject=subject,
-        request=request,
-        repeats="Sent again only after it was refused or never left, or where the API takes the same request twice as"
-        " one (PUT).",
-        inventory=None,
-        not_covered={
-            "Effects": "What rules, campaigns and webhooks made of it is not looked at.",
-            "The other environment": _ENVIRONMENT,
-            "Before and afterwards": _AFTERWARDS,
-        },
-        outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD},
-        actions={(Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE): _FOR_A_PERSON},
     )
 
 
@@ -109,7 +100,7 @@ _EXPORT = JobWords(
 )
 _HOLDERS = JobWords(
     title="List of coupon holders",
-    possible=_READS,
+    possible=_READS - {Outcome.UNKNOWN},
     subject="One accepted, distinct coupon code of the input.",
     request="request",
     repeats="A read is repeated where it had no reliable answer: that changes nothing.",
@@ -119,7 +110,11 @@ _HOLDERS = JobWords(
         "The other environment": _ENVIRONMENT,
         "Before and afterwards": _AFTERWARDS,
     },
-    outcomes={Outcome.DONE: ("Listed", "The API gave the list of those who have the coupon reserved.")},
+    outcomes={
+        Outcome.DONE: ("Listed", "The API gave the list of those who have the coupon reserved."),
+        Outcome.ON_HOLD: ("On hold", "On the exclusion list: the code was not asked for."),
+        Outcome.RETRYABLE: ("Not read", "The API gave no reliable answer. Asking again changes nothing."),
+    },
 )
 
 OTHER_JOBS: Mapping[Job, JobWords] = MappingProxyType(
@@ -128,39 +123,25 @@ OTHER_JOBS: Mapping[Job, JobWords] = MappingProxyType(
         Job.RESERVE: _coupons(
             "Coupon reservations",
             ("Reserved", "The customer was seen in the list of those who have the coupon reserved."),
+            _NO_ROOM,
             "reservation",
+            _BUDGETS,
         ),
         Job.RELEASE: _coupons(
             "Release of coupon reservations",
             ("Released", "The customer was seen to be missing from the list of those who have the coupon reserved."),
+            _LISTED,
             "release",
+            {},
         ),
         Job.ASSIGN: _coupons(
             "Assignment of coupons",
             ("Reserved", "The customer was seen in the list of those who have the coupon reserved."),
+            _NO_ROOM,
             "reservation",
+            _BUDGETS,
         ),
         Job.HOLDERS: _HOLDERS,
-        Job.REFERRALS: _writes(
-            "Creation of referrals",
-            "One row of the input: a referral for one advocate.",
-            "The API answered with the new referral.",
-            "referral",
-        ),
-        Job.EVENTS: _writes(
-            "Tracking of events", "One row of the input: an event.", "The API took the event and answered.", "event"
-        ),
-        Job.PROFILES: _writes(
-            "Update of customer profiles",
-            "One row of the input: an update of one profile.",
-            "The API took the update and answered.",
-            "update",
-        ),
-        Job.SESSIONS: _writes(
-            "Update of customer sessions",
-            "One row of the input: an update of one session.",
-            "The API took the update and answered.",
-            "update",
-        ),
+        **WRITE_JOBS,
     }
 )

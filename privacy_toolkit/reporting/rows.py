@@ -35,12 +35,13 @@ class Send(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request that changes something.
 
     ``intent_at``: when its intent was durable, before anything was sent. ``answered_at`` null: no end was recorded.
-    ``reason`` null: the declared success.
+    ``reason`` null: the declared success. ``shared``: it was about several subjects, and is counted with another one.
     """
 
     answered_at: str | None
     intent_at: str | None
     reason: str | None
+    shared: bool
     status: int | None
 
 
@@ -129,11 +130,12 @@ def _proof(exchanges: Sequence[Columns]) -> Proof:
     before: Read | None = None
     after: Read | None = None
     sends: list[Send] = []
-    for _, _, purpose, _, intent_at, ended_at, _, status, reason, _ in exchanges:
+    for _, _, purpose, _, intent_at, ended_at, _, status, reason, carrier in exchanges:
         at = maybe_rfc3339(ended_at)
         if purpose == _ACT:
             intent = maybe_rfc3339(intent_at)
-            sends.append(Send(answered_at=at, intent_at=intent, reason=reason, status=status))
+            shared = carrier is not None
+            sends.append(Send(answered_at=at, intent_at=intent, reason=reason, shared=shared, status=status))
             after = None
         elif at is None:
             continue  # a read of whose end nothing is known has shown nothing

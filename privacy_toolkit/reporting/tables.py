@@ -7,7 +7,7 @@ this module loads pyarrow (50 MB): it is done only when rows are written or read
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from privacy_toolkit.journal.packages import decode_package
 from privacy_toolkit.journal.reading import Observed
-from privacy_toolkit.model import Purpose
+from privacy_toolkit.model import Job, Purpose
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.exceptions import Case, make_case
 from privacy_toolkit.reporting.pseudonyms import pseudonym
@@ -29,6 +29,7 @@ SEND = pa.struct(
         pa.field("answered_at", MOMENT),
         pa.field("status", pa.int32()),
         pa.field("reason", pa.string()),
+        pa.field("shared", pa.bool_()),
     ]
 )
 
@@ -97,12 +98,12 @@ def table_of(observed: Sequence[Observed], secret: bytes) -> Any:
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-def cases_of(table: Any) -> list[Case]:
+def cases_of(table: Any, job: Job) -> list[Case]:
     """The open and failed subjects among some rows, in their order."""
     table = table.filter(pc.is_in(table.column("outcome"), _ATTENTION))
     due_on = table.column("due_on").cast(pa.string())
     columns = [*(table.column(name) for name in ("subject", "outcome", "reason", "attempts")), due_on]
-    return list(map(make_case, *(column.to_pylist() for column in columns)))
+    return list(map(make_case, *(column.to_pylist() for column in columns), repeat(job)))
 
 
 def _column(values: Any, kind: Any) -> Any:
@@ -117,7 +118,7 @@ def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]]) -> dict[str, Any]:
     """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
     counts = np.fromiter(map(len, exchanges), np.int64, len(exchanges))
     flat = list(chain.from_iterable(exchanges))
-    _, _, purposes, _, intents, ends, _, statuses, reasons, _ = zip(*flat, strict=True) if flat else ((),) * 10
+    _, _, purposes, _, intents, ends, _, statuses, reasons, carriers = zip(*flat, strict=True) if flat else ((),) * 10
     ended = pa.array(ends, MOMENT)
     status = pa.array(statuses, pa.int32())
     sent = pc.equal(pa.array(purposes, pa.string()), _ACT).to_numpy(zero_copy_only=False)
@@ -129,7 +130,8 @@ def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]]) -> dict[str, Any]:
     before = _last(owner, shown & (sent_by_then == 0), len(counts))
     after = _last(owner, shown & (sent_by_then > 0) & (sent_by_then == sends[owner]), len(counts))
     acts = pa.array(np.flatnonzero(sent))
-    items = [pa.array(intents, MOMENT), ended, status, pa.array(reasons, pa.string())]
+    shared = pa.array(carriers, pa.int64()).is_valid()
+    items = [pa.array(intents, MOMENT), ended, status, pa.array(reasons, pa.string()), shared]
     walks = pa.StructArray.from_arrays([item.take(acts) for item in items], fields=list(SEND))
     return {
         "read_before_at": ended.take(before),

@@ -172,7 +172,8 @@ def test_the_exclusion_list_holds_customers(call, free, pairs, customers, codes,
 
 
 def test_who_was_erased_is_reserved_nothing_and_may_be_released(call, free, pairs, requests, phrase):
-    assert call("erase", requests, "--limit", "1", "--confirm", phrase.replace("erase 12", "erase 1"), "--json").code == 0
+    sentence = phrase.replace("erase 12", "erase 1")
+    assert call("erase", requests, "--limit", "1", "--confirm", sentence, "--json").code == 0
     done = call("coupons", "reserve", pairs, "--confirm", "yes", "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"done": 7, "on_hold": 1})
     assert subjects(call)[0]["reason"] == "suppressed"
@@ -190,6 +191,8 @@ def test_no_coupon_value_and_no_id_stands_in_the_pack(call, free, pairs, tmp_pat
     report = (pack / "report.html").read_text()
     assert "Reserved" in report
     assert "over_budget" in report
+    checked = call("verify", pack)
+    assert checked.code == 0, checked.out
 
 
 def test_assign_deals_in_the_order_of_the_files(call, free, customers, codes):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
 from privacy_toolkit.journal.summary import SettledRequests
 from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Outcome, Reason
-from privacy_toolkit.reporting.rows import Row
+from privacy_toolkit.reporting.rows import Row, Send
 from privacy_toolkit.reporting.summaries import Counts, RowSummary, StandingKey, Tally
 
 #: So many different grounds of holds, or pairs of days, are told apart: far more than there are in any pack.
@@ -64,8 +65,7 @@ class RowCounts:
             self._in_time += not late
         if row.outcome == Outcome.ON_HOLD:
             self._hold(row)
-        for send in row.proof.sends:
-            self._send((send.status, send.reason, send.answered_at is not None))
+        self._count_sends(row.proof.sends)
 
     def summary(self) -> RowSummary:
         """The figures in the form a report is made of."""
@@ -127,6 +127,12 @@ class RowCounts:
         count, earliest = self._holds.get(reason, (0, None))
         days = [day for day in (earliest, row.review_on) if day is not None]
         self._holds[reason] = count + 1, min(days, default=None)
+
+    def _count_sends(self, sends: Iterable[Send]) -> None:
+        """Those about several subjects count with the one that carries them."""
+        for send in sends:
+            if not send.shared:
+                self._send((send.status, send.reason, send.answered_at is not None))
 
     def _send(self, key: SendKey) -> None:
         if key not in self.sends and (key[1] not in _REASONS or len(self.sends) >= MOST_DIFFERENT):

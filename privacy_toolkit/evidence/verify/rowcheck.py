@@ -13,6 +13,7 @@ from privacy_toolkit.evidence.tree import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.counting import RowCounts, Unbelievable
 from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.model import Job
 from privacy_toolkit.reporting.exceptions import HEADER, Case, CaseList, case_of, csv_line, needs_attention
 from privacy_toolkit.reporting.rows import Row, encode_row
 
@@ -35,13 +36,13 @@ class RowsFound:
     whole: bool = False
 
 
-def read_rows(pack: PackFolder, found: RowsFound) -> None:
-    """Read all rows into ``found``.
+def read_rows(pack: PackFolder, found: RowsFound, job: Job) -> None:
+    """Read all rows of a run of ``job`` into ``found``.
 
     Raises:
         Unusable: they can't be read to their end; that was noted.
     """
-    reading = _Reading(pack, found)
+    reading = _Reading(pack, found, job)
     for line in pack.lines(files.ROWS):
         reading.take(line)
     reading.end()
@@ -49,11 +50,12 @@ def read_rows(pack: PackFolder, found: RowsFound) -> None:
 
 
 class _Reading:
-    def __init__(self, pack: PackFolder, found: RowsFound) -> None:
+    def __init__(self, pack: PackFolder, found: RowsFound, job: Job) -> None:
         self.number = 0
         self.good = 0
         self._pack = pack
         self._found = found
+        self._job = job
         self._last = ""
         self._listed = CaseList()
         self._exceptions = _Exceptions(pack)
@@ -78,7 +80,7 @@ class _Reading:
             return
         self.good += 1
         if needs_attention(row):
-            case = case_of(row)
+            case = case_of(row, self._job)
             self._listed.add([case])
             self._exceptions.expect(csv_line(case))
 

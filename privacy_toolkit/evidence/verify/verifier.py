@@ -20,6 +20,7 @@ from privacy_toolkit.evidence.verify.reportcheck import add_up, read_report, rec
 from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
 from privacy_toolkit.evidence.verify.texts import check_texts
 from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.reporting.jobwords import job_of
 from privacy_toolkit.reporting.schema import Report
 
 
@@ -103,7 +104,7 @@ class Verifier:
                 "Each line of rows.jsonl is written as a row is, they stand in order, and exceptions.csv is what they"
                 " give."
             )
-            read_rows(pack, self._rows)
+            read_rows(pack, self._rows, job_of(self._checkpoint.run_id if self._checkpoint else ""))
         with self.findings.check(
             "tree", "Number of rows and root of the hash tree over them are as in the checkpoint."
         ):

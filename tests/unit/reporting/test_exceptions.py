@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.model import Job, Outcome
 from privacy_toolkit.reporting.exceptions import (
     HEADER,
     LISTED_CASES,
@@ -43,10 +43,10 @@ def test_open_and_failed_rows_need_attention(mixed):
 
 def test_case_says_what_is_due_when_and_what_to_do(mixed):
     row = next(row for row in (row_of(observed, b"k" * 32) for observed in mixed.rows()) if row.outcome == "failed")
-    case = case_of(row)
+    case = case_of(row, Job.ERASE)
     assert case[:5] == (row.subject, "failed", "bad_request", 1, "")
     assert "new run" in case.what_to_do
-    assert make_case("s", "pending", None, 0, "2026-12-01")[:5] == ("s", "pending", "", 0, "2026-12-01")
+    assert make_case("s", "pending", None, 0, "2026-12-01", Job.ERASE)[:5] == ("s", "pending", "", 0, "2026-12-01")
 
 
 def case(reference: str, due_on: str = "") -> Case:

@@ -11,7 +11,8 @@ import pytest
 from privacy_toolkit.engine.holding import Holder
 from privacy_toolkit.errors import ExitCode, UsageError
 from privacy_toolkit.reporting import holderfile
-from privacy_toolkit.reporting.holderfile import HolderFileError, check_out, write_holders
+from privacy_toolkit.reporting.holderfile import write_holders
+from privacy_toolkit.reporting.tablefile import TableFileError, check_out
 
 PLAIN = [("X", [Holder("a"), Holder("00123")]), ("Y", []), ("Z", [Holder('q"u,o\nte')])]
 FULL = [("X", [Holder("a", "2020-02-07T08:15:22Z", '{"n":"=1"}', -1.5, 3, "2020-02-08T00:00:00Z"), Holder("b")])]
@@ -101,7 +102,7 @@ def test_what_can_not_be_written_leaves_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "out.csv"
     path.write_text("old")
     monkeypatch.setattr(holderfile, "_pairs", full)
-    with pytest.raises(HolderFileError) as caught:
+    with pytest.raises(TableFileError) as caught:
         write(path, PLAIN)
     assert (caught.value.exit_code, "No space" in caught.value.message) == (ExitCode.STOPPED, True)
     assert path.read_text() == "old"

@@ -76,7 +76,7 @@ def changed(value):
         return (
             [{**value[0], "status": 599}]
             if value
-            else [dict.fromkeys(("intent_at", "answered_at", "status", "reason"))]
+            else [dict.fromkeys(("intent_at", "answered_at", "status", "reason", "shared"))]
         )
     return value + (1 if isinstance(value, int) else pd.Timedelta(days=1).to_pytimedelta())
 
@@ -102,7 +102,7 @@ def test_any_field_that_is_missing_is_found_with_its_row(table, lines, tmp_path,
     assert matches(lines, write(tmp_path / "x", other)) == place
 
 
-@pytest.mark.parametrize("name", ["intent_at", "answered_at", "status", "reason"])
+@pytest.mark.parametrize("name", ["intent_at", "answered_at", "status", "reason", "shared"])
 def test_any_field_of_a_send_takes_part(table, lines, tmp_path, name):
     values = table.column("sends").to_pylist()
     place = next(k for k, sends in enumerate(values) if sends and sends[0][name] is not None)

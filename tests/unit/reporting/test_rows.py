@@ -48,6 +48,7 @@ def test_erased_subject_has_its_whole_proof(runs, tmp_path):
                 "answered_at": "2026-11-23T08:01:00.031000Z",
                 "status": 204,
                 "reason": None,
+                "shared": False,
             }
         ],
         "read_after": {"status": 200, "at": "2026-11-23T08:01:00.055000Z"},
@@ -65,6 +66,14 @@ def test_read_before_a_repeated_send_proves_nothing_about_it(runs, tmp_path):
     assert proof["read_after"] is None
     assert [(send["status"], send["reason"]) for send in proof["sends"]] == [(None, Reason.READ_TIMEOUT), (None, None)]
     assert proof["sends"][1]["answered_at"] is None
+
+
+def test_a_request_about_several_is_told_apart_from_one_of_its_own(runs, tmp_path):
+    base = runs.told("a", Outcome.UNKNOWN)
+    before, lost = base.exchanges
+    told = dataclasses.replace(base, exchanges=(before, msgspec.structs.replace(lost, carrier=7)))
+    carried, own = map(json.loads, sorted(lines_of(runs.write_run(tmp_path / "r", [told, base])), reverse=True))
+    assert {row["proof"]["sends"][0]["shared"] for row in (carried, own)} == {True, False}
 
 
 def test_pending_subject_has_a_row_as_well(runs, tmp_path):

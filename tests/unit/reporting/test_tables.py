@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_toolkit.journal.reading import Observed
-from privacy_toolkit.model import HeldBefore, Outcome, Purpose, Reason, Subject
+from privacy_toolkit.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.reporting.exceptions import case_of, needs_attention
 from privacy_toolkit.reporting.lines import lines_of
 from privacy_toolkit.reporting.rows import encode_row, row_of
@@ -94,14 +94,16 @@ def test_sends_of_a_subject_stay_its_own(runs, tmp_path, mixed):
 def test_cases_are_those_of_the_rows(mixed):
     observed = list(mixed.rows())
     rows = [row_of(one, SECRET) for one in observed]
-    assert cases_of(table_of(observed, SECRET)) == [case_of(row) for row in rows if needs_attention(row)]
+    assert cases_of(table_of(observed, SECRET), Job.ERASE) == [
+        case_of(row, Job.ERASE) for row in rows if needs_attention(row)
+    ]
 
 
 def test_case_has_the_due_date(runs, tmp_path):
     asked = runs.Asked("2026-10-31", "2026-11-30")
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.FAILED, request=asked)])
     with runs.RunJournal(folder) as journal:
-        (case,) = cases_of(table_of(list(journal.rows()), SECRET))
+        (case,) = cases_of(table_of(list(journal.rows()), SECRET), Job.ERASE)
     assert case.due_on == "2026-11-30"
 
 

@@ -1,0 +1,74 @@
+"""Whether a plan may still be carried out: the same target, the same inputs, and not carried out before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.errors import RefusedError
+from privacy_toolkit.journal.state import StateFolder
+
+
+def check_target(plan: Plan, settings: Settings) -> None:
+    """Make sure that the settings lead where the plan says.
+
+    Raises:
+        RefusedError: they lead elsewhere.
+    """
+    planned = (plan.target, plan.base_url, plan.environment)
+    if planned != (settings.target, settings.base_url, settings.environment):
+        raise RefusedError(
+            f"The plan is for {plan.target} ({plan.environment}), but the settings say {settings.target}"
+            f" ({settings.environment}).",
+            "Name the profile it was made for with --profile.",
+            code="other_target",
+        )
+
+
+def check_still_true(plan: Plan, again: Plan) -> None:
+    """Compare a plan with one made anew for the same order.
+
+    Raises:
+        RefusedError: what was read for it, or what other runs did since, would lead to something else now.
+    """
+    what = _changed(plan, again)
+    if what:
+        raise RefusedError(
+            f"The plan is stale: {what} what it was when the plan was made.",
+            "Make the plan anew with --plan FILE.",
+            code="stale",
+        )
+
+
+def _changed(plan: Plan, again: Plan) -> str:
+    """What is not as it was, with its verb; "" if all is."""
+    if plan.input != again.input:
+        return "the input is not"
+    if plan.second != again.second:
+        return f"{Path(plan.second.path).name if plan.second else 'the second input'} is not"
+    if plan.exclusions != again.exclusions:
+        return "the exclusion list is not"
+    if plan.rows != again.rows or plan.parameters != again.parameters:
+        return "other runs ended since, and who is on hold is not" if _only_holds(plan, again) else "the input is not"
+    return ""
+
+
+def _only_holds(plan: Plan, again: Plan) -> bool:
+    return plan.rows.held_by_us != again.rows.held_by_us
+
+
+def check_not_applied(plan: Plan, state: StateFolder) -> None:
+    """Make sure that no run of this state folder carries out this very plan already.
+
+    Raises:
+        RefusedError: one does.
+    """
+    for run_id in state.run_ids():
+        with state.open(run_id) as journal:
+            if plan_of(journal).digest == plan.digest:
+                raise RefusedError(
+                    f"This plan was applied already, by run {run_id}.",
+                    f"privacy-toolkit runs resume {run_id}",
+                    code="applied",
+                )

@@ -1,0 +1,130 @@
+"""Who is left alone: the exclusion list, whoever was erased, and which of the two is said."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from privacy_toolkit.config import Flags, load_settings
+from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, catch_up, scope, suppression
+from privacy_toolkit.engine.plan import plan_of
+from privacy_toolkit.journal.records import Note, Standing
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.suppression import FILE_NAME, Suppression
+from privacy_toolkit.model import Hold, Outcome
+
+LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
+PAGES = [[(2, "a"), (3, "b")], [(4, "c"), (5, "d")]]
+BASE_URL = "https://example.europe-west1.talon.one"
+SCOPE = scope(BASE_URL, "sandbox")
+
+
+def of_the_id(id_, _):
+    return (id_,)
+
+
+@pytest.fixture(scope="session")
+def reported_runs():
+    path = Path(__file__).parents[2] / "support" / "reported_runs.py"
+    spec = importlib.util.spec_from_file_location("grounds_runs", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["grounds_runs"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def state(tmp_path):
+    return StateFolder(tmp_path / "state")
+
+
+@pytest.fixture
+def run(state, reported_runs):
+    """Writes a run of (id, outcome)."""
+
+    def write(number, *subjects, **changes):
+        told = [reported_runs.told(id_, outcome) for id_, outcome in subjects]
+        return reported_runs.write_run(state.runs / f"run-{number}", told, **changes).name
+
+    return write
+
+
+@pytest.fixture
+def is_suppressed(state):
+    """Whether somebody is on the list as it is once it was brought up to date."""
+
+    def ask(id_, where=SCOPE):
+        with Suppression(state.path) as listed:
+            catch_up(listed, state)
+            return listed.of(where)(id_)
+
+    return ask
+
+
+# on whose ground
+
+
+def test_without_any_ground_nothing_is_read():
+    def none():
+        yield pytest.fail("read")
+
+    assert Grounds({}, None, of_the_id).among(none()) == ({}, 0)
+
+
+def test_subjects_are_held_by_their_numbers_and_the_list_comes_first():
+    grounds = Grounds(LISTED, {"a", "b"}.__contains__, of_the_id)
+    assert grounds.among(PAGES) == ({1: SUPPRESSED, 2: LISTED["b"], 3: LISTED["c"]}, 2)
+
+
+def test_a_subject_is_held_for_any_customer_it_is_about():
+    pages = [[(2, "CODE", "a"), (3, "CODE", "c")], [(4, "CODE", "d,b")]]
+    grounds = Grounds(LISTED, {"a"}.__contains__, lambda _, given: given.split(","))
+    assert grounds.among(pages) == ({1: SUPPRESSED, 2: LISTED["c"], 3: LISTED["b"]}, 2)
+
+
+# who was erased
+
+
+def test_whoever_a_run_erased_is_on_the_list_and_nobody_else(run, is_suppressed):
+    run(1, ("a", Outcome.ERASED), ("b", Outcome.NOTHING_HELD), ("c", Outcome.UNVERIFIED), ("d", Outcome.ON_HOLD))
+    run(2, ("e", Outcome.ERASED))
+    assert [is_suppressed(id_) for id_ in "abcde"] == [True, False, False, False, True]
+
+
+def test_an_erasure_holds_in_all_applications_of_its_environment_alone(run, is_suppressed):
+    run(1, ("a", Outcome.ERASED), target="example.europe-west1.talon.one/other")
+    assert is_suppressed("a")
+    assert is_suppressed("a", scope("HTTPS://Example.europe-west1.talon.one/", "sandbox"))
+    assert not is_suppressed("a", scope(BASE_URL, "live"))
+    assert not is_suppressed("a", scope("https://other.talon.one", "sandbox"))
+
+
+def test_who_is_erased_by_a_later_sitting_comes_on_the_list(run, state, is_suppressed):
+    name = run(1, ("a", Outcome.ERASED), ("b", Outcome.UNVERIFIED))
+    assert not is_suppressed("b")
+    with state.open(name) as journal:
+        number = journal.begin_sitting(1, "{}")
+        journal.record([Note(2, (), Standing(Outcome.ERASED, settled_at=2))])
+        journal.end_sitting(number, 2, None)
+    assert is_suppressed("b")
+
+
+def test_a_purge_takes_nobody_off_the_list(run, state, is_suppressed):
+    name = run(1, ("a", Outcome.ERASED))
+    assert is_suppressed("a")
+    with state.open(name) as journal:
+        journal.purge(1, plan_of(journal).without_input().encode())
+    assert is_suppressed("a")
+    assert not is_suppressed("")
+
+
+def test_a_job_that_makes_no_profile_asks_for_no_list(run, state):
+    run(1, ("a", Outcome.ERASED))
+    settings = replace(load_settings(Flags(), {"PRIVACY_TOOLKIT_BASE_URL": BASE_URL}), environment="sandbox")
+    with suppression(state, settings, used=False) as asked:
+        assert asked is None
+    assert not (state.path / FILE_NAME).exists()
+    with suppression(state, settings, used=True) as asked:
+        assert [asked("a"), asked("b")] == [True, False]
