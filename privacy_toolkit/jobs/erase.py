@@ -17,6 +17,7 @@ from privacy_toolkit.api.responses import Answer, Finding, may_send_again
 from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
 from privacy_toolkit.engine.steps import Steps
 from privacy_toolkit.jobs.gone import Holding, holding
+from privacy_toolkit.jobs.pauses import pauses
 from privacy_toolkit.jobs.verification import verified
 from privacy_toolkit.journal.records import Entry, Standing
 from privacy_toolkit.model import Attribution, HeldBefore, Job, Outcome, Purpose, Reason
@@ -26,8 +27,6 @@ ERASE = OPERATIONS["delete_customer_data"]
 
 #: How often the erase request is sent for one subject in one sitting before it is left for the next one.
 ACT_TRIES = 4
-#: The waits, in seconds, between reads after an accepted erasure, as long as data is still visible.
-_SETTLE_STEPS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +182,10 @@ class _Walk:
 
     async def _watch(self, seen: Holding) -> None:
         """Data is still visible after an accepted erasure: give it time to settle, looking again and again."""
-        waited = 0.0
-        steps = iter(_SETTLE_STEPS)
-        while waited < self._job.settle:
-            pause = min(next(steps, _SETTLE_STEPS[-1]), self._job.settle - waited)
+        for pause in pauses(self._job.settle):
             if not await self._steps.nap(pause):
                 self._settle(Outcome.UNVERIFIED, Reason.STILL_HELD)
                 return
-            waited += pause
             again = await self._look()
             if again is None:
                 return
