@@ -25,7 +25,7 @@ def command(**options: Any) -> int:
     The key is neither the one that made the plan nor the one that carries it out. With --statement the text goes to
     standard output, to be signed by other means: ssh-keygen -Y sign -n privacy-toolkit-plan-approval@v1 -f KEY
     """
-    from privacy_toolkit.cli.planfile import approval_path, read_plan, write_new
+    from privacy_toolkit.cli.planfile import approval_path, read_plan
     from privacy_toolkit.engine.custody import hand_of, statement
     from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE
 
@@ -47,12 +47,7 @@ def command(**options: Any) -> int:
     if plan.planned_by is not None and plan.planned_by.fingerprint == fingerprint:
         raise UsageError("This key made the plan; an approval is a second person's.", "Name your own with --key FILE.")
     place = Path(out) if out else approval_path(path)
-    signature = hand.signer.sign(said.encode(), APPROVAL_NAMESPACE)
-    if place.exists() and place.read_bytes() != signature:
-        raise UsageError(
-            f"There is another approval already: {place}. Nothing was written.", "Name another place with --out."
-        )
-    write_new(place, signature)
+    _write(place, hand.signer.sign(said.encode(), APPROVAL_NAMESPACE))
     if as_json:
         emit_json({"plan": str(path), "digest": plan.digest, "approval": str(place), "fingerprint": fingerprint})
     else:
@@ -60,3 +55,18 @@ def command(**options: Any) -> int:
         result(f"Signed with {fingerprint}")
         result(f"Approval: {place}")
     return ExitCode.SETTLED
+
+
+def _write(place: Path, signature: bytes) -> None:
+    """Write an approval where there is none yet; the same one once more changes nothing.
+
+    Raises:
+        UsageError: another one stands there, or it can't be written.
+    """
+    from privacy_toolkit.cli.planfile import write_new
+
+    if place.exists() and place.read_bytes() != signature:
+        raise UsageError(
+            f"There is another approval already: {place}. Nothing was written.", "Name another place with --out."
+        )
+    write_new(place, signature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def command(**options: Any) -> int:
     if options.pop("notice_file") is not None:
         raise UsageError("There are two inputs; one list at a time.", "privacy-toolkit export --help")
     from privacy_toolkit.cli.exporting import make_folder
+    from privacy_toolkit.cli.flow import telling
     from privacy_toolkit.cli.planfile import input_of
     from privacy_toolkit.cli.start import start
     from privacy_toolkit.engine.planning import Order
@@ -61,18 +63,20 @@ def command(**options: Any) -> int:
     sitting = take_sitting(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
     settings = take_settings(options, sitting)
+    with nullcontext() if plan_file is not None else telling(settings):
+        parameters = _parameters(options)
+        if plan_file is None:
+            make_folder(options["out"])  # known before anything is read, and before a run exists
     order = Order(
         job=declaration(Job.EXPORT),
         path=options["requests"],
         options=input_of(options),
         exclude=options["exclude"],
         regime=Regime(options["regime"]),
-        parameters=_parameters(options),
+        parameters=parameters,
         second=options["notice"],
         out=options["out"],
     )
-    if plan_file is None:
-        make_folder(options["out"])  # known before anything is read, and before a run exists
     return start(order, settings, sitting, plan_file, as_json)
 
 

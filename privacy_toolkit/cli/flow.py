@@ -81,7 +81,7 @@ def carry_out(
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
         started(settings, Started(run_id, plan.job, plan.target, plan.environment, began), means)
-        if before.open:
+        if before.open or not (journal.sittings() or before.purged):  # a night without work has old packages to remove
             work_on(journal, before, settings, sitting, state, hand)
     with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
         catch_up(listed, state)

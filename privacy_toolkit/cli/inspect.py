@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--format", "form", type=click.Choice(["summary", "table", "jsonl"]), default="summary", help="Or a line a row."
 )
 @click.option("--as", "job", metavar="JOB", help="The job the file is meant for, such as reserve or events [erase].")
+@click.option("--api", type=click.Choice(["v1", "v2"]), help="With --as: the version of the operation [v2].")
 @input_options
 @output_options
 def command(**options: Any) -> int:
@@ -32,7 +33,7 @@ def command(**options: Any) -> int:
     from privacy_toolkit.inputs.scan import read_input
 
     path, form, as_json = options.pop("input"), options.pop("form"), options.pop("as_json")
-    rows = _rows_of(options.pop("job"))
+    rows = _rows_of(options.pop("job"), options.pop("api"))
     # The spool holds ids: it has no name from the start and is gone with the process.
     with read_input(path, InputOptions(**options), spool_folder=Path(tempfile.gettempdir()), form=rows) as scan:
         if as_json:
@@ -52,8 +53,8 @@ def command(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _rows_of(name: str | None) -> RowForm | None:
-    """How the rows are read for a job."""
+def _rows_of(name: str | None, api: str | None) -> RowForm | None:
+    """How the rows are read for a job, and a version of its operation."""
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.model import Job
 
@@ -61,7 +62,7 @@ def _rows_of(name: str | None) -> RowForm | None:
         return None
     if name not in set(Job):
         raise UsageError(f"There is no job {name!r}.", f"The jobs are: {', '.join(Job)}.")
-    return declaration(Job(name)).form({})
+    return declaration(Job(name)).form({} if api is None else {"api": api})
 
 
 def _summary(summary: InputSummary) -> dict[str, Any]:

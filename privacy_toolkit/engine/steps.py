@@ -168,9 +168,10 @@ class Steps:
         """Whether the customer was erased by this state folder, so that nothing may be written for them."""
         return self._tools.suppressed(customer)
 
-    def suppress(self, seq: int | None = None) -> None:
-        """Settle a subject as on hold because its customer was erased."""
-        self.settle(Standing(Outcome.ON_HOLD, hold_reason="suppressed", settled_at=self.now), seq)
+    def suppress(self, before: Standing, seq: int | None = None) -> None:
+        """Settle a subject, of which nothing is in doubt, as on hold because its customer was erased."""
+        held = replace(before, outcome=Outcome.ON_HOLD, reason=None, hold_reason="suppressed", settled_at=self.now)
+        self.settle(held, seq)
 
     def _notes(
         self, seqs: Sequence[int], record: ExchangeRecord, standings: Mapping[int, Standing] | None = None

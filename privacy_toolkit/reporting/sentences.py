@@ -18,6 +18,13 @@ def subjects(count: int) -> str:
 
 def sentence(summary: Summary, sittings: Sequence[Sitting]) -> str:
     """The verdict for people."""
+    told = _verdict(summary, sittings)
+    if summary.plan.parameters.get("dry"):  # or "done" would be taken for more than it is
+        return f"Dry run: the API was asked to evaluate each request and to store nothing. {told}"
+    return told
+
+
+def _verdict(summary: Summary, sittings: Sequence[Sitting]) -> str:
     total = summary.plan.rows.subjects
     if not sittings and summary.open:
         return f"Not started: {subjects(total)} planned, {summary.open:,} open."

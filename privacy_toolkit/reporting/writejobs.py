@@ -12,6 +12,10 @@ _POSSIBLE = frozenset(
     {Outcome.DONE, Outcome.ON_HOLD, Outcome.FAILED, Outcome.RETRYABLE, Outcome.UNKNOWN, Outcome.PENDING}
 )
 _HELD = ("On hold", "On the exclusion list, or the customer was erased before (suppressed): nothing was sent.")
+_PENDING = (
+    "Not started",
+    "The run ended before it came to this row, or an earlier row of the same customer or session is still open.",
+)
 _NOT_COVERED = {
     "Effects": "What rules, campaigns and webhooks made of a request is not looked at.",
     "A later look": "Done means that the API answered so. The API has no way to read this back, so nothing was read"
@@ -42,7 +46,7 @@ def _words(title: str, subject: str, done: str, request: str, *, is_update: bool
         repeats=_AGAIN if is_update else _ONCE,
         inventory=None,
         not_covered=_NOT_COVERED,
-        outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD},
+        outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD, Outcome.PENDING: _PENDING},
         actions={person: _FOR_A_PERSON, (Outcome.UNKNOWN, None): _SENT_AGAIN if is_update else _FOR_A_PERSON},
     )
 

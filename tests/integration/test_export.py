@@ -18,8 +18,18 @@ from privacy_toolkit.sandbox import FaultKind, Faults
 from privacy_toolkit.sandbox.store import Kind
 
 IDS = [f"customer-{number:05d}" for number in range(240)]
-ODD = ["../../etc/x", "CON", "x" * 1000, "\U0001f469\u200d\U0001f680", "nul.txt", "a\\b", "%2e%2e%2fx", "=1+1", "-o", "é/é"]
-READ = "get_customer_inventory"
+ODD = [
+    "../../etc/x",
+    "CON",
+    "x" * 1000,
+    "\U0001f469\u200d\U0001f680",
+    "nul.txt",
+    "a\\b",
+    "%2e%2e%2fx",
+    "=1+1",
+    "-o",
+    "é/é",
+]
 FLAGS = ("profile", "referrals", "coupons", "loyalty", "giveaways", "achievements")
 SUM = re.compile(r"([0-9a-f]{64})  (\S+)")
 #: Fields of the sandbox's answers that name somebody.
@@ -77,7 +87,7 @@ def export(toolkit):
 
 def inventory(server, id_):
     """What the API says of a customer."""
-    connection = http.client.HTTPConnection(server.base_url.removeprefix("http://"))
+    connection = http.client.HTTPConnection(server.base_url.removeprefix("http://"), timeout=30)
     query = "&".join(f"{flag}=true" for flag in FLAGS)
     path = f"/v1/customer_profiles/{quote(id_, safe='')}/inventory?{query}"
     connection.request("GET", path, headers={"Authorization": "ApiKey-v1 sandbox-key"})
@@ -88,18 +98,15 @@ def inventory(server, id_):
 
 def befriend(server, pairs):
     """Make referrals of customers among themselves, each with the other's id in what was noted as well."""
-    made = {}
     with server.store.transaction():
-        for advocate, friend in pairs:
+        for number, (advocate, friend) in enumerate(pairs):
             body = {
-                "code": f"REF-{len(made)}",
+                "code": f"REF-{number}",
                 "advocateProfileIntegrationId": advocate,
                 "friendProfileIntegrationId": friend,
                 "attributes": {"Note": f"Brought along {friend}, twice: {friend}."},
             }
             server.store.put(Kind.REFERRAL, body["code"], body, owner=advocate, friend=friend)
-            made[advocate] = friend
-    return made
 
 
 class Numbered:
@@ -142,7 +149,7 @@ def rows_of(kit, run_id):
 
 def test_every_value_stands_once_in_the_package_and_nobody_else_in_any(sandbox, export, write_ids, place):
     server = sandbox([*IDS, *ODD])
-    friends = befriend(server, zip(IDS[:30], reversed(IDS[-30:]), strict=True))
+    befriend(server, zip(IDS[:30], reversed(IDS[-30:]), strict=True))
     answers = {id_: inventory(server, id_) for id_ in [*IDS, *ODD]}
     kit = export(server)
     done = kit.export(write_ids([*IDS, *ODD, "stranger"]), "--concurrency", "16")
@@ -162,11 +169,9 @@ def test_every_value_stands_once_in_the_package_and_nobody_else_in_any(sandbox, 
     access = report_of(kit, done.json["run_id"])["access"]
     assert (access["packages"], access["people"], access["redactions"]) == (251, people, places)
     for package in place.folder.iterdir():
-        own = json.loads((package / "data.json").read_text("utf-8"))["customer_id"]
+        own = json.loads((package / "data.json").read_text("utf-8"))["customer_id"].encode()
         text = b"".join(path.read_bytes() for path in package.rglob("*") if path.is_file())
-        others = {friends[own]} if own in friends else set()
-        others |= {id_ for id_ in re.findall(rb"friend-of-\d+|customer-\d+", text) if id_.decode() != own}
-        assert not {id_ for id_ in others if (id_ if isinstance(id_, bytes) else id_.encode()) in text}
+        assert set(re.findall(rb"friend-of-\d+|customer-\d+", text)) <= {own}
 
 
 def test_no_name_on_disk_and_nothing_that_is_said_holds_an_id(sandbox, export, write_ids, place, tmp_path):
@@ -251,9 +256,7 @@ def reaches(log, count, process):
 
 
 @pytest.mark.parametrize("way", ["resume", "next night"])
-def test_killed_again_and_again_the_rest_is_completed_and_no_package_is_half(
-    sandbox, export, write_ids, place, way
-):
+def test_killed_again_and_again_the_rest_is_completed_and_no_package_is_half(sandbox, export, write_ids, place, way):
     rng, kills = random.Random(11), 0
     server = sandbox(IDS, faults=Faults(latency_ms=(1, 6)))
     kit, path = export(server), write_ids(IDS)
@@ -283,8 +286,8 @@ def test_killed_again_and_again_the_rest_is_completed_and_no_package_is_half(
 def test_a_full_disk_stops_the_run_and_says_so_and_a_resume_completes_it(sandbox, export, write_ids, place):
     ids = IDS[:40]
     server = sandbox(ids)
+    body = inventory(server, ids[0])["profile"]
     with server.store.transaction():
-        body = inventory(server, ids[0])["profile"]
         server.store.put(Kind.PROFILE, ids[0], body | {"attributes": {"Note": "x" * 3_000_000}})
     kit, path = export(server), write_ids(ids)
     command = [*kit.command, "export", str(path), "--out", "out", "--concurrency", "2"]
@@ -329,8 +332,7 @@ def test_two_exports_on_one_state_folder_exclude_each_other(sandbox, export, wri
 
 
 def test_with_faults_of_every_kind_each_gets_the_package_of_their_own_data(sandbox, export, write_ids, place):
-    kinds = set(FaultKind) - {FaultKind.ERROR_401} if hasattr(FaultKind, "ERROR_401") else set(FaultKind)
-    faults = Faults(rates=dict.fromkeys(sorted(kinds), 0.02), seed=5, retry_after=0, slow_seconds=2)
+    faults = Faults(rates=dict.fromkeys(FaultKind, 0.02), seed=5, retry_after=0, slow_seconds=2)
     server = sandbox(IDS[:150], faults=faults)
     kit, path = export(server), write_ids(IDS[:150])
     (kit.folder / "t.toml").write_text("[profiles.default]\ntimeouts = { read = 1.0 }\n")
@@ -349,11 +351,8 @@ def test_with_faults_of_every_kind_each_gets_the_package_of_their_own_data(sandb
 def test_nights_leave_a_chain_of_signed_packs_also_where_nothing_was_due(sandbox, export, write_ids, place):
     server = sandbox(IDS[:30])
     kit = export(server)
-    assert kit.run("keys", "new", "key", "--signer", "dpo@example.org").code == 0
-    signers = kit.folder / "allowed_signers"
-    if not signers.exists():
-        line = kit.run("keys", "show", "key", "--signer", "dpo@example.org").out
-        signers.write_text(line)
+    made, signers = kit.run("keys", "new", "key", "--signer", "dpo@example.org", "--json"), kit.folder / "signers"
+    signers.write_text(made.json["allowed_signers"] + "\n")
     kit.environment |= {"PRIVACY_TOOLKIT_SIGNING_KEY_FILE": "key", "PRIVACY_TOOLKIT_SIGNER": "dpo@example.org"}
     nights = [(IDS[:20], {"done": 20}), (IDS[:20], {"on_hold": 20}), ([], {}), (IDS[:30], {"on_hold": 20, "done": 10})]
     for ids, outcomes in nights:

@@ -205,14 +205,32 @@ def test_no_log_line_holds_an_address(settings_for, caplog):
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_a_run_ends_with_the_same_exit_code_whoever_listens(toolkit, sandbox, write_ids, settings_for, status):
+@pytest.mark.parametrize("job", ["erase", "export"])
+def test_a_run_ends_with_the_same_exit_code_whoever_listens(toolkit, sandbox, write_ids, settings_for, status, job):
     ids = [f"canary-{number}" for number in range(3)]
     kit = toolkit(sandbox(ids).base_url)
+    path = write_ids(ids)
+    command, wrong = {
+        "erase": (("erase", path, "--confirm", f"erase 3 from {kit.target}"), ("--confirm", "no")),
+        "export": (("export", path, "--out", "out"), ("--out", path)),
+    }[job]
     with receiving(status) as server:
         settings_for(server.server_port)  # writes the configuration file into the folder the command runs in
-        done = kit.erase(write_ids(ids), len(ids))
-        again = kit.run("erase", write_ids(ids), "--confirm", "no", "--json")
-    assert (done.code, done.json["exit_code"], again.code) == (0, 0, 2)
+        done = kit.run(*command, "--json")
+        stopped = kit.run(*command, "--until", "0s", "--json")
+        resumed = kit.resume()
+        again = kit.run(*command, *wrong, "--json")
+    assert (done.code, done.json["exit_code"], stopped.code, resumed.code, again.code) == (0, 0, 4, 0, 2)
+    start, end, hook = ("GET", f"/{SECRET}/start"), ("GET", f"/{SECRET}"), ("POST", f"/hook?token={SECRET}")
+    sittings = [start, end, hook, start, ("GET", f"/{SECRET}/4"), hook, start, end, hook]
+    assert [(command, path) for command, path, *_ in server.requests] == [*sittings, ("GET", f"/{SECRET}/2")]
+    bodies = [json.loads(body) for command, _, _, body in server.requests if command == "POST"]
+    assert [(body["run_id"], body["exit_code"]) for body in bodies] == [
+        (one.json["run_id"], one.code) for one in (done, stopped, resumed)
+    ]
+    assert {body["job"] for body in bodies} == {job}
+    failures = [said.err.count("stay as they are") for said in (done, stopped, again)]
+    assert failures == ([0, 0, 0] if status == 200 else [3, 3, 1])
     told = b"".join(path.encode() + body for _, path, _, body in server.requests)
     for text in (done.out + done.err + again.out + again.err).encode(), told:
         assert b"canary-" not in text

@@ -47,6 +47,7 @@ from privacy_toolkit.api.models.requests import (
     Product,
     encode_body,
 )
+from privacy_toolkit.api.models.requests2020 import ProfileV2Of2020, ReferralOf2020, RequestOf2020, SessionV1Of2020
 
 __all__ = [
     "MOST_RESERVATIONS",
@@ -87,9 +88,13 @@ __all__ = [
     "NewEvent",
     "NewReferral",
     "Product",
+    "ProfileV2Of2020",
     "Referral",
+    "ReferralOf2020",
     "RequestBody",
+    "RequestOf2020",
     "ReservedCustomers",
+    "SessionV1Of2020",
     "Tier",
     "Timestamp",
     "encode_body",

@@ -5,7 +5,7 @@ import pytest
 
 from privacy_toolkit.api.exchange import Fault, Phase, Reply, Trouble
 from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Finding, read_exchange
+from privacy_toolkit.api.responses import Answer, Finding, may_send_again, read_exchange
 from privacy_toolkit.model import Reason
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -190,3 +190,10 @@ def test_retry_after_as_a_date():
     assert read(ERASE, 409, b"", "Mon, 23 Nov 2026 12:01:00 GMT").wait == 60.0
     assert read(ERASE, 500, b"", "3").wait == 3.0
     assert read(ERASE, 429).wait is None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_what_may_be_sent_again(operation):
+    again = {finding for finding in Finding if may_send_again(operation, finding)}
+    lost = {UNKNOWN} if operation.method in {"GET", "PUT"} else set()
+    assert again == {Finding.REFUSED, Finding.NEVER_SENT} | lost

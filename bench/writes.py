@@ -1,0 +1,119 @@
+"""Events at full size: 10,000 for 500 customers at 64 in flight, and what the server saw of it.
+
+The server is the sandbox, which refuses (409) whenever two requests for one customer are under way, and keeps the
+events in the order in which it took them. Once as it is, once with lost answers and kill -9.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from toolkit import PROGRAM
+
+from privacy_toolkit.sandbox import FaultKind, Faults, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox.server import RunningSandbox
+from privacy_toolkit.sandbox.store import Kind
+
+EVENTS, CUSTOMERS, IN_FLIGHT = 10_000, 500, 64
+KILLS, DROPPED, LATENCY_MS = 20, 0.02, (0, 10)
+CONFLICT = 409
+
+Line = tuple[str, str, str, bool | None]
+
+
+@dataclass
+class Ended:
+    """What a run over several processes came to."""
+
+    result: dict[str, dict[str, int]]
+    kills: int
+    seconds: float
+
+
+def measure() -> Iterator[Line]:
+    """Both runs; lines for the table."""
+    for dropped, kills in ((0.0, 0), (DROPPED, KILLS)):
+        faults = Faults(rates={FaultKind.DROP_AFTER: dropped}, latency_ms=LATENCY_MS)
+        settings = SandboxSettings(parallel_limit=1, faults=faults)
+        with TemporaryDirectory() as folder, start_in_thread(settings) as server:
+            rows = write_rows(Path(folder) / "events.csv")
+            ended = run(server, Path(folder), kills)
+            yield from judged(server, ended, rows)
+
+
+def write_rows(path: Path) -> list[tuple[str, int]]:
+    """The events in any order of their customers; each has its number in the file."""
+    rng = random.Random(3)
+    rows = [(f"customer-{rng.randrange(CUSTOMERS):03d}", number) for number in range(EVENTS)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["profileId", "type", "attributes.n:number"])
+        writer.writerows((customer, "counted", number) for customer, number in rows)
+    return rows
+
+
+def run(server: RunningSandbox, folder: Path, kills: int) -> Ended:
+    """Track them all, killed so often on the way, and resume to the end."""
+    environment = {
+        **os.environ,
+        "PRIVACY_TOOLKIT_BASE_URL": server.base_url,
+        "PRIVACY_TOOLKIT_API_KEY": "sandbox-key",
+        "PRIVACY_TOOLKIT_STATE": str(folder / "state"),
+    }
+    options = ("--json", "--quiet", "--rate", "1000000", "--concurrency", str(IN_FLIGHT))
+    command = [PROGRAM, "events", "track", str(folder / "events.csv"), "--confirm", "yes", *options]
+    rng, started, killed = random.Random(7), time.monotonic(), 0
+    while True:
+        due = len(server.log) + rng.randrange(100, 400) if killed < kills else None
+        out = watched(command, environment, server, due)
+        if out is not None:
+            return Ended(json.loads(out), killed, time.monotonic() - started)
+        killed += 1
+        command = [PROGRAM, "runs", "resume", "latest", *options]
+
+
+def watched(command: list[str], environment: dict[str, str], server: RunningSandbox, due: int | None) -> str | None:
+    """The output of one process, or None, killed when the server was asked so often."""
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        while due is not None and process.poll() is None:
+            if server.log.wait_for(due, timeout=0.02):
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                return None
+        return process.communicate()[0]
+
+
+def judged(server: RunningSandbox, ended: Ended, rows: list[tuple[str, int]]) -> Iterator[Line]:
+    """What the server has and what it saw, against the file and what is reported."""
+    kept = {
+        customer: [event["attributes"]["n"] for event in server.store.owned(customer).get(Kind.EVENT, [])]
+        for customer in {customer for customer, _ in rows}
+    }
+    taken = sum(map(len, kept.values()))
+    twice = taken - sum(len(set(numbers)) for numbers in kept.values())
+    disordered = sum(numbers != sorted(numbers) for numbers in kept.values())
+    refused = sum(entry.status == CONFLICT for entry in server.log)
+    lost = sum(entry.outcome != "answered" for entry in server.log)
+    outcomes = ended.result["outcomes"]
+    what = f"{EVENTS:,} events, {CUSTOMERS} customers, {IN_FLIGHT} in flight, {ended.kills} kills, {lost} answers lost"
+    yield f"{what}: time", f"{ended.seconds:.0f} s ({EVENTS / ended.seconds:,.0f} events/s)", "", None
+    done, unknown = outcomes.get("done", 0), outcomes.get("unknown", 0)
+    most = lost + ended.kills * IN_FLIGHT
+    yield "reported done, and unknown", f"{done:,}, {unknown:,}", "all", done + unknown == EVENTS and unknown <= most
+    yield "taken by the server", f"{taken:,}", f"{done:,} or more", done <= taken <= done + unknown
+    yield "taken twice", f"{twice}", "0", twice == 0
+    yield "customers whose order is not that of the file", f"{disordered}", "0", disordered == 0
+    yield "409 because two were under way for one customer", f"{refused}", "0", refused == 0
+    yield "requests in all", f"{len(server.log):,}", f"at most {EVENTS:,}", len(server.log) <= EVENTS

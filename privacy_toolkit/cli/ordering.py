@@ -1,0 +1,54 @@
+"""From the options of a command to the order of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from privacy_toolkit.cli.options import take_settings, take_sitting
+
+#: ``--api``, for the jobs of which the API has two versions.
+api_option = click.option(
+    "--api",
+    type=click.Choice(["v1", "v2"]),
+    default="v2",
+    show_default=True,
+    help="The version of the operation; V1 is no longer published.",
+)
+#: ``--dry``, for the jobs of which the API has dry runs.
+dry_option = click.option(
+    "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
+)
+
+
+def start_job(name: str, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None]) -> int:
+    """Plan a job on the rows in ``path``, and carry it out once it is confirmed.
+
+    ``parameters`` are what is set for this job alone; what is None or False of them is not set.
+
+    Raises:
+        ToolkitError: it can't be done as asked; nothing was sent.
+    """
+    from privacy_toolkit.cli.planfile import input_of
+    from privacy_toolkit.cli.start import start
+    from privacy_toolkit.engine.planning import Order
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.model import Job
+
+    sitting = take_sitting(options)
+    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
+    settings = take_settings(options, sitting)
+    given = dict(parameters)
+    if settings.generation != "current":  # it decides which fields a body may have, and so which rows are taken
+        given["generation"] = settings.generation
+    order = Order(
+        job=declaration(Job(name)),
+        path=path,
+        options=input_of(options),
+        exclude=options["exclude"],
+        parameters={key: value for key, value in given.items() if value is not None and value is not False},
+        out=options.get("out"),
+    )
+    return start(order, settings, sitting, plan_file, as_json)

@@ -1,0 +1,444 @@
+"""Every way a row's one request can go, answer by answer: what is sent, and what is said of the row."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+import httpx2
+import pytest
+
+from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.credentials import Credentials
+from privacy_toolkit.api.operations import Generation
+from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.engine.control import Places, Stop
+from privacy_toolkit.engine.declaration import Context
+from privacy_toolkit.engine.limits import Limits, Watch
+from privacy_toolkit.engine.madecode import MadeCode, decode_code
+from privacy_toolkit.engine.runner import Runner
+from privacy_toolkit.engine.steps import Tools
+from privacy_toolkit.errors import UsageError
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.writing import ACT_TRIES
+from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import Job, StopReason
+
+EVENT = httpx2.Response(200, json={"effects": [], "createdCoupons": [], "createdReferrals": []})
+UPDATE = EVENT
+MADE = httpx2.Response(201, json={"code": "REF-1", "id": 7, "expiryDate": "2027-01-01T00:00:00Z"})
+BAD = httpx2.Response(400, json={"message": "no"})
+ABSENT = httpx2.Response(404, json={"message": "not found"})
+BUSY = httpx2.Response(409, json={"message": "Too many requests are updating this profile at the same time"})
+LIMITED = httpx2.Response(429)
+REJECTED = httpx2.Response(503, json={"message": "later"})
+KEY = httpx2.Response(401, json={"message": "no"})
+E500 = httpx2.Response(500)
+BARE_503 = httpx2.Response(503)
+HTML = httpx2.Response(200, html="<h1>proxy</h1>")
+REDIRECT = httpx2.Response(303, headers={"Location": "/"})
+CUT = httpx2.Response(200, content=b'{"effects": [')
+LOST = httpx2.ReadTimeout("")
+NOT_SENT = httpx2.ConnectError("")
+IN_DOUBT = [LOST, E500, BARE_503, HTML, REDIRECT, CUT]
+REFUSALS = [BUSY, LIMITED, REJECTED, NOT_SENT]
+
+EVENT_ROWS = [("a", {"type": "1"}), ("a", {"type": "2"}), ("b", {"type": "3"})]
+PROFILE_ROWS = [("a", {"attributes": {"n": 1}}), ("a", {"attributes": {"n": 2}}), ("b", {"attributes": {"n": 3}})]
+
+
+class NoRng:
+    def uniform(self, low, high):
+        return 0.0
+
+
+class Script(httpx2.AsyncBaseTransport):
+    """Answers in the order given; whatever is asked beyond that is a fault of the job.
+
+    The row numbered 3 is another customer's, and has its answer whenever it comes.
+    """
+
+    def __init__(self, answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    async def handle_async_request(self, request):
+        content = b"".join([part async for part in request.stream])
+        self.asked.append((request.method, str(request.url), json.loads(content), request.headers))
+        answer = EVENT if number_of(self.asked[-1][2]) == "3" else self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    @property
+    def sent(self):
+        """The numbers of the rows of the first customer, in the order in which they went out."""
+        return [number for _, _, body, _ in self.asked if (number := number_of(body)) != "3"]
+
+
+def number_of(body):
+    """What tells one row from another."""
+    return str(body.get("type") or body.get("attributes", {}).get("n", ""))
+
+
+@pytest.fixture
+def state(tmp_path):
+    return StateFolder(tmp_path / "state")
+
+
+@pytest.fixture
+def write(state):
+    """One sitting of a run, one request in flight; the script, and how each row stands, in the order of the rows."""
+
+    def sit(*answers, job=Job.EVENTS, rows=EVENT_ROWS, resume=False, stop_after=None, suppressed="", **parameters):
+        if not resume:
+            page = [(n, id_, given_of(job, id_, body)) for n, (id_, body) in enumerate(rows, 2)]
+            create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[page]))
+        script = Script(answers)
+        declared = declaration(job)
+        generation = Generation(parameters.get("generation", "current"))
+
+        async def work(journal):
+            stop = Stop()
+            context = Context(parameters, "all", len(rows), journal.secret, 0.0)
+            client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
+            async with client:
+                tools = Tools(
+                    journal=journal,
+                    client=client,
+                    pacer=Pacer(None),
+                    watch=Watch(Limits()),
+                    stop=stop,
+                    places=Places(1, stop),
+                    emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
+                    rng=NoRng(),
+                    suppressed=lambda one: one in suppressed.split(),
+                )
+                return await Runner(declared.make(context), tools, declared.sequencing).run()
+
+        with state.open("run") as journal:
+            number = journal.begin_sitting(1, "{}")
+            reason = asyncio.run(work(journal))
+            journal.end_sitting(number, 2, reason)
+            entries = list(journal.entries())
+        assert script.answers == []
+        return script, Rows(entries)
+
+    return sit
+
+
+def given_of(job, id_, body):
+    return json.dumps({"profileId": id_, **body} if job is Job.EVENTS else body)
+
+
+class Rows(list):
+    """How rows stand."""
+
+    def __eq__(self, other):
+        return [told(entry.standing) for entry in self] == other
+
+    __hash__ = None
+
+
+def told(standing):
+    return f"{standing.outcome} {standing.reason or standing.hold_reason or ''}".strip()
+
+
+def test_each_row_is_one_request(write):
+    script, rows = write(EVENT, EVENT)
+    assert script.sent == ["1", "2"]
+    assert rows == ["done"] * 3
+    assert script.asked[0][:3] == ("POST", "http://127.0.0.1:1/v2/events?silent=no", {"profileId": "a", "type": "1"})
+    assert [entry.standing.attempts for entry in rows] == [1, 1, 1]
+
+
+# refused for now: sent again, and nothing of the same customer overtakes it
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("job", [Job.EVENTS, Job.PROFILES])
+def test_refused_for_now_is_sent_again_before_the_next_one(write, refusal, job):
+    rows = EVENT_ROWS if job is Job.EVENTS else PROFILE_ROWS
+    script, stand = write(refusal, refusal, EVENT, EVENT, job=job, rows=rows)
+    assert script.sent == ["1", "1", "1", "2"]
+    assert stand == ["done"] * 3
+    assert stand[0].standing.attempts == (1 if refusal is NOT_SENT else 3)
+
+
+@pytest.mark.parametrize("job", [Job.EVENTS, Job.PROFILES])
+def test_refused_again_and_again_is_left_for_later_and_holds_back_its_customer(write, job):
+    rows = EVENT_ROWS if job is Job.EVENTS else PROFILE_ROWS
+    script, stand = write(*[BUSY] * ACT_TRIES, job=job, rows=rows)
+    assert script.sent == ["1"] * ACT_TRIES
+    assert stand == ["retryable conflict", "pending", "done"]
+    script, stand = write(EVENT, EVENT, job=job, rows=rows, resume=True)
+    assert (script.sent, stand) == (["1", "2"], ["done"] * 3)
+
+
+@pytest.mark.parametrize(("refusal", "reason"), [(BAD, "bad_request"), (ABSENT, "not_found")])
+def test_refused_for_good_is_failed_and_the_next_one_goes_on(write, refusal, reason):
+    script, rows = write(refusal, EVENT)
+    assert (script.sent, rows) == (["1", "2"], [f"failed {reason}", "done", "done"])
+
+
+def test_credentials_stop_the_sitting(write):
+    script, rows = write(KEY, rows=EVENT_ROWS[:2])
+    assert (script.sent, rows) == (["1"], ["retryable credentials_refused", "pending"])
+    script, rows = write(EVENT, EVENT, rows=EVENT_ROWS[:2], resume=True)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 2)
+
+
+# an answer that was lost
+
+
+@pytest.mark.parametrize("lost", IN_DOUBT)
+@pytest.mark.parametrize("parameters", [{"api": "v2"}, {"api": "v2", "dry": True}])
+def test_a_post_is_never_sent_twice_after_a_lost_answer(write, lost, parameters):
+    script, rows = write(lost, EVENT, **parameters)
+    assert script.sent == ["1", "2"]
+    assert told(rows[0].standing) == "unknown no_look_possible"
+    assert rows[0].standing.attempts == 1
+    since = rows[0].standing
+    script, rows = write(resume=True, **parameters)
+    assert (script.sent, rows[0].standing) == ([], since)
+    assert [told(entry.standing).split()[0] for entry in rows[1:]] == ["done", "done"]
+
+
+def test_what_was_lost_is_in_the_record_beside_the_reason(write):
+    _, rows = write(LOST, EVENT)
+    (record,) = rows[0].exchanges
+    assert record.reason == "read_timeout"
+
+
+def test_a_post_that_was_lost_after_a_refusal_is_unknown(write):
+    script, rows = write(BUSY, LOST, EVENT)
+    assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done", "done"])
+
+
+@pytest.mark.parametrize("lost", IN_DOUBT)
+def test_an_update_is_sent_again_after_a_lost_answer(write, lost):
+    script, rows = write(lost, lost, UPDATE, UPDATE, job=Job.PROFILES, rows=PROFILE_ROWS)
+    assert (script.sent, rows) == (["1", "1", "1", "2"], ["done"] * 3)
+
+
+def test_an_update_lost_again_and_again_holds_back_its_customer_and_is_sent_when_resumed(write):
+    script, rows = write(*[LOST] * ACT_TRIES, job=Job.PROFILES, rows=PROFILE_ROWS)
+    assert script.sent == ["1"] * ACT_TRIES
+    assert rows == ["unknown read_timeout", "pending", "done"]
+    keys = {headers["idempotency-key"] for *_, body, headers in script.asked if number_of(body) == "1"}
+    script, rows = write(UPDATE, UPDATE, job=Job.PROFILES, rows=PROFILE_ROWS, resume=True)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 3)
+    assert {script.asked[0][3]["idempotency-key"]} == keys
+
+
+def test_a_refusal_for_now_does_not_make_a_lost_update_known(write):
+    _, rows = write(LOST, *[LIMITED] * (ACT_TRIES - 1), job=Job.PROFILES, rows=PROFILE_ROWS)
+    assert rows == ["unknown read_timeout", "pending", "done"]
+
+
+@pytest.mark.parametrize("refusal", [BAD, ABSENT])
+def test_a_lost_update_that_is_then_refused_for_good_is_left_to_a_person(write, refusal):
+    script, rows = write(LOST, refusal, UPDATE, job=Job.PROFILES, rows=PROFILE_ROWS)
+    assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done", "done"])
+    script, rows = write(job=Job.PROFILES, rows=PROFILE_ROWS, resume=True)
+    assert script.sent == []
+
+
+# a stop, and a crash
+
+
+def test_a_stop_leaves_the_rest_pending(write):
+    script, rows = write(EVENT, rows=EVENT_ROWS[:2], stop_after=1)
+    assert (script.sent, rows) == (["1"], ["done", "pending"])
+    script, rows = write(EVENT, rows=EVENT_ROWS[:2], resume=True)
+    assert (script.sent, rows) == (["2"], ["done"] * 2)
+
+
+@pytest.fixture
+def crash(state, monkeypatch):
+    """A process that dies between the request and the record of its answer."""
+
+    class Crash(BaseException):
+        pass
+
+    def run(write, *answers, **options):
+        class Dying(Script):
+            async def handle_async_request(self, request):
+                await super().handle_async_request(request)
+                raise Crash
+
+        with monkeypatch.context() as patched:
+            patched.setitem(globals(), "Script", Dying)
+            with pytest.raises(Crash):
+                write(*answers, **options)
+
+    return run
+
+
+def test_a_post_under_way_in_a_crash_is_left_to_a_person(write, crash):
+    crash(write, EVENT)
+    script, rows = write(EVENT, resume=True)
+    assert (script.sent, rows) == (["2"], ["unknown no_look_possible", "done", "done"])
+
+
+def test_an_update_under_way_in_a_crash_is_sent_again(write, crash):
+    crash(write, UPDATE, job=Job.PROFILES, rows=PROFILE_ROWS)
+    script, rows = write(UPDATE, UPDATE, job=Job.PROFILES, rows=PROFILE_ROWS, resume=True)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 3)
+
+
+# erased customers
+
+
+def test_a_row_of_an_erased_customer_is_on_hold_and_nothing_is_sent(write):
+    script, rows = write(suppressed="a")
+    assert (script.sent, rows) == ([], ["on_hold suppressed", "on_hold suppressed", "done"])
+
+
+def test_the_friend_of_a_referral_counts_too(write):
+    rows = [
+        ("a", {"campaignId": 1, "advocateProfileIntegrationId": "a", "friendProfileIntegrationId": "f"}),
+        ("a", {"campaignId": 1, "advocateProfileIntegrationId": "a"}),
+    ]
+    _, stand = write(MADE, job=Job.REFERRALS, rows=rows, suppressed="f")
+    assert stand == ["on_hold suppressed", "done"]
+
+
+@pytest.mark.parametrize(("api", "wrap"), [("v1", lambda body: body), ("v2", lambda body: {"customerSession": body})])
+def test_the_customer_of_a_session_counts(write, api, wrap):
+    rows = [("s", wrap({"profileId": "a"})), ("t", wrap({"profileId": ""})), ("u", wrap({}))]
+    answer = UPDATE if api == "v2" else V1_ANSWER
+    _, stand = write(answer, answer, job=Job.SESSIONS, rows=rows, suppressed="a", api=api)
+    assert stand == ["on_hold suppressed", "done", "done"]
+
+
+def test_what_was_sent_and_lost_stays_unknown_although_the_customer_was_erased_since(write):
+    write(*[LOST] * ACT_TRIES, job=Job.PROFILES, rows=PROFILE_ROWS)
+    script, rows = write(job=Job.PROFILES, rows=PROFILE_ROWS, resume=True, suppressed="a")
+    assert (script.sent, rows) == ([], ["unknown no_look_possible", "on_hold suppressed", "done"])
+    assert rows[0].standing.attempts == ACT_TRIES
+
+
+# order and keys
+
+V1_ANSWER = httpx2.Response(200, json={"session": {}, "profile": {}, "event": {}})
+
+
+@pytest.mark.parametrize(
+    ("job", "parameters", "given", "keys"),
+    [
+        (Job.EVENTS, {"api": "v2"}, {"profileId": "x", "type": "t"}, {"customer\0x"}),
+        (Job.EVENTS, {"api": "v1"}, {"profileId": "x", "sessionId": "s"}, {"customer\0x", "session\0s"}),
+        (Job.PROFILES, {"api": "v2"}, {}, {"customer\0x"}),
+        (Job.SESSIONS, {"api": "v2"}, {"customerSession": {"profileId": "c"}}, {"session\0x", "customer\0c"}),
+        (Job.SESSIONS, {"api": "v1"}, {"profileId": "c"}, {"session\0x", "customer\0c"}),
+        (Job.SESSIONS, {"api": "v1"}, {"profileId": ""}, {"session\0x"}),
+        (Job.REFERRALS, {}, {"friendProfileIntegrationId": "f"}, {"customer\0x", "customer\0f"}),
+    ],
+)
+def test_customers_and_sessions_are_claimed(job, parameters, given, keys):
+    procedure = declaration(job).make(Context(parameters, "all", 1, b"k", 0.0))
+    subject = type("Subject", (), {"id": "x", "given": json.dumps(given)})
+    assert procedure.keys([type("Entry", (), {"subject": subject})]) == keys
+
+
+def test_v2_writes_have_a_key_for_each_row_and_v1_ones_none(write):
+    script, _ = write(BUSY, EVENT, EVENT)
+    keys = {(number_of(body), headers["idempotency-key"]) for *_, body, headers in script.asked}
+    assert len(keys) == len({key for _, key in keys}) == 3
+    assert {len(key) for _, key in keys} == {64}
+
+
+def test_v1_writes_have_no_key(write):
+    script, rows = write(V1_ANSWER, V1_ANSWER, job=Job.PROFILES, rows=PROFILE_ROWS[:2], api="v1")
+    assert rows == ["done"] * 2
+    assert all("idempotency-key" not in headers for *_, headers in script.asked)
+
+
+# what is kept
+
+
+def test_the_code_of_a_referral_is_kept(write, state):
+    rows = [(one, {"campaignId": 1, "advocateProfileIntegrationId": one}) for one in "ab"]
+    write(MADE, BAD, job=Job.REFERRALS, rows=rows)
+    with state.open("run") as journal:
+        kept = [(subject.id, decode_code(data)) for subject, _, data in journal.results()]
+    assert kept == [("a", MadeCode("REF-1", 7, "2027-01-01T00:00:00Z"))]
+
+
+def test_an_answer_without_a_code_is_no_answer(write):
+    row = [("a", {"campaignId": 1, "advocateProfileIntegrationId": "a"})]
+    _, rows = write(httpx2.Response(201, json={"id": 7}), job=Job.REFERRALS, rows=row)
+    assert rows == ["unknown no_look_possible"]
+
+
+# what is asked for
+
+
+@pytest.mark.parametrize(
+    ("job", "parameters", "url"),
+    [
+        (Job.EVENTS, {"api": "v2", "dry": True}, "POST /v2/events?silent=no&dry=true"),
+        (Job.EVENTS, {"api": "v1", "dry": True}, "POST /v1/events?dry=true"),
+        (Job.EVENTS, {"api": "v1", "generation": "2020"}, "POST /v1/events"),
+        (Job.PROFILES, {"api": "v1", "dry": True}, "PUT /v1/customer_profiles/x%2Fy?dry=true"),
+        (Job.PROFILES, {"api": "v2"}, "PUT /v2/customer_profiles/x%2Fy"),
+        (
+            Job.PROFILES,
+            {"api": "v2", "dry": True, "run_rule_engine": True},
+            "PUT /v2/customer_profiles/x%2Fy?dry=true&runRuleEngine=true",
+        ),
+        (Job.SESSIONS, {"api": "v1", "dry": True}, "PUT /v1/customer_sessions/x%2Fy?dry=true"),
+        (Job.SESSIONS, {"api": "v2", "dry": True}, "PUT /v2/customer_sessions/x%2Fy?dry=true"),
+        (Job.SESSIONS, {"dry": True, "generation": "2020"}, "PUT /v2/customer_sessions/x%2Fy?dry=true"),
+        (Job.REFERRALS, {}, "POST /v1/referrals"),
+    ],
+)
+def test_the_request_is_the_one_that_was_asked_for(write, job, parameters, url):
+    bodies: Mapping = {
+        Job.EVENTS: {"type": "1", "attributes": {}} | ({"sessionId": "s"} if parameters.get("api") == "v1" else {}),
+        Job.REFERRALS: {"campaignId": 1, "advocateProfileIntegrationId": "x/y"},
+        Job.SESSIONS: {} if parameters.get("api") == "v1" else {"customerSession": {}},
+    }
+    script, _ = write(BAD, job=job, rows=[("x/y", bodies.get(job, {}))], **parameters)
+    method, asked, *_ = script.asked[0]
+    assert f"{method} {asked.removeprefix('http://127.0.0.1:1')}" == url
+
+
+def test_a_dry_run_says_so_of_each_row(write):
+    _, rows = write(EVENT, EVENT, dry=True)
+    assert rows == ["done dry"] * 3
+
+
+@pytest.mark.parametrize(
+    ("job", "parameters", "said"),
+    [
+        (Job.EVENTS, {"api": "v2", "generation": "2020"}, "--api v1"),
+        (Job.EVENTS, {"generation": "2020"}, "--api v1"),
+        (Job.PROFILES, {"api": "v2", "dry": True}, "--run-rule-engine"),
+        (Job.PROFILES, {"api": "v2", "dry": True, "generation": "2020"}, "in earnest"),
+        (Job.PROFILES, {"api": "v2", "run_rule_engine": True, "generation": "2020"}, "2020"),
+        (Job.PROFILES, {"api": "v1", "run_rule_engine": True}, "--run-rule-engine"),
+        (Job.REFERRALS, {"dry": True}, "--dry"),
+        (Job.REFERRALS, {"api": "v2"}, "v2"),
+    ],
+)
+def test_what_would_do_something_else_than_is_meant_is_refused_before_anything_is_read(job, parameters, said):
+    for ask in (declaration(job).form, lambda given: declaration(job).calls(1, given)):
+        with pytest.raises(UsageError) as caught:
+            ask(parameters)
+        assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("job", [Job.REFERRALS, Job.EVENTS, Job.PROFILES, Job.SESSIONS])
+def test_each_is_one_request_a_row(job):
+    ((name, calls),) = declaration(job).calls(5, {}).items()
+    assert (calls, bool(name)) == ((5, 5), True)
+    assert declaration(job).creates_profile
+
+
+def test_the_operator_sees_whose_session_it_is():
+    shown = declaration(Job.SESSIONS).shown
+    assert shown("s", '{"customerSession":{"profileId":"c"}}') == {"customer_id": "c"}
+    assert shown("s", '{"customerSession":{}}') == {}
+    assert declaration(Job.EVENTS).shown("c", "{}") == {}

@@ -1,0 +1,51 @@
+"""The referral codes of a run as a file."""
+
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from privacy_toolkit.engine.madecode import MadeCode, decode_code, encode_code
+from privacy_toolkit.model import Subject
+from privacy_toolkit.reporting.codefile import write_codes
+
+KEPT = [
+    (Subject(1, 2, "00123"), MadeCode("REF-1", 7, "2030-01-01T00:00:00Z")),
+    (Subject(3, 4, "=c"), MadeCode("=REF", None, None)),
+]
+
+
+def write(path):
+    return write_codes(path, lambda: ((subject, encode_code(made)) for subject, made in KEPT))
+
+
+@pytest.mark.parametrize("made", [made for _, made in KEPT])
+def test_what_is_kept_comes_back(made):
+    assert decode_code(encode_code(made)) == made
+
+
+def test_csv_has_a_row_for_each_code_and_no_formula(tmp_path):
+    path = tmp_path / "codes.csv"
+    assert write(path) == 2
+    with path.open(newline="", encoding="utf-8") as file:
+        header, first, second = csv.reader(file)
+    assert header == ["row", "advocate_id", "referral_code", "referral_id", "expiry", "exact"]
+    assert first == ["2", "00123", "REF-1", "7", "2030-01-01T00:00:00Z", ""]
+    assert second[:5] == ["4", "'=c", "'=REF", "", ""]
+    assert json.loads(second[5]) == {"advocate_id": "=c", "referral_code": "=REF"}
+
+
+def test_parquet_has_every_text_as_it_is(tmp_path):
+    path = tmp_path / "codes.parquet"
+    assert write(path) == 2
+    assert pq.read_table(path).to_pylist() == [
+        {
+            "row": 2,
+            "advocate_id": "00123",
+            "referral_code": "REF-1",
+            "referral_id": 7,
+            "expiry": "2030-01-01T00:00:00Z",
+        },
+        {"row": 4, "advocate_id": "=c", "referral_code": "=REF", "referral_id": None, "expiry": None},
+    ]
