@@ -106,7 +106,7 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
         "gone_predicate": conditions.predicate,
-        "packages_removed": conditions.removed,
+        "packages_removed": "" if conditions.removed is None else conditions.removed,
         "max_failures": conditions.limits.max_failures,
         "signer": conditions.hand and conditions.hand.name,
         "signing_key": conditions.hand and conditions.hand.signer.public.fingerprint,

@@ -69,6 +69,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "pace_sittings": sittings_in_words(report.pace)[-PACE_SITTINGS:] if report.pace else [],
         "cases": page.listed(cases, report.clock.on),
         "planned": page.planned(report),
+        "sections": page.sections(report),
         "traffic": report.traffic[:LISTED],
         "traffic_not_listed": report.traffic[LISTED:],
         "sittings": sittings,

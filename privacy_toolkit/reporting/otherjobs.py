@@ -59,6 +59,7 @@ def _coupons(
         repeats="Sent again only after it was refused, or after the list of holders showed that it had not taken"
         " place.",
         inventory=None,
+        has_clock=False,
         not_covered={
             "Redemptions": "Whether a coupon was or can be redeemed is not looked at. A soft reservation keeps nobody"
             " else from redeeming it.",
@@ -77,14 +78,16 @@ def _coupons(
 
 _EXPORT = JobWords(
     title="Access export",
-    possible=_READS | {Outcome.NOTHING_HELD},
+    possible=(_READS - {Outcome.UNKNOWN}) | {Outcome.NOTHING_HELD},
     subject="One accepted, distinct customer id of the input.",
+    reads_only=True,
     request="request",
     repeats="A read is repeated where it had no reliable answer: that changes nothing.",
     inventory="What the API shows of one customer: profile, coupons, referrals and, where the deployment has them,"
     " loyalty entries.",
     not_covered={
-        "Sessions and events": "The API has no way to read a customer's sessions and events: they are in no package.",
+        "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events: they"
+        " are in no package.",
         "Loyalty ledger": "Balances are in a package, single transactions are not.",
         "The other environment": _ENVIRONMENT,
         "Backups and logs": "Copies in backups, in access logs and in the vendor's own records cannot be seen through"
@@ -95,16 +98,30 @@ _EXPORT = JobWords(
     outcomes={
         Outcome.DONE: ("Exported", "The API showed what it holds, and the package is on disk."),
         Outcome.NOTHING_HELD: ("Nothing held", "The API answered that it has no such profile; the package says so."),
-        Outcome.ON_HOLD: ("On hold", "On the exclusion list: nothing was read, on the ground recorded there."),
+        Outcome.ON_HOLD: (
+            "On hold",
+            "Nothing was read: on the exclusion list, or an earlier export answered the request (already_exported).",
+        ),
+        Outcome.FAILED: ("Failed", "No package: the API refused the question for good. Asking again would not help."),
+        Outcome.RETRYABLE: (
+            "No package yet",
+            "The API gave no reliable answer, or the package could not be written. Asking again changes nothing.",
+        ),
+    },
+    actions={
+        (Outcome.RETRYABLE, None): "Resume the run, or let the next one take it up: asking again changes nothing.",
+        (Outcome.RETRYABLE, Reason.NOT_DELIVERED): "Make room in the folder of the packages, then resume the run.",
     },
 )
 _HOLDERS = JobWords(
     title="List of coupon holders",
     possible=_READS - {Outcome.UNKNOWN},
     subject="One accepted, distinct coupon code of the input.",
+    reads_only=True,
     request="request",
     repeats="A read is repeated where it had no reliable answer: that changes nothing.",
     inventory=None,
+    has_clock=False,
     not_covered={
         "Redemptions": "Whether a coupon was redeemed is not looked at.",
         "The other environment": _ENVIRONMENT,

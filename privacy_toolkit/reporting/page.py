@@ -53,6 +53,26 @@ class Listed:
     due: str
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the access packages: how many hold all of it, how many none, and how many could not get it."""
+
+    label: str
+    complete: int
+    not_held: int
+    not_obtainable: int
+
+
+def sections(report: Report) -> list[Section]:
+    """The parts of the packages in the order in which a package shows them; those without a name of ours come last."""
+    found = report.access.sections if report.access else {}
+    names = [*(name for name in wording.SECTIONS if name in found), *sorted(found.keys() - wording.SECTIONS.keys())]
+    states = ("complete", "not_held", "not_obtainable")
+    return [
+        Section(wording.SECTIONS.get(name, name), *(found[name].get(state, 0) for state in states)) for name in names
+    ]
+
+
 def tiles(report: Report) -> list[Tile]:
     """One tile for each settled outcome with subjects, and for all that is open."""
     closed = [

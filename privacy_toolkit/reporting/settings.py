@@ -23,7 +23,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "max_failures": "Limit of failures",
         "expect_missing": "Missing profiles expected",
         "until": "Time window ends",
-        "packages_removed": "Old packages removed before",
+        "packages_removed": "Old packages removed first",
         "api_key": "API key",
         "content_signature": "Signing key of the Application",
     }
@@ -32,9 +32,12 @@ _SECRETS = {"api_key", "content_signature"}
 
 
 def shown_settings(settings: str) -> dict[str, str]:
-    """The settings of a sitting (JSON) by their keys, as text; of a secret only whether it is set, and from where."""
+    """The settings of a sitting (JSON) by their keys, as text; of a secret only whether it is set, and from where.
+
+    What does not apply to the job is recorded as an empty text, and left out.
+    """
     known = recorded_settings(settings)
-    return {key: _said(key, known[key]) for key in LABELS if key in known}
+    return {key: _said(key, known[key]) for key in LABELS if known.get(key, "") != ""}
 
 
 def recorded_settings(settings: str) -> dict[str, Any]:

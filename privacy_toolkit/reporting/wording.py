@@ -158,3 +158,16 @@ def action(outcome: Outcome, reason: Reason | None, job: Job = Job.ERASE) -> str
     if reason is not None and reason in _ACTIONS_BY_REASON:
         return _ACTIONS_BY_REASON[reason]
     return _ACTIONS[outcome]
+
+
+#: The parts of an access package, in the order in which it shows them.
+SECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "profile": "Profile and attributes",
+        "coupons": "Coupons",
+        "referrals": "Referrals",
+        "loyalty": "Loyalty programmes and cards",
+        "giveaways": "Giveaways",
+        "achievements": "Achievements",
+    }
+)

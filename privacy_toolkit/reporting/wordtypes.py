@@ -39,8 +39,10 @@ class JobWords:
 
     ``possible`` are the outcomes it can come to: the table shows them all, also where the count is zero. ``subject``
     is what one subject is. ``not_covered`` is what a run says nothing about, whatever its verdict. ``proof`` is None
-    for a job that nothing is read for afterwards. ``actions`` are what to do about an outcome where the general word
-    would be wrong, and ``outcomes`` name an outcome and say what it means where the general words would be.
+    for a job that nothing is read for afterwards. ``has_clock`` is False where no law says by when a subject has to be
+    settled, ``reads_only`` is True where nothing is changed, so that nobody confirms it. ``actions`` are what to do
+    about an outcome where the general word would be wrong, and ``outcomes`` name an outcome and say what it means where
+    the general words would be.
     """
 
     title: str
@@ -51,5 +53,7 @@ class JobWords:
     inventory: str | None
     not_covered: Mapping[str, str]
     proof: ProofWords | None = None
+    has_clock: bool = True
+    reads_only: bool = False
     actions: Mapping[tuple[Outcome, Reason | None], str] = field(default_factory=dict)
     outcomes: Mapping[Outcome, tuple[str, str]] = field(default_factory=dict)

@@ -45,6 +45,7 @@ def _words(title: str, subject: str, done: str, request: str, *, is_update: bool
         request=request,
         repeats=_AGAIN if is_update else _ONCE,
         inventory=None,
+        has_clock=False,
         not_covered=_NOT_COVERED,
         outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD, Outcome.PENDING: _PENDING},
         actions={person: _FOR_A_PERSON, (Outcome.UNKNOWN, None): _SENT_AGAIN if is_update else _FOR_A_PERSON},

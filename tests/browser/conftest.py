@@ -12,9 +12,11 @@ from types import ModuleType
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from privacy_toolkit.engine.exported import EXPORTED
 from privacy_toolkit.engine.plan import PlannedInput, PlannedRows, Planner
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.packages import PackageFacts
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Hold, Outcome, StopReason
@@ -83,9 +85,10 @@ def runs() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> dict[str, str]:
-    """The addresses of three reports.
+    """The addresses of four reports.
 
-    ``complete``; ``mixed`` with every outcome, long names and a hard stop; ``hostile``, as ``mixed``.
+    ``complete``; ``mixed`` with every outcome, long names and a hard stop; ``hostile``, as ``mixed``; ``export``, whose
+    last package did not fit on the disk.
     """
     folder = tmp_path_factory.mktemp("reports")
     calm = [Outcome.ERASED] * 95 + [Outcome.NOTHING_HELD] * 3 + [Outcome.ON_HOLD] * 2
@@ -105,7 +108,20 @@ def reports(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> dict[
         with RunJournal(run) as journal:
             pack = write_pack(journal, folder / f"{name}-pack", chain=Chain(folder / f"{name}-chain"))
             found[name] = (pack.path / "report.html").as_uri()
-    return found
+    return found | {"export": _export(runs, folder)}
+
+
+def _export(runs: ModuleType, folder: Path) -> str:
+    states = {"profile": "complete", "coupons": "not_held", "loyalty": "not_obtainable", "new": "complete"}
+    facts = PackageFacts(name="f" * 32, sha256="a" * 64, sections=states, redactions=3, people=2)
+    subjects = [runs.exported(f"customer-{k}", facts) for k in range(40)]
+    subjects += [runs.told("held", Outcome.ON_HOLD, hold=EXPORTED), runs.exported("last")]
+    stops = (None, StopReason.OUTPUT_FAILED)
+    changes = {"job": "export", "calls": {runs.READ: (41, 41)}, "settings": runs.SETTINGS | {"packages_removed": 3}}
+    run = runs.write_run(folder / "export", subjects, stops=stops, **changes)
+    with RunJournal(run) as journal:
+        pack = write_pack(journal, folder / "export-pack", chain=Chain(folder / "export-chain"))
+    return (pack.path / "report.html").as_uri()
 
 
 def _hostile_changes(runs: ModuleType, subjects: int) -> dict[str, object]:

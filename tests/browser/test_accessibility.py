@@ -7,7 +7,7 @@ OPTIONS = {
     "resultTypes": ["violations"],
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
 }
-REPORTS = ["complete", "mixed", "hostile"]
+REPORTS = ["complete", "mixed", "hostile", "export"]
 #: The document, and where each part of it stands.
 WHOLE = """
 () => ({

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from privacy_toolkit.api.operations import Generation
 from privacy_toolkit.sandbox import FaultKind, Faults
 from privacy_toolkit.sandbox.store import Kind
 
@@ -238,6 +239,19 @@ def test_the_same_data_gives_the_same_files_but_for_the_time_and_the_reference(s
     assert all(first == second for first, second in found.values())
 
 
+def test_what_a_deployment_of_2020_does_not_give_out_is_not_obtainable(sandbox, export, write_ids, place):
+    server = sandbox(IDS[:20], generation=Generation.SEED)
+    kit = export(server)
+    (kit.folder / "t.toml").write_text('[profiles.default]\napi = { generation = "2020" }\n')
+    done = kit.export(write_ids(IDS[:20]), "--config", "t.toml")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 20}), done.err
+    sections = report_of(kit, done.json["run_id"])["access"]["sections"]
+    states = {name: {"not_obtainable": 20} for name in ("loyalty", "giveaways", "achievements")}
+    assert {name: sections[name] for name in states} == states
+    assert {content["generation"] for (content,) in place.data().values()} == {"2020"}
+    assert kit.run("verify", done.json["pack"]).code == 0
+
+
 # what may happen on the way
 
 
@@ -377,9 +391,10 @@ def test_old_packages_are_removed_and_the_report_says_how_many(sandbox, export, 
         file = place.folder / name / "data.json"
         file.write_text(re.sub(r'"read_at": "[^"]+"', f'"read_at": "{moment:%Y-%m-%dT%H:%M:%S.%fZ}"', file.read_text()))
     (place.folder / "notes.txt").write_text("not a package")
+    (place.folder / f".new-{2**22 + 1}-{'0' * 32}").mkdir()  # of a process that is dead for certain
     done = kit.export(path, "--new-only", "--keep-days", "30")
     assert (done.code, done.json["outcomes"]) == (0, {"on_hold": 8})
-    assert place.names() == sorted([*kept, "notes.txt"])
+    assert (place.names(), place.leftovers()) == (sorted([*kept, "notes.txt"]), [])
     pack = kit.state / "packs" / done.json["run_id"]
     assert [s["settings"]["packages_removed"] for s in report_of(kit, done.json["run_id"])["sittings"]] == ["3"]
     assert "Old packages removed" in (pack / "report.html").read_text()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
+from privacy_toolkit.journal.packages import PackageFacts, encode_package
 from privacy_toolkit.journal.records import Approval, ExchangeRecord, Note, Standing
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import Staged, create_run
@@ -47,7 +48,7 @@ class Asked(NamedTuple):
 class Told:
     """One subject: its id, where it stands (None: nothing recorded) and what was exchanged, or why it is on hold.
 
-    ``request`` is what the input says beside the id, if anything.
+    ``request`` is what the input says beside the id, ``result`` what was kept of the answer, if anything.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Told:
     exchanges: tuple[ExchangeRecord, ...] = ()
     hold: Hold | None = None
     request: Asked | None = None
+    result: bytes | None = None
 
 
 def told(
@@ -66,6 +68,14 @@ def told(
 ) -> Told:
     """A subject that came to ``outcome`` in the usual way."""
     return replace(_walked(id_, outcome, at, hold), request=request)
+
+
+def exported(id_: str, facts: PackageFacts | None = None, at: int = START + 60_000_000) -> Told:
+    """A subject whose package is ``facts``; without one its package could not be written."""
+    read = ExchangeRecord(Purpose.READ_BEFORE, READ, None, at, 20_000, 200)
+    if facts is None:
+        return Told(id_, Standing(Outcome.RETRYABLE, Reason.NOT_DELIVERED, settled_at=at), (read,))
+    return Told(id_, Standing(Outcome.DONE, settled_at=at), (read,), result=encode_package(facts))
 
 
 def _walked(id_: str, outcome: Outcome, at: int, hold: Hold | None) -> Told:
@@ -142,7 +152,8 @@ def write_run(
         if k == len(stops) - 1:
             for seq, subject in enumerate(subjects, 1):
                 if subject.standing:
-                    journal.record([Note(seq, list(enumerate(subject.exchanges, 1)), subject.standing)])
+                    exchanges = list(enumerate(subject.exchanges, 1))
+                    journal.record([Note(seq, exchanges, subject.standing, subject.result)])
         if not crashed:
             journal.end_sitting(number, START + 90_000_000 + k, stop)
     journal.close()
