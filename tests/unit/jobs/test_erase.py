@@ -1,21 +1,11 @@
 """Every way an erasure can go, answer by answer: what is sent, and what is said of it."""
 
-import asyncio
-
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.control import Places, Stop
-from privacy_toolkit.engine.limits import Limits, Watch
-from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Tools
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Reason, StopReason
+from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Reason
 
 HELD = httpx2.Response(200, json={"profile": {"attributes": {"Name": "x"}}, "coupons": [{"value": "C"}]})
 EMPTY = httpx2.Response(200, json={"profile": {"attributes": {}}, "coupons": [{"value": "C"}], "referrals": []})
@@ -32,69 +22,20 @@ LOST = httpx2.ReadTimeout("")
 NOT_SENT = httpx2.ConnectError("")
 
 
-class NoRng:
-    def uniform(self, low, high):
-        return 0.0
-
-    random = betavariate = lambda self, *_: 0.0
-
-    def shuffle(self, items):
-        """They stay as they are."""
-
-
-class Script(httpx2.AsyncBaseTransport):
-    """Answers in the order given; whatever is asked beyond that is a fault of the job."""
-
-    def __init__(self, answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    async def handle_async_request(self, request):
-        self.asked.append(request.method)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
-
-
 @pytest.fixture
-def state(tmp_path):
-    return StateFolder(tmp_path / "state")
-
-
-@pytest.fixture
-def erase(state):
+def erase(state, script, sit):
     """Makes one sitting of a run with one subject; what it was asked, and where the subject stands."""
 
-    def sit(*answers, job=None, resume=False, stop_after=None):
+    def run(*answers, job=None, resume=False, stop_after=None):
         if not resume:
             create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone")]]))
-        script = Script(answers)
-
-        async def work(journal):
-            stop = Stop()
-            async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=script) as client:
-                tools = Tools(
-                    journal=journal,
-                    client=client,
-                    pacer=Pacer(None),
-                    watch=Watch(Limits()),
-                    stop=stop,
-                    places=Places(1, stop),
-                    emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
-                    rng=NoRng(),
-                )
-                return await Runner(job or Erase(settle=0), tools).run()
-
+        told = script(answers)
+        sit(lambda _: job or Erase(settle=0), told, stop_after=stop_after)
         with state.open("run") as journal:
-            number = journal.begin_sitting(1, "{}")
-            reason = asyncio.run(work(journal))
-            journal.end_sitting(number, 2, reason)
             (entry,) = journal.entries()
-        assert script.answers == []
-        return "".join(method[0] for method in script.asked), entry.standing
+        return "".join(method[0] for method in told.asked), entry.standing
 
-    return sit
+    return run
 
 
 CONFIRMED, INFERRED = Attribution.CONFIRMED, Attribution.INFERRED

@@ -1,23 +1,14 @@
 """Every way an export can go, answer by answer: what is asked, what is handed over, and what is said of it."""
 
-import asyncio
-
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.declaration import Context
 from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
-from privacy_toolkit.engine.limits import Limits, Watch
-from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import READ_TRIES, Tools
+from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.jobs.export import DECLARATION, Export
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Outcome, Reason, StopReason
 
 HELD = httpx2.Response(200, json={"profile": {"integrationId": "someone"}})
@@ -31,29 +22,6 @@ REDIRECT = httpx2.Response(303, headers={"Location": "/"})
 LOST = httpx2.ReadTimeout("")
 NOT_SENT = httpx2.ConnectError("")
 KEPT = b"what the journal keeps"
-
-
-class NoRng:
-    def uniform(self, low, high):
-        return 0.0
-
-    def shuffle(self, items):
-        """They stay as they are."""
-
-
-class Script(httpx2.AsyncBaseTransport):
-    """Answers in the order given; whatever is asked beyond that is a fault of the job."""
-
-    def __init__(self, answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    async def handle_async_request(self, request):
-        self.asked.append(request.method)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
 class Folder:
@@ -72,42 +40,22 @@ class Folder:
 
 
 @pytest.fixture
-def export(tmp_path):
+def export(state, script, sit):
     """Makes one sitting of a run: where its subjects stand, what is kept of them, and why it ended."""
-    state = StateFolder(tmp_path / "state")
 
-    def sit(*answers, folder, ids=("someone",)):
+    def run(*answers, folder, ids=("someone",)):
         if not state.run_ids():
             rows = list(enumerate(ids, 2))
             create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[rows]))
-        script = Script(answers)
-
-        async def work(journal):
-            stop = Stop()
-            async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=script) as client:
-                tools = Tools(
-                    journal=journal,
-                    client=client,
-                    pacer=Pacer(None),
-                    watch=Watch(Limits()),
-                    stop=stop,
-                    places=Places(1, stop),
-                    emit=lambda _: None,
-                    rng=NoRng(),
-                )
-                return await Runner(Export(folder.deliver), tools).run()
-
+        asked = script(answers)
+        reason = sit(lambda _: Export(folder.deliver), asked)
         with state.open("run") as journal:
-            number = journal.begin_sitting(1, "{}")
-            reason = asyncio.run(work(journal))
-            journal.end_sitting(number, 2, reason)
             standings = [(entry.standing.outcome, entry.standing.reason) for entry in journal.entries()]
             kept = [(subject.id, data) for subject, _, data in journal.results()]
-        assert script.answers == []
-        assert set(script.asked) <= {"GET"}
+        assert set(asked.asked) <= {"GET"}
         return standings, kept, reason
 
-    return sit
+    return run
 
 
 WALKS = [

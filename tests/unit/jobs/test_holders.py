@@ -1,22 +1,13 @@
 """Who has a coupon: what is kept of each answer, and what is said of a code."""
 
-import asyncio
 import json
 
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.holding import Holder, decode_holders
-from privacy_toolkit.engine.limits import Limits, Watch
-from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Tools
 from privacy_toolkit.jobs.holders import Holders
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Sequencing
 
 FULL = {
@@ -39,44 +30,17 @@ def answer(*profiles, total=None):
 
 
 @pytest.fixture
-def ask(tmp_path):
+def ask(state, script, sit):
     """One sitting for one code; where it stands, and what is kept."""
-    state = StateFolder(tmp_path / "state")
     create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "A/B", "")]]))
 
     def run(*answers, with_attributes=False):
-        given, asked = list(answers), []
-
-        class Script(httpx2.AsyncBaseTransport):
-            async def handle_async_request(self, request):
-                asked.append(request.url.raw_path.decode())
-                one = given.pop(0)
-                if isinstance(one, Exception):
-                    raise one
-                return httpx2.Response(one.status_code, content=one.content)
-
-        async def work(journal):
-            stop = Stop()
-            async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=Script()) as client:
-                tools = Tools(
-                    journal=journal,
-                    client=client,
-                    pacer=Pacer(None),
-                    watch=Watch(Limits()),
-                    stop=stop,
-                    places=Places(1, stop),
-                    emit=lambda _: None,
-                )
-                tools.rng.uniform = lambda *_: 0.0
-                return await Runner(Holders(with_attributes), tools, Sequencing.FILE).run()
-
+        asked = script(answers, lambda request, _: request.url.raw_path.decode())
+        sit(lambda _: Holders(with_attributes), asked, sequencing=Sequencing.FILE)
         with state.open("run") as journal:
-            number = journal.begin_sitting(1, "{}")
-            journal.end_sitting(number, 2, asyncio.run(work(journal)))
             (entry,) = journal.entries()
             kept = [decode_holders(data) for _, _, data in journal.results()]
-        assert given == []
-        assert set(asked) == {"/v1/coupon_reservations/customerprofiles/A%2FB"}
+        assert set(asked.asked) == {"/v1/coupon_reservations/customerprofiles/A%2FB"}
         return f"{entry.standing.outcome} {entry.standing.reason or ''}".strip(), kept
 
     return run

@@ -21,8 +21,7 @@ from privacy_toolkit.jobs.reservations import Reservations
 from privacy_toolkit.jobs.reserving import ACT_TRIES
 from privacy_toolkit.jobs.ways import ADDING, TAKING_AWAY
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Outcome, Purpose, Sequencing, StopReason
+from privacy_toolkit.model import Outcome, Purpose, Sequencing
 
 CREATED = httpx2.Response(201, json={"id": 1, "value": "CODE"})
 GONE = httpx2.Response(204)
@@ -42,72 +41,32 @@ def has(*customers, total=None):
     return httpx2.Response(200, json={"totalResultSize": len(profiles) if total is None else total, "data": profiles})
 
 
-class NoRng:
-    def uniform(self, low, high):
-        return 0.0
-
-    def shuffle(self, items):
-        """They stay as they are."""
-
-
-class Script(httpx2.AsyncBaseTransport):
-    """Answers in the order given; whatever is asked beyond that is a fault of the job."""
-
-    def __init__(self, answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    async def handle_async_request(self, request):
-        content = b"".join([part async for part in request.stream])
-        customers = ",".join(json.loads(content)["integrationIDs"]) if content else ""
-        self.asked.append(f"{request.method[0]}{customers}")
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+def told(request, content):
+    """The method, and for whom."""
+    return request.method[0] + (",".join(json.loads(content)["integrationIDs"]) if content else "")
 
 
 @pytest.fixture
-def state(tmp_path):
-    return StateFolder(tmp_path / "state")
-
-
-@pytest.fixture
-def walk(state):
+def walk(state, script, sit):
     """One sitting of a run; what was asked, and where each pair stands by its customer."""
 
-    def sit(*answers, customers="abc", budget=None, way=ADDING, resume=False, settle=0, stop_after=None, suppressed=""):
+    def run(*answers, customers="abc", budget=None, way=ADDING, resume=False, settle=0, stop_after=None, suppressed=""):
         if not resume:
             rows = [(n + 2, one, given_of("CODE", budget)) for n, one in enumerate(customers)]
             staged = Staged(plan=b"{}", created_at=1, pages=[rows], party=lambda _, given: coupon_of(given))
             create_run(state.runs / "run", staged)
-        script = Script(answers)
-
-        async def work(journal):
-            stop = Stop()
-            async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=script) as client:
-                tools = Tools(
-                    journal=journal,
-                    client=client,
-                    pacer=Pacer(None),
-                    watch=Watch(Limits()),
-                    stop=stop,
-                    places=Places(1, stop),
-                    emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
-                    rng=NoRng(),
-                    suppressed=lambda one: one in suppressed,
-                )
-                return await Runner(Reservations(way, settle), tools, Sequencing.TOGETHER).run()
-
+        asked = script(answers, told)
+        sit(
+            lambda _: Reservations(way, settle),
+            asked,
+            sequencing=Sequencing.TOGETHER,
+            stop_after=stop_after,
+            suppressed=lambda one: one in suppressed,
+        )
         with state.open("run") as journal:
-            number = journal.begin_sitting(1, "{}")
-            reason = asyncio.run(work(journal))
-            journal.end_sitting(number, 2, reason)
-            entries = {entry.subject.id: entry for entry in journal.entries()}
-        assert script.answers == []
-        return script.asked, entries
+            return asked.asked, {entry.subject.id: entry for entry in journal.entries()}
 
-    return sit
+    return run
 
 
 def stands(entries):

@@ -1,28 +1,19 @@
 """Every way a row's one request can go, answer by answer: what is sent, and what is said of the row."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
 from privacy_toolkit.api.operations import Generation
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.declaration import Context
-from privacy_toolkit.engine.limits import Limits, Watch
 from privacy_toolkit.engine.madecode import MadeCode, decode_code
-from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Tools
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.writing import ACT_TRIES
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Job, StopReason
+from privacy_toolkit.model import Job
 
 EVENT = httpx2.Response(200, json={"effects": [], "createdCoupons": [], "createdReferrals": []})
 UPDATE = EVENT
@@ -45,11 +36,6 @@ REFUSALS = [BUSY, LIMITED, REJECTED, NOT_SENT]
 
 EVENT_ROWS = [("a", {"type": "1"}), ("a", {"type": "2"}), ("b", {"type": "3"})]
 PROFILE_ROWS = [("a", {"attributes": {"n": 1}}), ("a", {"attributes": {"n": 2}}), ("b", {"attributes": {"n": 3}})]
-
-
-class NoRng:
-    def uniform(self, low, high):
-        return 0.0
 
 
 class Script(httpx2.AsyncBaseTransport):
@@ -82,15 +68,10 @@ def number_of(body):
 
 
 @pytest.fixture
-def state(tmp_path):
-    return StateFolder(tmp_path / "state")
-
-
-@pytest.fixture
-def write(state):
+def write(state, sit):
     """One sitting of a run, one request in flight; the script, and how each row stands, in the order of the rows."""
 
-    def sit(*answers, job=Job.EVENTS, rows=EVENT_ROWS, resume=False, stop_after=None, suppressed="", **parameters):
+    def run(*answers, job=Job.EVENTS, rows=EVENT_ROWS, resume=False, stop_after=None, suppressed="", **parameters):
         if not resume:
             page = [(n, id_, given_of(job, id_, body)) for n, (id_, body) in enumerate(rows, 2)]
             create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[page]))
@@ -98,33 +79,19 @@ def write(state):
         declared = declaration(job)
         generation = Generation(parameters.get("generation", "current"))
 
-        async def work(journal):
-            stop = Stop()
-            context = Context(parameters, "all", len(rows), journal.secret, 0.0)
-            client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
-            async with client:
-                tools = Tools(
-                    journal=journal,
-                    client=client,
-                    pacer=Pacer(None),
-                    watch=Watch(Limits()),
-                    stop=stop,
-                    places=Places(1, stop),
-                    emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
-                    rng=NoRng(),
-                    suppressed=lambda one: one in suppressed.split(),
-                )
-                return await Runner(declared.make(context), tools, declared.sequencing).run()
-
+        sit(
+            lambda journal: declared.make(Context(parameters, "all", len(rows), journal.secret, 0.0)),
+            script,
+            sequencing=declared.sequencing,
+            stop_after=stop_after,
+            suppressed=lambda one: one in suppressed.split(),
+            generation=generation,
+        )
         with state.open("run") as journal:
-            number = journal.begin_sitting(1, "{}")
-            reason = asyncio.run(work(journal))
-            journal.end_sitting(number, 2, reason)
             entries = list(journal.entries())
-        assert script.answers == []
         return script, Rows(entries)
 
-    return sit
+    return run
 
 
 def given_of(job, id_, body):

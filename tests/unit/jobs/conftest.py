@@ -1,0 +1,114 @@
+"""One sitting of a run against a script: what a job asks is noted, and answered in the order given."""
+
+import asyncio
+
+import httpx2
+import pytest
+
+from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.credentials import Credentials
+from privacy_toolkit.api.operations import Generation
+from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.engine.control import Places, Stop
+from privacy_toolkit.engine.limits import Limits, Watch
+from privacy_toolkit.engine.runner import Runner
+from privacy_toolkit.engine.tools import Tools
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import Sequencing, StopReason
+
+
+class NoRng:
+    """Chance that never waits and leaves everything in its place."""
+
+    def uniform(self, low, high):
+        return 0.0
+
+    random = betavariate = lambda self, *_: 0.0
+
+    def shuffle(self, items):
+        """They stay as they are."""
+
+
+class Script(httpx2.AsyncBaseTransport):
+    """Answers in the order given; whatever is asked beyond that is a fault of the job.
+
+    ``told`` makes of a request and its content what is noted as asked.
+    """
+
+    def __init__(self, answers, told):
+        self.answers = list(answers)
+        self.asked = []
+        self._told = told
+
+    async def handle_async_request(self, request):
+        content = b"".join([part async for part in request.stream])
+        self.asked.append(self._told(request, content))
+        answer = self.choose()
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    def choose(self):
+        """The answer to what was asked last."""
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def state(tmp_path):
+    return StateFolder(tmp_path / "state")
+
+
+@pytest.fixture
+def script():
+    """Makes a script; ``choose`` picks an answer from the script where they don't just follow each other."""
+
+    def make(answers, told=lambda request, _: request.method, choose=None):
+        made = Script(answers, told)
+        if choose is not None:
+            made.choose = lambda: choose(made)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def sit(state):
+    """Works on the run named ``run`` in one sitting, one request in flight; why it ended.
+
+    ``make`` gives the procedure for the journal of the run. After ``stop_after`` requests a stop is asked for.
+    """
+
+    def sitting(
+        make,
+        script,
+        *,
+        sequencing=Sequencing.URGENCY,
+        stop_after=None,
+        suppressed=lambda _: False,
+        generation=Generation.CURRENT,
+    ):
+        async def work(journal):
+            stop = Stop()
+            client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
+            async with client:
+                tools = Tools(
+                    journal=journal,
+                    client=client,
+                    pacer=Pacer(None),
+                    watch=Watch(Limits()),
+                    stop=stop,
+                    places=Places(1, stop),
+                    emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
+                    rng=NoRng(),
+                    suppressed=suppressed,
+                )
+                return await Runner(make(journal), tools, sequencing).run()
+
+        with state.open("run") as journal:
+            number = journal.begin_sitting(1, "{}")
+            reason = asyncio.run(work(journal))
+            journal.end_sitting(number, 2, reason)
+        assert script.answers == []
+        return reason
+
+    return sitting
