@@ -42,7 +42,6 @@ class RejectReason(StrEnum):
     FIELD_MISSING = "field_missing"
     FIELD_UNKNOWN = "field_unknown"
     FIELD_NOT_USABLE = "field_not_usable"  # of another type than is declared, or beyond a published limit
-    RECORD_NOT_USABLE = "record_not_usable"  # a line that is no JSON object
 
 
 def judge(text: str | None, *, strip: bool = False) -> tuple[str | None, RejectReason | None]:
