@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
 from privacy_toolkit.engine.plan import PlannedInput
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.scan import Scan
+from privacy_toolkit.inputs.scan import InputSummary, Scan
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Hold, SubjectRequest
 
@@ -59,6 +61,21 @@ class Dealt:
     remember: Callable[[], None] = lambda: None
     holds: Mapping[int, Hold] = field(default_factory=dict)
     requests: Mapping[int, SubjectRequest] = field(default_factory=dict)
+
+
+def planned_input(path: str, options: InputOptions, summary: InputSummary) -> PlannedInput:
+    """What a plan says of an input that was read."""
+    return PlannedInput(
+        path=path if path == STDIN else str(Path(path).absolute()),
+        sha256=summary.sha256,
+        size=summary.size,
+        format=summary.format,
+        id_column=summary.id_column,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+        strip=options.strip,
+        limit=options.limit,
+    )
 
 
 def as_they_stand(dealing: Dealing) -> Dealt:

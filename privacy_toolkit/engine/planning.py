@@ -13,11 +13,11 @@ from pathlib import Path
 from privacy_toolkit import __version__
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.custody import Hand
-from privacy_toolkit.engine.dealing import Dealing, Subjects
+from privacy_toolkit.engine.dealing import Dealing, Subjects, planned_input
 from privacy_toolkit.engine.declaration import Declaration, Parameters
 from privacy_toolkit.engine.exported import EXPORTED
 from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, suppression
-from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
+from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedRows
 from privacy_toolkit.engine.requests import Numbered, amended, planned_clock, request_rows
 from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
@@ -96,7 +96,7 @@ def prepared(
             environment=settings.environment,
             generation=settings.generation,
             created_at=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            input=_planned_input(order, summary),
+            input=planned_input(order.path, order.options, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
@@ -179,21 +179,6 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
 def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> PlannedExclusions:
     path = str(Path(order.exclude or "").absolute())
     return PlannedExclusions(path=path, sha256=listed.sha256, entries=len(listed.holds), matched=matched)
-
-
-def _planned_input(order: Order, summary: InputSummary) -> PlannedInput:
-    options = order.options
-    return PlannedInput(
-        path=order.path if order.path == "-" else str(Path(order.path).absolute()),
-        sha256=summary.sha256,
-        size=summary.size,
-        format=summary.format,
-        id_column=summary.id_column,
-        encoding=options.encoding,
-        delimiter=options.delimiter,
-        strip=options.strip,
-        limit=options.limit,
-    )
 
 
 def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:

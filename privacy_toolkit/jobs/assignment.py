@@ -5,12 +5,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.engine.dealing import Dealing, Dealt, one_to_one, order_of_codes
-from privacy_toolkit.engine.plan import PlannedInput
+from privacy_toolkit.engine.dealing import Dealing, Dealt, one_to_one, order_of_codes, planned_input
 from privacy_toolkit.errors import InputError, UsageError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, coupon_of, given_of
@@ -68,7 +66,7 @@ def deal_codes(dealing: Dealing) -> Dealt:
     hand = _Hand(spool)
     return Dealt(
         hand,
-        second=_planned(dealing.second, dealing.options, summary),
+        second=planned_input(dealing.second, _options(dealing.options), summary),
         parameters={
             "codes": summary.subjects,
             "codes_rejected": summary.rejected,
@@ -91,19 +89,6 @@ def _codes(path: str, dealing: Dealing) -> tuple[list[str], InputSummary]:
 def _options(given: InputOptions) -> InputOptions:
     """How the codes are read: as the customers are, but all of them, from the column that is theirs."""
     return InputOptions(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
-
-
-def _planned(path: str, options: InputOptions, summary: InputSummary) -> PlannedInput:
-    return PlannedInput(
-        path=str(Path(path).absolute()),
-        sha256=summary.sha256,
-        size=summary.size,
-        format=summary.format,
-        id_column=summary.id_column,
-        encoding=options.encoding,
-        delimiter=options.delimiter,
-        strip=options.strip,
-    )
 
 
 def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:

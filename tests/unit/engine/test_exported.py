@@ -1,10 +1,7 @@
 """Whose request an earlier export answered: which requests a run covers, and which runs count."""
 
-import importlib.util
-import sys
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,6 @@ from privacy_toolkit.errors import UsageError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.journal.records import Standing
-from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Hold, Outcome, Reason, Regime, SubjectRequest
 
 TARGET = "example.europe-west1.talon.one/shop"
@@ -29,21 +25,6 @@ def micros(*when):
 
 
 NOON = micros(2026, 11, 23, 12)
-
-
-@pytest.fixture(scope="session")
-def reported_runs():
-    path = Path(__file__).parents[2] / "support" / "reported_runs.py"
-    spec = importlib.util.spec_from_file_location("exported_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["exported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def state(tmp_path):
-    return StateFolder(tmp_path / "state")
 
 
 @pytest.fixture

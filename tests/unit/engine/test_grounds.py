@@ -1,9 +1,6 @@
 """Who is left alone: the exclusion list, whoever was erased, and which of the two is said."""
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +8,6 @@ from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, catch_up, scope, suppression
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.records import Note, Standing
-from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.journal.suppression import FILE_NAME, Suppression
 from privacy_toolkit.model import Hold, Outcome
 
@@ -23,21 +19,6 @@ SCOPE = scope(BASE_URL, "sandbox")
 
 def of_the_id(id_, _):
     return (id_,)
-
-
-@pytest.fixture(scope="session")
-def reported_runs():
-    path = Path(__file__).parents[2] / "support" / "reported_runs.py"
-    spec = importlib.util.spec_from_file_location("grounds_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["grounds_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def state(tmp_path):
-    return StateFolder(tmp_path / "state")
 
 
 @pytest.fixture

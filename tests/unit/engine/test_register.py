@@ -1,10 +1,7 @@
 """What is open over all runs: dates, order, who was taken over by a later run, and what can't be counted."""
 
-import importlib.util
 import sqlite3
-import sys
 from datetime import date
-from pathlib import Path
 
 import pytest
 
@@ -12,28 +9,12 @@ from privacy_toolkit.engine.answered import Counted, Kin
 from privacy_toolkit.engine.register import Due, NotCounted, register
 from privacy_toolkit.engine.verdict import summarize
 from privacy_toolkit.journal.records import Standing
-from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Outcome
 
 TODAY = date(2026, 11, 24)
 LATE, SOON, FAR = ("2026-10-20", "2026-11-20"), ("2026-10-25", "2026-11-25"), ("2026-11-20", "2026-12-20")
 TARGET = "example.europe-west1.talon.one/shop"
 P, DONE = Outcome.PENDING, Outcome.DONE
-
-
-@pytest.fixture(scope="session")
-def reported_runs():
-    path = Path(__file__).parents[2] / "support" / "reported_runs.py"
-    spec = importlib.util.spec_from_file_location("register_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["register_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def state(tmp_path):
-    return StateFolder(tmp_path / "state")
 
 
 @pytest.fixture
