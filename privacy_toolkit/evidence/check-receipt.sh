@@ -201,7 +201,7 @@ if [ -n "$signed" ]; then
 elif [ -f "$signature" ]; then
     printf '%s\n' 'The signature of the pack was not checked. To do so, get the public key of the signer by another' \
         'way than this folder, put it into a file allowed_signers with the name of the signer, and run here:' \
-        '  ssh-keygen -Y verify -f allowed_signers -I NAME \' \
+        "  ssh-keygen -Y verify -f allowed_signers -I NAME \\" \
         '    -n privacy-toolkit-audit-pack@v1 -s SHA256SUMS.sig < SHA256SUMS'
 else
     printf '%s\n' 'The pack is not signed: nobody answers for it with a key.'
