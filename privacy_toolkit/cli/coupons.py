@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,9 +11,8 @@ from privacy_toolkit.cli.options import (
     plan_options,
     settings_options,
     sitting_options,
-    take_settings,
-    take_sitting,
 )
+from privacy_toolkit.cli.ordering import start_job
 
 _budget = click.option(
     "--max-per-coupon",
@@ -43,7 +41,7 @@ def reserve(**options: Any) -> int:
     reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
     beyond it is on hold.
     """
-    return _start("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+    return start_job("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
 
 
 @command.command("release")
@@ -57,7 +55,7 @@ def release(**options: Any) -> int:
 
     For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
     """
-    return _start("release", options.pop("rows"), options, {})
+    return start_job("release", options.pop("rows"), options, {})
 
 
 @command.command("assign")
@@ -76,7 +74,7 @@ def assign(**options: Any) -> int:
     it. If the codes run out, nothing is sent.
     """
     parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
-    return _start("assign", options.pop("customers"), options, parameters)
+    return start_job("assign", options.pop("customers"), options, parameters)
 
 
 @command.command("holders")
@@ -95,26 +93,4 @@ def holders(**options: Any) -> int:
     from privacy_toolkit.reporting.tablefile import check_out
 
     check_out(options["out"])
-    return _start("holders", options.pop("codes"), options, {"with_attributes": options.pop("with_attributes") or None})
-
-
-def _start(name: str, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None]) -> int:
-    from privacy_toolkit.cli.planfile import input_of
-    from privacy_toolkit.cli.start import start
-    from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.model import Job
-
-    sitting = take_sitting(options)
-    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, sitting)
-    order = Order(
-        job=declaration(Job(name)),
-        path=path,
-        options=input_of(options),
-        exclude=options["exclude"],
-        parameters={key: value for key, value in parameters.items() if value is not None},
-        second=options.get("second"),
-        out=options.get("out"),
-    )
-    return start(order, settings, sitting, plan_file, as_json)
+    return start_job("holders", options.pop("codes"), options, {"with_attributes": options.pop("with_attributes")})

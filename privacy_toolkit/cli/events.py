@@ -33,4 +33,4 @@ def track(**options: Any) -> int:
     sent, so none is ever sent twice: where an answer was lost the row stays unknown, for a person to look at.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
-    return start_job("events", options.pop("rows"), options, parameters)
+    return start_job("events", options.pop("rows"), options, parameters, by_generation=True)

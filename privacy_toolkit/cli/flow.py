@@ -83,8 +83,9 @@ def carry_out(
         started(settings, Started(run_id, plan.job, plan.target, plan.environment, began), means)
         if before.open or not (journal.sittings() or before.purged):  # a night without work has old packages to remove
             work_on(journal, before, settings, sitting, state, hand)
-    with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
-        catch_up(listed, state)
+    if plan.job == Job.ERASE:
+        with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
+            catch_up(listed, state)
     with state.open(run_id) as journal:
         seal_pack(journal, folder, state, hand)
         handed = hand_over(journal, summarize(journal))

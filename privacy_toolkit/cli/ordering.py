@@ -23,10 +23,18 @@ dry_option = click.option(
 )
 
 
-def start_job(name: str, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None]) -> int:
+def start_job(
+    name: str,
+    path: str,
+    options: dict[str, Any],
+    parameters: Mapping[str, str | int | bool | None],
+    *,
+    by_generation: bool = False,
+) -> int:
     """Plan a job on the rows in ``path``, and carry it out once it is confirmed.
 
-    ``parameters`` are what is set for this job alone; what is None or False of them is not set.
+    ``parameters`` are what is set for this job alone; what is None or False of them is not set. With ``by_generation``
+    the generation of the API decides which fields a body may have, and so which rows are taken.
 
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
@@ -41,7 +49,7 @@ def start_job(name: str, path: str, options: dict[str, Any], parameters: Mapping
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
     settings = take_settings(options, sitting)
     given = dict(parameters)
-    if settings.generation != "current":  # it decides which fields a body may have, and so which rows are taken
+    if by_generation and settings.generation != "current":
         given["generation"] = settings.generation
     order = Order(
         job=declaration(Job(name)),
@@ -49,6 +57,7 @@ def start_job(name: str, path: str, options: dict[str, Any], parameters: Mapping
         options=input_of(options),
         exclude=options["exclude"],
         parameters={key: value for key, value in given.items() if value is not None and value is not False},
+        second=options.get("second"),
         out=options.get("out"),
     )
     return start(order, settings, sitting, plan_file, as_json)

@@ -34,4 +34,4 @@ def update(**options: Any) -> int:
     go out one after another, in the order of the file.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine")}
-    return start_job("profiles", options.pop("rows"), options, parameters)
+    return start_job("profiles", options.pop("rows"), options, parameters, by_generation=True)

@@ -36,4 +36,4 @@ def create(**options: Any) -> int:
         from privacy_toolkit.reporting.tablefile import check_out
 
         check_out(options["out"])
-    return start_job("referrals", options.pop("rows"), options, {})
+    return start_job("referrals", options.pop("rows"), options, {}, by_generation=True)

@@ -32,4 +32,4 @@ def update(**options: Any) -> int:
     The updates of one session and of one customer go out one after another, in the order of the file.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
-    return start_job("sessions", options.pop("rows"), options, parameters)
+    return start_job("sessions", options.pop("rows"), options, parameters, by_generation=True)
