@@ -87,6 +87,15 @@ class Purpose(StrEnum):
     ACT = "act"
     READ_AFTER = "read_after"
     RECONCILE = "reconcile"  # a read that settles an unknown, after a lost answer or a crash
+    CONTROL = "control"  # proves the route and not a subject: see ``Control``
+
+
+class Control(StrEnum):
+    """A request that proves the route and not a subject (contract, section 1); counted apart."""
+
+    ROUTE = "route"  # asked without credentials: must be refused with 401 in the API's own words
+    NEGATIVE = "negative"  # an id that nobody has: must be answered the way the API says "no such profile"
+    POSITIVE = "positive"  # a profile that must be visible
 
 
 class Verdict(StrEnum):
@@ -94,6 +103,7 @@ class Verdict(StrEnum):
 
     COMPLETE = "complete"
     OPEN_ITEMS = "open_items"
+    RUNNING = "running"  # an execution is under way: its process holds the run's lock
     STOPPED = "stopped"
     REFUSED = "refused"
 
@@ -118,6 +128,9 @@ class StopReason(StrEnum):
     TARGET_UNREACHABLE = "target_unreachable"  # many exchanges in a row without a reliable answer
     CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403
     OUTPUT_FAILED = "output_failed"  # what was read could not be written where it is to be handed over (disk full)
+    ROUTE_UNPROVEN = "route_unproven"  # a control failed: absence proves nothing on this route
+    ENVIRONMENT_DIFFERS = "environment_differs"  # profiles say sandbox and the settings live, or reverse
+    STATE_MOVED = "state_moved"  # the journal's file is no longer where it was opened
     JOURNAL_FAILED = "journal_failed"  # the state folder could not be written (disk full)
 
 
@@ -138,6 +151,7 @@ class Reason(StrEnum):
     READ_TIMEOUT = "read_timeout"
     TRUNCATED_ANSWER = "truncated_answer"
     FOREIGN_ANSWER = "foreign_answer"  # not in the words of the API: a proxy's page, another 2xx
+    ANSWER_ABOUT_ANOTHER = "answer_about_another"  # in the API's form, and about somebody or something else
     REDIRECTED = "redirected"
     SERVER_ERROR = "server_error"  # 5xx without a rejection
     NO_ANSWER_RECORDED = "no_answer_recorded"  # the intent is durable, an answer is not (yet): in flight, or a crash
@@ -161,6 +175,8 @@ class Reason(StrEnum):
     STILL_AMONG_HOLDERS = "still_among_holders"  # release accepted, and still seen in the list of holders
     DRY = "dry"  # evaluated by the API and not stored, as asked for
     NO_LOOK_POSSIBLE = "no_look_possible"  # sent and unanswered, and the API has no way to look it up: for a person
+    ROUTE_UNPROVEN = "route_unproven"  # answered 404, and no control proves yet that the route leads to the API
+    STATE_RESTORED = "state_restored"  # open when a restored state folder was taken up; no look-up
     NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written
 
 

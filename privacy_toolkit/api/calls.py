@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from privacy_toolkit.api.addresses import QueryValue
-from privacy_toolkit.api.exchange import Exchange
+from privacy_toolkit.api.exchange import PLAIN, Exchange, Manner
 from privacy_toolkit.api.models import (
     AnswerBody,
     Coupon,
@@ -66,6 +66,7 @@ class Calls(ABC):
         query: Mapping[str, QueryValue] | None = None,
         body: RequestBody | None = None,
         idempotency_key: str | None = None,
+        manner: Manner = PLAIN,
     ) -> Exchange:
         """Send one call, once, and return what came of it."""
 

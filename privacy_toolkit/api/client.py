@@ -14,7 +14,7 @@ from privacy_toolkit import __version__
 from privacy_toolkit.api.addresses import QueryValue, check_base_url, make_path, make_query
 from privacy_toolkit.api.calls import Calls
 from privacy_toolkit.api.credentials import Credentials, Signer
-from privacy_toolkit.api.exchange import Exchange, Reply
+from privacy_toolkit.api.exchange import PLAIN, Exchange, Manner, Reply
 from privacy_toolkit.api.faults import fault_of
 from privacy_toolkit.api.models import RequestBody, encode_body
 from privacy_toolkit.api.operation import Generation, Operation
@@ -103,6 +103,7 @@ class Client(Calls):
         query: Mapping[str, QueryValue] | None = None,
         body: RequestBody | None = None,
         idempotency_key: str | None = None,
+        manner: Manner = PLAIN,
     ) -> Exchange:
         """Send one call, once; whatever the network or the API does is in what is returned.
 

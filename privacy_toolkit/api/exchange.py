@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,16 +29,74 @@ class Trouble(StrEnum):
     PROTOCOL = "protocol"  # what came was not HTTP
 
 
+class Line:
+    """What one connection has carried: which of its answers are proven to belong to their requests.
+
+    An answer without a name (204, 404, a list of holders) is proven when a later answer of the same connection names
+    the subject that was asked about, or when the connection ends in good order: then no answer too many can have come
+    before. Bytes that nobody asked for, or an answer about somebody else, make all answers since the last proven one
+    suspect.
+    """
+
+    __slots__ = ("_waiting", "answered", "proven", "spoiled")
+
+    def __init__(self) -> None:
+        self.answered = 0  # how many answers it carried
+        self.proven = 0  # all answers up to this one are proven
+        self.spoiled = False  # what is not proven yet never will be
+        self._waiting: list[Callable[[], None]] = []
+
+    def prove(self, number: int) -> None:
+        """Take note that all answers up to ``number`` belong to their requests."""
+        if not self.spoiled and number > self.proven:
+            self.proven = number
+            self._wake()
+
+    def spoil(self) -> None:
+        """Take note that what is not proven yet proves nothing."""
+        if not self.spoiled:
+            self.spoiled = True
+            self._wake()
+
+    def tell(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called at the next change, once."""
+        self._waiting.append(wake)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+
+
+class Mark(NamedTuple):
+    """The place of one answer: the ``number``-th of its connection, counted from 1."""
+
+    line: Line
+    number: int
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the answer certainly belongs to its request."""
+        return self.line.proven >= self.number
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it will never be known whether the answer belongs to its request."""
+        return self.line.spoiled and not self.is_proven
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """A complete answer. ``elapsed`` is seconds from first byte to last.
 
-    ``retry_after`` is the raw header, of answers that are not the declared success.
+    ``retry_after`` is the raw header, of answers that are not the declared success. ``mark`` is its place on its
+    connection; None where the transport is not our own.
     """
 
     status: int
     body: bytes
     retry_after: str | None = None
     elapsed: float = 0.0
+    mark: Mark | None = None
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -49,3 +109,21 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 Exchange = Reply | Fault
+
+
+class Manner(msgspec.Struct, frozen=True, gc=False):
+    """How a call is sent, beside what it says.
+
+    ``anonymous``: without credentials, as a route control is. ``apart``: not on any of these connections. ``on``: on
+    this very connection and no other; where it is closed or in use, nothing is sent. ``before_write`` is awaited when
+    a connection is at hand, right before the first byte; where it says False nothing is sent, and the connection
+    serves another call.
+    """
+
+    anonymous: bool = False
+    apart: Collection[Line] = ()
+    on: Line | None = None
+    before_write: Callable[[], Awaitable[bool]] | None = None
+
+
+PLAIN = Manner()

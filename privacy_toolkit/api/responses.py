@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from privacy_toolkit.api.exchange import Exchange, Fault, Phase, Reply, Trouble
-from privacy_toolkit.api.models import AnswerBody, CustomerInventory, ErrorBody
-from privacy_toolkit.api.operation import Meaning, Operation, RetrySafety
+from privacy_toolkit.api.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble
+from privacy_toolkit.api.models import AnswerBody, CustomerInventory, ErrorBody, RequestBody
+from privacy_toolkit.api.operation import Generation, Meaning, Operation, RetrySafety
 from privacy_toolkit.api.retry import parse_retry_after
 from privacy_toolkit.model import Reason
 
@@ -49,6 +49,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """A finding, why, and the decoded answer where there is one. ``wait`` is what Retry-After says, in seconds.
 
     ``body`` is the answer of a success byte for byte, for those who must not lose what the types don't know.
+    ``named``: the answer names whom or what it is about, and that is what was asked about. ``mark`` is its place on
+    its connection.
     """
 
     finding: Finding
@@ -57,6 +59,16 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     value: Any = None
     wait: float | None = None
     body: bytes = b""
+    named: bool = False
+    mark: Mark | None = None
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """What a request was about: the value in its path, its body, and the generation of the API that it was sent to."""
+
+    value: str | None = None
+    body: RequestBody | None = None
+    generation: Generation = Generation.CURRENT
 
 
 _NEVER_SENT = {
@@ -90,8 +102,11 @@ _CLIENT_ERRORS = range(400, 500)
 _SERVER_ERRORS = range(500, 600)
 
 
-def read_exchange(operation: Operation, exchange: Exchange, now: datetime) -> Answer:
-    """Name what ``exchange`` means for a call of ``operation``; ``now`` (aware) is what Retry-After counts from."""
+def read_exchange(operation: Operation, exchange: Exchange, now: datetime, asked: Asked | None = None) -> Answer:
+    """Name what ``exchange`` means for a call of ``operation``; ``now`` (aware) is what Retry-After counts from.
+
+    ``asked`` is what the answer has to be about.
+    """
     if isinstance(exchange, Fault):
         return _read_fault(exchange)
     status = exchange.status
