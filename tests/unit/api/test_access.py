@@ -39,7 +39,11 @@ def test_one_question_is_asked_about_nobody(settings, monkeypatch, answer, stand
         asked.append(f"{request.method} {request.url.path}")
         return answer
 
-    monkeypatch.setattr(client, "Transport", lambda *_, **__: httpx2.MockTransport(handler))
+    class Stub(httpx2.MockTransport):
+        def __init__(self, *_, **__):
+            super().__init__(handler)
+
+    monkeypatch.setattr(client, "Transport", Stub)
     assert asyncio.run(ask(settings)) == (standing, reason)
     assert len(asked) == 1
 
