@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        return self._clock() - self._idle_since <= KEEP_ALIVE and self.quiet
+        return not self.line.spoiled and self._clock() - self._idle_since <= KEEP_ALIVE and self.quiet
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.

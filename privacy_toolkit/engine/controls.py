@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
+from privacy_toolkit.api.connection import KEEP_ALIVE
 from privacy_toolkit.api.controls import judge, nobody
 from privacy_toolkit.api.exchange import Line, Mark
 from privacy_toolkit.api.operations import OPERATIONS, Operation
@@ -41,6 +42,8 @@ MOST_WAITING = 10_000
 #: How often a control is asked before it counts as failed.
 TRIES = 5
 
+#: Seconds after which a connection that is used no more has proven its answers itself, or never will.
+_RETIRED = KEEP_ALIVE + 0.5
 #: What is asked to prove a connection, whatever it carries.
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 _NO_FINAL_PROOF = frozenset(
@@ -319,9 +322,11 @@ class Controls:
             return
         lines = [line for line in self._lines if line.proven < line.answered and not line.spoiled]
         await asyncio.gather(*map(self._ask_on, lines))
-        for line in lines if idle else ():
-            if line.proven < line.answered:
-                line.spoil()
+        if idle and any(line.proven < line.answered for line in lines):
+            await self._around.sleep(_RETIRED)
+            for line in lines:
+                if line.proven < line.answered:
+                    line.spoil()
         self._insists = idle
         try:
             for route in list(self._routes.values()):
