@@ -110,7 +110,7 @@ class Client(Calls):
         Raises:
             UsageError: the call can't be made as asked; nothing was sent.
         """
-        request = self._request(operation, value, query, body, idempotency_key)
+        request = self._request(operation, value, query, body, idempotency_key, anonymous=manner.anonymous)
         try:
             response = await self._http.send(request, auth=None, stream=True)
             try:
@@ -133,13 +133,15 @@ class Client(Calls):
         query: Mapping[str, QueryValue] | None,
         body: RequestBody | None,
         idempotency_key: str | None,
+        *,
+        anonymous: bool = False,
     ) -> httpx2.Request:
         """The whole request. Every header is set here; nothing is left to the HTTP client's defaults."""
         if self.generation not in operation.generations:
             raise UsageError(f"The API of {self.generation} has no {operation.operation_id}.")
         target = self._prefix + make_path(operation, value) + self._query(operation, query)
         content = self._body(operation, body)
-        headers = self._common + self._credentials.headers(operation, content)
+        headers = self._common + ([] if anonymous else self._credentials.headers(operation, content))
         if content is not None:
             headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
         if idempotency_key is not None:

@@ -62,6 +62,16 @@ class NotifyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prometheus_textfile: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
+class ControlsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[controls]``: ``present`` is the id of a profile that must be visible, and is never erased."""
+
+    present: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)] | None = None
+
+    def __repr__(self) -> str:
+        """Show no id."""
+        return "ControlsProfile(...)"
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
 
@@ -82,13 +92,15 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiProfile = ApiProfile()
     timeouts: TimeoutProfile = TimeoutProfile()
     notify: NotifyProfile | None = None
+    controls: ControlsProfile | None = None
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration file. ``notify`` holds for the profiles that don't have one of their own."""
+    """The whole file. ``notify`` and ``controls`` hold for the profiles that don't have one of their own."""
 
     profiles: dict[str, Profile] = {}
     notify: NotifyProfile | None = None
+    controls: ControlsProfile | None = None
 
 
 def config_path(given: str | None) -> Path | None:
