@@ -54,7 +54,7 @@ class ControlStore:
         try:
             with path.open("rb") as file:
                 content = file.read(_LARGEST)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise JournalError(

@@ -35,29 +35,6 @@ def test_inspect_needs_no_settings_and_makes_no_state(call, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_doctor_finds_everything_well(call, server):
-    done = call("doctor", "--json")
-    assert done.code == 0, done.out
-    assert done.json["ok"] is True
-    assert {check["name"] for check in done.json["checks"]} >= {"settings", "state folder", "target", "credentials"}
-
-
-def test_doctor_says_what_is_missing(call):
-    done = call("doctor", "--json")
-    assert (done.code, done.json["ok"]) == (2, False)
-
-
-def test_doctor_says_that_a_key_is_refused(call, server, monkeypatch):
-    monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
-    done = call("doctor", "--json")
-    assert (done.code, done.json["ok"]) == (7, False)
-
-
-def test_doctor_says_that_nobody_answers(call, server):
-    server.stop()
-    assert call("doctor", "--json").code == 4
-
-
 def test_the_demo_ends_with_a_report_whose_sums_add_up(call, tmp_path):
     done = call("demo", "--out", tmp_path / "demo", "--customers", "60", "--json")
     assert done.code == 0, done.err
