@@ -11,6 +11,7 @@ import msgspec
 from platformdirs import user_config_path
 
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import KEY_LIMIT, SETTINGS_LIMIT, ExposedError, read_private, read_regular
 from privacy_toolkit.privacy import Secret
 
 FILE_NAME = "privacy-toolkit.toml"
@@ -108,7 +109,7 @@ def read_config(path: Path) -> ConfigFile:
         UsageError: it can't be read, or says something it may not.
     """
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = tomllib.loads(read_regular(path, SETTINGS_LIMIT).decode())
         return msgspec.convert(data, ConfigFile)
     except OSError as error:
         raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
@@ -132,7 +133,11 @@ def read_secret(source: SecretSource, what: str) -> Secret:
         value, origin = os.environ.get(source.env, ""), "from the environment"
     else:
         try:
-            value = Path(source.file or "").expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+            value = read_private(Path(source.file or "").expanduser(), KEY_LIMIT).decode().rstrip("\r\n")
+        except ExposedError as error:
+            raise UsageError(
+                f"Others than its owner can read or change the file with the {what}.", error.hint
+            ) from None
         except (OSError, UnicodeDecodeError):
             raise UsageError(
                 f"The file with the {what} can't be read.", "Does it exist, and may you read it?"

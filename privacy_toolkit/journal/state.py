@@ -144,9 +144,9 @@ def _is_state_folder(path: Path) -> bool:
     Raises:
         OSError: it can't be looked into, or is no folder.
     """
-    return all((path / name).is_dir() for name in ("runs", "locks")) or _BEGUN >= {
-        found.name for found in path.iterdir()
-    }
+    return (
+        all((path / name).is_dir() for name in ("runs", "locks")) or {found.name for found in path.iterdir()} <= _BEGUN
+    )
 
 
 def _check_is_ours(path: Path, named: Path) -> None:

@@ -28,6 +28,7 @@ timeouts = { read = 2.5 }
 def config(tmp_path):
     key = tmp_path / "key"
     key.write_text("s3cret\n")
+    key.chmod(0o600)
     path = tmp_path / "privacy-toolkit.toml"
     path.write_text(FILE.replace("KEY", str(key)))
     return str(path)
