@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -80,8 +81,8 @@ def _checks(options: dict[str, Any]) -> Iterator[Check]:
     python = ".".join(map(str, sys.version_info[:3]))
     yield Check("toolkit", True, f"{__version__} on Python {python}")
     try:
-        yield _configuration(options)
         settings = take_settings(options)
+        yield _configuration(settings)
         target = settings.target
     except ToolkitError as error:
         yield Check.of("settings", error)
@@ -93,13 +94,11 @@ def _checks(options: dict[str, Any]) -> Iterator[Check]:
     yield from _target(settings)
 
 
-def _configuration(options: dict[str, Any]) -> Check:
-    from privacy_toolkit.config.file import config_path
-    from privacy_toolkit.config.settings import PREFIX
-
-    path = config_path(options["config"] or os.environ.get(f"{PREFIX}CONFIG"))
-    said = "none in use: flags and environment only" if path is None else f"{path.absolute()}"
-    return Check("configuration", True, said)
+def _configuration(settings: Settings) -> Check:
+    if settings.config_passed_over:
+        return Check("configuration", False, settings.config_passed_over, "It says where the API key is sent.")
+    path = settings.config_file
+    return Check("configuration", True, "none in use: flags and environment only" if path is None else str(path))
 
 
 # The state folder: looked at, and left as it is.
@@ -121,19 +120,21 @@ def _state(settings: Settings) -> Iterator[Check]:
 
 
 def _folder(path: Path) -> Check:
+    from privacy_toolkit.journal.state import StateFolder
+
+    try:
+        StateFolder.existing(path)
+    except ToolkitError as error:
+        return Check.of("state folder", error)
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
     said = f"{path}, mode {mode:o}"
-    if not stat.S_ISDIR(found.st_mode):
-        return Check("state folder", False, f"{path} is not a folder", "Name another one with --state.")
-    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+    if found.st_uid != os.geteuid():
         return Check("state folder", False, f"{said}, of another user", "Name one of your own with --state.")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return Check("state folder", False, f"{said}: it can't be written", f"chmod 700 {path}")
-    if not (path / "runs").is_dir() and any(path.iterdir()):
-        remedy = "Name another one with --state: other files lie in this one."
-        return Check("state folder", False, f"{path} is not a state folder", remedy)
-    return Check("state folder", mode & 0o077 == 0, said, f"Others can read the ids in it: chmod 700 {path}")
+        return Check("state folder", False, f"{said}: it can't be written", f"chmod 700 {shlex.quote(str(path))}")
+    remedy = f"Others can read the ids in it: chmod 700 {shlex.quote(str(path))}"
+    return Check("state folder", mode & 0o077 == 0, said, remedy)
 
 
 def _clock(path: Path) -> Check:

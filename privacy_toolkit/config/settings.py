@@ -22,7 +22,7 @@ from privacy_toolkit.config.file import (
     Profile,
     SecretSource,
     TimeoutProfile,
-    config_path,
+    find_config,
     read_config,
     read_secret,
 )
@@ -79,6 +79,8 @@ class Trust:
 class Settings:
     """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds.
 
+    ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
+    does not count.
     ``control_present`` is the id of a profile that must be visible: the positive control of whoever names one.
     """
 
@@ -98,6 +100,8 @@ class Settings:
     trust: Trust = Trust()
     notify: Notify = field(default_factory=Notify)
     control_present: str | None = field(default=None, repr=False)
+    config_file: Path | None = None
+    config_passed_over: str = ""
 
     @property
     def target(self) -> str:
@@ -206,7 +210,8 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         for name, value in (os.environ if environ is None else environ).items()
         if name.startswith(PREFIX) and value
     }
-    name, profile, config = _profile(flags, env)
+    place = find_config(flags.config or env.get("CONFIG"))
+    name, profile, config = _profile(flags, env, place.path)
     notify = config.notify if profile.notify is None else profile.notify
     controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
     state = flags.state or env.get("STATE") or profile.state
@@ -228,15 +233,16 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         profile=name,
         trust=_trust(env, profile),
         notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
+        config_file=place.path,
+        config_passed_over=place.passed_over,
         control_present=controls.present,
     )
 
 
-def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile, ConfigFile]:
+def _profile(flags: Flags, env: Mapping[str, str], path: Path | None) -> tuple[str, Profile, ConfigFile]:
     """The profile by its name, and the file, whose tables hold as a whole where the profile has none of its own."""
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
-    path = config_path(flags.config or env.get("CONFIG"))
     config = read_config(path) if path else ConfigFile()
     profiles = config.profiles
     if wanted in profiles:
