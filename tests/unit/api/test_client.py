@@ -81,9 +81,10 @@ def test_a_reply_holds_what_is_needed_of_the_answer(talk):
     assert reply == Reply(429, b"{}", "5")
 
 
-def test_a_compressed_answer_is_understood_though_not_asked_for(talk):
-    reply, _ = talk(exchanging(READ, "c"), (200, gzip.compress(b"{}"), {"content-encoding": "gzip"}))
-    assert reply.body == b"{}"
+def test_an_answer_in_an_encoding_is_refused_and_not_inflated(talk):
+    packed = gzip.compress(b"{}")
+    outcome, _ = talk(exchanging(READ, "c"), (200, packed, {"content-encoding": "gzip"}))
+    assert outcome == Fault(Phase.READ, Trouble.PROTOCOL, sent=True)
 
 
 def test_redirects_are_not_followed_whatever_their_location(talk):

@@ -203,17 +203,31 @@ class Time:
 
 
 @pytest.fixture
+def answering(monkeypatch):
+    """Has every client answered by ``handler``."""
+
+    def begin(handler):
+        class Stub(httpx2.MockTransport):
+            def __init__(self, *_, **__):
+                super().__init__(handler)
+
+        monkeypatch.setattr(client, "Transport", Stub)
+
+    return begin
+
+
+@pytest.fixture
 def settings(tmp_path):
     given = {"PRIVACY_TOOLKIT_BASE_URL": "https://x.talon.one", "PRIVACY_TOOLKIT_API_KEY": KEY}
     return replace(load_settings(Flags(), given), state=tmp_path, rate=1e6)
 
 
 @pytest.fixture
-def learn(settings, monkeypatch):
+def learn(settings, answering):
     """Makes a control profile at an ``Api``; what was learned, and the time that went by."""
 
     def run(api, *, settle=5.0, tries=1):
-        monkeypatch.setattr(client, "Transport", lambda *_, **__: httpx2.MockTransport(api))
+        answering(api)
         time, mine = Time(), replace(settings, settle=settle)
         asker = Asker(mine, tries=tries, sleep=time.sleep, rng=random.Random(3))
         maker = ControlMaker(
@@ -311,9 +325,9 @@ def test_a_wait_that_is_too_long_is_not_waited(learn):
         learn(Api(instead={1: busy}), tries=3)
 
 
-def test_removing_erases_or_sees_that_there_is_nothing(settings, monkeypatch):
+def test_removing_erases_or_sees_that_there_is_nothing(settings, answering):
     api = Api()
-    monkeypatch.setattr(client, "Transport", lambda *_, **__: httpx2.MockTransport(api))
+    answering(api)
     api.profiles.add(f"{PREFIX}own")
     for _ in range(2):
         asyncio.run(remove_control(Asker(settings), f"{PREFIX}own"))
@@ -323,7 +337,7 @@ def test_removing_erases_or_sees_that_there_is_nothing(settings, monkeypatch):
     assert api.asked.count("DELETE") == 3
 
 
-def test_signatures_are_probed_by_erasing_nobody(settings, monkeypatch):
+def test_signatures_are_probed_by_erasing_nobody(settings, answering):
     answers = []
     seen = []
 
@@ -331,7 +345,7 @@ def test_signatures_are_probed_by_erasing_nobody(settings, monkeypatch):
         seen.append((request.method, request.headers["content-signature"], "authorization" in request.headers))
         return answers.pop(0)
 
-    monkeypatch.setattr(client, "Transport", lambda *_, **__: httpx2.MockTransport(handler))
+    answering(handler)
     asker = Asker(replace(settings, signature=("1", Secret("fefecafedeadbeef", "from file"))))
 
     def error(status):
@@ -357,9 +371,9 @@ def test_signatures_are_probed_by_erasing_nobody(settings, monkeypatch):
     assert {(method, keyed) for method, _, keyed in seen} == {("DELETE", False)}
 
 
-def test_what_was_proven_is_what_is_learned(settings, monkeypatch):
+def test_what_was_proven_is_what_is_learned(settings, answering):
     api = Api()
-    monkeypatch.setattr(client, "Transport", lambda *_, **__: httpx2.MockTransport(api))
+    answering(api)
     maker = ControlMaker(Asker(settings), replace(settings, settle=0), f"{PREFIX}own")
     learned = asyncio.run(maker.make(Proven(wrong_key_refused=False, error_members=("message",))))
     assert (learned.wrong_key_refused, learned.error_members) == (False, ("message",))
