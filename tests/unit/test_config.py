@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.config import Flags, load_settings, target_of
+from privacy_toolkit.config import Flags, deployment_key, load_settings, target_of
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.privacy import Secret, describe
 
@@ -206,3 +206,37 @@ def test_a_file_that_is_named_counts_wherever_it_is_unless_everybody_can_write_i
     own_config(tmp_path).chmod(0o646)
     with pytest.raises(UsageError, match="Everybody can change"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://x.talon.one", "https://x.talon.one"),
+        ("HTTPS://X.Talon.One:443/", "https://x.talon.one"),
+        ("https://x.talon.one.", "https://x.talon.one"),
+        ("https://x.talon.one:8443/Talon//", "https://x.talon.one:8443/Talon"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://127.0.0.1:8080/", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://localhost:8080"),
+        ("https://[2001:DB8::1]:443", "https://[2001:db8::1]"),
+    ],
+)
+def test_all_ways_to_write_a_deployment_have_one_key(url, key):
+    assert deployment_key(url) == key
+    assert load({"BASE_URL": url}).deployment_key == key
+
+
+def test_the_controls_of_the_file_hold_for_profiles_without_their_own(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[controls]\npresent = "all@example.org"\n[profiles.a]\n'
+        '[profiles.b]\ncontrols = { present = "b@example.org" }\n[profiles.c]\ncontrols = {}\n'
+    )
+    path.chmod(0o600)
+    found = {name: load(config=str(path), profile=name) for name in "abc"}
+    assert [found[name].control_present for name in "abc"] == ["all@example.org", "b@example.org", None]
+    assert "example.org" not in "".join(map(repr, found.values()))
+    for wrong in ('present = ""', "present = 1", f'present = "{"a" * 1001}"', "gone = true"):
+        path.write_text(f"[controls]\n{wrong}\n")
+        with pytest.raises(UsageError):
+            load(config=str(path))
