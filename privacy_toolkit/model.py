@@ -217,6 +217,10 @@ class SubjectRequest:
     ground: str | None = None
 
 
+#: What the ids of control profiles begin with, and those that nobody has; 128 random bits in hexadecimal follow.
+CONTROL_PREFIX = "privacy-toolkit-control-"
+
+
 class Gone(StrEnum):
     """How a deployment answers for a profile that was erased."""
 

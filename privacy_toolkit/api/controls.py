@@ -29,11 +29,8 @@ from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.api.responses import Answer, Asked, Finding, may_send_again, read_exchange
 from privacy_toolkit.config import Settings
 from privacy_toolkit.errors import CredentialsError, ExitCode, ToolkitError
-from privacy_toolkit.model import Control, Gone, Learned, Reason
+from privacy_toolkit.model import CONTROL_PREFIX, Control, Gone, Learned, Reason
 from privacy_toolkit.privacy import Secret
-
-#: What the ids of control profiles begin with, and those that nobody has; 128 random bits follow.
-PREFIX = "privacy-toolkit-control-"
 
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 _ERASE = OPERATIONS["delete_customer_data"]
@@ -55,7 +52,7 @@ _PAUSE, _LONGEST_PAUSE, _LONGEST_WAIT = 0.25, 2.0, 30.0  # seconds
 
 def nobody(rng: random.Random) -> str:
     """An id that can't exist: of 128 random bits, by which one that somebody has is never met."""
-    return f"{PREFIX}{rng.getrandbits(128):032x}"
+    return f"{CONTROL_PREFIX}{rng.getrandbits(128):032x}"
 
 
 def wrong_key(key: str, rng: random.Random) -> str:

@@ -248,8 +248,12 @@ def _refused(name: str, told: Told, what: str) -> Check:
     """A request that has to be refused, in the words of the API."""
     from privacy_toolkit.api.responses import Finding
 
-    if told.held:
+    is_refused = told.answer.finding is Finding.CREDENTIALS
+    if told.held or (is_refused and name != "target"):
         return Check(name, True, f"{what} is refused in the words of the API")
+    if is_refused:
+        said = f"{what} is refused otherwise than with 401 ({told.words})"
+        return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
     if told.held is None:
         return Check(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
     if told.answer.finding in {Finding.DONE, Finding.ABSENT}:

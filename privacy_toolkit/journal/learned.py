@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +17,13 @@ import msgspec
 
 from privacy_toolkit.config import Settings
 from privacy_toolkit.errors import JournalError
+from privacy_toolkit.files import read_regular
 from privacy_toolkit.journal.durability import sync
-from privacy_toolkit.model import Learned
+from privacy_toolkit.model import CONTROL_PREFIX, Learned
 
 FOLDER = "controls"
 FORMAT = 1
+_OWN_ID = re.compile(f"{CONTROL_PREFIX}[0-9a-f]{{32}}")
 _LARGEST = 100_000  # a file of ours has less than a kilobyte
 
 
@@ -52,8 +55,7 @@ class ControlStore:
         """
         path = self._path(deployment)
         try:
-            with path.open("rb") as file:
-                content = file.read(_LARGEST)
+            content = read_regular(path, _LARGEST)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -64,7 +66,7 @@ class ControlStore:
             control = msgspec.json.decode(content, type=Control)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             control = None
-        if control is None or control.format != FORMAT or control.deployment != deployment:
+        if control is None or not _is_ours(control, deployment):
             raise JournalError(
                 f"The file {path} is damaged, or of a newer version of the toolkit.",
                 "Move it away, then: privacy-toolkit controls create. It names a profile that may be left behind.",
@@ -110,6 +112,17 @@ class ControlStore:
 
     def _path(self, deployment: str) -> Path:
         return self._folder / f"{hashlib.sha256(deployment.encode()).hexdigest()[:16]}.json"
+
+
+def _is_ours(control: Control, deployment: str) -> bool:
+    """Whether this can have been written here. The id above all: ``controls remove`` erases whom it names."""
+    ids = {control.profile_id} | ({control.learned.profile_id} if control.learned else set())
+    return (
+        control.format == FORMAT
+        and control.deployment == deployment
+        and len(ids) == 1
+        and all(_OWN_ID.fullmatch(one) for one in ids)
+    )
 
 
 def learned_controls(state: Path, settings: Settings) -> Learned | None:

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from privacy_toolkit.api.controls import PREFIX
 from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import CONTROL_PREFIX
 from privacy_toolkit.sandbox import Faults, SandboxSettings, start_in_thread
 from privacy_toolkit.sandbox.store import Kind
 
@@ -55,7 +55,7 @@ def test_what_a_deployment_teaches_is_shown(call, sandbox, tmp_path, generation,
     assert made.code == 0, made.out
     assert made.json == call("controls", "show", "--json").json
     assert made.json["state"] == "ready"
-    assert made.json["profile_id"].startswith(PREFIX)
+    assert made.json["profile_id"].startswith(CONTROL_PREFIX)
     learned = made.json["learned"]
     assert (learned["gone"], learned["gone_after"] is None) == (gone, after_erase == "empty")
     assert (learned["wrong_key_refused"], learned["error_members"]) == (True, ["StatusCode", "message"])
@@ -157,11 +157,12 @@ def test_a_run_on_the_deployment_is_not_disturbed(call, sandbox, tmp_path):
 
 def test_a_damaged_file_is_an_error_and_nothing_is_sent(call, sandbox, tmp_path):
     server = sandbox()
-    call("controls", "create", *CONFIRMED)
+    made = call("controls", "create", *CONFIRMED).json
     (file,) = (tmp_path / "state" / "controls").iterdir()
     asked = len(server.log)
     for content in (
         file.read_text()[:-20],
+        file.read_text().replace(made["profile_id"], "customer-00001"),
         "",
         "[]",
         file.read_text().replace("127.0.0.1", "x").replace("localhost", "x"),

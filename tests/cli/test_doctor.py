@@ -352,3 +352,16 @@ def test_a_finding_is_shown_with_its_remedy(call, server, monkeypatch):
     done = call("doctor")
     assert "FAIL  credentials" in done.out
     assert "Is the key right" in done.out
+
+
+def test_a_wrong_key_may_be_refused_with_403_and_no_key_must_be_with_401(call, foreign):
+    def answer(_method, _path, headers):
+        given = headers.get("Authorization")
+        return api_error(401 if given is None else 404 if given == f"ApiKey-v1 {KEY}" else 403)
+
+    foreign(answer)
+    assert call("doctor").code == 0
+    foreign(lambda *_: api_error(403))
+    done = call("doctor", "--json")
+    assert (done.code, set(found(done))) == (4, {"target"})
+    assert "otherwise than with 401" in found(done)["target"]["message"]

@@ -12,7 +12,6 @@ import pytest
 
 from privacy_toolkit.api import client
 from privacy_toolkit.api.controls import (
-    PREFIX,
     Asker,
     ControlError,
     ControlMaker,
@@ -28,7 +27,7 @@ from privacy_toolkit.api.models import CustomerInventory, CustomerProfile
 from privacy_toolkit.api.responses import Answer, Finding
 from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.errors import CredentialsError
-from privacy_toolkit.model import Control, Gone, Reason
+from privacy_toolkit.model import CONTROL_PREFIX, Control, Gone, Reason
 from privacy_toolkit.privacy import Secret
 
 KEY = "0123abcdef"
@@ -103,7 +102,7 @@ def test_nobody_is_somebody_else_each_time():
     rng = random.Random(1)
     drawn = {nobody(rng) for _ in range(100)}
     assert len(drawn) == 100
-    assert all(one.startswith(PREFIX) and len(one) == len(PREFIX) + 32 for one in drawn)
+    assert all(one.startswith(CONTROL_PREFIX) and len(one) == len(CONTROL_PREFIX) + 32 for one in drawn)
 
 
 @pytest.mark.parametrize("key", ["0123abcdef", "FEFECAFE", "AbC-123_xyz", "k", "-", ""])
@@ -146,7 +145,7 @@ class Api:
 
     def __call__(self, request):
         path = unquote(request.extensions["target"].decode().partition("?")[0])
-        who = next(part for part in path.split("/") if part.startswith(PREFIX))
+        who = next(part for part in path.split("/") if part.startswith(CONTROL_PREFIX))
         self.asked.append(request.method)
         if len(self.asked) in self.instead:
             answered = self.instead[len(self.asked)]
@@ -233,7 +232,7 @@ def learn(settings, answering):
         maker = ControlMaker(
             asker,
             mine,
-            f"{PREFIX}own",
+            f"{CONTROL_PREFIX}own",
             clock=lambda: time.now,
             sleep=time.sleep,
             now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
@@ -253,7 +252,7 @@ def test_a_deployment_that_forgets_is_learned_from(learn):
     assert (learned.gone, learned.gone_after, learned.error_members) == (Gone.ABSENT, 0, ("StatusCode", "message"))
     assert (learned.sandbox, learned.wrong_key_refused, learned.learned_at) == (True, True, "2026-01-02T00:00:00Z")
     assert api.asked == ["GET"] * 3 + ["PUT", "GET", "DELETE", "GET", "PUT", "GET"]
-    assert api.profiles == {f"{PREFIX}own"}
+    assert api.profiles == {f"{CONTROL_PREFIX}own"}
     assert time.slept == []
 
 
@@ -287,7 +286,7 @@ def test_a_foreign_answer_to_a_step_stops_it_and_names_what_may_be_left_behind(l
     api = Api(instead={number: httpx2.Response(status, html="<h1>Welcome</h1>")})
     with pytest.raises(ControlError) as stopped:
         learn(api, settle=0)
-    assert f"{PREFIX}own" in stopped.value.hint
+    assert f"{CONTROL_PREFIX}own" in stopped.value.hint
     assert len(api.asked) == number
 
 
@@ -328,12 +327,12 @@ def test_a_wait_that_is_too_long_is_not_waited(learn):
 def test_removing_erases_or_sees_that_there_is_nothing(settings, answering):
     api = Api()
     answering(api)
-    api.profiles.add(f"{PREFIX}own")
+    api.profiles.add(f"{CONTROL_PREFIX}own")
     for _ in range(2):
-        asyncio.run(remove_control(Asker(settings), f"{PREFIX}own"))
+        asyncio.run(remove_control(Asker(settings), f"{CONTROL_PREFIX}own"))
     api.instead = {len(api.asked) + 4: httpx2.Response(404, html="<h1>Not here</h1>")}
     with pytest.raises(ControlError):
-        asyncio.run(remove_control(Asker(settings), f"{PREFIX}own"))
+        asyncio.run(remove_control(Asker(settings), f"{CONTROL_PREFIX}own"))
     assert api.asked.count("DELETE") == 3
 
 
@@ -374,6 +373,6 @@ def test_signatures_are_probed_by_erasing_nobody(settings, answering):
 def test_what_was_proven_is_what_is_learned(settings, answering):
     api = Api()
     answering(api)
-    maker = ControlMaker(Asker(settings), replace(settings, settle=0), f"{PREFIX}own")
+    maker = ControlMaker(Asker(settings), replace(settings, settle=0), f"{CONTROL_PREFIX}own")
     learned = asyncio.run(maker.make(Proven(wrong_key_refused=False, error_members=("message",))))
     assert (learned.wrong_key_refused, learned.error_members) == (False, ("message",))

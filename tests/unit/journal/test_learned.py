@@ -1,6 +1,7 @@
 """What deployments taught, on disk."""
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from privacy_toolkit.model import Gone, Learned
 
 DEPLOYMENT = "https://x.talon.one"
 LEARNED = Learned(
-    profile_id="privacy-toolkit-control-1",
+    profile_id="privacy-toolkit-control-0123456789abcdef0123456789abcdef",
     gone=Gone.ABSENT,
     gone_after=0.5,
     error_members=("StatusCode", "message"),
@@ -50,8 +51,8 @@ def test_the_format_of_the_first_version_is_read(tmp_path):
     (file,) = (tmp_path / "controls").iterdir()
     assert file.name == "2fd795722ae694c4.json"
     file.write_text(
-        '{"format":1,"deployment":"https://x.talon.one","profile_id":"privacy-toolkit-control-1",'
-        '"begun_at":"2026-01-02T00:00:00Z","learned":{"profile_id":"privacy-toolkit-control-1","gone":"404",'
+        '{"format":1,"deployment":"https://x.talon.one","profile_id":"privacy-toolkit-control-0123456789abcdef0123456789abcdef",'
+        '"begun_at":"2026-01-02T00:00:00Z","learned":{"profile_id":"privacy-toolkit-control-0123456789abcdef0123456789abcdef","gone":"404",'
         '"gone_after":0.5,"error_members":["StatusCode","message"],"wrong_key_refused":true,"sandbox":null,'
         '"generation":"current","learned_at":"2026-01-02T00:00:00Z","toolkit":"0.1.0"}}'
     )
@@ -80,12 +81,17 @@ def test_what_can_not_be_read_is_an_error(tmp_path, content):
         store.read(DEPLOYMENT)
 
 
-def test_a_newer_format_and_another_deployment_are_refused(tmp_path):
+def test_a_newer_format_another_deployment_and_an_id_that_is_not_ours_are_refused(tmp_path):
     store = ControlStore(tmp_path)
     store.write(READY)
     (file,) = (tmp_path / "controls").iterdir()
     text = file.read_text()
-    for changed in (text.replace('"format": 1', '"format": 2'), text.replace("x.talon.one", "y.talon.one")):
+    for changed in (
+        text.replace('"format": 1', '"format": 2'),
+        text.replace("x.talon.one", "y.talon.one"),
+        text.replace(READY.profile_id, "customer-00001"),
+        text.replace(READY.profile_id, f"{READY.profile_id[:-1]}0", 1),
+    ):
         file.write_text(changed)
         with pytest.raises(JournalError):
             store.read(DEPLOYMENT)
@@ -104,3 +110,13 @@ def test_a_full_disk_leaves_what_was_kept(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert store.read(DEPLOYMENT) == BEGUN
     assert len(list((tmp_path / "controls").iterdir())) == 1
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    store = ControlStore(tmp_path)
+    store.write(READY)
+    (file,) = (tmp_path / "controls").iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(JournalError):
+        store.read(DEPLOYMENT)
