@@ -229,3 +229,36 @@ class SubjectRequest:
     extended_on: date | None = None
     ticket: str | None = None
     ground: str | None = None
+
+
+#: What the ids of control profiles begin with, and those that nobody has; 128 random bits in hexadecimal follow.
+CONTROL_PREFIX = "privacy-toolkit-control-"
+
+
+class Gone(StrEnum):
+    """How a deployment answers for a profile that was erased."""
+
+    ABSENT = "404"  # the profile is gone
+    EMPTIED = "emptied"  # the profile stays listed, and holds nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a deployment taught by the toolkit's own control profile, which is nobody's; nothing in it is personal.
+
+    ``profile_id`` is the control profile. ``gone`` is how it was answered for once it was erased, ``gone_after`` the
+    seconds until then, None where that can't be told: a profile that was empty before looks the same emptied.
+    ``error_members`` are the names of the members of the answer 404. ``wrong_key_refused``: an unknown key gets a 401
+    in the API's own words, as a request without one certainly did. ``sandbox`` is what the profile says of its
+    environment. ``learned_at`` is UTC, ISO 8601.
+    """
+
+    profile_id: str
+    gone: Gone
+    gone_after: float | None
+    error_members: tuple[str, ...]
+    wrong_key_refused: bool
+    sandbox: bool | None
+    generation: str
+    learned_at: str
+    toolkit: str

@@ -31,6 +31,10 @@ COMMANDS = {
     "verify": ("privacy_toolkit.cli.verify", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.receipt", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.keys", "Make the key that signs packs and approvals."),
+    "controls": (
+        "privacy_toolkit.cli.controls",
+        "Make the profile by which a deployment proves that absence is absence.",
+    ),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
     "sandbox": ("privacy_toolkit.cli.sandbox", "Play the API on this machine, for trying things out."),
     "demo": ("privacy_toolkit.cli.demo", "Erase 1,000 invented customers in a sandbox and show the report."),

@@ -8,6 +8,8 @@ from privacy_toolkit.config.settings import (
     Flags,
     Settings,
     Trust,
+    check_place,
+    deployment_key,
     load_settings,
     target_of,
 )
@@ -21,6 +23,8 @@ __all__ = [
     "TimeoutProfile",
     "Trust",
     "Webhook",
+    "check_place",
+    "deployment_key",
     "load_settings",
     "target_of",
 ]

@@ -30,10 +30,10 @@ class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class ControlRecord(msgspec.Struct, frozen=True, gc=False):
-    """One control asked, or, with ``control`` None, the longest time so far between two that held.
+    """One control asked, or, with ``control`` None, the longest gap so far between two that held.
 
-    ``elapsed`` is microseconds: what the question took, or how long the gap was. ``held`` is None where nothing came
-    that says anything.
+    ``elapsed`` is microseconds: what the question took, or how long the gap was. ``status`` is that of the answer, or
+    the most absences in a gap. ``held`` is None where nothing came that says anything.
     """
 
     control: Control | None

@@ -128,6 +128,7 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
     ).fetchone()
     traffic, repeats, answer_times = _exchanges(connection)
     unit = _pace_unit(connection)
+    controls, gap, absences = _controls(connection)
     return RunSummary(
         standings=standing_counts(connection),
         holds=_holds(connection),
@@ -139,6 +140,9 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
         settled=_settled(connection),
         first_request_at=first,
         last_answer_at=last,
+        controls=controls,
+        control_gap=gap,
+        control_gap_absences=absences,
     )
 
 
@@ -159,6 +163,17 @@ def standing_counts(connection: sqlite3.Connection) -> tuple[StandingCount, ...]
         )
         for outcome, reason, attribution, held_before, *counts in rows
     )
+
+
+def _controls(connection: sqlite3.Connection) -> tuple[tuple[ControlCount, ...], float | None, int | None]:
+    """The controls by kind, the longest time between two that held (seconds), and the most absences between two."""
+    rows = connection.execute(
+        "SELECT kind, SUM(held IS 1), SUM(held IS 0), SUM(held IS NULL) FROM controls WHERE kind IS NOT NULL GROUP BY 1"
+    )
+    counts = {kind: ControlCount(Control(kind), *numbers) for kind, *numbers in rows}
+    gap, absences = connection.execute("SELECT MAX(elapsed), MAX(status) FROM controls WHERE kind IS NULL").fetchone()
+    ordered = tuple(counts[control] for control in Control if control in counts)
+    return ordered, None if gap is None else gap / _SECOND, absences
 
 
 def _holds(connection: sqlite3.Connection) -> tuple[HoldCount, ...]:
