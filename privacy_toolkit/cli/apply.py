@@ -63,5 +63,5 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
             confirm(plan, sitting)
         with state.lock(settings.target):
             checks.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
-            run_id = planning.create(replace(again, plan=plan), state, now, approval)
+            run_id = planning.create(replace(again, plan=plan, encoded=path.read_bytes()), state, now, approval)
             return carry_out(run_id, settings, sitting, state, hand, as_json)

@@ -85,7 +85,7 @@ def carry_out(
             work_on(journal, before, settings, sitting, state, hand)
     if plan.job == Job.ERASE:
         with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
-            catch_up(listed, state)
+            catch_up(listed, state, complete=False)
     with state.open(run_id) as journal:
         seal_pack(journal, folder, state, hand)
         handed = hand_over(journal, summarize(journal))

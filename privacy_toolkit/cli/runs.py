@@ -189,7 +189,7 @@ def purge(**options: Any) -> int:
     require_typed(f"purge {run_id}", confirmation, no_input=no_input)
     with state.lock(summary.plan.target), state.open(run_id) as journal:
         with Suppression(state.path) as listed:  # before the ids are gone
-            catch_up(listed, state)
+            catch_up(listed, state, complete=False)
         journal.purge(int(datetime.now(UTC).timestamp() * 1e6), summary.plan.without_input().encode())
     if as_json:
         emit_json({"run_id": run_id, "purged": True})

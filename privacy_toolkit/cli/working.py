@@ -54,7 +54,7 @@ def work_on(
                 conditions=conditions,
                 make_client=lambda: client_for(generation),
                 listeners=[listen],
-                recognise=lambda ids: all_known_absent(ids, state, plan.target, before.run_id),
+                recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),
             )
         )
 

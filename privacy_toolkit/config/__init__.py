@@ -8,7 +8,9 @@ from privacy_toolkit.config.settings import (
     Flags,
     Settings,
     Trust,
+    deployment_key,
     load_settings,
+    scope_of,
     target_of,
 )
 
@@ -21,6 +23,8 @@ __all__ = [
     "TimeoutProfile",
     "Trust",
     "Webhook",
+    "deployment_key",
     "load_settings",
+    "scope_of",
     "target_of",
 ]

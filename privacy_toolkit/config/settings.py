@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +36,9 @@ DEFAULT_RATE = 500.0
 DEFAULT_CONCURRENCY = 16
 
 T = TypeVar("T")
+
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,50 @@ class Settings:
                 f"Set {PREFIX}BASE_URL or base_url in {FILE_NAME}, for example https://mycompany.europe-west1.talon.one",
             )
         return self.base_url
+
+    @property
+    def scope(self) -> str:
+        """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
+
+        Raises:
+            UsageError: no base URL is set.
+        """
+        return scope_of(self.deployment, self.environment)
+
+
+def deployment_key(base_url: str) -> str:
+    """The one name of a deployment, however its base URL is written: who compares deployments compares these.
+
+    Case of scheme and host, a default port, a closing dot or slash and a user make no difference, and all names of the
+    loopback interface are one; the path does.
+    """
+    parts = urlsplit(base_url.strip())
+    scheme = parts.scheme.lower()
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    host = _host_key(parts.hostname or "")
+    shown = f"[{host}]" if ":" in host else host
+    place = shown if port is None or port == _PORTS.get(scheme) else f"{shown}:{port}"
+    return f"{scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def scope_of(base_url: str, environment: str) -> str:
+    """Where what a state folder remembers holds: profiles are shared by all Applications of an environment."""
+    return f"{environment} {deployment_key(base_url)}"
+
+
+def _host_key(host: str) -> str:
+    name = host.lower().rstrip(".")
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        with suppress(UnicodeError):  # no host that could be reached is still one name
+            name = name.encode("idna").decode("ascii")
+        return _LOOPBACK if name == "localhost" else name
+    address = getattr(address, "ipv4_mapped", None) or address
+    return _LOOPBACK if address.is_loopback else str(address)
 
 
 def target_of(base_url: str, application: str | None) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from privacy_toolkit.engine.dealing import Dealing, Dealt, one_to_one, order_of_codes, planned_input
+from privacy_toolkit.engine.history import former_scopes, may_be_of
 from privacy_toolkit.errors import InputError, UsageError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, coupon_of, given_of
@@ -16,6 +17,7 @@ from privacy_toolkit.inputs.scan import InputSummary, read_input
 from privacy_toolkit.inputs.spool import Spool, new_spool
 from privacy_toolkit.jobs.budgets import limit_of
 from privacy_toolkit.journal.dealt import DealtCodes
+from privacy_toolkit.model import Job
 
 SEED = "seed"
 
@@ -53,7 +55,8 @@ def deal_codes(dealing: Dealing) -> Dealt:
         raise UsageError("There are no codes to deal.", "Name their file with --coupons.")
     codes, summary = _codes(dealing.second, dealing)
     seed = dealing.parameters.get(SEED)
-    record = DealtCodes(dealing.state.path, dealing.scope)
+    former = former_scopes(dealing.state, dealing.scope, may_be_of(Job.ASSIGN))
+    record = DealtCodes(dealing.state.path, dealing.scope, former)
     dealing.resources.callback(record.close)
     ordered = order_of_codes(codes, None if seed is None else int(seed))
     taken = record.among(ordered)

@@ -117,6 +117,7 @@ class Checksums:
         self._database = descriptor
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._log: int | None = None
+        self._page_size = 0
         try:
             self.reload()
         except BaseException:
@@ -233,8 +234,7 @@ class Checksums:
         if len(head) == _LOG_HEAD.size:
             self._follow(self._log, _LOG_HEAD.unpack(head)[4])
             self._write_witness(_Witness(self._salts, self._frames, is_copied=False))
-        waiting: int = self._frames - self._taken_in
-        return waiting
+        return self._frames - self._taken_in
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
         """Have the log copied into the database; what was committed has to be noted before."""

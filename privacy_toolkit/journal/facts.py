@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 from filelock import FileLock
@@ -100,22 +100,23 @@ def damage_named(run_id: str) -> Iterator[None]:
     try:
         yield
     except Damage as damage:
-        _damaged(run_id, str(damage))
+        raise damaged(run_id, str(damage)) from None
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NO_DAMAGE:
             raise JournalError(
                 f"The journal of run {run_id} can't be used: {error}.", "Is the state folder complete and writable?"
             ) from None
-        _damaged(run_id, "the database")
+        raise damaged(run_id, "the database") from None
     except (msgspec.MsgspecError, struct.error, ValueError, TypeError, OverflowError, LookupError):
-        _damaged(run_id, "a record")  # the text of such an error may hold an id
+        raise damaged(run_id, "a record") from None  # the text of such an error may hold an id
 
 
-def _damaged(run_id: str, part: str) -> NoReturn:
-    raise DamagedError(
+def damaged(run_id: str, part: str) -> DamagedError:
+    """The error of a journal of which ``part`` is not what was written to it."""
+    return DamagedError(
         f"The journal of run {run_id} is damaged ({part}): it does not hold what was written to it. Nothing was sent.",
         f"Put the run's folder back from a backup, or set it aside: privacy-toolkit runs set-aside {run_id}",
-    ) from None
+    )
 
 
 def reads(method: M) -> M:

@@ -25,6 +25,8 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: The runs that could not be read, as far as somebody was told of them.
+        self.passed_over: set[str] = set()
         try:
             for folder in (path, self.runs, self.locks, path / "packs"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
