@@ -37,6 +37,7 @@ def command(**options: Any) -> int:
     """
     from privacy_toolkit.cli.confirm import confirm, phrase, preview
     from privacy_toolkit.cli.flow import carry_out
+    from privacy_toolkit.engine.claiming import claimed
     from privacy_toolkit.engine.custody import hand_of
     from privacy_toolkit.engine.planning import Order, create, prepared
     from privacy_toolkit.jobs import declaration
@@ -61,7 +62,7 @@ def command(**options: Any) -> int:
             sitting = _sitting(phrase(ready.plan), options["progress"])
             say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
             confirm(ready.plan, sitting)
-            with state.lock(settings.target):
+            with claimed(state, settings.deployment):
                 run_id = create(ready, state, now)
                 code = carry_out(run_id, settings, sitting, state, hand, options["as_json"])
     say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
@@ -123,6 +124,7 @@ def _settings(base_url: str, state: Path, trust: Trust) -> Settings:
         rate=DEFAULT_RATE,
         concurrency=DEFAULT_CONCURRENCY,
         settle=5.0,
+        grace=60.0,
         state=state,
         generation="current",
         timeouts=TimeoutProfile(),
@@ -143,4 +145,5 @@ def _sitting(confirmation: str, progress: str) -> SittingOptions:
         quiet=False,
         progress=progress,
         no_input=True,
+        restored=False,
     )

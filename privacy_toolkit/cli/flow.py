@@ -23,12 +23,12 @@ from privacy_toolkit.engine.verdict import Summary, summarize
 from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.errors import PackError
-from privacy_toolkit.evidence.files import SIGNATURE
+from privacy_toolkit.evidence.files import REPORT_HTML, SIGNATURE
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.model import Job
+from privacy_toolkit.model import Job, Verdict
 from privacy_toolkit.notify import Means, Started, failed, finished, finished_of, started
 from privacy_toolkit.reporting.sentences import sentence
 
@@ -138,12 +138,12 @@ def show(journal: RunJournal, folder: Path, as_json: bool, handed: Handed | None
         emit_json(value)
         return summary
     result(f"Run {summary.run_id} on {summary.plan.target}")
-    result(sentence(summary, journal.sittings()))
+    result(_verdict(summary, journal))
     for outcome, number in summary.totals.items():
         result(f"  {outcome.value:<14}{number:>12,}")
     result(f"  {'':<14}{'-' * 12}")
     result(f"  {'subjects':<14}{summary.plan.rows.subjects:>12,}")
-    result(f"Report: {folder / 'report.html'}")
+    result(f"Report: {folder / 'report.html'}" if value["pack"] else "Report: not made yet")
     if handed is not None:
         result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
     if summary.plan.job == Job.EXPORT and summary.plan.out:
@@ -153,19 +153,29 @@ def show(journal: RunJournal, folder: Path, as_json: bool, handed: Handed | None
     return summary
 
 
+def _verdict(summary: Summary, journal: RunJournal) -> str:
+    if summary.verdict is Verdict.RUNNING:
+        return f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
+    return sentence(summary, journal.sittings())
+
+
 def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
+    is_running = summary.verdict is Verdict.RUNNING
     value: dict[str, Any] = {
         "run_id": summary.run_id,
         "job": summary.plan.job,
         "target": summary.plan.target,
         "verdict": summary.verdict.value,
-        "exit_code": int(summary.exit_code),
+        "exit_code": None if is_running else int(summary.exit_code),
         "rows": rows_object(summary.plan.rows),
         "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
-        "pack": str(folder),
+        "pack": str(folder) if not is_running and (folder / REPORT_HTML).exists() else None,
         "next": f"privacy-toolkit runs resume {summary.run_id}" if summary.open and not summary.purged else "",
     }
+    if is_running:
+        value["next"] = f"privacy-toolkit runs show {summary.run_id}"
+        return value
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
     if summary.exit_code is ExitCode.CREDENTIALS:

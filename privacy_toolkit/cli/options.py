@@ -51,6 +51,9 @@ _SITTING = (
         "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
     ),
     click.option("--no-input", is_flag=True, help="Never ask anything."),
+    click.option(
+        "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
+    ),
 )
 
 
@@ -68,6 +71,7 @@ class SittingOptions:
     quiet: bool
     progress: str
     no_input: bool
+    restored: bool
 
 
 def settings_options(function: F) -> F:

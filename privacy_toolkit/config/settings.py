@@ -68,7 +68,11 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds."""
+    """What holds for one command.
+
+    ``rate`` is requests a second over all operations. ``settle`` and ``grace`` are seconds: how long an accepted change
+    may stay invisible, and how long an update without an answer may still be applied.
+    """
 
     base_url: str | None
     application: str | None
@@ -79,6 +83,7 @@ class Settings:
     rate: float
     concurrency: int
     settle: float
+    grace: float
     state: Path
     generation: str
     timeouts: TimeoutProfile
@@ -185,6 +190,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
             flags.concurrency, _number(env, "CONCURRENCY", int), profile.concurrency, DEFAULT_CONCURRENCY
         ),
         settle=profile.settle,
+        grace=profile.grace,
         state=Path(state).expanduser() if state else user_state_path("privacy-toolkit"),
         generation=profile.api.generation,
         timeouts=profile.timeouts,

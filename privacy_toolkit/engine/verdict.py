@@ -16,7 +16,7 @@ class Summary:
     """A run in a few figures. Times are microseconds since the epoch.
 
     ``stopped_by`` is of the last sitting; ``cut_short`` says that its end is not recorded: it is under way, or it
-    crashed, or there was none.
+    crashed, or there was none. ``is_running``: a process works on it at this moment.
     """
 
     run_id: str
@@ -26,6 +26,7 @@ class Summary:
     cut_short: bool
     started_at: int
     purged: bool
+    is_running: bool = False
 
     @property
     def open(self) -> int:
@@ -40,6 +41,8 @@ class Summary:
     @property
     def verdict(self) -> Verdict:
         """The verdict; never ``complete`` while a subject is open."""
+        if self.is_running:
+            return Verdict.RUNNING
         if self.stopped_by is StopReason.CREDENTIALS_REFUSED and self.open:
             return Verdict.REFUSED
         if (self.stopped_by is not None or self.cut_short) and self.open:
@@ -48,7 +51,9 @@ class Summary:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the process that worked on it last tells its caller (contract, section 2)."""
+        """What the process that worked on it last tells its caller (contract, section 2); of no use while it runs."""
+        if self.verdict is Verdict.RUNNING:
+            return ExitCode.STOPPED
         if self.stopped_by is StopReason.INTERRUPTED:
             return ExitCode.INTERRUPTED
         if self.verdict is Verdict.REFUSED:
@@ -83,4 +88,5 @@ def summarize(journal: RunReader) -> Summary:
         cut_short=not sittings or sittings[-1].ended_at is None,
         started_at=journal.created_at,
         purged=journal.purged_at is not None,
+        is_running=journal.is_running,
     )

@@ -146,17 +146,6 @@ class Checksums:
             if descriptor is not None:
                 os.close(descriptor)
 
-    @property
-    def is_unmoved(self) -> bool:
-        """Whether the database is still the very file that the checksums were made for: not a copy of it."""
-        return self._inode == os.fstat(self._database).st_ino
-
-    def adopt(self) -> None:
-        """Take the database as it is now, with its content, for the file that the checksums are of."""
-        self._inode = os.fstat(self._database).st_ino
-        self._write_head()
-        os.fsync(self._file)
-
     def reload(self) -> None:
         """Read them again: another process may have worked on the database.
 
@@ -319,6 +308,22 @@ def moved(path: Path, database: Path) -> bool:
         return bool(inode != database.stat().st_ino)
     except (OSError, struct.error):
         return False
+
+
+def adopt(path: Path, database: Path) -> None:
+    """Say that checksums at ``path`` are of the file at ``database`` from now on, which nobody has open for writing.
+
+    What is damaged stays as it is.
+    """
+    try:
+        with path.open("r+b") as file:
+            head = file.read(_HEAD.size + _CRC.size)
+            if head == _sealed(head[: _HEAD.size]):
+                magic, size, pages, _ = _HEAD.unpack(head[: _HEAD.size])
+                file.seek(0)
+                file.write(_sealed(_HEAD.pack(magic, size, pages, database.stat().st_ino)))
+    except (OSError, struct.error):
+        return
 
 
 def _sealed(data: bytes) -> bytes:

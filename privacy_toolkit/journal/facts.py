@@ -161,6 +161,8 @@ class RunFacts:
         self._digests: dict[int, Digest] = {}
         try:
             self._descriptor = open_past_sqlite(self._path)
+        except FileNotFoundError:
+            raise damaged(folder.name, "its file is missing") from None
         except OSError as error:
             raise JournalError(
                 f"The journal of run {folder.name} can't be opened: {error.strerror}.", "Is the state folder complete?"

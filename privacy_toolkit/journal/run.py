@@ -18,8 +18,8 @@ from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Note, Standing
-from privacy_toolkit.journal.rows import exchange_row, standing_row
+from privacy_toolkit.journal.records import ControlRecord, Note, Standing
+from privacy_toolkit.journal.rows import control_row, exchange_row, standing_row
 from privacy_toolkit.journal.staging import protect
 from privacy_toolkit.journal.writer import PUT_STANDINGS, Batch, Writer, put_rows
 from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
@@ -113,6 +113,10 @@ class RunJournal(RunReader):
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the standings that follow, all with the next commit."""
         self._open_writer().put(_batch(notes))
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control with the next commit."""
+        self._open_writer().put(Batch(controls=[control_row(control)]))
 
     def forget_results(self) -> None:
         """Destroy what was kept of answers, once it has been handed over.

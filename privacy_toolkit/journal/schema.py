@@ -79,7 +79,23 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         """,
     ),
     (
-        "0004-page-digests",
+        "0004-controls",
+        """
+        -- Requests that prove the route and no subject; without a kind: the longest gap so far between two that held.
+        CREATE TABLE controls (
+            n INTEGER PRIMARY KEY,
+            kind TEXT,
+            operation TEXT NOT NULL,
+            ended_at INTEGER NOT NULL,
+            elapsed INTEGER NOT NULL,
+            status INTEGER,
+            reason TEXT,
+            held INTEGER
+        );
+        """,
+    ),
+    (
+        "0005-page-digests",
         """
         -- HMAC-SHA256 of each page under the run's secret; the fact "mac" is bound to them all (see ``facts``).
         CREATE TABLE page_digests (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest BLOB NOT NULL);

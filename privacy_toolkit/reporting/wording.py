@@ -85,6 +85,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.STILL_AMONG_HOLDERS: "accepted, but still seen in the list of holders",
         Reason.DRY: "evaluated and not stored, as asked for",
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
+        Reason.STATE_RESTORED: "open when a restored state folder was taken up, so it may have been sent",
         Reason.NOT_DELIVERED: "read, but what was to be made of it could not be written",
     }
 )
