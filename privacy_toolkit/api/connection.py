@@ -10,8 +10,9 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
 - *retired*: it will carry no more requests (the peer said so, it is old, its place is needed, or something is unread),
   and is only listened to. Nothing is said to the peer, not even an end: a proxy that sees one may drop the answer that
   would have shown a shift.
-- Idle or retired, it ends in good order by the peer's end, or by ``KEEP_ALIVE`` seconds of silence since its last
-  answer; that proves all it carried. ``abort`` alone proves and spoils nothing.
+- Idle or retired, it ends in good order by the peer's end (under TLS: an end that TLS vouches for), or by
+  ``KEEP_ALIVE`` seconds of silence since its last answer; that proves all it carried. ``abort`` alone proves and
+  spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
 Therefore nothing is written where something is unread, and no answer is proven by itself.
@@ -23,6 +24,7 @@ import asyncio
 import io
 import math
 import select
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -161,7 +163,9 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError
         self._transport = transport
         self._idle_since = self._clock()
-        transport.set_write_buffer_limits(high=0)  # so that a pause says: not yet everything has left
+        # A pause is to say: not yet everything has left. TLS transports pause at the limit, the others beyond it.
+        self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        transport.set_write_buffer_limits(high=0 if self._tls is None else 1)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @property
@@ -255,14 +259,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """Nothing more will come: the end of an answer without a length, a break, or the end in good order."""
         self.closed = True
-        if self._answer is not None and self._phase is Phase.BODY:
+        whole = self._tls is None or _ends_well(self._tls)
+        if whole and self._answer is not None and self._phase is Phase.BODY:
             names = {name.lower() for name, _ in self._headers}
             if names.isdisjoint({b"content-length", b"transfer-encoding"}):
                 self._finish()
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:
-            self._prove()
+            (self._prove if whole else self._spoil)()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The socket is gone."""
@@ -476,3 +481,11 @@ class Connection(asyncio.Protocol):
             self._prove()
         else:  # at the end, what is unread comes before the next look
             self._watch(max(left, _SHORTLY))
+
+
+def _ends_well(tls: ssl.SSLObject) -> bool:
+    """Whether the peer itself has said, under TLS, that nothing more comes: anybody can end what lies below."""
+    try:
+        return not tls.read(1)
+    except ssl.SSLError:
+        return False
