@@ -29,6 +29,7 @@ UNSIGNED = {
     "rows.jsonl",
     "rows.parquet",
     "exceptions.csv",
+    "rejected.csv",
     "checkpoint.txt",
     "VERIFY.txt",
     "SHA256SUMS",

@@ -61,7 +61,7 @@ def test_with_attributes_they_are_kept_as_the_api_wrote_them(ask):
 
 
 def test_nobody_is_an_answer_too(ask):
-    assert ask(httpx2.Response(200, json={"totalResultSize": 0, "data": None})) == ("done", [[]])
+    assert ask(httpx2.Response(200, json={"totalResultSize": 0, "data": None})) == ("done no_holders", [[]])
 
 
 @pytest.mark.parametrize(
