@@ -87,7 +87,7 @@ def _complete(summary: Summary, left_out: str) -> str:
         which = "the one subject is" if total == 1 else f"all {total:,} subjects are"
         nothing = "nothing was read" if JOBS[Job(summary.plan.job)].reads_only else "nothing was sent"
         return f"Complete: {which} on hold, so {nothing}{left_out}."
-    if summary.totals.get(Outcome.NOTHING_HELD, 0) == asked:
+    if summary.all_unknown:
         which = "the one customer is not" if asked == 1 else f"none of the {asked:,} customers is"
         nothing = _UNKNOWN.get(Job(summary.plan.job), "there was nothing to do")
         return (
@@ -129,6 +129,12 @@ def next_step(summary: Summary) -> NextStep | None:
             command=f"{resume} --accept-rejected {summary.rejected}",
             when="Look at the refused rows (rejected.csv), and put them, corrected, into a new list. Only if nothing is"
             " to be done about them, say so:",
+        )
+    if summary.all_unknown:
+        return NextStep(
+            command="privacy-toolkit doctor",
+            when="Before you rely on it, check the environment: the base URL, the key, live or sandbox, and the column"
+            " with the ids.",
         )
     return NextStep(
         command=f"privacy-toolkit runs purge {summary.run_id}",

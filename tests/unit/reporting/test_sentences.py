@@ -180,3 +180,7 @@ def test_a_run_under_way_says_so(runs):
     assert run.verdict is Verdict.RUNNING
     assert sentence(run, sittings(CRASH)) == "Under way: 971 of 1,000 subjects settled so far."
     assert next_step(run).command == "privacy-toolkit runs show 20261123-x"
+
+
+def test_where_everybody_was_unknown_the_environment_is_looked_at_before_anything_is_destroyed(runs):
+    assert next_step(summary(runs, {Outcome.NOTHING_HELD: 3})).command == "privacy-toolkit doctor"
