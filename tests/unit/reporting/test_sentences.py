@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.engine.plan import PlannedRows
-from privacy_toolkit.journal.records import Acceptance, Sitting
+from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.journal.records import Acceptance, Sitting
 from privacy_toolkit.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.reporting.sentences import next_step, sentence
 from privacy_toolkit.reporting.wording import CHECKS, STOPS
