@@ -24,7 +24,7 @@ def client_for(settings: Settings, credentials: Credentials | None = None) -> Cl
         credentials or credentials_of(settings),
         generation=Generation(settings.generation),
         timeouts=Timeouts(**msgspec.structs.asdict(settings.timeouts)),
-        max_connections=settings.concurrency,
+        max_connections=settings.concurrency + max(2, settings.concurrency // 8),  # some reads go apart from others
         allow_insecure_http=settings.allow_insecure_http,
     )
 

@@ -27,7 +27,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import cast
 
 import httptools
@@ -47,11 +46,13 @@ SHARED_ROOM = 16 * 1024 * 1024
 KEEP_ALIVE = 4.0
 
 _END_OF_HEAD = b"\r\n\r\n"
+_START = b"HTTP/1.1 "
+_SWITCHING_PROTOCOLS, _OK, _NO_CONTENT = 101, 200, 204  # plain numbers: these are compared for each answer
 _STATUSES = range(100, 600)
-_EMPTY = frozenset({*range(100, 200), 204})  # these have no body, whatever their head says
 _VERSIONS = frozenset({"1.0", "1.1"})
-#: Lengths of the names that ``_is_sound`` looks at: others need not be put into lower case.
+#: Lengths of the names that matter to a body's frame: others need not be put into lower case.
 _LENGTHS = frozenset(map(len, ("content-length", "content-encoding", "transfer-encoding")))
+_INTERIM = ord("1")  # how the status of an interim answer begins
 _SHORTLY = 0.05  # seconds until the event loop has certainly come to what is unread
 
 
@@ -139,8 +140,11 @@ class Connection(asyncio.Protocol):
         self._largest = largest
         self._clock = clock
         self._poll = select.poll()
+        self._modern = False  # the head at hand is certainly HTTP/1.1, and complete
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Received] | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
         self._large: io.BytesIO | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = 0.0
@@ -173,7 +177,7 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        return self._clock() - self._idle_since <= KEEP_ALIVE and self.quiet
+        return not self.line.spoiled and self._clock() - self._idle_since <= KEEP_ALIVE and self.quiet
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
@@ -183,8 +187,8 @@ class Connection(asyncio.Protocol):
         """
         answer: asyncio.Future[Received] = self._loop.create_future()
         self._answer = answer
-        self._status, self._headers, self._chunks, self.size = 0, list[tuple[bytes, bytes]](), list[bytes](), 0
-        self._head_size, self._tail, self._barren = 0, b"", 0
+        self._status = self._head_size = self._barren = self.size = 0
+        self._tail = b""
         self._phase, self._bodiless, self._read_limit = Phase.WRITE, bodiless, read
         self._started = self._clock()
         if self._transport.is_closing():
@@ -241,9 +245,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a part of the answer; what nobody asked for, or what is no HTTP, ends the connection."""
         try:
-            if self._answer is not None and self._phase is not Phase.BODY:
-                data = self._feed_head(data)
-            if data and (self._answer is None or not self._feed_body(data)):
+            if self._answer is None or not (
+                self._feed_body(data, 0) if self._phase is Phase.BODY else self._feed_head(data)
+            ):
                 self._fail(Trouble.PROTOCOL)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(Trouble.PROTOCOL)
@@ -272,34 +276,39 @@ class Connection(asyncio.Protocol):
         del self._parser  # it leads back here
         self._on_lost(self)
 
-    # What goes to the parser: a head by itself, so that it is measured exactly and what follows it is known.
+    # What goes to the parser. Where a head ends is looked for here: so it is measured exactly, and it is known when
+    # more came than belongs to an answer. The parser takes no other end of a head for one.
 
-    def _feed_head(self, data: bytes) -> bytes:
-        """Take what belongs to the head, and to interim answers before it; the rest."""
-        while data and self._answer is not None and self._phase is not Phase.BODY:
+    def _feed_head(self, data: bytes) -> bool:
+        """Take a part that begins in a head, of an interim answer maybe; False if it is too large, or too much."""
+        while True:
+            whole = not self._head_size and data.startswith(_START)
             seen = self._tail + data if self._tail else data
             end = seen.find(_END_OF_HEAD)
             cut = len(data) if end < 0 else end + len(_END_OF_HEAD) - len(self._tail)
-            self._tail = seen[-3:] if end < 0 else b""
             self._head_size += cut
             if self._head_size > LARGEST_HEAD:
-                self._fail(Trouble.PROTOCOL)
-                return b""
-            if cut == len(data):
-                self._parser.feed_data(data)
-                return b""
+                return False
+            self._modern = whole and end > 0
+            if cut == len(data) or (self._modern and data[len(_START)] != _INTERIM):
+                self._tail = seen[-3:] if end < 0 else b""
+                return self._feed_body(data, cut)
+            self._tail = b""
             self._parser.feed_data(data[:cut])
             data = data[cut:]
-        return data
+            if self._answer is None:
+                return self.over
+            if self._phase is Phase.BODY:
+                return self._feed_body(data, 0)
 
-    def _feed_body(self, data: bytes) -> bool:
-        """Take a part of the body; False if there is more in it than belongs to the answer."""
+    def _feed_body(self, data: bytes, head: int) -> bool:
+        """Take a part of which all but ``head`` bytes are of the body; False if there is more than belongs to it."""
         before = self.size
         self._parser.feed_data(data)
-        taken = self.size - before
+        taken = self.size - before + head
         if self._answer is None:
             return self.over or self._chunked or taken == len(data)
-        self._barren = 0 if taken else self._barren + len(data)
+        self._barren = 0 if taken else self._barren + len(data)  # chunk sizes and trailers
         return self._barren <= LARGEST_HEAD
 
     # What the parser calls.
@@ -322,7 +331,7 @@ class Connection(asyncio.Protocol):
         self._chunked, self._length = False, 0
         if not self._is_sound():
             self._fail(Trouble.PROTOCOL)
-        elif self._status >= HTTPStatus.OK:
+        elif self._status >= _OK:
             self._phase = Phase.BODY
             if self._bodiless:
                 self.closed = True  # the parser still waits for a body
@@ -344,7 +353,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """An interim answer (1xx) is dropped, a final one delivered."""
-        if self._status < HTTPStatus.OK:
+        if self._status < _OK:
             self._headers = []
         else:
             self._finish()
@@ -354,23 +363,26 @@ class Connection(asyncio.Protocol):
 
         What the parser refuses by itself: two lengths, a length with a coding, folded lines, blanks and NUL in names.
         """
-        status, version = self._status, self._parser.get_http_version()
-        if version not in _VERSIONS or status not in _STATUSES or status == HTTPStatus.SWITCHING_PROTOCOLS:
-            return False
-        codings: list[bytes] = []
+        status = self._status
+        empty = status < _OK or status == _NO_CONTENT  # these have no body, whatever their head says
+        sound = status in _STATUSES and status != _SWITCHING_PROTOCOLS
         for name, value in self._headers:
             if len(name) in _LENGTHS:
-                match name.lower():
-                    case b"content-length":
-                        self._length = int(value)
-                    case b"transfer-encoding":
-                        codings.append(value.strip().lower())
-                    case b"content-encoding" if value.strip().lower() not in {b"", b"identity"}:
-                        return False
-        if codings:
-            self._chunked = True
-            return codings == [b"chunked"] and version == "1.1" and status not in _EMPTY
-        return not self._length or status not in _EMPTY
+                sound = sound and self._takes(name.lower(), value, empty=empty)
+        return sound and (self._modern or self._parser.get_http_version() in _VERSIONS)
+
+    def _takes(self, name: bytes, value: bytes, *, empty: bool) -> bool:
+        match name:
+            case b"content-length":
+                self._length = int(value)
+                return not (empty and self._length)
+            case b"content-encoding":
+                return value.strip().lower() in {b"", b"identity"}
+            case b"transfer-encoding":
+                again, self._chunked = self._chunked, True
+                modern = self._parser.get_http_version() == "1.1"
+                return modern and not (again or empty) and value.strip().lower() == b"chunked"
+        return True
 
     def _hold(self, body: bytes) -> None:
         """Keep a part of a body that is not small, without ever having it twice."""

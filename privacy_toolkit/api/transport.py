@@ -132,7 +132,9 @@ class Transport(httpx2.AsyncBaseTransport):
         return await self._open(limits.get("connect"))
 
     def _idle_one(self, apart: Collection[Line]) -> Connection | None:
-        for at in range(len(self._idle) - 1, -1, -1):
+        at = len(self._idle)
+        while at:
+            at -= 1
             if not apart or self._idle[at].line not in apart:
                 connection = self._idle.pop(at)
                 if connection.usable:

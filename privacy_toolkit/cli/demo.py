@@ -123,6 +123,7 @@ def _settings(base_url: str, state: Path, trust: Trust) -> Settings:
         rate=DEFAULT_RATE,
         concurrency=DEFAULT_CONCURRENCY,
         settle=5.0,
+        grace=60.0,
         state=state,
         generation="current",
         timeouts=TimeoutProfile(),

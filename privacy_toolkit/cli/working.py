@@ -21,7 +21,7 @@ from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.gone import GONE_PREDICATE
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Job
+from privacy_toolkit.model import Job, Sequencing
 
 
 def work_on(
@@ -49,6 +49,8 @@ def work_on(
                 journal=journal,
                 job=job.make(context),
                 sequencing=job.sequencing,
+                absences=job.absences,
+                waits_out=job.sequencing is Sequencing.FILE and job.writes,
                 suppressed=is_suppressed or (lambda _: False),
                 settings=settings,
                 conditions=conditions,

@@ -88,6 +88,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: Positive | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
+    grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     state: str | None = None
     signing_key: str | None = None
     signer: str | None = None

@@ -77,11 +77,12 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds.
+    """What holds for one command.
 
+    ``rate`` is requests a second over all operations. ``settle`` and ``grace`` are seconds: how long an accepted change
+    may stay invisible, and how long an update without an answer may still be applied.
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
-    does not count.
-    ``control_present`` is the id of a profile that must be visible: the positive control of whoever names one.
+    does not count. ``control_present`` is the id of a profile that must be visible, where the file names one.
     """
 
     base_url: str | None
@@ -93,6 +94,7 @@ class Settings:
     rate: float
     concurrency: int
     settle: float
+    grace: float
     state: Path
     generation: str
     timeouts: TimeoutProfile
@@ -227,6 +229,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
             flags.concurrency, _number(env, "CONCURRENCY", int), profile.concurrency, DEFAULT_CONCURRENCY
         ),
         settle=profile.settle,
+        grace=profile.grace,
         state=Path(state).expanduser() if state else user_state_path("privacy-toolkit"),
         generation=profile.api.generation,
         timeouts=profile.timeouts,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from privacy_toolkit.model import StopReason
 
@@ -62,6 +63,15 @@ class Places:
     def give_back(self) -> None:
         """Make the place free."""
         self._free.release()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Lend the place to others for as long as something is waited for that costs the API nothing."""
+        self._free.release()
+        try:
+            yield
+        finally:
+            await self._free.acquire()
 
     async def nap(self, seconds: float) -> bool:
         """Wait ``seconds`` without holding the place, or until a stop; whether to go on."""

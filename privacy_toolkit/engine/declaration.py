@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.engine.dealing import Dealing, Dealt, Subjects, as_they_stand
 from privacy_toolkit.engine.looking import Look
 from privacy_toolkit.engine.steps import Procedure
@@ -61,6 +62,7 @@ class Declaration:
         sequencing: in which order the subjects are taken.
         party: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
+        absences: the operations whose 404 settles subjects: their controls are asked before anything else.
         has_clock: whether a law says by when each subject has to be settled.
     """
 
@@ -76,4 +78,5 @@ class Declaration:
     sequencing: Sequencing = Sequencing.URGENCY
     party: Callable[[str, str], str] | None = None
     writes: bool = True
+    absences: tuple[Operation, ...] = ()
     has_clock: bool = False

@@ -16,11 +16,12 @@ import msgspec
 
 from privacy_toolkit import __version__
 from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.custody import Hand
-from privacy_toolkit.engine.events import Event, Listener, Stopping
+from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting
 from privacy_toolkit.engine.limits import Limits, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import Procedure
@@ -51,7 +52,11 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything a sitting needs. ``clock`` is microseconds since the epoch."""
+    """Everything an execution needs. ``clock`` is microseconds since the epoch.
+
+    ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible.
+    ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
+    """
 
     journal: RunJournal
     job: Procedure
@@ -62,6 +67,9 @@ class Work:
     sequencing: Sequencing = Sequencing.URGENCY
     recognise: Callable[[list[str]], bool] = lambda _: False
     suppressed: Callable[[str], bool] = lambda _: False
+    absences: Sequence[Operation] = ()
+    positive: str | None = None
+    waits_out: bool = False
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def emit(self, event: Event) -> None:
@@ -134,10 +142,24 @@ async def _run(work: Work) -> StopReason | None:
             clock=work.clock,
             recognise=work.recognise,
             suppressed=work.suppressed,
+            sandbox=work.settings.environment == "sandbox",
+            grace=work.settings.grace,
+            positive=work.positive,
         )
-        runner = Runner(work.job, tools, work.sequencing)
+        runner = Runner(work.job, tools, work.sequencing, work.absences)
         with _signals(stop, runner), _window(work, stop):
+            await _wait_out(work, stop)
             return await runner.run()
+
+
+async def _wait_out(work: Work, stop: Stop) -> None:
+    """Wait as long as an update may still be applied that an earlier execution sent and that was never answered."""
+    lost_at = work.journal.last_lost_at() if work.waits_out else None
+    left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
+    if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
+        seconds = min(left, work.settings.grace)
+        work.emit(Waiting(seconds))
+        await stop.sleep(seconds)
 
 
 def _has_seen_profiles(journal: RunJournal) -> bool:

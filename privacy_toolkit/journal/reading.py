@@ -21,7 +21,7 @@ from privacy_toolkit.journal.rows import (
     standing_row,
 )
 from privacy_toolkit.journal.summary import RunSummary, StandingCount, standing_counts, summarise
-from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, StopReason, Subject
+from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Purpose, Reason, StopReason, Subject
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -33,6 +33,17 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
+
+
+_LOST = (
+    Reason.WRITE_FAILED,
+    Reason.WRITE_TIMEOUT,
+    Reason.READ_FAILED,
+    Reason.READ_TIMEOUT,
+    Reason.TRUNCATED_ANSWER,
+    Reason.FOREIGN_ANSWER,
+    Reason.ANSWER_ABOUT_ANOTHER,
+)
 
 
 class Observed(NamedTuple):
@@ -92,6 +103,15 @@ class RunReader(RunFacts):
             Sitting(number, started, ended, StopReason(stopped) if stopped else None, settings)
             for number, started, ended, stopped, settings in rows
         ]
+
+    def last_lost_at(self) -> int | None:
+        """When the last request that changes something went out without an answer of the API (microseconds)."""
+        (moment,) = self._connection.execute(
+            "SELECT MAX(COALESCE(ended_at, intent_at)) FROM exchanges WHERE purpose = ? AND intent_at IS NOT NULL"
+            " AND (ended_at IS NULL OR status >= 500 OR reason IN (?, ?, ?, ?, ?, ?, ?))",
+            (Purpose.ACT, *_LOST),
+        ).fetchone()
+        return None if moment is None else int(moment)
 
     def entries(self, outcomes: Collection[Outcome] | None = None) -> Iterator[Entry]:
         """Every subject in input order, or those of some outcomes, with all that was exchanged for it.

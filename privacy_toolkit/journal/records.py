@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
+from privacy_toolkit.model import Attribution, Control, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
 
 
 class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
@@ -27,6 +27,22 @@ class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None
     reason: Reason | None = None
     carrier: int | None = None
+
+
+class ControlRecord(msgspec.Struct, frozen=True, gc=False):
+    """One control asked, or, with ``control`` None, the longest time so far between two that held.
+
+    ``elapsed`` is microseconds: what the question took, or how long the gap was. ``held`` is None where nothing came
+    that says anything.
+    """
+
+    control: Control | None
+    operation: str
+    ended_at: int
+    elapsed: int
+    status: int | None = None
+    reason: Reason | None = None
+    held: bool | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):

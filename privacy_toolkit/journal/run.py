@@ -14,8 +14,8 @@ from pathlib import Path
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.facts import connect
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Note
-from privacy_toolkit.journal.rows import exchange_row, standing_row
+from privacy_toolkit.journal.records import ControlRecord, Note
+from privacy_toolkit.journal.rows import control_row, exchange_row, standing_row
 from privacy_toolkit.journal.writer import Batch, Writer
 from privacy_toolkit.model import StopReason
 
@@ -100,6 +100,14 @@ class RunJournal(RunReader):
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the standings that follow, all with the next commit."""
         self._open_writer().put(_batch(notes))
+
+    def is_in_place(self) -> bool:
+        """Whether the journal's file is still where it was opened."""
+        return self._path.exists()
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control with the next commit."""
+        self._open_writer().put(Batch(controls=[control_row(control)]))
 
     def forget_results(self) -> None:
         """Destroy what was kept of answers, once it has been handed over.

@@ -78,6 +78,22 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE TABLE results (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
         """,
     ),
+    (
+        "0004-controls",
+        """
+        -- Requests that prove the route and no subject; without a kind: the longest gap so far between two that held.
+        CREATE TABLE controls (
+            n INTEGER PRIMARY KEY,
+            kind TEXT,
+            operation TEXT NOT NULL,
+            ended_at INTEGER NOT NULL,
+            elapsed INTEGER NOT NULL,
+            status INTEGER,
+            reason TEXT,
+            held INTEGER
+        );
+        """,
+    ),
 )
 
 

@@ -31,6 +31,9 @@ PUT_EXCHANGES = f"""
         ended_at = excluded.ended_at, elapsed = excluded.elapsed, status = excluded.status, reason = excluded.reason
     WHERE ended_at IS NULL
 """
+PUT_CONTROL = (
+    "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
 PUT_STANDINGS = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
 
@@ -47,6 +50,7 @@ class Batch:
     exchanges: list[Row] = field(default_factory=list)
     standings: list[Row] = field(default_factory=list)
     results: list[Row] = field(default_factory=list)
+    controls: list[Row] = field(default_factory=list)
     done: asyncio.Future[None] | None = None
 
 
@@ -152,6 +156,9 @@ class Writer:
             results = [row for batch in batches for row in batch.results]
             if results:
                 connection.executemany(PUT_RESULT, results)
+            controls = [row for batch in batches for row in batch.controls]
+            if controls:
+                connection.executemany(PUT_CONTROL, controls)
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
