@@ -22,7 +22,13 @@ from privacy_toolkit import __version__
 from privacy_toolkit.api.access import client_for, credentials_of
 from privacy_toolkit.api.credentials import Credentials, Signer
 from privacy_toolkit.api.exchange import PLAIN, Manner, Reply
-from privacy_toolkit.api.models import CustomerInventory, CustomerProfile, CustomerProfileRequestV2, RequestBody
+from privacy_toolkit.api.models import (
+    CouponReservations,
+    CustomerInventory,
+    CustomerProfile,
+    CustomerProfileRequestV2,
+    RequestBody,
+)
 from privacy_toolkit.api.operation import Generation, Operation
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.pacing import Pacer
@@ -34,6 +40,7 @@ from privacy_toolkit.privacy import Secret
 
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 _ERASE = OPERATIONS["delete_customer_data"]
+_RELEASE = OPERATIONS["delete_coupon_reservation"]
 _UPDATE = OPERATIONS["update_customer_profile_v2"]
 
 #: Answers that say nothing of the question: it is asked again. Somebody's definite other answer is none of them.
@@ -158,16 +165,24 @@ class Asker:
         return await self._control(Control.POSITIVE, present)
 
     async def signed(self, *, rightly: bool) -> Told:
-        """Erase nobody, signed, as reads can't be: ``held`` if a right signature is taken, and a wrong one is not."""
+        """Release nobody from a coupon that does not exist, signed, since reads can't be.
+
+        ``held``: a right signature is taken, and answered with the API's own 404; a wrong one is refused.
+        """
         if self._settings.signature is None:
             raise ValueError("nothing to sign with")
         application_id, key = self._settings.signature
         used = key if rightly else Secret(wrong_key(key.reveal(), self._rng), "drawn")
-        told = await self.call(_ERASE, self.nobody(), credentials=Credentials(None, Signer(application_id, used)))
+        told = await self.call(
+            _RELEASE,
+            self.nobody(),
+            body=CouponReservations(integration_ids=[self.nobody()]),
+            credentials=Credentials(None, Signer(application_id, used)),
+        )
         if _says_nothing(told.answer):
             return told
         if rightly:
-            return told._replace(held=told.answer.finding in {Finding.ABSENT, Finding.DONE})
+            return told._replace(held=told.answer.finding is Finding.ABSENT)
         refused = told.answer.finding is Finding.FINAL and told.answer.status == HTTPStatus.BAD_REQUEST
         return told._replace(held=refused or told.answer.finding is Finding.CREDENTIALS)
 

@@ -60,8 +60,9 @@ class Check:
 def command(**options: Any) -> int:
     """Check settings, keys, state folder and target; each finding has its remedy. Nothing is made or changed.
 
-    The API is asked about customers nobody has: without a key, with a wrong one, with yours. All but your key must be
-    refused. With a content signature, the erasure of nobody is asked for too, since reads can't be signed.
+    The API is asked about customers nobody has: without a key, with a wrong one, with yours. All but yours must be
+    refused. With a content signature, the release of a coupon that does not exist is asked for too, since reads can't
+    be signed.
     """
     as_json = options.pop("as_json")
     checks = list(_checks(options))
@@ -267,12 +268,12 @@ def _taken(name: str, told: Told, remedy: str) -> Check:
     from privacy_toolkit.api.responses import Finding
 
     if told.held:
-        return Check(name, True, "taken; a customer nobody has is answered with the API's own 404")
+        return Check(name, True, "taken; what does not exist is answered with the API's own 404")
     if told.held is None:
         return Check(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
     if told.answer.finding in {Finding.CREDENTIALS, Finding.FINAL}:
         return Check(name, False, f"refused ({told.words})", remedy, ExitCode.CREDENTIALS)
-    said = f"a customer nobody has is not answered with the API's own 404 ({told.words})"
+    said = f"what does not exist is not answered with the API's own 404 ({told.words})"
     return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
 
 

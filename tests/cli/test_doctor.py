@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from privacy_toolkit.model import CONTROL_PREFIX
 from privacy_toolkit.sandbox.store import Kind
 
 KEY = "sandbox-key"
@@ -193,12 +194,13 @@ def signed(tmp_path, server, monkeypatch):
     return write
 
 
-def test_signatures_are_tried_too(call, server, signed):
+def test_signatures_are_tried_on_what_does_not_exist(call, server, signed):
     done = call("doctor", "--json", *signed(server.settings.application_key))
     assert done.code == 0, done.out
     assert passed(done) >= {"wrong signature", "signature"}
-    erased = server.log.of("delete_customer_data")
-    assert [(entry.status, entry.acted) for entry in erased] == [(400, False), (404, False)]
+    signed = server.log.of("delete_coupon_reservation")
+    assert [(entry.status, entry.acted) for entry in signed] == [(400, False), (404, False)]
+    assert all(entry.value.startswith(CONTROL_PREFIX) for entry in server.log)
 
 
 def test_a_signing_key_that_is_wrong_is_credentials(call, server, signed):
@@ -313,10 +315,13 @@ def test_who_is_told_is_checked_and_not_told(call, foreign, tmp_path):
 
 
 def test_the_environment_that_profiles_name_is_compared(call, server, state, monkeypatch):
-    call("controls", "create", "--confirm", "yes")
-    monkeypatch.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "live")
-    done = call("doctor", "--json")
-    assert (done.code, set(found(done))) == (2, {"environment"})
+    made = call("controls", "create", "--confirm", "yes", "--json").json
+    profile = server.store.get(Kind.PROFILE, made["profile_id"])
+    server.store.put(Kind.PROFILE, made["profile_id"], profile | {"sandbox": True})
+    for environment, code in [("sandbox", 0), ("live", 2)]:
+        monkeypatch.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", environment)
+        done = call("doctor", "--json")
+        assert (done.code, set(found(done))) == (code, {"environment"} if code else set())
 
 
 def test_the_control_profile_is_looked_at(call, server, state):
