@@ -13,10 +13,11 @@ import msgspec
 from privacy_toolkit.api.access import check_access, client_for
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-from privacy_toolkit.cli.flow import carry_out, check_ready, telling
+from privacy_toolkit.cli.flow import carry_out, telling
 from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import count, say
 from privacy_toolkit.cli.planfile import write_plan
+from privacy_toolkit.cli.ready import check_accepted, check_plan, check_ready
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.claiming import check_identity, claimed
 from privacy_toolkit.engine.custody import hand_of, require_direct
@@ -48,6 +49,9 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
         check_identity(state, restored=sitting.restored)
     now = datetime.now(UTC)
     with prepared(order, settings, state, now, hand) as worked_out:
+        if plan_file is None:
+            check_plan(worked_out.plan, sitting, state, hand)
+        check_accepted(worked_out.plan, sitting)
         unseen = sitting.quiet and plan_file is None and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if unseen else looked(worked_out, settings)
         if plan_file is not None:

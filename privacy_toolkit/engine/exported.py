@@ -12,6 +12,7 @@ from privacy_toolkit.engine.dealing import Dealing, Dealt
 from privacy_toolkit.engine.history import look_through, plan_scope
 from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.journal.reading import Observed
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
@@ -128,7 +129,7 @@ def _notice(path: str | None) -> PlannedInput | None:
         return None
     place = Path(path).absolute()
     try:
-        content = place.read_bytes()
+        content = read_regular(place, SETTINGS_LIMIT)
     except OSError as error:
         raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
     return PlannedInput(

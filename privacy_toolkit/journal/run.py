@@ -18,7 +18,7 @@ from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import ControlRecord, Note, Standing
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Standing
 from privacy_toolkit.journal.rows import control_row, exchange_row, standing_row
 from privacy_toolkit.journal.staging import protect
 from privacy_toolkit.journal.writer import PUT_STANDINGS, Batch, Writer, put_rows
@@ -31,6 +31,7 @@ _UNLINK = (
     "UPDATE page_digests SET digest = X''",
     "DELETE FROM parties",
     "DELETE FROM results",
+    "DELETE FROM rejected",
     "UPDATE requests SET ticket = NULL",
     "DELETE FROM facts WHERE name IN ('secret', 'plan')",
     "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
@@ -117,6 +118,17 @@ class RunJournal(RunReader):
     def record_control(self, control: ControlRecord) -> None:
         """Note a control with the next commit."""
         self._open_writer().put(Batch(controls=[control_row(control)]))
+
+    def accept_rejected(self, given: Acceptance) -> None:
+        """Note that the operator accepts that rows were refused and nobody acts on them.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        self._alone(
+            "INSERT INTO acceptances (at, rows, signer, signing_key) VALUES (?, ?, ?, ?) RETURNING number",
+            (given.at, given.rows, given.signer, given.signing_key),
+        )
 
     def forget_results(self) -> None:
         """Destroy what was kept of answers, once it has been handed over.

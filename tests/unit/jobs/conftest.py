@@ -7,7 +7,7 @@ import pytest
 
 from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.operations import Generation
+from privacy_toolkit.api.operations import OPERATIONS, Generation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.limits import Limits, Watch
@@ -15,6 +15,11 @@ from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Sequencing, StopReason
+
+READS = (OPERATIONS["get_customer_inventory"], OPERATIONS["get_reserved_customers"])
+CONTROL = b"/privacy-toolkit-control-"
+KNOWN = httpx2.Response(401, json={"message": "Unauthorized", "StatusCode": 401})
+UNKNOWN = httpx2.Response(404, json={"message": "Not found", "StatusCode": 404})
 
 
 class NoRng:
@@ -24,6 +29,9 @@ class NoRng:
         return 0.0
 
     random = betavariate = lambda self, *_: 0.0
+
+    def getrandbits(self, bits):
+        return 1
 
     def shuffle(self, items):
         """They stay as they are."""
@@ -41,6 +49,8 @@ class Script(httpx2.AsyncBaseTransport):
         self._told = told
 
     async def handle_async_request(self, request):
+        if CONTROL in request.url.raw_path:  # not a question of the job's
+            return KNOWN if "authorization" not in request.headers else UNKNOWN
         content = b"".join([part async for part in request.stream])
         self.asked.append(self._told(request, content))
         answer = self.choose()
@@ -101,8 +111,9 @@ def sit(state):
                     emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
                     rng=NoRng(),
                     suppressed=suppressed,
+                    grace=0.0,
                 )
-                return await Runner(make(journal), tools, sequencing).run()
+                return await Runner(make(journal), tools, sequencing, READS).run()
 
         with state.open("run") as journal:
             number = journal.begin_sitting(1, "{}")
