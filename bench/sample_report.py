@@ -28,7 +28,7 @@ from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.staging import Staged, add_checksums, create_run
 from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 from privacy_toolkit.model import Outcome, Reason, Regime, StopReason
 from privacy_toolkit.signatures.keys import generate
@@ -145,6 +145,7 @@ def make_sample(folder: Path, sample: Sample, signer: Signer) -> Path:
     _work(connection, outcomes, sample, who, rng)
     connection.execute("COMMIT")
     connection.close()
+    add_checksums(folder / FILE_NAME)
     return folder
 
 

@@ -16,7 +16,7 @@ from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, P
 from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.records import ExchangeRecord, Standing
 from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.staging import Staged, add_checksums, create_run
 from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 
@@ -141,6 +141,7 @@ def make_run(
         )
     connection.execute("COMMIT")
     connection.close()
+    add_checksums(folder / FILE_NAME)
     return folder
 
 

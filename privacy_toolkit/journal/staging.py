@@ -62,7 +62,7 @@ def create_run(folder: Path, staged: Staged) -> None:
         building.mkdir(mode=0o700, parents=True)
         _fill(building / FILE_NAME, folder.name, staged)
         sync(building / FILE_NAME)
-        _add_checksums(building / FILE_NAME)
+        add_checksums(building / FILE_NAME)
         sync(building)
         building.rename(folder)
         sync(folder.parent)
@@ -142,7 +142,8 @@ def _bind(connection: sqlite3.Connection, facts: Mapping[str, bytes], digests: S
     connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", bound.items())
 
 
-def _add_checksums(path: Path) -> None:
+def add_checksums(path: Path) -> None:
+    """Make the checksums of a journal's file as it is."""
     descriptor = open_past_sqlite(path)
     try:
         Checksums.create(path.with_name(SUMS_NAME), descriptor)

@@ -135,9 +135,9 @@ def test_only_a_package_that_was_made_is_an_answer(state, run, outcome):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"job": "erase"}, {"target": "other.talon.one/shop"}, {"environment": "live"}],
+    [{"job": "erase"}, {"base_url": "https://other.talon.one"}, {"environment": "live"}],
 )
-def test_runs_of_other_jobs_targets_and_environments_do_not_count(state, run, changes):
+def test_runs_of_other_jobs_deployments_and_environments_do_not_count(state, run, changes):
     run(**changes)
     assert answered(state, SCOPE, {"someone"}) == {}
 

@@ -87,8 +87,10 @@ def test_an_earlier_run_settles_nothing_of_a_later_one(state, run):
     assert lines(register(state, TODAY)) == [("run-2", SOON[1], 1, 1)]
 
 
-@pytest.mark.parametrize("changes", [{"job": "erase"}, {"target": "other"}, {"environment": "live"}])
-def test_another_job_target_or_environment_settles_nothing(state, run, changes):
+@pytest.mark.parametrize(
+    "changes", [{"job": "erase"}, {"base_url": "https://other.talon.one"}, {"environment": "live"}]
+)
+def test_another_job_deployment_or_environment_settles_nothing(state, run, changes):
     run(1, ("a", P, LATE))
     run(2, ("a", DONE, LATE), **changes)
     assert lines(register(state, TODAY)) == [("run-1", LATE[1], -4, 1)]

@@ -155,7 +155,7 @@ def test_among_finds_subjects_by_id_and_outcome(make_run):
 
 def test_a_missing_journal_is_an_error_in_words(state):
     (state.runs / "20260101-000000-erase-ffffff").mkdir()
-    with pytest.raises(JournalError, match="can't be opened"):
+    with pytest.raises(JournalError, match="its file is missing"):
         state.open("20260101-000000-erase-ffffff")
 
 

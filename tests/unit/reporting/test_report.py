@@ -6,6 +6,7 @@ import pytest
 from privacy_toolkit.errors import ToolkitError
 from privacy_toolkit.journal.records import ExchangeRecord
 from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.staging import add_checksums
 from privacy_toolkit.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, Verdict
 from privacy_toolkit.reporting.report import moment_of
 
@@ -91,6 +92,7 @@ def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path, report_of)
             "INSERT INTO standings SELECT 99, outcome, NULL, NULL, NULL, 0, 0, 0, '', '', 0 FROM standings"
         )
     connection.close()
+    add_checksums(folder / "journal.sqlite")
     with pytest.raises(ToolkitError) as error:
         report_of(folder)
     assert error.value.code == "sums"
