@@ -23,6 +23,8 @@ from harness import Watched, watch
 from toolkit import PROGRAM, UNLIMITED
 
 from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Kind
+from privacy_toolkit.access.notice import blank
+from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
 from privacy_toolkit.sandbox.server import RunningSandbox
@@ -46,12 +48,31 @@ def main() -> None:
     parser.add_argument("--zip", action="store_true", help="one file a package")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
     parser.add_argument("--check", action="store_true", help="compare every package with the answer of the API")
+    parser.add_argument(
+        "--wide", type=int, metavar="N", help="one package instead: N coupons, each with a field of its own"
+    )
     arguments = parser.parse_args()
+    if arguments.wide:
+        wide(arguments.wide)
+        return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, start_in_thread(SandboxSettings()) as server:
         ids = seed(server.store, arguments.customers)
         measure(server, ids, Path(folder), arguments)
         if arguments.check:
             compare(server, Path(folder) / "out")
+
+
+def wide(coupons: int) -> None:
+    """Make one package of many coupons of which no two have the same attributes."""
+    held = [{"id": n, "value": f"C{n}", "state": "active", "attributes": {f"a{n}": f"x{n}"}} for n in range(coupons)]
+    answer = json.dumps({"profile": {"integrationId": "one"}, "coupons": held}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Recipe(Path(folder), "en", "current", "host.example", "live", blank())
+        started = time.perf_counter()
+        deliver(recipe, "0" * 32, "one", answer, time.time_ns() // 1000)
+        seconds = time.perf_counter() - started
+        size = sum(found.stat().st_size for found in Path(folder).rglob("*") if found.is_file())
+    print(f"one package with {coupons:,} coupons of distinct fields: {seconds:.1f} s, {size / 1e6:.0f} MB")
 
 
 def measure(server: RunningSandbox, ids: list[str], folder: Path, arguments: argparse.Namespace) -> None:
