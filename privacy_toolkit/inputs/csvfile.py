@@ -9,7 +9,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import check_distinct, id_column, optional_columns
+from privacy_toolkit.inputs.columns import check_distinct, check_unguarded, id_column, optional_columns
 from privacy_toolkit.inputs.decoding import LineError, lines
 from privacy_toolkit.inputs.files import (
     CHUNK,
@@ -45,6 +45,7 @@ class CsvReader:
         if not header:
             raise InputError(f"{name}, line 1 is blank.", "The first line has to name the columns.")
         check_distinct(header, f"{name}, line 1")
+        check_unguarded(header, f"{name}, line 1")
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Each record: the line on which it starts (the header is line 1), and a text for each column.
