@@ -23,12 +23,20 @@ from harness import Watched, watch
 from toolkit import PROGRAM, UNLIMITED
 
 from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Kind
+from privacy_toolkit.access.notice import blank
+from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
 from privacy_toolkit.sandbox.server import RunningSandbox
 
 #: What the sandbox's answers name other people in.
-NAMING = {"friendProfileIntegrationId", "advocateProfileIntegrationId", "recipientIntegrationId", "integrationId"}
+NAMING = {
+    "friendProfileIntegrationId",
+    "advocateProfileIntegrationId",
+    "recipientIntegrationId",
+    "integrationId",
+    "referredCustomers",
+}
 FLAGS = ("profile", "referrals", "coupons", "loyalty", "giveaways", "achievements")
 TAGS = re.compile(r"<[^>]+>")
 
@@ -40,12 +48,31 @@ def main() -> None:
     parser.add_argument("--zip", action="store_true", help="one file a package")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
     parser.add_argument("--check", action="store_true", help="compare every package with the answer of the API")
+    parser.add_argument(
+        "--wide", type=int, metavar="N", help="one package instead: N coupons, each with a field of its own"
+    )
     arguments = parser.parse_args()
+    if arguments.wide:
+        wide(arguments.wide)
+        return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, start_in_thread(SandboxSettings()) as server:
         ids = seed(server.store, arguments.customers)
         measure(server, ids, Path(folder), arguments)
         if arguments.check:
             compare(server, Path(folder) / "out")
+
+
+def wide(coupons: int) -> None:
+    """Make one package of many coupons of which no two have the same attributes."""
+    held = [{"id": n, "value": f"C{n}", "state": "active", "attributes": {f"a{n}": f"x{n}"}} for n in range(coupons)]
+    answer = json.dumps({"profile": {"integrationId": "one"}, "coupons": held}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Recipe(Path(folder), "en", "current", "host.example", "live", blank())
+        started = time.perf_counter()
+        deliver(recipe, "0" * 32, "one", answer, time.time_ns() // 1000)
+        seconds = time.perf_counter() - started
+        size = sum(found.stat().st_size for found in Path(folder).rglob("*") if found.is_file())
+    print(f"one package with {coupons:,} coupons of distinct fields: {seconds:.1f} s, {size / 1e6:.0f} MB")
 
 
 def measure(server: RunningSandbox, ids: list[str], folder: Path, arguments: argparse.Namespace) -> None:
@@ -89,16 +116,18 @@ def compare(server: RunningSandbox, out: Path) -> None:
     for package in sorted(out.iterdir()):
         found = json.loads((package / "data.json").read_text("utf-8"), parse_float=str)
         answer = ask(connection, found["customer_id"])
-        expected = replaced(answer, others(answer, found["customer_id"]))
+        named: dict[tuple[str, str], str] = {}
+        expected = replaced(answer, found["customer_id"], named)
         wrong["data.json differs"] += found["data"] != expected
         page = html.unescape(TAGS.sub("", (package / "index.html").read_text("utf-8")))
         for value in personal(expected, ROOT):
             counted["personal values"] += 1
             wrong["not on the page"] += value not in page
         whole = b"".join(path.read_bytes() for path in package.rglob("*") if path.is_file()).decode()
-        for other in others(answer, found["customer_id"]):
+        said = json.dumps(expected, ensure_ascii=False)
+        for _, other in named:
             counted["other people"] += 1
-            wrong["another's id in clear"] += other in whole
+            wrong["another's id in clear"] += other in whole and other not in said
         counted["packages"] += 1
     told = ", ".join(f"{number:,} {what}" for what, number in counted.items())
     print(f"compared: {told}, {time.monotonic() - started:.0f} s")
@@ -114,15 +143,6 @@ def ask(connection: http.client.HTTPConnection, id_: str) -> dict[str, Any]:
     return answer
 
 
-def others(answer: Any, own: str) -> dict[str, str]:
-    """The other people of an answer with their numbers, in the order in which they first appear."""
-    found: dict[str, str] = {}
-    for name, value in leaves(answer):
-        if name in NAMING and value and value != own:
-            found.setdefault(value, f"person {len(found) + 1}")
-    return found
-
-
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every single value, with the name of its field."""
     if isinstance(value, dict):
@@ -135,14 +155,14 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def replaced(value: Any, people: dict[str, str]) -> Any:
-    """A value with other people's ids as their numbers."""
+def replaced(value: Any, own: str, named: dict[tuple[str, str], str], name: str = "") -> Any:
+    """A value with numbers in the fields that name other people, in the order in which they appear."""
     if isinstance(value, dict):
-        return {key: replaced(inner, people) for key, inner in value.items()}
+        return {key: inner if key == "attributes" else replaced(inner, own, named, key) for key, inner in value.items()}
     if isinstance(value, list):
-        return [replaced(inner, people) for inner in value]
-    for id_, number in people.items():
-        value = value.replace(id_, number) if isinstance(value, str) else value
+        return [replaced(inner, own, named, name) for inner in value]
+    if name in NAMING and value and value != own:
+        return named.setdefault((name, value), f"person {len(named) + 1}")
     return value
 
 

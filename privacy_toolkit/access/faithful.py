@@ -67,12 +67,14 @@ def write_short(value: Any) -> str:
 def joined(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """An object of names; where two are the same, the later gets a number, so that no value is lost."""
     made: dict[str, Any] = {}
+    numbers: dict[str, int] = {}  # the last number that a name got: looking from 1 each time would be slow
     for name, value in pairs:
-        unique, number = name, 1
+        unique, number = name, numbers.get(name, 1)
         while unique in made:
             number += 1
             unique = f"{name} ({number})"
         made[unique] = value
+        numbers[name] = number
     return made
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from privacy_toolkit.access.faithful import Number, joined, write_short
+from privacy_toolkit.spreadsheets import guarded
 
 Row = Mapping[str, Any]
 
-#: What a spreadsheet takes for the beginning of a formula, or drops to find one behind it.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_QUOTED = re.compile('[,"\r\n]')
+
+#: Columns that a table has at most, but for the last one. Were there one for each name, records that each have names of
+#: their own would make a table that grows with the square of their number.
+MOST_COLUMNS: Final = 200
+#: The column with what has none of its own: JSON of names and values. No field of the API has a name in parentheses.
+_FURTHER: Final = "(further fields)"
 #: Without it some spreadsheets take UTF-8 for another encoding.
 _MARK: Final = b"\xef\xbb\xbf"
 
@@ -68,20 +76,30 @@ def _cell(value: Any) -> Any:
 
 
 def _table(rows: list[Row]) -> bytes:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    counted = Counter(name for row in rows for name in row)
+    if len(counted) > MOST_COLUMNS and len(rows) > 1:
+        kept = {name for name, _ in counted.most_common(MOST_COLUMNS)}
+        rows = [_gathered(row, kept) for row in rows]
+        counted = Counter(name for row in rows for name in row)
+    columns = list(counted)
     lines = [_line(columns), *(_line(row.get(name, "") for name in columns) for row in rows)]
     return _MARK + "".join(lines).encode("utf-8", "backslashreplace")
 
 
+def _gathered(row: Row, kept: Container[str]) -> Row:
+    """A row with the values of the columns that are kept, and all others in one column."""
+    further = {name: value for name, value in row.items() if name not in kept}
+    own = [(name, value) for name, value in row.items() if name in kept]
+    return joined([*own, (_FURTHER, write_short(further))]) if further else dict(own)
+
+
 def _line(cells: Iterable[Any]) -> str:
-    return ",".join(map(_field, cells)) + "\r\n"
+    return ",".join(_field(cell) if cell != "" else "" for cell in cells) + "\r\n"
 
 
 def _field(cell: Any) -> str:
     """A field of RFC 4180 that no spreadsheet takes for a formula; a number is none, also a negative one."""
-    text = str(cell)
-    if isinstance(cell, str) and text.startswith(_FORMULA):
-        text = "'" + text
-    if any(character in text for character in ',"\r\n'):
+    text = guarded(cell) if isinstance(cell, str) else str(cell)
+    if _QUOTED.search(text):
         text = '"' + text.replace('"', '""') + '"'
     return text

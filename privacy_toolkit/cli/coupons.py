@@ -12,7 +12,7 @@ from privacy_toolkit.cli.options import (
     settings_options,
     sitting_options,
 )
-from privacy_toolkit.cli.ordering import start_job
+from privacy_toolkit.cli.ordering import safe_option, start_job
 
 _budget = click.option(
     "--max-per-coupon",
@@ -81,6 +81,7 @@ def assign(**options: Any) -> int:
 @click.argument("codes")
 @click.option("--out", metavar="FILE", required=True, help="The file to write: .csv or .parquet.")
 @click.option("--with-attributes", is_flag=True, help="The customers' profiles too, not only their ids.")
+@safe_option
 @plan_options
 @input_options
 @sitting_options
@@ -92,5 +93,6 @@ def holders(**options: Any) -> int:
     """
     from privacy_toolkit.reporting.tablefile import check_out
 
-    check_out(options["out"])
-    return start_job("holders", options.pop("codes"), options, {"with_attributes": options.pop("with_attributes")})
+    parameters = {name: options.pop(name) for name in ("with_attributes", "spreadsheet_safe")}
+    check_out(options["out"], guard=parameters["spreadsheet_safe"])
+    return start_job("holders", options.pop("codes"), options, parameters)

@@ -51,14 +51,16 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
 
 def _written(out: Path, journal: RunJournal, summary: Summary) -> int:
     """Write the file of the run's job; how many rows it has."""
+    guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
     if summary.plan.job == Job.REFERRALS:
         from privacy_toolkit.reporting.codefile import write_codes
 
-        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()))
+        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
     from privacy_toolkit.reporting.holderfile import write_holders
 
     return write_holders(
         out,
         lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
         with_attributes=bool(summary.plan.parameters.get("with_attributes")),
+        guard=guard,
     )

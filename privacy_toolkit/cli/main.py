@@ -12,6 +12,7 @@ import click
 
 from privacy_toolkit import __version__
 from privacy_toolkit.cli.output import explained, fail, say, silence
+from privacy_toolkit.dumps import forbid_core_dumps
 from privacy_toolkit.errors import ExitCode, ToolkitError
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
@@ -73,6 +74,7 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code the contract names."""
     os.umask(0o077)  # all we write is for its owner alone
+    forbid_core_dumps()  # before there is a key or an id to be dumped
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     sys.exit(_run(arguments, as_json))

@@ -21,6 +21,12 @@ api_option = click.option(
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
 )
+#: ``--spreadsheet-safe``, for the jobs that write a file of ids.
+safe_option = click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="Guard the cells of a CSV from being taken for formulas. It can't be an input any more.",
+)
 
 
 def start_job(

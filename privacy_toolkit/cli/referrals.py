@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from privacy_toolkit.cli.options import input_options, plan_options, settings_options, sitting_options
-from privacy_toolkit.cli.ordering import start_job
+from privacy_toolkit.cli.ordering import safe_option, start_job
 
 
 @click.group("referrals")
@@ -18,6 +18,7 @@ def command() -> None:
 @command.command("create")
 @click.argument("rows")
 @click.option("--out", metavar="FILE", help="Write the codes that were made to FILE: .csv or .parquet.")
+@safe_option
 @plan_options
 @input_options
 @sitting_options
@@ -32,8 +33,9 @@ def create(**options: Any) -> int:
     person to look at. FILE has row, advocate_id, referral_code, referral_id and expiry; it holds personal data and is
     for its owner alone.
     """
+    parameters = {"spreadsheet_safe": options.pop("spreadsheet_safe")}
     if options["out"] is not None:
         from privacy_toolkit.reporting.tablefile import check_out
 
-        check_out(options["out"])
-    return start_job("referrals", options.pop("rows"), options, {}, by_generation=True)
+        check_out(options["out"], guard=parameters["spreadsheet_safe"])
+    return start_job("referrals", options.pop("rows"), options, parameters, by_generation=True)

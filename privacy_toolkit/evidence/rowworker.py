@@ -9,6 +9,7 @@ from threading import Thread
 
 import msgspec
 
+from privacy_toolkit.dumps import forbid_core_dumps
 from privacy_toolkit.evidence.rowhelper import Reply, Task
 from privacy_toolkit.evidence.rowscatter import scatter_pages
 from privacy_toolkit.journal.reading import RunReader
@@ -20,6 +21,7 @@ _LEFT_ALONE = 1  # exit status
 
 def main() -> None:
     """Do the task. Any error but one of the system ends the process without a reply."""
+    forbid_core_dumps()
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     Thread(target=_end_with_the_first, daemon=True).start()
     error = None

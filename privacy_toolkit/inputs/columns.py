@@ -7,12 +7,32 @@ from collections.abc import Sequence
 
 from privacy_toolkit.errors import InputError
 from privacy_toolkit.inputs.options import ID_COLUMNS, OPTIONAL_COLUMNS
+from privacy_toolkit.spreadsheets import MARK_COLUMN, OLD_MARK_COLUMN
 
 #: What is shown as the name of a column. A file without a header line has data there, which must not get into an
 #: error: ids nearly always hold a digit, addresses an @.
 _NAME = re.compile(r"(?:[^\W\d]|[ .-])+")
 _NAME_LENGTH = 40
 _OTHER_DELIMITERS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}
+
+
+#: How the files began that earlier versions guarded for spreadsheets; they end with a column ``exact``.
+_OLD_GUARDED = (("coupon_value", "customer_id"), ("row", "advocate_id", "referral_code"))
+
+
+def check_unguarded(columns: Sequence[str], where: str) -> None:
+    """Make sure that the file is none of ours in which ids were changed to make it safe for spreadsheets.
+
+    Raises:
+        InputError: it is; with an apostrophe in front an id is another id.
+    """
+    is_old = columns[-1:] == [OLD_MARK_COLUMN] and any(tuple(columns[: len(old)]) == old for old in _OLD_GUARDED)
+    if MARK_COLUMN in columns or is_old:
+        raise InputError(
+            f"{where}: this file was made safe for spreadsheets, so ids in it may have an apostrophe before them that"
+            " is no part of them.",
+            "Write it again without --spreadsheet-safe, or as .parquet.",
+        )
 
 
 def check_distinct(columns: Sequence[str], where: str) -> None:

@@ -9,20 +9,22 @@ from itertools import islice
 from typing import BinaryIO
 
 from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import check_distinct, id_column, optional_columns
-from privacy_toolkit.inputs.decoding import LineError, lines
+from privacy_toolkit.inputs.columns import check_distinct, check_unguarded, id_column, optional_columns
+from privacy_toolkit.inputs.compression import decompressed
+from privacy_toolkit.inputs.decoding import MAX_LINE, LineError, lines
 from privacy_toolkit.inputs.files import (
     CHUNK,
     COMPRESSED_CHUNK,
     ByteSource,
     FileKind,
-    decompressed,
     open_bytes,
 )
 from privacy_toolkit.inputs.form import RowForm
 from privacy_toolkit.inputs.options import ID_COLUMNS, InputOptions
 from privacy_toolkit.inputs.pages import Batch
 
+#: Characters after which a page is full, however few records it has.
+PAGE_LENGTH = 1 << 22
 _QUOTES = 'A quote inside a value is written twice, and a value with quotes stands in quotes: "5"" nail".'
 
 
@@ -35,8 +37,9 @@ class CsvReader:
 
     def __init__(self, chunks: Iterable[bytes], name: str, codec: str, delimiter: str) -> None:
         self.name = name
-        self._reader = csv.reader(lines(chunks, codec), delimiter=delimiter, strict=True)
+        self._reader = csv.reader(self._bounded(lines(chunks, codec)), delimiter=delimiter, strict=True)
         self._start = 1  # the line on which the record being read starts
+        self.length = 0  # of the record read last, in characters
         with self._explained():
             header = next(self._reader, None)
         if header is None:
@@ -45,6 +48,7 @@ class CsvReader:
         if not header:
             raise InputError(f"{name}, line 1 is blank.", "The first line has to name the columns.")
         check_distinct(header, f"{name}, line 1")
+        check_unguarded(header, f"{name}, line 1")
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Each record: the line on which it starts (the header is line 1), and a text for each column.
@@ -56,7 +60,7 @@ class CsvReader:
         """
         width = len(self.columns)
         reader = self._reader
-        self._start = reader.line_num + 1
+        self._start, self.length = reader.line_num + 1, 0
         with self._explained():
             for fields in reader:
                 if len(fields) != width and fields:
@@ -65,7 +69,17 @@ class CsvReader:
                         "Put quotes around a value that holds the delimiter.",
                     )
                 yield self._start, fields
-                self._start = reader.line_num + 1
+                self._start, self.length = reader.line_num + 1, 0
+
+    def _bounded(self, given: Iterable[str]) -> Iterator[str]:
+        """The lines, as long as those of one record don't become too many: a quote left open joins any number."""
+        for line in given:
+            self.length += len(line)
+            if self.length > MAX_LINE:
+                raise LineError(
+                    f"makes a record longer than {MAX_LINE:,} characters", "Perhaps a quote is left open.", 0
+                )
+            yield line
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -117,13 +131,22 @@ class CsvFile:
         """
         records = self.reader.records()
         index, *others = map(self.reader.columns.index, (self.id_column, *self.columns))
-        while page := list(islice(records, size)):
+        while page := list(self._page(records, size)):
             yield Batch(
                 [line for line, _ in page],
                 [fields[index] if fields else "" for _, fields in page],
                 [[fields[other] if fields else "" for _, fields in page] for other in others],
                 [self._beside(fields) for _, fields in page] if self._has_form else None,
             )
+
+    def _page(self, records: Iterator[tuple[int, list[str]]], size: int) -> Iterator[tuple[int, list[str]]]:
+        """At most ``size`` records, fewer if they are long."""
+        length = 0
+        for record in islice(records, size):
+            yield record
+            length += self.reader.length
+            if length > PAGE_LENGTH:
+                return
 
     def _beside(self, fields: list[str]) -> dict[str, str]:
         """What a record says beside its id, by column; nothing, for a blank line."""

@@ -1,16 +1,15 @@
-"""Files as bytes: what one is by its name, reading it once while it is hashed, taking compression off."""
+"""Files as bytes: what one is by its name, reading it once while it is hashed."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from privacy_toolkit.errors import InputError
 from privacy_toolkit.files import NotRegularError, open_regular
@@ -23,7 +22,7 @@ LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 COMPRESSIONS = frozenset({".gz", ".zst"})
 CHUNK = 1 << 18  # bytes read at a time
-COMPRESSED_CHUNK = 1 << 14  # less, since what comes out may be a thousand times as long
+COMPRESSED_CHUNK = 1 << 14
 
 READ_ARE = (
     "Read are .csv, .tsv, .txt and .jsonl (also with .gz or .zst), .parquet and .pq, a folder of Parquet files, and -"
@@ -171,44 +170,3 @@ def open_bytes(path: str, stdin: BinaryIO | None = None) -> Iterator[ByteSource]
         return
     with open_file(Path(path)) as file:
         yield ByteSource(file, name_of(Path(path)))
-
-
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-def decompressed(chunks: Iterable[bytes], compression: str, name: str) -> Iterator[bytes]:
-    """Take ``.gz`` or ``.zst`` off; several members or frames one after the other are one text.
-
-    Raises:
-        InputError: the data is damaged, or ends in the middle: rows would be missing.
-    """
-    new, damage = _decompressor(compression)
-    active: _Decompressor | None = None
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest:
-                active = active or new()
-                yield active.decompress(rest)
-                rest = active.unused_data
-                if active.eof:
-                    active = None
-    except damage:
-        raise InputError(
-            f"{name} is damaged: it can't be decompressed as {compression}.", "Fetch or make the file anew."
-        ) from None
-    if active is not None:
-        raise InputError(f"{name} is cut off: its compressed data has no end.", "Fetch or make the file anew.")
-
-
-def _decompressor(compression: str) -> tuple[Callable[[], _Decompressor], type[Exception]]:
-    if compression == ".gz":
-        return lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), zlib.error
-    import zstandard
-
-    return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError

@@ -11,14 +11,20 @@ import msgspec
 
 from privacy_toolkit.errors import InputError
 from privacy_toolkit.inputs.columns import optional_columns
-from privacy_toolkit.inputs.files import CHUNK, COMPRESSED_CHUNK, ByteSource, FileKind, decompressed, open_bytes
+from privacy_toolkit.inputs.compression import decompressed
+from privacy_toolkit.inputs.files import CHUNK, COMPRESSED_CHUNK, ByteSource, FileKind, open_bytes
 from privacy_toolkit.inputs.form import RowForm
 from privacy_toolkit.inputs.options import ID_COLUMNS, OPTIONAL_COLUMNS, InputOptions
 from privacy_toolkit.inputs.pages import Batch
 
 #: No line is longer, in bytes; a file that is no JSON Lines could be one line of any length.
-LONGEST_LINE = 8 * 1024 * 1024
+LONGEST_LINE = 2 * 1024 * 1024
+#: Bytes of lines after which a page is full, however few records it has.
+PAGE_LENGTH = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
+
+#: Number of the line, what stands in it, and its length in bytes.
+_Record = tuple[int, dict[str, Any], int]
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -48,10 +54,10 @@ class LinesFile:
             InputError: see ``_records``.
         """
         records = self._all()
-        while page := list(islice(records, size)):
-            objects = [record for _, record in page]
+        while page := list(_page(records, size)):
+            objects = [record for _, record, _ in page]
             yield Batch(
-                [line for line, _ in page],
+                [line for line, _, _ in page],
                 [_text(record.get(self.id_column)) for record in objects],
                 [[_text(record.get(name)) for record in objects] for name in self.columns],
                 [self._beside(record) for record in objects] if self._has_form else None,
@@ -70,7 +76,7 @@ class LinesFile:
         """
         return self._source.fingerprint()
 
-    def _all(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _all(self) -> Iterator[_Record]:
         yield from self._first
         yield from self._records
 
@@ -86,8 +92,18 @@ def open_lines(path: str, kind: FileKind, options: InputOptions, form: RowForm |
         yield LinesFile(source, kind, options, form)
 
 
-def _records(chunks: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line and object of every line that is not blank.
+def _page(records: Iterator[_Record], size: int) -> Iterator[_Record]:
+    """At most ``size`` records, fewer if they are long."""
+    length = 0
+    for record in islice(records, size):
+        yield record
+        length += record[2]
+        if length > PAGE_LENGTH:
+            return
+
+
+def _records(chunks: Iterable[bytes], name: str) -> Iterator[_Record]:
+    """Number and object of every line that is not blank, and its length.
 
     Raises:
         InputError: a line is no JSON object.
@@ -97,7 +113,7 @@ def _records(chunks: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str
         if not text.strip():
             continue
         try:
-            yield number, _decode(text)
+            yield number, _decode(text), len(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise InputError(
                 f"{name}, line {number} is no JSON object.", "Each line has to be one object, in UTF-8: {…}"

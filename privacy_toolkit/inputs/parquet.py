@@ -24,6 +24,12 @@ from privacy_toolkit.inputs.options import ID_COLUMNS, InputOptions
 from privacy_toolkit.inputs.pages import Batch
 
 READ_AHEAD = 1 << 20  # bytes; without it a column of a row group, however long, is read at once
+#: Bytes that reading a batch may add to the memory of this process, and that a batch may have when it is read. A few
+#: bytes of a file can stand for any number of them: through compression, dictionaries, repeated beginnings.
+HEADROOM = 192 << 20
+LARGEST_BATCH = 64 << 20
+#: Bytes that a batch should have, by what the file says of itself.
+_USUAL_BATCH = 16 << 20
 _DAMAGED = "Fetch or make the file anew."
 
 
@@ -65,7 +71,8 @@ class ParquetFiles:
                 self._digests[part] = _digest(file, part)
                 self._check(parquet.schema_arrow, part.name)
                 wanted = names if self._form is None else None
-                for batch in parquet.iter_batches(size, columns=wanted, use_threads=False):
+                rows = _rows_at_once(parquet.metadata, size)
+                for batch in _bounded(parquet.iter_batches(rows, columns=wanted, use_threads=False), part.name):
                     ids, *others = (texts(batch.column(name), f"{part.name}, column {name!r}", row) for name in names)
                     records = None if self._form is None else records_beside(batch, self.id_column, part.name)
                     yield Batch(list(range(row + 1, row + 1 + len(ids))), ids, others, records, typed=True)
@@ -126,14 +133,65 @@ def _parts(path: Path) -> list[Path]:
     return found
 
 
+def _rows_at_once(metadata: Any, most: int) -> int:
+    """How many rows are read at a time: fewer where the file says that they are long."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    longest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows > 0), default=1)
+    return max(1, min(most, int(_USUAL_BATCH / max(longest, 1))))
+
+
+def _bounded(batches: Iterator[Any], name: str) -> Iterator[Any]:
+    """The batches, as long as each can be held in memory.
+
+    Raises:
+        InputError: one can't; the limit is the system's, since what a file says of itself need not be true.
+    """
+    while True:
+        try:
+            with _limited():
+                batch = next(batches, None)
+        except MemoryError:  # that of pyarrow is one, too
+            batch = _TOO_LARGE
+        if batch is None:
+            return
+        if batch is _TOO_LARGE or batch.nbytes > LARGEST_BATCH:
+            raise InputError(
+                f"{name} holds values that take too much memory: a batch of rows can't be held.",
+                "Ids have at most 1,000 characters. If the file is meant, write it with smaller pages.",
+            )
+        yield batch
+
+
+_TOO_LARGE = object()
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Let this process get no more than ``HEADROOM`` bytes of memory; without effect where the system can't tell."""
+    try:
+        import resource
+
+        data = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = min([data + HEADROOM, *(most for most in before if most != resource.RLIM_INFINITY)])
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 @contextmanager
 def _opened(part: Path) -> Iterator[tuple[BufferedReader, Any]]:
     """A part as a file and as Parquet. What pyarrow says of damage is not passed on: it may quote the file."""
     with open_file(part) as file:
         try:
-            with pq.ParquetFile(
-                file, pre_buffer=False, buffer_size=READ_AHEAD, page_checksum_verification=True
-            ) as parquet:
+            with _limited():
+                opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_AHEAD, page_checksum_verification=True)
+            with opened as parquet:
                 yield file, parquet
         except (pa.ArrowException, OSError, UnicodeDecodeError):
             raise InputError(f"{part.name} is damaged, or no Parquet file.", _DAMAGED) from None

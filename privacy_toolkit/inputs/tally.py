@@ -6,12 +6,16 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 
+from privacy_toolkit.errors import InputError
 from privacy_toolkit.inputs.form import RowFault, RowForm
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pages import Batch, Page, Said
 from privacy_toolkit.inputs.requests import understand
 from privacy_toolkit.inputs.spool import Spool
 from privacy_toolkit.inputs.validation import RejectReason, all_fine, judge
+
+#: Of each row eight bytes are kept, and one more while duplicates are looked for.
+MOST_ROWS = 50_000_000
 
 
 class Tally:
@@ -40,7 +44,11 @@ class Tally:
         self._subjects: set[str] = set()  # kept only for a limit
 
     def take(self, batch: Batch) -> bool:
-        """Take some rows; whether more are wanted."""
+        """Take some rows; whether more are wanted.
+
+        Raises:
+            InputError: there are more rows than can be kept apart in memory.
+        """
         page = self._judged(batch.rows, batch.texts)
         said = None
         if self._form is not None:
@@ -54,6 +62,8 @@ class Tally:
         if self._said is not None and said is not None:
             self._said.append(said.first(len(page.rows)))
         self.read += len(page.rows)
+        if self.read > MOST_ROWS:
+            raise InputError(f"The input has more than {MOST_ROWS:,} rows.", "Split it into several files.")
         self.refused.update(page.refused.values())
         if self._form is None or self._form.is_distinct:
             self.hashes.extend(map(hash, (name for _, name in page.accepted()) if page.refused else page.names))

@@ -14,12 +14,13 @@ COLUMNS = {"row": int, "advocate_id": str, "referral_code": str, "referral_id": 
 NAMES = ("advocate_id", "referral_code")
 
 
-def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]]) -> int:
+def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]], *, guard: bool = False) -> int:
     """Write the file; how many rows it has.
 
     Args:
         path: its place.
-        kept: the row of the input, and what is kept of the answer to it, in input order; asked for more than once.
+        kept: the row of the input, and what is kept of the answer to it, in input order.
+        guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
 
     Raises:
         TableFileError: it can't be written; nothing stands at ``path`` that did not before.
@@ -30,4 +31,4 @@ def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]])
             made = decode_code(data)
             yield [subject.row, subject.id, made.code, made.number, made.expiry]
 
-    return write_table(path, Table("file of referral codes", COLUMNS, NAMES, rows))
+    return write_table(path, Table("file of referral codes", COLUMNS, NAMES, rows, guard=guard))

@@ -9,6 +9,7 @@ from privacy_toolkit.model import Job, Outcome, Reason
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.wording import action
+from privacy_toolkit.spreadsheets import guarded
 
 HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
@@ -20,9 +21,6 @@ LISTED_CASES = 2_000
 
 #: As plain text, which is looked up faster.
 _ATTENTION = {outcome.value for outcome in ATTENTION}
-
-#: What a spreadsheet takes for the beginning of a formula, also in full width, or drops to find one behind it.
-FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
 class Case(NamedTuple):
@@ -76,8 +74,7 @@ def csv_line(fields: tuple[object, ...]) -> bytes:
 
 
 def _field(text: str) -> str:
-    if text.startswith(FORMULA):
-        text = "'" + text
+    text = guarded(text)
     if any(character in text for character in ',"\r\n'):
         text = '"' + text.replace('"', '""') + '"'
     return text

@@ -24,13 +24,16 @@ _AT_ONCE = 10_000
 Pair = tuple[str, Holder]
 
 
-def write_holders(path: Path, kept: Callable[[], Iterable[tuple[str, bytes]]], *, with_attributes: bool) -> int:
+def write_holders(
+    path: Path, kept: Callable[[], Iterable[tuple[str, bytes]]], *, with_attributes: bool, guard: bool = False
+) -> int:
     """Write the file; how many rows it has.
 
     Args:
         path: its place.
-        kept: coupon, and what is kept of the answer about it, for each coupon in order; asked for more than once.
+        kept: coupon, and what is kept of the answer about it, for each coupon in order.
         with_attributes: whether profiles are part of it.
+        guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
 
     Raises:
         TableFileError: it can't be written; nothing stands at ``path`` that did not before.
@@ -41,7 +44,7 @@ def write_holders(path: Path, kept: Callable[[], Iterable[tuple[str, bytes]]], *
         for coupon, holder in _pairs(kept()):
             yield [coupon, holder.customer_id, *(getattr(holder, name) for name in profile)]
 
-    table = Table("list of holders", {**COLUMNS, **profile}, tuple(COLUMNS), rows, _AT_ONCE)
+    table = Table("list of holders", {**COLUMNS, **profile}, tuple(COLUMNS), rows, _AT_ONCE, guard)
     return write_table(path, table)
 
 

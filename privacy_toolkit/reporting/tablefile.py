@@ -1,8 +1,9 @@
 """What a run hands over as one file, CSV or Parquet: written in a stream, and there as a whole or not at all.
 
-A CSV is made safe for spreadsheets and loses nothing by it: a cell that would be taken for a formula gets an apostrophe
-in front, and the row then ends with one more cell, ``exact``, that has the names in it as JSON. Where no cell needs
-that there is no such column. Parquet has every text as it is.
+Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can be
+made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
+front, and each row ends with one more cell, which has the names in it as JSON where one was guarded; by the name of
+that column our own inputs know such a file, and refuse it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, BinaryIO
 
 from privacy_toolkit.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.journal.durability import probe, sync
-from privacy_toolkit.reporting.exceptions import FORMULA
 from privacy_toolkit.reporting.newfile import new_file
+from privacy_toolkit.spreadsheets import MARK_COLUMN, guarded, is_formula
 
 
 class TableFileError(ToolkitError):
@@ -33,8 +34,8 @@ class TableFileError(ToolkitError):
 class Table:
     """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
 
-    ``rows`` is asked for more than once. ``names`` are columns of texts that have to be had exactly. So many rows are
-    written ``at_once``.
+    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``. With ``guard`` no
+    cell of a CSV can be taken for a formula.
     """
 
     called: str
@@ -42,6 +43,7 @@ class Table:
     names: tuple[str, ...]
     rows: Callable[[], Iterator[Sequence[Any]]]
     at_once: int = 10_000
+    guard: bool = False
 
     @property
     def named(self) -> dict[str, int]:
@@ -50,8 +52,8 @@ class Table:
         return {name: order.index(name) for name in self.names}
 
 
-def check_out(path: str) -> None:
-    """Make sure, before anything is read, that a file of this name can be written.
+def check_out(path: str, *, guard: bool = False) -> None:
+    """Make sure, before anything is read, that a file of this name can be written (``guard``: one for spreadsheets).
 
     Raises:
         UsageError: its format can't be told from its name, or its folder is missing or can't be written.
@@ -59,6 +61,8 @@ def check_out(path: str) -> None:
     place = Path(path)
     if place.suffix.lower() not in _WRITERS:
         raise UsageError("The format of the file is told from its name.", "End it with .csv or .parquet.")
+    if guard and place.suffix.lower() != ".csv":
+        raise UsageError("A Parquet file has no formulas.", "Leave --spreadsheet-safe out, or name a .csv.")
     if not place.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {place.absolute().parent}.", "Make it, or name another file with --out.")
     if place.is_dir():
@@ -84,10 +88,11 @@ def write_table(path: Path, table: Table) -> int:
             count = _WRITERS[path.suffix.lower()](file, table)
         building.replace(path)
         sync(path.absolute().parent)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         building.unlink(missing_ok=True)
+        reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
-            f"The {table.called} can't be written: {error.strerror or 'the system gave no reason'}.",
+            f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",
             "What was read is kept. Make room or mend the permissions, then resume the run.",
         ) from None
     return count
@@ -95,29 +100,24 @@ def write_table(path: Path, table: Table) -> int:
 
 def _write_csv(file: BinaryIO, table: Table) -> int:
     named = table.named
-    has_exact = any(_is_unsafe(row, named) for row in table.rows())
-    text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="", write_through=False)
+    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=False)
     writer = csv.writer(text)
-    writer.writerow([*table.columns, *(("exact",) if has_exact else ())])
+    writer.writerow([*table.columns, *((MARK_COLUMN,) if table.guard else ())])
     count = 0
     for row in table.rows():
-        exact = [_exact(row, named)] if has_exact else []
-        writer.writerow([*map(_safe, row), *exact])
+        writer.writerow([*map(_safe, row), _exact(row, named)] if table.guard else row)
         count += 1
     text.detach()
     return count
 
 
 def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
-
-
-def _is_unsafe(row: Sequence[Any], named: Mapping[str, int]) -> bool:
-    return any(row[position].startswith(FORMULA) for position in named.values())
+    return guarded(cell) if isinstance(cell, str) else cell
 
 
 def _exact(row: Sequence[Any], named: Mapping[str, int]) -> str:
-    if not _is_unsafe(row, named):
+    """The names in a row as JSON; "" where none of them was changed."""
+    if not any(is_formula(row[position]) for position in named.values()):
         return ""
     return json.dumps({name: row[position] for name, position in named.items()}, ensure_ascii=False)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -33,6 +34,10 @@ from privacy_toolkit.sandbox.store import Store
 from privacy_toolkit.sandbox.world import Call
 
 ADMIN_PREFIX = b"/__sandbox__/"
+
+_NAMES = rb"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?"
+_LOOPBACK = re.compile(_NAMES, re.IGNORECASE)
+_LOOPBACK_ORIGIN = re.compile(rb"https?://" + _NAMES, re.IGNORECASE)
 
 
 def utc_now() -> datetime:
@@ -70,7 +75,12 @@ class SandboxApp:
         self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or break it off."""
+        """Answer one request, or break it off; nothing is done for one that a page of somebody else may have sent."""
+        status = foreign(scope["headers"])
+        if status is not None:
+            problem = msgspec.json.encode({"message": status.phrase, "StatusCode": int(status)})
+            await Response(problem, status, media_type="application/json")(scope, receive, send)
+            return
         if scope["raw_path"].startswith(ADMIN_PREFIX):
             await self._admin(scope, receive, send)
             return
@@ -142,6 +152,21 @@ class SandboxApp:
                 await asyncio.wait_for(self._closing.wait(), seconds)
             except TimeoutError:
                 return
+
+
+def foreign(headers: Iterable[tuple[bytes, bytes]]) -> HTTPStatus | None:
+    """Why a request is not taken; None if it is. ``headers`` are those of ASGI, with names in lower case.
+
+    A name that leads to this machine may be anybody's (DNS rebinding), so only the names of the machine itself count;
+    and a page of another origin may send requests here, though it can't read the answers.
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
+        return HTTPStatus.MISDIRECTED_REQUEST
+    origins = [value for name, value in headers if name == b"origin"]
+    if not all(_LOOPBACK_ORIGIN.fullmatch(origin) for origin in origins):
+        return HTTPStatus.FORBIDDEN
+    return None
 
 
 def _refused(error: RefusalError) -> Result:

@@ -6,6 +6,7 @@ import pytest
 
 from privacy_toolkit.cli import flow
 from privacy_toolkit.cli.ready import check_plan
+from privacy_toolkit.sandbox import seed
 from privacy_toolkit.sandbox.store import Kind
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]
@@ -273,6 +274,28 @@ def test_holders_are_written_without_a_confirmation(call, free, codes, tmp_path)
         f"{CODES[2]},customer-00002",
     ]
     assert subjects(call)[0]["coupon_value"] == CODES[0]
+
+
+def test_the_list_of_holders_is_the_input_that_releases_those_very_customers(call, free, codes, tmp_path):
+    odd = ["+4917012345", "=1+1", "-5", "@sum", "'+4917012345", "\uff1d1"]
+    seed(free.store, len(odd), ids=odd)
+    free.store.reserve(CODES[0], odd)
+    out = tmp_path / "holders.csv"
+    assert call("coupons", "holders", codes, "--out", out).code == 0
+    done = call("coupons", "release", out, "--confirm", "yes", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": len(odd)})
+    assert holders(free, CODES[0]) == set()
+
+
+def test_a_list_that_is_safe_for_spreadsheets_is_no_input(call, free, codes, tmp_path):
+    free.store.reserve(CODES[0], ["customer-00003"])
+    out = tmp_path / "holders.csv"
+    assert call("coupons", "holders", codes, "--out", out, "--spreadsheet-safe").code == 0
+    for command in (["coupons", "release", out], ["erase", out]):
+        done = call(*command, "--plan", tmp_path / "plan.json", "--json")
+        assert (done.code, "made safe for spreadsheets" in done.json["error"]["message"]) == (2, True)
+    done = call("coupons", "holders", codes, "--out", tmp_path / "h.parquet", "--spreadsheet-safe", "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "usage")
 
 
 def test_what_was_handed_over_is_forgotten_and_not_written_over(call, free, codes, tmp_path, monkeypatch):

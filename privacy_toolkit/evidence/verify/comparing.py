@@ -11,6 +11,7 @@ from threading import Thread
 
 import msgspec
 
+from privacy_toolkit.dumps import forbid_core_dumps
 from privacy_toolkit.evidence.verify.compare import Reply, Task, difference
 
 #: Bytes of address space; the libraries alone reserve more than a thousand million, and use a tenth of it.
@@ -21,11 +22,11 @@ _LEFT_ALONE = 1  # exit status
 
 def main() -> None:
     """Do the task."""
+    forbid_core_dumps()
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     Thread(target=_end_with_the_first, daemon=True).start()
-    for what, most in ((resource.RLIMIT_AS, MOST_MEMORY), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(OSError, ValueError):  # some systems know no such limit, or have a lower one
-            resource.setrlimit(what, (most, most))
+    with contextlib.suppress(OSError, ValueError):  # some systems know no such limit, or have a lower one
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     found = difference(Path(os.fsdecode(task.rows)), Path(os.fsdecode(task.parquet)))
     sys.stdout.buffer.write(msgspec.json.encode(Reply(difference=found)))
 

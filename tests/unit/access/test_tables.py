@@ -1,8 +1,9 @@
 import csv
 import io
+import json
 
-from privacy_toolkit.access.faithful import Number
-from privacy_toolkit.access.tables import tables
+from privacy_toolkit.access.faithful import Number, joined
+from privacy_toolkit.access.tables import MOST_COLUMNS, tables
 
 
 def rows(made, name):
@@ -53,3 +54,31 @@ def test_other_shapes_become_rows_all_the_same():
     made = tables({"coupons": ["a", None, ["b"]], "loyalty": {"programs": [{"id": "1"}]}, "profile": "x"})
     assert rows(made, "coupons") == [["value"], ["a"], ['["b"]']]
     assert rows(made, "loyalty_programs") == [["id"], ["1"]]
+
+
+def test_a_table_of_records_with_names_of_their_own_does_not_grow_with_the_square_of_their_number():
+    def size(number):
+        coupons = [{"id": Number(f"{n}"), "value": f"C{n}", "attributes": {f"a{n}": f"x{n}"}} for n in range(number)]
+        return sum(map(len, tables({"coupons": coupons}).values()))
+
+    assert size(4_000) < 2.5 * size(2_000)
+
+
+def test_fields_that_few_records_have_share_one_column_and_none_is_lost():
+    coupons = [{f"a{n}": f"x{n}", "value": f"C{n}"} for n in range(MOST_COLUMNS + 50)]
+    header, *cells = rows(tables({"coupons": coupons}), "coupons")
+    assert (len(header), header.count("(further fields)"), "value" in header) == (MOST_COLUMNS + 1, 1, True)
+    for number, row in enumerate(cells):
+        found = {name: cell for name, cell in zip(header, row, strict=True) if cell}
+        found |= json.loads(found.pop("(further fields)", "{}"))
+        assert found == coupons[number]
+
+
+def test_a_single_record_keeps_all_its_columns():
+    profile = {f"a{n}": f"x{n}" for n in range(2 * MOST_COLUMNS)}
+    assert rows(tables({"profile": profile}), "profile") == [list(profile), list(profile.values())]
+
+
+def test_names_that_end_up_the_same_are_told_apart_in_one_pass():
+    made = joined(("a", n) for n in range(20_000))
+    assert list(made)[-1] == "a (20000)"

@@ -16,8 +16,8 @@ KEPT = [
 ]
 
 
-def write(path):
-    return write_codes(path, lambda: ((subject, encode_code(made)) for subject, made in KEPT))
+def write(path, **options):
+    return write_codes(path, lambda: ((subject, encode_code(made)) for subject, made in KEPT), **options)
 
 
 @pytest.mark.parametrize("made", [made for _, made in KEPT])
@@ -25,14 +25,26 @@ def test_what_is_kept_comes_back(made):
     assert decode_code(encode_code(made)) == made
 
 
-def test_csv_has_a_row_for_each_code_and_no_formula(tmp_path):
+def cells(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_csv_has_a_row_for_each_code_with_every_text_as_it_is(tmp_path):
     path = tmp_path / "codes.csv"
     assert write(path) == 2
-    with path.open(newline="", encoding="utf-8") as file:
-        header, first, second = csv.reader(file)
-    assert header == ["row", "advocate_id", "referral_code", "referral_id", "expiry", "exact"]
-    assert first == ["2", "00123", "REF-1", "7", "2030-01-01T00:00:00Z", ""]
-    assert second[:5] == ["4", "'=c", "'=REF", "", ""]
+    header, first, second = cells(path)
+    assert header == ["row", "advocate_id", "referral_code", "referral_id", "expiry"]
+    assert first == ["2", "00123", "REF-1", "7", "2030-01-01T00:00:00Z"]
+    assert second == ["4", "=c", "=REF", "", ""]
+
+
+def test_a_csv_that_is_safe_for_spreadsheets_has_no_formula_and_says_so(tmp_path):
+    path = tmp_path / "codes.csv"
+    assert write(path, guard=True) == 2
+    header, first, second = cells(path)
+    assert header[5:] == ["guarded_for_spreadsheets"]
+    assert (first[5], second[:3]) == ("", ["4", "'=c", "'=REF"])
     assert json.loads(second[5]) == {"advocate_id": "=c", "referral_code": "=REF"}
 
 

@@ -45,12 +45,12 @@ def test_csv_has_profiles_where_they_are_asked_for(tmp_path):
     assert second == ["X", "b", "", "", "", "", ""]
 
 
-@pytest.mark.parametrize("id_", ["=1+1", "+49 30", "-5", "@SUM(A1)", "\t=1", "\uff1d1"])
-def test_no_cell_is_a_formula_and_no_id_is_lost(tmp_path, id_):
+@pytest.mark.parametrize("id_", ["=1+1", "+49 30", "-5", "@SUM(A1)", "\t=1", "\uff1d1", " \x1b=1"])
+def test_a_csv_that_is_safe_for_spreadsheets_has_no_formula_loses_no_id_and_says_so(tmp_path, id_):
     path = tmp_path / "out.csv"
-    write(path, [("X", [Holder(id_), Holder("'a")]), ("=c", [Holder("b")])])
+    write(path, [("X", [Holder(id_), Holder("'a")]), ("=c", [Holder("b")])], guard=True)
     header, guarded, plain, coupon = rows(path)
-    assert header == ["coupon_value", "customer_id", "exact"]
+    assert header == ["coupon_value", "customer_id", "guarded_for_spreadsheets"]
     assert guarded[:2] == ["X", f"'{id_}"]
     assert json.loads(guarded[2]) == {"coupon_value": "X", "customer_id": id_}
     assert plain == ["X", "'a", ""]
@@ -115,3 +115,9 @@ def test_a_place_that_can_not_be_meant_is_said_before_anything_is_read(tmp_path,
     with pytest.raises(UsageError) as caught:
         check_out(str(tmp_path / name))
     assert caught.value.hint
+
+
+def test_a_parquet_file_can_not_be_guarded(tmp_path):
+    check_out(str(tmp_path / "out.csv"), guard=True)
+    with pytest.raises(UsageError, match="no formulas"):
+        check_out(str(tmp_path / "out.parquet"), guard=True)

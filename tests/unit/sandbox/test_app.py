@@ -100,7 +100,7 @@ def test_a_truncated_answer_without_body_ends_within_its_head(line):
     port = int(opened.sandbox.base_url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(
-            f"DELETE {ERASE} HTTP/1.1\r\nHost: x\r\nAuthorization: ApiKey-v1 sandbox-key\r\n\r\n".encode()
+            f"DELETE {ERASE} HTTP/1.1\r\nHost: localhost\r\nAuthorization: ApiKey-v1 sandbox-key\r\n\r\n".encode()
         )
         received = b"".join(iter(lambda: connection.recv(1000), b""))
     assert received == b"HTTP/1.1 204 No Content\r\n"
@@ -132,3 +132,45 @@ def test_above_the_rate_limit_is_429(line):
 def test_latency_is_played_and_the_answer_is_the_same(line):
     opened = line(**ONE, faults=Faults(latency_ms=(1, 2)))
     assert opened.send("GET", INVENTORY)[0] == 200
+
+
+@pytest.mark.parametrize("path", [ERASE, "/__sandbox__/log"])
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        (None, None, 421),
+        ("attacker.example", None, 421),
+        ("attacker.example:PORT", None, 421),
+        ("127.0.0.1.attacker.example:PORT", None, 421),
+        ("localhost.attacker.example", None, 421),
+        ("127.0.0.1@attacker.example", None, 421),
+        ("", None, 421),
+        ("127.0.0.1:PORT", "http://attacker.example", 403),
+        ("localhost:PORT", "https://localhost.attacker.example", 403),
+        ("localhost", "null", 403),
+        ("[::1]:PORT", "file://", 403),
+    ],
+)
+def test_nothing_is_done_for_a_page_of_somebody_else(line, path, host, origin, status):
+    opened = line(**ONE)
+    port = opened.sandbox.base_url.rpartition(":")[2]
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    connection.putrequest("DELETE", path, skip_host=True)
+    connection.putheader("Authorization", "ApiKey-v1 sandbox-key")
+    for name, value in (("Host", host), ("Origin", origin)):
+        if value is not None:
+            connection.putheader(name, value.replace("PORT", port))
+    connection.endheaders()
+    # uvicorn itself refuses HTTP/1.1 without a Host
+    assert connection.getresponse().status in ({400, 421} if host is None else {status})
+    connection.close()
+    assert (profiles(opened), opened.logged) == (1, [])
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:PORT", "127.0.0.1:PORT", "[::1]:PORT"])
+@pytest.mark.parametrize("origin", [None, "http://localhost:3000", "http://127.0.0.1"])
+def test_names_of_this_machine_are_taken(line, host, origin):
+    opened = line(**ONE)
+    port = opened.sandbox.base_url.rpartition(":")[2]
+    given = {"Host": host.replace("PORT", port)} | ({} if origin is None else {"Origin": origin})
+    assert opened.send("DELETE", ERASE, headers={"Authorization": "ApiKey-v1 sandbox-key"} | given)[0] == 204
