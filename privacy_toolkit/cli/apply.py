@@ -38,8 +38,9 @@ def command(**options: Any) -> int:
 
 def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOptions, as_json: bool) -> int:
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-    from privacy_toolkit.cli.flow import carry_out, check_ready
+    from privacy_toolkit.cli.flow import carry_out
     from privacy_toolkit.cli.planfile import approval_of, read_plan
+    from privacy_toolkit.cli.ready import check_plan, check_ready
     from privacy_toolkit.engine import checks, planning
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.journal.state import StateFolder
@@ -57,6 +58,7 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
     checks.check_not_applied(plan, state)
     with planning.prepared(planning.order_of(plan, job), settings, state, now) as again:
         checks.check_still_true(plan, again.plan)
+        check_plan(plan, sitting, state, hand)
         if not sitting.quiet:
             preview(plan, settings)
         if job.writes:

@@ -194,7 +194,7 @@ def _signing(settings: Settings) -> Iterator[Check]:
 
 
 def _sign(signer: Any) -> None:
-    from privacy_toolkit.cli.flow import PROBE_NAMESPACE
+    from privacy_toolkit.cli.ready import PROBE_NAMESPACE
     from privacy_toolkit.signatures.sshsig import verify
 
     if verify(signer.sign(b"", PROBE_NAMESPACE), b"", PROBE_NAMESPACE) != signer.public:

@@ -105,7 +105,7 @@ class Controls:
         self._lines: dict[Line, asyncio.Task[None] | None] = {}
         self._flush: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._longest = 0.0
+        self._longest, self._most_absences = 0.0, 0
         self._insists = False
         self.waiting = 0
         self.on_waiting: Callable[[], None] = lambda: None
@@ -208,14 +208,19 @@ class Controls:
     def _held(self, route: _Route, begun: float) -> None:
         """A control that was begun then held: what was answered before it is proven."""
         if route.waiting and not self._holds():
-            gap = self._around.clock() - route.ended
-            if gap < math.inf and gap > 1.1 * self._longest:
-                self._longest = gap
-                around = self._around
-                around.record(ControlRecord(None, route.operation.name, around.now(), round(gap * 1e6), held=True))
+            self._note_gap(route, sum(asked_at <= begun for asked_at, _ in route.waiting))
             self._release(route, begun, held=True)
         route.begun = max(route.begun, begun)
         route.ended = max(route.ended, self._around.clock())
+
+    def _note_gap(self, route: _Route, absences: int) -> None:
+        """Record how far apart two controls were between which absences stand, if it was never so far before."""
+        around = self._around
+        gap, most = around.clock() - route.ended, max(absences, self._most_absences)
+        if absences and math.isfinite(gap) and (gap > 1.1 * self._longest or most > 1.1 * self._most_absences):
+            self._longest, self._most_absences = max(gap, self._longest), most
+            taken = round(self._longest * 1e6)
+            around.record(ControlRecord(None, route.operation.name, around.now(), taken, most, None, held=True))
 
     @staticmethod
     def _release(route: _Route, before: float, *, held: bool) -> None:
@@ -320,13 +325,7 @@ class Controls:
         if self._is_over():
             self.give_up()
             return
-        lines = [line for line in self._lines if line.proven < line.answered and not line.spoiled]
-        await asyncio.gather(*map(self._ask_on, lines))
-        if idle and any(line.proven < line.answered for line in lines):
-            await self._around.sleep(_RETIRED)
-            for line in lines:
-                if line.proven < line.answered:
-                    line.spoil()
+        await self._prove_lines(idle=idle)
         self._insists = idle
         try:
             for route in list(self._routes.values()):
@@ -339,6 +338,15 @@ class Controls:
         for _ in range(3):  # let those go on who were told, before it is looked whether all others wait
             await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(self._look_again)
+
+    async def _prove_lines(self, *, idle: bool) -> None:
+        lines = [line for line in self._lines if line.proven < line.answered and not line.spoiled]
+        await asyncio.gather(*map(self._ask_on, lines))
+        if idle and any(line.proven < line.answered for line in lines):
+            await self._around.sleep(_RETIRED)
+            for line in lines:
+                if line.proven < line.answered:
+                    line.spoil()
 
     def _look_again(self) -> None:
         if self.waiting:

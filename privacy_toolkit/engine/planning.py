@@ -171,6 +171,7 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
             requests=request_rows(ready.requests(), Regime(ready.plan.regime)),
             party=ready.job.party,
             approval=approval,
+            rejected=ready.scan.rejected(),
         ),
     )
     return run_id

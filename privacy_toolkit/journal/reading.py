@@ -10,7 +10,7 @@ import msgspec
 
 from privacy_toolkit.journal.facts import RunFacts
 from privacy_toolkit.journal.parties import parties
-from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
+from privacy_toolkit.journal.records import PENDING, Acceptance, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
 from privacy_toolkit.journal.rows import (
     EXCHANGE_COLUMNS,
     REQUEST_COLUMNS,
@@ -94,6 +94,13 @@ class RunReader(RunFacts):
         )
         return [OpenRequests(*row) for row in rows]
 
+    def done_reasons(self) -> dict[Reason | None, int]:
+        """How many subjects are done, by why they are."""
+        rows = self._connection.execute(
+            "SELECT reason, COUNT(*) FROM standings WHERE outcome = ? GROUP BY 1 ORDER BY 1", (Outcome.DONE.value,)
+        )
+        return {Reason(reason) if reason else None: count for reason, count in rows}
+
     def sittings(self) -> list[Sitting]:
         """Every process that worked on the run, in order."""
         rows = self._connection.execute(
@@ -112,6 +119,24 @@ class RunReader(RunFacts):
             (Purpose.ACT, *_LOST),
         ).fetchone()
         return None if moment is None else int(moment)
+
+    def rejected(self) -> Iterator[tuple[int, str]]:
+        """Row and reason of every refused row of the input, in its order; none once the run is purged.
+
+        Runs made by a version that did not record them have none, whatever the plan counts.
+        """
+        yield from self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid")
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many refused rows are recorded, by reason."""
+        return dict(self._connection.execute("SELECT reason, COUNT(*) FROM rejected GROUP BY 1 ORDER BY 1"))
+
+    def acceptance(self) -> Acceptance | None:
+        """Who last accepted that rows were refused, if anybody did."""
+        row = self._connection.execute(
+            "SELECT at, rows, signer, signing_key FROM acceptances ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else Acceptance(*row)
 
     def entries(self, outcomes: Collection[Outcome] | None = None) -> Iterator[Entry]:
         """Every subject in input order, or those of some outcomes, with all that was exchanged for it.

@@ -14,7 +14,7 @@ from pathlib import Path
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.facts import connect
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import ControlRecord, Note
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note
 from privacy_toolkit.journal.rows import control_row, exchange_row, standing_row
 from privacy_toolkit.journal.writer import Batch, Writer
 from privacy_toolkit.model import StopReason
@@ -25,6 +25,7 @@ _UNLINK = (
     "UPDATE pages SET data = X''",
     "DELETE FROM parties",
     "DELETE FROM results",
+    "DELETE FROM rejected",
     "UPDATE requests SET ticket = NULL",
     "DELETE FROM facts WHERE name IN ('secret', 'plan')",
     "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
@@ -108,6 +109,17 @@ class RunJournal(RunReader):
     def record_control(self, control: ControlRecord) -> None:
         """Note a control with the next commit."""
         self._open_writer().put(Batch(controls=[control_row(control)]))
+
+    def accept_rejected(self, given: Acceptance) -> None:
+        """Note that the operator accepts that rows were refused and nobody acts on them.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        self._alone(
+            "INSERT INTO acceptances (at, rows, signer, signing_key) VALUES (?, ?, ?, ?) RETURNING number",
+            (given.at, given.rows, given.signer, given.signing_key),
+        )
 
     def forget_results(self) -> None:
         """Destroy what was kept of answers, once it has been handed over.

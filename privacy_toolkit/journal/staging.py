@@ -32,7 +32,8 @@ class Staged:
 
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
     those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
-    something. ``party`` names, where one request is about several subjects, those that belong together.
+    something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
+    are row and reason of what was refused of the input, in its order.
     ``created_at`` is microseconds since the epoch.
     """
 
@@ -43,6 +44,7 @@ class Staged:
     requests: Iterable[Request] = ()
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None
+    rejected: Iterable[tuple[int, str]] = ()
 
 
 def create_run(folder: Path, staged: Staged) -> None:
@@ -96,6 +98,7 @@ def _fill(path: Path, run_id: str, staged: Staged) -> None:
                 connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
         connection.executemany(_PUT_STANDING, _held(staged))
         connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
+        connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
         connection.executemany("INSERT INTO facts VALUES (?, ?)", _facts(run_id, staged, size).items())
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")

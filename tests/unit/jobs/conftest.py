@@ -16,7 +16,6 @@ from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Sequencing, StopReason
 
-
 READS = (OPERATIONS["get_customer_inventory"], OPERATIONS["get_reserved_customers"])
 CONTROL = b"/privacy-toolkit-control-"
 KNOWN = httpx2.Response(401, json={"message": "Unauthorized", "StatusCode": 401})
