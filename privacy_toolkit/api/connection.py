@@ -10,8 +10,9 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
 - *retired*: it will carry no more requests (the peer said so, it is old, its place is needed, or something is unread),
   and is only listened to. Nothing is said to the peer, not even an end: a proxy that sees one may drop the answer that
   would have shown a shift.
-- Idle or retired, it ends in good order by the peer's end, or by ``KEEP_ALIVE`` seconds of silence since its last
-  answer; that proves all it carried. ``abort`` alone proves and spoils nothing.
+- Idle or retired, it ends in good order by the peer's end (under TLS: an end that TLS vouches for), or by
+  ``KEEP_ALIVE`` seconds of silence since its last answer; that proves all it carried. ``abort`` alone proves and
+  spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
 Therefore nothing is written where something is unread, and no answer is proven by itself.
@@ -23,6 +24,7 @@ import asyncio
 import io
 import math
 import select
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -149,7 +151,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = 0.0
         self._idle_since = clock()
-        self._writing = self._paused = False
+        self._writing = self._paused = self._in_room = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Take ``transport``, which may be a TLS one put on top of the first, as the one to write to.
@@ -161,7 +163,9 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError
         self._transport = transport
         self._idle_since = self._clock()
-        transport.set_write_buffer_limits(high=0)  # so that a pause says: not yet everything has left
+        # A pause is to say: not yet everything has left. TLS transports pause at the limit, the others beyond it.
+        self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        transport.set_write_buffer_limits(high=0 if self._tls is None else 1)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @property
@@ -208,6 +212,8 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             del answer  # an exception in it leads back to this frame, and so to all that was received
+            if self._in_room:  # until now, so that no more is read while answers wait to be looked at
+                self._leave()
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""
@@ -255,14 +261,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """Nothing more will come: the end of an answer without a length, a break, or the end in good order."""
         self.closed = True
-        if self._answer is not None and self._phase is Phase.BODY:
+        whole = self._tls is None or _ends_well(self._tls)
+        if whole and self._answer is not None and self._phase is Phase.BODY:
             names = {name.lower() for name, _ in self._headers}
             if names.isdisjoint({b"content-length", b"transfer-encoding"}):
                 self._finish()
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:
-            self._prove()
+            (self._prove if whole else self._spoil)()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The socket is gone."""
@@ -391,6 +398,7 @@ class Connection(asyncio.Protocol):
             self._large.writelines(self._chunks)
             self._chunks = []
         self._large.write(body)
+        self._in_room = True
         if not self._paused and not self._room.take(self) and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
@@ -428,6 +436,8 @@ class Connection(asyncio.Protocol):
         self.line.spoil()
         self.abort()
         self._drop()
+        if self._in_room:
+            self._leave()
 
     def _prove(self) -> None:
         """Close at once; what was carried belongs to its requests."""
@@ -436,11 +446,12 @@ class Connection(asyncio.Protocol):
 
     def _drop(self) -> None:
         """Let go of what was received; a large answer would else stay as long as anything leads here."""
-        self._chunks, self._headers = [], []
-        if self._large is not None:
-            self._large = None
-            self._room.leave(self)
-            self.read_on()
+        self._chunks, self._headers, self._large = [], [], None
+
+    def _leave(self) -> None:
+        self._in_room = False
+        self._room.leave(self)
+        self.read_on()
 
     def _await_answer(self) -> None:
         self._phase = Phase.READ
@@ -476,3 +487,11 @@ class Connection(asyncio.Protocol):
             self._prove()
         else:  # at the end, what is unread comes before the next look
             self._watch(max(left, _SHORTLY))
+
+
+def _ends_well(tls: ssl.SSLObject) -> bool:
+    """Whether the peer itself has said, under TLS, that nothing more comes: anybody can end what lies below."""
+    try:
+        return not tls.read(1)
+    except ssl.SSLError:
+        return False

@@ -37,6 +37,7 @@ def command(**options: Any) -> int:
     """
     from privacy_toolkit.cli.confirm import confirm, phrase, preview
     from privacy_toolkit.cli.flow import carry_out
+    from privacy_toolkit.engine.claiming import claimed
     from privacy_toolkit.engine.custody import hand_of
     from privacy_toolkit.engine.planning import Order, create, prepared
     from privacy_toolkit.jobs import declaration
@@ -62,7 +63,7 @@ def command(**options: Any) -> int:
             say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
             say(f"It accepts the refused rows too: --accept-rejected {sitting.accept_rejected}")
             confirm(ready.plan, sitting)
-            with state.lock(settings.target):
+            with claimed(state, settings.deployment):
                 run_id = create(ready, state, now)
                 code = carry_out(run_id, settings, sitting, state, hand, options["as_json"])
     say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
@@ -146,4 +147,5 @@ def _sitting(confirmation: str, progress: str, rejected: int) -> SittingOptions:
         progress=progress,
         no_input=True,
         accept_rejected=rejected,
+        restored=False,
     )

@@ -40,7 +40,7 @@ from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.model import Job
+from privacy_toolkit.model import Job, Verdict
 from privacy_toolkit.notify import Means, Started, failed, finished, finished_of, started
 from privacy_toolkit.reporting.sentences import next_step, sentence
 
@@ -98,7 +98,7 @@ class _Carrying:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session may end: the pack is still to be written
         if job == Job.ERASE:
             with self._going_on(), Suppression(self.state.path) as listed:  # whoever was erased stays erased
-                catch_up(listed, self.state)
+                catch_up(listed, self.state, complete=False)
         with self.state.open(self.run_id) as journal:
             self.has_pack = False
             with self._going_on():
@@ -237,7 +237,7 @@ def show(journal: RunJournal, shown: Shown, as_json: bool) -> Summary:
 def _show(summary: Summary, journal: RunJournal, shown: Shown, following: str) -> None:
     plan, handed = summary.plan, shown.handed
     result(f"Run {summary.run_id} on {plan.target}")
-    result(sentence(summary, journal.sittings()))
+    result(_verdict(summary, journal))
     for outcome, number in summary.totals.items():
         result(f"  {outcome.value:<14}{number:>12,}")
     result(f"  {'':<14}{'-' * 12}")
@@ -255,21 +255,30 @@ def _show(summary: Summary, journal: RunJournal, shown: Shown, following: str) -
         result(f"Next:   {following}")
 
 
+def _verdict(summary: Summary, journal: RunJournal) -> str:
+    if summary.verdict is Verdict.RUNNING:
+        return f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
+    return sentence(summary, journal.sittings())
+
+
 def as_object(summary: Summary, shown: Shown) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
+    is_running = summary.verdict is Verdict.RUNNING
     value: dict[str, Any] = {
         "run_id": summary.run_id,
         "job": summary.plan.job,
         "target": summary.plan.target,
         "verdict": summary.verdict.value,
-        "exit_code": int(summary.exit_code),
+        "exit_code": None if is_running else int(summary.exit_code),
         "rows": rows_object(summary.plan.rows),
         "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
-        "pack": shown.pack,
-        "next": _next(summary, shown),
+        "pack": None if is_running else shown.pack or None,
+        "next": f"privacy-toolkit runs show {summary.run_id}" if is_running else _next(summary, shown),
     }
     if summary.rejected:
         value["rejected_accepted"] = not summary.rejected_unaccepted
+    if is_running:
+        return value
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
     if shown.handed is not None:

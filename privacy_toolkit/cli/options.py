@@ -58,6 +58,9 @@ _SITTING = (
         "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
     ),
     click.option("--no-input", is_flag=True, help="Never ask anything."),
+    click.option(
+        "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
+    ),
 )
 
 
@@ -75,6 +78,7 @@ class SittingOptions:
     quiet: bool
     progress: str
     no_input: bool
+    restored: bool = False
     accept_rejected: int | None = None
 
 

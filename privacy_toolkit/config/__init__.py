@@ -11,6 +11,7 @@ from privacy_toolkit.config.settings import (
     check_place,
     deployment_key,
     load_settings,
+    scope_of,
     target_of,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "check_place",
     "deployment_key",
     "load_settings",
+    "scope_of",
     "target_of",
 ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -26,7 +28,7 @@ from privacy_toolkit.config.file import (
     read_config,
     read_secret,
 )
-from privacy_toolkit.config.notify import Notify, is_loopback, load_notify
+from privacy_toolkit.config.notify import Notify, load_notify
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.privacy import Secret
 
@@ -48,6 +50,9 @@ _RESOURCES = {
 _NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "docs", "help", "developers", "status"))}
 
 T = TypeVar("T")
+
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +144,49 @@ class Settings:
         """
         return deployment_key(self.deployment)
 
+    @property
+    def scope(self) -> str:
+        """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
+
+        Raises:
+            UsageError: no base URL is set.
+        """
+        return scope_of(self.deployment, self.environment)
+
 
 def deployment_key(base_url: str) -> str:
-    """The base URL in one form: lower case, without its usual port and a closing slash, ``localhost`` for this machine.
+    """The one name of a deployment, however its base URL is written: who compares deployments compares these.
 
-    Raises:
-        UsageError: it is not a URL.
+    Case of scheme and host, a default port, a closing dot or slash and a user make no difference, and all names of the
+    loopback interface are one; the path does.
     """
-    try:
-        parts = urlsplit(base_url)
-        host, port = (parts.hostname or "").rstrip("."), parts.port
-    except ValueError:
-        raise UsageError("The base URL is not a URL.") from None
+    parts = urlsplit(base_url.strip())
     scheme = parts.scheme.lower()
-    host = "localhost" if is_loopback(host) else f"[{host}]" if ":" in host else host
-    usual = _USUAL_PORTS.get(scheme)
-    return f"{scheme}://{host}{f':{port}' if port and port != usual else ''}{parts.path.rstrip('/')}"
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    host = _host_key(parts.hostname or "")
+    shown = f"[{host}]" if ":" in host else host
+    place = shown if port is None or port == _PORTS.get(scheme) else f"{shown}:{port}"
+    return f"{scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def scope_of(base_url: str, environment: str) -> str:
+    """Where what a state folder remembers holds: profiles are shared by all Applications of an environment."""
+    return f"{environment} {deployment_key(base_url)}"
+
+
+def _host_key(host: str) -> str:
+    name = host.lower().rstrip(".")
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        with suppress(UnicodeError):  # no host that could be reached is still one name
+            name = name.encode("idna").decode("ascii")
+        return _LOOPBACK if name == "localhost" else name
+    address = getattr(address, "ipv4_mapped", None) or address
+    return _LOOPBACK if address.is_loopback else str(address)
 
 
 def check_place(base_url: str) -> None:

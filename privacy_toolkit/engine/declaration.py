@@ -55,7 +55,8 @@ class Declaration:
         make: the procedure for one sitting.
         form: what is taken of a row beside the id; None for an input of ids.
         deal: what is made of the input before it is planned.
-        look: what is read for the plan, so that whoever confirms it knows how things stand.
+        look: what is read for the plan, so that whoever confirms it knows how things stand; None for nothing.
+        must_look: whether a plan with these parameters may not be confirmed without that.
         shown: what an operator is shown of a subject (its id, and what else is given) beside its id, by name.
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
         creates_profile: a request re-creates the profile of an erased customer (API facts, deleteCustomerData).
@@ -71,7 +72,8 @@ class Declaration:
     make: Callable[[Context], Procedure]
     form: Callable[[Parameters], RowForm | None] = _no_form
     deal: Callable[[Dealing], Dealt] = as_they_stand
-    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Look] | None = None
+    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Look | None] | None = None
+    must_look: Callable[[Parameters], bool] = lambda _: False
     shown: Callable[[str, str], Mapping[str, str]] = _nothing
     customers: Callable[[str, str], Collection[str]] = _the_id
     creates_profile: bool = False

@@ -40,6 +40,8 @@ class Conditions:
     """What holds for one sitting beside the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
+    ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
+    restored (RFC 3339), "" if nobody did.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -48,6 +50,8 @@ class Conditions:
     predicate: str = ""
     hand: Hand | None = None
     removed: int | None = None
+    input_file: str = ""
+    restored: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
         "gone_predicate": conditions.predicate,
+        "input_file": conditions.input_file,
+        "state_restored": conditions.restored,
         "packages_removed": "" if conditions.removed is None else conditions.removed,
         "max_failures": conditions.limits.max_failures,
         "signer": conditions.hand and conditions.hand.name,

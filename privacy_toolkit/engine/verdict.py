@@ -20,9 +20,9 @@ class Summary:
     """A run in a few figures. Times are microseconds since the epoch.
 
     ``stopped_by`` is of the last sitting; ``cut_short`` says that its end is not recorded: it is under way, or it
-    crashed, or there was none. ``under_way`` says that a process is at work on it now. ``acceptance`` is the last one
-    of refused rows. ``done`` counts the subjects that are done by why they are, for jobs of which that may be "there
-    was nothing to do".
+    crashed, or there was none. ``is_running``: a process works on it at this moment. ``acceptance`` is the last one of
+    refused rows. ``done`` counts the subjects that are done by why they are, for jobs of which that may be "there was
+    nothing to do".
     """
 
     run_id: str
@@ -32,7 +32,7 @@ class Summary:
     cut_short: bool
     started_at: int
     purged: bool
-    under_way: bool = False
+    is_running: bool = False
     acceptance: Acceptance | None = None
     done: Mapping[Reason | None, int] = field(default_factory=dict)
 
@@ -57,9 +57,15 @@ class Summary:
         return self.totals.get(Outcome.FAILED, 0)
 
     @property
+    def all_unknown(self) -> bool:
+        """Whether nobody of those who were looked for is known to the API: perhaps it is the wrong one."""
+        unknown = self.totals.get(Outcome.NOTHING_HELD, 0)
+        return 0 < unknown == self.plan.rows.subjects - self.totals.get(Outcome.ON_HOLD, 0)
+
+    @property
     def verdict(self) -> Verdict:
         """The verdict; never ``complete`` while a subject is open, or rows were refused and nobody accepted that."""
-        if self.under_way:
+        if self.is_running:
             return Verdict.RUNNING
         if self.stopped_by is StopReason.CREDENTIALS_REFUSED and self.open:
             return Verdict.REFUSED
@@ -69,20 +75,20 @@ class Summary:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the process that worked on it last tells its caller (contract, section 2)."""
+        """What the process that worked on it last tells its caller (contract, section 2); of no use while it runs."""
+        if self.verdict is Verdict.RUNNING:
+            return ExitCode.STOPPED
         if self.stopped_by is StopReason.INTERRUPTED:
             return ExitCode.INTERRUPTED
         if self.verdict is Verdict.REFUSED:
             return ExitCode.CREDENTIALS
         if self.verdict is Verdict.STOPPED:
             return ExitCode.STOPPED
-        if self.under_way:  # nobody has a result yet
-            return ExitCode.OPEN_ITEMS if self.open else ExitCode.SETTLED
         return ExitCode.OPEN_ITEMS if self.verdict is Verdict.OPEN_ITEMS else ExitCode.SETTLED
 
 
-def summarize(journal: RunReader, *, under_way: bool = False) -> Summary:
-    """The summary of a run, with all sums checked; ``under_way``: a process is at work on it, as its lock says.
+def summarize(journal: RunReader) -> Summary:
+    """The summary of a run, with all sums checked.
 
     Raises:
         ToolkitError: the rows of the input or the outcomes of the subjects don't add up; nothing may be reported then.
@@ -113,7 +119,7 @@ def summarize(journal: RunReader, *, under_way: bool = False) -> Summary:
         cut_short=not sittings or sittings[-1].ended_at is None,
         started_at=journal.created_at,
         purged=journal.purged_at is not None,
-        under_way=under_way,
+        is_running=journal.is_running,
         acceptance=journal.acceptance(),
         done=journal.done_reasons() if Job(plan.job) in _MAY_BE_IDLE else {},
     )

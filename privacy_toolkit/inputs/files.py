@@ -40,6 +40,24 @@ class FileKind:
     compression: str | None = None
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 of an input as a plan has it: of a folder that of the lines of sha256sum, in the order of names.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not path.is_dir():
+        return _sha256(path)
+    parts = sorted(part for part in path.iterdir() if not part.name.startswith((".", "_")))
+    listing = "".join(f"{_sha256(part)}  {part.name}\n" for part in parts)
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def kind_of(path: str) -> FileKind:
     """What the file is by its name, or by being a folder; its contents are not looked at.
 

@@ -98,7 +98,7 @@ class _Walk:
 
     async def run(self) -> None:
         """Send the request, unless nothing may be sent."""
-        if self._standing.reason is Reason.NO_LOOK_POSSIBLE:
+        if self._standing.reason in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}:
             return  # as an earlier sitting left it: nothing was tried that could count as a failure of this one
         subject = self._entry.subject
         suppressed = any(map(self._steps.is_suppressed, self._job.customers(subject.id, subject.given)))

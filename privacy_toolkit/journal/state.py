@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.facts import FILE_NAME
+from privacy_toolkit.journal.checksums import adopt
+from privacy_toolkit.journal.facts import FILE_NAME, LOCK_NAME, SUMS_NAME, running
+from privacy_toolkit.journal.identity import Identity
+from privacy_toolkit.journal.locks import is_taken, take
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
 
@@ -32,6 +35,8 @@ class StateFolder:
     """
 
     def __init__(self, path: Path) -> None:
+        #: The runs that could not be read, as far as somebody was told of them.
+        self.passed_over: set[str] = set()
         with _explained(path):
             self.path = path.resolve()
             if self.path.exists():
@@ -48,6 +53,7 @@ class StateFolder:
             UsageError: what is there is no state folder.
         """
         state = cls.__new__(cls)
+        state.passed_over = set()
         with _explained(path):
             state.path = path.resolve()
             if state.path.exists() and not _is_state_folder(state.path):
@@ -77,7 +83,11 @@ class StateFolder:
         """Every run, newest first: the ids begin with the second of creation, and what follows the job goes on."""
         if not self.runs.is_dir():
             return []
-        found = (p.name for p in self.runs.iterdir() if not p.name.startswith(".") and (p / FILE_NAME).exists())
+        found = (
+            p.name
+            for p in self.runs.iterdir()
+            if not p.name.startswith(".") and ((p / FILE_NAME).exists() or (p / SUMS_NAME).exists())
+        )
         return sorted(found, key=lambda run_id: (run_id[:_SECOND], run_id.rpartition("-")[2]), reverse=True)
 
     def find(self, name: str) -> str:
@@ -105,24 +115,54 @@ class StateFolder:
         """
         return RunJournal(self.runs / run_id)
 
-    def lock(self, target: str) -> FileLock:
-        """Take the lock on ``target``; the system gives it back when the process ends, however it ends.
+    def lock(self, deployment: str) -> FileLock:
+        """Take the lock on a deployment by its key; the system gives it back when the process ends, however it ends.
 
         Raises:
             RefusedError: another process has it.
         """
-        name = hashlib.sha256(target.encode()).hexdigest()[:16]
-        lock = FileLock(self.locks / f"{name}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+        name = hashlib.sha256(deployment.encode()).hexdigest()[:16]
+        lock = take(self.locks / f"{name}.lock")
+        if lock is None:
             raise RefusedError(
-                f"Another run on {target} is under way with this state folder.",
+                f"Another run on {deployment} is under way with this state folder.",
                 "Wait for it to end, or look at it with: privacy-toolkit runs list",
                 code="locked",
-            ) from None
+            )
         sweep(self.runs)
         return lock
+
+    @property
+    def identity(self) -> Identity:
+        """What tells whether this folder is a copy, or older than it was."""
+        return Identity(self.path, self._files())
+
+    def adopt(self) -> None:
+        """Take the journals as they are for those that the checksums were made for, but for those at work."""
+        for journal, sums in self._files():
+            if not is_taken(journal.with_name(LOCK_NAME)):
+                adopt(sums, journal)
+
+    def set_aside(self, run_id: str) -> Path:
+        """Take a run out of the runs, as it is; the folder where it is kept.
+
+        Raises:
+            RefusedError: a process works on it.
+            UsageError: it can't be moved.
+        """
+        if is_taken(self.runs / run_id / LOCK_NAME):
+            raise running(run_id)
+        place = self.path / "set-aside" / run_id
+        try:
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            (self.runs / run_id).rename(place)
+        except OSError as error:
+            raise UsageError(f"Run {run_id} can't be set aside: {error.strerror}.") from None
+        return place
+
+    def _files(self) -> list[tuple[Path, Path]]:
+        """The journal of each run, and its checksums."""
+        return [(self.runs / run_id / FILE_NAME, self.runs / run_id / SUMS_NAME) for run_id in self.run_ids()]
 
 
 @contextmanager
