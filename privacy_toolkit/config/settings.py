@@ -87,7 +87,8 @@ class Settings:
     ``rate`` is requests a second over all operations. ``settle`` and ``grace`` are seconds: how long an accepted change
     may stay invisible, and how long an update without an answer may still be applied.
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
-    does not count. ``control_present`` is the id of a profile that must be visible, where the file names one.
+    does not count.
+    ``control_present`` is the id of a profile that must be visible: the positive control of whoever names one.
     """
 
     base_url: str | None

@@ -223,3 +223,23 @@ def test_what_was_left_behind_can_be_removed(call, sandbox, tmp_path):
     assert "Unfinished" in call("controls", "show").out
     assert call("controls", "remove", *CONFIRMED).json["removed"] == made["profile_id"]
     assert profiles(server) == set()
+
+
+# Runs.
+
+
+def test_an_empty_copy_of_the_api_settles_nobody_where_there_is_a_control_profile(call, sandbox, tmp_path):
+    """It refuses wrong keys and says 404 of everybody in its own words: only the positive control tells it apart."""
+    server = sandbox()
+    requests = tmp_path / "requests.csv"
+    requests.write_text("customer_id\n" + "".join(f"nobody-{number}\n" for number in range(5)))
+    arguments = ("erase", requests, "--confirm", f"erase 5 from {server.base_url.removeprefix('http://')}", "--json")
+    assert call(*arguments).json["outcomes"] == {"nothing_held": 5}
+    made = call("controls", "create", *CONFIRMED).json
+    asked = len(server.log)
+    assert call(*arguments).json["outcomes"] == {"nothing_held": 5}
+    assert made["profile_id"] in {entry.value for entry in list(server.log)[asked:]}
+    server.store.remove(Kind.PROFILE, made["profile_id"])
+    done = call(*arguments)
+    assert (done.code, done.json["outcomes"]) == (4, {"pending": 5})
+    assert server.log.of("delete_customer_data")[-1].value == made["profile_id"]
