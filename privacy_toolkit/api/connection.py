@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = 0.0
         self._idle_since = clock()
-        self._writing = self._paused = False
+        self._writing = self._paused = self._in_room = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Take ``transport``, which may be a TLS one put on top of the first, as the one to write to.
@@ -212,6 +212,8 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             del answer  # an exception in it leads back to this frame, and so to all that was received
+            if self._in_room:  # until now, so that no more is read while answers wait to be looked at
+                self._leave()
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""
@@ -396,6 +398,7 @@ class Connection(asyncio.Protocol):
             self._large.writelines(self._chunks)
             self._chunks = []
         self._large.write(body)
+        self._in_room = True
         if not self._paused and not self._room.take(self) and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
@@ -433,6 +436,8 @@ class Connection(asyncio.Protocol):
         self.line.spoil()
         self.abort()
         self._drop()
+        if self._in_room:
+            self._leave()
 
     def _prove(self) -> None:
         """Close at once; what was carried belongs to its requests."""
@@ -441,11 +446,12 @@ class Connection(asyncio.Protocol):
 
     def _drop(self) -> None:
         """Let go of what was received; a large answer would else stay as long as anything leads here."""
-        self._chunks, self._headers = [], []
-        if self._large is not None:
-            self._large = None
-            self._room.leave(self)
-            self.read_on()
+        self._chunks, self._headers, self._large = [], [], None
+
+    def _leave(self) -> None:
+        self._in_room = False
+        self._room.leave(self)
+        self.read_on()
 
     def _await_answer(self) -> None:
         self._phase = Phase.READ

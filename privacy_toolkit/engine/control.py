@@ -70,17 +70,20 @@ class Places:
         self._free.release()
         try:
             yield
-        finally:
+        except asyncio.CancelledError:
+            raise  # everything is dropped: nobody will give a place back that could be waited for
+        except BaseException:
             await self._free.acquire()
+            raise
+        await self._free.acquire()
 
     async def nap(self, seconds: float) -> bool:
         """Wait ``seconds`` without holding the place, or until a stop; whether to go on."""
         if self._parked >= self._most_parked:
             return await self._stop.sleep(seconds)
         self._parked += 1
-        self._free.release()
         try:
-            return await self._stop.sleep(seconds)
+            async with self.lent():
+                return await self._stop.sleep(seconds)
         finally:
             self._parked -= 1
-            await self._free.acquire()

@@ -57,6 +57,12 @@ class Summary:
         return self.totals.get(Outcome.FAILED, 0)
 
     @property
+    def all_unknown(self) -> bool:
+        """Whether nobody of those who were looked for is known to the API: perhaps it is the wrong one."""
+        unknown = self.totals.get(Outcome.NOTHING_HELD, 0)
+        return 0 < unknown == self.plan.rows.subjects - self.totals.get(Outcome.ON_HOLD, 0)
+
+    @property
     def verdict(self) -> Verdict:
         """The verdict; never ``complete`` while a subject is open, or rows were refused and nobody accepted that."""
         if self.is_running:

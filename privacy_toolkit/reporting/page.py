@@ -188,9 +188,9 @@ def refused(report: Report) -> list[RefusedWords]:
         rows = ", ".join(f"{row:,}" for row in found.rows)
         if found.count > len(found.rows) > 0:
             rows += f" and {found.count - len(found.rows):,} more"
-        lines.append(
-            RefusedWords(wording.REJECTED.get(found.reason, found.reason.replace("_", " ")), found.count, rows)
-        )
+        where = f"row{'s' if found.count > 1 else ''} {rows}" if rows else ""
+        reason = wording.REJECTED.get(found.reason, found.reason.replace("_", " "))
+        lines.append(RefusedWords(reason, found.count, where))
     return lines
 
 

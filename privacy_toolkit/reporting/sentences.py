@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.journal.records import Sitting
-from privacy_toolkit.model import Job, Outcome, Reason, Verdict
+from privacy_toolkit.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.reporting.jobwords import JOBS
 from privacy_toolkit.reporting.schema import NextStep
 from privacy_toolkit.reporting.wording import CHECKS, STOPS
@@ -74,11 +74,9 @@ def _unfinished(open_: int, failed: int) -> str:
     return f"Finished with {subjects(open_)} still open and {failed:,} failed"
 
 
-def _complete(summary: Summary, left_out: str) -> str:
-    """Nothing is open and nothing failed: that is never said alone where nothing was found, or rows were refused."""
+def _idle(summary: Summary, left_out: str) -> str:
+    """The sentence where there was nothing to do for anybody; "" where there was."""
     total = summary.plan.rows.subjects
-    if total == 0:
-        return f"Nothing was done{left_out}." if left_out else "Complete: there was nothing to do."
     where = f"{summary.plan.environment.upper()}, {summary.plan.target}"
     held = summary.totals.get(Outcome.ON_HOLD, 0)
     asked = total - held
@@ -87,7 +85,7 @@ def _complete(summary: Summary, left_out: str) -> str:
         which = "the one subject is" if total == 1 else f"all {total:,} subjects are"
         nothing = "nothing was read" if JOBS[Job(summary.plan.job)].reads_only else "nothing was sent"
         return f"Complete: {which} on hold, so {nothing}{left_out}."
-    if summary.totals.get(Outcome.NOTHING_HELD, 0) == asked:
+    if summary.all_unknown:
         which = "the one customer is not" if asked == 1 else f"none of the {asked:,} customers is"
         nothing = _UNKNOWN.get(Job(summary.plan.job), "there was nothing to do")
         return (
@@ -98,6 +96,17 @@ def _complete(summary: Summary, left_out: str) -> str:
     if reason in _IDLE and summary.done[reason] == asked:
         which = _IDLE[reason][asked > 1].format(f"{asked:,}")
         return f"Complete: {which} at this deployment ({where}): {_IDLE_ENDS[reason]}{besides}{left_out}."
+    return ""
+
+
+def _complete(summary: Summary, left_out: str) -> str:
+    """Nothing is open and nothing failed: that is never said alone where nothing was found, or rows were refused."""
+    total = summary.plan.rows.subjects
+    if total == 0:
+        return f"Nothing was done{left_out}." if left_out else "Complete: there was nothing to do."
+    idle = _idle(summary, left_out)
+    if idle:
+        return idle
     if left_out and summary.rejected_unaccepted:
         return f"Complete for {total:,}{left_out}."
     return f"Complete: {'the one subject is' if total == 1 else f'all {total:,} subjects'} settled{left_out}."
@@ -117,11 +126,8 @@ def next_step(summary: Summary) -> NextStep | None:
         return NextStep(
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
-    what = CHECKS.get(summary.stopped_by) if summary.stopped_by and summary.open else None
-    if what is not None:
-        return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")
     if summary.open:
-        return NextStep(command=resume, when="Next: go on with what is open. Nothing that is settled is done again.")
+        return _going_on(summary.stopped_by, resume)
     if summary.failed:
         return None
     if summary.rejected_unaccepted:
@@ -130,7 +136,21 @@ def next_step(summary: Summary) -> NextStep | None:
             when="Look at the refused rows (rejected.csv), and put them, corrected, into a new list. Only if nothing is"
             " to be done about them, say so:",
         )
+    if summary.all_unknown:
+        return NextStep(
+            command="privacy-toolkit doctor",
+            when="Before you rely on it, check the environment: the base URL, the key, live or sandbox, and the column"
+            " with the ids.",
+        )
     return NextStep(
         command=f"privacy-toolkit runs purge {summary.run_id}",
         when="Nothing is left to do. When these rows need no longer be linked to people, destroy ids and key:",
     )
+
+
+def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
+    """How an open run goes on: by a resume, or first by a look at what a resume would not cure."""
+    what = CHECKS.get(stopped_by) if stopped_by else None
+    if what is not None:
+        return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")
+    return NextStep(command=resume, when="Next: go on with what is open. Nothing that is settled is done again.")

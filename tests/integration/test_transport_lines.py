@@ -234,7 +234,7 @@ def test_what_comes_on_an_idle_connection_spoils_it(play, surplus):
         LAST,
     ],
 )
-@pytest.mark.parametrize("surplus", [NO_CONTENT, b"x", b"H"])
+@pytest.mark.parametrize("surplus", [NO_CONTENT, b"x", b"H", b"\r\n" + NO_CONTENT])
 def test_what_follows_an_answer_at_once_spoils_it(play, answer, surplus):
     async def scene(both):
         sent = both.sends(READ)
@@ -242,6 +242,16 @@ def test_what_follows_an_answer_at_once_spoils_it(play, answer, surplus):
         await peer.answers(answer + surplus)
         assert fates([(await sent).mark]) == ["suspect"]
         await peer.hears_the_end()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("answer", [NO_CONTENT, JSON])
+def test_not_even_a_free_line_may_follow_an_answer(play, answer):
+    async def scene(both):
+        sent = both.sends(READ)
+        await (await both.peer()).answers(answer + b"\r\n")
+        assert fates([(await sent).mark]) == ["suspect"]
 
     play(scene)
 

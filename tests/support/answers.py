@@ -51,3 +51,47 @@ def holders(*customers):
 def refusal(status, message="no", **headers):
     """A refusal in the API's own words."""
     return httpx2.Response(status, json={"message": message, "StatusCode": status}, headers=headers)
+
+
+def control(request):
+    """The API's answer to a control, None where the request is none: it knows neither who asks nor the id."""
+    if b"/privacy-toolkit-control-" not in request.url.raw_path:
+        return None
+    return refusal(404 if "authorization" in request.headers else 401)
+
+
+def event(customer, kind="purchase"):
+    """An Event."""
+    return {
+        "id": 1,
+        "created": CREATED,
+        "applicationId": 1,
+        "profileId": customer,
+        "type": kind,
+        "attributes": {},
+        "effects": [],
+    }
+
+
+def rules(**more):
+    """What V2 writes are answered with."""
+    return httpx2.Response(200, json={"effects": [], "createdCoupons": [], "createdReferrals": []} | more)
+
+
+def session(key, customer=""):
+    """A CustomerSession of the legacy V1 calls."""
+    return {
+        "integrationId": key,
+        "created": CREATED,
+        "applicationId": 1,
+        "profileId": customer,
+        "state": "open",
+        "cartItems": [],
+        "coupon": "",
+        "referral": "",
+        "firstSession": True,
+        "total": 0,
+        "discounts": {},
+        "attributes": {},
+        "updated": CREATED,
+    }

@@ -15,11 +15,9 @@ from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Sequencing, StopReason
+from tests.support import answers
 
 READS = (OPERATIONS["get_customer_inventory"], OPERATIONS["get_reserved_customers"])
-CONTROL = b"/privacy-toolkit-control-"
-KNOWN = httpx2.Response(401, json={"message": "Unauthorized", "StatusCode": 401})
-UNKNOWN = httpx2.Response(404, json={"message": "Not found", "StatusCode": 404})
 
 
 class NoRng:
@@ -49,8 +47,9 @@ class Script(httpx2.AsyncBaseTransport):
         self._told = told
 
     async def handle_async_request(self, request):
-        if CONTROL in request.url.raw_path:  # not a question of the job's
-            return KNOWN if "authorization" not in request.headers else UNKNOWN
+        control = answers.control(request)
+        if control is not None:  # not a question of the job's
+            return control
         content = b"".join([part async for part in request.stream])
         self.asked.append(self._told(request, content))
         answer = self.choose()
@@ -72,8 +71,8 @@ def state(tmp_path):
 def script():
     """Makes a script; ``choose`` picks an answer from the script where they don't just follow each other."""
 
-    def make(answers, told=lambda request, _: request.method, choose=None):
-        made = Script(answers, told)
+    def make(given, told=lambda request, _: request.method, choose=None):
+        made = Script(given, told)
         if choose is not None:
             made.choose = lambda: choose(made)
         return made
@@ -96,6 +95,7 @@ def sit(state):
         stop_after=None,
         suppressed=lambda _: False,
         generation=Generation.CURRENT,
+        absences=READS,
     ):
         async def work(journal):
             stop = Stop()
@@ -113,7 +113,7 @@ def sit(state):
                     suppressed=suppressed,
                     grace=0.0,
                 )
-                return await Runner(make(journal), tools, sequencing, READS).run()
+                return await Runner(make(journal), tools, sequencing, absences).run()
 
         with state.open("run") as journal:
             number = journal.begin_sitting(1, "{}")
