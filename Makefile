@@ -10,7 +10,7 @@ PYTEST_ARGS ?= --numprocesses auto
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench constraints schemas clean
+.PHONY: help demo test check format bench constraints schemas answers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ constraints: $(VENV)/.dev  ## Raise the pinned versions to the newest that pypro
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas anew from the types
 	$(BIN)/python -m privacy_toolkit.schemas
+
+answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again
+	$(BIN)/python -m tests.support.foreign
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) build dist constraints.new .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

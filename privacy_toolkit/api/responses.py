@@ -187,9 +187,17 @@ def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Aske
 
 
 def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
+    """Whether the API itself says so.
+
+    A 503 has to repeat its status in any generation: it is what gateways say when the API has worked and they lost
+    the answer.
+    """
+    has_code = generation is Generation.CURRENT or reply.status == HTTPStatus.SERVICE_UNAVAILABLE
     error = _decoded(reply.body, ErrorBody)
-    if error is None or not error.is_in_api_words(reply.status, has_code=generation is Generation.CURRENT):
+    if error is None or not error.is_in_api_words(reply.status, has_code=has_code):
         return False
+    if b"\\" in reply.body:  # a name may be written with escapes
+        return _has_no_doubles(reply.body, _OF_REFUSALS)
     return _is_unambiguous(reply.body, _OF_REFUSALS)
 
 
@@ -200,11 +208,13 @@ def _is_unambiguous(body: bytes, names: tuple[bytes, ...]) -> bool:
     """
     for name in names:
         if body.count(name) > 1:
-            return _has_no_doubles(body, frozenset(name.decode().strip('"') for name in names))
+            return _has_no_doubles(body, names)
     return True
 
 
-def _has_no_doubles(body: bytes, watched: frozenset[str]) -> bool:
+def _has_no_doubles(body: bytes, names: tuple[bytes, ...]) -> bool:
+    watched = {name.decode().strip('"') for name in names}
+
     def without_doubles(pairs: list[tuple[str, Any]]) -> None:
         seen = [name for name, _ in pairs if name in watched]
         if len(seen) > len(set(seen)):

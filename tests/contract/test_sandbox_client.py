@@ -123,6 +123,19 @@ def test_wrong_credentials_are_told(start):
     assert (undeclared.finding, undeclared.status) == (Finding.UNKNOWN, 400)
 
 
+@pytest.mark.parametrize("generation", Generation)
+@pytest.mark.parametrize("name", CALLS)
+def test_its_refusals_are_in_the_apis_own_words(start, name, generation):
+    operation = OPERATIONS[name]
+    if generation not in operation.generations:
+        pytest.skip("not an operation of that generation")
+    sandbox = start(generation=generation)
+    value, body = CALLS[name]
+    assert call(sandbox, name, value, body, credentials=Credentials(api_key="wrong")).finding is Finding.CREDENTIALS
+    if 404 in operation.refusals:
+        assert call(sandbox, name, "nobody", body).finding is Finding.ABSENT
+
+
 def test_an_idempotent_write_is_done_once(start):
     sandbox = start()
     body = CALLS["track_event_v2"][1]

@@ -53,7 +53,7 @@ def desk() -> Iterator[Callable[..., Desk]]:
 
         def open_desk(**settings: object) -> Desk:
             made = SandboxSettings(**settings)
-            store = Store(made.database)
+            store = Store(made.database, made.environment)
             stack.callback(store.close)
             return Desk(Deployment(made, store, lambda: NOON), store)
 

@@ -1,6 +1,7 @@
 import pytest
 
 from privacy_toolkit.sandbox.problems import RefusalError
+from privacy_toolkit.sandbox.seeding import seed
 
 PROFILE_WANTED = {"attributes": {"b": 2}, "responseContent": ["customerProfile", "loyalty"]}
 
@@ -65,3 +66,14 @@ def test_dry_persists_in_v2_of_2020(desk):
     opened = desk(generation="2020")
     opened.call("update_customer_profile_v2", "c1", {"attributes": {"a": 1}}, dry="true", runRuleEngine="true")
     assert attributes(opened) == {"a": 1}
+
+
+@pytest.mark.parametrize("environment", [None, "live", "sandbox"])
+def test_profiles_say_which_environment_they_are_of_only_where_one_is_played(desk, environment):
+    opened = desk(environment=environment)
+    seed(opened.store, 1, ids=["seeded"])
+    opened.ask("update_customer_profile", "made", {})
+    for customer in ("seeded", "made"):
+        profile = opened.ask("get_customer_inventory", customer, profile="true")["profile"]
+        assert ("sandbox" in profile) is (environment is not None)
+        assert profile.get("sandbox") == (None if environment is None else environment == "sandbox")
