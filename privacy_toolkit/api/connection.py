@@ -227,10 +227,13 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def read_on(self) -> None:
-        """Read again: there is room."""
-        if self._paused and not self._transport.is_closing():
-            self._transport.resume_reading()
-        self._paused = False
+        """Read again: there is room. The wait for it was not the peer's, and doesn't count."""
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+                self._deadline += self._loop.time() - self._paused_at
+                self._set_timer()
 
     # What the event loop calls.
 
@@ -400,7 +403,7 @@ class Connection(asyncio.Protocol):
         self._large.write(body)
         self._in_room = True
         if not self._paused and not self._room.take(self) and not self._transport.is_closing():
-            self._paused = True
+            self._paused, self._paused_at = True, self._loop.time()
             self._transport.pause_reading()
 
     # How an exchange ends.
@@ -475,6 +478,8 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._answer is None:
             self._rest()
+        elif self._paused:
+            pass  # the timer is set when reading goes on
         elif self._loop.time() >= self._deadline:
             self._fail(Trouble.TIMEOUT)
         else:

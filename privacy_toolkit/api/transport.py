@@ -29,10 +29,11 @@ class Transport(httpx2.AsyncBaseTransport):
 
     Timeouts are taken from the request's extension ``timeout``: ``pool`` is the wait for a connection, ``connect``
     name look-up, TCP and TLS, ``write`` until the last byte was handed to the system, ``read`` from then on until the
-    answer is complete. The extension ``target`` replaces the path and query of the URL, as it does in the default
-    transport; ``manner`` is a ``Manner``. An answer's extension ``elapsed`` is the time from the first byte sent, in
-    seconds, ``body`` its whole body, ``mark`` its ``Mark``. ``largest_answer`` is the most that a body may take, in
-    bytes; all bodies on their way take a quarter more than that together, whatever the peer sends.
+    answer is complete; waits for the memory that large answers share count for nothing. The extension ``target``
+    replaces the path and query of the URL, as it does in the default transport; ``manner`` is a ``Manner``. An
+    answer's extension ``elapsed`` is the time from the first byte sent, in seconds, ``body`` its whole body, ``mark``
+    its ``Mark``. ``largest_answer`` is the most that a body may take, in bytes; all bodies on their way together take
+    at most a quarter more than that, and what one read brings on each connection.
     """
 
     def __init__(

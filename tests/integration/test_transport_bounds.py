@@ -307,3 +307,40 @@ def test_large_answers_at_once_share_what_memory_there_is(traced, loop):
         assert runner.run(work(base)) == [7 * MEGABYTE] * 16
     _, most = tracemalloc.get_traced_memory()
     assert most - before < 32 * MEGABYTE
+
+
+@LOOPS
+def test_waiting_for_room_is_not_held_against_the_peer(loop):
+    """One connection takes all the room there is and does not get on; the others outlive their own read timeout."""
+    quick, slow, stuck = threading.Event(), threading.Event(), threading.Event()
+
+    def give(accepted):
+        accepted.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * MEGABYTE))
+        if not stuck.is_set():
+            stuck.set()
+            accepted.sendall(FILLING)
+            slow.set()
+            assert quick.wait(10)
+            accepted.sendall(FILLING)
+        else:
+            accepted.sendall(FILLING)
+            accepted.sendall(FILLING)
+
+    async def work(base):
+        origin = httpx2.URL(base)
+        transport = Transport(origin, largest_answer=2 * MEGABYTE)
+        async with httpx2.AsyncClient(transport=transport) as client:
+            first = asyncio.ensure_future(client.get(base, timeout=None))
+            await asyncio.to_thread(slow.wait, 10)
+            second = asyncio.ensure_future(client.get(base, timeout=httpx2.Timeout(None, read=0.3)))
+            waiting = transport._room._waiting
+            while not waiting:  # noqa: ASYNC110 - looked at from outside
+                await asyncio.sleep(0)
+            paused = waiting[0]
+            while paused._timer is not None:  # noqa: ASYNC110 - until it has fired
+                await asyncio.sleep(0)
+            quick.set()
+            return [len((await reply).content) for reply in (first, second)]
+
+    with server(give) as base, asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(work(base)) == [2 * MEGABYTE] * 2
