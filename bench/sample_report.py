@@ -26,8 +26,9 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.records import Acceptance, Approval
 from privacy_toolkit.journal.rows import exchange_row, standing_row
+from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import Staged, add_checksums, create_run
 from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 from privacy_toolkit.model import Outcome, Reason, Regime, StopReason
@@ -137,6 +138,7 @@ def make_sample(folder: Path, sample: Sample, signer: Signer) -> Path:
             holds=held,
             requests=requests,
             approval=approval if sample.approved else None,
+            rejected=_rejected(len(outcomes)),
         ),
     )
     connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
@@ -146,6 +148,9 @@ def make_sample(folder: Path, sample: Sample, signer: Signer) -> Path:
     connection.execute("COMMIT")
     connection.close()
     add_checksums(folder / FILE_NAME)
+    if sample.approved:
+        with RunJournal(folder) as journal:
+            journal.accept_rejected(Acceptance(START, sum(_reasons(len(outcomes)).values()), OPERATOR))
     return folder
 
 
@@ -187,13 +192,22 @@ def _requests(size: int, ages: tuple[int, int] | None, rng: Random) -> Iterator[
         yield seq, asked.isoformat(), due.isoformat(), f"PRIV-{seq:06}", "17(1)(b)"
 
 
+def _reasons(size: int) -> dict[str, int]:
+    return {"blank": 3 + size // 500, "surrounding_whitespace": 2 + size // 200, "control_character": 1}
+
+
+def _rejected(size: int) -> Iterator[tuple[int, str]]:
+    reasons = [reason for reason, count in _reasons(size).items() for _ in range(count)]
+    return ((size + 2 + k, reason) for k, reason in enumerate(reasons))
+
+
 def _pages(size: int) -> Iterator[list[tuple[int, str]]]:
     for first in range(1, size + 1, 1000):
         yield [(seq + 1, f"customer-{seq:08}") for seq in range(first, min(first + 1000, size + 1))]
 
 
 def _plan(sample: Sample, size: int, held: int, requests: list[tuple[int, str, str, str, str]]) -> Plan:
-    reasons = {"empty": 3 + size // 500, "surrounding_whitespace": 2 + size // 200, "control_character": 1}
+    reasons = _reasons(size)
     rejected, duplicates = sum(reasons.values()), size // 40
     reads = size - held
     asked, due = [request[1] for request in requests], [request[2] for request in requests]
