@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+#: The code of a ``JournalError`` that says that the journal's file is no longer where it was opened.
+MOVED = "moved"
+
 
 class ExitCode(IntEnum):
     """What the process tells its caller (contract, section 2)."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from privacy_toolkit.cli.output import say
+from privacy_toolkit.cli.output import say, show_warnings
 from privacy_toolkit.config import Flags, Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -123,6 +123,7 @@ def take_settings(options: dict[str, Any], sitting: SittingOptions | None = None
     Raises:
         UsageError: they can't be used.
     """
+    show_warnings()
     flags = Flags(
         config=options.pop("config"),
         profile=options.pop("profile"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,21 @@ class Rows(Protocol):
     @property
     def subjects(self) -> int:
         """Distinct accepted ids."""
+
+
+class _Warnings(logging.Handler):
+    """Says what the layers below warn of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it on stderr."""
+        say(record.getMessage())
+
+
+def show_warnings() -> None:
+    """Have what the layers below warn of said on stderr."""
+    logger = logging.getLogger("privacy_toolkit.engine")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings())
 
 
 class Lasting:

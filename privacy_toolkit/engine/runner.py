@@ -12,7 +12,7 @@ from privacy_toolkit.engine.claims import Claim, Claims
 from privacy_toolkit.engine.events import Ended, Started
 from privacy_toolkit.engine.steps import Procedure, Steps, Stopped
 from privacy_toolkit.engine.tools import Tools
-from privacy_toolkit.errors import JournalError
+from privacy_toolkit.errors import MOVED, JournalError
 from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.model import OPEN_OUTCOMES, Sequencing, StopReason
 
@@ -159,8 +159,9 @@ class Runner:
                 await self._job.walk(entries, steps)
         except Stopped:
             steps.leave()
-        except JournalError:
-            self._tools.stop.request(StopReason.JOURNAL_FAILED)
+        except JournalError as error:
+            moved = error.code == MOVED
+            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
         finally:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             self._tools.places.give_back()

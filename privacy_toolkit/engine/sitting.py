@@ -98,7 +98,7 @@ def sit(work: Work) -> StopReason | None:
     try:
         work.journal.end_sitting(number, work.clock(), reason)
     except JournalError:
-        if reason is not StopReason.JOURNAL_FAILED:
+        if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
             raise
     return reason
 

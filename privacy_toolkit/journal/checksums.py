@@ -15,6 +15,7 @@ or is in the log, whose frames SQLite's own checksums protect.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import struct
@@ -115,7 +116,7 @@ class Checksums:
     def __init__(self, path: Path, database: Path, descriptor: int) -> None:
         self._log_path = database.with_name(f"{database.name}-wal")
         self._database = descriptor
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = _opened(path)
         self._log: int | None = None
         self._page_size = 0
         try:
@@ -324,6 +325,16 @@ def adopt(path: Path, database: Path) -> None:
                 file.write(_sealed(_HEAD.pack(magic, size, pages, database.stat().st_ino)))
     except (OSError, struct.error):
         return
+
+
+def _opened(path: Path) -> int:
+    """Open for writing too, or for reading alone where nothing may be written: looking at a run needs no more."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _sealed(data: bytes) -> bytes:

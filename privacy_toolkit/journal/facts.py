@@ -107,6 +107,11 @@ def damage_named(run_id: str) -> Iterator[None]:
                 f"The journal of run {run_id} can't be used: {error}.", "Is the state folder complete and writable?"
             ) from None
         raise damaged(run_id, "the database") from None
+    except OSError as error:
+        raise JournalError(
+            f"The journal of run {run_id} can't be used: {error.strerror}.",
+            "Is the state folder complete and writable?",
+        ) from None
     except (msgspec.MsgspecError, struct.error, ValueError, TypeError, OverflowError, LookupError):
         raise damaged(run_id, "a record") from None  # the text of such an error may hold an id
 

@@ -128,6 +128,7 @@ class RunReader(RunFacts):
         ).fetchone()
         return None if moment is None else int(moment)
 
+    @reads
     def rejected(self) -> Iterator[tuple[int, str]]:
         """Row and reason of every refused row of the input, in its order; none once the run is purged.
 
@@ -135,10 +136,12 @@ class RunReader(RunFacts):
         """
         yield from self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid")
 
+    @reads
     def rejected_by_reason(self) -> dict[str, int]:
         """How many refused rows are recorded, by reason."""
         return dict(self._connection.execute("SELECT reason, COUNT(*) FROM rejected GROUP BY 1 ORDER BY 1"))
 
+    @reads
     def acceptance(self) -> Acceptance | None:
         """Who last accepted that rows were refused, if anybody did."""
         row = self._connection.execute(

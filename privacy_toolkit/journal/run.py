@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from privacy_toolkit.errors import JournalError
+from privacy_toolkit.errors import MOVED, JournalError
 from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.reading import RunReader
@@ -125,10 +126,11 @@ class RunJournal(RunReader):
         Raises:
             JournalError: the file can't be written.
         """
-        self._alone(
-            "INSERT INTO acceptances (at, rows, signer, signing_key) VALUES (?, ?, ?, ?) RETURNING number",
-            (given.at, given.rows, given.signer, given.signing_key),
-        )
+        with self._writing():
+            self._alone(
+                "INSERT INTO acceptances (at, rows, signer, signing_key) VALUES (?, ?, ?, ?) RETURNING number",
+                (given.at, given.rows, given.signer, given.signing_key),
+            )
 
     def forget_results(self) -> None:
         """Destroy what was kept of answers, once it has been handed over.
@@ -137,13 +139,14 @@ class RunJournal(RunReader):
             RefusedError: another process works on the run.
             JournalError: the file can't be written.
         """
-        self._begin_to_write()
-        try:
-            self._connection.execute("PRAGMA secure_delete=ON")
-            self._connection.execute("DELETE FROM results")
-        except sqlite3.Error as error:
-            raise JournalError(f"The answers could not be destroyed: {error}.", "Is there room on the disk?") from None
-        self._give_lock_back()
+        with self._writing():
+            try:
+                self._connection.execute("PRAGMA secure_delete=ON")
+                self._connection.execute("DELETE FROM results")
+            except sqlite3.Error as error:
+                raise JournalError(
+                    f"The answers could not be destroyed: {error}.", "Is there room on the disk?"
+                ) from None
 
     def mark_restored(self, now: int) -> int:
         """Set aside what may have been sent since the copy was made that this state folder was restored from.
@@ -157,20 +160,19 @@ class RunJournal(RunReader):
         Raises:
             JournalError: the file can't be written.
         """
-        self._begin_to_write()
         marked = 0
-        try:
-            for page in self.pages(OPEN_OUTCOMES):
-                doubtful = [
-                    standing_row(entry.subject.seq, _doubtful(entry.standing, now))
-                    for entry in page
-                    if entry.standing.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
-                ]
-                put_rows(self._connection, PUT_STANDINGS, doubtful)
-                marked += len(doubtful)
-        except sqlite3.Error as error:
-            raise JournalError(f"The journal could not be written: {error}.", "Make room on the disk.") from None
-        self._give_lock_back()
+        with self._writing():
+            try:
+                for page in self.pages(OPEN_OUTCOMES):
+                    doubtful = [
+                        standing_row(entry.subject.seq, _doubtful(entry.standing, now))
+                        for entry in page
+                        if entry.standing.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
+                    ]
+                    put_rows(self._connection, PUT_STANDINGS, doubtful)
+                    marked += len(doubtful)
+            except sqlite3.Error as error:
+                raise JournalError(f"The journal could not be written: {error}.", "Make room on the disk.") from None
         return marked
 
     def purge(self, now: int, plan: bytes) -> None:
@@ -201,6 +203,18 @@ class RunJournal(RunReader):
         self._give_lock_back()
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds what was destroyed
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write something aside from an execution; within one, its lock is enough."""
+        is_ours = self._lock is None
+        if is_ours:
+            self._begin_to_write()
+        try:
+            yield
+        finally:
+            if is_ours:
+                self._give_lock_back()
+
     def _begin_to_write(self) -> None:
         """Take the run's lock; of a journal of an earlier toolkit, make the checksums.
 
@@ -208,8 +222,6 @@ class RunJournal(RunReader):
             RefusedError: another process works on the run.
             DamagedError: the journal does not hold what was written to it.
         """
-        if self._lock is not None:
-            return
         with damage_named(self.folder.name):
             self._take_lock()
             if self._sums is None:
@@ -244,7 +256,7 @@ class RunJournal(RunReader):
                 f"The journal of run {self.folder.name} is no longer where it was opened: the state folder was moved,"
                 " removed or replaced.",
                 "Put it back as it was, then resume the run.",
-                code="moved",
+                code=MOVED,
             )
 
     def _open_writer(self) -> Writer:

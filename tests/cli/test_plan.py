@@ -61,11 +61,21 @@ def test_an_edited_plan_is_refused(call, server, plan, phrase):
     assert (done.code, done.json["error"]["code"]) == (5, "refused")
 
 
-def test_a_plan_for_another_target_is_refused(call, server, plan, phrase, monkeypatch):
-    monkeypatch.setenv("PRIVACY_TOOLKIT_APPLICATION", "Other")
+@pytest.mark.parametrize(
+    ("name", "value"), [("BASE_URL", "http://127.0.0.1:9"), ("BASE_URL", "{}/other"), ("ENVIRONMENT", "sandbox")]
+)
+def test_a_plan_for_another_target_is_refused(call, server, plan, phrase, monkeypatch, name, value):
+    monkeypatch.setenv(f"PRIVACY_TOOLKIT_{name}", value.format(server.base_url))
     done = call("apply", plan, "--confirm", phrase, "--json")
     assert (done.code, done.json["error"]["code"]) == (5, "other_target")
     assert len(server.log) == 0
+
+
+def test_a_plan_is_for_a_deployment_however_that_is_written_and_labelled(call, server, plan, phrase, monkeypatch):
+    monkeypatch.setenv("PRIVACY_TOOLKIT_APPLICATION", "Other")
+    monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", server.base_url.replace("127.0.0.1", "LOCALHOST") + "/")
+    done = call("apply", plan, "--confirm", phrase, "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": 12})
 
 
 def test_what_is_no_plan_is_a_usage_error(call, server, requests, tmp_path):

@@ -240,3 +240,44 @@ def test_the_controls_of_the_file_hold_for_profiles_without_their_own(tmp_path):
         path.write_text(f"[controls]\n{wrong}\n")
         with pytest.raises(UsageError):
             load(config=str(path))
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://example.europe-west1.talon.one",
+        "HTTPS://Example.Europe-West1.Talon.One/",
+        "https://example.europe-west1.talon.one:443",
+        "https://example.europe-west1.talon.one.//",
+        "https://user@example.europe-west1.talon.one/",
+    ],
+)
+def test_a_deployment_has_one_name_however_its_url_is_written(base_url):
+    assert deployment_key(base_url) == "https://example.europe-west1.talon.one"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.1.2.3", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]"]
+)
+def test_all_names_of_this_machine_are_one(host):
+    assert deployment_key(f"http://{host}:8080/") == "http://localhost:8080"
+
+
+def test_names_beyond_ascii_are_one_with_their_encoded_form():
+    assert deployment_key("https://b\u00fccher.example") == deployment_key("https://xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "http://a.talon.one",
+        "https://b.talon.one",
+        "https://a.talon.one:8443",
+        "https://a.talon.one/path",
+        "https://10.0.0.1",
+        "https://localhost",
+    ],
+)
+def test_other_deployments_have_other_names(other):
+    assert deployment_key(other) != deployment_key("https://a.talon.one")
+    assert deployment_key("https://a.talon.one/path") != deployment_key("https://a.talon.one/Path")

@@ -1,3 +1,5 @@
+import hashlib
+
 import msgspec
 import pytest
 
@@ -62,3 +64,25 @@ def test_what_is_left_of_a_plan_after_a_purge_says_nothing_of_its_input(plan):
 def test_the_same_plan_twice_has_two_digests(plan):
     first, second = (msgspec.structs.replace(plan, nonce=nonce).sealed() for nonce in ("01", "02"))
     assert first.digest != second.digest
+
+
+def stored(plan, change):
+    """A plan as another version would have written it: with other fields, and the digest of what it wrote."""
+    fields = msgspec.json.decode(plan.encode())
+    change(fields)
+    fields["digest"] = ""
+    fields["digest"] = hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
+    return msgspec.json.encode(fields)
+
+
+def test_a_plan_of_an_earlier_version_was_not_changed(plan):
+    data = stored(plan, lambda fields: fields.pop("observed"))
+    assert decode_plan(data).rows == plan.rows
+    with pytest.raises(RefusedError):
+        decode_plan(data.replace(b'"live"', b'"dead"'))
+
+
+@pytest.mark.parametrize("field", ["tomorrow", "digest2"])
+def test_a_plan_of_a_newer_version_is_called_that(plan, field):
+    with pytest.raises(UsageError, match="newer version"):
+        decode_plan(stored(plan, lambda fields: fields.update({field: 1})))

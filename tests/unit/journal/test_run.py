@@ -1,11 +1,13 @@
 import asyncio
+import shutil
 import sqlite3
 import stat
 
 import pytest
 
-from privacy_toolkit.errors import JournalError
+from privacy_toolkit.errors import JournalError, RefusedError
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing, Traffic
+from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import (
     OPEN_OUTCOMES,
     Attribution,
@@ -163,3 +165,67 @@ def test_folders_are_for_their_owner_alone(make_run, state):
     with make_run() as journal:
         assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
         assert stat.S_IMODE(journal.folder.stat().st_mode) == 0o700
+
+
+def remove(folder):
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def rename(folder):
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def exchange(folder):
+    copy = shutil.copytree(folder, folder.with_name("copy"))
+    folder.rename(folder.with_name("elsewhere"))
+    copy.rename(folder)
+
+
+@pytest.mark.parametrize("take_away", [remove, rename, exchange])
+def test_a_journal_that_is_no_longer_where_it_was_opened_takes_no_intent(make_run, take_away):
+    journal = make_run()
+    journal.begin_sitting(1, "{}")
+    asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
+    assert journal.is_in_place()
+    take_away(journal.folder)
+    with pytest.raises(JournalError) as error:
+        asyncio.run(journal.intend([Note(2, [(1, INTENT)], LOST)]))
+    assert error.value.code == "moved"
+    with pytest.raises(JournalError):
+        journal.close()
+
+
+def test_where_the_journal_is_is_looked_up_five_times_a_second(make_run, state):
+    make_run().close()
+    now = [0.0]
+    (run,) = state.runs.iterdir()
+    with RunJournal(run, monotonic=lambda: now[0]) as journal:
+        assert journal.is_in_place()
+        moved = run.rename(run.with_name("elsewhere"))
+        now[0] = 0.19
+        assert journal.is_in_place()
+        now[0] = 0.2
+        assert not journal.is_in_place()
+        moved.rename(run)
+        now[0] = 0.5
+        assert journal.is_in_place()
+
+
+def test_a_run_is_running_as_long_as_an_execution_is_under_way_and_no_longer(make_run, state):
+    with make_run() as journal:
+        number = journal.begin_sitting(1, "{}")
+        with RunJournal(journal.folder) as other:
+            assert other.is_running
+            with pytest.raises(RefusedError, match="under way"):
+                other.purge(1, b"{}")
+        journal.end_sitting(number, 2, None)
+        with RunJournal(journal.folder) as other:
+            assert not other.is_running
+
+
+def test_looking_at_a_run_makes_no_lock(make_run):
+    with make_run() as journal:
+        assert not journal.is_running
+        assert not (journal.folder / "execution.lock").exists()

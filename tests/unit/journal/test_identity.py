@@ -1,0 +1,100 @@
+import shutil
+
+import pytest
+
+from privacy_toolkit.journal.identity import FILE_NAME, Identity
+from privacy_toolkit.journal.state import StateFolder
+
+
+@pytest.fixture
+def used(state, tmp_path):
+    """The identity of a state folder that was worked with twice."""
+    identity = of(state.path, tmp_path)
+    with identity.locked():
+        identity.advance()
+        identity.advance()
+    return identity
+
+
+def of(path, tmp_path, machine="first"):
+    name = tmp_path / f"machine-{machine}"
+    name.write_text(f"{machine}\n" if machine != "none" else "")
+    return Identity(path, StateFolder(path)._files(), outside=tmp_path / "outside", machine=name)
+
+
+def test_a_folder_in_use_is_beyond_doubt(used, state, tmp_path):
+    assert used.doubt() == of(state.path, tmp_path).doubt() == ""
+    assert not used.may_lack
+
+
+def test_a_new_folder_is_beyond_doubt(state, tmp_path):
+    assert of(state.path, tmp_path).doubt() == ""
+
+
+def test_a_copy_is_in_doubt(used, state, tmp_path):
+    shutil.copytree(state.path, tmp_path / "copy")
+    assert of(tmp_path / "copy", tmp_path).doubt() == "it is a copy"
+
+
+def test_a_folder_that_is_older_than_it_was_is_in_doubt(used, state, tmp_path):
+    path = state.path / FILE_NAME
+    before = path.read_bytes()
+    used.advance()
+    path.write_bytes(before.replace(b'"inode":', b'"inode":').replace(inode(before), inode(path.read_bytes())))
+    assert of(state.path, tmp_path).doubt() == "it is older than when it was last used"
+
+
+def inode(record):
+    return record.split(b'"inode":')[1].split(b",")[0]
+
+
+@pytest.mark.parametrize(("machine", "doubt"), [("second", "it was used on another machine"), ("none", "")])
+def test_another_machine_is_noticed_where_it_has_a_name(used, state, tmp_path, machine, doubt):
+    assert of(state.path, tmp_path, machine).doubt() == doubt
+
+
+def test_a_copied_journal_is_noticed(used, state, tmp_path, make_run):
+    make_run().close()
+    (run,) = state.runs.iterdir()
+    assert of(state.path, tmp_path).doubt() == ""
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(run)
+    (tmp_path / "in-between").write_text("")  # takes the number that became free
+    shutil.copytree(copy, run)
+    assert of(state.path, tmp_path).doubt() == "journals in it are copies"
+    state.adopt()
+    assert of(state.path, tmp_path).doubt() == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"id": 1}', b"\xff\xfe"])
+def test_an_identity_that_can_not_be_read_is_in_doubt(used, state, tmp_path, content):
+    (state.path / FILE_NAME).write_bytes(content)
+    assert of(state.path, tmp_path).doubt() == "its identity can't be read"
+    used.acknowledge(5)
+    assert used.doubt() == ""
+
+
+def test_what_was_said_is_kept_and_the_copy_gets_a_name_of_its_own(used, state, tmp_path):
+    shutil.copytree(state.path, tmp_path / "copy")
+    copy = of(tmp_path / "copy", tmp_path)
+    copy.acknowledge(7)
+    assert (copy.doubt(), copy.restored_at, copy.may_lack) == ("", 7, True)
+    assert (used.doubt(), used.restored_at) == ("", None)
+    copy.advance()
+    copy.acknowledge(9)
+    assert copy.restored_at == 9
+
+
+def test_neither_file_names_anybody_or_the_machine(used, state, tmp_path):
+    (outside,) = (tmp_path / "outside").iterdir()
+    content = (state.path / FILE_NAME).read_bytes() + outside.read_bytes() + outside.name.encode()
+    assert b"first" not in content
+    assert str(state.path).encode() not in content
+
+
+def test_where_nothing_can_be_kept_outside_the_folder_is_used_all_the_same(state, tmp_path):
+    (tmp_path / "outside").write_text("a file")
+    identity = of(state.path, tmp_path)
+    identity.advance()
+    identity.advance()
+    assert identity.doubt() == ""
