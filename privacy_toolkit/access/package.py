@@ -25,6 +25,8 @@ from privacy_toolkit.access.tables import tables
 SCHEMA: Final = "privacy-toolkit-access-package@v1"
 PAGE, DATA = "index.html", "data.json"
 
+#: How the name of the note about an encrypted package begins; hidden, since it is not for the person.
+NOTE: Final = ".made-"
 #: The name of every package: nothing that says whose it is, and nothing that a system takes for anything else.
 REFERENCE: Final = re.compile(r"[0-9a-f]{16,64}")
 
@@ -77,9 +79,22 @@ def deliver(recipe: Recipe, reference: str, customer_id: str, answer: bytes | No
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
     name, content = _form(recipe, reference, files, read_at)
+    if recipe.recipient is not None and isinstance(content, bytes):
+        place(recipe.out, *made_note(reference, content, read_at), read_at)  # first: one without it is not ours
     place(recipe.out, name, content, read_at)
     proof = content if isinstance(content, bytes) else files[readme.NAME]
     return Delivered(sections, found.occurrences, found.people, hashlib.sha256(proof).hexdigest(), name)
+
+
+def made_note(reference: str, content: bytes, read_at: int) -> tuple[str, bytes]:
+    """Name and content of the note by which an encrypted package, which nobody here can read, is known as ours."""
+    note = {"schema": SCHEMA, "reference": reference, "sha256": hashlib.sha256(content).hexdigest()}
+    return f"{NOTE}{reference}.json", (faithful.write(note | {"read_at": _utc(read_at)}) + "\n").encode()
+
+
+def _utc(microseconds: int) -> str:
+    moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{microseconds % 1_000_000:06d}Z"
 
 
 def _check_owner(held: Mapping[str, Any], customer_id: str) -> None:
@@ -140,12 +155,11 @@ def _files(
 
 def _data(facts: Facts, generation: str) -> bytes:
     """``data.json``: every field that the API gave, and what has to be known to read it."""
-    moment = datetime.fromtimestamp(facts.read_at // 1_000_000, UTC)
     content = {
         "schema": SCHEMA,
         "reference": facts.reference,
         "customer_id": facts.customer_id,
-        "read_at": f"{moment:%Y-%m-%dT%H:%M:%S}.{facts.read_at % 1_000_000:06d}Z",
+        "read_at": _utc(facts.read_at),
         "target": facts.target,
         "environment": facts.environment,
         "generation": generation,

@@ -12,7 +12,8 @@ from privacy_toolkit.access.errors import AnswerError, DeliveryError
 from privacy_toolkit.access.notice import Notice, blank, load
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.placing import sweep
-from privacy_toolkit.access.pruning import prune
+from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
+from privacy_toolkit.cli.output import say
 from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.errors import UsageError
@@ -58,7 +59,14 @@ def remove_old(plan: Plan, now: datetime) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
-    return prune(make_folder(plan.out or "."), now.astimezone(UTC) - timedelta(days=days))
+    folder = make_folder(plan.out or ".")
+    by = believed(folder, now.astimezone(UTC))
+    if now - by > LONGEST_PAUSE:
+        say(
+            f"The last export into {folder} was long ago, or the clock was set. Old packages are removed by the time of"
+            f" that export, {by:%Y-%m-%d}; an export tomorrow removes the others."
+        )
+    return prune(folder, by - timedelta(days=days))
 
 
 def _recipe(plan: Plan) -> Recipe:
