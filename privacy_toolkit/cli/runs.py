@@ -164,33 +164,43 @@ def report(**options: Any) -> int:
 
 
 @command.command("purge")
-@_run
+@click.argument("run", required=False)
+@click.option("--all-left-over", is_flag=True, help="Remove what died while a run was being created; it holds ids.")
 @click.option("--confirm", metavar="TEXT", help='"purge RUN", where nobody is there to type it.')
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
 @settings_options
 def purge(**options: Any) -> int:
     """Destroy the ids of a run and its secret. The report stays, and nothing links it to a person any more.
 
-    A purged run can't be resumed and its subjects can't be listed.
+    A purged run can't be resumed and its subjects can't be listed. Afterwards all files of the run are searched for
+    what was to go; if anything is left the exit code is 4, and it is named.
     """
     from privacy_toolkit.cli.confirm import require_typed
-    from privacy_toolkit.engine.grounds import catch_up
+    from privacy_toolkit.cli.purging import purge_left_over, purge_run
     from privacy_toolkit.engine.verdict import summarize
-    from privacy_toolkit.journal.suppression import Suppression
 
-    as_json, name = options.pop("as_json"), options.pop("run")
+    as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
+    if (name is None) == (not left_over):
+        raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
     state = _state(options)
+    if left_over:
+        names = purge_left_over(state)
+        if as_json:
+            emit_json({"left_over": names, "purged": True})
+        for removed in [] if as_json else names:
+            result(f"Removed: {removed}")
+        if not names and not as_json:
+            result("Nothing is left over.")
+        return ExitCode.SETTLED
     run_id = state.find(name)
     with state.open(run_id) as journal:
         summary = summarize(journal)
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(f"purge {run_id}", confirmation, no_input=no_input)
-    with state.lock(summary.plan.target), state.open(run_id) as journal:
-        with Suppression(state.path) as listed:  # before the ids are gone
-            catch_up(listed, state)
-        journal.purge(int(datetime.now(UTC).timestamp() * 1e6), summary.plan.without_input().encode())
+    with state.lock(summary.plan.target):
+        purge_run(state, run_id, summary.plan)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from privacy_toolkit.journal.coarsening import Windows, windows_of
 from privacy_toolkit.journal.facts import RunFacts
 from privacy_toolkit.journal.parties import parties
 from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
@@ -33,6 +34,19 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
+
+
+_SHORTEST = 8
+
+
+def _pieces_of_page(data: bytes) -> Iterator[bytes]:
+    """The first bytes of each subject of a page as it is written there, with what follows it where it is short."""
+    unpacked = msgspec.msgpack.decode(data) if data else []
+    end = len(data)
+    for subject in reversed(unpacked):
+        end -= len(msgspec.msgpack.encode(subject))
+        if len(data) - end >= _SHORTEST:
+            yield data[end : end + _SHORTEST]
 
 
 class Observed(NamedTuple):
@@ -63,6 +77,27 @@ class RunReader(RunFacts):
         if pending:
             totals[Outcome.PENDING] = pending
         return {outcome: totals[outcome] for outcome in Outcome if totals.get(outcome)}
+
+    def windows(self) -> Windows:
+        """The times that a pack shows of each subject; see ``coarsening``."""
+        return windows_of(self._connection, self.size)
+
+    def traces(self) -> Iterator[bytes]:
+        """Pieces, 8 bytes or 16, of whatever a purge takes away: none of them may be in any file after it.
+
+        They are taken where nothing else has the same bytes: an id with its place in the list and not the id alone,
+        which may be a common word.
+        """
+        for (data,) in self._connection.execute("SELECT data FROM pages"):
+            yield from _pieces_of_page(data)
+        texts = self._connection.execute(
+            "SELECT CAST(id || given AS BLOB) FROM parties UNION ALL SELECT CAST(IFNULL(requested_on, '') ||"
+            " IFNULL(due_on, '') || ticket AS BLOB) FROM requests WHERE ticket IS NOT NULL"
+        )
+        yield from (text[-16:] for (text,) in texts if len(text) >= 16)  # noqa: PLR2004 - see above
+        for (data,) in self._connection.execute("SELECT data FROM results"):
+            yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
+        yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
 
     def summary(self) -> RunSummary:
         """The figures of a report beside ``totals`` and ``traffic``."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.coarsening import windows_of
 from privacy_toolkit.journal.facts import connect
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Note
@@ -26,7 +28,7 @@ _UNLINK = (
     "DELETE FROM parties",
     "DELETE FROM results",
     "UPDATE requests SET ticket = NULL",
-    "DELETE FROM facts WHERE name IN ('secret', 'plan')",
+    "DELETE FROM facts WHERE name IN ('secret', 'plan', 'plan_key')",
     "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
     """INSERT INTO numbers SELECT seq, ROW_NUMBER() OVER (ORDER BY RANDOM()) FROM
         (SELECT seq FROM standings UNION SELECT seq FROM exchanges UNION SELECT seq FROM requests)""",
@@ -34,6 +36,16 @@ _UNLINK = (
     *(f"UPDATE {t} SET seq = (SELECT -new FROM numbers WHERE numbers.seq = {t}.seq)" for t in _NUMBERED),
     *(f"UPDATE {t} SET seq = -seq" for t in _NUMBERED),
     "DROP TABLE numbers",
+)
+#: Before that: times as they were noted give way to those that a pack shows.
+_COARSEN = (
+    "UPDATE exchanges SET elapsed = NULL",
+    *(
+        f"UPDATE {table} SET {column} = (SELECT start FROM windows WHERE windows.seq = {table}.seq)"
+        f" WHERE {column} IS NOT NULL"
+        for table, column in (("exchanges", "intent_at"), ("exchanges", "ended_at"), ("standings", "settled_at"))
+    ),
+    "DROP TABLE windows",
 )
 
 
@@ -117,23 +129,57 @@ class RunJournal(RunReader):
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
 
         ``plan`` takes the place of the plan: it says no more than the pack does. The subjects get numbers in random
-        order, since whoever still has the input could tell from the old ones which is whose.
+        order, since whoever still has the input could tell from the old ones which is whose, and the times of the
+        pack. Nothing is changed while another program has the file open: what it still reads would stay there. Once
+        more, a purged run is only written again, which takes away what an earlier purge had to leave behind.
 
         Raises:
-            JournalError: the file can't be written.
+            JournalError: another program has the file open, or it can't be written.
         """
+        self._be_alone()
         try:
             self._connection.execute("PRAGMA secure_delete=ON")
             self._connection.execute("BEGIN IMMEDIATE")
-            for statement in _UNLINK:
-                self._connection.execute(statement)
-            facts = {"plan": plan, "purged_at": str(now).encode()}
-            self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            if self.purged_at is None:
+                self._unlink(now, plan)
             self._connection.execute("COMMIT")
             self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise JournalError(f"The run could not be purged: {error}.", "Try again when the disk has room.") from None
+        finally:
+            self._connection.execute("PRAGMA locking_mode=NORMAL")
+            self._connection.execute("SELECT 1 FROM facts").fetchone()  # the lock is let go with the next access
+
+    def _be_alone(self) -> None:
+        """Take the file out of the mode in which others may read what was there before; that they don't is the test.
+
+        Raises:
+            JournalError: somebody else has it open.
+        """
+        try:
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            (mode,) = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+        except sqlite3.Error:
+            mode = ""
+        if mode != "delete":
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA locking_mode=NORMAL")
+            raise JournalError(
+                f"Run {self.run_id} was not purged: another program has its journal open, and the ids would stay in"
+                " the file for as long as it does.",
+                "End what reads it (a command of this toolkit, a notebook, a backup), then give the command again.",
+            )
+
+    def _unlink(self, now: int, plan: bytes) -> None:
+        windows = ((seq, window.start) for seq, window in windows_of(self._connection, self.size).items())
+        self._connection.execute("CREATE TEMP TABLE windows (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL)")
+        self._connection.executemany("INSERT INTO windows VALUES (?, ?)", windows)
+        for statement in (*_COARSEN, *_UNLINK):
+            self._connection.execute(statement)
+        facts = {"plan": plan, "purged_at": str(now).encode()}
+        self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
 
     def _open_writer(self) -> Writer:
         if self._writer is None:
