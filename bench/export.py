@@ -28,7 +28,13 @@ from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
 from privacy_toolkit.sandbox.server import RunningSandbox
 
 #: What the sandbox's answers name other people in.
-NAMING = {"friendProfileIntegrationId", "advocateProfileIntegrationId", "recipientIntegrationId", "integrationId"}
+NAMING = {
+    "friendProfileIntegrationId",
+    "advocateProfileIntegrationId",
+    "recipientIntegrationId",
+    "integrationId",
+    "referredCustomers",
+}
 FLAGS = ("profile", "referrals", "coupons", "loyalty", "giveaways", "achievements")
 TAGS = re.compile(r"<[^>]+>")
 
@@ -89,16 +95,18 @@ def compare(server: RunningSandbox, out: Path) -> None:
     for package in sorted(out.iterdir()):
         found = json.loads((package / "data.json").read_text("utf-8"), parse_float=str)
         answer = ask(connection, found["customer_id"])
-        expected = replaced(answer, others(answer, found["customer_id"]))
+        named: dict[tuple[str, str], str] = {}
+        expected = replaced(answer, found["customer_id"], named)
         wrong["data.json differs"] += found["data"] != expected
         page = html.unescape(TAGS.sub("", (package / "index.html").read_text("utf-8")))
         for value in personal(expected, ROOT):
             counted["personal values"] += 1
             wrong["not on the page"] += value not in page
         whole = b"".join(path.read_bytes() for path in package.rglob("*") if path.is_file()).decode()
-        for other in others(answer, found["customer_id"]):
+        said = json.dumps(expected, ensure_ascii=False)
+        for _, other in named:
             counted["other people"] += 1
-            wrong["another's id in clear"] += other in whole
+            wrong["another's id in clear"] += other in whole and other not in said
         counted["packages"] += 1
     told = ", ".join(f"{number:,} {what}" for what, number in counted.items())
     print(f"compared: {told}, {time.monotonic() - started:.0f} s")
@@ -114,15 +122,6 @@ def ask(connection: http.client.HTTPConnection, id_: str) -> dict[str, Any]:
     return answer
 
 
-def others(answer: Any, own: str) -> dict[str, str]:
-    """The other people of an answer with their numbers, in the order in which they first appear."""
-    found: dict[str, str] = {}
-    for name, value in leaves(answer):
-        if name in NAMING and value and value != own:
-            found.setdefault(value, f"person {len(found) + 1}")
-    return found
-
-
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every single value, with the name of its field."""
     if isinstance(value, dict):
@@ -135,14 +134,14 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def replaced(value: Any, people: dict[str, str]) -> Any:
-    """A value with other people's ids as their numbers."""
+def replaced(value: Any, own: str, named: dict[tuple[str, str], str], name: str = "") -> Any:
+    """A value with numbers in the fields that name other people, in the order in which they appear."""
     if isinstance(value, dict):
-        return {key: replaced(inner, people) for key, inner in value.items()}
+        return {key: inner if key == "attributes" else replaced(inner, own, named, key) for key, inner in value.items()}
     if isinstance(value, list):
-        return [replaced(inner, people) for inner in value]
-    for id_, number in people.items():
-        value = value.replace(id_, number) if isinstance(value, str) else value
+        return [replaced(inner, own, named, name) for inner in value]
+    if name in NAMING and value and value != own:
+        return named.setdefault((name, value), f"person {len(named) + 1}")
     return value
 
 

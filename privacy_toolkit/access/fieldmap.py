@@ -1,5 +1,9 @@
 """The field map: every field that a customer's inventory can hold, by what it is to the person it is about.
 
+It also says where other people's ids are replaced: in the fields of the category ``THIRD_PARTY``, by place, and nowhere
+else. What a person may have written (``FREE``) is given back as it is, since whoever guesses ids there could otherwise
+read from their package which guesses are right.
+
 Both published documents (2020 and current) are drawn against it in a test, so that a new release of the API is noticed.
 The plain words for each field stand in ``languages``, under the same two names: shape and field.
 """
@@ -17,7 +21,7 @@ class Category(StrEnum):
     """What a field is to the person."""
 
     PERSONAL = "personal"
-    THIRD_PARTY = "third_party"  # it holds the id of another person, or may hold it
+    THIRD_PARTY = "third_party"  # it holds the id of another person, or may hold it: replaced unless it is their own
     TECHNICAL = "technical"  # how the system is set up, and its internal numbers
 
 

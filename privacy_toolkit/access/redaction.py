@@ -1,30 +1,32 @@
-"""Other people's ids: each is replaced by "person 1", "person 2" …, wherever it stands in what is held."""
+"""Other people's ids: each is replaced by "person 1", "person 2" … in the fields that are for naming somebody.
+
+They are replaced by place and never by value. A text that the person may have written, such as an attribute, is given
+back as it is: were other people's ids replaced in it, whoever wrote guesses there could read from the package which of
+them are right. For the same reason one person has a number of their own in each field: two numbers that are equal say
+that two entries *of one field* name the same person, and nothing links a field to another one.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from privacy_toolkit.access.faithful import Number, joined
+from privacy_toolkit.access.faithful import Number
 from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Field, Kind
-from privacy_toolkit.access.finding import Finder
 
 #: Fields that no document has, and that by their name hold the id of a customer: if it is another's, it is replaced.
 _CALLED_LIKE_AN_ID = re.compile(
     r"(?i)(integration_?ids?|(profile|customer|friend|advocate|recipient|referrer|user)_?(ids?)?|referred_?\w*)$"
 )
-#: A number of fewer digits may be anything; one of more that equals another's id is that id.
-_LEAST_DIGITS: Final = 5
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]")
-#: What is said of a field that no document has.
-_UNKNOWN = Field(Category.TECHNICAL)
+#: Two fields of a giveaway stand for one person: the id, and the number that the system gave to it.
+_ONE_FIELD = {("giveaway", "profileId"): ("giveaway", "profileIntegrationId")}
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """What is held, without the ids of other people: how many people those are, and how often they were named."""
+    """What is held, without the ids of other people: how many numbers stand for them, and how often one does."""
 
     data: dict[str, Any]
     people: int
@@ -32,16 +34,10 @@ class Redacted:
 
 
 def redact(answer: dict[str, Any], customer_id: str) -> Redacted:
-    """Replace the ids of other people, numbered in the order in which they first appear."""
-    own = _own(answer, customer_id)
-    people = _People(own)
-    for key in _named(answer, ROOT, own):
-        people.number(key)
-    if not people.names:
-        return Redacted(answer, 0, 0)
-    worker = _Worker(people)
+    """Replace the ids of other people where a field names somebody, numbered in the order in which they appear."""
+    worker = _Worker(_own(answer, customer_id))
     data = worker.record(answer, ROOT)
-    return Redacted(data, people.count, worker.occurrences)
+    return Redacted(data, worker.people, worker.occurrences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +49,6 @@ class _Own:
     referrals: frozenset[str]
     #: Numbers of other profiles whose id stands beside them.
     known: Mapping[str, str]
-
-
-#: A person by what names them: the kind of name, and the name.
-_Key = tuple[str, str]
-
-
-@dataclass(slots=True)
-class _People:
-    own: _Own
-    names: dict[_Key, str] = field(default_factory=dict)
-    count: int = 0
-
-    def number(self, key: _Key) -> None:
-        """Give a person the next number, if none yet."""
-        if key not in self.names:
-            self.count += 1
-            self.names[key] = f"person {self.count}"
-
-    def finder(self) -> Finder:
-        names: dict[str, str | None] = {text: name for (kind, text), name in self.names.items() if kind == "id"}
-        return Finder(names | dict.fromkeys(self.own.ids))
 
 
 def _own(answer: dict[str, Any], customer_id: str) -> _Own:
@@ -91,108 +66,79 @@ def _own(answer: dict[str, Any], customer_id: str) -> _Own:
     return _Own(ids, frozenset(profiles - {""}), frozenset(referrals - {""}), known)
 
 
-def _key(shape: str | None, name: str, text: str, own: _Own) -> _Key | None:
-    """Whom a field names; None if it is the customer, or nobody."""
-    if not text.strip() or text in own.ids:
-        return None
-    if (shape, name) == ("coupon", "referralId"):
-        return None if text in own.referrals or text == "0" else ("referral", text)
-    if (shape, name) == ("giveaway", "profileId") or shape is None:
-        if text in own.profiles or text == "0":
-            return None
-        if shape is not None:
-            return ("id", own.known[text]) if text in own.known else ("profile", text)
-    return "id", text
-
-
-def _names_people(shape: str | None, name: str) -> bool:
-    known = SHAPES[shape].get(name) if shape else None
-    return known.category is Category.THIRD_PARTY if known else _CALLED_LIKE_AN_ID.search(name) is not None
-
-
-def _named(value: Any, shape: str | None, own: _Own) -> Iterator[_Key]:
-    """Everybody whom the fields for it name, in the order of the answer."""
-    if isinstance(value, list):
-        for part in value:
-            yield from _named(part, shape, own)
-    if not isinstance(value, dict):
-        return
-    for name, inner in value.items():
-        known = SHAPES[shape].get(name) if shape else None
-        if _names_people(shape, name):
-            asked = shape if known else None
-            keys = (_key(asked, name, _text(part), own) for part in (inner if isinstance(inner, list) else [inner]))
-            yield from filter(None, keys)
-        if known is None or known.kind is not Kind.FREE:
-            yield from _named(_of(known, inner), known.shape if known else None, own)
-
-
-def _of(known: Field | None, value: Any) -> Any:
-    """The records of a field, whatever holds them."""
-    return list(value.values()) if known and known.kind is Kind.MAP and isinstance(value, dict) else value
-
-
+@dataclass(slots=True)
 class _Worker:
-    """Goes through an answer once and writes it anew."""
+    """Goes through an answer once and copies it."""
 
-    def __init__(self, people: _People) -> None:
-        self._people = people
-        self._finder = people.finder()
-        self.occurrences = 0
+    own: _Own
+    people: int = 0
+    occurrences: int = 0
+    #: The number of a person by the field and what stands in it.
+    numbers: dict[tuple[tuple[str, str], str], int] = field(default_factory=dict)
 
     def record(self, value: dict[str, Any], shape: str | None) -> dict[str, Any]:
-        """A record of the field map, or of no map at all: then also a name may be the id of somebody."""
-        declared = SHAPES[shape] if shape else {}
-        return joined(
-            (name if name in declared else self._replaced(name), self._field(inner, shape, name))
-            for name, inner in value.items()
-        )
+        """A record of the field map, or one of no map at all."""
+        return {name: self._field(inner, shape, name) for name, inner in value.items()}
 
     def _field(self, value: Any, shape: str | None, name: str) -> Any:
         known = SHAPES[shape].get(name) if shape else None
-        if _names_people(shape, name):
-            asked = shape if known else None
-            if isinstance(value, list):
-                return [self._person(part, asked, name) for part in value]
-            return self._person(value, asked, name)
         if known is None:
-            return self._value(value, _UNKNOWN)
-        if known.kind is Kind.MAP and isinstance(value, dict):
-            parts = ((key if key.isdigit() else self._replaced(key), inner) for key, inner in value.items())
-            return joined((key, self._value(inner, known)) for key, inner in parts)
-        if known.kind is Kind.MOMENT and isinstance(value, str) and _MOMENT.match(value):
-            return value
+            return self._undeclared(value, is_person=_CALLED_LIKE_AN_ID.search(name) is not None)
+        if shape is not None and known.category is Category.THIRD_PARTY:
+            return self._people(value, shape, name)
         return self._value(value, known)
 
-    def _person(self, value: Any, shape: str | None, name: str) -> Any:
-        key = _key(shape, name, _text(value), self._people.own)
-        if key in self._people.names:
-            self.occurrences += 1
-            return self._people.names[key]
-        return self._value(value, _UNKNOWN)
-
     def _value(self, value: Any, known: Field) -> Any:
+        if known.kind is Kind.FREE or not isinstance(value, dict | list):
+            return value
         if isinstance(value, list):
             return [self._value(part, known) for part in value]
-        if isinstance(value, dict) and known.kind is Kind.FREE:
-            return joined((self._replaced(name), self._value(inner, known)) for name, inner in value.items())
+        if known.kind is Kind.MAP:
+            return {name: self._value(inner, _one_of(known)) for name, inner in value.items()}
+        return self.record(value, known.shape)
+
+    def _undeclared(self, value: Any, *, is_person: bool = False) -> Any:
+        """What no document has. Whoever it names gets a new number each time: who writes such a field is not known."""
+        if isinstance(value, list):
+            return [self._undeclared(part, is_person=is_person) for part in value]
         if isinstance(value, dict):
-            return self.record(value, known.shape)
-        if isinstance(value, str):
-            return self._replaced(value)
-        if isinstance(value, Number) and (known is _UNKNOWN or known.kind is Kind.FREE):
-            return self._number(value)
-        return value
+            return self.record(value, None)
+        text = _text(value)
+        if not is_person or self._is_nobody_else(text, self.own.profiles):
+            return value
+        self.people += 1
+        return self._named(self.people)
 
-    def _number(self, value: Number) -> Any:
-        name = self._people.names.get(("id", value.text)) if len(value.text) >= _LEAST_DIGITS else None
-        self.occurrences += name is not None
-        return value if name is None else name
+    def _people(self, value: Any, shape: str, name: str) -> Any:
+        """Whoever stands in a field that the documents have for it, in whatever form."""
+        if isinstance(value, list):
+            return [self._people(part, shape, name) for part in value]
+        if isinstance(value, dict):
+            return {key: self._people(inner, shape, name) for key, inner in value.items()}
+        text = _text(value)
+        numbers = {"referralId": self.own.referrals, "profileId": self.own.profiles}.get(name)
+        if self._is_nobody_else(text, numbers):
+            return value
+        if name == "profileId":
+            text = self.own.known.get(text, f"number {text}")
+        key = (_ONE_FIELD.get((shape, name), (shape, name)), text)
+        if key not in self.numbers:
+            self.people += 1
+            self.numbers[key] = self.people
+        return self._named(self.numbers[key])
 
-    def _replaced(self, text: str) -> str:
-        text, found = self._finder.replace(text)
-        self.occurrences += found
-        return text
+    def _is_nobody_else(self, text: str, numbers: frozenset[str] | None) -> bool:
+        """Whether a text names nobody, or the customer; ``numbers`` are the customer's, where a number may name one."""
+        return not text.strip() or text in self.own.ids or (numbers is not None and (text == "0" or text in numbers))
+
+    def _named(self, number: int) -> str:
+        self.occurrences += 1
+        return f"person {number}"
+
+
+def _one_of(known: Field) -> Field:
+    """What a single entry of a map is."""
+    return Field(known.category, Kind.RECORD, known.shape)
 
 
 def _text(value: Any) -> str:

@@ -133,6 +133,8 @@ def preview(plan: Plan, settings: Settings) -> None:
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
+    if settings.config_file is not None:
+        say(f"  Settings  {settings.config_file}, profile {settings.profile}")
     requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate

@@ -67,9 +67,11 @@ def _state(settings: Settings) -> Check:
     from privacy_toolkit.journal.state import StateFolder
 
     try:
-        state = StateFolder(settings.state)
+        state = StateFolder.existing(settings.state)
     except ToolkitError as error:
         return Check("state folder", False, error.message)
+    if not state.path.exists():
+        return Check("state folder", True, f"{state.path} is not there yet; the first run makes it")
     free = shutil.disk_usage(state.path).free
     mode = stat.S_IMODE(state.path.stat().st_mode)
     said = f"{state.path}, mode {mode:o}, {free / 1e9:,.1f} GB free"

@@ -17,6 +17,7 @@ from privacy_toolkit.access.pruning import prune
 from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.journal.packages import PackageFacts, encode_package
 
 Deliver = Callable[[int, str, bytes | None, int], bytes]
@@ -76,7 +77,7 @@ def _recipe(plan: Plan) -> Recipe:
 
 def _notice(path: Path, sha256: str) -> Notice:
     notice = load(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    if hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest() != sha256:
         raise UsageError(
             f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan anew."
         )

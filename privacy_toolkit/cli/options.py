@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from privacy_toolkit.cli.output import say
 from privacy_toolkit.config import Flags, Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,7 +119,10 @@ def take_settings(options: dict[str, Any], sitting: SittingOptions | None = None
         rate=sitting.rate if sitting else None,
         concurrency=sitting.concurrency if sitting else None,
     )
-    return load_settings(flags)
+    settings = load_settings(flags)
+    if settings.config_passed_over:
+        say(settings.config_passed_over)
+    return settings
 
 
 def _apply(function: F, options: tuple[Callable[[F], F], ...]) -> F:

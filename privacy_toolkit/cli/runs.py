@@ -211,7 +211,7 @@ def purge(**options: Any) -> int:
 def _state(options: dict[str, Any]) -> StateFolder:
     from privacy_toolkit.journal.state import StateFolder
 
-    return StateFolder(take_settings(options).state)
+    return StateFolder.existing(take_settings(options).state)
 
 
 def _time(microseconds: int) -> str:

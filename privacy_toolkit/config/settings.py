@@ -21,7 +21,7 @@ from privacy_toolkit.config.file import (
     Profile,
     SecretSource,
     TimeoutProfile,
-    config_path,
+    find_config,
     read_config,
     read_secret,
 )
@@ -63,7 +63,11 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds."""
+    """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds.
+
+    ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
+    does not count.
+    """
 
     base_url: str | None
     application: str | None
@@ -80,6 +84,8 @@ class Settings:
     profile: str
     trust: Trust = Trust()
     notify: Notify = field(default_factory=Notify)
+    config_file: Path | None = None
+    config_passed_over: str = ""
 
     @property
     def target(self) -> str:
@@ -122,7 +128,8 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         for name, value in (os.environ if environ is None else environ).items()
         if name.startswith(PREFIX) and value
     }
-    name, profile, notify = _profile(flags, env)
+    place = find_config(flags.config or env.get("CONFIG"))
+    name, profile, notify = _profile(flags, env, place.path)
     state = flags.state or env.get("STATE") or profile.state
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
@@ -142,14 +149,15 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         profile=name,
         trust=_trust(env, profile),
         notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
+        config_file=place.path,
+        config_passed_over=place.passed_over,
     )
 
 
-def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile, NotifyProfile | None]:
+def _profile(flags: Flags, env: Mapping[str, str], path: Path | None) -> tuple[str, Profile, NotifyProfile | None]:
     """The profile by its name, and who is told of its runs: its own ``notify`` as a whole, else that of the file."""
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
-    path = config_path(flags.config or env.get("CONFIG"))
     config = read_config(path) if path else ConfigFile()
     profiles = config.profiles
     if wanted in profiles:

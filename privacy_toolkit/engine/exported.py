@@ -11,6 +11,7 @@ from typing import NamedTuple
 from privacy_toolkit.engine.dealing import Dealing, Dealt
 from privacy_toolkit.engine.plan import PlannedInput, plan_of
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.journal.reading import Observed
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Hold, Job, Outcome, SubjectRequest
@@ -125,7 +126,7 @@ def _notice(path: str | None) -> PlannedInput | None:
         return None
     place = Path(path).absolute()
     try:
-        content = place.read_bytes()
+        content = read_regular(place, SETTINGS_LIMIT)
     except OSError as error:
         raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
     return PlannedInput(

@@ -16,6 +16,7 @@ from privacy_toolkit.evidence.errors import BadPack
 from privacy_toolkit.evidence.files import REPORT_JSON
 from privacy_toolkit.evidence.receipts import secret_of
 from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
+from privacy_toolkit.files import open_regular, read_regular
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.pseudonyms import file_key, keyed_digest
 
@@ -83,7 +84,7 @@ def opening_of(journal: RunReader, pack: Path, link: Link, path: Path) -> Openin
 
 def _reported(pack: Path, link: Link) -> _Part:
     try:
-        data = (pack / REPORT_JSON).read_bytes()
+        data = read_regular(pack / REPORT_JSON)
     except OSError as error:
         raise UsageError(f"The report of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None
     try:
@@ -107,7 +108,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -16,6 +16,7 @@ from privacy_toolkit.evidence.errors import PackError
 from privacy_toolkit.evidence.files import Place, write_file
 from privacy_toolkit.evidence.rowfiles import write_rows
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
+from privacy_toolkit.files import read_regular
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.summary import StandingCount
 from privacy_toolkit.model import Outcome, Reason
@@ -150,7 +151,7 @@ def _check_place(folder: Path, run_id: str) -> None:
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return
-        found = msgspec.json.decode((folder / files.REPORT_JSON).read_bytes(), type=dict[str, object])
+        found = msgspec.json.decode(read_regular(folder / files.REPORT_JSON), type=dict[str, object])
         if found.get("run_id") == run_id:
             return
     except (OSError, msgspec.DecodeError):

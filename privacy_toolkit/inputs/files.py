@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from privacy_toolkit.errors import InputError
+from privacy_toolkit.files import NotRegularError, open_regular
 
 STDIN = "-"
 STDIN_NAME = "standard input"
@@ -56,7 +57,10 @@ def kind_of(path: str) -> FileKind:
         return FileKind(f"jsonl{compression or ''}", None, compression)
     if suffixes and suffixes[-1] in DELIMITERS:
         return FileKind(f"csv{compression or ''}", DELIMITERS[suffixes[-1]], compression)
-    if not place.exists():
+    if place.exists():
+        with open_file(place):  # a pipe, such as /dev/fd/63 of the shell's <(…), is told as what it is
+            pass
+    else:
         raise InputError(f"{name_of(place)} does not exist.", "Check the name and the folder.")
     raise InputError(f"{name_of(place)} is of a kind that is not read.", READ_ARE)
 
@@ -75,6 +79,11 @@ def _is_folder(place: Path) -> bool:
 
 def unreadable(name: str, error: OSError) -> InputError:
     """The error for a file that the system does not hand out."""
+    if isinstance(error, NotRegularError):  # read twice, for the plan and again when it is applied
+        return InputError(
+            f"{name} can't be read: {error.strerror}.",
+            "Save it as a file first; a CSV can also come through standard input: give - for the name.",
+        )
     return InputError(
         f"{name} can't be read: {error.strerror or 'input/output error'}.", "Check the name and who may read it."
     )
@@ -89,7 +98,7 @@ def open_file(place: Path) -> Iterator[BufferedReader]:
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(place.open("rb"))
+            file = stack.enter_context(open_regular(place))
         except OSError as error:
             raise unreadable(name_of(place), error) from None
         yield file

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,24 +20,39 @@ from privacy_toolkit.journal.staging import sweep
 _SECOND = len("20260101-000000")
 
 
+#: What a folder may hold that was begun to be made into a state folder, or came empty as a volume of its own.
+_BEGUN = frozenset({"runs", "locks", "packs", "lost+found"})
+
+
 class StateFolder:
-    """A folder only its owner can read; made if it is missing.
+    """A folder only its owner can read; made if it is missing. For commands that only read there is ``existing``.
 
     Raises:
-        UsageError: it can't be made or is not ours to close off.
+        UsageError: it can't be made, or what is there is no state folder, or not ours.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            for folder in (path, self.runs, self.locks, path / "packs"):
+        with _explained(path):
+            self.path = path.resolve()
+            if self.path.exists():
+                _check_is_ours(self.path, path)
+            for folder in (self.path, self.runs, self.locks, self.path / "packs"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.chmod(0o700)
-        except OSError as error:
-            raise UsageError(
-                f"The state folder {path} can't be used: {error.strerror}.",
-                "Name another one with --state or PRIVACY_TOOLKIT_STATE.",
-            ) from None
+            self.path.chmod(0o700)
+
+    @classmethod
+    def existing(cls, path: Path) -> StateFolder:
+        """The state folder as it lies there, for reading: nothing is made or changed. A missing one has no runs.
+
+        Raises:
+            UsageError: what is there is no state folder.
+        """
+        state = cls.__new__(cls)
+        with _explained(path):
+            state.path = path.resolve()
+            if state.path.exists() and not _is_state_folder(state.path):
+                raise _no_state_folder(path)
+        return state
 
     @property
     def runs(self) -> Path:
@@ -56,6 +75,8 @@ class StateFolder:
 
     def run_ids(self) -> list[str]:
         """Every run, newest first: the ids begin with the second of creation, and what follows the job goes on."""
+        if not self.runs.is_dir():
+            return []
         found = (p.name for p in self.runs.iterdir() if not p.name.startswith(".") and (p / FILE_NAME).exists())
         return sorted(found, key=lambda run_id: (run_id[:_SECOND], run_id.rpartition("-")[2]), reverse=True)
 
@@ -102,3 +123,53 @@ class StateFolder:
             ) from None
         sweep(self.runs)
         return lock
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the system says of the folder into an error in words."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        problem = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+        raise UsageError(
+            f"The state folder {path} can't be used: {problem}.",
+            "Name another one with --state or PRIVACY_TOOLKIT_STATE.",
+        ) from None
+
+
+def _is_state_folder(path: Path) -> bool:
+    """Whether a folder is a state folder, or could become one since it holds nothing else.
+
+    Raises:
+        OSError: it can't be looked into, or is no folder.
+    """
+    return (
+        all((path / name).is_dir() for name in ("runs", "locks")) or {found.name for found in path.iterdir()} <= _BEGUN
+    )
+
+
+def _check_is_ours(path: Path, named: Path) -> None:
+    """Make sure that the folder may be closed off for everybody else: it is our own, and nothing but a state folder.
+
+    A folder with the sticky bit is made to be shared, such as ``/tmp``; it stays as it is even for root, whose it is.
+
+    Raises:
+        UsageError: it may not.
+        OSError: it can't be looked into.
+    """
+    if not _is_state_folder(path):
+        raise _no_state_folder(named)
+    places = [found for found in (path, path / "runs", path / "locks") if found.exists()]
+    if any(place.stat().st_uid != os.geteuid() for place in places) or path.stat().st_mode & stat.S_ISVTX:
+        raise UsageError(
+            f"The state folder {named} belongs to somebody else, or is shared. Nothing was made or changed.",
+            "Name a folder of your own with --state or PRIVACY_TOOLKIT_STATE; one that does not exist yet is made.",
+        )
+
+
+def _no_state_folder(named: Path) -> UsageError:
+    return UsageError(
+        f"The folder {named} holds other things and is no state folder. Nothing was made or changed.",
+        "Name an empty folder, or one that does not exist yet, with --state or PRIVACY_TOOLKIT_STATE.",
+    )

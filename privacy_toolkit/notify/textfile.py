@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from privacy_toolkit.files import open_regular
 from privacy_toolkit.notify.facts import Finished
 
 _PREFIX = "privacy_toolkit_"
@@ -77,7 +78,7 @@ def render(run: Finished, before: str = "") -> str:
 def existing(path: Path) -> str:
     """What the file says now; nothing if there is none, or if it is none of ours."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_LARGEST).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""

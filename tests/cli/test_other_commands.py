@@ -99,3 +99,19 @@ def test_a_bug_is_told_without_the_data_that_led_to_it(call, monkeypatch):
 def test_as_a_module(arguments):
     done = subprocess.run([sys.executable, "-m", "privacy_toolkit", *arguments], capture_output=True, check=True)
     assert done.stdout.strip()
+
+
+def test_the_configuration_file_in_use_is_named_in_the_preview_and_one_passed_over_with_the_reason(
+    call, server, requests, phrase, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    here.mkdir(mode=0o755)
+    file = here / "privacy-toolkit.toml"
+    file.write_text("[profiles.default]\nrate = 400\n")
+    monkeypatch.chdir(here)
+    done = call("erase", requests, "--plan", tmp_path / "a.json")
+    assert (done.code, f"Settings  {file}, profile default" in done.err) == (0, True)
+    here.chmod(0o777)
+    done = call("erase", requests, "--plan", tmp_path / "b.json")
+    assert (done.code, "Settings  " in done.err) == (0, False)
+    assert f"The configuration file {file} is passed over: others can write its folder" in done.err

@@ -1,6 +1,7 @@
 import json
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +122,51 @@ def test_what_is_left_over_of_a_run_that_never_came_to_be_is_named_and_removed(c
     assert not half.exists()
     assert "Nothing is left over." in call("runs", "purge", "--all-left-over").out
     assert call("runs", "purge").code == call("runs", "purge", run, "--all-left-over").code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["runs", "list"],
+        ["runs", "show", "latest"],
+        ["runs", "subjects", "latest"],
+        ["due"],
+        ["doctor"],
+        ["receipt", "PACK", "--id-file", "ID", "--out", "OUT"],
+        ["verify", "PACK"],
+        ["inspect", "REQUESTS"],
+    ],
+)
+def test_commands_that_only_read_make_and_change_nothing(call, run, requests, tmp_path, command, monkeypatch):
+    """In a finished state folder, in a missing one, and in a folder that is none."""
+    (tmp_path / "id").write_text("customer-00003")
+    places = {"PACK": tmp_path / "state" / "packs" / run, "REQUESTS": requests, "ID": tmp_path / "id"}
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    (other / "notes.txt").write_text("not ours")
+
+    def snapshot():
+        found = (place for place in tmp_path.rglob("*") if not place.is_relative_to(tmp_path / "receipts"))
+        return sorted((str(place), place.stat().st_mode, place.is_file() and place.read_bytes()) for place in found)
+
+    before = snapshot()
+    for number, state in enumerate((tmp_path / "state", tmp_path / "missing", other)):
+        monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(state))
+        (tmp_path / "receipts").mkdir(exist_ok=True)
+        places["OUT"] = tmp_path / "receipts" / f"{number}"
+        done = call(*(places.get(word, word) for word in command))
+        assert done.code == 0 or state.name != "state", done.err
+        assert snapshot() == before
+
+
+def test_a_shared_folder_named_as_state_folder_stays_open_to_others(call, requests, server, tmp_path, monkeypatch):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "notes.txt").write_text("not ours")
+    shared.chmod(0o1777)
+    monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(shared))
+    for command in (["runs", "list"], ["due"], ["export", requests, "--out", tmp_path / "out"]):
+        done = call(*command, "--json")
+        assert (done.code, done.json["error"]["code"]) == (2, "usage")
+        assert shared.stat().st_mode & 0o7777 == 0o1777
+        assert [place.name for place in Path(shared).iterdir()] == ["notes.txt"]

@@ -143,26 +143,32 @@ def exact(text):
     )
 
 
-def told(value, names):
-    """What has to come out: every id of another replaced, wherever it stands."""
-    text = json.dumps(value)
-    for id_, name in names.items():
-        text = text.replace(json.dumps(id_)[1:-1], name).replace(quote(id_, safe=""), name)
-    return exact(re.sub(r'"@number@([^@]+)@"', r"\1", text))
-
-
-def named(value, path=""):
-    """The ids in the fields for them, in their order."""
+def with_others(value, name_of, path=""):
+    """The answer with what ``name_of`` says in each field that names somebody, in the order of the answer."""
     if isinstance(value, dict):
         in_map = path in {"loyalty.programs", "loyalty.programs{}.subLedgers", "loyalty.cards[].subledgers"}
-        for name, inner in value.items():
-            if name != "attributes" and path != "inANewRelease":
-                yield from named(inner, path + "{}" if in_map else f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from named(inner, f"{path}[]")
-    elif path and (known := place(path)) and SHAPES[known[0]][known[1]].category is Category.THIRD_PARTY and value:
-        yield value
+        return {
+            name: inner
+            if name in {"attributes", "inANewRelease"}
+            else with_others(inner, name_of, path + "{}" if in_map else f"{path}.{name}" if path else name)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [with_others(inner, name_of, f"{path}[]") for inner in value]
+    known = place(path) if path else None
+    if known and SHAPES[known[0]][known[1]].category is Category.THIRD_PARTY and value:
+        return name_of(known, value)
+    return value
+
+
+def numbered(customer):
+    """What has to come out: other people by number in the fields for them, one number a person and field."""
+    names = {}
+
+    def name_of(known, id_):
+        return id_ if id_ == customer.id else names.setdefault((known, id_), f"person {len(names) + 1}")
+
+    return with_others(customer.answer, name_of), names
 
 
 class Texts(HTMLParser):
@@ -221,40 +227,76 @@ def test_packages_of_generated_customers(tmp_path, generation, piece):
         reference = f"{number:032x}"
         done = deliver(recipe, reference, customer.id, as_sent(customer.answer), READ_AT)
         files = content(out / reference)
-        names = {}
-        for id_ in named(customer.answer):
-            if id_ != customer.id:
-                names.setdefault(id_, f"person {len(names) + 1}")
-        check_data(customer, files["data.json"], names, done)
-        check_page(customer, files["index.html"].decode(), names)
-        check_others(files, names)
+        expected, names = numbered(customer)
+        assert dict(exact(files["data.json"])[1])["data"] == exact(as_sent(expected))
+        assert done.people == len(names)
+        assert done.redactions == count(customer, expected)
+        check_page(expected, files["index.html"].decode())
+        check_others(files, names, json.dumps(expected, ensure_ascii=False))
         check_again(tmp_path / "again", recipe, customer, reference, files)
     assert list(tmp_path.glob("out/.*")) == []
 
 
-def check_data(customer, data, names, done):
-    """Every value that the API gave stands exactly once in data.json, in its place."""
-    assert dict(exact(data)[1])["data"] == told(customer.answer, names)
-    assert done.people == len(names)
-    assert done.redactions == sum(data.decode().count(name) for name in names.values())
+def count(customer, expected):
+    """How many values are others than they came."""
+    pairs = zip(leaves(customer.answer), leaves(expected), strict=True)
+    return sum(came != given for came, given in pairs)
 
 
-def check_page(customer, page, names):
+def leaves(value):
+    """Every single value, in its order."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from leaves(inner)
+    else:
+        yield value
+
+
+def check_page(expected, page):
     """Every value is a text of its own in index.html, and every name that the controller chose is part of one."""
     found = Texts(page).found
-    plain = json.loads(re.sub(r"@number@([^@]+)@", r"\1", json.dumps(customer.answer)))
+    plain = json.loads(re.sub(r"@number@([^@]+)@", r"\1", json.dumps(expected)))
     for value in texts(plain):
-        for id_, name in names.items():
-            value = value.replace(id_, name)  # noqa: PLW2901
         assert visible(value) in found, value
     everything = "\n".join(found)
     assert [name for name in chosen(plain) if visible(name) not in everything] == []
 
 
-def check_others(files, names):
+def check_others(files, names, own):
+    """Nobody stands in the package who does not stand in the customer's own texts."""
     for data in files.values():
         text = data.decode("utf-8-sig")
-        assert [id_ for id_ in names if id_ in text or quote(id_, safe="") in text] == []
+        strangers = [id_ for _, id_ in names if id_ not in own]
+        assert [id_ for id_ in strangers if id_ in text or quote(id_, safe="") in text] == []
+
+
+@pytest.mark.parametrize("generation", ["2020", "current"])
+def test_nobody_finds_out_by_guesses_who_the_others_are(tmp_path, generation):
+    """The bytes of a package do not depend on who the others are, whatever the customer wrote into their attributes."""
+    rng = random.Random(f"guesses {generation}")
+    generator = Generator(generation, rng)
+    for number in range(max(CUSTOMERS // 10, 50)):
+        customer = generator.customer(number)
+        customer.others.append("anna@example.org")
+        guesses = {f"guess {k}": f"is it {id_}?" for k, id_ in enumerate(customer.others)}
+        exactly = {f"exact {k}": id_ for k, id_ in enumerate(customer.others)} | dict.fromkeys(customer.others, "name")
+        customer.answer.setdefault("profile", {})["attributes"] = guesses | exactly
+        customer.answer["inANewRelease"] = {"note": guesses, "said": list(customer.others)}
+        packages = []
+        for others in ("as guessed", "others"):
+            people = {}
+
+            def somebody(known, id_, others=others, people=people, customer=customer):
+                if id_ == customer.id or others == "as guessed":
+                    return id_
+                return people.setdefault((known, id_), f"{rng.getrandbits(64):x}")
+
+            out = tmp_path / others
+            out.mkdir(exist_ok=True)
+            recipe = Recipe(out, "en", generation, "host.example", "live", blank())
+            deliver(recipe, f"{number:032x}", customer.id, as_sent(with_others(customer.answer, somebody)), READ_AT)
+            packages.append(content(out / f"{number:032x}"))
+        assert packages[0] == packages[1]
 
 
 def check_again(folder, recipe, customer, reference, files):

@@ -17,21 +17,22 @@ def test_others_are_numbered_as_they_appear_and_the_customer_stays(answer):
     data, people, places = redacted(answer, "customer-00001")
     assert data["referrals"][0]["advocateProfileIntegrationId"] == "customer-00001"
     assert data["referrals"][0]["friendProfileIntegrationId"] == "person 1"
-    assert data["referrals"][0]["referredCustomers"] == ["person 1", "person 2"]
+    assert data["referrals"][0]["referredCustomers"] == ["person 2", "person 3"]
     assert data["coupons"][0]["recipientIntegrationId"] == "customer-00001"
     assert [holder["integrationId"] for holder in data["loyalty"]["cards"][0]["profiles"]] == [
         "customer-00001",
-        "person 3",
+        "person 4",
     ]
-    assert data["profile"]["attributes"]["Note"] == "knows person 1,\nsee https://shop.example/?f=person 1"
-    assert (people, places) == (3, 6)
+    assert data["profile"]["attributes"] == answer["profile"]["attributes"]
+    assert (people, places) == (4, 4)
 
 
 def test_nothing_else_is_changed(answer):
     data, _, _ = redacted(answer, "customer-00001")
     undone = json.dumps(data)
-    for label, id_ in (("person 1", "friend-of-00042"), ("person 2", "friend-of-00099"), ("person 3", "partner-777")):
-        undone = undone.replace(label, id_)
+    others = ("friend-of-00042", "friend-of-00042", "friend-of-00099", "partner-777")
+    for number, id_ in enumerate(others, 1):
+        undone = undone.replace(f"person {number}", id_)
     assert json.loads(undone) == answer
 
 
@@ -84,24 +85,53 @@ def test_in_attributes_any_name_is_the_controllers():
     assert redacted(answer) == (answer, 0, 0)
 
 
-def test_ids_are_found_in_names_and_as_numbers_where_the_controller_chose_them():
+def test_texts_and_numbers_of_the_customers_own_stay_whatever_they_say():
     answer = {
-        "coupons": [{"recipientIntegrationId": "471100"}, {"recipientIntegrationId": "12"}],
+        "coupons": [{"recipientIntegrationId": "471100"}, {"recipientIntegrationId": "other-0001"}],
         "profile": {
             "totalSales": 471100,
-            "attributes": {"471100": 471100, "person 1": 12, "n": {"x 471100": [471100]}},
+            "attributes": {"471100": 471100, "friendId": "other-0001", "n": {"x other-0001": ["other-0001", 471100]}},
         },
-        "loyalty": {"programs": {"471100": {"id": 471100, "subLedgers": {"of 471100": {}}}}},
+        "loyalty": {
+            "programs": {"471100": {"id": 471100, "subLedgers": {"of other-0001": {}}}},
+            "cards": [{"blockReason": "as other-0001 said"}],
+        },
+        "inANewRelease": {"note": "other-0001"},
     }
     data, people, places = redacted(answer)
-    assert data["profile"]["attributes"] == {
-        "person 1": "person 1",
-        "person 1 (2)": 12,
-        "n": {"x person 1": ["person 1"]},
+    assert [coupon["recipientIntegrationId"] for coupon in data["coupons"]] == ["person 1", "person 2"]
+    assert data | {"coupons": None} == answer | {"coupons": None}
+    assert (people, places) == (2, 2)
+
+
+def test_one_person_has_one_number_in_a_field_and_another_in_another_field():
+    """So nobody learns who holds a card with them from having invited everybody whom it could be."""
+    answer = {
+        "referrals": [{"friendProfileIntegrationId": "a"}, {"friendProfileIntegrationId": "b"}],
+        "loyalty": {"cards": [{"profiles": [{"integrationId": "b"}]}, {"profiles": [{"integrationId": "b"}]}]},
     }
-    assert data["profile"]["totalSales"] == 471100
-    assert data["loyalty"]["programs"] == {"471100": {"id": 471100, "subLedgers": {"of person 1": {}}}}
-    assert (people, places) == (2, 7)
+    data, people, places = redacted(answer)
+    assert [referral["friendProfileIntegrationId"] for referral in data["referrals"]] == ["person 1", "person 2"]
+    assert [card["profiles"] for card in data["loyalty"]["cards"]] == [[{"integrationId": "person 3"}]] * 2
+    assert (people, places) == (3, 4)
+
+
+def test_in_a_field_that_no_document_has_each_id_gets_a_number_of_its_own():
+    data, people, places = redacted(
+        {"new": {"friendIds": ["a", "a", ME], "more": [{"customer": "a", "user": {"x": 1}}]}}
+    )
+    assert data == {
+        "new": {"friendIds": ["person 1", "person 2", ME], "more": [{"customer": "person 3", "user": {"x": 1}}]}
+    }
+    assert (people, places) == (3, 3)
+
+
+def test_whatever_stands_in_a_field_that_names_somebody_is_taken_for_an_id():
+    answer = {"referrals": [{"referredCustomers": [["a"], {"id": "b", "n": [4711]}, ME, None, True, ""]}]}
+    data, people, _ = redacted(answer)
+    names = data["referrals"][0]["referredCustomers"]
+    assert names == [["person 1"], {"id": "person 2", "n": ["person 3"]}, ME, None, True, ""]
+    assert people == 3
 
 
 def test_moments_are_no_ids():
