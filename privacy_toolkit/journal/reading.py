@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from privacy_toolkit.journal.checksums import Damage
 from privacy_toolkit.journal.coarsening import Windows, windows_of
-from privacy_toolkit.journal.facts import RunFacts
+from privacy_toolkit.journal.facts import RunFacts, page_digest, reads
 from privacy_toolkit.journal.parties import parties
 from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
 from privacy_toolkit.journal.rows import (
@@ -66,9 +67,10 @@ class RunReader(RunFacts):
     """The journal of one run, opened to read what it holds.
 
     Raises:
-        JournalError: the file is missing, damaged or of a newer toolkit.
+        JournalError: as ``RunFacts``; and so does every method where damage shows in what it reads.
     """
 
+    @reads
     def totals(self) -> dict[Outcome, int]:
         """How many subjects stand in which outcome; those without any record are pending."""
         rows = self._connection.execute("SELECT outcome, COUNT(*) FROM standings GROUP BY outcome").fetchall()
@@ -78,10 +80,12 @@ class RunReader(RunFacts):
             totals[Outcome.PENDING] = pending
         return {outcome: totals[outcome] for outcome in Outcome if totals.get(outcome)}
 
+    @reads
     def windows(self) -> Windows:
         """The times that a pack shows of each subject; see ``coarsening``."""
         return windows_of(self._connection, self.size)
 
+    @reads
     def traces(self) -> Iterator[bytes]:
         """Pieces, 8 bytes or 16, of whatever a purge takes away: none of them may be in any file after it.
 
@@ -99,14 +103,17 @@ class RunReader(RunFacts):
             yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
         yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
 
+    @reads
     def summary(self) -> RunSummary:
         """The figures of a report beside ``totals`` and ``traffic``."""
         return summarise(self._connection)
 
+    @reads
     def standings(self) -> tuple[StandingCount, ...]:
         """How many subjects stand alike; those without any record are in none of the counts."""
         return standing_counts(self._connection)
 
+    @reads
     def open_requests(self) -> list[OpenRequests]:
         """The open subjects whose request has a date, by day of request and due date, the first due first."""
         marks = ", ".join("?" * len(OPEN_OUTCOMES))
@@ -118,6 +125,7 @@ class RunReader(RunFacts):
         )
         return [OpenRequests(*row) for row in rows]
 
+    @reads
     def sittings(self) -> list[Sitting]:
         """Every process that worked on the run, in order."""
         rows = self._connection.execute(
@@ -136,6 +144,7 @@ class RunReader(RunFacts):
         for page in self.pages(outcomes):
             yield from page
 
+    @reads
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """As ``entries``, in lists of up to 1,000; a page without any such subject is left out."""
         for first, last in self.bounds():
@@ -143,6 +152,7 @@ class RunReader(RunFacts):
             if page:
                 yield page
 
+    @reads
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """As ``pages``, the subjects with the earliest due date first; those without one come last.
 
@@ -158,6 +168,7 @@ class RunReader(RunFacts):
                     shuffle(page)
                     yield page
 
+    @reads
     def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:
         """As ``entries``, with standing, exchanges and request as rows of their columns (see ``rows``).
 
@@ -178,10 +189,12 @@ class RunReader(RunFacts):
                 standing = standings.get(seq) or standing_row(seq, PENDING)
                 yield Observed(subject, standing, exchanges.get(seq, []), requests.get(seq), results.get(seq))
 
+    @reads
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
         """The subjects in some outcomes that belong together, see ``parties.parties``."""
         return parties(self._connection, outcomes, most)
 
+    @reads
     def results(self) -> Iterator[tuple[Subject, Standing, bytes]]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
@@ -191,10 +204,14 @@ class RunReader(RunFacts):
                 if subject.seq in kept:
                     yield subject, standings.get(subject.seq, PENDING), kept[subject.seq]
 
+    @reads
     def bounds(self) -> list[tuple[int, int]]:
         """The numbers of the first and the last subject of each page."""
+        if self._digests:
+            return [(first, last) for first, last, _ in self._digests.values()]
         return self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall()
 
+    @reads
     def among(self, ids: Collection[str], outcomes: Collection[Outcome]) -> set[str]:
         """Which of ``ids`` are subjects of this run that stand in one of ``outcomes``."""
         found: set[str] = set()
@@ -241,9 +258,14 @@ class RunReader(RunFacts):
 
     def _subjects(self, first: int, last: int) -> list[Subject]:
         (data,) = self._connection.execute("SELECT data FROM pages WHERE first = ?", (first,)).fetchone()
-        if not data:  # purged
+        if self.purged_at is not None:
             return [Subject(seq, 0, "") for seq in range(first, last + 1)]
-        return [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]
+        if self._digests and page_digest(self.secret or b"", first, last, data) != self._digests[first][2]:
+            raise Damage("a page of subjects")
+        found = [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]
+        if len(found) != last - first + 1:
+            raise Damage("a page of subjects")
+        return found
 
     def _standing_rows(self, first: int, last: int) -> Iterable[Row]:
         return self._connection.execute(

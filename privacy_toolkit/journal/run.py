@@ -8,23 +8,31 @@ recovery step that could be forgotten or get it wrong.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.coarsening import windows_of
-from privacy_toolkit.journal.facts import connect
-from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Note
-from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.writer import Batch, Writer
-from privacy_toolkit.model import StopReason
+from msgspec.structs import replace
 
+from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
+from privacy_toolkit.journal.coarsening import windows_of
+from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
+from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.journal.records import Note, Standing
+from privacy_toolkit.journal.rows import exchange_row, standing_row
+from privacy_toolkit.journal.staging import protect
+from privacy_toolkit.journal.writer import PUT_STANDINGS, Batch, Writer, put_rows
+from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
+
+#: So many milliseconds a purge waits for whoever reads the journal.
+READER_PATIENCE = 2_000
 _NUMBERED = ("standings", "exchanges", "requests")
 #: What a purge does to the tables; twice over the numbers, since one that is taken can't be given yet.
 _UNLINK = (
     "UPDATE pages SET data = X''",
+    "UPDATE page_digests SET digest = X''",
     "DELETE FROM parties",
     "DELETE FROM results",
     "UPDATE requests SET ticket = NULL",
@@ -53,11 +61,11 @@ class RunJournal(RunReader):
     """The journal of one run, opened. Writing starts with ``begin_sitting``.
 
     Raises:
-        JournalError: the file is missing, damaged or of a newer toolkit.
+        JournalError: as ``RunFacts``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(folder, monotonic)
         self._writer: Writer | None = None
 
     def close(self) -> None:
@@ -71,18 +79,24 @@ class RunJournal(RunReader):
                 self._writer.close()
         finally:
             self._writer = None
-            super().close()
+            try:
+                self._give_lock_back()
+            finally:
+                super().close()
 
     def begin_sitting(self, started_at: int, settings: str) -> int:
-        """Start to work on the run; returns the number of the sitting.
+        """Start to work on the run, once its whole file was compared with its checksums; the number of the sitting.
 
         Raises:
+            DamagedError: the journal does not hold what was written to it.
+            RefusedError: another process works on the run.
             JournalError: the state folder can't be written.
         """
+        self._begin_to_write()
         number = self._alone(
             "INSERT INTO sittings (started_at, settings) VALUES (?, ?) RETURNING number", (started_at, settings)
         )
-        self._writer = Writer(self._path, connect)
+        self._writer = Writer(self._path, connect, self._committed)
         return int(number)
 
     def end_sitting(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
@@ -98,6 +112,7 @@ class RunJournal(RunReader):
             "UPDATE sittings SET ended_at = ?, stopped_by = ? WHERE number = ? RETURNING number",
             (ended_at, stopped_by and stopped_by.value, number),
         )
+        self._give_lock_back()
 
     async def intend(self, notes: Iterable[Note]) -> None:
         """Make an intent durable, with what was read before it; return only then.
@@ -117,69 +132,163 @@ class RunJournal(RunReader):
         """Destroy what was kept of answers, once it has been handed over.
 
         Raises:
+            RefusedError: another process works on the run.
             JournalError: the file can't be written.
         """
+        self._begin_to_write()
         try:
             self._connection.execute("PRAGMA secure_delete=ON")
             self._connection.execute("DELETE FROM results")
         except sqlite3.Error as error:
             raise JournalError(f"The answers could not be destroyed: {error}.", "Is there room on the disk?") from None
+        self._give_lock_back()
+
+    def mark_restored(self, now: int) -> int:
+        """Set aside what may have been sent since the copy was made that this state folder was restored from.
+
+        Every open subject becomes ``unknown`` for good: nobody can tell any more whether its request went out. For
+        runs whose requests can't be looked up.
+
+        Returns:
+            How many subjects that are.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        self._begin_to_write()
+        marked = 0
+        try:
+            for page in self.pages(OPEN_OUTCOMES):
+                doubtful = [
+                    standing_row(entry.subject.seq, _doubtful(entry.standing, now))
+                    for entry in page
+                    if entry.standing.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
+                ]
+                put_rows(self._connection, PUT_STANDINGS, doubtful)
+                marked += len(doubtful)
+        except sqlite3.Error as error:
+            raise JournalError(f"The journal could not be written: {error}.", "Make room on the disk.") from None
+        self._give_lock_back()
+        return marked
 
     def purge(self, now: int, plan: bytes) -> None:
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
 
         ``plan`` takes the place of the plan: it says no more than the pack does. The subjects get numbers in random
         order, since whoever still has the input could tell from the old ones which is whose, and the times of the
-        pack. Nothing is changed while another program has the file open: what it still reads would stay there. Once
-        more, a purged run is only written again, which takes away what an earlier purge had to leave behind.
+        pack. Nothing is changed while another program reads the file: what it reads would stay there. Once more, a
+        purged run is only written again, which takes away what an earlier purge had to leave behind.
 
         Raises:
-            JournalError: another program has the file open, or it can't be written.
+            JournalError: another program reads the file (code ``remains`` if it began to while this was done), or it
+                can't be written.
         """
-        self._be_alone()
+        self._begin_to_write()
         try:
-            self._connection.execute("PRAGMA secure_delete=ON")
-            self._connection.execute("BEGIN IMMEDIATE")
-            if self.purged_at is None:
+            self._connection.execute(f"PRAGMA busy_timeout = {READER_PATIENCE}")
+            with self._explained():
+                # Something has to be in the log, or its being emptied would say nothing of those who read.
+                (number,) = self._connection.execute("PRAGMA user_version").fetchone()
+                self._connection.execute(f"PRAGMA user_version = {1 - number}")
+            if not self._emptied_log():
+                raise JournalError(
+                    f"Run {self.run_id} was not purged: another program reads its journal, and what it reads would"
+                    " stay in the file.",
+                    "End what reads it (a command of this toolkit, a notebook, a backup), then give the command again.",
+                )
+            with self._explained():
                 self._unlink(now, plan)
+            self._read_facts()
+            if not self._emptied_log():
+                raise JournalError(
+                    f"Run {self.run_id} was purged, but another program began to read its journal meanwhile: ids are"
+                    " still in its files.",
+                    "End what reads it, then purge the run once more.",
+                    code="remains",
+                )
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 30000")
+            self._give_lock_back()
+
+    def _unlink(self, now: int, plan: bytes) -> None:
+        self._connection.execute("PRAGMA secure_delete=ON")
+        if self.purged_at is None:
+            kept = {name: fact for name, fact in self._facts.items() if name not in {"secret", "plan", "plan_key", MAC}}
+            facts = {**kept, "plan": plan, "purged_at": str(now).encode()}
+            facts[MAC] = facts_mac(facts, [(first, last, b"") for first, last in self.bounds()])
+            windows = ((seq, window.start) for seq, window in windows_of(self._connection, self.size).items())
+            self._connection.execute("CREATE TEMP TABLE windows (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL)")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO windows VALUES (?, ?)", windows)
+            for statement in (*_COARSEN, *_UNLINK):
+                self._connection.execute(statement)
+            self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._connection.execute("COMMIT")
-            self._connection.execute("VACUUM")
+        self._connection.execute("VACUUM")
+
+    def _emptied_log(self) -> bool:
+        """Have all that was committed copied into the database and the log emptied; False while somebody reads."""
+        with damage_named(self.folder.name):
+            self._note_commit()
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                self._note_commit()  # the checksums take note that there is no log any more
+        return not busy
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise JournalError(f"The run could not be purged: {error}.", "Try again when the disk has room.") from None
-        finally:
-            self._connection.execute("PRAGMA locking_mode=NORMAL")
-            self._connection.execute("SELECT 1 FROM facts").fetchone()  # the lock is let go with the next access
 
-    def _be_alone(self) -> None:
-        """Take the file out of the mode in which others may read what was there before; that they don't is the test.
+    def _begin_to_write(self) -> None:
+        """Take the run's lock; of a journal of an earlier toolkit, make the checksums.
 
         Raises:
-            JournalError: somebody else has it open.
+            RefusedError: another process works on the run.
+            DamagedError: the journal does not hold what was written to it.
         """
-        try:
-            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            (mode,) = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()
-        except sqlite3.Error:
-            mode = ""
-        if mode != "delete":
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA locking_mode=NORMAL")
-            raise JournalError(
-                f"Run {self.run_id} was not purged: another program has its journal open, and the ids would stay in"
-                " the file for as long as it does.",
-                "End what reads it (a command of this toolkit, a notebook, a backup), then give the command again.",
-            )
+        if self._lock is not None:
+            return
+        with damage_named(self.folder.name):
+            self._take_lock()
+            if self._sums is None:
+                self._sums = protect(self._facts_connection, self._path, self._sums_path, self._descriptor)
+                self._read_facts()
+            else:
+                self._sums.reload()
+                self._is_verified = False
+                self.verify()
 
-    def _unlink(self, now: int, plan: bytes) -> None:
-        windows = ((seq, window.start) for seq, window in windows_of(self._connection, self.size).items())
-        self._connection.execute("CREATE TEMP TABLE windows (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL)")
-        self._connection.executemany("INSERT INTO windows VALUES (?, ?)", windows)
-        for statement in (*_COARSEN, *_UNLINK):
-            self._connection.execute(statement)
-        facts = {"plan": plan, "purged_at": str(now).encode()}
-        self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+    def _give_lock_back(self) -> None:
+        """Have all that was written copied into the database, then let others work on the run."""
+        if self._lock is None:
+            return
+        with damage_named(self.folder.name):
+            try:
+                self._note_commit()
+            finally:
+                self._lock.release()
+                self._lock = None
+
+    def _committed(self, connection: sqlite3.Connection) -> None:
+        """What follows a commit of the writer, in its thread.
+
+        Raises:
+            JournalError: the file is no longer where it was opened: nobody will find in it what was committed.
+        """
+        if self._sums is not None and self._sums.committed() >= FRAMES_AT_ONCE:
+            self._sums.checkpoint(connection)
+        if not self._is_there():
+            raise JournalError(
+                f"The journal of run {self.folder.name} is no longer where it was opened: the state folder was moved,"
+                " removed or replaced.",
+                "Put it back as it was, then resume the run.",
+                code="moved",
+            )
 
     def _open_writer(self) -> Writer:
         if self._writer is None:
@@ -194,6 +303,10 @@ class RunJournal(RunReader):
                 f"The journal could not be written: {error}.", "Make room on the disk, then resume the run."
             ) from None
         return int(value)
+
+
+def _doubtful(standing: Standing, now: int) -> Standing:
+    return replace(standing, outcome=Outcome.UNKNOWN, reason=Reason.STATE_RESTORED, settled_at=now)
 
 
 def _batch(notes: Iterable[Note]) -> Batch:

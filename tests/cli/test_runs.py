@@ -85,7 +85,7 @@ def test_an_unknown_run_is_a_usage_error(call):
 
 def test_a_purge_while_another_reads_changes_nothing_and_says_so(call, run, tmp_path):
     journal = tmp_path / "state" / "runs" / run / "journal.sqlite"
-    reader = sqlite3.connect(journal)
+    reader = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
     try:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM pages").fetchone()
@@ -93,7 +93,7 @@ def test_a_purge_while_another_reads_changes_nothing_and_says_so(call, run, tmp_
     finally:
         reader.close()
     assert (refused.code, refused.json["error"]["code"]) == (4, "journal")
-    assert "another program has its journal open" in refused.json["error"]["message"]
+    assert "another program reads its journal" in refused.json["error"]["message"]
     assert len(call("runs", "subjects", run, "--json").json["subjects"]) == 12
     assert call("runs", "purge", run, "--confirm", f"purge {run}").code == 0
     assert not [path for path in journal.parent.iterdir() if b"customer-0000" in path.read_bytes()]
