@@ -77,7 +77,9 @@ def carry_out(
         plan = before.plan
         check_target(plan, settings)
         if before.open:
-            check_approved(before.plan, journal.approval, settings.trust, datetime.now(UTC))
+            begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC)
+            now = datetime.now(UTC)
+            check_approved(plan, journal.approval, settings.trust, now, state.identity, begun=begun)
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
         started(settings, Started(run_id, plan.job, plan.target, plan.environment, began), means)

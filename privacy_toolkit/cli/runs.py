@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import settings_options, sitting_options, take_settings, take_sitting
-from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.cli.output import count, emit_json, emit_line, quoted, result, say
 from privacy_toolkit.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -94,9 +93,9 @@ def list_subjects(**options: Any) -> int:
             return ExitCode.SETTLED
         for line in lines:
             if form == "jsonl":
-                result(json.dumps(line, ensure_ascii=False))
+                emit_line(line)
             else:
-                ids = "  ".join(repr(value) for key, value in line.items() if key not in _STANDING)
+                ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STANDING)
                 result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
     return ExitCode.SETTLED
 

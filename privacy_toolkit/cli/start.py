@@ -47,7 +47,7 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
     with prepared(order, settings, state, now, hand) as worked_out:
         ready = worked_out if sitting.quiet and plan_file is None else looked(worked_out, settings)
         if plan_file is not None:
-            return write_plan(ready.plan, Path(plan_file), settings, as_json)
+            return write_plan(ready, Path(plan_file), settings, state, as_json, order.key_file)
         if not sitting.quiet:
             preview(ready.plan, settings)
         if writes:

@@ -38,7 +38,7 @@ def work_on(
         ToolkitError: it can't be begun, or its record can't be written.
     """
     plan, job = before.plan, declaration(Job(before.plan.job))
-    conditions, context = _prepared(plan, journal.secret or b"", settings, sitting, hand)
+    conditions, context = _prepared(plan, journal, settings, sitting, hand)
     generation = replace(settings, generation=plan.generation)
     with (
         progress(sitting.progress, quiet=sitting.quiet) as listen,
@@ -60,8 +60,9 @@ def work_on(
 
 
 def _prepared(
-    plan: Plan, secret: bytes, settings: Settings, sitting: SittingOptions, hand: Hand | None
+    plan: Plan, journal: RunJournal, settings: Settings, sitting: SittingOptions, hand: Hand | None
 ) -> tuple[Conditions, Context]:
+    secret = journal.secret or b""
     conditions = Conditions(
         limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
         until=parse_until(sitting.until, datetime.now().astimezone()),
@@ -74,5 +75,5 @@ def _prepared(
         return conditions, context
     from privacy_toolkit.cli.exporting import deliverer, remove_old
 
-    context = replace(context, deliver=deliverer(plan, secret))
+    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
     return replace(conditions, removed=remove_old(plan, datetime.now(UTC))), context

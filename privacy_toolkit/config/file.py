@@ -66,6 +66,13 @@ class NotifyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prometheus_textfile: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
+class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a second person has to approve a plan, and for how long that is good: ``7d``, ``36h``."""
+
+    required: Literal["none", "required"] = "required"
+    valid: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,3}[dh]$")] = "7d"
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
 
@@ -82,7 +89,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing_key: str | None = None
     signer: str | None = None
     allowed_signers: str | None = None
-    approval: Literal["none", "required"] = "none"
+    approval: Literal["none", "required"] | ApprovalProfile = "none"
     api: ApiProfile = ApiProfile()
     timeouts: TimeoutProfile = TimeoutProfile()
     notify: NotifyProfile | None = None

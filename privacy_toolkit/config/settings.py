@@ -16,6 +16,7 @@ from platformdirs import user_state_path
 
 from privacy_toolkit.config.file import (
     FILE_NAME,
+    ApprovalProfile,
     ConfigFile,
     NotifyProfile,
     Profile,
@@ -32,6 +33,8 @@ from privacy_toolkit.privacy import Secret
 PREFIX = "PRIVACY_TOOLKIT_"
 DEFAULT_RATE = 500.0
 DEFAULT_CONCURRENCY = 16
+#: Seven days, in seconds.
+DEFAULT_VALID = 7 * 86_400
 
 T = TypeVar("T")
 
@@ -52,13 +55,15 @@ class Trust:
     """Who signs, and whose signatures count.
 
     ``signing_key`` is the file of the key, ``signer`` the name under which others know it, ``allowed_signers`` the list
-    of keys that count. With ``approval_required`` a plan has to be signed by a second person before it is applied.
+    of keys that count. With ``approval_required`` a plan has to be signed by a second person before it is applied;
+    ``approval_valid`` is for how many seconds after that a run may be begun.
     """
 
     signing_key: Path | None = None
     signer: str | None = None
     allowed_signers: Path | None = None
     approval_required: bool = False
+    approval_valid: int = DEFAULT_VALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +200,40 @@ def _signature(profile: Profile) -> tuple[str, Secret] | None:
 
 
 def _trust(env: Mapping[str, str], profile: Profile) -> Trust:
+    approval = profile.approval if isinstance(profile.approval, ApprovalProfile) else ApprovalProfile(profile.approval)
+    required = approval.required == "required"
+    if required:
+        _check_not_weakened(env, profile)
     return Trust(
         signing_key=_path(env.get("SIGNING_KEY_FILE") or profile.signing_key),
         signer=env.get("SIGNER") or profile.signer,
         allowed_signers=_path(env.get("ALLOWED_SIGNERS") or profile.allowed_signers),
-        approval_required=profile.approval == "required",
+        approval_required=required,
+        approval_valid=_seconds(approval.valid),
     )
+
+
+def _check_not_weakened(env: Mapping[str, str], profile: Profile) -> None:
+    """Whose approval counts is said where the approval is asked for, and nowhere else.
+
+    Raises:
+        UsageError: it is not, or the environment says otherwise.
+    """
+    if profile.allowed_signers is None:
+        raise UsageError(
+            "The profile asks for approvals and does not say whose count.",
+            "Set allowed_signers in the profile as well.",
+        )
+    if env.get("ALLOWED_SIGNERS", profile.allowed_signers) != profile.allowed_signers:
+        raise UsageError(
+            f"{PREFIX}ALLOWED_SIGNERS names another list than the profile, which asks for approvals.",
+            "Unset it: whose approval counts is for the profile to say.",
+        )
+
+
+def _seconds(text: str) -> int:
+    number, unit = int(text[:-1]), text[-1]
+    return number * {"d": 86_400, "h": 3_600}[unit]
 
 
 def _path(value: str | None) -> Path | None:

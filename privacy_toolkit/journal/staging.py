@@ -35,7 +35,7 @@ class Staged:
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
     those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
     something. ``party`` names, where one request is about several subjects, those that belong together.
-    ``created_at`` is microseconds since the epoch.
+    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
     """
 
     plan: bytes
@@ -45,6 +45,7 @@ class Staged:
     requests: Iterable[Request] = ()
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None
+    plan_key: bytes | None = None
 
 
 def create_run(folder: Path, staged: Staged) -> None:
@@ -213,6 +214,8 @@ def _facts(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, b
     }
     if staged.approval is not None:
         facts["approval"] = msgspec.json.encode(staged.approval)
+    if staged.plan_key is not None:
+        facts["plan_key"] = staged.plan_key
     return facts
 
 

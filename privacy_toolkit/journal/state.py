@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from privacy_toolkit.errors import RefusedError, UsageError
 from privacy_toolkit.journal.facts import FILE_NAME
+from privacy_toolkit.journal.keyfile import KeyFile
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
 
@@ -22,6 +25,9 @@ _SECOND = len("20260101-000000")
 
 #: What a folder may hold that was begun to be made into a state folder, or came empty as a volume of its own.
 _BEGUN = frozenset({"runs", "locks", "packs", "lost+found"})
+
+
+_IDENTITY = re.compile(r"[0-9a-f]{32}")
 
 
 class StateFolder:
@@ -63,6 +69,31 @@ class StateFolder:
     def locks(self) -> Path:
         """Where the locks are, a file a target."""
         return self.path / "locks"
+
+    @property
+    def identity(self) -> str:
+        """32 random hexadecimal digits, drawn once: what an approval is good for is this folder and no other.
+
+        Raises:
+            UsageError: they can't be read or written.
+        """
+        path = self.path / "identity"
+        with _explained(self.path):
+            if not path.exists():
+                drawn = path.with_name(f".identity-{secrets.token_hex(8)}")
+                drawn.write_text(f"{secrets.token_hex(16)}\n")
+                drawn.chmod(0o600)
+                with suppress(FileExistsError):
+                    os.link(drawn, path)  # of two processes the first one's stays
+                drawn.unlink()
+            found = path.read_text(encoding="ascii", errors="replace").strip()
+        if not _IDENTITY.fullmatch(found):
+            raise UsageError(f"The identity of the state folder {self.path} is damaged.", "Restore it from a backup.")
+        return found
+
+    def plan_key(self, nonce: str) -> KeyFile:
+        """The key of the plan with this nonce, from when it is written to a file until its run exists."""
+        return KeyFile(self.path / "plans" / f"{nonce}.key")
 
     @property
     def chain(self) -> Path:

@@ -24,6 +24,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "expect_missing": "Missing profiles expected",
         "until": "Time window ends",
         "packages_removed": "Old packages removed first",
+        "approval": "Approval by a second person",
         "api_key": "API key",
         "content_signature": "Signing key of the Application",
     }

@@ -118,9 +118,11 @@ def plan_of(subjects: int, held: int = 0, **changes: object) -> Plan:
         environment="sandbox",
         generation="current",
         created_at="2026-11-23T07:59:00Z",
-        input=PlannedInput(path="secret-name.csv", sha256="a" * 64, size=1234, format="csv", id_column="customer_id"),
+        input=PlannedInput(
+            path="secret-name.csv", keyed_sha256="a" * 64, size=1234, format="csv", id_column="customer_id"
+        ),
         rows=rows,
-        exclusions=PlannedExclusions(path="secret-holds.csv", sha256="b" * 64, entries=held + 5, matched=held),
+        exclusions=PlannedExclusions(path="secret-holds.csv", keyed_sha256="b" * 64, entries=held + 5, matched=held),
         calls={READ: (subjects, 2 * subjects), ERASE: (0, subjects)},
     )
     return msgspec.structs.replace(plan, **changes).sealed()
