@@ -39,8 +39,9 @@ def command(**options: Any) -> int:
 
 def _apply(path: Path, options: dict[str, Any], settings: Settings, sitting: SittingOptions, as_json: bool) -> int:
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-    from privacy_toolkit.cli.flow import carry_out, check_ready
+    from privacy_toolkit.cli.flow import carry_out
     from privacy_toolkit.cli.planfile import approval_of, key_of, read_plan
+    from privacy_toolkit.cli.ready import check_plan, check_ready
     from privacy_toolkit.engine import checks, planning
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.journal.state import StateFolder
@@ -59,6 +60,7 @@ def _apply(path: Path, options: dict[str, Any], settings: Settings, sitting: Sit
     key = key_of(plan, options["plan_key"], state)
     with planning.prepared(planning.order_of(plan, job, key), settings, state, now) as again:
         checks.check_still_true(plan, again.plan)
+        check_plan(plan, sitting, state, hand)
         if not sitting.quiet:
             preview(plan, settings)
         if job.writes:

@@ -58,8 +58,9 @@ def command(**options: Any) -> int:
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:
             preview(ready.plan, settings)
-            sitting = _sitting(phrase(ready.plan), options["progress"])
+            sitting = _sitting(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
             say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
+            say(f"It accepts the refused rows too: --accept-rejected {sitting.accept_rejected}")
             confirm(ready.plan, sitting)
             with state.lock(settings.target):
                 run_id = create(ready, state, now)
@@ -131,7 +132,7 @@ def _settings(base_url: str, state: Path, trust: Trust) -> Settings:
     )
 
 
-def _sitting(confirmation: str, progress: str) -> SittingOptions:
+def _sitting(confirmation: str, progress: str, rejected: int) -> SittingOptions:
     return SittingOptions(
         confirm=confirmation,
         rate=None,
@@ -143,4 +144,5 @@ def _sitting(confirmation: str, progress: str) -> SittingOptions:
         quiet=False,
         progress=progress,
         no_input=True,
+        accept_rejected=rejected,
     )

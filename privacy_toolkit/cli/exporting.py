@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredErro
 from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.journal.durability import probe
 from privacy_toolkit.journal.packages import PackageFacts, encode_package
 
 Deliver = Callable[[int, str, bytes | None, int], bytes]
@@ -96,8 +96,11 @@ def make_folder(path: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with --out.") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        probe(folder)
+    except OSError as error:
         raise UsageError(
-            f"The folder {folder} may not be written.", "Mend its permissions, or name another with --out."
-        )
+            f"The folder {folder} can't be written: {error.strerror}.",
+            "Correct its permissions, or name another with --out.",
+        ) from None
     return folder

@@ -14,7 +14,8 @@ from privacy_toolkit.journal.state import StateFolder
 def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
     """A run as one object (contract, section 2), with the legal clock of its open subjects.
 
-    ``due_on`` is the earliest due date of an open subject, ``overdue`` how many were due before ``today``.
+    ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
+    date of an open subject, ``overdue`` how many were due before ``today``.
     """
     with state.open(run_id) as journal:
         summary = summarize(journal)
@@ -28,6 +29,7 @@ def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
         "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "subjects": summary.plan.rows.subjects,
         "open": summary.open,
+        "rejected": summary.rejected_unaccepted,
         "due_on": dated[0].due_on if dated else None,
         "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
     }
@@ -42,8 +44,9 @@ def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
 def told(line: dict[str, Any]) -> str:
     """The same for people."""
     due = f"  due {line['due_on']}" if line["due_on"] else ""
+    refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
     overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
     return (
         f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
-        f"  {line['target']}{due}{overdue}"
+        f"  {line['target']}{due}{overdue}{refused}"
     )

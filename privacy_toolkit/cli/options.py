@@ -48,6 +48,12 @@ _SITTING = (
     click.option("--until", metavar="06:00|2h", help="Begin no subject after this time of day or duration."),
     click.option("--max-failures", metavar="N|N%", help="Stop when more subjects than that failed."),
     click.option("--expect-missing", is_flag=True, help="Go on although the first 100 customers are all unknown."),
+    click.option(
+        "--accept-rejected",
+        metavar="N",
+        type=click.IntRange(min=0),
+        help="Accept that exactly N rows were refused and nobody acts on them.",
+    ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
     click.option("--quiet", is_flag=True, help="No progress and no preview, only the result."),
     click.option(
@@ -71,6 +77,7 @@ class SittingOptions:
     quiet: bool
     progress: str
     no_input: bool
+    accept_rejected: int | None = None
 
 
 def settings_options(function: F) -> F:

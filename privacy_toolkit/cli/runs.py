@@ -49,13 +49,13 @@ def list_runs(**options: Any) -> int:
 @settings_options
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
-    from privacy_toolkit.cli.flow import show
+    from privacy_toolkit.cli.flow import Shown, show
 
     as_json, name = options.pop("as_json"), options.pop("run")
     state = _state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show(journal, state.pack(run_id), as_json)
+        show(journal, Shown(state.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -119,7 +119,8 @@ def _subject(entry: Any) -> dict[str, Any]:
 @settings_options
 def resume(**options: Any) -> int:
     """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
-    from privacy_toolkit.cli.flow import carry_out, check_ready, telling
+    from privacy_toolkit.cli.flow import carry_out, telling
+    from privacy_toolkit.cli.ready import check_ready
     from privacy_toolkit.journal.state import StateFolder
 
     sitting = take_sitting(options)
@@ -140,7 +141,8 @@ def resume(**options: Any) -> int:
 @settings_options
 def report(**options: Any) -> int:
     """Write the report of a run anew, from its journal. Where nothing changed it is the same to the byte."""
-    from privacy_toolkit.cli.flow import check_stays_signed, seal_pack, show
+    from privacy_toolkit.cli.flow import Shown, seal_pack, show
+    from privacy_toolkit.cli.ready import check_stays_signed
     from privacy_toolkit.engine.custody import hand_of
     from privacy_toolkit.journal.state import StateFolder
 
@@ -158,7 +160,7 @@ def report(**options: Any) -> int:
             from privacy_toolkit.cli.pdf import write_pdf
 
             write_pdf(folder / "report.html", Path(pdf))
-        show(journal, folder, as_json)
+        show(journal, Shown(folder), as_json)
     return ExitCode.SETTLED
 
 

@@ -13,10 +13,11 @@ import msgspec
 from privacy_toolkit.api.access import check_access, client_for
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-from privacy_toolkit.cli.flow import carry_out, check_ready, telling
+from privacy_toolkit.cli.flow import carry_out, telling
 from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import count, say
 from privacy_toolkit.cli.planfile import write_plan
+from privacy_toolkit.cli.ready import check_accepted, check_plan, check_ready
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.custody import hand_of, require_direct
 from privacy_toolkit.engine.looking import Asking, Look, look
@@ -45,6 +46,9 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
     state = StateFolder(settings.state)
     now = datetime.now(UTC)
     with prepared(order, settings, state, now, hand) as worked_out:
+        if plan_file is None:
+            check_plan(worked_out.plan, sitting, state, hand)
+        check_accepted(worked_out.plan, sitting)
         ready = worked_out if sitting.quiet and plan_file is None else looked(worked_out, settings)
         if plan_file is not None:
             return write_plan(ready, Path(plan_file), settings, state, as_json, order.key_file)

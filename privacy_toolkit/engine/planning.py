@@ -190,6 +190,7 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
             party=ready.job.party,
             approval=approval,
             plan_key=ready.key if ready.plan.format != FIRST_FORMAT else None,
+            rejected=ready.scan.rejected(),
         ),
     )
     return run_id

@@ -73,7 +73,7 @@ class Work:
 def sit(work: Work) -> StopReason | None:
     """Work on the open subjects of a run until all were tried or something stops it; the reason of the stop.
 
-    The first Ctrl-C or SIGTERM lets what is in flight finish; the second one drops it.
+    The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
 
     Raises:
         JournalError: the sitting could not even be begun or ended in the journal.
@@ -152,16 +152,20 @@ def _signals(stop: Stop, runner: Runner) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     asked = False
 
-    def ask(reason: StopReason) -> None:
+    def ask(number: int, reason: StopReason) -> None:
         nonlocal asked
-        if asked:
-            runner.abort()
-        asked = True
+        # A session that ends sends SIGHUP more than once, and SIGTERM with it: only a second word of somebody drops.
+        if number != signal.SIGHUP:
+            if asked:
+                runner.abort()
+            asked = True
         stop.request(reason)
 
     wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
+        wanted[signal.SIGHUP] = StopReason.TERMINATED
     for number, reason in wanted.items():
-        loop.add_signal_handler(number, ask, reason)
+        loop.add_signal_handler(number, ask, number, reason)
     try:
         yield
     finally:

@@ -43,9 +43,10 @@ class Holders:
 def _named(answer: Answer) -> tuple[Outcome, Reason | None]:
     if answer.finding in {Finding.ABSENT, Finding.FINAL}:
         return Outcome.FAILED, answer.reason
-    if holders_of(answer) is None:  # unread, or not all are named: it is asked again, which changes nothing
+    holders = holders_of(answer)
+    if holders is None:  # unread, or not all are named: it is asked again, which changes nothing
         return Outcome.RETRYABLE, answer.reason or Reason.FOREIGN_ANSWER
-    return Outcome.DONE, None
+    return Outcome.DONE, None if holders.count else Reason.NO_HOLDERS
 
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - the same with attributes

@@ -12,7 +12,7 @@ from privacy_toolkit.journal.checksums import Damage
 from privacy_toolkit.journal.coarsening import Windows, windows_of
 from privacy_toolkit.journal.facts import RunFacts, page_digest, reads
 from privacy_toolkit.journal.parties import parties
-from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
+from privacy_toolkit.journal.records import PENDING, Acceptance, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
 from privacy_toolkit.journal.rows import (
     EXCHANGE_COLUMNS,
     REQUEST_COLUMNS,
@@ -23,7 +23,7 @@ from privacy_toolkit.journal.rows import (
     standing_row,
 )
 from privacy_toolkit.journal.summary import RunSummary, StandingCount, standing_counts, summarise
-from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, StopReason, Subject
+from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Reason, StopReason, Subject
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -126,6 +126,14 @@ class RunReader(RunFacts):
         return [OpenRequests(*row) for row in rows]
 
     @reads
+    def done_reasons(self) -> dict[Reason | None, int]:
+        """How many subjects are done, by why they are."""
+        rows = self._connection.execute(
+            "SELECT reason, COUNT(*) FROM standings WHERE outcome = ? GROUP BY 1 ORDER BY 1", (Outcome.DONE.value,)
+        )
+        return {Reason(reason) if reason else None: count for reason, count in rows}
+
+    @reads
     def sittings(self) -> list[Sitting]:
         """Every process that worked on the run, in order."""
         rows = self._connection.execute(
@@ -135,6 +143,24 @@ class RunReader(RunFacts):
             Sitting(number, started, ended, StopReason(stopped) if stopped else None, settings)
             for number, started, ended, stopped, settings in rows
         ]
+
+    def rejected(self) -> Iterator[tuple[int, str]]:
+        """Row and reason of every refused row of the input, in its order; none once the run is purged.
+
+        Runs made by a version that did not record them have none, whatever the plan counts.
+        """
+        yield from self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid")
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many refused rows are recorded, by reason."""
+        return dict(self._connection.execute("SELECT reason, COUNT(*) FROM rejected GROUP BY 1 ORDER BY 1"))
+
+    def acceptance(self) -> Acceptance | None:
+        """Who last accepted that rows were refused, if anybody did."""
+        row = self._connection.execute(
+            "SELECT at, rows, signer, signing_key FROM acceptances ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else Acceptance(*row)
 
     def entries(self, outcomes: Collection[Outcome] | None = None) -> Iterator[Entry]:
         """Every subject in input order, or those of some outcomes, with all that was exchanged for it.

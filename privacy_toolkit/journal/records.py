@@ -83,6 +83,16 @@ class OpenRequests:
     subjects: int
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""
+
+    at: int
+    rows: int
+    signer: str | None = None
+    signing_key: str | None = None
+
+
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """The approval of a plan by a second person: what was signed, the signature (armored SSHSIG), and by whom.
 

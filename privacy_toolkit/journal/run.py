@@ -20,7 +20,7 @@ from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.coarsening import windows_of
 from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Note, Standing
+from privacy_toolkit.journal.records import Acceptance, Note, Standing
 from privacy_toolkit.journal.rows import exchange_row, standing_row
 from privacy_toolkit.journal.staging import protect
 from privacy_toolkit.journal.writer import PUT_STANDINGS, Batch, Writer, put_rows
@@ -35,6 +35,7 @@ _UNLINK = (
     "UPDATE page_digests SET digest = X''",
     "DELETE FROM parties",
     "DELETE FROM results",
+    "DELETE FROM rejected",
     "UPDATE requests SET ticket = NULL",
     "DELETE FROM facts WHERE name IN ('secret', 'plan', 'plan_key')",
     "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
@@ -127,6 +128,19 @@ class RunJournal(RunReader):
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the standings that follow, all with the next commit."""
         self._open_writer().put(_batch(notes))
+
+    def accept_rejected(self, given: Acceptance) -> None:
+        """Note that the operator accepts that rows were refused and nobody acts on them.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        self._begin_to_write()
+        self._alone(
+            "INSERT INTO acceptances (at, rows, signer, signing_key) VALUES (?, ?, ?, ?) RETURNING number",
+            (given.at, given.rows, given.signer, given.signing_key),
+        )
+        self._give_lock_back()
 
     def forget_results(self) -> None:
         """Destroy what was kept of answers, once it has been handed over.

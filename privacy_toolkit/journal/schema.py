@@ -85,6 +85,21 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE TABLE page_digests (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest BLOB NOT NULL);
         """,
     ),
+    (
+        "0005-rejected",
+        """
+        -- The rows of the input that were refused, in its order: where each stands and why. No id.
+        CREATE TABLE rejected (row INTEGER NOT NULL, reason TEXT NOT NULL);
+        -- That somebody accepted that so many rows were refused and nobody acts on them; the last one counts.
+        CREATE TABLE acceptances (
+            number INTEGER PRIMARY KEY,
+            at INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            signer TEXT,
+            signing_key TEXT
+        );
+        """,
+    ),
 )
 
 

@@ -34,7 +34,8 @@ class Staged:
 
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
     those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
-    something. ``party`` names, where one request is about several subjects, those that belong together.
+    something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
+    are row and reason of what was refused of the input, in its order.
     ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
     """
 
@@ -46,6 +47,7 @@ class Staged:
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None
     plan_key: bytes | None = None
+    rejected: Iterable[tuple[int, str]] = ()
 
 
 def create_run(folder: Path, staged: Staged) -> None:
@@ -158,6 +160,7 @@ def _fill(path: Path, run_id: str, staged: Staged) -> None:
                 connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
         connection.executemany(_PUT_STANDING, _held(staged))
         connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
+        connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
         _bind(connection, _facts(run_id, staged, secret, size), digests)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
