@@ -197,6 +197,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             out=self.out and "",
         )
 
+    def for_pack(self) -> Plan:
+        """What a pack says of the plan: no path, and nothing by which an input could be tried out.
+
+        The digest stays the one of the whole plan.
+        """
+        replace, bare = msgspec.structs.replace, {"path": "", "sha256": ""}
+        return replace(
+            self,
+            nonce="",
+            input=replace(self.input, **bare, id_column=""),
+            second=self.second and replace(self.second, **bare, id_column=""),
+            exclusions=self.exclusions and replace(self.exclusions, **bare),
+            out=self.out and "",
+        )
+
     def encode(self) -> bytes:
         """The plan as indented JSON with sorted keys, for a person to read and for ``apply``."""
         return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"

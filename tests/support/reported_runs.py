@@ -136,17 +136,28 @@ def write_run(
     crashed: bool = False,
     settings: dict[str, object] = SETTINGS,
     approval: Approval | None = None,
+    plan_key: bytes | None = None,
     **changes: object,
 ) -> Path:
     """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one."""
     holds = {seq: subject.hold for seq, subject in enumerate(subjects, 1) if subject.hold}
     page = [(row, subject.id) for row, subject in enumerate(subjects, 2)]
     pages = [page[k : k + 1000] for k in range(0, len(page), 1000)]
-    plan = plan_of(len(subjects), len(holds), **changes).encode()
+    plan = plan_of(len(subjects), len(holds), **changes)
+    if plan_key is not None:
+        plan = plan.keyed(plan_key).sealed()
     requests = [(seq, *subject.request) for seq, subject in enumerate(subjects, 1) if subject.request]
     create_run(
         folder,
-        Staged(plan=plan, created_at=START, pages=pages, holds=holds, requests=requests, approval=approval),
+        Staged(
+            plan=plan.encode(),
+            created_at=START,
+            pages=pages,
+            holds=holds,
+            requests=requests,
+            approval=approval,
+            plan_key=plan_key,
+        ),
     )
     journal = RunJournal(folder)
     for k, stop in enumerate(stops):
