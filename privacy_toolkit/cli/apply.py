@@ -54,7 +54,7 @@ def _apply(path: Path, options: dict[str, Any], settings: Settings, sitting: Sit
     hand = check_ready(settings, sitting)
     checks.check_target(plan, settings)
     now = datetime.now(UTC)
-    state = StateFolder(settings.state)
+    state = StateFolder(settings.state, settings.state_key)
     approval = approval_of(plan, path, options["approval"], settings.trust, now, state.identity)
     checks.check_not_applied(plan, state)
     key = key_of(plan, options["plan_key"], state)

@@ -97,7 +97,10 @@ class _Carrying:
             job = self._work(journal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session may end: the pack is still to be written
         if job == Job.ERASE:
-            with self._going_on(), Suppression(self.state.path) as listed:  # whoever was erased stays erased
+            with (
+                self._going_on(),
+                Suppression(self.state.path, self.state.key) as listed,
+            ):  # whoever was erased stays erased
                 catch_up(listed, self.state)
         with self.state.open(self.run_id) as journal:
             self.has_pack = False

@@ -128,7 +128,7 @@ def resume(**options: Any) -> int:
     settings = take_settings(options, sitting)
     with telling(settings):
         hand = check_ready(settings, sitting)
-        state = StateFolder(settings.state)
+        state = StateFolder(settings.state, settings.state_key)
         run_id = state.find(name)
         with state.lock(settings.target):
             return carry_out(run_id, settings, sitting, state, hand, as_json)
@@ -149,7 +149,7 @@ def report(**options: Any) -> int:
     as_json, name = options.pop("as_json"), options.pop("run")
     pack, pdf = options.pop("pack"), options.pop("pdf")
     settings = take_settings(options)
-    state = StateFolder(settings.state)
+    state = StateFolder(settings.state, settings.state_key)
     run_id = state.find(name)
     folder = Path(pack) if pack else state.pack(run_id)
     hand = hand_of(settings.trust)
@@ -212,7 +212,8 @@ def purge(**options: Any) -> int:
 def _state(options: dict[str, Any]) -> StateFolder:
     from privacy_toolkit.journal.state import StateFolder
 
-    return StateFolder.existing(take_settings(options).state)
+    settings = take_settings(options)
+    return StateFolder.existing(settings.state, settings.state_key)
 
 
 def _time(microseconds: int) -> str:

@@ -43,7 +43,7 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
             require_someone(order.job.job, sitting, reads_stdin=order.path == "-")
         check_ready(settings, sitting)
     hand = hand_of(settings.trust)
-    state = StateFolder(settings.state)
+    state = StateFolder(settings.state, settings.state_key)
     now = datetime.now(UTC)
     with prepared(order, settings, state, now, hand) as worked_out:
         if plan_file is None:

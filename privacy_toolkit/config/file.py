@@ -95,11 +95,24 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notify: NotifyProfile | None = None
 
 
+class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a key of the toolkit's own lies."""
+
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[state]``: where the key lies under which the lists of digests in the state folder have theirs."""
+
+    key: KeyPlace | None = None
+
+
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration file. ``notify`` holds for the profiles that don't have one of their own."""
+    """The whole configuration file. ``notify`` is for profiles without one of their own, ``state`` for all of them."""
 
     profiles: dict[str, Profile] = {}
     notify: NotifyProfile | None = None
+    state: StateProfile = StateProfile()
 
 
 @dataclass(frozen=True, slots=True)

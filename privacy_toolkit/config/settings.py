@@ -88,6 +88,7 @@ class Settings:
     timeouts: TimeoutProfile
     profile: str
     trust: Trust = Trust()
+    state_key: Path | None = None
     notify: Notify = field(default_factory=Notify)
     config_file: Path | None = None
     config_passed_over: str = ""
@@ -134,7 +135,8 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         if name.startswith(PREFIX) and value
     }
     place = find_config(flags.config or env.get("CONFIG"))
-    name, profile, notify = _profile(flags, env, place.path)
+    config = read_config(place.path) if place.path else ConfigFile()
+    name, profile, notify = _profile(flags, env, config, place.path)
     state = flags.state or env.get("STATE") or profile.state
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
@@ -153,17 +155,19 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         timeouts=profile.timeouts,
         profile=name,
         trust=_trust(env, profile),
+        state_key=_path(config.state.key.file if config.state.key else None),
         notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
         config_file=place.path,
         config_passed_over=place.passed_over,
     )
 
 
-def _profile(flags: Flags, env: Mapping[str, str], path: Path | None) -> tuple[str, Profile, NotifyProfile | None]:
+def _profile(
+    flags: Flags, env: Mapping[str, str], config: ConfigFile, path: Path | None
+) -> tuple[str, Profile, NotifyProfile | None]:
     """The profile by its name, and who is told of its runs: its own ``notify`` as a whole, else that of the file."""
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
-    config = read_config(path) if path else ConfigFile()
     profiles = config.profiles
     if wanted in profiles:
         profile = profiles[wanted]

@@ -61,7 +61,7 @@ def suppression(state: StateFolder, settings: Settings, *, used: bool) -> Iterat
     if not used:
         yield None
         return
-    with Suppression(state.path) as listed:
+    with Suppression(state.path, state.key) as listed:
         catch_up(listed, state)
         yield listed.of(scope(settings.deployment, settings.environment))
 

@@ -23,6 +23,8 @@ PLAN = "plan.json"
 ROW_FILES = frozenset({ROWS, ROWS_PARQUET, EXCEPTIONS, REJECTED})
 APPROVAL, APPROVAL_SIGNATURE = "approval.txt", "approval.txt.sig"
 CHECKPOINT, VERIFY, SUMS, SIGNATURE = "checkpoint.txt", "VERIFY.txt", "SHA256SUMS", "SHA256SUMS.sig"
+#: In the place of everything else: that one person was taken off the list of erased customers, by whom and why.
+REMOVAL = "removal.json"
 #: The folder with the manifests of earlier packs of the same run, each in a folder named by its number in the chain.
 EARLIER = "earlier"
 #: The parts of such a manifest.
@@ -31,7 +33,7 @@ LINK = (CHECKPOINT, SUMS, SIGNATURE)
 NAMES = frozenset(
     {
         *(REPORT_HTML, REPORT_JSON, REPORT_SCHEMA, ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS, REJECTED, PLAN),
-        *(APPROVAL, APPROVAL_SIGNATURE, CHECKPOINT, VERIFY),
+        *(APPROVAL, APPROVAL_SIGNATURE, CHECKPOINT, VERIFY, REMOVAL),
     }
 )
 

@@ -53,7 +53,7 @@ def deal_codes(dealing: Dealing) -> Dealt:
         raise UsageError("There are no codes to deal.", "Name their file with --coupons.")
     codes, summary = _codes(dealing.second, dealing)
     seed = dealing.parameters.get(SEED)
-    record = DealtCodes(dealing.state.path, dealing.scope)
+    record = DealtCodes(dealing.state.path, dealing.scope, dealing.state.key)
     dealing.resources.callback(record.close)
     ordered = order_of_codes(codes, None if seed is None else int(seed))
     taken = record.among(ordered)

@@ -18,6 +18,7 @@ from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.keyfile import KeyFile
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
+from privacy_toolkit.journal.suppression import KEY_NAME
 
 #: How many characters of a run's id say the second.
 _SECOND = len("20260101-000000")
@@ -33,13 +34,16 @@ _IDENTITY = re.compile(r"[0-9a-f]{32}")
 class StateFolder:
     """A folder only its owner can read; made if it is missing. For commands that only read there is ``existing``.
 
+    ``key`` is where its key lies, if not in it.
+
     Raises:
         UsageError: it can't be made, or what is there is no state folder, or not ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: Path | None = None) -> None:
         with _explained(path):
             self.path = path.resolve()
+            self.key_path = key
             if self.path.exists():
                 _check_is_ours(self.path, path)
             for folder in (self.path, self.runs, self.locks, self.path / "packs"):
@@ -47,7 +51,7 @@ class StateFolder:
             self.path.chmod(0o700)
 
     @classmethod
-    def existing(cls, path: Path) -> StateFolder:
+    def existing(cls, path: Path, key: Path | None = None) -> StateFolder:
         """The state folder as it lies there, for reading: nothing is made or changed. A missing one has no runs.
 
         Raises:
@@ -56,6 +60,7 @@ class StateFolder:
         state = cls.__new__(cls)
         with _explained(path):
             state.path = path.resolve()
+            state.key_path = key
             if state.path.exists() and not _is_state_folder(state.path):
                 raise _no_state_folder(path)
         return state
@@ -90,6 +95,11 @@ class StateFolder:
         if not _IDENTITY.fullmatch(found):
             raise UsageError(f"The identity of the state folder {self.path} is damaged.", "Restore it from a backup.")
         return found
+
+    @property
+    def key(self) -> KeyFile:
+        """The file with the key under which the lists of digests have theirs: in the folder, unless named elsewhere."""
+        return KeyFile(self.path / KEY_NAME if self.key_path is None else self.key_path)
 
     def plan_key(self, nonce: str) -> KeyFile:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""

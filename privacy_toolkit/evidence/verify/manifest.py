@@ -56,7 +56,8 @@ def read_manifest(pack: PackFolder, manifest: Manifest, check: Check) -> None:
         pack.note(Code.NOT_CANONICAL, files.SUMS, error.message)
         raise Unusable from None
     check.words = f"SHA256SUMS is written as it should be and names {len(manifest.sums)} files; no other file is there."
-    for name in sorted(set(REQUIRED) - manifest.sums.keys()):
+    required = {files.REMOVAL, files.CHECKPOINT} if files.REMOVAL in manifest.sums else set(REQUIRED)
+    for name in sorted(required - manifest.sums.keys()):
         pack.note(Code.MISSING, name, "SHA256SUMS does not name it, and every pack has it.")
     for name in sorted(OUTSIDE & manifest.sums.keys()):
         pack.note(Code.NOT_CANONICAL, files.SUMS, f"It names {name}, which can't be named there.")

@@ -26,6 +26,7 @@ from privacy_toolkit.evidence.verify.manifest import (
     compare_digests,
     read_manifest,
 )
+from privacy_toolkit.evidence.verify.removals import check_removal
 from privacy_toolkit.evidence.verify.reportcheck import add_up, check_rejected, read_report, recount
 from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
 from privacy_toolkit.evidence.verify.texts import check_texts
@@ -100,6 +101,13 @@ class Verifier:
             yield from compare_digests(pack, self._manifest)
         with self.findings.check("checkpoint", "checkpoint.txt is written as it should be."):
             self._checkpoint = read_checkpoint(pack)
+        if files.REMOVAL in self._manifest.sums:
+            with self.findings.check("removal", "removal.json says why somebody was taken off the list of the erased."):
+                check_removal(pack, self._manifest)
+            yield
+            self._links_step(pack)
+            wait()
+            return
         with self.findings.check("report", "report.json is written as it should be, and its sums add up."):
             self._report = read_report(pack)
             add_up(pack, self._report)
