@@ -198,13 +198,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
     def for_pack(self) -> Plan:
-        """What a pack says of the plan: no path, and nothing by which an input could be tried out.
+        """What a pack says of the plan: no path, no address, and nothing by which an input could be tried out.
 
         The digest stays the one of the whole plan.
         """
         replace, bare = msgspec.structs.replace, {"path": "", "sha256": ""}
         return replace(
             self,
+            base_url="",
             nonce="",
             input=replace(self.input, **bare, id_column=""),
             second=self.second and replace(self.second, **bare, id_column=""),

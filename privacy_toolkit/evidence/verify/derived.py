@@ -68,11 +68,11 @@ def check_derived(pack: PackFolder, report: Report, plan: Plan | None, rows: Row
 
 
 def check_statement(pack: PackFolder, said: bytes, report: Report, plan: Plan | None) -> None:
-    """Compare an approval with the one that the plan in the pack gives, word for word but for where ``out`` is."""
+    """Compare an approval with the one that the plan in the pack gives, word for word but for addresses and paths."""
     terms = terms_of(said)
     if plan is None or terms is None:
         return
-    if _but_out(said.decode("utf-8", "replace")) != _but_out(statement(plan, terms)):
+    if _comparable(said.decode("utf-8", "replace")) != _comparable(statement(plan, terms)):
         pack.note(Code.BAD_APPROVAL, files.APPROVAL, "It approves another plan than the one in the pack.")
     if report.hands.approved is not None and report.hands.approved.at != _approved_at(terms):
         pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It says another time of the approval than its statement.")
@@ -211,8 +211,9 @@ def _plan_before(report: Report) -> Plan:
     )
 
 
-def _but_out(said: str) -> list[str]:
-    return [line for line in said.split("\n") if not line.startswith("out: ")]
+def _comparable(said: str) -> list[str]:
+    """A statement without what ``plan.json`` leaves out; the plan's digest binds that as well."""
+    return [line for line in said.split("\n") if not line.startswith(("out: ", "requests go to: "))]
 
 
 def _approved_at(terms: Terms) -> str:

@@ -29,6 +29,8 @@ UNSIGNED = {
     "rows.jsonl",
     "rows.parquet",
     "exceptions.csv",
+    "rejected.csv",
+    "plan.json",
     "checkpoint.txt",
     "VERIFY.txt",
     "SHA256SUMS",

@@ -65,19 +65,19 @@ def test_names_that_no_pack_has_are_neither_written_nor_read(name):
     [
         "",
         "\n",
-        f"{A}  a",
-        f"{A}  a\r\n",
-        f"{A} *a\n",
-        f"{A}   a\n",
-        f"{A.upper()}  a\n",
-        f"{A[1:]}  a\n",
-        f"\\{A}  a\n",
-        f"# comment\n{A}  a\n",
-        f"{A}  a\n\n",
-        f"{A}  b\n{A}  a\n",
-        f"{A}  a\n{A}  a\n",
-        f"{A}  a\n{B}  a\n",
-        f"SHA256 (a) = {A}\n",
+        f"{A}  rows.jsonl",
+        f"{A}  rows.jsonl\r\n",
+        f"{A} *rows.jsonl\n",
+        f"{A}   rows.jsonl\n",
+        f"{A.upper()}  rows.jsonl\n",
+        f"{A[1:]}  rows.jsonl\n",
+        f"\\{A}  rows.jsonl\n",
+        f"# comment\n{A}  rows.jsonl\n",
+        f"{A}  rows.jsonl\n\n",
+        f"{A}  rows.parquet\n{A}  rows.jsonl\n",
+        f"{A}  rows.jsonl\n{A}  rows.jsonl\n",
+        f"{A}  rows.jsonl\n{B}  rows.jsonl\n",
+        f"SHA256 (rows.jsonl) = {A}\n",
     ],
 )
 def test_sums_that_this_toolkit_would_not_write_are_refused(text):
@@ -92,7 +92,7 @@ def test_any_bytes_are_refused(data):
 
 
 def test_every_changed_byte_gives_other_sums_or_none():
-    sums = {"a": A, "earlier/1/b": B}
+    sums = {"rows.jsonl": A, "earlier/1/SHA256SUMS": B}
     data = encode_sums(sums)
     for position in range(len(data)):
         for value in {0, 10, 32, 48, 97, 255, data[position] ^ 1} - {data[position]}:
@@ -117,12 +117,12 @@ def test_links_folders_and_pipes_are_not_hashed(tmp_path):
 
 
 def test_the_tool_of_the_system_agrees(tmp_path, sha256sum):
-    (tmp_path / "earlier").mkdir()
-    for name in ("a", "earlier/b"):
+    (tmp_path / "earlier" / "1").mkdir(parents=True)
+    for name in ("rows.jsonl", "earlier/1/SHA256SUMS"):
         (tmp_path / name).write_text(name)
-    sums = {name: hash_file(tmp_path / name) for name in ("earlier/b", "a")}
+    sums = {name: hash_file(tmp_path / name) for name in ("earlier/1/SHA256SUMS", "rows.jsonl")}
     (tmp_path / "SHA256SUMS").write_bytes(encode_sums(sums))
     made = subprocess.run([sha256sum, *sorted(sums)], cwd=tmp_path, capture_output=True, check=True)
     assert made.stdout == encode_sums(sums)
     checked = subprocess.run([sha256sum, "-c", "--strict", "SHA256SUMS"], cwd=tmp_path, capture_output=True, check=True)
-    assert checked.stdout == b"a: OK\nearlier/b: OK\n"
+    assert checked.stdout == b"earlier/1/SHA256SUMS: OK\nrows.jsonl: OK\n"

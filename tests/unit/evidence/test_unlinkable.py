@@ -30,7 +30,7 @@ def worked(runs, tmp_path_factory):
     subjects, log = [], {}
     for k, outcome in enumerate(outcomes):
         asked = runs.Asked("2026-10-20", "2026-11-20", f"TICKET-2026-{k:06}", None)
-        told = runs.told(f"person-{k}", outcome, runs.START + k * STEP, request=asked)
+        told = runs.told(f"person-{k}", outcome, runs.START + 7 + k * STEP, request=asked)
         log[told.id] = [exchange.ended_at for exchange in told.exchanges]
         subjects.append(told)
     order = random.Random(8).sample(range(PEOPLE), PEOPLE)  # the work is not in the order of the input
