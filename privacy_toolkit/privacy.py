@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final
 
 MASK: Final = "********"
+#: What steers a terminal, or is not seen on one: controls (C0, C1), what changes the direction of text, what has no
+#: width, line and paragraph separators, tags, and halves of characters.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 
 
 class Secret:
@@ -36,6 +43,18 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("A secret is not written anywhere.")
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Foreign text as a person may be shown it: every character that is unseen, or steers, as ``\u202e``.
+
+    The characters in ``keep`` stay.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return f"\\x{ord(character):02x}" if character.isascii() else character.encode("ascii", "backslashreplace").decode()
 
 
 def describe(secret: Secret | None) -> str:

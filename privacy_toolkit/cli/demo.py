@@ -54,7 +54,7 @@ def command(**options: Any) -> int:
         seed(sandbox.store, len(known), ids=known)
         say(f"A sandbox plays the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
         settings = _settings(sandbox.base_url, folder / "state", trust)
-        state = StateFolder(settings.state)
+        state = StateFolder(settings.state, settings.state_key)
         hand = hand_of(trust)
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:

@@ -49,6 +49,8 @@ def command(**options: Any) -> int:
         path=options["requests"],
         options=input_of(options),
         exclude=options["exclude"],
+        tickets=options["tickets"],
+        key_file=options["plan_key"],
         verify=check_verify(options["verify"]),
         regime=Regime(options["regime"]),
     )

@@ -72,6 +72,8 @@ def command(**options: Any) -> int:
         path=options["requests"],
         options=input_of(options),
         exclude=options["exclude"],
+        tickets=options["tickets"],
+        key_file=options["plan_key"],
         regime=Regime(options["regime"]),
         parameters=parameters,
         second=options["notice"],

@@ -15,7 +15,7 @@ from privacy_toolkit.access.placing import sweep
 from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.cli.output import say
 from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
-from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.journal.durability import probe
@@ -24,13 +24,13 @@ from privacy_toolkit.journal.packages import PackageFacts, encode_package
 Deliver = Callable[[int, str, bytes | None, int], bytes]
 
 
-def deliverer(plan: Plan, secret: bytes) -> Deliver:
-    """What makes the package of a subject, and returns what the journal keeps of it.
+def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
+    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
 
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
     """
-    recipe = _recipe(plan)
+    recipe = _recipe(plan, key)
     sweep(recipe.out)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int) -> bytes:
@@ -69,7 +69,7 @@ def remove_old(plan: Plan, now: datetime) -> int | None:
     return prune(folder, by - timedelta(days=days))
 
 
-def _recipe(plan: Plan) -> Recipe:
+def _recipe(plan: Plan, key: bytes | None) -> Recipe:
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
     return Recipe(
         out=make_folder(plan.out or "."),
@@ -77,15 +77,16 @@ def _recipe(plan: Plan) -> Recipe:
         generation=plan.generation,
         target=plan.target,
         environment=plan.environment,
-        notice=blank() if plan.second is None else _notice(Path(plan.second.path), plan.second.sha256),
+        notice=blank() if plan.second is None else _notice(plan.second, key),
         zip=bool(given.get("zip")),
         recipient=recipient if isinstance(recipient, str) else None,
     )
 
 
-def _notice(path: Path, sha256: str) -> Notice:
+def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
+    path = Path(planned.path)
     notice = load(path)
-    if hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest() != sha256:
+    if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):
         raise UsageError(
             f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan anew."
         )

@@ -97,7 +97,10 @@ class _Carrying:
             job = self._work(journal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session may end: the pack is still to be written
         if job == Job.ERASE:
-            with self._going_on(), Suppression(self.state.path) as listed:  # whoever was erased stays erased
+            with (
+                self._going_on(),
+                Suppression(self.state.path, self.state.key) as listed,
+            ):  # whoever was erased stays erased
                 catch_up(listed, self.state, complete=False)
         with self.state.open(self.run_id) as journal:
             self.has_pack = False
@@ -130,7 +133,9 @@ class _Carrying:
         plan = before.plan
         check_target(plan, self.settings)
         if before.open:
-            check_approved(plan, journal.approval, self.settings.trust, datetime.now(UTC))
+            now, begun = datetime.now(UTC), datetime.fromtimestamp(journal.created_at / 1e6, UTC)
+            trust, identity = self.settings.trust, self.state.drawn_id
+            check_approved(plan, journal.approval, trust, now, identity, begun=begun)
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
         check_plan(plan, self.sitting, self.state, self.hand, run_id=self.run_id, left=before.open)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import input_options, output_options
-from privacy_toolkit.cli.output import emit_json, result, rows_object, rows_sentence
+from privacy_toolkit.cli.output import emit_json, emit_line, quoted, result, rows_object, rows_sentence
 from privacy_toolkit.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -46,10 +45,10 @@ def command(**options: Any) -> int:
                 if record.detail:
                     line["detail"] = record.detail
                 if form == "jsonl":
-                    result(json.dumps(line, ensure_ascii=False))
+                    emit_line(line)
                 else:
                     detail = f"  ({record.detail})" if record.detail else ""
-                    result(f"{record.row:>8}  {record.status:<10}{record.reason or '':<24}{record.id!r}{detail}")
+                    result(f"{record.row:>8}  {record.status:<10}{record.reason or '':<24}{quoted(record.id)}{detail}")
     return ExitCode.SETTLED
 
 
@@ -78,7 +77,7 @@ def _summary(summary: InputSummary) -> dict[str, Any]:
 
 
 def _show(summary: InputSummary) -> None:
-    result(f"{summary.format}, column {summary.id_column!r}, {summary.size:,} bytes")
+    result(f"{summary.format}, column {quoted(summary.id_column)}, {summary.size:,} bytes")
     result(f"  sha256 {summary.sha256}")
     result(f"  about the requests: {', '.join(summary.columns) or 'no column'}")
     result(f"  {rows_sentence(summary)}")

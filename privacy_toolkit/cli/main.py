@@ -28,6 +28,7 @@ COMMANDS = {
     "approve": ("privacy_toolkit.cli.approve", "Approve a plan as the second person, by a signature."),
     "inspect": ("privacy_toolkit.cli.inspect", "Show, offline, what of a file would be taken, row by row."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
+    "suppression": ("privacy_toolkit.cli.suppression", "Hand the list of erased customers on, or take one off it."),
     "due": ("privacy_toolkit.cli.due", "List what is open over all runs, by its due date."),
     "verify": ("privacy_toolkit.cli.verify", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.receipt", "Give one person proof of their row in a pack."),

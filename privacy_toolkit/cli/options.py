@@ -28,7 +28,9 @@ _INPUT = (
 )
 _PLAN = (
     click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
+    click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
     click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
+    click.option("--tickets", is_flag=True, help="Show the column ticket in the pack; without this nobody sees it."),
 )
 _REGIME = (
     click.option(
@@ -98,7 +100,7 @@ def output_options(function: F) -> F:
 
 
 def plan_options(function: F) -> F:
-    """``--plan`` and ``--exclude``."""
+    """``--plan``, ``--plan-key``, ``--exclude`` and ``--tickets``."""
     return _apply(function, _PLAN)
 
 

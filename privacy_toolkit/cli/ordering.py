@@ -62,6 +62,8 @@ def start_job(
         path=path,
         options=input_of(options),
         exclude=options["exclude"],
+        tickets=options["tickets"],
+        key_file=options["plan_key"],
         parameters={key: value for key, value in given.items() if value is not None and value is not False},
         second=options.get("second"),
         out=options.get("out"),

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 import click
 
 from privacy_toolkit.errors import ExitCode, JournalError, ToolkitError
+from privacy_toolkit.privacy import visible
 
 
 class Rows(Protocol):
@@ -92,24 +93,37 @@ def silence(stream: TextIO | None) -> None:
 
 
 def say(text: str = "") -> None:
-    """Say something to the person at the terminal (stderr); nothing happens if they have gone."""
+    """Say something to the person at the terminal (stderr); nothing happens if they have gone.
+
+    Whatever of it would steer the terminal is escaped.
+    """
     with lasting(sys.stderr):
-        click.echo(text, err=True)
+        click.echo(visible(text, "\n"), err=True)
 
 
 def result(text: str) -> None:
-    """Print a result for people (stdout).
+    """Print a result for people (stdout). Whatever of it would steer a terminal is escaped, but for line ends.
 
     Raises:
         BrokenPipeError: whoever read it has gone. Where work is still to be done, see ``lasting``.
     """
-    click.echo(text)
+    click.echo(visible(text, "\n"))
 
 
 def emit_json(value: dict[str, Any]) -> None:
     """Print the one JSON object of a command called with ``--json`` (stdout); nothing happens if nobody reads it."""
     with lasting():
-        click.echo(json.dumps(value, ensure_ascii=False))
+        click.echo(json.dumps(value))
+
+
+def emit_line(value: dict[str, Any]) -> None:
+    """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout)."""
+    click.echo(json.dumps(value))
+
+
+def quoted(value: object) -> str:
+    """A foreign value in quotes, with everything escaped that a person would not see or that steers a terminal."""
+    return visible(repr(value))
 
 
 def error_object(error: ToolkitError) -> dict[str, str]:
@@ -122,9 +136,9 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
     if as_json:
         emit_json({"error": error_object(error)})
     else:
-        say(f"Error: {error.message}")
+        say(f"Error: {visible(error.message)}")
         if error.hint:
-            say(f"  {error.hint}")
+            say(f"  {visible(error.hint)}")
     return int(exit_code if exit_code is not None else error.exit_code)
 
 

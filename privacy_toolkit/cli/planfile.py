@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import msgspec
 from privacy_toolkit.cli.confirm import confirmation, phrase, preview
 from privacy_toolkit.cli.output import emit_json, result, rows_object
 from privacy_toolkit.config import Settings, Trust
-from privacy_toolkit.engine.custody import approved, check_approved
-from privacy_toolkit.engine.plan import Plan, decode_plan
+from privacy_toolkit.engine.custody import Given, approved, check_approved
+from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
+from privacy_toolkit.engine.planning import Prepared
 from privacy_toolkit.errors import ExitCode, UsageError
 from privacy_toolkit.files import KEY_LIMIT, read_regular
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.keyfile import KeyFile
 from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Job
 
 
@@ -37,14 +41,20 @@ def input_of(options: dict[str, Any]) -> InputOptions:
     )
 
 
-def write_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> ExitCode:
-    """Write a plan, whole or not at all, and show it.
+def write_plan(
+    ready: Prepared, path: Path, settings: Settings, state: StateFolder, as_json: bool, key_file: str | None = None
+) -> ExitCode:
+    """Write a plan, whole or not at all, and show it. Its key stays in the state folder, and goes to ``key_file`` too.
 
     Raises:
         UsageError: it can't be written, or its input can't be read a second time.
     """
+    plan = ready.plan
     if plan.input.path == "-":
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
+    if key_file is not None:
+        KeyFile(Path(key_file)).write(ready.key)
+    state.plan_key(plan.nonce).write(ready.key)
     write_new(path, plan.encode())
     following = f"privacy-toolkit apply {path}{confirmation(plan)}"
     if settings.trust.approval_required:
@@ -56,6 +66,24 @@ def write_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> Exi
         result(f"Plan: {path}")
         result(f"Next: {following}")
     return ExitCode.SETTLED
+
+
+def key_of(plan: Plan, given: str | None, state: StateFolder) -> bytes | None:
+    """The key under which a plan names its files; None for a plan of the first format, which has none.
+
+    Raises:
+        UsageError: it is neither in the state folder nor in the file ``given``.
+    """
+    if plan.format == FIRST_FORMAT:
+        return None
+    key = (state.plan_key(plan.nonce) if given is None else KeyFile(Path(given))).read()
+    if key is None:
+        raise UsageError(
+            "The plan was made with another state folder, so nobody can tell whether its input is still the same.",
+            "Use that state folder, or write the key with --plan-key FILE when you make the plan and give it here.",
+            code="plan_key",
+        )
+    return key
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -78,8 +106,10 @@ def approval_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".approval")
 
 
-def approval_of(plan: Plan, path: Path, given: str | None, trust: Trust, now: datetime) -> Approval | None:
+def approval_of(plan: Plan, path: Path, given: str | None, trust: Trust, now: datetime, state: str) -> Approval | None:
     """The approval of the plan in the file ``path``, checked, or None where there is none and none is asked for.
+
+    ``state`` is the identity of the state folder in which the plan is to be carried out.
 
     Raises:
         RefusedError: it is not one of this plan, by a second person who may approve; or it is missing.
@@ -90,13 +120,15 @@ def approval_of(plan: Plan, path: Path, given: str | None, trust: Trust, now: da
     if not wanted and (trust.allowed_signers is None or not place.exists()):
         return None
     try:
-        signature = read_regular(place, KEY_LIMIT)
+        found = Given.of(read_regular(place, KEY_LIMIT))
+        if found.statement is None and plan.format != FIRST_FORMAT and place.suffix == ".sig":
+            found = replace(found, statement=read_regular(place.with_suffix(""), KEY_LIMIT))
     except OSError as error:
         if given is not None:
             raise UsageError(f"The approval {place} can't be read: {error.strerror}.") from None
-        check_approved(plan, None, trust, now)
+        check_approved(plan, None, trust, now, state)
         return None
-    return approved(plan, signature, trust, now)
+    return approved(plan, found, trust, now, state)
 
 
 def _object(plan: Plan) -> dict[str, Any]:
@@ -121,7 +153,16 @@ def read_plan(path: Path) -> Plan:
         UsageError: there is none.
         RefusedError: it was changed since it was made.
     """
+    return decode_plan(read_encoded(path))
+
+
+def read_encoded(path: Path) -> bytes:
+    """Read the bytes of a plan, once: what is checked, confirmed and kept with the run has to be the same.
+
+    Raises:
+        UsageError: there is none, or it can't be read.
+    """
     try:
-        return decode_plan(read_regular(path))
+        return read_regular(path)
     except OSError as error:
         raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Make one with --plan FILE.") from None

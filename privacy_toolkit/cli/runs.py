@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import settings_options, sitting_options, take_settings, take_sitting
-from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.cli.output import count, emit_json, emit_line, quoted, result, say
 from privacy_toolkit.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -100,9 +99,9 @@ def list_subjects(**options: Any) -> int:
             return ExitCode.SETTLED
         for line in lines:
             if form == "jsonl":
-                result(json.dumps(line, ensure_ascii=False))
+                emit_line(line)
             else:
-                ids = "  ".join(repr(value) for key, value in line.items() if key not in _STANDING)
+                ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STANDING)
                 result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
     return ExitCode.SETTLED
 
@@ -136,7 +135,7 @@ def resume(**options: Any) -> int:
     settings = take_settings(options, sitting)
     with telling(settings):
         hand = check_ready(settings, sitting)
-        state = StateFolder(settings.state)
+        state = StateFolder(settings.state, settings.state_key)
         run_id = state.find(name)
         with claimed(state, settings.deployment, restored=sitting.restored):
             return carry_out(run_id, settings, sitting, state, hand, as_json)
@@ -158,7 +157,7 @@ def report(**options: Any) -> int:
     as_json, name = options.pop("as_json"), options.pop("run")
     pack, pdf = options.pop("pack"), options.pop("pdf")
     settings = take_settings(options)
-    state = StateFolder(settings.state)
+    state = StateFolder(settings.state, settings.state_key)
     run_id = state.find(name)
     folder = Path(pack) if pack else state.pack(run_id)
     hand = hand_of(settings.trust)
@@ -176,25 +175,30 @@ def report(**options: Any) -> int:
 
 
 @command.command("purge")
-@_run
+@click.argument("run", required=False)
+@click.option("--all-left-over", is_flag=True, help="Remove what died while a run was being created; it holds ids.")
 @click.option("--confirm", metavar="TEXT", help='"purge RUN", where nobody is there to type it.')
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
 @settings_options
 def purge(**options: Any) -> int:
     """Destroy the ids of a run and its secret. The report stays, and nothing links it to a person any more.
 
-    A purged run can't be resumed and its subjects can't be listed.
+    A purged run can't be resumed and its subjects can't be listed. Afterwards all files of the run are searched for
+    what was to go; if anything is left the exit code is 4, and it is named.
     """
     from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.cli.purging import purge_run
     from privacy_toolkit.config import deployment_key
-    from privacy_toolkit.engine.grounds import catch_up
     from privacy_toolkit.engine.verdict import summarize
     from privacy_toolkit.journal.facts import running
-    from privacy_toolkit.journal.suppression import Suppression
 
-    as_json, name = options.pop("as_json"), options.pop("run")
+    as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
+    if (name is None) == (not left_over):
+        raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
     state = _state(options)
+    if left_over:
+        return _purge_left_over(state, as_json)
     run_id = state.find(name)
     with state.open(run_id) as journal:
         summary = summarize(journal)
@@ -203,10 +207,8 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(f"purge {run_id}", confirmation, no_input=no_input)
-    with state.lock(deployment_key(summary.plan.base_url)), state.open(run_id) as journal:
-        with Suppression(state.path) as listed:  # before the ids are gone
-            catch_up(listed, state, complete=False)
-        journal.purge(int(datetime.now(UTC).timestamp() * 1e6), summary.plan.without_input().encode())
+    with state.lock(deployment_key(summary.plan.base_url)):
+        purge_run(state, run_id, summary.plan)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -240,10 +242,24 @@ def set_aside(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
+def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
+    from privacy_toolkit.cli.purging import purge_left_over
+
+    names = purge_left_over(state)
+    if as_json:
+        emit_json({"left_over": names, "purged": True})
+    for removed in [] if as_json else names:
+        result(f"Removed: {removed}")
+    if not names and not as_json:
+        result("Nothing is left over.")
+    return ExitCode.SETTLED
+
+
 def _state(options: dict[str, Any]) -> StateFolder:
     from privacy_toolkit.journal.state import StateFolder
 
-    return StateFolder.existing(take_settings(options).state)
+    settings = take_settings(options)
+    return StateFolder.existing(settings.state, settings.state_key)
 
 
 def _time(microseconds: int) -> str:

@@ -44,7 +44,7 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
             require_someone(order.job.job, sitting, reads_stdin=order.path == "-")
         check_ready(settings, sitting)
     hand = hand_of(settings.trust)
-    state = StateFolder(settings.state)
+    state = StateFolder(settings.state, settings.state_key)
     if plan_file is None:
         check_identity(state, restored=sitting.restored)
     now = datetime.now(UTC)
@@ -55,7 +55,7 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
         unseen = sitting.quiet and plan_file is None and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if unseen else looked(worked_out, settings)
         if plan_file is not None:
-            return write_plan(ready.plan, Path(plan_file), settings, as_json)
+            return write_plan(ready, Path(plan_file), settings, state, as_json, order.key_file)
         if not sitting.quiet:
             preview(ready.plan, settings)
         if writes:

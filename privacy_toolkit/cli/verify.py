@@ -22,6 +22,8 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "not checked"}
 @click.argument("pack")
 @click.option("--signers", metavar="FILE", help="Who may sign, as ssh-keygen's allowed signers. Unsigned then fails.")
 @click.option("--chain", metavar="DIR", help="The folder of all packs: walk the chain of packs as well.")
+@click.option("--require-approval", is_flag=True, help="Fail if no second person approved the plan.")
+@click.option("--no-page", is_flag=True, help="Don't compare report.html; it is not to be relied on then.")
 @output_options
 def command(**options: Any) -> int:
     """Check the audit pack in the folder PACK, offline: nothing of the state folder or the settings is needed.
@@ -29,13 +31,14 @@ def command(**options: Any) -> int:
     The exit code is 0 if nothing at all is wrong, else 6.
     """
     from privacy_toolkit.evidence.verify.trust import Trust
-    from privacy_toolkit.evidence.verify.verifier import verify_pack
+    from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
     from privacy_toolkit.signatures.allowed import AllowedSigners
 
     names = {"pack": "PACK", "signers": "--signers", "chain": "--chain"}
     pack, signers, chain = (_path(options.pop(name), said) for name, said in names.items())
     allowed = None if signers is None else AllowedSigners.read(signers)
-    found = verify_pack(pack or Path(), Trust(allowed, datetime.now(UTC)), chain=chain)
+    wanted = Wanted(page=not options.pop("no_page"), approval=options.pop("require_approval"))
+    found = verify_pack(pack or Path(), Trust(allowed, datetime.now(UTC)), chain=chain, wanted=wanted)
     if options.pop("as_json"):
         emit_json(_object(str(pack), found))
     else:
@@ -66,11 +69,15 @@ def _object(path: str, found: Verification) -> dict[str, Any]:
         "previous": found.previous,
         "checks": [{"name": c.name, "result": c.result.value, "message": c.words} for c in found.checks],
         "problems": [{"code": p.code.value, "file": p.file, "message": p.message} for p in found.problems],
+        "word_alone": list(found.word_alone),
+        "dropped": list(found.dropped),
         "exit_code": int(found.exit_code),
     }
 
 
 def _show(found: Verification) -> None:
+    if not found.valid:
+        result("DO NOT RELY ON THIS PACK")
     if found.checks:  # else it is nothing that could be signed
         result(_signed(found))
     if found.run_id is not None:
@@ -82,6 +89,19 @@ def _show(found: Verification) -> None:
         result(f"  {problem.code.value:<20}{where}{problem.message}")
     for check in found.checks:
         result(f"  {_MARKS[check.result.value]:<12}{check.words}")
+    _show_limits(found)
+
+
+def _show_limits(found: Verification) -> None:
+    """What the result does not stand for."""
+    if found.word_alone:
+        result("On the operator's word alone:")
+    for what in found.word_alone:
+        result(f"  {what}")
+    if found.dropped:
+        result(
+            f"Left in the folder by a system, harmless, no part of the pack and not covered: {', '.join(found.dropped)}"
+        )
 
 
 def _signed(found: Verification) -> str:

@@ -42,7 +42,7 @@ def work_on(
         ToolkitError: it can't be begun, or its record can't be written.
     """
     plan, job = before.plan, declaration(Job(before.plan.job))
-    conditions, context = _prepared(plan, journal.secret or b"", settings, sitting, hand)
+    conditions, context = _prepared(plan, journal, settings, sitting, hand)
     conditions = replace(conditions, input_file=_input(journal, plan), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
@@ -71,7 +71,7 @@ def _input(journal: RunJournal, plan: Plan) -> str:
     """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
     if not journal.sittings():
         return ""  # it was read a moment ago
-    now = input_now(plan)
+    now = input_now(plan, journal.plan_key)
     if now in {"changed", "missing"}:
         what = "is not there any more" if now == "missing" else "was changed since the run was planned"
         say(f"The input {Path(plan.input.path).name} {what}. The run goes on with the subjects it was planned for.")
@@ -84,8 +84,9 @@ def _restored(state: StateFolder) -> str:
 
 
 def _prepared(
-    plan: Plan, secret: bytes, settings: Settings, sitting: SittingOptions, hand: Hand | None
+    plan: Plan, journal: RunJournal, settings: Settings, sitting: SittingOptions, hand: Hand | None
 ) -> tuple[Conditions, Context]:
+    secret = journal.secret or b""
     conditions = Conditions(
         limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
         until=parse_until(sitting.until, datetime.now().astimezone()),
@@ -98,5 +99,5 @@ def _prepared(
         return conditions, context
     from privacy_toolkit.cli.exporting import deliverer, remove_old
 
-    context = replace(context, deliver=deliverer(plan, secret))
+    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
     return replace(conditions, removed=remove_old(plan, datetime.now(UTC))), context

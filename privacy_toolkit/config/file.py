@@ -76,6 +76,13 @@ class ControlsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "ControlsProfile(...)"
 
 
+class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a second person has to approve a plan, and for how long that is good: ``7d``, ``36h``."""
+
+    required: Literal["none", "required"] = "required"
+    valid: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,3}[dh]$")] = "7d"
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
 
@@ -93,19 +100,35 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing_key: str | None = None
     signer: str | None = None
     allowed_signers: str | None = None
-    approval: Literal["none", "required"] = "none"
+    approval: Literal["none", "required"] | ApprovalProfile = "none"
     api: ApiProfile = ApiProfile()
     timeouts: TimeoutProfile = TimeoutProfile()
     notify: NotifyProfile | None = None
     controls: ControlsProfile | None = None
 
 
+class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a key of the toolkit's own lies."""
+
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[state]``: where the key lies under which the lists of digests in the state folder have theirs."""
+
+    key: KeyPlace | None = None
+
+
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file. ``notify`` and ``controls`` hold for the profiles that don't have one of their own."""
+    """The whole file. ``notify`` and ``controls`` hold for the profiles that don't have one of their own.
+
+    ``state`` holds for all of them.
+    """
 
     profiles: dict[str, Profile] = {}
     notify: NotifyProfile | None = None
     controls: ControlsProfile | None = None
+    state: StateProfile = StateProfile()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from platformdirs import user_state_path
 
 from privacy_toolkit.config.file import (
     FILE_NAME,
+    ApprovalProfile,
     ConfigFile,
     ControlsProfile,
     Profile,
@@ -48,6 +49,8 @@ _RESOURCES = {
 }
 #: Hosts of the vendor that no deployment answers on.
 _NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "docs", "help", "developers", "status"))}
+#: Seven days, in seconds.
+DEFAULT_VALID = 7 * 86_400
 
 T = TypeVar("T")
 
@@ -71,13 +74,15 @@ class Trust:
     """Who signs, and whose signatures count.
 
     ``signing_key`` is the file of the key, ``signer`` the name under which others know it, ``allowed_signers`` the list
-    of keys that count. With ``approval_required`` a plan has to be signed by a second person before it is applied.
+    of keys that count. With ``approval_required`` a plan has to be signed by a second person before it is applied;
+    ``approval_valid`` is for how many seconds after that a run may be begun.
     """
 
     signing_key: Path | None = None
     signer: str | None = None
     allowed_signers: Path | None = None
     approval_required: bool = False
+    approval_valid: int = DEFAULT_VALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class Settings:
     timeouts: TimeoutProfile
     profile: str
     trust: Trust = Trust()
+    state_key: Path | None = None
     notify: Notify = field(default_factory=Notify)
     control_present: str | None = field(default=None, repr=False)
     config_file: Path | None = None
@@ -246,7 +252,8 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         if name.startswith(PREFIX) and value
     }
     place = find_config(flags.config or env.get("CONFIG"))
-    name, profile, config = _profile(flags, env, place.path)
+    config = read_config(place.path) if place.path else ConfigFile()
+    name, profile = _profile(flags, env, config, place.path)
     notify = config.notify if profile.notify is None else profile.notify
     controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
     state = flags.state or env.get("STATE") or profile.state
@@ -268,6 +275,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         timeouts=profile.timeouts,
         profile=name,
         trust=_trust(env, profile),
+        state_key=_path(config.state.key.file if config.state.key else None),
         notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
         config_file=place.path,
         config_passed_over=place.passed_over,
@@ -275,19 +283,18 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     )
 
 
-def _profile(flags: Flags, env: Mapping[str, str], path: Path | None) -> tuple[str, Profile, ConfigFile]:
-    """The profile by its name, and the file, whose tables hold as a whole where the profile has none of its own."""
+def _profile(flags: Flags, env: Mapping[str, str], config: ConfigFile, path: Path | None) -> tuple[str, Profile]:
+    """The profile by its name; the tables of the file hold as a whole where the profile has none of its own."""
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
-    config = read_config(path) if path else ConfigFile()
     profiles = config.profiles
     if wanted in profiles:
-        return wanted, profiles[wanted], config
+        return wanted, profiles[wanted]
     if named or profiles:
         known = ", ".join(sorted(profiles)) or "none"
         where = f"in {path}" if path else "(there is no configuration file)"
         raise UsageError(f"There is no profile {wanted!r} {where}; it has: {known}.", "Name one with --profile.")
-    return wanted, Profile(), config
+    return wanted, Profile()
 
 
 def _environment(env: Mapping[str, str], profile: Profile) -> str:
@@ -315,12 +322,40 @@ def _signature(profile: Profile) -> tuple[str, Secret] | None:
 
 
 def _trust(env: Mapping[str, str], profile: Profile) -> Trust:
+    approval = profile.approval if isinstance(profile.approval, ApprovalProfile) else ApprovalProfile(profile.approval)
+    required = approval.required == "required"
+    if required:
+        _check_not_weakened(env, profile)
     return Trust(
         signing_key=_path(env.get("SIGNING_KEY_FILE") or profile.signing_key),
         signer=env.get("SIGNER") or profile.signer,
         allowed_signers=_path(env.get("ALLOWED_SIGNERS") or profile.allowed_signers),
-        approval_required=profile.approval == "required",
+        approval_required=required,
+        approval_valid=_seconds(approval.valid),
     )
+
+
+def _check_not_weakened(env: Mapping[str, str], profile: Profile) -> None:
+    """Whose approval counts is said where the approval is asked for, and nowhere else.
+
+    Raises:
+        UsageError: it is not, or the environment says otherwise.
+    """
+    if profile.allowed_signers is None:
+        raise UsageError(
+            "The profile asks for approvals and does not say whose count.",
+            "Set allowed_signers in the profile as well.",
+        )
+    if env.get("ALLOWED_SIGNERS", profile.allowed_signers) != profile.allowed_signers:
+        raise UsageError(
+            f"{PREFIX}ALLOWED_SIGNERS names another list than the profile, which asks for approvals.",
+            "Unset it: whose approval counts is for the profile to say.",
+        )
+
+
+def _seconds(text: str) -> int:
+    number, unit = int(text[:-1]), text[-1]
+    return number * {"d": 86_400, "h": 3_600}[unit]
 
 
 def _path(value: str | None) -> Path | None:

@@ -86,14 +86,17 @@ def check_not_applied(plan: Plan, state: StateFolder) -> None:
     look_through(state, look, may_be_it)
 
 
-def input_now(plan: Plan) -> str:
+def input_now(plan: Plan, key: bytes | None) -> str:
     """What has become of a plan's input: ``unchanged``, ``changed``, ``missing``, or ``not a file``.
+
+    ``key`` is the one under which the plan names its files; those of the first format have none.
 
     For people: the subjects of a run are in its journal, and the run goes on with those whatever became of the file.
     """
     if plan.input.path in {STDIN, ""}:
         return "not a file"
     try:
-        return "unchanged" if fingerprint(Path(plan.input.path)) == plan.input.sha256 else "changed"
+        now = fingerprint(Path(plan.input.path))
+        return "unchanged" if plan.input.is_of(now, key, "input") else "changed"
     except OSError:
         return "missing"

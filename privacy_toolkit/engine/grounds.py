@@ -63,9 +63,18 @@ def suppression(state: StateFolder, settings: Settings, *, used: bool) -> Iterat
     if not used:
         yield None
         return
-    with Suppression(state.path) as listed:
+    with Suppression(state.path, state.key) as listed:
         catch_up(listed, state, complete=True)
-        yield listed.of({settings.scope, *former_scopes(state, settings.scope, may_be_of(Job.ERASE))})
+        yield listed.of(suppression_scopes(state, settings))
+
+
+def suppression_scopes(state: StateFolder, settings: Settings) -> set[str]:
+    """Under which names the list of erased customers knows a deployment and its environment, those of old too.
+
+    Raises:
+        JournalError: a run that may have erased somebody can't be read.
+    """
+    return {settings.scope, *former_scopes(state, settings.scope, may_be_of(Job.ERASE))}
 
 
 def catch_up(listed: Suppression, state: StateFolder, *, complete: bool) -> None:

@@ -1,35 +1,72 @@
 """The plan: what would be done, fixed before anything is confirmed.
 
-A plan is a value. It holds no id: it names its input by hash, so it can be mailed, filed and signed. Whoever applies
-it reads the input again, and does nothing if that is not what was planned.
+A plan is a value. It holds no id: it names its input by a digest under a key of its own, so it can be mailed, filed and
+signed, and whoever has it can't try out who is on the list. Whoever applies it reads the input again, and does nothing
+if that is not what was planned. Each field has a strict type: what a plan says is shown to people who then sign it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import hmac
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from privacy_toolkit.errors import RefusedError, UsageError
 from privacy_toolkit.journal.facts import RunFacts, damaged
 
 _FORMATS = "privacy-toolkit/plan/"
-FORMAT = f"{_FORMATS}1"
+#: Its digests are under a key, and it names the state folder that it was made for.
+FORMAT = f"{_FORMATS}2"
+#: Its digests are plain ones.
+FIRST_FORMAT = f"{_FORMATS}1"
+
+#: The key under which a plan names its inputs, in bytes.
+KEY_LENGTH = 32
+
+_NO_CONTROL = "^[^\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]*$(?!\\n)"
+Text = Annotated[str, Meta(max_length=500, pattern=_NO_CONTROL)]
+Word = Annotated[str, Meta(pattern="^[0-9A-Za-z_.+-]{1,60}$(?!\\n)")]
+Path = Annotated[str, Meta(max_length=8_192)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$(?!\\n)")]
+Moment = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$(?!\\n)")]
+Day = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\\n)")]
+Fingerprint = Annotated[str, Meta(pattern="^SHA256:[0-9A-Za-z+/]{43}$(?!\\n)")]
+Verification = Annotated[str, Meta(pattern="^(all|none|sample:[0-9]{1,12})$(?!\\n)")]
+Environment = Annotated[str, Meta(pattern="^(live|sandbox)$(?!\\n)")]
+Count = Annotated[int, Meta(ge=0, le=10**12)]
 
 
 class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The input, by what it is and not by its name. ``path`` is where ``apply`` looks for it again."""
+    """The input, by what it is and not by its name. ``path`` is where ``apply`` looks for it again.
 
-    path: str
-    sha256: str
-    size: int
-    format: str
-    id_column: str
-    encoding: str = "utf-8"
-    delimiter: str | None = None
+    ``keyed_sha256`` is HMAC-SHA256 under a key of the plan's own (see ``keyed_digest``) of the file's SHA-256 in
+    hexadecimal digits; plans of the first format have that itself, ``sha256``.
+    """
+
+    path: Path
+    sha256: Digest = ""
+    keyed_sha256: Digest = ""
+    size: Count
+    format: Word
+    id_column: Annotated[str, Meta(max_length=8_192)]
+    encoding: Word = "utf-8"
+    delimiter: Annotated[str, Meta(max_length=4)] | None = None
     strip: bool = False
-    limit: int | None = None
+    limit: Count | None = None
+
+    def keyed(self, key: bytes, what: str) -> PlannedInput:
+        """The same, its digest under a key."""
+        replace = msgspec.structs.replace
+        return replace(self, sha256="", keyed_sha256=keyed_digest(key, what, self.sha256)) if self.sha256 else self
+
+    def is_of(self, sha256: str, key: bytes | None, what: str) -> bool:
+        """Whether a file with this SHA-256 is meant; ``key`` is that of the plan, which those of old have not."""
+        if self.sha256:
+            return hmac.compare_digest(self.sha256, sha256)
+        return key is not None and hmac.compare_digest(self.keyed_sha256, keyed_digest(key, what, sha256))
 
 
 class PlannedRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,13 +75,13 @@ class PlannedRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``held_by_us`` says how many of these are not on the exclusion list, by the ground the toolkit itself has.
     """
 
-    read: int
-    rejected: int
-    duplicates: int
-    subjects: int
-    held: int = 0
-    held_by_us: dict[str, int] = {}
-    rejected_by_reason: dict[str, int] = {}
+    read: Count
+    rejected: Count
+    duplicates: Count
+    subjects: Count
+    held: Count = 0
+    held_by_us: dict[Word, Count] = {}
+    rejected_by_reason: dict[Word, Count] = {}
 
     @property
     def adds_up(self) -> bool:
@@ -59,10 +96,17 @@ class PlannedRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class PlannedExclusions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The exclusion list: how many entries, and how many of them are subjects of this plan."""
 
-    path: str
-    sha256: str
-    entries: int
-    matched: int
+    path: Path
+    sha256: Digest = ""
+    keyed_sha256: Digest = ""
+    entries: Count
+    matched: Count
+
+    def keyed(self, key: bytes) -> PlannedExclusions:
+        """The same, its digest under a key; see ``PlannedInput``."""
+        replace = msgspec.structs.replace
+        made = keyed_digest(key, "exclusions", self.sha256)
+        return replace(self, sha256="", keyed_sha256=made) if self.sha256 else self
 
 
 class PlannedClock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,17 +116,17 @@ class PlannedClock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     where no law sets a date (regime ``none``).
     """
 
-    dated: int
-    oldest_requested_on: str
-    earliest_due_on: str | None
-    overdue: int
+    dated: Count
+    oldest_requested_on: Day
+    earliest_due_on: Day | None
+    overdue: Count
 
 
 class Planner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who made a plan, by the signing key that was set then: ``name`` is a principal, ``fingerprint`` the key's."""
 
-    name: str | None
-    fingerprint: str
+    name: Text | None
+    fingerprint: Fingerprint
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,35 +138,49 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     the law whose due dates hold. ``parameters`` are what the operator sets for this job alone, such as the version of
     the API; ``second`` is the job's second input, if it takes one, and ``out`` the file it hands over. ``observed`` is
     how things stood at the API when the plan was made: they may have moved since. ``nonce`` is random: without it the
-    digest would tell who can guess the input that the guess is right.
+    digest would tell who can guess the input that the guess is right. ``tickets``: whether the pack shows the tickets
+    of the input. ``state`` is the identity of the state folder that the plan was made with.
     """
 
     format: str = FORMAT
-    toolkit: str
-    job: str
-    target: str
-    base_url: str
-    environment: str
-    generation: str
-    created_at: str
+    toolkit: Word
+    job: Word
+    target: Text
+    base_url: Text
+    environment: Environment
+    generation: Word
+    created_at: Moment
     input: PlannedInput
     rows: PlannedRows
     exclusions: PlannedExclusions | None = None
-    regime: str = "none"
+    regime: Word = "none"
     clock: PlannedClock | None = None
     planned_by: Planner | None = None
-    nonce: str = ""
-    verify: str = "all"
-    parameters: dict[str, str | int | bool | None] = {}
+    nonce: Digest = ""
+    verify: Verification = "all"
+    tickets: bool = False
+    state: Digest = ""
+    parameters: dict[Word, Text | int | bool | None] = {}
     second: PlannedInput | None = None
-    out: str | None = None
-    observed: dict[str, int] = {}
-    calls: dict[str, tuple[int, int]] = {}
-    digest: str = ""
+    out: Path | None = None
+    observed: dict[Word, int] = {}
+    calls: dict[Word, tuple[Count, Count]] = {}
+    digest: Digest = ""
 
     def sealed(self) -> Plan:
         """The plan with its own digest: SHA-256 over its canonical JSON, in which the digest is empty."""
         return msgspec.structs.replace(self, digest=_digest(self))
+
+    def keyed(self, key: bytes) -> Plan:
+        """The plan with the digests of its files under a key, 32 bytes; those of the first format stay plain."""
+        if self.format == FIRST_FORMAT:
+            return self
+        return msgspec.structs.replace(
+            self,
+            input=self.input.keyed(key, "input"),
+            second=self.second and self.second.keyed(key, "second"),
+            exclusions=self.exclusions and self.exclusions.keyed(key),
+        )
 
     def without_input(self) -> Plan:
         """What stays of the plan when its run is purged: nothing that could tell who was in its input.
@@ -133,15 +191,39 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return replace(
             self,
             nonce="",
-            input=replace(self.input, path="", sha256=""),
-            second=self.second and replace(self.second, path="", sha256=""),
-            exclusions=self.exclusions and replace(self.exclusions, path="", sha256=""),
+            input=replace(self.input, path="", sha256="", keyed_sha256=""),
+            second=self.second and replace(self.second, path="", sha256="", keyed_sha256=""),
+            exclusions=self.exclusions and replace(self.exclusions, path="", sha256="", keyed_sha256=""),
+            out=self.out and "",
+        )
+
+    def for_pack(self) -> Plan:
+        """What a pack says of the plan: no path, no address, and nothing by which an input could be tried out.
+
+        The digest stays the one of the whole plan.
+        """
+        replace, bare = msgspec.structs.replace, {"path": "", "sha256": ""}
+        return replace(
+            self,
+            base_url="",
+            nonce="",
+            input=replace(self.input, **bare, id_column=""),
+            second=self.second and replace(self.second, **bare, id_column=""),
+            exclusions=self.exclusions and replace(self.exclusions, **bare),
             out=self.out and "",
         )
 
     def encode(self) -> bytes:
         """The plan as indented JSON with sorted keys, for a person to read and for ``apply``."""
         return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
+
+
+def keyed_digest(key: bytes, what: str, sha256: str) -> str:
+    """The SHA-256 of a file (hexadecimal) under a key: HMAC-SHA256(HMAC-SHA256(key, ``what``), the digest as ASCII).
+
+    Under its plain digest, whoever knows all ids of a list but one could try candidates for the last one.
+    """
+    return hmac.digest(hmac.digest(key, what.encode(), "sha256"), sha256.encode("ascii"), "sha256").hex()
 
 
 def decode_plan(data: bytes) -> Plan:
@@ -153,13 +235,10 @@ def decode_plan(data: bytes) -> Plan:
         UsageError: this is no plan, or one of another version.
         RefusedError: it was changed since it was written.
     """
-    try:
-        stored = msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        stored = {}
+    stored = _fields(data)
     if not str(stored.get("format")).startswith(_FORMATS):
         raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")
-    if stored["format"] != FORMAT:
+    if stored["format"] not in {FORMAT, FIRST_FORMAT}:
         raise UsageError("This plan is of another version of the toolkit.", "Make another one with --plan FILE.")
     digest = stored.pop("digest", None)
     if digest != _sha256(stored):
@@ -167,11 +246,19 @@ def decode_plan(data: bytes) -> Plan:
             "The plan was changed after it was made.", "Make another one with --plan FILE and have it looked at again."
         )
     try:
-        return msgspec.json.decode(data, type=Plan)
-    except msgspec.ValidationError:  # intact, so it says what we don't know
+        plan = msgspec.json.decode(data, type=Plan)
+    except msgspec.ValidationError:  # intact, so it says what we don't know, or what no plan of ours says
         raise UsageError(
-            "This plan was made by a newer version of this toolkit.", "Use that version, or a later one.", code="newer"
+            "This plan says what no plan of this version can: it was made by a newer one, or by hand.",
+            "Use the version that made it. Never approve a plan that this one can't read.",
+            code="newer",
         ) from None
+    # Each format has its own digests: a plain one in a plan of today would undo what its key is for.
+    plain = [file.sha256 for file in (plan.input, plan.second, plan.exclusions) if file is not None]
+    keyed = [file.keyed_sha256 for file in (plan.input, plan.second, plan.exclusions) if file is not None]
+    if any(keyed if plan.format == FIRST_FORMAT else plain):
+        raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")
+    return plan
 
 
 def plan_of(run: RunFacts) -> Plan:
@@ -191,8 +278,15 @@ def plan_of(run: RunFacts) -> Plan:
         raise damaged(run.folder.name, "the plan") from None
 
 
+def _fields(data: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return {}
+
+
 def _digest(plan: Plan) -> str:
-    return _sha256(msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(plan, digest="")), type=dict))
+    return _sha256(msgspec.json.decode(msgspec.json.encode(plan), type=dict[str, Any]))
 
 
 def _sha256(fields: dict[str, Any]) -> str:

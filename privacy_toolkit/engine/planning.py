@@ -17,7 +17,7 @@ from privacy_toolkit.engine.dealing import Dealing, Subjects, planned_input
 from privacy_toolkit.engine.declaration import Declaration, Parameters
 from privacy_toolkit.engine.exported import EXPORTED
 from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, suppression
-from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedRows
+from privacy_toolkit.engine.plan import FIRST_FORMAT, FORMAT, KEY_LENGTH, Plan, PlannedExclusions, PlannedRows
 from privacy_toolkit.engine.requests import Numbered, amended, planned_clock, request_rows
 from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
@@ -33,8 +33,9 @@ class Order:
     """What the operator asks for: a job on an input. ``verify`` is ``all``, ``sample:N`` or ``none``.
 
     ``regime`` is the law that says when a request is due, ``parameters`` what is set for this job alone, ``second`` the
-    path of the job's second input, ``out`` that of the file it hands over. ``nonce`` is that of the plan that is made
-    anew, if one is.
+    path of the job's second input, ``out`` that of the file it hands over. ``nonce``, ``format`` and ``key`` are
+    those of the plan that is made once more, if one is. ``tickets``: whether the pack shows the tickets of the input.
+    ``key_file`` is where the plan's key goes besides the state folder.
     """
 
     job: Declaration
@@ -47,17 +48,23 @@ class Order:
     second: str | None = None
     out: str | None = None
     nonce: str | None = None
+    format: str = FORMAT
+    tickets: bool = False
+    key: bytes | None = None
+    key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A plan, and what is needed to carry it out: what was read, the subjects, and the holds by their numbers.
 
-    ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input. ``encoded``
-    is the plan as it was written, where it comes from a file: an earlier version may have known fewer fields.
+    ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input. ``key`` is
+    the one under which the plan names its files. ``encoded`` is the plan as it was written, where it comes from a
+    file: an earlier version may have known fewer fields.
     """
 
     plan: Plan
+    key: bytes
     scan: Scan
     holds: Mapping[int, Hold]
     job: Declaration
@@ -83,6 +90,7 @@ def prepared(
     """
     target, job, moment = settings.target, order.job, now.astimezone(UTC)
     given, nonce = order.parameters, order.nonce or secrets.token_hex(16)
+    key = order.key or secrets.token_bytes(KEY_LENGTH)
     listed = read_exclusions(order.exclude) if order.exclude is not None else None
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, state))
@@ -91,6 +99,7 @@ def prepared(
         holds = {**dealt.holds, **held}
         summary, parameters = scan.summary, {**given, **dealt.parameters}
         plan = Plan(
+            format=order.format,
             toolkit=__version__,
             job=job.job,
             target=target,
@@ -106,12 +115,15 @@ def prepared(
             planned_by=None if hand is None else hand.as_planner,
             nonce=nonce,
             verify=order.verify,
+            tickets=order.tickets,
+            state=state.drawn_id,
             parameters=parameters,
             second=dealt.second,
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        yield Prepared(plan.sealed(), scan, holds, job, dealt.subjects, dealt.remember, dealt.requests)
+        sealed = plan.keyed(key).sealed()
+        yield Prepared(sealed, key, scan, holds, job, dealt.subjects, dealt.remember, dealt.requests)
 
 
 def _scanned(order: Order, state: StateFolder) -> Scan:
@@ -126,8 +138,11 @@ def _holds(
         return Grounds(listed.holds if listed else {}, is_suppressed, job.customers).among(scan.subjects())
 
 
-def order_of(plan: Plan, job: Declaration) -> Order:
-    """The order that a plan was made for, to read its input again; ``job`` is the declaration of its job."""
+def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
+    """The order that a plan was made for, to read its input again.
+
+    ``job`` is the declaration of its job, ``key`` the one under which it names its files.
+    """
     given = plan.input
     return Order(
         job=job,
@@ -146,6 +161,9 @@ def order_of(plan: Plan, job: Declaration) -> Order:
         second=plan.second.path if plan.second else None,
         out=plan.out,
         nonce=plan.nonce,
+        format=plan.format,
+        tickets=plan.tickets,
+        key=key,
     )
 
 
@@ -168,6 +186,7 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
             requests=request_rows(ready.requests(), Regime(ready.plan.regime)),
             party=ready.job.party,
             approval=approval,
+            plan_key=ready.key if ready.plan.format != FIRST_FORMAT else None,
             rejected=ready.scan.rejected(),
         ),
     )

@@ -122,6 +122,7 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "state_restored": conditions.restored,
         "packages_removed": "" if conditions.removed is None else conditions.removed,
         "max_failures": conditions.limits.max_failures,
+        "approval": "required" if settings.trust.approval_required else "not required",
         "signer": conditions.hand and conditions.hand.name,
         "signing_key": conditions.hand and conditions.hand.signer.public.fingerprint,
         "expect_missing": conditions.limits.expect_missing,

@@ -17,12 +17,25 @@ REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.
 ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS = "rows.jsonl", "rows.parquet", "row.schema.json", "exceptions.csv"
 #: The refused rows of the input: where each stands and why. In every pack since the third format of the report.
 REJECTED = "rejected.csv"
+#: What a pack may say of the plan. In every pack since the third format of the report.
+PLAN = "plan.json"
 #: What is made of the rows; the other files are small, whatever the run's size.
 ROW_FILES = frozenset({ROWS, ROWS_PARQUET, EXCEPTIONS, REJECTED})
 APPROVAL, APPROVAL_SIGNATURE = "approval.txt", "approval.txt.sig"
 CHECKPOINT, VERIFY, SUMS, SIGNATURE = "checkpoint.txt", "VERIFY.txt", "SHA256SUMS", "SHA256SUMS.sig"
+#: In the place of everything else: that one person was taken off the list of erased customers, by whom and why.
+REMOVAL = "removal.json"
 #: The folder with the manifests of earlier packs of the same run, each in a folder named by its number in the chain.
 EARLIER = "earlier"
+#: The parts of such a manifest.
+LINK = (CHECKPOINT, SUMS, SIGNATURE)
+#: Every name that can stand in ``SHA256SUMS``, but for those in ``EARLIER``.
+NAMES = frozenset(
+    {
+        *(REPORT_HTML, REPORT_JSON, REPORT_SCHEMA, ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS, REJECTED, PLAN),
+        *(APPROVAL, APPROVAL_SIGNATURE, CHECKPOINT, VERIFY, REMOVAL),
+    }
+)
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.engine.plan import decode_plan
+from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.errors import BadPack
@@ -65,21 +64,22 @@ def opening_of(journal: RunReader, pack: Path, link: Link, path: Path) -> Openin
         UsageError: this is not the input, or it can't be read.
         BadPack: the pack has another digest.
     """
-    secret = secret_of(journal)
+    secret, planned = secret_of(journal), plan_of(journal).input
     sha256 = _fingerprint(path)
-    if not hmac.compare_digest(sha256, decode_plan(journal.plan).input.sha256):
+    if not planned.is_of(sha256, journal.plan_key, _INPUT):
         raise UsageError(
             "This is not the input of that run, or it was changed since.",
             "It has to be the same to the byte, compressed if it was compressed.",
             code="other_input",
         )
-    keyed = keyed_digest(secret, _INPUT, sha256)
+    key = secret if planned.sha256 else journal.plan_key or b""  # plans of the first format have a plain digest
+    keyed = keyed_digest(key, _INPUT, sha256)
     if _reported(pack, link) != _Part(journal.run_id, _Digest(keyed)):
         raise BadPack(
             "The pack does not have the digest of this run's input.", "Check it: privacy-toolkit verify PACK."
         )
-    key = file_key(secret, _INPUT)
-    return Opening(journal.run_id, key, keyed, _command(key, is_folder=path.is_dir()))
+    opening = file_key(key, _INPUT)
+    return Opening(journal.run_id, opening, keyed, _command(opening, is_folder=path.is_dir()))
 
 
 def _reported(pack: Path, link: Link) -> _Part:

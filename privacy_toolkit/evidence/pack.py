@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.errors import RefusedError, UsageError
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
@@ -110,6 +111,7 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
     contents = {
         files.REPORT_JSON: encode_report(report),
         files.REPORT_HTML: render(report, rows.cases).encode(),
+        files.PLAN: plan_of(journal).for_pack().encode(),
         files.REPORT_SCHEMA: schema("report"),
         files.ROW_SCHEMA: schema("row"),
     }

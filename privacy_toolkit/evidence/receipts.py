@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from privacy_toolkit.errors import RefusedError, UsageError
@@ -17,6 +18,7 @@ from privacy_toolkit.evidence.checkpoint import Checkpoint
 from privacy_toolkit.evidence.errors import BadPack
 from privacy_toolkit.evidence.files import ROWS
 from privacy_toolkit.evidence.tree import leaf_hash, node_hash, root_from_path
+from privacy_toolkit.evidence.verify.folder import LONGEST_LINE
 from privacy_toolkit.files import open_regular
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.pseudonyms import pseudonym, row_key
@@ -191,7 +193,7 @@ def _find(pack: Path, checkpoint: Checkpoint, subject: str) -> tuple[int, bytes,
     """The row of a subject: its place, its line and its path."""
     try:
         with open_regular(pack / ROWS) as lines:
-            found = _search(lines, subject)
+            found = _search(iter(partial(lines.readline, LONGEST_LINE + 1), b""), subject)
     except OSError as error:
         raise UsageError(f"The rows of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None
     if found is None or found[3] != checkpoint.size:
@@ -205,6 +207,8 @@ def _search(lines: Iterable[bytes], subject: str) -> tuple[int, bytes, list[byte
     finder = _PathFinder()
     hits: list[tuple[int, bytes]] = []
     for line in lines:
+        if len(line) > LONGEST_LINE:
+            return None
         row = line.removesuffix(b"\n")
         wanted = mark in row
         if wanted:

@@ -42,7 +42,7 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
     """
     # Loaded here since they load pandas and pyarrow: half a second, and 80 MB that a run under way has no use for.
     from privacy_toolkit.evidence.rowmerge import merge  # noqa: PLC0415
-    from privacy_toolkit.evidence.rowscatter import scatter  # noqa: PLC0415
+    from privacy_toolkit.evidence.rowscatter import WINDOWS, scatter  # noqa: PLC0415
     from privacy_toolkit.reporting.sorting import returned_memory  # noqa: PLC0415
 
     spills = building / ".rows"
@@ -53,3 +53,4 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
             return RowFiles(*merge(spills, building, job_of(journal.run_id)))
     finally:
         shutil.rmtree(spills, ignore_errors=True)
+        (building / WINDOWS).unlink(missing_ok=True)

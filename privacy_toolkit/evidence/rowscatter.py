@@ -10,19 +10,24 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence.rowhelper import Helper, Task
+from privacy_toolkit.journal.coarsening import Windows
 from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.reporting.rows import Shown
 from privacy_toolkit.reporting.sorting import Spills, held_of
 from privacy_toolkit.reporting.tables import table_of
 
 #: A run of fewer subjects is done before a second process has begun.
 SPLIT_FROM = 50_000
+#: The file with the windows of all subjects, for the second process; next to the folder of the parts.
+WINDOWS = ".windows"
 #: So many subjects are made rows of together.
 _AT_ONCE = 2_000
 
 
 def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
-    """Put the rows of a run into files in the folder ``spills``.
+    """Put the rows of a run into files in the folder ``spills``, with times and tickets as a pack shows them.
 
     Raises:
         OSError: they can't be written, or the second process died.
@@ -31,13 +36,26 @@ def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
     if not bounds:
         return
     first, last = bounds[0][0], bounds[-1][1]
+    shown = Shown(journal.windows(), tickets=plan_of(journal).tickets)
     if last < SPLIT_FROM or not can_split():
-        scatter_pages(journal, secret, Task.of(journal.folder, spills, "all", first, last))
+        scatter_pages(journal, secret, Task.of(journal.folder, spills, "all", first, last), shown)
         return
     middle = bounds[len(bounds) // 2][0]
+    if shown.windows is not None:
+        shown.windows.write(spills.with_name(WINDOWS))
     with Helper(Task.of(journal.folder, spills, "second", middle, last)) as helper:
-        scatter_pages(journal, secret, Task.of(journal.folder, spills, "first", first, middle - 1))
+        scatter_pages(journal, secret, Task.of(journal.folder, spills, "first", first, middle - 1), shown)
         helper.finish()
+
+
+def shown_elsewhere(journal: RunReader, task: Task) -> Shown:
+    """What the first process found out that rows show, in the second one.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    windows = Windows.read(Path(os.fsdecode(task.spills)).with_name(WINDOWS))
+    return Shown(windows, tickets=plan_of(journal).tickets)
 
 
 def can_split() -> bool:
@@ -45,7 +63,7 @@ def can_split() -> bool:
     return bool(sys.executable) and not getattr(sys, "frozen", False) and _processors() > 1
 
 
-def scatter_pages(journal: RunReader, secret: bytes, task: Task) -> None:
+def scatter_pages(journal: RunReader, secret: bytes, task: Task, shown: Shown) -> None:
     """Put the rows of some pages into files.
 
     Raises:
@@ -55,7 +73,7 @@ def scatter_pages(journal: RunReader, secret: bytes, task: Task) -> None:
     observed = journal.rows(task.first, task.last)
     with _uncollected():
         while some := list(islice(observed, _AT_ONCE)):
-            spills.add(table_of(some, secret))
+            spills.add(table_of(some, secret, shown))
     spills.flush()
 
 

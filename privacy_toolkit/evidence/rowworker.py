@@ -11,7 +11,7 @@ import msgspec
 
 from privacy_toolkit.dumps import forbid_core_dumps
 from privacy_toolkit.evidence.rowhelper import Reply, Task
-from privacy_toolkit.evidence.rowscatter import scatter_pages
+from privacy_toolkit.evidence.rowscatter import scatter_pages, shown_elsewhere
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.sorting import returned_memory
 
@@ -27,7 +27,7 @@ def main() -> None:
     error = None
     try:
         with returned_memory(), RunReader(Path(os.fsdecode(task.run))) as journal:
-            scatter_pages(journal, journal.secret or b"", task)
+            scatter_pages(journal, journal.secret or b"", task, shown_elsewhere(journal, task))
     except OSError as failed:
         error = failed.errno or 0
     sys.stdout.buffer.write(msgspec.json.encode(Reply(error=error)))

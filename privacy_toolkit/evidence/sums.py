@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from privacy_toolkit.evidence.errors import BadPack
+from privacy_toolkit.evidence.files import EARLIER, LINK, NAMES
 
-# Names are ours, so none needs an escape; none is hidden, absolute or leads out of the folder.
-_NAME = r"[0-9A-Za-z][0-9A-Za-z._-]*(?:/[0-9A-Za-z][0-9A-Za-z._-]*)*"
+# A closed list: names of a pack's own files, and those of the links of earlier packs.
+_EARLIER = rf"{EARLIER}/[1-9][0-9]{{0,7}}/(?:{'|'.join(map(re.escape, LINK))})"
+_NAME = rf"(?:{'|'.join(map(re.escape, sorted(NAMES)))}|{_EARLIER})"
 _LINE = re.compile(rf"([0-9a-f]{{64}})  ({_NAME})\n")
 
 

@@ -58,7 +58,7 @@ def deal_codes(dealing: Dealing) -> Dealt:
     codes, summary = _codes(dealing.second, dealing)
     seed = dealing.parameters.get(SEED)
     former = former_scopes(dealing.state, dealing.scope, may_be_of(Job.ASSIGN))
-    record = DealtCodes(dealing.state.path, dealing.scope, former)
+    record = DealtCodes(dealing.state.path, dealing.scope, former, dealing.state.key)
     dealing.resources.callback(record.close)
     ordered = order_of_codes(codes, None if seed is None else int(seed))
     taken = record.among(ordered)

@@ -1,14 +1,13 @@
 """Which code was dealt to whom, over all runs of a state folder, without any code or id.
 
-Codes and customers stand here as HMAC-SHA256 under a key of the record's own, so it names nobody. It outlives the purge
-of a run: a code that was dealt once goes to nobody else.
+Codes and customers stand here as HMAC-SHA256 under a key of the record's own, which lies apart (see ``listkey``). It
+outlives the purge of a run: a code that was dealt once goes to nobody else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,9 @@ from pathlib import Path
 from typing import Self
 
 from privacy_toolkit.errors import JournalError, RefusedError
+from privacy_toolkit.journal.keyfile import KeyFile
+from privacy_toolkit.journal.listkey import own_key
+from privacy_toolkit.journal.suppression import KEY_NAME
 
 FILE_NAME = "dealt.sqlite"
 _TABLES = """
@@ -34,19 +36,20 @@ class DealtCodes:
     ``former`` are the names under which earlier versions remembered it. What is known there counts; what is dealt from
     now on is remembered under ``scope``.
 
+    ``key`` is the file with the state folder's key; None: next to the record.
+
     Raises:
         JournalError: it can't be opened.
     """
 
-    def __init__(self, folder: Path, scope: str, former: Collection[str] = ()) -> None:
+    def __init__(self, folder: Path, scope: str, former: Collection[str] = (), key: KeyFile | None = None) -> None:
         self._scopes = (scope, *former)
         with _explained("opened"):
             self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(_TABLES)
-            self._connection.execute("INSERT OR IGNORE INTO facts VALUES ('key', ?)", (secrets.token_bytes(32),))
-            (self._key,) = self._connection.execute("SELECT value FROM facts WHERE name = 'key'").fetchone()
+            self._key = own_key(self._connection, key or KeyFile(folder / KEY_NAME), "dealt")
         #: How often something was dealt here; what was worked out at another count may not hold any more.
         self.changes = self._changes()
 

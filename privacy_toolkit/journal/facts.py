@@ -248,6 +248,11 @@ class RunFacts:
         return self.fact("secret")
 
     @property
+    def plan_key(self) -> bytes | None:
+        """The key under which the plan names its files; None once the run is purged, or if its digests are plain."""
+        return self.fact("plan_key")
+
+    @property
     def created_at(self) -> int:
         """When the run was created, in microseconds since the epoch."""
         return int(self.fact("created_at") or b"0")

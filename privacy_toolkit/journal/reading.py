@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from privacy_toolkit.journal.checksums import Damage
+from privacy_toolkit.journal.coarsening import Windows, windows_of
 from privacy_toolkit.journal.facts import RunFacts, page_digest, reads
 from privacy_toolkit.journal.parties import parties
 from privacy_toolkit.journal.records import PENDING, Acceptance, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
@@ -46,6 +47,18 @@ _LOST = (
     Reason.ANSWER_ABOUT_ANOTHER,
 )
 
+_SHORTEST = 8
+
+
+def _pieces_of_page(data: bytes) -> Iterator[bytes]:
+    """The first bytes of each subject of a page as it is written there, with what follows it where it is short."""
+    unpacked = msgspec.msgpack.decode(data) if data else []
+    end = len(data)
+    for subject in reversed(unpacked):
+        end -= len(msgspec.msgpack.encode(subject))
+        if len(data) - end >= _SHORTEST:
+            yield data[end : end + _SHORTEST]
+
 
 class Observed(NamedTuple):
     """A subject with all that the journal has of it, as rows of ``STANDING_``, ``EXCHANGE_`` and ``REQUEST_COLUMNS``.
@@ -76,6 +89,29 @@ class RunReader(RunFacts):
         if pending:
             totals[Outcome.PENDING] = pending
         return {outcome: totals[outcome] for outcome in Outcome if totals.get(outcome)}
+
+    @reads
+    def windows(self) -> Windows:
+        """The times that a pack shows of each subject; see ``coarsening``."""
+        return windows_of(self._connection, self.size)
+
+    @reads
+    def traces(self) -> Iterator[bytes]:
+        """Pieces, 8 bytes or 16, of whatever a purge takes away: none of them may be in any file after it.
+
+        They are taken where nothing else has the same bytes: an id with its place in the list and not the id alone,
+        which may be a common word.
+        """
+        for (data,) in self._connection.execute("SELECT data FROM pages"):
+            yield from _pieces_of_page(data)
+        texts = self._connection.execute(
+            "SELECT CAST(id || given AS BLOB) FROM parties UNION ALL SELECT CAST(IFNULL(requested_on, '') ||"
+            " IFNULL(due_on, '') || ticket AS BLOB) FROM requests WHERE ticket IS NOT NULL"
+        )
+        yield from (text[-16:] for (text,) in texts if len(text) >= 16)  # noqa: PLR2004 - see above
+        for (data,) in self._connection.execute("SELECT data FROM results"):
+            yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
+        yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
 
     @reads
     def summary(self) -> RunSummary:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.errors import MOVED, JournalError
 from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
+from privacy_toolkit.journal.coarsening import windows_of
 from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Standing
@@ -25,6 +26,8 @@ from privacy_toolkit.journal.staging import protect
 from privacy_toolkit.journal.writer import PUT_STANDINGS, Batch, Writer, put_rows
 from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
 
+#: So many milliseconds a purge waits for whoever reads the journal.
+READER_PATIENCE = 2_000
 _NUMBERED = ("standings", "exchanges", "requests")
 #: What a purge does to the tables; twice over the numbers, since one that is taken can't be given yet.
 _UNLINK = (
@@ -34,7 +37,7 @@ _UNLINK = (
     "DELETE FROM results",
     "DELETE FROM rejected",
     "UPDATE requests SET ticket = NULL",
-    "DELETE FROM facts WHERE name IN ('secret', 'plan')",
+    "DELETE FROM facts WHERE name IN ('secret', 'plan', 'plan_key')",
     "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
     """INSERT INTO numbers SELECT seq, ROW_NUMBER() OVER (ORDER BY RANDOM()) FROM
         (SELECT seq FROM standings UNION SELECT seq FROM exchanges UNION SELECT seq FROM requests)""",
@@ -42,6 +45,16 @@ _UNLINK = (
     *(f"UPDATE {t} SET seq = (SELECT -new FROM numbers WHERE numbers.seq = {t}.seq)" for t in _NUMBERED),
     *(f"UPDATE {t} SET seq = -seq" for t in _NUMBERED),
     "DROP TABLE numbers",
+)
+#: Before that: times as they were noted give way to those that a pack shows.
+_COARSEN = (
+    "UPDATE exchanges SET elapsed = NULL",
+    *(
+        f"UPDATE {table} SET {column} = (SELECT start FROM windows WHERE windows.seq = {table}.seq)"
+        f" WHERE {column} IS NOT NULL"
+        for table, column in (("exchanges", "intent_at"), ("exchanges", "ended_at"), ("standings", "settled_at"))
+    ),
+    "DROP TABLE windows",
 )
 
 
@@ -179,29 +192,74 @@ class RunJournal(RunReader):
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
 
         ``plan`` takes the place of the plan: it says no more than the pack does. The subjects get numbers in random
-        order, since whoever still has the input could tell from the old ones which is whose.
+        order, since whoever still has the input could tell from the old ones which is whose, and the times of the
+        pack. Nothing is changed while another program reads the file: what it reads would stay there. Once more, a
+        purged run is only written again, which takes away what an earlier purge had to leave behind.
 
         Raises:
-            JournalError: the file can't be written.
+            JournalError: another program reads the file (code ``remains`` if it began to while this was done), or it
+                can't be written.
         """
         self._begin_to_write()
-        kept = {name: value for name, value in self._facts.items() if name not in {"secret", "plan", MAC}}
-        facts = {**kept, "plan": plan, "purged_at": str(now).encode()}
-        digests = [(first, last, b"") for first, last in self.bounds()]
-        facts[MAC] = facts_mac(facts, digests)
         try:
-            self._connection.execute("PRAGMA secure_delete=ON")
+            self._connection.execute(f"PRAGMA busy_timeout = {READER_PATIENCE}")
+            with self._explained():
+                # Something has to be in the log, or its being emptied would say nothing of those who read.
+                (number,) = self._connection.execute("PRAGMA user_version").fetchone()
+                self._connection.execute(f"PRAGMA user_version = {1 - number}")
+            if not self._emptied_log():
+                raise JournalError(
+                    f"Run {self.run_id} was not purged: another program reads its journal, and what it reads would"
+                    " stay in the file.",
+                    "End what reads it (a command of this toolkit, a notebook, a backup), then give the command again.",
+                )
+            with self._explained():
+                self._unlink(now, plan)
+            self._read_facts()
+            if not self._emptied_log():
+                raise JournalError(
+                    f"Run {self.run_id} was purged, but another program began to read its journal meanwhile: ids are"
+                    " still in its files.",
+                    "End what reads it, then purge the run once more.",
+                    code="remains",
+                )
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 30000")
+            self._give_lock_back()
+
+    def _unlink(self, now: int, plan: bytes) -> None:
+        self._connection.execute("PRAGMA secure_delete=ON")
+        if self.purged_at is None:
+            kept = {name: fact for name, fact in self._facts.items() if name not in {"secret", "plan", "plan_key", MAC}}
+            facts = {**kept, "plan": plan, "purged_at": str(now).encode()}
+            facts[MAC] = facts_mac(facts, [(first, last, b"") for first, last in self.bounds()])
+            windows = ((seq, window.start) for seq, window in windows_of(self._connection, self.size).items())
+            self._connection.execute("CREATE TEMP TABLE windows (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL)")
             self._connection.execute("BEGIN IMMEDIATE")
-            for statement in _UNLINK:
+            self._connection.executemany("INSERT INTO windows VALUES (?, ?)", windows)
+            for statement in (*_COARSEN, *_UNLINK):
                 self._connection.execute(statement)
             self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._connection.execute("COMMIT")
-            self._connection.execute("VACUUM")
+        self._connection.execute("VACUUM")
+
+    def _emptied_log(self) -> bool:
+        """Have all that was committed copied into the database and the log emptied; False while somebody reads."""
+        with damage_named(self.folder.name):
+            self._note_commit()
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                self._note_commit()  # the checksums take note that there is no log any more
+        return not busy
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise JournalError(f"The run could not be purged: {error}.", "Try again when the disk has room.") from None
-        self._read_facts()
-        self._give_lock_back()
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds what was destroyed
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

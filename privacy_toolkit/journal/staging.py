@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -35,7 +36,7 @@ class Staged:
     those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
     something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
     are row and reason of what was refused of the input, in its order.
-    ``created_at`` is microseconds since the epoch.
+    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
     """
 
     plan: bytes
@@ -45,6 +46,7 @@ class Staged:
     requests: Iterable[Request] = ()
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None
+    plan_key: bytes | None = None
     rejected: Iterable[tuple[int, str]] = ()
 
 
@@ -57,9 +59,8 @@ def create_run(folder: Path, staged: Staged) -> None:
     Raises:
         JournalError: it could not be written; nothing is left behind.
     """
-    building = folder.with_name(f".new-{os.getpid()}-{folder.name}")
+    building, held = _begun(folder)
     try:
-        building.mkdir(mode=0o700, parents=True)
         _fill(building / FILE_NAME, folder.name, staged)
         sync(building / FILE_NAME)
         add_checksums(building / FILE_NAME)
@@ -68,20 +69,76 @@ def create_run(folder: Path, staged: Staged) -> None:
         sync(folder.parent)
     except (OSError, sqlite3.Error) as error:
         shutil.rmtree(building, ignore_errors=True)
-        raise JournalError(
-            f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
-        ) from None
+        raise _not_created(error) from None
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+    finally:
+        os.close(held)
 
 
-def sweep(runs: Path) -> None:
-    """Remove what a process that died while it created a run has left behind: it holds ids."""
-    for folder in runs.glob(".new-*"):
-        pid = folder.name.split("-")[1]
-        if not pid.isdigit() or not _alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+def left_over(runs: Path) -> list[Path]:
+    """What processes that died while they created a run have left behind; it holds ids.
+
+    Whoever creates a run holds a lock on what they build, which the system gives back when they end, however that is;
+    so this can be told on every machine, and where process ids are used again, as in a container.
+    """
+    found = []
+    for folder in sorted(runs.glob(".new-*")):
+        held = _lock(folder)
+        if held is not None:
+            os.close(held)
+            found.append(folder)
+    return found
+
+
+def sweep(runs: Path) -> list[Path]:
+    """Remove what ``left_over`` names; return what could not be removed."""
+    found = left_over(runs)
+    for folder in found:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder for folder in found if os.path.lexists(folder)]
+
+
+def _begun(folder: Path) -> tuple[Path, int]:
+    """A new folder to build in, and the lock on it.
+
+    Raises:
+        JournalError: it can't be made.
+    """
+    try:
+        while True:
+            building = folder.with_name(f".new-{secrets.token_hex(8)}-{folder.name}")
+            building.mkdir(mode=0o700, parents=True)
+            held = _lock(building)
+            # Whoever swept in between took it for left over.
+            if held is not None and building.exists():
+                return building, held
+            if held is None:
+                return building, os.open(building, os.O_RDONLY)  # no locks here: it is never swept
+            os.close(held)
+    except OSError as error:
+        raise _not_created(error) from None
+
+
+def _lock(folder: Path) -> int | None:
+    """Take the lock on a folder; None if another process has it, or if the file system knows no locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _not_created(error: Exception) -> JournalError:
+    return JournalError(
+        f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
+    )
 
 
 def _fill(path: Path, run_id: str, staged: Staged) -> None:
@@ -161,6 +218,8 @@ def _facts(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, b
     }
     if staged.approval is not None:
         facts["approval"] = msgspec.json.encode(staged.approval)
+    if staged.plan_key is not None:
+        facts["plan_key"] = staged.plan_key
     return facts
 
 
@@ -184,13 +243,3 @@ def _held(staged: Staged) -> Iterator[tuple[object, ...]]:
             seq,
             Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at),
         )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,9 +17,11 @@ from privacy_toolkit.errors import RefusedError, UsageError
 from privacy_toolkit.journal.checksums import adopt
 from privacy_toolkit.journal.facts import FILE_NAME, LOCK_NAME, SUMS_NAME, running
 from privacy_toolkit.journal.identity import Identity
+from privacy_toolkit.journal.keyfile import KeyFile
 from privacy_toolkit.journal.locks import is_taken, take
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import sweep
+from privacy_toolkit.journal.suppression import KEY_NAME
 
 #: How many characters of a run's id say the second.
 _SECOND = len("20260101-000000")
@@ -27,18 +31,24 @@ _SECOND = len("20260101-000000")
 _BEGUN = frozenset({"runs", "locks", "packs", "lost+found"})
 
 
+_IDENTITY = re.compile(r"[0-9a-f]{32}")
+
+
 class StateFolder:
     """A folder only its owner can read; made if it is missing. For commands that only read there is ``existing``.
+
+    ``key`` is where its key lies, if not in it.
 
     Raises:
         UsageError: it can't be made, or what is there is no state folder, or not ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: Path | None = None) -> None:
         #: The runs that could not be read, as far as somebody was told of them.
         self.passed_over: set[str] = set()
         with _explained(path):
             self.path = path.resolve()
+            self.key_path = key
             if self.path.exists():
                 _check_is_ours(self.path, path)
             for folder in (self.path, self.runs, self.locks, self.path / "packs"):
@@ -46,7 +56,7 @@ class StateFolder:
             self.path.chmod(0o700)
 
     @classmethod
-    def existing(cls, path: Path) -> StateFolder:
+    def existing(cls, path: Path, key: Path | None = None) -> StateFolder:
         """The state folder as it lies there, for reading: nothing is made or changed. A missing one has no runs.
 
         Raises:
@@ -56,6 +66,7 @@ class StateFolder:
         state.passed_over = set()
         with _explained(path):
             state.path = path.resolve()
+            state.key_path = key
             if state.path.exists() and not _is_state_folder(state.path):
                 raise _no_state_folder(path)
         return state
@@ -69,6 +80,38 @@ class StateFolder:
     def locks(self) -> Path:
         """Where the locks are, a file a target."""
         return self.path / "locks"
+
+    @property
+    def drawn_id(self) -> str:
+        """32 random hexadecimal digits, drawn once: what an approval is good for is this folder and no other.
+
+        Whether the folder is a copy of another one is for ``identity`` to tell.
+
+        Raises:
+            UsageError: they can't be read or written.
+        """
+        path = self.path / "identity"
+        with _explained(self.path):
+            if not path.exists():
+                drawn = path.with_name(f".identity-{secrets.token_hex(8)}")
+                drawn.write_text(f"{secrets.token_hex(16)}\n")
+                drawn.chmod(0o600)
+                with suppress(FileExistsError):
+                    os.link(drawn, path)  # of two processes the first one's stays
+                drawn.unlink()
+            found = path.read_text(encoding="ascii", errors="replace").strip()
+        if not _IDENTITY.fullmatch(found):
+            raise UsageError(f"The identity of the state folder {self.path} is damaged.", "Restore it from a backup.")
+        return found
+
+    @property
+    def key(self) -> KeyFile:
+        """The file with the key under which the lists of digests have theirs: in the folder, unless named elsewhere."""
+        return KeyFile(self.path / KEY_NAME if self.key_path is None else self.key_path)
+
+    def plan_key(self, nonce: str) -> KeyFile:
+        """The key of the plan with this nonce, from when it is written to a file until its run exists."""
+        return KeyFile(self.path / "plans" / f"{nonce}.key")
 
     @property
     def chain(self) -> Path:

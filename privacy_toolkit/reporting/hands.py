@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from privacy_toolkit.engine.custody import terms_of
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.journal.records import Approval, Sitting
 from privacy_toolkit.reporting.schema_parts import Hand, Hands
@@ -25,9 +26,16 @@ def hands_of(plan: Plan, approval: Approval | None, sittings: Sequence[Sitting])
             fingerprint=planner.fingerprint if planner else None,
             at=plan.created_at,
         ),
-        approved=Hand(name=approval.approver, fingerprint=approval.fingerprint, at=None) if approval else None,
+        approved=None if approval is None else _approver(approval),
         ran=tuple(ran.values()),
     )
+
+
+def _approver(approval: Approval) -> Hand:
+    """Who approved, and when, as the statement says; that of a plan of the first format doesn't."""
+    terms = terms_of(approval.statement.encode())
+    at = None if terms is None else rfc3339(int(terms.approved_at.timestamp()) * 1_000_000)
+    return Hand(name=approval.approver, fingerprint=approval.fingerprint, at=at)
 
 
 def _text(value: object) -> str | None:

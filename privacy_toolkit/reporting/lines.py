@@ -31,7 +31,8 @@ def _row(columns: dict[str, Any]) -> Iterable[Part]:
     yield '{"attempts":'
     yield _number(columns["attempts"])
     yield from _fields(columns, {"attribution": _text, "due_on": _date, "ground": _text, "held_before": _text})
-    yield from _fields(columns, {"hold_reason": _text, "kept_coupons": _number, "kept_referrals": _number})
+    yield from _fields(columns, {"hold_reason": _text, "in_time": _number})
+    yield from _fields(columns, {"kept_coupons": _number, "kept_referrals": _number})
     yield from _fields(columns, {"outcome": _text, "package": _text})
     yield ',"proof":{"read_after":'
     yield _read(columns["read_after_at"], columns["read_after_status"])
@@ -42,12 +43,14 @@ def _row(columns: dict[str, Any]) -> Iterable[Part]:
     yield "]}"
     yield from _fields(columns, {"reason": _text, "redactions": _number})
     yield from _fields(columns, {"requested_on": _date, "review_on": _date, "settled_at": _moment})
-    yield from _fields(columns, {"subject": _text, "ticket": _text})
+    yield from _fields(columns, {"subject": _text, "ticket": _text, "time_span": _number})
     yield "}\n"
 
 
 def _fields(columns: dict[str, Any], kinds: dict[str, Any]) -> Iterable[Part]:
     for name, said in kinds.items():
+        if name not in columns:  # a table of the form before
+            continue
         yield f',"{name}":'
         yield said(columns[name])
 

@@ -16,7 +16,7 @@ from privacy_toolkit.reporting.frames import counts_of
 from privacy_toolkit.reporting.lines import lines_of
 from privacy_toolkit.reporting.newfile import new_file
 from privacy_toolkit.reporting.summaries import RowSummary, Tally
-from privacy_toolkit.reporting.tables import CODES, SCHEMA
+from privacy_toolkit.reporting.tables import CODES, NEW, SCHEMA
 
 #: At least so many rows make up a row group, but for the last one.
 ROW_GROUP = 8_192
@@ -27,6 +27,8 @@ _AT_ONCE = 8_192
 _CODE = pa.dictionary(pa.int32(), pa.string())
 #: As ``tables.SCHEMA``, with codes in a dictionary: pandas reads them as categories.
 STORED = pa.schema([field.with_type(_CODE) if field.name in CODES else field for field in SCHEMA])
+#: The same of the form before, ``row/2``.
+STORED_BEFORE = pa.schema([field for field in STORED if field.name not in NEW])
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
@@ -124,7 +126,7 @@ def _tables(path: Path) -> Iterator[Any]:
         ValueError: it has other columns than ours, or row groups that would not fit in memory.
     """
     with pq.ParquetFile(path, memory_map=False) as file:
-        if not file.schema_arrow.equals(STORED):
+        if not any(map(file.schema_arrow.equals, (STORED, STORED_BEFORE))):
             raise ValueError("the columns are not those of a pack's rows")
         groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
         if any(group.num_rows > _MOST_ROWS or group.total_byte_size > _MOST_BYTES for group in groups):

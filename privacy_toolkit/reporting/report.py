@@ -112,7 +112,7 @@ def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
         "rows": convert(plan.rows, schema.Rows, from_attributes=True),
         "plan": convert(plan, schema.PlanPart, from_attributes=True),
         "input": schema.InputPart(
-            keyed_sha256=keyed_digest(secret, "input", plan.input.sha256),
+            keyed_sha256=plan.input.keyed_sha256 or keyed_digest(secret, "input", plan.input.sha256),
             size=plan.input.size,
             format=plan.input.format,
             encoding=plan.input.encoding,
@@ -121,7 +121,7 @@ def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
         ),
         "exclusions": exclusions
         and schema.ExclusionsPart(
-            keyed_sha256=keyed_digest(secret, "exclusions", exclusions.sha256),
+            keyed_sha256=exclusions.keyed_sha256 or keyed_digest(secret, "exclusions", exclusions.sha256),
             entries=exclusions.entries,
             matched=exclusions.matched,
         ),

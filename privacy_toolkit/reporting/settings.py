@@ -26,6 +26,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "input_file": "Input file at the start",
         "state_restored": "State folder said to be restored",
         "packages_removed": "Old packages removed first",
+        "approval": "Approval by a second person",
         "api_key": "API key",
         "content_signature": "Signing key of the Application",
     }

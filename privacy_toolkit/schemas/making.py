@@ -16,7 +16,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TYPES: dict[str, tuple[type, str]] = {
     "plan": (plan.Plan, plan.FORMAT),
     "report": (schema.Report, schema.FORMAT),
-    "row": (rows.Row, "privacy-toolkit/row/2"),
+    "row": (rows.Row, "privacy-toolkit/row/3"),
 }
 #: Members whose value is one of a fixed text, or text of one form: the types alone don't say so.
 _CONSTANTS = {"Plan": {"format": plan.FORMAT}, "Report": {"format": schema.FORMAT}}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.errors import UsageError
-from privacy_toolkit.files import NotRegularError, read_regular
+from privacy_toolkit.files import SETTINGS_LIMIT, NotRegularError, read_regular
 from privacy_toolkit.signatures.keys import KINDS, PublicKey
 from privacy_toolkit.signatures.options import Options, parse_options
-from privacy_toolkit.signatures.patterns import matches_list
+from privacy_toolkit.signatures.patterns import matches, matches_list
 from privacy_toolkit.signatures.wire import MalformedError
 
 _BLANKS: Final = " \t"
@@ -31,6 +31,16 @@ class Entry:
     principals: str
     options: Options
     key: PublicKey
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the key."""
+        return self.key.fingerprint
+
+    @property
+    def all_names(self) -> frozenset[str]:
+        """Every name or pattern of the line but those that it refuses, in one case."""
+        return frozenset(name.casefold() for name in self.principals.split(",") if name and not name.startswith("!"))
 
     @property
     def names(self) -> list[str]:
@@ -56,7 +66,7 @@ class AllowedSigners:
             UsageError: it can't be read, or has a line that is malformed; the message names the line.
         """
         try:
-            content = read_regular(path)
+            content = read_regular(path, SETTINGS_LIMIT)
         except FileNotFoundError:
             raise UsageError(f"There is no list of allowed signers {path}.") from None
         except OSError as error:
@@ -93,8 +103,42 @@ class AllowedSigners:
         """Whether a key is accepted as this principal's, as ``ssh-keygen -Y verify -I`` decides it."""
         return any(matches_list(principal, entry.principals) for entry in self._matching(key, namespace, at))
 
+    def names_of(self, fingerprint: str) -> list[str]:
+        """Under which names a key is listed, for whatever use and whenever; none if it is not."""
+        return list(
+            dict.fromkeys(n for entry in self._entries if entry.fingerprint == fingerprint for n in entry.names)
+        )
+
+    def same_person(self, fingerprint: str) -> frozenset[str]:
+        """The fingerprints of all keys that may be in the same hands as this one, itself among them.
+
+        They are: all keys under one of its names, all keys under one of theirs, and so on; a pattern stands for every
+        name it matches, and upper and lower case are not told apart. Uses and times of validity play no part: a key
+        that has lapsed still tells whose the others are.
+        """
+        found = {fingerprint}
+        names: set[str] = set()
+        while True:
+            names |= {name for entry in self._entries if entry.fingerprint in found for name in entry.all_names}
+            more = {entry.fingerprint for entry in self._entries if _may_meet(entry.all_names, names)}
+            if more <= found:
+                return frozenset(found)
+            found |= more
+
     def _matching(self, key: PublicKey, namespace: str, at: datetime) -> Iterator[Entry]:
         return (entry for entry in self._entries if entry.key == key and entry.options.accept(namespace, at))
+
+
+def _may_meet(some: Collection[str], others: Collection[str]) -> bool:
+    """Whether names, or patterns, of both may stand for the same person; of two patterns that is never ruled out."""
+    if not set(some).isdisjoint(others):
+        return True
+    wild, others_wild = ([name for name in names if "*" in name or "?" in name] for names in (some, others))
+    if wild and others_wild:
+        return True
+    return any(matches(name, pattern) for pattern in wild for name in others) or any(
+        matches(name, pattern) for pattern in others_wild for name in some
+    )
 
 
 def _parse_line(line: bytes) -> Entry | None:

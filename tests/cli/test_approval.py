@@ -1,8 +1,13 @@
 """Four eyes from the command line: what a second person has to sign before a plan is applied."""
 
+import json
 import subprocess
+from datetime import datetime, timedelta
 
+import msgspec
 import pytest
+
+from privacy_toolkit.engine.plan import Plan
 
 CUSTOMERS = 12
 
@@ -48,7 +53,7 @@ def sent(server):
 
 
 def test_an_approved_plan_is_carried_out_and_the_pack_says_by_whom(call, plan, profile, phrase, keys, server):
-    approved = call("approve", plan, "--key", keys / "second")
+    approved = call("approve", plan, "--key", keys / "second", "--confirm", "yes")
     assert approved.code == 0, approved.err
     assert "I approve that this plan is carried out, once." in approved.out
     done = call("apply", plan, "--confirm", phrase, "--json", *profile)
@@ -60,7 +65,11 @@ def test_an_approved_plan_is_carried_out_and_the_pack_says_by_whom(call, plan, p
     page = (pack / "report.html").read_text()
     assert "second@example.org" in page
     assert "operator@example.org" in page
-    assert (pack / "approval.txt").read_text() in approved.out
+    said = (pack / "approval.txt").read_text()
+    assert said in approved.out
+    (at,) = (line.removeprefix("approved at: ") for line in said.splitlines() if line.startswith("approved at"))
+    hands = json.loads((pack / "report.json").read_text())["hands"]
+    assert hands["approved"]["at"] == at.replace("Z", ".000000Z")
 
 
 def test_without_approval_nothing_is_sent(call, plan, profile, phrase, server):
@@ -78,7 +87,7 @@ def test_a_list_can_not_be_erased_directly(call, requests, profile, phrase, serv
 
 
 def test_who_made_the_plan_can_not_approve_it(call, plan, keys):
-    refused = call("approve", plan, "--key", keys / "operator", "--json")
+    refused = call("approve", plan, "--key", keys / "operator", "--confirm", "yes", "--json")
     assert refused.code == 2
     assert "second person" in refused.json["error"]["message"]
 
@@ -86,7 +95,7 @@ def test_who_made_the_plan_can_not_approve_it(call, plan, keys):
 def test_an_approval_of_another_plan_is_refused(call, plan, profile, requests, phrase, keys, server):
     other = keys / "other.json"
     call("erase", requests, "--plan", other, "--limit", "3", *profile)
-    call("approve", other, "--key", keys / "second")
+    call("approve", other, "--key", keys / "second", "--confirm", "yes")
     given = "--approval", keys / "other.json.approval"
     refused = call("apply", plan, "--confirm", phrase, "--json", *given, *profile)
     assert refused.code == 5
@@ -104,7 +113,7 @@ def test_the_statement_can_be_signed_by_ssh_keygen_alone(call, plan, profile, ph
 
 
 def test_who_is_taken_off_the_list_stops_the_next_sitting(call, plan, profile, phrase, keys, server):
-    call("approve", plan, "--key", keys / "second")
+    call("approve", plan, "--key", keys / "second", "--confirm", "yes")
     stopped = call("apply", plan, "--confirm", phrase, "--until", "0s", "--json", *profile)
     assert stopped.code == 4, stopped.out
     lines = (keys / "allowed_signers").read_text().splitlines()
@@ -117,7 +126,7 @@ def test_who_is_taken_off_the_list_stops_the_next_sitting(call, plan, profile, p
 def test_an_approval_that_is_not_asked_for_is_kept_all_the_same(call, requests, plan, keys, phrase, profile):
     relaxed = keys / "relaxed.toml"
     relaxed.write_text(profile[1].read_text().replace('approval = "required"\n', ""))
-    call("approve", plan, "--key", keys / "second")
+    call("approve", plan, "--key", keys / "second", "--confirm", "yes")
     done = call("apply", plan, "--confirm", phrase, "--json", "--config", relaxed)
     assert done.code == 0, done.out
     assert (keys / "state" / "packs" / done.json["run_id"] / "approval.txt.sig").exists()
@@ -134,23 +143,30 @@ def test_what_is_no_approval_is_refused(call, plan, profile, phrase, keys, serve
 def test_the_statement_is_one_object_as_json(call, plan):
     printed = call("approve", plan, "--statement").out
     told = call("approve", plan, "--statement", "--json").json
-    assert (told["plan"], told["statement"]) == (str(plan), printed)
+    assert told["plan"] == str(plan)
+    assert [line for line in told["statement"].splitlines() if " at: " not in line] == [
+        line for line in printed.splitlines() if " at: " not in line
+    ]
     assert told["digest"] in printed
 
 
 def test_an_approval_of_somebody_else_is_not_written_over(call, plan, keys):
-    assert call("approve", plan, "--key", keys / "second").code == 0
+    assert call("approve", plan, "--key", keys / "second", "--confirm", "yes").code == 0
     before = (keys / "plan.json.approval").read_bytes()
-    again = call("approve", plan, "--key", keys / "third")
+    again = call("approve", plan, "--key", keys / "third", "--confirm", "yes")
     assert again.code == 2
     assert "another approval" in again.err
     assert (keys / "plan.json.approval").read_bytes() == before
-    assert call("approve", plan, "--key", keys / "second").code == 0  # the same one once more changes nothing
-    assert call("approve", plan, "--key", keys / "third", "--out", keys / "other.approval").code == 0
+    assert (
+        call("approve", plan, "--key", keys / "second", "--confirm", "yes").code == 0
+    )  # whoever gave it may give it again
+    assert (
+        call("approve", plan, "--key", keys / "third", "--confirm", "yes", "--out", keys / "other.approval").code == 0
+    )
 
 
 def test_a_signed_pack_is_not_replaced_by_one_without_a_signature(call, requests, plan, keys, phrase, profile):
-    assert call("approve", plan, "--key", keys / "second").code == 0
+    assert call("approve", plan, "--key", keys / "second", "--confirm", "yes").code == 0
     done = call("apply", plan, "--confirm", phrase, "--json", *profile)
     pack = keys / "state" / "packs" / done.json["run_id"]
     before = {path.name: path.read_bytes() for path in pack.iterdir() if path.is_file()}
@@ -159,3 +175,112 @@ def test_a_signed_pack_is_not_replaced_by_one_without_a_signature(call, requests
         assert refused.code == 2
         assert "no signing key is set" in refused.err
     assert {path.name: path.read_bytes() for path in pack.iterdir() if path.is_file()} == before
+
+
+def listed(call, keys, name, principal):
+    """A further key on the list, under a name."""
+    made = call("keys", "new", keys / name, "--signer", principal, "--json")
+    with (keys / "allowed_signers").open("a") as file:
+        file.write(made.json["allowed_signers"] + "\n")
+    return keys / name
+
+
+def test_one_person_with_a_throwaway_key_is_refused(call, requests, profile, phrase, keys, server, monkeypatch):
+    call("keys", "new", keys / "throwaway", "--signer", "x@example.org")
+    monkeypatch.setenv("PRIVACY_TOOLKIT_SIGNING_KEY_FILE", str(keys / "throwaway"))
+    monkeypatch.setenv("PRIVACY_TOOLKIT_SIGNER", "x@example.org")
+    path = keys / "plan.json"
+    assert call("erase", requests, "--plan", path, *profile).code == 0
+    assert call("approve", path, "--key", keys / "operator", "--confirm", "yes").code == 0
+    refused = call("apply", path, "--confirm", phrase, "--json", *profile)
+    assert (refused.code, refused.json["error"]["code"]) == (5, "not_approved")
+    assert not sent(server)
+
+
+def test_one_person_with_two_listed_keys_is_refused(call, plan, profile, phrase, keys, server):
+    second = listed(call, keys, "operators-other", "operator@example.org")
+    assert call("approve", plan, "--key", second, "--confirm", "yes").code == 0
+    refused = call("apply", plan, "--confirm", phrase, "--json", *profile)
+    assert (refused.code, refused.json["error"]["code"]) == (5, "not_approved")
+    assert not sent(server)
+
+
+def test_the_environment_can_not_name_another_list(call, plan, profile, phrase, keys, server, monkeypatch):
+    (keys / "mine").write_text((keys / "allowed_signers").read_text())
+    monkeypatch.setenv("PRIVACY_TOOLKIT_ALLOWED_SIGNERS", str(keys / "mine"))
+    refused = call("apply", plan, "--confirm", phrase, "--json", *profile)
+    assert refused.code == 2
+    assert "names another list than the profile" in refused.json["error"]["message"]
+    assert not sent(server)
+
+
+def test_the_list_is_the_profiles_own(call, requests, profile, keys):
+    profile[1].write_text("\n".join(line for line in profile[1].read_text().splitlines() if "allowed_" not in line))
+    refused = call("erase", requests, "--plan", keys / "plan.json", "--json", *profile)
+    assert refused.code == 2
+    assert "does not say whose count" in refused.json["error"]["message"]
+
+
+def test_an_approval_is_good_once_and_not_once_for_each_state_folder(call, plan, profile, phrase, keys, server):
+    call("approve", plan, "--key", keys / "second", "--confirm", "yes")
+    (key,) = (keys / "state" / "plans").iterdir()
+    copied = keys / "copied.key"
+    copied.write_bytes(key.read_bytes())
+    copied.chmod(0o600)
+    elsewhere = "--state", keys / "elsewhere", "--plan-key", copied
+    refused = call("apply", plan, "--confirm", phrase, "--json", *elsewhere, *profile)
+    assert (refused.code, refused.json["error"]["code"]) == (5, "not_approved")
+    assert "another state folder" in refused.json["error"]["message"]
+    assert call("apply", plan, "--confirm", phrase, *profile).code == 0
+    assert call("apply", plan, "--confirm", phrase, "--json", *profile).json["error"]["code"] == "applied"
+
+
+def test_an_approval_can_be_given_for_another_state_folder(call, requests, profile, phrase, keys, server):
+    made = call("erase", requests, "--plan", keys / "plan.json", "--plan-key", keys / "plan.key", *profile)
+    assert made.code == 0, made.err
+    assert call("erase", requests, "--plan", keys / "x.json", "--state", keys / "other", *profile).code == 0
+    identity = (keys / "other" / "identity").read_text().strip()
+    approved = call(
+        "approve", keys / "plan.json", "--key", keys / "second", "--confirm", "yes", "--for-state", identity
+    )
+    assert approved.code == 0, approved.err
+    there = "--state", keys / "other", "--plan-key", keys / "plan.key"
+    done = call("apply", keys / "plan.json", "--confirm", phrase, "--json", *there, *profile)
+    assert done.code == 0, done.out
+
+
+def test_a_plan_of_another_state_folder_needs_its_key(call, requests, keys, server, phrase):
+    call("erase", requests, "--plan", keys / "plan.json")
+    refused = call("apply", keys / "plan.json", "--confirm", phrase, "--json", "--state", keys / "other")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "plan_key")
+
+
+def test_what_is_signed_is_shown_and_asked_for(call, plan, keys):
+    refused = call("approve", plan, "--key", keys / "second")
+    assert refused.code == 2
+    assert "sent: 12" in refused.out
+    assert f"input: '{keys / 'requests.csv'}'" in refused.out
+    assert not (keys / "plan.json.approval").exists()
+    assert call("approve", plan, "--key", keys / "second", "--confirm", "no").code == 2
+    assert not (keys / "plan.json.approval").exists()
+
+
+def test_the_profile_says_for_how_long_an_approval_is_good(call, plan, profile, phrase, keys):
+    text = profile[1].read_text().replace('approval = "required"', 'approval = { valid = "36h" }')
+    profile[1].write_text(text)
+    said = call("approve", plan, "--statement", *profile).out
+    terms = dict(line.partition(": ")[::2] for line in said.splitlines())
+    spans = [datetime.fromisoformat(terms[name]) for name in ("approved at", "lapses at")]
+    assert spans[1] - spans[0] == timedelta(hours=36)
+    profile[1].write_text(text.replace("36h", "36 hours"))
+    assert call("approve", plan, "--statement", *profile).code == 2
+
+
+def test_a_plan_that_would_steer_the_approvers_screen_is_refused(call, plan, keys):
+    made = msgspec.json.decode(plan.read_bytes(), type=Plan)
+    evil = msgspec.structs.replace(made, created_at="2026-01-01T00:00:00Z\x1b[8A\x1b[2Ksubjects: 3").sealed()
+    plan.write_bytes(evil.encode())
+    refused = call("approve", plan, "--key", keys / "second", "--confirm", "yes")
+    assert refused.code == 2
+    assert "\x1b" not in refused.out + refused.err
+    assert "subjects: 3" not in refused.out

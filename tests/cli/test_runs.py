@@ -1,4 +1,6 @@
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,47 @@ def test_purge_asks_and_destroys(call, run, tmp_path):
 def test_an_unknown_run_is_a_usage_error(call):
     for command in (["show"], ["resume"], ["report"], ["subjects"], ["purge"]):
         assert call("runs", *command, "nope", "--json").json["error"]["code"] == "usage"
+
+
+def test_a_purge_while_another_reads_changes_nothing_and_says_so(call, run, tmp_path):
+    journal = tmp_path / "state" / "runs" / run / "journal.sqlite"
+    reader = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
+    try:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM pages").fetchone()
+        refused = call("runs", "purge", run, "--confirm", f"purge {run}", "--json")
+    finally:
+        reader.close()
+    assert (refused.code, refused.json["error"]["code"]) == (4, "journal")
+    assert "another program reads its journal" in refused.json["error"]["message"]
+    assert len(call("runs", "subjects", run, "--json").json["subjects"]) == 12
+    assert call("runs", "purge", run, "--confirm", f"purge {run}").code == 0
+    assert not [path for path in journal.parent.iterdir() if b"customer-0000" in path.read_bytes()]
+
+
+def test_what_still_holds_ids_after_a_purge_is_named(call, run, tmp_path):
+    folder = tmp_path / "state" / "runs" / run
+    copy = folder / "journal.sqlite.bak"
+    shutil.copy(folder / "journal.sqlite", copy)
+    done = call("runs", "purge", run, "--confirm", f"purge {run}", "--json")
+    assert (done.code, done.json["error"]["code"]) == (4, "remains")
+    assert str(copy) in done.json["error"]["message"]
+    assert done.json["error"]["message"].count(str(folder)) == 1
+
+
+def test_a_purged_run_can_be_purged_once_more(call, run):
+    for _ in range(2):
+        assert call("runs", "purge", run, "--confirm", f"purge {run}").code == 0
+
+
+def test_what_is_left_over_of_a_run_that_never_came_to_be_is_named_and_removed(call, run, tmp_path):
+    half = tmp_path / "state" / "runs" / ".new-1-somebody"
+    half.mkdir()
+    (half / "journal.sqlite").write_text("customer-00001")
+    assert call("runs", "purge", "--all-left-over", "--json").json == {"left_over": [half.name], "purged": True}
+    assert not half.exists()
+    assert "Nothing is left over." in call("runs", "purge", "--all-left-over").out
+    assert call("runs", "purge").code == call("runs", "purge", run, "--all-left-over").code == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.engine.custody import statement
+from privacy_toolkit.engine.custody import Terms, statement
+from privacy_toolkit.engine.plan import Planner
 from privacy_toolkit.errors import ExitCode
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.checkpoint import Checkpoint
@@ -22,13 +23,16 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.sums import encode_sums, hash_file
 from privacy_toolkit.evidence.tree import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.compare import compare_here
+from privacy_toolkit.evidence.verify.findings import Findings
 from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
 from privacy_toolkit.evidence.verify.trust import Trust
-from privacy_toolkit.evidence.verify.verifier import Verifier, verify_pack
+from privacy_toolkit.evidence.verify.verifier import Verifier, Wanted, verify_pack
 from privacy_toolkit.journal.records import Approval, Note
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome, StopReason
+from privacy_toolkit.model import Job, Outcome, StopReason
 from privacy_toolkit.reporting import html
+from privacy_toolkit.reporting.schema import Report
 from privacy_toolkit.signatures.allowed import AllowedSigners
 from privacy_toolkit.signatures.keys import allowed_signers_line, generate
 from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE, PACK_NAMESPACE
@@ -88,25 +92,32 @@ class Workshop:
 
 def make_workshop(runs, folder, keys, *, signed):
     names = {"dpo": "dpo@example.org", "other": "other@example.org", "approver": "second@example.org"}
+    names["planner"] = "planner@example.org"
     for name, principal in names.items():
         if not (keys / name).exists():
             generate(keys / name, principal)
-    signer, other, approver = (load_signer(keys / name) for name in names)
-    lines = [allowed_signers_line(names[name], load_signer(keys / name).public) for name in ("dpo", "approver")]
+    signer, other, approver, _ = (load_signer(keys / name) for name in names)
+    lines = [
+        allowed_signers_line(names[name], load_signer(keys / name).public) for name in ("dpo", "approver", "planner")
+    ]
     (keys / "allowed_signers").write_text("\n".join(lines) + "\n")
     shop = Workshop(folder, signer, other, AllowedSigners.read(keys / "allowed_signers"))
     chain, seal = Chain(folder / "chain"), {"signer": signer, "principal": "dpo@example.org"} if signed else {}
 
     asked = runs.Asked("2026-10-20", "2026-11-20", "T-1", "17(1)(b)")
     subjects = [runs.told(f"customer-{k}", o, request=asked if k % 2 else None) for k, o in enumerate(OUTCOMES)]
-    said = statement(runs.plan_of(len(subjects), 1))
+    planner = Planner(name="planner@example.org", fingerprint=load_signer(keys / "planner").public.fingerprint)
+    terms = Terms(datetime(2026, 11, 23, 7, 59, 30, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC), "ab" * 16)
+    said = statement(runs.plan_of(len(subjects), 1, planned_by=planner), terms)
     approval = Approval(
         statement=said,
         signature=approver.sign(said.encode(), APPROVAL_NAMESPACE).decode(),
         approver="second@example.org",
         fingerprint=approver.public.fingerprint,
     )
-    run = runs.write_run(folder / "runs" / RUN_A, subjects, stops=[StopReason.INTERRUPTED], approval=approval)
+    run = runs.write_run(
+        folder / "runs" / RUN_A, subjects, stops=[StopReason.INTERRUPTED], approval=approval, planned_by=planner
+    )
     with RunJournal(run) as journal:
         write_pack(journal, shop.pack, chain=chain, **seal)
         shutil.copytree(shop.pack, shop.first_edition)
@@ -690,3 +701,132 @@ def test_whatever_bytes_a_file_has_the_answer_is_yes_or_no(shop, copied, data):
         (copied / name).write_bytes(saved[1])
         if signature is not None:
             (copied / "SHA256SUMS.sig").write_bytes(signature)
+
+
+# A dishonest operator, who makes everything anew and signs it
+
+
+def resealed(shop, pack, changes, file="report.json"):
+    """Change a report, or the plan, and make everything that follows from it anew; False if it is no report then."""
+    path = pack / file
+    value = msgspec.json.decode(path.read_bytes())
+    changes(value)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n")
+    report = msgspec.json.decode((pack / "report.json").read_bytes(), type=Report)
+    rows = RowsFound()
+    read_rows(PackFolder(pack, Findings()), rows, Job.ERASE)
+    (pack / "report.html").write_bytes(html.render(report, rows.cases).encode())
+    sum_up(pack, shop.signer)
+
+
+def setter(*path, to):
+    def change(value):
+        for step in path[:-1]:
+            value = value[step]
+        assert value[path[-1]] != to
+        value[path[-1]] = to
+
+    return change
+
+
+LIES = {
+    "LIVE": setter("environment", to="live"),
+    "target": setter("target", to="prod.europe-west1.talon.one/shop"),
+    "sentence": setter("sentence", to="Complete: all 5 subjects settled."),
+    "verdict": setter("verdict", to="complete"),
+    "next": setter("next", to={"command": "privacy-toolkit runs purge latest", "when": "Nothing is left to do."}),
+    "meaning": setter("outcomes", 0, "meaning", to="Erased everywhere, in backups too."),
+    "action": setter("causes", 0, "action", to="Nothing."),
+    "planner": setter("hands", "planned", "name", to="boss@example.org"),
+    "planned at": setter("hands", "planned", "at", to="2026-11-01T00:00:00Z"),
+    "approved at": setter("hands", "approved", "at", to="2026-11-22T00:00:00.000000Z"),
+    "approver": setter("hands", "approved", "name", to="dpo@example.org"),
+    "plan digest": setter("plan", "digest", to="0" * 64),
+    "rejected": setter("rows", "read", to=99),
+    "how it ended": setter("sittings", -1, "ending", to="all went very well"),
+    "version": setter("sittings", -1, "settings", "toolkit", to="9.9.9"),
+    "planned requests": setter("calls", 0, "planned_most", to=1),
+    "input": setter("input", "size", to=1),
+    "format": setter("format", to="privacy-toolkit/report/2"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_a_report_says_otherwise_than_rows_plan_and_approval_is_found(signed, tmp_path, lie):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    try:
+        resealed(signed, pack, LIES[lie])
+    except msgspec.ValidationError:
+        sum_up(pack, signed.signer)
+    if lie == "version":  # the page is what this version makes all the same
+        (pack / "report.html").write_bytes((pack / "report.html").read_bytes().replace(b"Erased", b"Kept", 1))
+        sum_up(pack, signed.signer)
+    assert codes(pack, signed.signers)
+
+
+def test_another_version_in_the_report_switches_no_check_off(signed, tmp_path):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    resealed(signed, pack, LIES["version"])
+    page = (pack / "report.html").read_bytes()
+    (pack / "report.html").write_bytes(page.replace(b"</h1>", b": all settled</h1>", 1))
+    sum_up(pack, signed.signer)
+    assert codes(pack, signed.signers) == {"page_not_compared"}
+    leave_out = Wanted(page=False)
+    assert verify_pack(pack, Trust(signed.signers, NOW), compare=compare_here, wanted=leave_out).valid
+
+
+def test_a_plan_that_is_not_the_approved_one_is_found(signed, tmp_path):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    resealed(signed, pack, setter("environment", to="live"), "plan.json")
+    resealed(signed, pack, setter("environment", to="live"))
+    assert "bad_approval" in codes(pack, signed.signers)
+
+
+def test_an_approval_can_be_asked_for(signed):
+    asked = Wanted(approval=True)
+    assert verify_pack(signed.pack, Trust(signed.signers, NOW), compare=compare_here, wanted=asked).valid
+    other = verify_pack(signed.packs / RUN_B, Trust(signed.signers, NOW), compare=compare_here, wanted=asked)
+    assert {problem.code.value for problem in other.problems} == {"not_approved"}
+
+
+def test_one_person_with_two_keys_on_the_list_did_not_approve(signed, keys):
+    lines = (keys / "allowed_signers").read_text().replace("second@example.org", "DPO@example.org")
+    (keys / "same").write_text(lines)
+    assert codes(signed.pack, AllowedSigners.read(keys / "same")) == {"not_independent", "bad_approval"}
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "earlier/.DS_Store"])
+def test_what_a_system_drops_into_the_folder_is_named_apart(copied, name):
+    (copied / name).write_bytes(b"x")
+    found = verified(copied)
+    assert found.valid
+    assert found.dropped == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/" * 50_000 + "a", "a" * 200_000, "notes.txt", "earlier/1/notes.txt", "../report.json"]
+)
+def test_names_in_the_sums_are_a_closed_list(copied, name):
+    sums = (copied / "SHA256SUMS").read_bytes()
+    (copied / "SHA256SUMS").write_bytes(f"{'0' * 64}  {name}\n".encode() + sums)
+    assert "not_canonical" in codes(copied)
+
+
+@pytest.mark.parametrize("kind", ["erase", "export"])
+def test_packs_of_the_version_before_are_still_checked(kind):
+    packs = Path(__file__).parents[1] / "fixtures" / "packs-0.x"
+    signers = AllowedSigners.read(packs / "allowed_signers")
+    whole = verify_pack(packs / kind, Trust(signers, NOW), compare=compare_here)
+    assert [problem.code.value for problem in whole.problems] == ["page_not_compared"]
+    assert verify_pack(packs / kind, Trust(signers, NOW), compare=compare_here, wanted=Wanted(page=False)).valid
+
+
+def test_a_lie_in_a_pack_of_the_version_before_is_found(tmp_path):
+    pack = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "packs-0.x" / "erase", tmp_path / "p"))
+    value = msgspec.json.decode((pack / "report.json").read_bytes())
+    value["outcomes"][0]["meaning"] = "Erased everywhere."
+    (pack / "report.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n"
+    )
+    sum_up(pack)
+    assert "not_derived" in codes(pack)

@@ -120,9 +120,11 @@ def plan_of(subjects: int, held: int = 0, **changes: object) -> Plan:
         environment="sandbox",
         generation="current",
         created_at="2026-11-23T07:59:00Z",
-        input=PlannedInput(path="secret-name.csv", sha256="a" * 64, size=1234, format="csv", id_column="customer_id"),
+        input=PlannedInput(
+            path="secret-name.csv", keyed_sha256="a" * 64, size=1234, format="csv", id_column="customer_id"
+        ),
         rows=rows,
-        exclusions=PlannedExclusions(path="secret-holds.csv", sha256="b" * 64, entries=held + 5, matched=held),
+        exclusions=PlannedExclusions(path="secret-holds.csv", keyed_sha256="b" * 64, entries=held + 5, matched=held),
         calls={READ: (subjects, 2 * subjects), ERASE: (0, subjects)},
     )
     return msgspec.structs.replace(plan, **changes).sealed()
@@ -138,29 +140,31 @@ def write_run(
     approval: Approval | None = None,
     rejected: Sequence[tuple[int, str]] | None = None,
     accepted: bool = True,
+    plan_key: bytes | None = None,
     **changes: object,
 ) -> Path:
     """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one.
 
     The refused rows are those of the plan where it is the usual one, and ``accepted`` by the operator.
     """
-    if rejected is None:
-        rejected = () if "rows" in changes else REJECTED
+    rejected = (() if "rows" in changes else REJECTED) if rejected is None else rejected
     holds = {seq: subject.hold for seq, subject in enumerate(subjects, 1) if subject.hold}
     page = [(row, subject.id) for row, subject in enumerate(subjects, 2)]
     pages = [page[k : k + 1000] for k in range(0, len(page), 1000)]
-    plan = plan_of(len(subjects), len(holds), **changes).encode()
+    plan = plan_of(len(subjects), len(holds), **changes)
+    plan = plan if plan_key is None else plan.keyed(plan_key).sealed()
     requests = [(seq, *subject.request) for seq, subject in enumerate(subjects, 1) if subject.request]
     create_run(
         folder,
         Staged(
-            plan=plan,
+            plan=plan.encode(),
             created_at=START,
             pages=pages,
             holds=holds,
             requests=requests,
             approval=approval,
             rejected=rejected,
+            plan_key=plan_key,
         ),
     )
     journal = RunJournal(folder)

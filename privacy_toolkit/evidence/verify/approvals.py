@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
+from privacy_toolkit.evidence.verify.derived import check_statement
 from privacy_toolkit.evidence.verify.findings import Check, Code, SignerFound, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
 from privacy_toolkit.evidence.verify.trust import Trust
@@ -11,7 +13,12 @@ from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE
 
 
 def check_approval(
-    pack: PackFolder, report: Report | None, signer: SignerFound | None, trust: Trust, check: Check
+    pack: PackFolder,
+    report: Report | None,
+    plan: Plan | None,
+    signer: SignerFound | None,
+    trust: Trust,
+    check: Check,
 ) -> None:
     """Verify the approval, if there is one: its signature, what it approves, and that it is a second person's.
 
@@ -33,11 +40,23 @@ def check_approval(
         raise Unusable
     if said is None or said.fingerprint != key.fingerprint:
         pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names another key than the one that approved.")
+    elif trust.signers is not None and said.name not in key.principals:
+        pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names somebody else than the allowed signers do.")
     for what in _differences(statement, report):
         pack.note(Code.BAD_APPROVAL, files.APPROVAL, f"It says another thing than the report: {what}.")
+    check_statement(pack, statement, report, plan)
+    _check_people(pack, report, key, signer, trust)
+
+
+def _check_people(pack: PackFolder, report: Report, key: SignerFound, signer: SignerFound | None, trust: Trust) -> None:
+    """Four eyes are two people: by their keys, and where a list is given by the names under which it has them."""
     hands = {hand.fingerprint for hand in (report.hands.planned, *report.hands.ran)}
-    if key.fingerprint in hands | {signer and signer.fingerprint}:
-        message = "The key that approved also made the plan, carried it out, or signed the pack."
+    same = frozenset({key.fingerprint}) if trust.signers is None else trust.signers.same_person(key.fingerprint)
+    if same & (hands | {signer and signer.fingerprint}):
+        message = "Whoever approved also made the plan, carried it out, or signed the pack, by the keys or by the list."
+        pack.note(Code.NOT_INDEPENDENT, files.APPROVAL_SIGNATURE, message)
+    if trust.signers is not None and not all(hand is None or trust.signers.names_of(hand) for hand in hands):
+        message = "The key that made the plan, or carried it out, is not among the allowed signers: nobody knows whose."
         pack.note(Code.NOT_INDEPENDENT, files.APPROVAL_SIGNATURE, message)
 
 

@@ -6,13 +6,13 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.verify.findings import Check, Code, Findings, Unusable, shown
-from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.verify.folder import MOST_ENTRIES, PackFolder
 from privacy_toolkit.evidence.verify.links import RUN_ID, Found, read_earlier, read_link
 from privacy_toolkit.evidence.verify.trust import Trust
 
@@ -58,10 +58,14 @@ def _folders(folder: Path, findings: Findings) -> list[str]:
     """The folders in a folder, but for hidden ones."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries)
+            some = islice(entries, MOST_ENTRIES + 1)
+            found = sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in some)
     except OSError as error:
         findings.add(Code.UNREADABLE, "", f"The folder of the chain can't be read: {error.strerror}.")
         raise Unusable from None
+    if len(found) > MOST_ENTRIES:
+        findings.add(Code.TOO_LARGE, "", f"The folder of the chain holds more than {MOST_ENTRIES:,} files.")
+        raise Unusable
     for name, is_link, _ in found:
         if is_link:
             findings.add(Code.NOT_A_REGULAR_FILE, name, "It is a symbolic link. It was not followed.")

@@ -10,7 +10,7 @@ from typing import Final
 
 from privacy_toolkit.journal.summary import SettledRequests
 from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Outcome, Reason
-from privacy_toolkit.reporting.rows import Row, Send
+from privacy_toolkit.reporting.rows import IN_TIME, Row, Send
 from privacy_toolkit.reporting.summaries import Counts, RowSummary, StandingKey, Tally
 
 #: So many different grounds of holds, or pairs of days, are told apart: far more than there are in any pack.
@@ -23,7 +23,6 @@ _REASONS = frozenset({None, *Reason})
 _ATTRIBUTIONS = frozenset({None, *Attribution})
 _HELD = frozenset({None, *HeldBefore})
 _OPEN = frozenset(outcome.value for outcome in OPEN_OUTCOMES)
-_SETTLED = frozenset({Outcome.ERASED.value, Outcome.NOTHING_HELD.value, Outcome.DONE.value})
 
 
 class Unbelievable(ValueError):  # noqa: N818 - the name says what was found
@@ -54,15 +53,18 @@ class RowCounts:
         for day in (row.requested_on, row.due_on, row.review_on):
             if day is not None and day not in self._days:
                 self._new_day(day)
-        if row.attempts < 0 or (row.kept_coupons or 0) < 0 or (row.kept_referrals or 0) < 0:
+        if (row.in_time is not None) != (
+            row.due_on is not None and row.settled_at is not None and row.outcome in IN_TIME
+        ):
+            raise Unbelievable("a word on what was settled in time that does not fit it")
+        if row.attempts < 0 or (row.time_span or 1) < 1 or (row.kept_coupons or 0) < 0 or (row.kept_referrals or 0) < 0:
             raise Unbelievable("a number below zero")
         self._stand(row, sums)
         if row.outcome in _OPEN:
             self._wait(row)
-        elif row.due_on is not None and row.settled_at is not None and row.outcome in _SETTLED:
-            late = row.settled_at[:10] > row.due_on
-            self._late += late
-            self._in_time += not late
+        elif row.in_time is not None:
+            self._late += not row.in_time
+            self._in_time += row.in_time
         if row.outcome == Outcome.ON_HOLD:
             self._hold(row)
         self._count_sends(row.proof.sends)

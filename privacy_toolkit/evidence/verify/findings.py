@@ -48,11 +48,15 @@ class Code(StrEnum):
     EXCEPTIONS_DIFFER = "exceptions_differ"
     REJECTED_DIFFER = "rejected_differ"
     BAD_REPORT = "bad_report"
+    BAD_PLAN = "bad_plan"
+    NOT_DERIVED = "not_derived"  # the report says other than the rows or the plan give
     SUMS_DIFFER = "sums_differ"
     TEXT_DIFFERS = "text_differs"  # report.html or VERIFY.txt is not what the pack's own figures give
+    PAGE_NOT_COMPARED = "page_not_compared"  # report.html could not be made again, and nobody said that it need not
     SCHEMA_DIFFERS = "schema_differs"
     BAD_APPROVAL = "bad_approval"
-    NOT_INDEPENDENT = "not_independent"  # approved with the key that signed the pack
+    NOT_APPROVED = "not_approved"  # an approval was asked for
+    NOT_INDEPENDENT = "not_independent"  # approved by whoever planned, carried out or signed
     NOT_IN_CHAIN = "not_in_chain"
     CHAIN_GAP = "chain_gap"
     CHAIN_FORK = "chain_fork"
@@ -151,7 +155,10 @@ class SignerFound:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result for one pack. ``sequence`` is its place in the chain, ``previous`` the hash of the pack before it."""
+    """The result for one pack. ``sequence`` is its place in the chain, ``previous`` the hash of the pack before it.
+
+    ``word_alone``: what nothing but the operator's word stands for. ``dropped``: files that a system left there.
+    """
 
     run_id: str | None
     signed: bool
@@ -160,6 +167,8 @@ class Verification:
     previous: str | None
     checks: tuple[Check, ...]
     problems: tuple[Problem, ...]
+    word_alone: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def valid(self) -> bool:

@@ -17,6 +17,8 @@ LARGEST_TEXT: Final = 16 * 1024 * 1024
 LONGEST_LINE: Final = 1024 * 1024
 #: A pack has about a dozen files and three for each earlier edition; a folder with more than this is not walked on.
 MOST_ENTRIES: Final = 20_000
+#: Files that macOS and Windows make by themselves.
+DROPPED: Final = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 #: ``earlier/<sequence>/file`` is as deep as it gets.
 _DEEPEST: Final = 3
 _CHUNK: Final = 1024 * 1024
@@ -38,6 +40,8 @@ class PackFolder:
         self.name = name
         self.files: dict[str, int] = {}
         self.folders: list[str] = []
+        #: What systems drop into folders that are looked at: no part of a pack, and no harm to one.
+        self.dropped: list[str] = []
         self._findings = findings
         self._walk("", 1)
 
@@ -127,11 +131,13 @@ class PackFolder:
     def _enter(self, entry: os.DirEntry[str], below: str, depth: int) -> bool:
         """Take in an entry of a folder; False if there are too many."""
         file = below + entry.name
-        if len(self.files) + len(self.folders) >= MOST_ENTRIES:
+        if len(self.files) + len(self.folders) + len(self.dropped) >= MOST_ENTRIES:
             self.note(Code.TOO_LARGE, "", f"The folder holds more than {MOST_ENTRIES:,} files; not all were looked at.")
             return False
         found = entry.stat(follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(found.st_mode) and entry.name in DROPPED:
+            self.dropped.append(file)
+        elif stat.S_ISREG(found.st_mode):
             self.files[file] = found.st_size
         elif not stat.S_ISDIR(found.st_mode):
             self.note(

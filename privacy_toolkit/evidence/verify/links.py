@@ -12,6 +12,7 @@ from privacy_toolkit.evidence.checkpoint import Checkpoint
 from privacy_toolkit.evidence.errors import BadPack
 from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.verify.manifest import LARGEST_SUMS
 from privacy_toolkit.evidence.verify.trust import Trust
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE
 
@@ -53,7 +54,7 @@ def read_link(pack: PackFolder, trust: Trust, below: str = "") -> Found:
         Unusable: it does not hold in itself; that was noted.
     """
     head = read_checkpoint(pack, below)
-    sums, signature = pack.text(below + files.SUMS), below + files.SIGNATURE
+    sums, signature = pack.text(below + files.SUMS, LARGEST_SUMS), below + files.SIGNATURE
     signed = signature in pack.files
     link = Link(pack.text(below + files.CHECKPOINT, _LARGEST_CHECKPOINT), sums, None)
     try:

@@ -25,6 +25,10 @@ REQUIRED = (
     files.CHECKPOINT,
     files.VERIFY,
 )
+#: What every pack has since the third format of the report.
+REQUIRED_SINCE = (files.REJECTED, files.PLAN)
+#: ``SHA256SUMS`` of a pack with more than a thousand earlier editions is not as large.
+LARGEST_SUMS = 1024 * 1024
 #: What no sums can name, since it depends on them.
 OUTSIDE = frozenset({files.SUMS, files.SIGNATURE})
 
@@ -45,14 +49,15 @@ def read_manifest(pack: PackFolder, manifest: Manifest, check: Check) -> None:
     Raises:
         Unusable: it can't be read or makes no sense; that was noted.
     """
-    manifest.data = pack.text(files.SUMS)
+    manifest.data = pack.text(files.SUMS, LARGEST_SUMS)
     try:
         manifest.sums = decode_sums(manifest.data)
     except BadPack as error:
         pack.note(Code.NOT_CANONICAL, files.SUMS, error.message)
         raise Unusable from None
     check.words = f"SHA256SUMS is written as it should be and names {len(manifest.sums)} files; no other file is there."
-    for name in sorted(set(REQUIRED) - manifest.sums.keys()):
+    required = {files.REMOVAL, files.CHECKPOINT} if files.REMOVAL in manifest.sums else set(REQUIRED)
+    for name in sorted(required - manifest.sums.keys()):
         pack.note(Code.MISSING, name, "SHA256SUMS does not name it, and every pack has it.")
     for name in sorted(OUTSIDE & manifest.sums.keys()):
         pack.note(Code.NOT_CANONICAL, files.SUMS, f"It names {name}, which can't be named there.")
@@ -63,13 +68,15 @@ def read_manifest(pack: PackFolder, manifest: Manifest, check: Check) -> None:
 
 
 def _parents(names: Iterable[str]) -> set[str]:
-    """The folders in which files of these names lie."""
-    found: set[str] = set()
-    for name in names:
-        while "/" in name:
-            name = name.rpartition("/")[0]  # noqa: PLW2901 - from folder to folder upwards
-            found.add(name)
-    return found
+    """The folders in which files of these names lie; none lies deeper than two."""
+    return {"/".join(parts[:k]) for name in names for parts in [name.split("/", 3)] for k in range(1, len(parts))}
+
+
+def check_complete(pack: PackFolder, manifest: Manifest) -> None:
+    """Make sure that a pack of today's format has what every one has; for one of the format before see ``REQUIRED``."""
+    for name in REQUIRED_SINCE:
+        if name not in manifest.sums:
+            pack.note(Code.MISSING, name, "SHA256SUMS does not name it, and every pack of this format has it.")
 
 
 def compare_digests(pack: PackFolder, manifest: Manifest) -> Iterator[None]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from privacy_toolkit import __version__
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.pack import encode_report
 from privacy_toolkit.evidence.verify.counting import SendKey
@@ -75,12 +74,9 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | new | {"calls": [line | new_of_calls for line in calls]}
 
 
-def is_of_this_version(report: Report) -> bool:
-    """Whether this version of the toolkit made the pack, so that its texts can be made again to the byte."""
-    if report.format != FORMAT:
-        return False
-    said = [sitting.settings.get("toolkit") for sitting in report.sittings[-1:]] or [report.plan.toolkit]
-    return said == [__version__]
+def made_by(report: Report) -> str:
+    """The version of the toolkit that made the pack, by its own word."""
+    return report.sittings[-1].settings.get("toolkit", "") if report.sittings else report.plan.toolkit
 
 
 def add_up(pack: PackFolder, report: Report) -> None:

@@ -13,12 +13,15 @@ from privacy_toolkit.evidence.tree import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.counting import RowCounts, Unbelievable
 from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
-from privacy_toolkit.model import Job
-from privacy_toolkit.reporting.exceptions import HEADER, Case, CaseList, case_of, csv_line, needs_attention
-from privacy_toolkit.reporting.rows import Row, encode_row
+from privacy_toolkit.evidence.verify.wordings import words_of
+from privacy_toolkit.model import Job, Outcome, Reason
+from privacy_toolkit.reporting.exceptions import HEADER, Case, CaseList, csv_line, needs_attention
+from privacy_toolkit.reporting.rows import Row, RowBefore, encode_row
+from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 
 _SUBJECT = re.compile(r"[0-9a-f]{64}")
 _decode = msgspec.json.Decoder(Row).decode
+_decode_before = msgspec.json.Decoder(RowBefore).decode
 #: What hostile bytes make of decoding and encoding: no JSON, another type, too deep, a number too large, no text.
 _NOT_A_ROW = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
 
@@ -36,13 +39,13 @@ class RowsFound:
     whole: bool = False
 
 
-def read_rows(pack: PackFolder, found: RowsFound, job: Job) -> None:
-    """Read all rows of a run of ``job`` into ``found``.
+def read_rows(pack: PackFolder, found: RowsFound, job: Job, form: str = FORMAT) -> None:
+    """Read all rows of a run of ``job`` into ``found``; ``form`` is the format of the report that goes with them.
 
     Raises:
         Unusable: they can't be read to their end; that was noted.
     """
-    reading = _Reading(pack, found, job)
+    reading = _Reading(pack, found, job, form)
     for line in pack.lines(files.ROWS):
         reading.take(line)
     reading.end()
@@ -50,12 +53,14 @@ def read_rows(pack: PackFolder, found: RowsFound, job: Job) -> None:
 
 
 class _Reading:
-    def __init__(self, pack: PackFolder, found: RowsFound, job: Job) -> None:
+    def __init__(self, pack: PackFolder, found: RowsFound, job: Job, form: str) -> None:
         self.number = 0
         self.good = 0
         self._pack = pack
         self._found = found
         self._job = job
+        self._before = form == FORMAT_BEFORE
+        self._action = words_of(form).action
         self._last = ""
         self._listed = CaseList()
         self._exceptions = _Exceptions(pack)
@@ -80,7 +85,7 @@ class _Reading:
             return
         self.good += 1
         if needs_attention(row):
-            case = case_of(row, self._job)
+            case = self._case(row)
             self._listed.add([case])
             self._exceptions.expect(csv_line(case))
 
@@ -91,8 +96,12 @@ class _Reading:
 
     def _row(self, line: bytes) -> Row | None:
         try:
-            row = _decode(line)
-            same = encode_row(row) == line
+            if self._before:
+                read = _decode_before(line)
+                row, same = read.as_now(), encode_row(read) == line
+            else:
+                row = _decode(line)
+                same = encode_row(row) == line
         except _NOT_A_ROW:
             self._note(Code.BAD_ROW, "is no row of a pack.")
             return None
@@ -102,6 +111,10 @@ class _Reading:
             self._note(Code.BAD_ROW, "has a `subject` that is no pseudonym.")
             return None
         return row
+
+    def _case(self, row: Row) -> Case:
+        what_to_do = self._action(Outcome(row.outcome), Reason(row.reason) if row.reason else None, self._job)
+        return Case(row.subject, row.outcome, row.reason or "", row.attempts, row.due_on or "", what_to_do)
 
     def _note(self, code: Code, what: str) -> None:
         self._pack.note(code, files.ROWS, f"Line {self.number:,} {what}")

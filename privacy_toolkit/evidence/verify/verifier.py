@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.checkpoint import Checkpoint
 from privacy_toolkit.evidence.verify.approvals import check_approval
 from privacy_toolkit.evidence.verify.chainwalk import walk_chain
 from privacy_toolkit.evidence.verify.compare import CANNOT_BE_READ, Comparer, Difference, compare_apart
+from privacy_toolkit.evidence.verify.derived import check_derived, described, read_plan
 from privacy_toolkit.evidence.verify.findings import Check, Code, Findings, Unusable, Verification, shown
 from privacy_toolkit.evidence.verify.folder import PackFolder
 from privacy_toolkit.evidence.verify.links import RUN_ID, check_earlier, read_checkpoint, read_link
-from privacy_toolkit.evidence.verify.manifest import Manifest, check_signature, compare_digests, read_manifest
+from privacy_toolkit.evidence.verify.manifest import (
+    Manifest,
+    check_complete,
+    check_signature,
+    compare_digests,
+    read_manifest,
+)
+from privacy_toolkit.evidence.verify.removals import check_removal
 from privacy_toolkit.evidence.verify.reportcheck import add_up, check_rejected, read_report, recount
 from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
 from privacy_toolkit.evidence.verify.texts import check_texts
 from privacy_toolkit.evidence.verify.trust import Trust
 from privacy_toolkit.reporting.jobwords import job_of
 from privacy_toolkit.reporting.schema import FORMAT, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a pack: ``page`` that report.html be compared, ``approval`` that a second person approved."""
+
+    page: bool = True
+    approval: bool = False
+
+
+DEFAULT: Final = Wanted()
 
 
 class Verifier:
@@ -33,6 +55,7 @@ class Verifier:
         chain: the folder of all packs, if the chain is to be walked.
         compare: how ``rows.parquet`` is compared.
         look: how the folder of the pack is looked into.
+        wanted: what else is asked for.
     """
 
     def __init__(
@@ -42,6 +65,7 @@ class Verifier:
         chain: Path | None = None,
         compare: Comparer = compare_apart,
         look: Callable[[Path, Findings], PackFolder] = PackFolder,
+        wanted: Wanted = DEFAULT,
     ) -> None:
         self.findings = Findings()
         self._path = pack.absolute()
@@ -49,6 +73,9 @@ class Verifier:
         self._chain = chain
         self._compare = compare
         self._look = look
+        self._wanted = wanted
+        self._plan: Plan | None = None
+        self._dropped: list[str] = []
         self._manifest = Manifest()
         self._checkpoint: Checkpoint | None = None
         self._report: Report | None = None
@@ -60,6 +87,7 @@ class Verifier:
             self.findings.add(Code.NOT_A_PACK, "", "It is no folder, and a pack is one.")
             return
         pack = self._look(self._path, self.findings)
+        self._dropped = pack.dropped
         with self.findings.check("sums", "SHA256SUMS.") as check:
             read_manifest(pack, self._manifest, check)
         yield
@@ -73,6 +101,18 @@ class Verifier:
             yield from compare_digests(pack, self._manifest)
         with self.findings.check("checkpoint", "checkpoint.txt is written as it should be."):
             self._checkpoint = read_checkpoint(pack)
+        if files.REMOVAL in self._manifest.sums:
+            with self.findings.check("removal", "removal.json says why somebody was taken off the list of the erased."):
+                check_removal(pack, self._manifest)
+            yield
+            self._links_step(pack)
+            wait()
+            return
+        with self.findings.check("report", "report.json is written as it should be, and its sums add up."):
+            self._report = read_report(pack)
+            add_up(pack, self._report)
+            if self._report.format == FORMAT:
+                check_complete(pack, self._manifest)
         for work in (self._rows_step, self._report_step, self._texts_step, self._approval_step, self._links_step):
             yield
             work(pack)
@@ -91,6 +131,8 @@ class Verifier:
             previous=head.previous if head else None,
             checks=tuple(self.findings.checks),
             problems=tuple(self.findings.problems()),
+            word_alone=() if report is None else described(self._plan, approved=report.hands.approved is not None),
+            dropped=tuple(map(shown, self._dropped)),
         )
 
     def _begin_to_compare(self, pack: PackFolder) -> Callable[[], Difference]:
@@ -104,7 +146,8 @@ class Verifier:
                 "Each line of rows.jsonl is written as a row is, they stand in order, and exceptions.csv is what they"
                 " give."
             )
-            read_rows(pack, self._rows, job_of(self._checkpoint.run_id if self._checkpoint else ""))
+            form = FORMAT if self._report is None else self._report.format
+            read_rows(pack, self._rows, job_of(self._checkpoint.run_id if self._checkpoint else ""), form)
         with self.findings.check(
             "tree", "Number of rows and root of the hash tree over them are as in the checkpoint."
         ):
@@ -118,15 +161,33 @@ class Verifier:
                 pack.note(Code.ROOT_DIFFERS, files.CHECKPOINT, "Its root is not that of the tree over rows.jsonl.")
 
     def _report_step(self, pack: PackFolder) -> None:
-        with self.findings.check("report", "report.json is written as it should be, and its sums add up."):
-            self._report = read_report(pack)
-            add_up(pack, self._report)
+        with self.findings.check("plan", "plan.json is what a pack can say of a plan.") as check:
+            if self._report is None:
+                raise Unusable
+            self._plan = read_plan(pack, self._report)
+            if self._plan is None:
+                check.skip(
+                    "No plan.json: packs of that format have none, so nothing else says what they say of the plan."
+                )
         with self.findings.check("rejected", "rejected.csv holds the refused rows that the report counts.") as check:
             self._rejected(pack, check)
         with self.findings.check("figures") as check:
             self._recount(pack, check)
+        with self.findings.check("derived") as check:
+            self._derive(pack, check)
         with self.findings.check("run") as check:
             self._check_run(pack, check)
+
+    def _derive(self, pack: PackFolder, check: Check) -> None:
+        if self._report is None:
+            raise Unusable
+        check.words = (
+            "Verdict, sentences, meanings and actions of the report are those that the rows give in the words of its"
+            " format."
+        )
+        if self._plan is not None:
+            check.words += " Target, LIVE or SANDBOX, and what was planned are those of plan.json."
+        check_derived(pack, self._report, self._plan, self._rows)
 
     def _rejected(self, pack: PackFolder, check: Check) -> None:
         if self._report is None:
@@ -165,11 +226,13 @@ class Verifier:
 
     def _texts_step(self, pack: PackFolder) -> None:
         with self.findings.check("texts") as check:
-            check_texts(pack, self._report, self._checkpoint, self._rows, check)
+            check_texts(pack, self._report, self._checkpoint, self._rows, check, page=self._wanted.page)
 
     def _approval_step(self, pack: PackFolder) -> None:
         with self.findings.check("approval", "The approval of the plan.") as check:
-            check_approval(pack, self._report, self._manifest.signer, self._trust, check)
+            check_approval(pack, self._report, self._plan, self._manifest.signer, self._trust, check)
+            if self._wanted.approval and files.APPROVAL not in pack.files:
+                pack.note(Code.NOT_APPROVED, files.APPROVAL, "Nobody approved the plan, and that was asked for.")
 
     def _links_step(self, pack: PackFolder) -> None:
         with self.findings.check("earlier") as check:
@@ -186,7 +249,12 @@ class Verifier:
 
 
 def verify_pack(
-    pack: Path, trust: Trust, *, chain: Path | None = None, compare: Comparer = compare_apart
+    pack: Path,
+    trust: Trust,
+    *,
+    chain: Path | None = None,
+    compare: Comparer = compare_apart,
+    wanted: Wanted = DEFAULT,
 ) -> Verification:
     """Check a pack, offline, and find everything that is wrong with it. Nothing in the pack makes this raise.
 
@@ -195,6 +263,7 @@ def verify_pack(
         trust: who may sign.
         chain: the folder of all packs, if the chain is to be walked.
         compare: how ``rows.parquet`` is compared.
+        wanted: what else is asked for.
 
     Raises:
         UsageError: there is nothing at ``pack``, or at ``chain``.
@@ -202,7 +271,7 @@ def verify_pack(
     for path, what in ((pack, "pack"), (chain, "folder of packs")):
         if path is not None and not os.path.lexists(path):
             raise UsageError(f"There is no {what} at the place that was named.", "Is the path right?")
-    verifier = Verifier(pack, trust, chain, compare)
+    verifier = Verifier(pack, trust, chain, compare, wanted=wanted)
     for _ in verifier.steps():
         pass
     return verifier.result()

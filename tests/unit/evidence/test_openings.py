@@ -27,7 +27,9 @@ def packed(runs, chain, tmp_path):
 
     def make(sha256):
         subjects = [runs.told("person-1", Outcome.ERASED)]
-        folder = runs.write_run(tmp_path / "20261123-080000-erase-0c0c", subjects, input=planned(sha256))
+        folder = runs.write_run(
+            tmp_path / "20261123-080000-erase-0c0c", subjects, input=planned(sha256), plan_key=b"k" * 32
+        )
         opened.append(RunJournal(folder))
         return opened[-1], write_pack(opened[-1], tmp_path / "pack", chain=chain).path
 

@@ -35,6 +35,7 @@ UNSIGNED = {
     "rows.parquet",
     "exceptions.csv",
     "rejected.csv",
+    "plan.json",
     "checkpoint.txt",
     "VERIFY.txt",
     "SHA256SUMS",

@@ -100,7 +100,7 @@ def test_a_receipt_of_a_hundred_thousand_rows_is_under_two_kilobytes(journal, pa
     origin, run_id = made.checkpoint.origin, "20261123-080000-erase-0a0a0a0a"
     head = Checkpoint(origin, size, bytes(32), run_id, 1, None)
     path = tuple(hashlib.sha256(bytes([k])).digest() for k in range(17))
-    assert 1_200 < len(Receipt(head, made.subject, size - 1, made.key, made.row, path).encode()) < 1_750
+    assert 1_200 < len(Receipt(head, made.subject, size - 1, made.key, made.row, path).encode()) < 1_850
 
 
 def test_no_two_rows_have_the_same_key_and_no_receipt_holds_an_id(journal, pack):
@@ -198,3 +198,18 @@ def test_an_id_file_with_anything_else_is_a_usage_error(tmp_path, content):
 def test_an_id_file_that_can_not_be_read_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match=os.strerror(2)):
         read_id(tmp_path / "nowhere")
+
+
+def test_a_row_without_an_end_in_sight_is_not_read_into_memory(journal, pack):
+    with (pack / "rows.jsonl").open("r+b") as rows:
+        rows.truncate(2 << 30)  # a hole: two gigabytes in one line
+    with pytest.raises(BadPack, match="not those of its run"):
+        receipt(journal, pack, "person-0")
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "checkpoint.txt", "rows.jsonl"])
+def test_a_pipe_in_a_pack_is_not_waited_for(journal, pack, name):
+    (pack / name).unlink()
+    os.mkfifo(pack / name)
+    with pytest.raises(UsageError, match=r"can('t)? be read"):
+        receipt(journal, pack, "person-0")

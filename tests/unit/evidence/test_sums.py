@@ -8,19 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_toolkit.evidence.errors import BadPack
+from privacy_toolkit.evidence.files import NAMES
 from privacy_toolkit.evidence.sums import decode_sums, encode_sums, hash_bytes, hash_file
 
 A, B = "0a" * 32, "1b" * 32
-NAMES = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z._-]{0,8}(/[0-9A-Za-z][0-9A-Za-z._-]{0,8}){0,2}", fullmatch=True)
+EARLIER = st.from_regex(r"earlier/[1-9][0-9]{0,7}/(checkpoint\.txt|SHA256SUMS|SHA256SUMS\.sig)", fullmatch=True)
+ALL = st.one_of(st.sampled_from(sorted(NAMES)), EARLIER)
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
 def test_sums_are_sorted_by_the_bytes_of_the_names():
-    sums = {"b": A, "a": B, "earlier/3/SHA256SUMS": A, "VERIFY.txt": B}
-    assert encode_sums(sums).decode() == f"{B}  VERIFY.txt\n{B}  a\n{A}  b\n{A}  earlier/3/SHA256SUMS\n"
+    sums = {"rows.jsonl": A, "report.json": B, "earlier/3/SHA256SUMS": A, "VERIFY.txt": B}
+    said = f"{B}  VERIFY.txt\n{A}  earlier/3/SHA256SUMS\n{B}  report.json\n{A}  rows.jsonl\n"
+    assert encode_sums(sums).decode() == said
 
 
-@given(st.dictionaries(NAMES, DIGESTS, min_size=1))
+@given(st.dictionaries(ALL, DIGESTS, min_size=1))
 def test_what_is_written_is_read_again(sums):
     assert decode_sums(encode_sums(sums)) == sums
 
@@ -42,9 +45,15 @@ def test_what_is_written_is_read_again(sums):
         "a\\b",
         "a\nb",
         "\u00e4",
+        "notes.txt",
+        "a/" * 100_000 + "a",
+        "a" * 200_000,
+        "earlier/1/rows.jsonl",
+        "earlier/0/SHA256SUMS",
+        "earlier/1/x/SHA256SUMS",
     ],
 )
-def test_names_that_are_hidden_or_lead_elsewhere_are_neither_written_nor_read(name):
+def test_names_that_no_pack_has_are_neither_written_nor_read(name):
     with pytest.raises(ValueError, match="can't stand"):
         encode_sums({name: A})
     with pytest.raises(BadPack):
@@ -56,19 +65,19 @@ def test_names_that_are_hidden_or_lead_elsewhere_are_neither_written_nor_read(na
     [
         "",
         "\n",
-        f"{A}  a",
-        f"{A}  a\r\n",
-        f"{A} *a\n",
-        f"{A}   a\n",
-        f"{A.upper()}  a\n",
-        f"{A[1:]}  a\n",
-        f"\\{A}  a\n",
-        f"# comment\n{A}  a\n",
-        f"{A}  a\n\n",
-        f"{A}  b\n{A}  a\n",
-        f"{A}  a\n{A}  a\n",
-        f"{A}  a\n{B}  a\n",
-        f"SHA256 (a) = {A}\n",
+        f"{A}  rows.jsonl",
+        f"{A}  rows.jsonl\r\n",
+        f"{A} *rows.jsonl\n",
+        f"{A}   rows.jsonl\n",
+        f"{A.upper()}  rows.jsonl\n",
+        f"{A[1:]}  rows.jsonl\n",
+        f"\\{A}  rows.jsonl\n",
+        f"# comment\n{A}  rows.jsonl\n",
+        f"{A}  rows.jsonl\n\n",
+        f"{A}  rows.parquet\n{A}  rows.jsonl\n",
+        f"{A}  rows.jsonl\n{A}  rows.jsonl\n",
+        f"{A}  rows.jsonl\n{B}  rows.jsonl\n",
+        f"SHA256 (rows.jsonl) = {A}\n",
     ],
 )
 def test_sums_that_this_toolkit_would_not_write_are_refused(text):
@@ -83,7 +92,7 @@ def test_any_bytes_are_refused(data):
 
 
 def test_every_changed_byte_gives_other_sums_or_none():
-    sums = {"a": A, "earlier/1/b": B}
+    sums = {"rows.jsonl": A, "earlier/1/SHA256SUMS": B}
     data = encode_sums(sums)
     for position in range(len(data)):
         for value in {0, 10, 32, 48, 97, 255, data[position] ^ 1} - {data[position]}:
@@ -108,12 +117,12 @@ def test_links_folders_and_pipes_are_not_hashed(tmp_path):
 
 
 def test_the_tool_of_the_system_agrees(tmp_path, sha256sum):
-    (tmp_path / "earlier").mkdir()
-    for name in ("a", "earlier/b"):
+    (tmp_path / "earlier" / "1").mkdir(parents=True)
+    for name in ("rows.jsonl", "earlier/1/SHA256SUMS"):
         (tmp_path / name).write_text(name)
-    sums = {name: hash_file(tmp_path / name) for name in ("earlier/b", "a")}
+    sums = {name: hash_file(tmp_path / name) for name in ("earlier/1/SHA256SUMS", "rows.jsonl")}
     (tmp_path / "SHA256SUMS").write_bytes(encode_sums(sums))
     made = subprocess.run([sha256sum, *sorted(sums)], cwd=tmp_path, capture_output=True, check=True)
     assert made.stdout == encode_sums(sums)
     checked = subprocess.run([sha256sum, "-c", "--strict", "SHA256SUMS"], cwd=tmp_path, capture_output=True, check=True)
-    assert checked.stdout == b"a: OK\nearlier/b: OK\n"
+    assert checked.stdout == b"earlier/1/SHA256SUMS: OK\nrows.jsonl: OK\n"

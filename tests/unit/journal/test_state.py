@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.staging import Staged, create_run, left_over, sweep
 from privacy_toolkit.journal.state import StateFolder
 
 
@@ -61,16 +61,37 @@ def test_a_run_that_can_not_be_staged_leaves_nothing(state):
     assert list(state.runs.iterdir()) == []
 
 
-def test_what_a_killed_process_left_half_staged_is_swept_away(state):
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True)
-    half = state.runs / f".new-{int(dead.stdout)}-r"
-    ours = state.runs / f".new-{os.getpid()}-r"
-    half.mkdir()
-    ours.mkdir()
+KILLED = """
+import os, sys
+from pathlib import Path
+from privacy_toolkit.journal.staging import Staged, create_run, left_over, sweep
+
+def pages():
+    yield [(2, "somebody")]
+    os.kill(os.getpid(), 9)
+
+create_run(Path(sys.argv[1]), Staged(plan=b"{}", created_at=1, pages=pages()))
+"""
+
+
+def test_what_a_killed_process_left_half_staged_is_swept_also_where_its_process_id_is_used_again(state):
+    died = subprocess.run([sys.executable, "-c", KILLED, state.runs / "r"], check=False)
+    assert died.returncode == -9
+    (half,) = state.runs.iterdir()
+    again = half.rename(state.runs / f".new-{os.getpid()}-r")  # as an earlier version called it, in a container
+    assert left_over(state.runs) == [again]
     with state.lock("t"):
         pass
-    assert [path.name for path in state.runs.iterdir()] == [ours.name]
-    assert state.run_ids() == []
+    assert list(state.runs.iterdir()) == []
+
+
+def test_what_a_living_process_is_making_is_left_alone(state):
+    def pages():
+        yield [(2, "a")]
+        assert left_over(state.runs) == sweep(state.runs) == []
+
+    create_run(state.runs / "r", Staged(plan=b"{}", created_at=1, pages=pages()))
+    assert state.run_ids() == ["r"]
 
 
 def test_a_state_folder_that_can_not_be_made_is_an_error_in_words(tmp_path):

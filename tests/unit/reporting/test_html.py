@@ -114,13 +114,14 @@ def test_live_is_said_in_words(report):
 def page_with(runs, build, folder, text):
     """The page of a run with ``text`` wherever somebody else's text can stand."""
     subjects = [runs.told("a", Outcome.ON_HOLD, hold=Hold(text)), runs.told("b", Outcome.ERASED)]
-    runs.write_run(folder, subjects, target=text, settings={"until": text, "gone_predicate": text})
+    runs.write_run(folder, subjects, settings={"until": text, "gone_predicate": text})
     with RunJournal(folder) as journal:
         report = build(journal)
     (hold,) = report.holds
     hand = Hand(name=text, fingerprint=text, at=report.made_at)
     report = msgspec.structs.replace(
         report,
+        target=text,
         holds=(msgspec.structs.replace(hold, review_on=text),),
         hands=Hands(planned=hand, approved=hand, ran=(hand,)),
         signed_by=SignedBy(name=text, fingerprint=text),

@@ -10,6 +10,7 @@ from privacy_toolkit.journal.packages import PackageFacts, encode_package
 from privacy_toolkit.reporting import parquet
 from privacy_toolkit.reporting.lines import lines_of
 from privacy_toolkit.reporting.parquet import STORED, matches, rows_parquet, summarise
+from privacy_toolkit.reporting.rows import Shown
 from privacy_toolkit.reporting.tables import SCHEMA, table_of
 
 SECRET = b"k" * 32
@@ -29,7 +30,7 @@ def table(runs, tmp_path):
         package = PackageFacts(name="ab.zip", sha256="c" * 64, sections={"profile": "complete"}, redactions=2, people=1)
         first, *others = journal.rows()
         rows = [first._replace(result=encode_package(package)), *others]
-        return table_of(rows, SECRET).sort_by("subject").combine_chunks()
+        return table_of(rows, SECRET, Shown(journal.windows())).sort_by("subject").combine_chunks()
 
 
 @pytest.fixture
@@ -70,6 +71,8 @@ def test_no_rows_make_a_file_as_well(tmp_path):
 
 def changed(value):
     """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
     if isinstance(value, str):
         return value[:-1] + ("0" if value[-1] != "0" else "1")
     if isinstance(value, list):

@@ -27,7 +27,7 @@ def test_line_is_canonical(runs, tmp_path, outcome):
         *("subject", "outcome", "reason", "attribution", "held_before", "attempts", "hold_reason", "review_on"),
         *("kept_coupons", "kept_referrals", "settled_at", "proof"),
         *("requested_on", "due_on", "ticket", "ground"),
-        *("package", "redactions"),
+        *("package", "redactions", "in_time", "time_span"),
     }
 
 

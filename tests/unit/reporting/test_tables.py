@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from privacy_toolkit.journal.coarsening import Window, Windows
 from privacy_toolkit.journal.reading import Observed
 from privacy_toolkit.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.reporting.exceptions import case_of, needs_attention
 from privacy_toolkit.reporting.lines import lines_of
-from privacy_toolkit.reporting.rows import encode_row, row_of
+from privacy_toolkit.reporting.rows import Shown, encode_row, row_of
 from privacy_toolkit.reporting.tables import SCHEMA, cases_of, table_of
 
 SECRET = b"k" * 32
@@ -54,6 +55,21 @@ def subjects(draw: st.DrawFn, seq: int) -> Observed:
 @given(st.integers(1, 6).flatmap(lambda size: st.tuples(*(subjects(seq) for seq in range(1, size + 1)))))
 def test_lines_of_a_table_are_the_lines_of_its_rows(observed):
     assert lines_of(table_of(observed, SECRET)) == b"".join(encode_row(row_of(one, SECRET)) for one in observed)
+
+
+@given(
+    st.integers(1, 6).flatmap(lambda size: st.tuples(*(subjects(seq) for seq in range(1, size + 1)))),
+    st.dictionaries(st.integers(1, 6), st.tuples(st.integers(0, 4_000_000_000), st.integers(1, 100_000))),
+    st.booleans(),
+)
+def test_coarse_times_are_the_same_in_both_ways(observed, given_windows, tickets):
+    windows = Windows(6)
+    for seq, (second, span) in given_windows.items():
+        windows.put(Window(second * 1_000_000, span), [seq])
+    shown = Shown(windows, tickets=tickets)
+    rows = [row_of(one, SECRET, shown) for one in observed]
+    assert lines_of(table_of(observed, SECRET, shown)) == b"".join(map(encode_row, rows))
+    assert tickets or all(row.ticket is None for row in rows)
 
 
 @pytest.mark.parametrize("text", ["a\x7fb", "a\x7fb✓", "\x7f\x1f\n"])

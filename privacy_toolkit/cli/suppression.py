@@ -1,0 +1,153 @@
+"""``privacy-toolkit suppression``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from privacy_toolkit.cli.options import settings_options, take_settings
+from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from privacy_toolkit.config import Settings
+    from privacy_toolkit.journal.state import StateFolder
+
+#: An export of ten million entries is not larger, in bytes.
+_LARGEST = 1 << 28
+_keys = click.option("--key-file", metavar="FILE", required=True, help="The file with the keys of the lists.")
+
+
+@click.group("suppression")
+def command() -> None:
+    """The list of erased customers, to whom nothing is sent that would create them again. It holds digests alone."""
+
+
+@command.command("export")
+@click.argument("file")
+@_keys
+@settings_options
+def export(**options: Any) -> int:
+    """Write the list to FILE for another machine, and its keys to another file: hand them over by different ways.
+
+    Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
+    """
+    from privacy_toolkit.engine.grounds import catch_up
+    from privacy_toolkit.journal.suppression import Suppression
+
+    as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
+    state = _state(take_settings(options))
+    with Suppression(state.path, state.key) as listed:
+        catch_up(listed, state, complete=True)
+        digests, named, entries = listed.exported()
+    for place, content in ((path, digests), (keys, named)):
+        _write(place, content)
+    if as_json:
+        emit_json({"list": str(path), "keys": str(keys), "entries": entries})
+    else:
+        result(f"List:  {path} ({count(entries, 'entry', 'entries')})")
+        result(f"Keys:  {keys}")
+        say("Hand the two over by different ways. Both together tell of everybody one can guess.")
+    return ExitCode.SETTLED
+
+
+@command.command("import")
+@click.argument("file")
+@_keys
+@settings_options
+def take_in(**options: Any) -> int:
+    """Take in a list that another machine wrote: whoever is on it gets nothing from here either."""
+    from privacy_toolkit.files import read_private, read_regular
+    from privacy_toolkit.journal.suppression import Suppression
+
+    as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
+    state = _state(take_settings(options))
+    try:
+        digests, named = read_regular(path, _LARGEST), read_private(keys)
+    except OSError as error:
+        raise UsageError(f"The list or its keys can't be read: {error.strerror}.", getattr(error, "hint", "")) from None
+    with Suppression(state.path, state.key) as listed:
+        entries = listed.take_in(digests, named)
+    if as_json:
+        emit_json({"entries": entries})
+    else:
+        result(f"{count(entries, 'entry', 'entries')} more.")
+    return ExitCode.SETTLED
+
+
+@command.command("remove")
+@click.option("--id-file", metavar="FILE", required=True, help="One customer id and nothing else.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the chain of packs. No names in it.")
+@click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
+@click.option("--no-input", is_flag=True, help="Never ask anything.")
+@settings_options
+def remove(**options: Any) -> int:
+    """Take one person off the list, such as one who came back of their own will; why goes into the chain of packs."""
+    from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.engine.custody import hand_of
+    from privacy_toolkit.engine.grounds import catch_up, suppression_scopes
+    from privacy_toolkit.evidence.chain import Chain
+    from privacy_toolkit.evidence.errors import PackError
+    from privacy_toolkit.evidence.receipts import read_id
+    from privacy_toolkit.evidence.removal import LONGEST_REASON, Removal, record_removal
+    from privacy_toolkit.journal.suppression import Suppression
+    from privacy_toolkit.privacy import visible
+
+    as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
+    reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")
+    if not reason or len(reason) > LONGEST_REASON or visible(reason) != reason or customer in reason:
+        raise UsageError(
+            "That reason can't be recorded.", f"One line, up to {LONGEST_REASON} characters, without the id."
+        )
+    settings = take_settings(options)
+    state, hand, now = _state(settings), hand_of(settings.trust), datetime.now(UTC)
+    signer = None if hand is None else hand.signer
+    where = suppression_scopes(state, settings)
+    with Suppression(state.path, state.key) as listed:
+        catch_up(listed, state, complete=True)
+        if not listed.of(where)(customer):
+            raise UsageError(
+                "This customer is not on the list.", "Is it the right target and environment?", code="not_listed"
+            )
+        require_typed("yes", given, no_input=no_input)
+        removal = Removal(
+            at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            target=settings.target,
+            environment=settings.environment,
+            reason=reason,
+            name=None if hand is None else hand.name,
+            fingerprint=None if signer is None else signer.public.fingerprint,
+        )
+        try:  # first the record: nobody is ever off the list without one
+            folder = record_removal(state.path / "packs", Chain(state.chain), removal, signer, now)
+        except OSError as error:
+            raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
+        listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")
+    if as_json:
+        emit_json({"removed": True, "record": str(folder)})
+    else:
+        result(f"Taken off the list. Record: {folder}")
+    return ExitCode.SETTLED
+
+
+def _state(settings: Settings) -> StateFolder:
+    from privacy_toolkit.journal.state import StateFolder
+
+    return StateFolder(settings.state, settings.state_key)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file only its owner can read.
+
+    Raises:
+        UsageError: it can't be written, or is there already.
+    """
+    from privacy_toolkit.evidence.files import write_file
+
+    try:
+        write_file(path, [content])
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.", "Name a new file.") from None
