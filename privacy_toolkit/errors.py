@@ -70,6 +70,13 @@ class JournalError(ToolkitError):
     code = "journal"
 
 
+class DamagedError(JournalError):
+    """A journal does not hold what was written to it; nothing of it may be acted on."""
+
+    exit_code = ExitCode.REFUSED
+    code = "damaged"
+
+
 class ApiError(ToolkitError):
     """An API call made through the library did not succeed; ``reason`` says how it ended."""
 

@@ -143,7 +143,7 @@ class Reason(StrEnum):
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"
     POOL_TIMEOUT = "pool_timeout"
-    NOT_WRITTEN = "not_written"  # the connection broke before the first byte left
+    NOT_WRITTEN = "not_written"  # withdrawn, or the connection broke, before the first byte left
     # sent, no reliable answer
     WRITE_FAILED = "write_failed"
     WRITE_TIMEOUT = "write_timeout"
@@ -171,6 +171,7 @@ class Reason(StrEnum):
     VANISHED = "vanished"  # read as held, then 404 on the erase itself: somebody else removed it meanwhile
     ALREADY_RESERVED = "already_reserved"  # among the holders before anything was sent
     NOT_RESERVED = "not_reserved"  # not among the holders, so there is nothing to release
+    NO_HOLDERS = "no_holders"  # the list of holders is empty
     NOT_AMONG_HOLDERS = "not_among_holders"  # reservation accepted, and not seen in the list of holders
     STILL_AMONG_HOLDERS = "still_among_holders"  # release accepted, and still seen in the list of holders
     DRY = "dry"  # evaluated by the API and not stored, as asked for
@@ -178,6 +179,19 @@ class Reason(StrEnum):
     ROUTE_UNPROVEN = "route_unproven"  # answered 404, and no control proves yet that the route leads to the API
     STATE_RESTORED = "state_restored"  # open when a restored state folder was taken up; no look-up
     NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written
+
+
+#: With these not one byte of a request left: it was withdrawn, or no connection carried it. It was never made.
+NEVER_SENT = frozenset(
+    {
+        Reason.CONNECT_REFUSED,
+        Reason.CONNECT_FAILED,
+        Reason.CONNECT_TIMEOUT,
+        Reason.TLS_FAILED,
+        Reason.POOL_TIMEOUT,
+        Reason.NOT_WRITTEN,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +229,36 @@ class SubjectRequest:
     extended_on: date | None = None
     ticket: str | None = None
     ground: str | None = None
+
+
+#: What the ids of control profiles begin with, and those that nobody has; 128 random bits in hexadecimal follow.
+CONTROL_PREFIX = "privacy-toolkit-control-"
+
+
+class Gone(StrEnum):
+    """How a deployment answers for a profile that was erased."""
+
+    ABSENT = "404"  # the profile is gone
+    EMPTIED = "emptied"  # the profile stays listed, and holds nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a deployment taught by the toolkit's own control profile, which is nobody's; nothing in it is personal.
+
+    ``profile_id`` is the control profile. ``gone`` is how it was answered for once it was erased, ``gone_after`` the
+    seconds until then, None where that can't be told: a profile that was empty before looks the same emptied.
+    ``error_members`` are the names of the members of the answer 404. ``wrong_key_refused``: an unknown key gets a 401
+    in the API's own words, as a request without one certainly did. ``sandbox`` is what the profile says of its
+    environment. ``learned_at`` is UTC, ISO 8601.
+    """
+
+    profile_id: str
+    gone: Gone
+    gone_after: float | None
+    error_members: tuple[str, ...]
+    wrong_key_refused: bool
+    sandbox: bool | None
+    generation: str
+    learned_at: str
+    toolkit: str

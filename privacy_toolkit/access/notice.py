@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
 
 #: What the sample says where the controller has to write.
 PLACEHOLDER: Final = "FILL IN"
@@ -88,7 +89,7 @@ def load(path: Path) -> Notice:
             message names the key.
     """
     try:
-        found = tomllib.loads(path.read_text("utf-8-sig"))
+        found = tomllib.loads(read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"The notice {path} can't be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from privacy_toolkit.api.operation import Generation, Operation, QueryFlag
+from privacy_toolkit.config import check_place
 from privacy_toolkit.config.notify import is_loopback
 from privacy_toolkit.errors import UsageError
 
@@ -26,7 +27,8 @@ def check_base_url(text: str, *, allow_insecure_http: bool = False) -> httpx2.UR
     """The base URL, without a slash at its end.
 
     Raises:
-        UsageError: it is not the https address of a deployment; http is for this machine only, unless allowed.
+        UsageError: it is not the https address of a deployment; http is for this machine only, unless allowed. Or its
+            path belongs to a call of the API; the hint then names the right one.
     """
     try:
         parts = urlsplit(text)
@@ -43,6 +45,7 @@ def check_base_url(text: str, *, allow_insecure_http: bool = False) -> httpx2.UR
             "The base URL is http: ids and the API key could be read on the way.",
             "Use https. In a closed network, allow_insecure_http = true allows it.",
         )
+    check_place(text)
     return url
 
 

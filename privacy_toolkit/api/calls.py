@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import TypeVar
 
 from privacy_toolkit.api.addresses import QueryValue
@@ -29,13 +30,16 @@ from privacy_toolkit.api.models import (
     RequestBody,
     ReservedCustomers,
 )
-from privacy_toolkit.api.operation import Operation
+from privacy_toolkit.api.operation import Generation, Operation
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.api.responses import Answer, Finding, read_exchange
+from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
 from privacy_toolkit.errors import ApiError, CredentialsError
+from privacy_toolkit.model import Reason
 
 T = TypeVar("T", bound=AnswerBody)
+
+_UNAUTHORIZED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 _ADVICE = {
     Finding.ABSENT: "The API does not know what was named.",
@@ -52,6 +56,8 @@ class Calls(ABC):
     All of them raise ``ApiError``, with the reason as its ``code``, where the call was not answered with success;
     ``CredentialsError`` on 401 and 403; ``UsageError`` where nothing was sent because the call is not possible.
     """
+
+    generation = Generation.CURRENT
 
     def __init__(self, pacer: Pacer | None) -> None:
         self._pacer = pacer
@@ -185,7 +191,7 @@ class Calls(ABC):
         if self._pacer is not None:
             await self._pacer.wait()
         exchange = await self.exchange(operation, value, query=query, body=body, idempotency_key=key)
-        answer = read_exchange(operation, exchange, self._now())
+        answer = read_exchange(operation, exchange, self._now(), Asked(value, body, self.generation))
         if answer.finding is not Finding.DONE:
             raise _error(operation, answer)
         return answer
@@ -199,7 +205,7 @@ def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
     """The exception for an answer that is no success; it names no id and nothing that a server wrote."""
     status = "no answer" if answer.status is None else f"HTTP {answer.status}"
     message = f"{operation.operation_id} did not succeed: {answer.reason} ({status})."
-    if answer.finding is Finding.CREDENTIALS:
-        return CredentialsError(message, "Is the key right, and of this environment?", code=answer.reason)
+    if answer.status in _UNAUTHORIZED:  # in whatever words: no call will get further
+        return CredentialsError(message, "Is the key right, and of this environment?", code=Reason.CREDENTIALS_REFUSED)
     wait = "" if answer.wait is None else f" The API asks to wait for {answer.wait:.0f} s."
     return ApiError(message, _ADVICE[answer.finding] + wait, code=answer.reason)

@@ -13,8 +13,9 @@ import httpx2
 from privacy_toolkit import __version__
 from privacy_toolkit.api.addresses import QueryValue, check_base_url, make_path, make_query
 from privacy_toolkit.api.calls import Calls
+from privacy_toolkit.api.connection import LARGEST_ANSWER
 from privacy_toolkit.api.credentials import Credentials, Signer
-from privacy_toolkit.api.exchange import PLAIN, Exchange, Manner, Reply
+from privacy_toolkit.api.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble
 from privacy_toolkit.api.faults import fault_of
 from privacy_toolkit.api.models import RequestBody, encode_body
 from privacy_toolkit.api.operation import Generation, Operation
@@ -77,9 +78,10 @@ class Client(Calls):
             (b"User-Agent", f"privacy-toolkit/{__version__}".encode()),
         ]
         silence_library()
-        self._is_own_transport = transport is None
+        transport = transport or Transport(self._base, max_connections=max_connections)
+        self._own = transport if isinstance(transport, Transport) else None
         self._http = httpx2.AsyncClient(
-            transport=transport or Transport(self._base, max_connections=max_connections),
+            transport=transport,
             trust_env=False,
             follow_redirects=False,
             cookies=_NoCookies(),
@@ -107,11 +109,16 @@ class Client(Calls):
     ) -> Exchange:
         """Send one call, once; whatever the network or the API does is in what is returned.
 
+        A transport that is not our own knows no lines: it can't keep ``manner.apart``, and for ``manner.on`` nothing is
+        sent. What ``manner.before_write`` raises is raised.
+
         Raises:
             UsageError: the call can't be made as asked; nothing was sent.
         """
-        request = self._request(operation, value, query, body, idempotency_key)
+        request = self._request(operation, value, query, body, idempotency_key, manner)
         try:
+            if self._own is None and (fault := await _kept_back(manner)):
+                return fault
             response = await self._http.send(request, auth=None, stream=True)
             try:
                 content = await _content(response)
@@ -119,12 +126,21 @@ class Client(Calls):
                 await response.aclose()
         except httpx2.RequestError as error:
             return fault_of(error)
+        extensions = response.extensions
         return Reply(
             response.status_code,
             content,
             None if response.status_code == operation.success else response.headers.get("retry-after"),
-            response.extensions.get("elapsed", 0.0),
+            extensions.get("elapsed", 0.0),
+            extensions.get("mark"),
         )
+
+    def unproven(self) -> list[Line]:
+        """The lines of idle connections with answers that are not proven yet; none where the transport is not ours.
+
+        A call on each (``Manner.on``) whose answer names what was asked about can prove them.
+        """
+        return [] if self._own is None else self._own.unproven()
 
     def _request(
         self,
@@ -133,21 +149,23 @@ class Client(Calls):
         query: Mapping[str, QueryValue] | None,
         body: RequestBody | None,
         idempotency_key: str | None,
+        manner: Manner,
     ) -> httpx2.Request:
         """The whole request. Every header is set here; nothing is left to the HTTP client's defaults."""
         if self.generation not in operation.generations:
             raise UsageError(f"The API of {self.generation} has no {operation.operation_id}.")
         target = self._prefix + make_path(operation, value) + self._query(operation, query)
-        content = self._body(operation, body)
-        headers = self._common + self._credentials.headers(operation, content)
+        content = self._body(operation, body, signed=not manner.anonymous)
+        headers = self._common + ([] if manner.anonymous else self._credentials.headers(operation, content))
         if content is not None:
             headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
         if idempotency_key is not None:
             headers.append((b"Idempotency-Key", _key_bytes(operation, idempotency_key)))
         extensions: dict[str, Any] = {"timeout": self._timeout}
         url = self._base
-        if self._is_own_transport:  # it takes the target as it is, so that no URL with an id is ever made
+        if self._own is not None:  # it takes the target as it is, so that no URL with an id is ever made
             extensions["target"] = target.encode("ascii")
+            extensions["manner"] = manner
         else:
             url = self._base.copy_with(raw_path=target.encode("ascii"))
         stream = httpx2.ByteStream(content or b"")
@@ -162,12 +180,12 @@ class Client(Calls):
             query = self._queries[operation.name] = make_query(operation, self.generation, None)
         return query
 
-    def _body(self, operation: Operation, body: RequestBody | None) -> bytes | None:
+    def _body(self, operation: Operation, body: RequestBody | None, *, signed: bool) -> bytes | None:
         if type(body) is not (operation.body or type(None)):
             wanted = operation.body.__name__ if operation.body else "no body"
             raise UsageError(f"{operation.operation_id} takes {wanted}.")
         if body is None:
-            return EMPTY_BODY if self._credentials.signs(operation) else None
+            return EMPTY_BODY if signed and self._credentials.signs(operation) else None
         return encode_body(body)
 
 
@@ -184,13 +202,35 @@ async def _forget_location(response: httpx2.Response) -> None:
         response.headers.pop("location", None)
 
 
+async def _kept_back(manner: Manner) -> Fault | None:
+    """Do for another transport what ours does right before the first byte."""
+    if manner.on is not None:
+        return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
+    if manner.before_write is not None and not await manner.before_write():
+        return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
+    return None
+
+
 async def _content(response: httpx2.Response) -> bytes:
-    whole: bytes | None = response.extensions.get("body")  # our own transport has it at hand
+    """The body as it came over the wire: an encoding, which was not asked for, is refused and never undone.
+
+    Raises:
+        httpx2.RemoteProtocolError: it came in an encoding, or is too large.
+    """
+    whole: bytes | None = response.extensions.get("body")  # our own transport has it at hand, and has looked
     if whole is not None:
         return whole
-    if "content-encoding" in response.headers or not isinstance(response.stream, httpx2.AsyncByteStream):
+    if response.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
+        raise httpx2.RemoteProtocolError("An encoding that was not asked for.")
+    if not isinstance(response.stream, httpx2.AsyncByteStream):
         return await response.aread()
-    return b"".join([part async for part in response.stream])
+    parts, size = [], 0
+    async for part in response.stream:
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            raise httpx2.RemoteProtocolError("An answer that is too large.")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _key_bytes(operation: Operation, key: str) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from types import MappingProxyType
 
-from privacy_toolkit.api.models import AnswerBody, RequestBody
+from privacy_toolkit.api.models import RequestBody, Success
 
 
 class Generation(StrEnum):
@@ -42,18 +43,6 @@ class Meaning(StrEnum):
     FINAL = "final"  # refused for good
 
 
-#: What holds for every operation unless it says otherwise (conventions: "retryable statuses").
-_COMMON: Mapping[int, Meaning] = {
-    400: Meaning.FINAL,
-    401: Meaning.CREDENTIALS,
-    403: Meaning.CREDENTIALS,
-    404: Meaning.ABSENT,
-    409: Meaning.REPEAT,
-    429: Meaning.REPEAT,
-    503: Meaning.REPEAT,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class QueryFlag:
     """A query parameter and the generations that know it.
@@ -75,7 +64,8 @@ class Operation:
 
     ``path`` holds at most one ``{parameter}``. ``body_of_2020`` is set where deployments of 2020 take less than
     ``body``. ``success`` is the only status that counts as done. ``lookup`` names the operation that settles a lost
-    answer. ``creates_profile``: a call re-creates the profile of an erased customer.
+    answer. ``creates_profile``: a call re-creates the profile of an erased customer. ``refusals`` are the statuses of
+    errors that the documents declare for it; ``statuses`` follows from them.
     """
 
     name: str
@@ -86,7 +76,7 @@ class Operation:
     summary: str
     body: type[RequestBody] | None = None
     body_of_2020: type[RequestBody] | None = None
-    answer: type[AnswerBody] | None = None
+    answer: type[Success] | None = None
     query: tuple[QueryFlag, ...] = ()
     auth: frozenset[Scheme] = frozenset({Scheme.API_KEY})
     retry: RetrySafety = RetrySafety.NEVER
@@ -94,6 +84,12 @@ class Operation:
     idempotency_key: bool = False
     creates_profile: bool = False
     generations: frozenset[Generation] = frozenset(Generation)
+    refusals: frozenset[int] = frozenset()
+    statuses: Mapping[int, Meaning] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Say once what each status means."""
+        object.__setattr__(self, "statuses", MappingProxyType(self._statuses()))
 
     @property
     def parameter(self) -> str | None:
@@ -105,7 +101,22 @@ class Operation:
         """The type that a body has to fit for a deployment of ``generation``."""
         return (generation is Generation.SEED and self.body_of_2020) or self.body
 
-    @property
-    def statuses(self) -> Mapping[int, Meaning]:
-        """What each status means that the API is known to answer."""
-        return MappingProxyType({**_COMMON, self.success: Meaning.DONE})
+    def _statuses(self) -> dict[int, Meaning]:
+        """What each status means that the API is known to answer, if it is the API that says so.
+
+        A refusal (400, 404, 409) is one where the documents declare it. What stands in no document of an operation
+        but in the API's general text (409, 429, 503: come back later) proves that nothing was done only where that
+        can be looked up or repeated; 429 always, since it is said before a request is worked on.
+        """
+        meanings = {status: meaning for status, meaning in _REFUSALS.items() if status in self.refusals}
+        if self.retry is not RetrySafety.NEVER:
+            meanings |= {HTTPStatus.CONFLICT: Meaning.REPEAT, HTTPStatus.SERVICE_UNAVAILABLE: Meaning.REPEAT}
+        meanings |= dict.fromkeys((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN), Meaning.CREDENTIALS)
+        return {**meanings, HTTPStatus.TOO_MANY_REQUESTS: Meaning.REPEAT, self.success: Meaning.DONE}
+
+
+_REFUSALS: Mapping[int, Meaning] = {
+    HTTPStatus.BAD_REQUEST: Meaning.FINAL,
+    HTTPStatus.NOT_FOUND: Meaning.ABSENT,
+    HTTPStatus.CONFLICT: Meaning.REPEAT,
+}

@@ -48,13 +48,14 @@ class Pacer:
         most = 0 if rate is None else max(math.floor(rate * _CEILING), math.ceil(rate))
         self._second = 0.0 if rate is None else max(_SECOND, most / rate)
         self._given: deque[float] = deque(maxlen=most)
+        self._written: deque[float] = deque(maxlen=most)
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._due = -math.inf
         self._paused = False
 
-    async def wait(self) -> None:
-        """Return when it is the caller's turn."""
+    async def wait(self, *, writes_later: bool = False) -> None:
+        """Return when it is the caller's turn; whoever ``writes_later`` asks ``gate`` too, right before writing."""
         if not self._interval and not self._paused:
             return
         if not self._waiting:
@@ -68,6 +69,22 @@ class Pacer:
                 self._take()
         finally:
             self._waiting -= 1
+        if not writes_later:
+            self._written.append(self._clock())
+
+    async def gate(self) -> None:
+        """Return when one more request may be written, for whoever had a turn and did something else since.
+
+        A turn is taken before an intent is made durable, and a slow disk lets many of them through at once: they must
+        not make a second too full.
+        """
+        while len(self._written) == self._written.maxlen and (due := self._full_until()) > 0:
+            await self._sleep(max(due, _SHORTEST_SLEEP))
+        self._written.append(self._clock())
+
+    def _full_until(self) -> float:
+        """Seconds until the second that holds as many requests as it may is over."""
+        return self._written[0] + self._second - self._clock() if self._written else 0.0
 
     def pause(self, seconds: float) -> None:
         """Give nobody a turn for so long; a pause already under way is only ever made longer."""

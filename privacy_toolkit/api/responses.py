@@ -6,6 +6,8 @@ answer is unknown, never done and never failed.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -14,8 +16,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from privacy_toolkit.api.about import Said, told
 from privacy_toolkit.api.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble
-from privacy_toolkit.api.models import AnswerBody, CustomerInventory, ErrorBody, RequestBody
+from privacy_toolkit.api.models import (
+    AnswerBody,
+    Coupon,
+    CustomerInventory,
+    CustomerProfileResponseV2,
+    ErrorBody,
+    IntegrationState,
+    IntegrationStateV2,
+    Referral,
+    RequestBody,
+    ReservedCustomers,
+    Success,
+)
 from privacy_toolkit.api.operation import Generation, Meaning, Operation, RetrySafety
 from privacy_toolkit.api.retry import parse_retry_after
 from privacy_toolkit.model import Reason
@@ -89,36 +104,48 @@ _SENT = {
 }
 
 
-_FINDINGS = {Meaning.ABSENT: Finding.ABSENT, Meaning.REPEAT: Finding.REFUSED, Meaning.FINAL: Finding.FINAL}
+_FINDINGS = {
+    Meaning.ABSENT: Finding.ABSENT,
+    Meaning.CREDENTIALS: Finding.CREDENTIALS,
+    Meaning.REPEAT: Finding.REFUSED,
+    Meaning.FINAL: Finding.FINAL,
+}
 _REASONS: dict[int, Reason] = {
     HTTPStatus.BAD_REQUEST: Reason.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED: Reason.CREDENTIALS_REFUSED,
+    HTTPStatus.FORBIDDEN: Reason.CREDENTIALS_REFUSED,
     HTTPStatus.NOT_FOUND: Reason.NOT_FOUND,
     HTTPStatus.CONFLICT: Reason.CONFLICT,
     HTTPStatus.TOO_MANY_REQUESTS: Reason.RATE_LIMITED,
     HTTPStatus.SERVICE_UNAVAILABLE: Reason.UNAVAILABLE,
 }
 _REDIRECTIONS = range(300, 400)
-_CLIENT_ERRORS = range(400, 500)
 _SERVER_ERRORS = range(500, 600)
+_NOTHING = Asked()
+
+#: Names on which a reading rests. Where one stands twice in an object the answer can be read either way.
+_OF_REFUSALS = (b'"message"', b'"StatusCode"', b'"errors"')
+_OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
+    Coupon: (b'"value"',),
+    CustomerInventory: (b'"profile"',),
+    CustomerProfileResponseV2: (b'"customerProfile"', b'"event"', b'"effects"'),
+    IntegrationState: (b'"session"', b'"profile"', b'"event"'),
+    IntegrationStateV2: (b'"customerSession"', b'"customerProfile"', b'"event"', b'"effects"'),
+    Referral: (b'"advocateProfileIntegrationId"', b'"friendProfileIntegrationId"', b'"campaignId"'),
+    ReservedCustomers: (b'"data"', b'"totalResultSize"'),
+}
 
 
 def read_exchange(operation: Operation, exchange: Exchange, now: datetime, asked: Asked | None = None) -> Answer:
     """Name what ``exchange`` means for a call of ``operation``; ``now`` (aware) is what Retry-After counts from.
 
-    ``asked`` is what the answer has to be about.
+    ``asked`` is what the answer has to be about; without it nothing is compared, and the answer is never ``named``.
     """
     if isinstance(exchange, Fault):
         return _read_fault(exchange)
-    status = exchange.status
-    meaning = operation.statuses.get(status, Meaning.FINAL)
-    if meaning is Meaning.DONE:
-        return _read_success(operation, exchange)
-    if meaning is Meaning.CREDENTIALS:  # whoever says it, in whatever words: no request will get further
-        return Answer(Finding.CREDENTIALS, Reason.CREDENTIALS_REFUSED, status)
-    wait = parse_retry_after(exchange.retry_after, now)
-    if _is_refusal(exchange, wait):
-        return Answer(_FINDINGS[meaning], _REASONS.get(status, Reason.REFUSED), status, wait=wait)
-    return Answer(Finding.UNKNOWN, _unreliable(status), status, wait=wait)
+    if exchange.status == operation.success:
+        return _read_success(operation, exchange, asked or _NOTHING)
+    return _read_refusal(operation, exchange, now, asked or _NOTHING)
 
 
 def _read_fault(fault: Fault) -> Answer:
@@ -128,35 +155,66 @@ def _read_fault(fault: Fault) -> Answer:
     return Answer(Finding.UNKNOWN, _SENT.get(kind, Reason.FOREIGN_ANSWER), None)
 
 
-def _read_success(operation: Operation, reply: Reply) -> Answer:
+def _read_success(operation: Operation, reply: Reply, asked: Asked) -> Answer:
+    """A success is one in the form of the documents, about what was asked, that holds nothing of an error."""
     if operation.answer is None:
-        return Answer(Finding.DONE, None, reply.status)
+        if reply.body:
+            return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
+        return Answer(Finding.DONE, None, reply.status, mark=reply.mark)
     value = _decoded(reply.body, operation.answer)
-    if value is None or not _is_proof(value):
-        return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status)
-    return Answer(Finding.DONE, None, reply.status, value, body=reply.body)
+    if value is None or value.tells_of_an_error or not _is_unambiguous(reply.body, _OF_SUCCESSES[operation.answer]):
+        return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
+    said = told(operation.name, value, asked.value, asked.body, asked.generation)
+    if said is Said.ANOTHER:
+        return Answer(Finding.UNKNOWN, Reason.ANSWER_ABOUT_ANOTHER, reply.status, mark=reply.mark)
+    if said is Said.TOO_LITTLE:
+        return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
+    named = said is Said.SUBJECT
+    return Answer(Finding.DONE, None, reply.status, value, body=reply.body, named=named, mark=reply.mark)
 
 
-def _is_proof(value: AnswerBody) -> bool:
-    """Every field of an inventory may be missing, but the profile was asked for: without it this is not the API's."""
-    return not (isinstance(value, CustomerInventory) and value.profile is msgspec.UNSET)
+def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Asked) -> Answer:
+    """A refusal counts where the documents let the API refuse so, and the API says it in its own words.
 
-
-def _is_refusal(reply: Reply, wait: float | None) -> bool:
-    """Whether the API itself refused the request, so that nothing was done.
-
-    A client error with a body must speak JSON, else it is a proxy's; so many requests (429) are refused by proxies
-    too. A 503 must be in the API's words or name a time to come back: a bare one may follow a request that was
-    worked on.
+    Whoever asks to wait is heard all the same: ``wait`` is kept of every answer but credentials.
     """
-    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return True
+    status = reply.status
+    meaning = operation.statuses.get(status)
+    wait = None if meaning is Meaning.CREDENTIALS else parse_retry_after(reply.retry_after, now)
+    if meaning is not None and _is_own_refusal(reply, asked.generation):
+        return Answer(_FINDINGS[meaning], _REASONS[status], status, wait=wait, mark=reply.mark)
+    return Answer(Finding.UNKNOWN, _unreliable(status), status, wait=wait, mark=reply.mark)
+
+
+def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
     error = _decoded(reply.body, ErrorBody)
-    if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return wait is not None or (error is not None and error.is_in_api_words)
-    if reply.status == HTTPStatus.REQUEST_TIMEOUT:
+    if error is None or not error.is_in_api_words(reply.status, has_code=generation is Generation.CURRENT):
         return False
-    return reply.status in _CLIENT_ERRORS and (error is not None or not reply.body)
+    return _is_unambiguous(reply.body, _OF_REFUSALS)
+
+
+def _is_unambiguous(body: bytes, names: tuple[bytes, ...]) -> bool:
+    """Whether none of the names, in quotes, stands twice in an object of the body, which is JSON.
+
+    Nearly every answer holds each of them once; then nothing has to be parsed for that.
+    """
+    for name in names:
+        if body.count(name) > 1:
+            return _has_no_doubles(body, frozenset(name.decode().strip('"') for name in names))
+    return True
+
+
+def _has_no_doubles(body: bytes, watched: frozenset[str]) -> bool:
+    def without_doubles(pairs: list[tuple[str, Any]]) -> None:
+        seen = [name for name, _ in pairs if name in watched]
+        if len(seen) > len(set(seen)):
+            raise ValueError("a name stands twice")
+
+    try:  # numbers are left as text: nothing is done with them, and a long one would be refused
+        json.loads(body, object_pairs_hook=without_doubles, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _unreliable(status: int) -> Reason:

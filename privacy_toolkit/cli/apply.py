@@ -38,9 +38,11 @@ def command(**options: Any) -> int:
 
 def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOptions, as_json: bool) -> int:
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-    from privacy_toolkit.cli.flow import carry_out, check_ready
+    from privacy_toolkit.cli.flow import carry_out
     from privacy_toolkit.cli.planfile import approval_of, read_plan
+    from privacy_toolkit.cli.ready import check_plan, check_ready
     from privacy_toolkit.engine import checks, planning
+    from privacy_toolkit.engine.claiming import check_identity, claimed
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.journal.state import StateFolder
     from privacy_toolkit.model import Job
@@ -54,14 +56,16 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
     now = datetime.now(UTC)
     approval = approval_of(plan, path, given, settings.trust, now)
     state = StateFolder(settings.state)
+    check_identity(state, restored=sitting.restored)
     checks.check_not_applied(plan, state)
     with planning.prepared(planning.order_of(plan, job), settings, state, now) as again:
         checks.check_still_true(plan, again.plan)
+        check_plan(plan, sitting, state, hand)
         if not sitting.quiet:
             preview(plan, settings)
         if job.writes:
             confirm(plan, sitting)
-        with state.lock(settings.target):
+        with claimed(state, settings.deployment, restored=sitting.restored):
             checks.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
-            run_id = planning.create(replace(again, plan=plan), state, now, approval)
+            run_id = planning.create(replace(again, plan=plan, encoded=path.read_bytes()), state, now, approval)
             return carry_out(run_id, settings, sitting, state, hand, as_json)

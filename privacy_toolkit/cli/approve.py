@@ -11,6 +11,7 @@ import click
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result
 from privacy_toolkit.errors import ExitCode, UsageError
+from privacy_toolkit.files import read_regular
 
 
 @click.command("approve")
@@ -65,7 +66,11 @@ def _write(place: Path, signature: bytes) -> None:
     """
     from privacy_toolkit.cli.planfile import write_new
 
-    if place.exists() and place.read_bytes() != signature:
+    try:
+        is_another = place.exists() and read_regular(place) != signature
+    except OSError as error:
+        raise UsageError(f"{place} can't be read: {error.strerror}.", "Name another place with --out.") from None
+    if is_another:
         raise UsageError(
             f"There is another approval already: {place}. Nothing was written.", "Name another place with --out."
         )

@@ -89,8 +89,7 @@ def confirm(plan: Plan, sitting: SittingOptions) -> None:
             say("This cannot be undone. To go on, type:")
             say(f"  {phrase(plan)}")
             given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
-        # The length of the list without its holds or with them: either names this plan and no other number does.
-        accepted = {phrase(plan), f"erase {plan.rows.subjects} from {plan.target}"}
+        accepted = {phrase(plan)}  # the number that will be sent: whoever is on hold is not
     if given.strip() not in accepted:
         raise UsageError(
             "That is not the confirmation of this plan. Nothing was sent.",
@@ -121,8 +120,10 @@ def preview(plan: Plan, settings: Settings) -> None:
     say(f"{headline(plan)}  [{plan.environment.upper()}]")
     say(f"  Input     {rows_sentence(rows)}")
     if rows.rejected:
-        say(f"  Rejected  {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
-        say("            privacy-toolkit inspect shows them, row by row")
+        say(f"  REFUSED   {count(rows.rejected, 'row')}: nobody will act on {'it' if rows.rejected == 1 else 'them'}")
+        say(f"            {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
+        say("            privacy-toolkit inspect shows them, row by row. The run ends with exit code 3,")
+        say(f"            unless they are accepted as they are: --accept-rejected {rows.rejected}")
     if plan.exclusions is not None or rows.held:
         say(f"  On hold   {_held(plan)}")
     if plan.clock is not None:
@@ -133,6 +134,8 @@ def preview(plan: Plan, settings: Settings) -> None:
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
+    if settings.config_file is not None:
+        say(f"  Settings  {settings.config_file}, profile {settings.profile}")
     requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate

@@ -37,6 +37,7 @@ def command(**options: Any) -> int:
     """
     from privacy_toolkit.cli.confirm import confirm, phrase, preview
     from privacy_toolkit.cli.flow import carry_out
+    from privacy_toolkit.engine.claiming import claimed
     from privacy_toolkit.engine.custody import hand_of
     from privacy_toolkit.engine.planning import Order, create, prepared
     from privacy_toolkit.jobs import declaration
@@ -58,10 +59,11 @@ def command(**options: Any) -> int:
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:
             preview(ready.plan, settings)
-            sitting = _sitting(phrase(ready.plan), options["progress"])
+            sitting = _sitting(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
             say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
+            say(f"It accepts the refused rows too: --accept-rejected {sitting.accept_rejected}")
             confirm(ready.plan, sitting)
-            with state.lock(settings.target):
+            with claimed(state, settings.deployment):
                 run_id = create(ready, state, now)
                 code = carry_out(run_id, settings, sitting, state, hand, options["as_json"])
     say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
@@ -123,6 +125,7 @@ def _settings(base_url: str, state: Path, trust: Trust) -> Settings:
         rate=DEFAULT_RATE,
         concurrency=DEFAULT_CONCURRENCY,
         settle=5.0,
+        grace=60.0,
         state=state,
         generation="current",
         timeouts=TimeoutProfile(),
@@ -131,7 +134,7 @@ def _settings(base_url: str, state: Path, trust: Trust) -> Settings:
     )
 
 
-def _sitting(confirmation: str, progress: str) -> SittingOptions:
+def _sitting(confirmation: str, progress: str, rejected: int) -> SittingOptions:
     return SittingOptions(
         confirm=confirmation,
         rate=None,
@@ -143,4 +146,6 @@ def _sitting(confirmation: str, progress: str) -> SittingOptions:
         quiet=False,
         progress=progress,
         no_input=True,
+        accept_rejected=rejected,
+        restored=False,
     )

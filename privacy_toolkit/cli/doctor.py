@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,34 +21,58 @@ from privacy_toolkit.cli.output import emit_json, result
 from privacy_toolkit.errors import ExitCode, ToolkitError
 
 if TYPE_CHECKING:
+    from privacy_toolkit.api.controls import Asker, Told
     from privacy_toolkit.config import Settings
 
 #: A run of a million subjects takes about 300 MB of journal and pack.
 ENOUGH_SPACE = 1_000_000_000
+#: How far ahead of this machine's clock the newest run may have been made.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+#: Which finding decides, where there are more.
+_WORST = (ExitCode.CREDENTIALS, ExitCode.STOPPED, ExitCode.USAGE)
+
+_ROUTE = (
+    "Does the base URL lead to the deployment itself? Open the Campaign Manager: its host is the right one, without a"
+    " path. A proxy, a portal or a VPN on the way answers in its place, or needs to be told of this host."
+)
+_LATER = "Try again. If it stays so: is the network up, is the host right, is the API's status page clear?"
+_KEYS = "Is the key right, was it copied whole, and does it belong to this environment (live or sandbox)?"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. ``exit_code`` says what a failure means for the caller."""
+    """One thing that was looked at. ``remedy`` says what to do about a failure, ``exit_code`` how it is told."""
 
     name: str
     ok: bool
     said: str
+    remedy: str = ""
     exit_code: ExitCode = ExitCode.USAGE
+
+    @classmethod
+    def of(cls, name: str, error: ToolkitError) -> Check:
+        """The failure that an error is."""
+        return cls(name, False, error.message, error.hint)
 
 
 @click.command("doctor")
 @settings_options
 def command(**options: Any) -> int:
-    """Check settings, state folder, target and key. The API is asked one question, about a customer nobody has."""
+    """Check settings, keys, state folder and target; each finding has its remedy. Nothing is made or changed.
+
+    The API is asked about customers nobody has: without a key, with a wrong one, with yours. All but your key must be
+    refused. With a content signature, the erasure of nobody is asked for too, since reads can't be signed.
+    """
     as_json = options.pop("as_json")
     checks = list(_checks(options))
     if as_json:
         emit_json({"ok": all(c.ok for c in checks), "checks": [_object(c) for c in checks]})
-    else:
-        for check in checks:
-            result(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<14}{check.said}")
-    return next((check.exit_code for check in checks if not check.ok), ExitCode.SETTLED)
+    for check in [] if as_json else checks:
+        result(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16}{check.said}")
+        if not check.ok and check.remedy:
+            result(f"      {'':<16}{check.remedy}")
+    failed = {check.exit_code for check in checks if not check.ok}
+    return next((code for code in _WORST if code in failed), ExitCode.SETTLED)
 
 
 def _checks(options: dict[str, Any]) -> Iterator[Check]:
@@ -54,44 +82,255 @@ def _checks(options: dict[str, Any]) -> Iterator[Check]:
     yield Check("toolkit", True, f"{__version__} on Python {python}")
     try:
         settings = take_settings(options)
+        yield _configuration(settings)
         target = settings.target
     except ToolkitError as error:
-        yield Check("settings", False, f"{error.message} {error.hint}")
+        yield Check.of("settings", error)
         return
     yield Check("settings", True, f"target {target} ({settings.environment}), profile {settings.profile!r}")
-    yield _state(settings)
+    yield from _state(settings)
+    yield from _signing(settings)
+    yield _notify(settings)
     yield from _target(settings)
 
 
-def _state(settings: Settings) -> Check:
+def _configuration(settings: Settings) -> Check:
+    if settings.config_passed_over:
+        return Check("configuration", False, settings.config_passed_over, "It says where the API key is sent.")
+    path = settings.config_file
+    return Check("configuration", True, "none in use: flags and environment only" if path is None else str(path))
+
+
+# The state folder: looked at, and left as it is.
+
+
+def _state(settings: Settings) -> Iterator[Check]:
+    path = settings.state.expanduser().absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if there != path:
+        may = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        remedy = f"It can't be made in {there}. Name another one with --state or PRIVACY_TOOLKIT_STATE."
+        yield Check("state folder", may, f"{path}, not there yet: the first run makes it", remedy)
+    else:
+        yield _folder(path)
+        yield _clock(path)
+    free = shutil.disk_usage(there).free
+    said = f"{free / 1e9:,.1f} GB free; a run of a million subjects takes about 0.3 GB"
+    yield Check("disk", free >= ENOUGH_SPACE, said, "Make room, or name a state folder on another disk with --state.")
+
+
+def _folder(path: Path) -> Check:
     from privacy_toolkit.journal.state import StateFolder
 
     try:
-        state = StateFolder(settings.state)
+        StateFolder.existing(path)
     except ToolkitError as error:
-        return Check("state folder", False, error.message)
-    free = shutil.disk_usage(state.path).free
-    mode = stat.S_IMODE(state.path.stat().st_mode)
-    said = f"{state.path}, mode {mode:o}, {free / 1e9:,.1f} GB free"
-    return Check("state folder", free >= ENOUGH_SPACE, said if free >= ENOUGH_SPACE else f"{said}: that is little")
+        return Check.of("state folder", error)
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    said = f"{path}, mode {mode:o}"
+    if found.st_uid != os.geteuid():
+        return Check("state folder", False, f"{said}, of another user", "Name one of your own with --state.")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        return Check("state folder", False, f"{said}: it can't be written", f"chmod 700 {shlex.quote(str(path))}")
+    remedy = f"Others can read the ids in it: chmod 700 {shlex.quote(str(path))}"
+    return Check("state folder", mode & 0o077 == 0, said, remedy)
+
+
+def _clock(path: Path) -> Check:
+    """Whether this machine's clock is behind what it once was: due dates and the order of runs are told by it."""
+    now = datetime.now(UTC)
+    newest = max((run.name[:15] for run in (path / "runs").glob("[0-9]*")), default="")
+    try:
+        ahead = datetime.strptime(newest, "%Y%m%d-%H%M%S").replace(tzinfo=UTC) - now
+    except ValueError:
+        ahead = timedelta()
+    return Check(
+        "clock",
+        ahead <= CLOCK_TOLERANCE,
+        f"{now.isoformat(timespec='seconds').replace('+00:00', 'Z')} by this machine",
+        f"The newest run of this state folder was made {ahead} later than that: set the clock (NTP).",
+    )
+
+
+# Keys and messages.
+
+
+def _signing(settings: Settings) -> Iterator[Check]:
+    from privacy_toolkit.engine.custody import hand_of
+    from privacy_toolkit.signatures.allowed import AllowedSigners
+    from privacy_toolkit.signatures.namespaces import PACK_NAMESPACE
+
+    trust = settings.trust
+    hand = None
+    try:
+        hand = hand_of(trust)
+        if hand is None:
+            remedy = "A plan can't be applied here without one: privacy-toolkit keys new, then signing_key."
+            yield Check("signing key", not trust.approval_required, "none: packs are not signed", remedy)
+        else:
+            _sign(hand.signer)
+            yield Check("signing key", True, f"{hand.signer.public.fingerprint}, signs and verifies")
+    except ToolkitError as error:
+        yield Check.of("signing key", error)
+    if trust.allowed_signers is None:
+        remedy = "approval = required needs allowed_signers in the profile: docs/approval.md"
+        yield Check("allowed signers", not trust.approval_required, "no list is set", remedy)
+        return
+    try:
+        listed = AllowedSigners.read(trust.allowed_signers)
+    except ToolkitError as error:
+        yield Check.of("allowed signers", error)
+        return
+    said = f"{trust.allowed_signers}, can be read"
+    if hand is None:
+        yield Check("allowed signers", True, said)
+        return
+    names = listed.principals(hand.signer.public, PACK_NAMESPACE, datetime.now(UTC))
+    remedy = "Whoever checks by this list will refuse your packs. Add the line that keys new printed for your key."
+    said += f", has your key as {', '.join(names)}" if names else ", does not have your key for packs"
+    yield Check("allowed signers", bool(names), said, remedy)
+
+
+def _sign(signer: Any) -> None:
+    from privacy_toolkit.cli.ready import PROBE_NAMESPACE
+    from privacy_toolkit.signatures.sshsig import verify
+
+    if verify(signer.sign(b"", PROBE_NAMESPACE), b"", PROBE_NAMESPACE) != signer.public:
+        raise ToolkitError(
+            "The signing key signs with another key than it names.", "Make one: privacy-toolkit keys new"
+        )
+
+
+def _notify(settings: Settings) -> Check:
+    notify = settings.notify
+    file = notify.prometheus_textfile
+    named = {"ping": notify.ping_url, "webhook": notify.webhook, "file for Prometheus": file}
+    told = ", ".join(name for name, value in named.items() if value is not None)
+    if file is not None and not os.access(file.absolute().parent, os.W_OK | os.X_OK):
+        remedy = f"Make the folder {file.absolute().parent}, and let this user write in it."
+        return Check("notify", False, "the file for Prometheus can't be written", remedy)
+    return Check("notify", True, f"{told}; nothing was sent" if told else "nobody is told of runs")
+
+
+# The target: real questions to the API.
 
 
 def _target(settings: Settings) -> Iterator[Check]:
-    from privacy_toolkit.api.access import Standing, ask
+    from privacy_toolkit.api.access import check_access
+    from privacy_toolkit.api.controls import Asker
 
     try:
-        standing, reason = asyncio.run(ask(settings))
+        check_access(settings)
+        asked = asyncio.run(_ask(Asker(settings), settings))
     except ToolkitError as error:
-        yield Check("credentials", False, f"{error.message} {error.hint}")
+        yield Check.of("credentials", error)
         return
-    reached = standing is not Standing.UNREACHABLE
-    said = "answers in the words of the API" if reached else f"no usable answer: {reason}"
-    yield Check("target", reached, said, ExitCode.STOPPED)
-    if reached:
-        taken = standing is Standing.READY
-        said = "taken" if taken else "refused: is the key right, and of this environment?"
-        yield Check("credentials", taken, said, ExitCode.CREDENTIALS)
+    yield from asked
+    yield from _control(settings, reached=all(check.ok for check in asked))
+
+
+async def _ask(asker: Asker, settings: Settings) -> list[Check]:
+    """Ask without a key, with a wrong one, with the right one; go on only while it is the API that answers."""
+    checks = [_refused("target", await asker.route(), "a request without credentials")]
+    if checks[-1].ok:
+        checks.append(_refused("wrong key", await asker.wrong_key(), "a wrong key"))
+    if checks[-1].ok:
+        checks.append(_taken("credentials", await asker.negative(), _KEYS))
+    if checks[-1].ok and settings.signature is not None:
+        checks.append(_refused("wrong signature", await asker.signed(rightly=False), "a wrong signature"))
+        remedy = "Are the Application's id and key right, and of this environment (live or sandbox)?"
+        checks.append(_taken("signature", await asker.signed(rightly=True), remedy))
+    return checks
+
+
+def _refused(name: str, told: Told, what: str) -> Check:
+    """A request that has to be refused, in the words of the API."""
+    from privacy_toolkit.api.responses import Finding
+
+    is_refused = told.answer.finding is Finding.CREDENTIALS
+    if told.held or (is_refused and name != "target"):
+        return Check(name, True, f"{what} is refused in the words of the API")
+    if is_refused:
+        said = f"{what} is refused otherwise than with 401 ({told.words})"
+        return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
+    if told.held is None:
+        return Check(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
+    if told.answer.finding in {Finding.DONE, Finding.ABSENT}:
+        return Check(name, False, f"{what} is taken ({told.words}): keys are not looked at", _ROUTE, ExitCode.STOPPED)
+    said = f"{what} is not answered in the words of the API ({told.words}): somebody else answers here"
+    return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
+
+
+def _taken(name: str, told: Told, remedy: str) -> Check:
+    """A question about nobody with the right credentials: has to be taken, and answered with the API's 404."""
+    from privacy_toolkit.api.responses import Finding
+
+    if told.held:
+        return Check(name, True, "taken; a customer nobody has is answered with the API's own 404")
+    if told.held is None:
+        return Check(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
+    if told.answer.finding in {Finding.CREDENTIALS, Finding.FINAL}:
+        return Check(name, False, f"refused ({told.words})", remedy, ExitCode.CREDENTIALS)
+    said = f"a customer nobody has is not answered with the API's own 404 ({told.words})"
+    return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
+
+
+def _control(settings: Settings, *, reached: bool) -> Iterator[Check]:
+    """The control profile, and what the API says of it where it is the API that answers."""
+    from privacy_toolkit.journal.learned import ControlStore, positive_id
+
+    try:
+        store = ControlStore(settings.state)
+        control, present = store.read(settings.deployment_key), positive_id(settings, store)
+    except ToolkitError as error:
+        yield Check.of("control profile", error)
+        return
+    learned = None if control is None else control.learned
+    if control is not None and learned is None:
+        remedy = "privacy-toolkit controls create finishes it, privacy-toolkit controls remove cleans up."
+        yield Check("control profile", False, f"unfinished since {control.begun_at}", remedy)
+    elif learned is not None:
+        said = f"learned {_age(learned.learned_at)}: an erased profile is answered with {learned.gone}"
+        yield Check("control profile", True, said)
+    elif present is None:
+        said = "none: absence rests on the API's 404 alone; privacy-toolkit controls create makes one"
+        yield Check("control profile", True, said)
+    if present is not None and reached:
+        yield from _present(settings, present)
+
+
+def _present(settings: Settings, present: str) -> Iterator[Check]:
+    """Whether the profile that must be visible is, and of which environment it says it is."""
+    from privacy_toolkit.api.controls import Asker, profile_of
+
+    whose, remedy = "the control profile", "Make it again: privacy-toolkit controls create"
+    if settings.control_present is not None:
+        whose, remedy = "the profile of [controls]", "Name one there that this environment has."
+    try:
+        told = asyncio.run(Asker(settings).positive(present))
+    except ToolkitError as error:
+        yield Check.of("control", error)
+        return
+    if told.held is None:
+        yield Check("control", False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
+        return
+    said = f"{whose} is {'visible' if told.held else f'not visible ({told.words})'}"
+    yield Check("control", told.held, said, f"Is this the right environment? {remedy}", ExitCode.STOPPED)
+    shown = profile_of(told.answer)
+    if shown is not None and shown.sandbox is not None:
+        found = "sandbox" if shown.sandbox else "live"
+        remedy = f'Set environment = "{found}" in the profile, or the key of the other environment.'
+        yield Check("environment", found == settings.environment, f"the profile says {found}", remedy)
+
+
+def _age(learned_at: str) -> str:
+    try:
+        days = (datetime.now(UTC) - datetime.fromisoformat(learned_at)).days
+    except (ValueError, TypeError):
+        return learned_at
+    return "today" if days < 1 else f"{days:,} days ago"
 
 
 def _object(check: Check) -> dict[str, Any]:
-    return {"name": check.name, "ok": check.ok, "message": check.said}
+    return {"name": check.name, "ok": check.ok, "message": check.said, "remedy": "" if check.ok else check.remedy}

@@ -28,7 +28,7 @@ def command(**options: Any) -> int:
     from privacy_toolkit.journal.state import StateFolder
 
     as_json, days = options.pop("as_json"), options.pop("days")
-    state = StateFolder(take_settings(options).state)
+    state = StateFolder.existing(take_settings(options).state)
     found = register(state, datetime.now(UTC).date(), days)
     for run in found.not_counted:
         say(_not_counted(run))

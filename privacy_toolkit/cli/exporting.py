@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,8 @@ from privacy_toolkit.access.pruning import prune
 from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.journal.durability import probe
 from privacy_toolkit.journal.packages import PackageFacts, encode_package
 
 Deliver = Callable[[int, str, bytes | None, int], bytes]
@@ -76,7 +77,7 @@ def _recipe(plan: Plan) -> Recipe:
 
 def _notice(path: Path, sha256: str) -> Notice:
     notice = load(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    if hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest() != sha256:
         raise UsageError(
             f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan anew."
         )
@@ -94,8 +95,11 @@ def make_folder(path: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with --out.") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        probe(folder)
+    except OSError as error:
         raise UsageError(
-            f"The folder {folder} may not be written.", "Mend its permissions, or name another with --out."
-        )
+            f"The folder {folder} can't be written: {error.strerror}.",
+            "Correct its permissions, or name another with --out.",
+        ) from None
     return folder

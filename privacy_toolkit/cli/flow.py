@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from privacy_toolkit.api.access import check_access
 from privacy_toolkit.cli.handover import Handed, hand_over
 from privacy_toolkit.cli.options import SittingOptions
-from privacy_toolkit.cli.output import count, emit_json, result, rows_object, say
+from privacy_toolkit.cli.output import (
+    count,
+    emit_json,
+    error_object,
+    explained,
+    fail,
+    lasting,
+    result,
+    rows_object,
+    say,
+)
+from privacy_toolkit.cli.ready import check_plan, pack_folder
 from privacy_toolkit.cli.working import work_on
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.checks import check_target
-from privacy_toolkit.engine.custody import Hand, check_approved, hand_of
+from privacy_toolkit.engine.custody import Hand, check_approved
 from privacy_toolkit.engine.grounds import catch_up
-from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.verdict import Summary, summarize
 from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.errors import PackError
-from privacy_toolkit.evidence.files import SIGNATURE
+from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.model import Job
+from privacy_toolkit.model import Job, Verdict
 from privacy_toolkit.notify import Means, Started, failed, finished, finished_of, started
-from privacy_toolkit.reporting.sentences import sentence
-
-#: A signature made to see whether one can be made; no check of ours or of anybody's list accepts it for anything.
-PROBE_NAMESPACE = "privacy-toolkit-probe@v1"
-
-
-def check_ready(settings: Settings, sitting: SittingOptions) -> Hand | None:
-    """Find out what would keep a run from being carried out before anything is read or written; the signing key.
-
-    Raises:
-        UsageError: target, credentials, signing key or an option can't be used.
-    """
-    check_access(settings)
-    parse_max_failures(sitting.max_failures, 0)
-    parse_until(sitting.until, datetime.now().astimezone())
-    hand = hand_of(settings.trust)
-    if hand is not None:  # an agent may have lost the key, a token may be unplugged: better known before than after
-        hand.signer.sign(b"", PROBE_NAMESPACE)
-    return hand
+from privacy_toolkit.reporting.sentences import next_step, sentence
 
 
 @contextmanager
@@ -66,48 +60,132 @@ def carry_out(
 ) -> ExitCode:
     """Work on the open subjects of a run, write the pack, print the result. The caller holds the target's lock.
 
-    Raises:
-        RefusedError: the settings lead to another target, an approval is missing, or the run was purged.
+    From here on nothing ends in an error alone: whatever goes wrong is told together with the run and its counts.
     """
-    folder = Path(sitting.pack) if sitting.pack else state.pack(run_id)
-    check_stays_signed(folder, hand)
-    began, means = time.time_ns() // 1000, Means(say=say)
-    with state.open(run_id) as journal:
+    carrying = _Carrying(run_id, settings, sitting, state, hand, as_json)
+    hangup = signal.getsignal(signal.SIGHUP)
+    try:
+        return carrying.through()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
+        return carrying.tell(error)
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+
+
+@dataclass(slots=True)
+class _Carrying:
+    """The carrying out of one run by one command. ``has_worked``: the run was begun or gone on with."""
+
+    run_id: str
+    settings: Settings
+    sitting: SittingOptions
+    state: StateFolder
+    hand: Hand | None
+    as_json: bool
+    has_worked: bool = False
+    has_pack: bool = True
+    handed: Handed | None = None
+    trouble: list[BaseException] = field(default_factory=list)
+    began: int = field(default_factory=lambda: time.time_ns() // 1000)
+
+    @property
+    def folder(self) -> Path:
+        return pack_folder(self.sitting, self.state, self.run_id)
+
+    def through(self) -> ExitCode:
+        with self.state.open(self.run_id) as journal:
+            job = self._work(journal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session may end: the pack is still to be written
+        if job == Job.ERASE:
+            with self._going_on(), Suppression(self.state.path) as listed:  # whoever was erased stays erased
+                catch_up(listed, self.state, complete=False)
+        with self.state.open(self.run_id) as journal:
+            self.has_pack = False
+            with self._going_on():
+                self._seal(journal)
+                self.has_pack = True
+            with self._going_on():
+                self.handed = hand_over(journal, summarize(journal))
+            return self._end(journal)
+
+    def tell(self, error: BaseException) -> ExitCode:
+        """Tell of an error that ended it all, with what the journal has of the run."""
+        self.trouble.insert(0, error)
+        told, code = explained(self.trouble[0])
+        try:
+            with self.state.open(self.run_id) as journal:
+                return self._end(journal)
+        except (Exception, KeyboardInterrupt):  # noqa: BLE001 - not even the journal can be read: the id alone
+            value = {"run_id": self.run_id, "exit_code": int(code), "error": error_object(told)}
+            if self.as_json:
+                emit_json(value)
+            else:
+                fail(told, as_json=False)
+                say(f"Run {self.run_id}: its journal can't be read now. Next: privacy-toolkit runs show {self.run_id}")
+            failed(self.settings, code, Means(say=say))
+            return code
+
+    def _work(self, journal: RunJournal) -> str:
         before = summarize(journal)
         plan = before.plan
-        check_target(plan, settings)
+        check_target(plan, self.settings)
         if before.open:
-            check_approved(before.plan, journal.approval, settings.trust, datetime.now(UTC))
+            check_approved(plan, journal.approval, self.settings.trust, datetime.now(UTC))
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
-        started(settings, Started(run_id, plan.job, plan.target, plan.environment, began), means)
-        if before.open or not (journal.sittings() or before.purged):  # a night without work has old packages to remove
-            work_on(journal, before, settings, sitting, state, hand)
-    if plan.job == Job.ERASE:
-        with Suppression(state.path) as listed:  # whoever was erased stays erased, also after a purge
-            catch_up(listed, state)
-    with state.open(run_id) as journal:
-        seal_pack(journal, folder, state, hand)
-        handed = hand_over(journal, summarize(journal))
-        summary, today = show(journal, folder, as_json, handed), datetime.now(UTC).date()
-        ended = time.time_ns() // 1000
-        done = finished_of(summary, journal.open_requests(), today, started_at=began, ended_at=ended)
-        finished(settings, done, means)
-        return summary.exit_code
-
-
-def check_stays_signed(folder: Path, hand: Hand | None) -> None:
-    """Make sure that no signed pack is replaced by one that nobody answers for: its chain would never verify again.
-
-    Raises:
-        UsageError: there is a signed pack, and no key.
-    """
-    if hand is None and (folder / SIGNATURE).exists():
-        raise UsageError(
-            "The pack of this run is signed, and no signing key is set now. Nothing was done.",
-            "Set PRIVACY_TOOLKIT_SIGNING_KEY_FILE, or signing_key in the profile.",
-            code="signing",
+        check_plan(plan, self.sitting, self.state, self.hand, run_id=self.run_id, left=before.open)
+        if self.sitting.accept_rejected is not None and before.rejected_unaccepted:
+            journal.accept_rejected(self._acceptance(before.rejected))
+        started(
+            self.settings, Started(self.run_id, plan.job, plan.target, plan.environment, self.began), Means(say=say)
         )
+        sittings = len(journal.sittings())
+        if before.open or not (sittings or before.purged):  # a night without work has old packages to remove
+            try:
+                work_on(journal, before, self.settings, self.sitting, self.state, self.hand)
+            except (Exception, KeyboardInterrupt) as error:
+                if len(journal.sittings()) == sittings:  # nothing was begun
+                    raise
+                self.trouble.append(error)
+        self.has_worked = True
+        return plan.job
+
+    def _acceptance(self, rows: int) -> Acceptance:
+        hand = self.hand
+        if hand is None:
+            return Acceptance(self.began, rows)
+        return Acceptance(self.began, rows, hand.name, hand.signer.public.fingerprint)
+
+    def _seal(self, journal: RunJournal) -> None:
+        try:
+            seal_pack(journal, self.folder, self.state, self.hand)
+        except UsageError as error:  # its place was taken since it was looked at
+            hint = f"Nothing of the run is lost: privacy-toolkit runs report {self.run_id} --pack DIR"
+            raise PackError(f"The pack is not made. {error.message}", hint) from None
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Keep an error for the end: what else is to be done is done all the same."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told at the end
+            self.trouble.append(error)
+
+    def _end(self, journal: RunJournal) -> ExitCode:
+        """Print how the run stands, and tell whoever is to be told."""
+        error = explained(self.trouble[0]) if self.trouble else None
+        shown = Shown(self.folder, self.handed, error, has_pack=self.has_pack)
+        with lasting():
+            summary = show(journal, shown, self.as_json)
+        code = summary.exit_code if error is None else error[1]
+        means, today = Means(say=say), datetime.now(UTC).date()
+        if self.has_worked:
+            ended = time.time_ns() // 1000
+            done = finished_of(summary, journal.open_requests(), today, started_at=self.began, ended_at=ended)
+            finished(self.settings, replace(done, exit_code=int(code)), means)
+        else:
+            failed(self.settings, code, means)
+        return code
 
 
 def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand | None) -> None:
@@ -126,52 +204,103 @@ def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand 
         raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None
 
 
-def show(journal: RunJournal, folder: Path, as_json: bool, handed: Handed | None = None) -> Summary:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is shown beside the journal: the pack's folder, what was handed over, and what went wrong."""
+
+    folder: Path
+    handed: Handed | None = None
+    error: tuple[ToolkitError, ExitCode] | None = None
+    has_pack: bool = True
+
+    @property
+    def pack(self) -> str:
+        """Where the pack is, "" if there is none."""
+        return str(self.folder) if self.has_pack and (self.folder / REPORT_HTML).exists() else ""
+
+
+def show(journal: RunJournal, shown: Shown, as_json: bool) -> Summary:
     """Print the result of a run as it stands, and return it."""
     summary = summarize(journal)
-    value = as_object(summary, folder)
-    if handed is not None:
-        value["out"] = handed.as_object()
-    if summary.plan.job == Job.EXPORT:
-        value["out"] = {"path": summary.plan.out}
+    value = as_object(summary, shown)
     if as_json:
-        emit_json(value)
+        with lasting():
+            emit_json(value)
         return summary
-    result(f"Run {summary.run_id} on {summary.plan.target}")
-    result(sentence(summary, journal.sittings()))
-    for outcome, number in summary.totals.items():
-        result(f"  {outcome.value:<14}{number:>12,}")
-    result(f"  {'':<14}{'-' * 12}")
-    result(f"  {'subjects':<14}{summary.plan.rows.subjects:>12,}")
-    result(f"Report: {folder / 'report.html'}")
-    if handed is not None:
-        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
-    if summary.plan.job == Job.EXPORT and summary.plan.out:
-        result(f"Packages: {summary.plan.out}")
-    if value["next"]:
-        result(f"Next:   {value['next']}")
+    if shown.error is not None:
+        fail(shown.error[0], as_json=False)
+    with lasting():
+        _show(summary, journal, shown, value["next"])
     return summary
 
 
-def as_object(summary: Summary, folder: Path) -> dict[str, Any]:
+def _show(summary: Summary, journal: RunJournal, shown: Shown, following: str) -> None:
+    plan, handed = summary.plan, shown.handed
+    result(f"Run {summary.run_id} on {plan.target}")
+    result(_verdict(summary, journal))
+    for outcome, number in summary.totals.items():
+        result(f"  {outcome.value:<14}{number:>12,}")
+    result(f"  {'':<14}{'-' * 12}")
+    result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
+    if summary.rejected:
+        result(f"  {'refused rows':<14}{summary.rejected:>12,}  nobody acted on them")
+    result(f"Report: {Path(shown.pack) / REPORT_HTML}" if shown.pack else "Report: none was written")
+    if summary.rejected and shown.pack:
+        result(f"Refused rows: {Path(shown.pack) / REJECTED}")
+    if handed is not None:
+        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+    if plan.job == Job.EXPORT and plan.out:
+        result(f"Packages: {plan.out}")
+    if following:
+        result(f"Next:   {following}")
+
+
+def _verdict(summary: Summary, journal: RunJournal) -> str:
+    if summary.verdict is Verdict.RUNNING:
+        return f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
+    return sentence(summary, journal.sittings())
+
+
+def as_object(summary: Summary, shown: Shown) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
+    is_running = summary.verdict is Verdict.RUNNING
     value: dict[str, Any] = {
         "run_id": summary.run_id,
         "job": summary.plan.job,
         "target": summary.plan.target,
         "verdict": summary.verdict.value,
-        "exit_code": int(summary.exit_code),
+        "exit_code": None if is_running else int(summary.exit_code),
         "rows": rows_object(summary.plan.rows),
         "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
-        "pack": str(folder),
-        "next": f"privacy-toolkit runs resume {summary.run_id}" if summary.open and not summary.purged else "",
+        "pack": None if is_running else shown.pack or None,
+        "next": f"privacy-toolkit runs show {summary.run_id}" if is_running else _next(summary, shown),
     }
+    if summary.rejected:
+        value["rejected_accepted"] = not summary.rejected_unaccepted
+    if is_running:
+        return value
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
+    if shown.handed is not None:
+        value["out"] = shown.handed.as_object()
+    if summary.plan.job == Job.EXPORT:
+        value["out"] = {"path": summary.plan.out}
     if summary.exit_code is ExitCode.CREDENTIALS:
         value["error"] = {
             "code": "credentials",
             "message": "The API refused the credentials.",
             "hint": "Check the key and that it belongs to this environment, then resume the run.",
         }
+    if shown.error is not None:
+        value["exit_code"], value["error"] = int(shown.error[1]), error_object(shown.error[0])
     return value
+
+
+def _next(summary: Summary, shown: Shown) -> str:
+    """The command to run next, "" where there is none."""
+    if summary.purged:
+        return ""
+    if summary.open:
+        step = next_step(summary)
+        return "" if step is None else step.command
+    return "" if shown.has_pack else f"privacy-toolkit runs report {summary.run_id}"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from privacy_toolkit import __version__
-from privacy_toolkit.cli.output import fail, say
+from privacy_toolkit.cli.output import explained, fail, say, silence
 from privacy_toolkit.errors import ExitCode, ToolkitError
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
@@ -31,6 +31,10 @@ COMMANDS = {
     "verify": ("privacy_toolkit.cli.verify", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.receipt", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.keys", "Make the key that signs packs and approvals."),
+    "controls": (
+        "privacy_toolkit.cli.controls",
+        "Make the profile by which a deployment proves that absence is absence.",
+    ),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
     "sandbox": ("privacy_toolkit.cli.sandbox", "Play the API on this machine, for trying things out."),
     "demo": ("privacy_toolkit.cli.demo", "Erase 1,000 invented customers in a sandbox and show the report."),
@@ -83,7 +87,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
         say(error.format_message())
         return ExitCode.USAGE
     except BrokenPipeError:  # whoever read our output has gone: there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return ExitCode.BUG
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: a traceback may hold an id
         told, exit_code = _told(error)
@@ -93,27 +97,9 @@ def _run(arguments: list[str], as_json: bool) -> int:
 
 def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """An error in words, with its exit code."""
-    if isinstance(error, ToolkitError):
-        return error, error.exit_code
-    if isinstance(error, click.Abort | KeyboardInterrupt):
-        return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
+    if isinstance(error, click.Abort):
+        error = KeyboardInterrupt()
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "privacy-toolkit"
         return ToolkitError(error.format_message(), f"{where} --help", code="usage"), ExitCode.USAGE
-    return _bug(error), ExitCode.BUG
-
-
-def _bug(error: BaseException) -> ToolkitError:
-    """A bug in words that hold no data: the kind of the error and the place in our code, never its text."""
-    place = "an unknown place"
-    trace = error.__traceback__
-    while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        if module.startswith("privacy_toolkit"):
-            place = f"{module}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return ToolkitError(
-        f"This is a bug in privacy-toolkit: {type(error).__name__} at {place}.",
-        "Nothing in the journal is lost. Please report it with this line; it holds no personal data.",
-        code="bug",
-    )
+    return explained(error)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from privacy_toolkit.cli.output import say
 from privacy_toolkit.config import Flags, Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,12 +46,21 @@ _SITTING = (
     click.option("--until", metavar="06:00|2h", help="Begin no subject after this time of day or duration."),
     click.option("--max-failures", metavar="N|N%", help="Stop when more subjects than that failed."),
     click.option("--expect-missing", is_flag=True, help="Go on although the first 100 customers are all unknown."),
+    click.option(
+        "--accept-rejected",
+        metavar="N",
+        type=click.IntRange(min=0),
+        help="Accept that exactly N rows were refused and nobody acts on them.",
+    ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
     click.option("--quiet", is_flag=True, help="No progress and no preview, only the result."),
     click.option(
         "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
     ),
     click.option("--no-input", is_flag=True, help="Never ask anything."),
+    click.option(
+        "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
+    ),
 )
 
 
@@ -68,6 +78,8 @@ class SittingOptions:
     quiet: bool
     progress: str
     no_input: bool
+    restored: bool = False
+    accept_rejected: int | None = None
 
 
 def settings_options(function: F) -> F:
@@ -118,7 +130,10 @@ def take_settings(options: dict[str, Any], sitting: SittingOptions | None = None
         rate=sitting.rate if sitting else None,
         concurrency=sitting.concurrency if sitting else None,
     )
-    return load_settings(flags)
+    settings = load_settings(flags)
+    if settings.config_passed_over:
+        say(settings.config_passed_over)
+    return settings
 
 
 def _apply(function: F, options: tuple[Callable[[F], F], ...]) -> F:

@@ -14,6 +14,7 @@ from typing import Final
 
 from privacy_toolkit.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.evidence.files import write_file
+from privacy_toolkit.files import open_regular
 from privacy_toolkit.journal.durability import sync
 
 #: Names under which Debian, other distributions and the vendor install the browser.
@@ -74,7 +75,7 @@ def _check_place(path: Path) -> None:
     if not os.path.lexists(path):
         return
     if path.is_file():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.read(len(_BEGINNING)) == _BEGINNING:
                 return
     raise UsageError("The place for the PDF is taken by something that is no PDF.", "Name another file with --pdf.")

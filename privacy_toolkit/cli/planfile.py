@@ -15,6 +15,7 @@ from privacy_toolkit.config import Settings, Trust
 from privacy_toolkit.engine.custody import approved, check_approved
 from privacy_toolkit.engine.plan import Plan, decode_plan
 from privacy_toolkit.errors import ExitCode, UsageError
+from privacy_toolkit.files import KEY_LIMIT, read_regular
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Approval
@@ -89,7 +90,7 @@ def approval_of(plan: Plan, path: Path, given: str | None, trust: Trust, now: da
     if not wanted and (trust.allowed_signers is None or not place.exists()):
         return None
     try:
-        signature = place.read_bytes()
+        signature = read_regular(place, KEY_LIMIT)
     except OSError as error:
         if given is not None:
             raise UsageError(f"The approval {place} can't be read: {error.strerror}.") from None
@@ -121,6 +122,6 @@ def read_plan(path: Path) -> Plan:
         RefusedError: it was changed since it was made.
     """
     try:
-        return decode_plan(path.read_bytes())
+        return decode_plan(read_regular(path))
     except OSError as error:
         raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Make one with --plan FILE.") from None

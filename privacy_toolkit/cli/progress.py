@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO, cast
 
-from privacy_toolkit.cli.output import count, say
+from privacy_toolkit.cli.output import Lasting, count, say
 from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
 from privacy_toolkit.reporting.wording import STOPS
 
@@ -19,7 +20,7 @@ LINE_EVERY = 5.0
 def progress(kind: str, *, quiet: bool) -> Iterator[Listener]:
     """A listener that shows progress as ``bar``, ``lines`` or ``none``; ``auto`` is a bar at a terminal."""
     if kind == "auto":
-        kind = "bar" if sys.stderr.isatty() else "lines"
+        kind = "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
     if quiet or kind == "none":
         yield lambda _: None
     elif kind == "lines":
@@ -67,7 +68,7 @@ def _bar() -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
         TextColumn("Erasing"),
         BarColumn(),

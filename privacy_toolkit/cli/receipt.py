@@ -38,7 +38,7 @@ def command(**options: Any) -> int:
     as_json, pack = options.pop("as_json"), Path(options.pop("pack"))
     id_file, out, source, row = (options.pop(name) for name in ("id_file", "out", "source", "row"))
     _check(id_file, out, source)
-    state = StateFolder(take_settings(options).state)
+    state = StateFolder.existing(take_settings(options).state)
     link = read_link(pack)
     run_id = link.head().run_id
     if run_id not in state.run_ids():

@@ -29,13 +29,19 @@ def command() -> None:
 @command.command("list")
 @settings_options
 def list_runs(**options: Any) -> int:
-    """List all runs of the state folder, newest first, with what is open and by when it is due."""
+    """List all runs of the state folder, newest first, with what is open and by when it is due.
+
+    A run whose journal can't be read is listed as damaged, and hides no other.
+    """
     from privacy_toolkit.cli.listing import listed, told
 
     as_json = options.pop("as_json")
     state = _state(options)
     today = datetime.now(UTC).date()
     lines = [listed(state, run_id, today) for run_id in state.run_ids()]
+    for line in lines:
+        if "error" in line:
+            say(f"{line['error']['message']} {line['error']['hint']}")
     if as_json:
         emit_json({"runs": lines})
     for line in [] if as_json else lines:
@@ -50,13 +56,13 @@ def list_runs(**options: Any) -> int:
 @settings_options
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
-    from privacy_toolkit.cli.flow import show
+    from privacy_toolkit.cli.flow import Shown, show
 
     as_json, name = options.pop("as_json"), options.pop("run")
     state = _state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show(journal, state.pack(run_id), as_json)
+        show(journal, Shown(state.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -120,7 +126,9 @@ def _subject(entry: Any) -> dict[str, Any]:
 @settings_options
 def resume(**options: Any) -> int:
     """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
-    from privacy_toolkit.cli.flow import carry_out, check_ready, telling
+    from privacy_toolkit.cli.flow import carry_out, telling
+    from privacy_toolkit.cli.ready import check_ready
+    from privacy_toolkit.engine.claiming import claimed
     from privacy_toolkit.journal.state import StateFolder
 
     sitting = take_sitting(options)
@@ -130,7 +138,7 @@ def resume(**options: Any) -> int:
         hand = check_ready(settings, sitting)
         state = StateFolder(settings.state)
         run_id = state.find(name)
-        with state.lock(settings.target):
+        with claimed(state, settings.deployment, restored=sitting.restored):
             return carry_out(run_id, settings, sitting, state, hand, as_json)
 
 
@@ -141,8 +149,10 @@ def resume(**options: Any) -> int:
 @settings_options
 def report(**options: Any) -> int:
     """Write the report of a run anew, from its journal. Where nothing changed it is the same to the byte."""
-    from privacy_toolkit.cli.flow import check_stays_signed, seal_pack, show
+    from privacy_toolkit.cli.flow import Shown, seal_pack, show
+    from privacy_toolkit.cli.ready import check_stays_signed
     from privacy_toolkit.engine.custody import hand_of
+    from privacy_toolkit.journal.facts import running
     from privacy_toolkit.journal.state import StateFolder
 
     as_json, name = options.pop("as_json"), options.pop("run")
@@ -154,12 +164,14 @@ def report(**options: Any) -> int:
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
+        if journal.is_running:
+            raise running(run_id)
         seal_pack(journal, folder, state, hand)
         if pdf:
             from privacy_toolkit.cli.pdf import write_pdf
 
             write_pdf(folder / "report.html", Path(pdf))
-        show(journal, folder, as_json)
+        show(journal, Shown(folder), as_json)
     return ExitCode.SETTLED
 
 
@@ -174,8 +186,10 @@ def purge(**options: Any) -> int:
     A purged run can't be resumed and its subjects can't be listed.
     """
     from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.config import deployment_key
     from privacy_toolkit.engine.grounds import catch_up
     from privacy_toolkit.engine.verdict import summarize
+    from privacy_toolkit.journal.facts import running
     from privacy_toolkit.journal.suppression import Suppression
 
     as_json, name = options.pop("as_json"), options.pop("run")
@@ -184,12 +198,14 @@ def purge(**options: Any) -> int:
     run_id = state.find(name)
     with state.open(run_id) as journal:
         summary = summarize(journal)
+    if summary.is_running:
+        raise running(run_id)
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(f"purge {run_id}", confirmation, no_input=no_input)
-    with state.lock(summary.plan.target), state.open(run_id) as journal:
+    with state.lock(deployment_key(summary.plan.base_url)), state.open(run_id) as journal:
         with Suppression(state.path) as listed:  # before the ids are gone
-            catch_up(listed, state)
+            catch_up(listed, state, complete=False)
         journal.purge(int(datetime.now(UTC).timestamp() * 1e6), summary.plan.without_input().encode())
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
@@ -198,10 +214,36 @@ def purge(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
+@command.command("set-aside")
+@_run
+@click.option("--confirm", metavar="TEXT", help='"set aside RUN", where nobody is there to type it.')
+@click.option("--no-input", is_flag=True, help="Never ask anything.")
+@settings_options
+def set_aside(**options: Any) -> int:
+    """Take a run whose journal is damaged out of the runs, into the folder set-aside of the state folder.
+
+    Nothing that it knows counts any more: whom it erased, which packages it handed over, whom it gave a code. Nothing
+    in it is changed, so it can be moved back.
+    """
+    from privacy_toolkit.cli.confirm import require_typed
+
+    as_json, name = options.pop("as_json"), options.pop("run")
+    confirmation, no_input = options.pop("confirm"), options.pop("no_input")
+    state = _state(options)
+    run_id = state.find(name)
+    require_typed(f"set aside {run_id}", confirmation, no_input=no_input)
+    place = state.set_aside(run_id)
+    if as_json:
+        emit_json({"run_id": run_id, "set_aside": str(place)})
+    else:
+        result(f"Run {run_id} is set aside, in {place}.")
+    return ExitCode.SETTLED
+
+
 def _state(options: dict[str, Any]) -> StateFolder:
     from privacy_toolkit.journal.state import StateFolder
 
-    return StateFolder(take_settings(options).state)
+    return StateFolder.existing(take_settings(options).state)
 
 
 def _time(microseconds: int) -> str:

@@ -27,6 +27,9 @@ from privacy_toolkit.errors import ExitCode, UsageError
 @click.option("--rate-limit", metavar="N", type=click.FloatRange(min=0, min_open=True), help="429 above N requests/s.")
 @click.option("--fault", "faults", metavar="KIND=SHARE", multiple=True, help="For example drop_after=0.02; repeatable.")
 @click.option("--generation", type=click.Choice(["2020", "current"]), default="current", help="Of the API.")
+@click.option(
+    "--environment", type=click.Choice(["live", "sandbox"]), help="What the profiles say they are of [nothing]."
+)
 @click.option("--log", metavar="FILE", help="Append every request to this JSON Lines file.")
 @output_options
 def command(**options: Any) -> int:
@@ -45,6 +48,7 @@ def command(**options: Any) -> int:
         seed_customers=options["customers"],
         after_erase=options["after_erase"],
         generation=Generation(options["generation"]),
+        environment=options["environment"],
         log_file=Path(options["log"]) if options["log"] else None,
         faults=faults,
     )

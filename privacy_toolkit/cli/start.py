@@ -13,11 +13,13 @@ import msgspec
 from privacy_toolkit.api.access import check_access, client_for
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.cli.confirm import confirm, preview, require_someone
-from privacy_toolkit.cli.flow import carry_out, check_ready, telling
+from privacy_toolkit.cli.flow import carry_out, telling
 from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import count, say
 from privacy_toolkit.cli.planfile import write_plan
+from privacy_toolkit.cli.ready import check_accepted, check_plan, check_ready
 from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.claiming import check_identity, claimed
 from privacy_toolkit.engine.custody import hand_of, require_direct
 from privacy_toolkit.engine.looking import Asking, Look, look
 from privacy_toolkit.engine.planning import Order, Prepared, create, prepared
@@ -43,16 +45,22 @@ def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file:
         check_ready(settings, sitting)
     hand = hand_of(settings.trust)
     state = StateFolder(settings.state)
+    if plan_file is None:
+        check_identity(state, restored=sitting.restored)
     now = datetime.now(UTC)
     with prepared(order, settings, state, now, hand) as worked_out:
-        ready = worked_out if sitting.quiet and plan_file is None else looked(worked_out, settings)
+        if plan_file is None:
+            check_plan(worked_out.plan, sitting, state, hand)
+        check_accepted(worked_out.plan, sitting)
+        unseen = sitting.quiet and plan_file is None and not order.job.must_look(worked_out.plan.parameters)
+        ready = worked_out if unseen else looked(worked_out, settings)
         if plan_file is not None:
             return write_plan(ready.plan, Path(plan_file), settings, as_json)
         if not sitting.quiet:
             preview(ready.plan, settings)
         if writes:
             confirm(ready.plan, sitting)
-        with state.lock(settings.target):
+        with claimed(state, settings.deployment, restored=sitting.restored):
             run_id = create(ready, state, now)
             return carry_out(run_id, settings, sitting, state, hand, as_json)
 
@@ -69,6 +77,8 @@ def looked(ready: Prepared, settings: Settings) -> Prepared:
         return ready
     check_access(settings)
     wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
+    if wanted is None:
+        return ready
     say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
     asyncio.run(_look(wanted, settings))
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()

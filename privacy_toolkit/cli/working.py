@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from privacy_toolkit.api.access import client_for
 from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.output import say
 from privacy_toolkit.cli.progress import progress
 from privacy_toolkit.config import Settings
+from privacy_toolkit.engine.checks import input_now
 from privacy_toolkit.engine.custody import Hand
 from privacy_toolkit.engine.declaration import Context
 from privacy_toolkit.engine.grounds import suppression
@@ -19,9 +22,10 @@ from privacy_toolkit.engine.sitting import Conditions, Work, sit
 from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.gone import GONE_PREDICATE
+from privacy_toolkit.journal.learned import ControlStore, positive_id
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Job
+from privacy_toolkit.model import Job, Sequencing
 
 
 def work_on(
@@ -39,6 +43,7 @@ def work_on(
     """
     plan, job = before.plan, declaration(Job(before.plan.job))
     conditions, context = _prepared(plan, journal.secret or b"", settings, sitting, hand)
+    conditions = replace(conditions, input_file=_input(journal, plan), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
         progress(sitting.progress, quiet=sitting.quiet) as listen,
@@ -49,14 +54,33 @@ def work_on(
                 journal=journal,
                 job=job.make(context),
                 sequencing=job.sequencing,
+                absences=job.absences,
+                positive=positive_id(settings, ControlStore(state.path)) if job.absences else None,
+                waits_out=job.sequencing is Sequencing.FILE and job.writes,
                 suppressed=is_suppressed or (lambda _: False),
                 settings=settings,
                 conditions=conditions,
                 make_client=lambda: client_for(generation),
                 listeners=[listen],
-                recognise=lambda ids: all_known_absent(ids, state, plan.target, before.run_id),
+                recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),
             )
         )
+
+
+def _input(journal: RunJournal, plan: Plan) -> str:
+    """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
+    if not journal.sittings():
+        return ""  # it was read a moment ago
+    now = input_now(plan)
+    if now in {"changed", "missing"}:
+        what = "is not there any more" if now == "missing" else "was changed since the run was planned"
+        say(f"The input {Path(plan.input.path).name} {what}. The run goes on with the subjects it was planned for.")
+    return now
+
+
+def _restored(state: StateFolder) -> str:
+    moment = state.identity.restored_at
+    return "" if moment is None else datetime.fromtimestamp(moment / 1e6, UTC).isoformat(timespec="seconds")
 
 
 def _prepared(

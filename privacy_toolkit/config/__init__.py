@@ -8,7 +8,10 @@ from privacy_toolkit.config.settings import (
     Flags,
     Settings,
     Trust,
+    check_place,
+    deployment_key,
     load_settings,
+    scope_of,
     target_of,
 )
 
@@ -21,6 +24,9 @@ __all__ = [
     "TimeoutProfile",
     "Trust",
     "Webhook",
+    "check_place",
+    "deployment_key",
     "load_settings",
+    "scope_of",
     "target_of",
 ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +14,7 @@ import msgspec
 from platformdirs import user_config_path
 
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import KEY_LIMIT, SETTINGS_LIMIT, ExposedError, read_private, read_regular
 from privacy_toolkit.privacy import Secret
 
 FILE_NAME = "privacy-toolkit.toml"
@@ -62,6 +66,16 @@ class NotifyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prometheus_textfile: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
+class ControlsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[controls]``: ``present`` is the id of a profile that must be visible, and is never erased."""
+
+    present: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)] | None = None
+
+    def __repr__(self) -> str:
+        """Show no id."""
+        return "ControlsProfile(...)"
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
 
@@ -74,6 +88,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: Positive | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
+    grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     state: str | None = None
     signing_key: str | None = None
     signer: str | None = None
@@ -82,23 +97,77 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiProfile = ApiProfile()
     timeouts: TimeoutProfile = TimeoutProfile()
     notify: NotifyProfile | None = None
+    controls: ControlsProfile | None = None
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration file. ``notify`` holds for the profiles that don't have one of their own."""
+    """The whole file. ``notify`` and ``controls`` hold for the profiles that don't have one of their own."""
 
     profiles: dict[str, Profile] = {}
     notify: NotifyProfile | None = None
+    controls: ControlsProfile | None = None
 
 
-def config_path(given: str | None) -> Path | None:
-    """The file that is named, else the one here, else the one in the user's configuration folder, else none."""
+@dataclass(frozen=True, slots=True)
+class ConfigPlace:
+    """Where the configuration file is, if there is one; ``passed_over`` says of one in the current folder why not."""
+
+    path: Path | None
+    passed_over: str = ""
+
+
+def find_config(given: str | None) -> ConfigPlace:
+    """The file that is named, else the one here, else the one in the user's configuration folder, else none.
+
+    The one here counts only if nobody but the user (or root) can have put it there or can change it: it says to which
+    address the API key is sent.
+
+    Raises:
+        UsageError: everybody can write the file that would count.
+    """
     if given:
-        return Path(given).expanduser()
-    for candidate in (Path(FILE_NAME), user_config_path("privacy-toolkit") / FILE_NAME):
-        if candidate.is_file():
-            return candidate
-    return None
+        return ConfigPlace(_not_for_all(Path(given).expanduser()))
+    here, passed_over = Path(FILE_NAME).absolute(), ""
+    if os.path.lexists(here):
+        reason = _not_ours(here)
+        if not reason:
+            return ConfigPlace(here)
+        passed_over = f"The configuration file {here} is passed over: {reason}. Name it with --config to use it."
+    own = user_config_path("privacy-toolkit") / FILE_NAME
+    return ConfigPlace(_not_for_all(own) if own.is_file() else None, passed_over)
+
+
+def _not_for_all(path: Path) -> Path:
+    """The path, once it is sure that not everybody can write the file.
+
+    Raises:
+        UsageError: everybody can.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return path  # said when it is read
+    if mode & stat.S_IWOTH and stat.S_ISREG(mode):
+        raise UsageError(f"Everybody can change the configuration file {path}.", f"chmod go-w {shlex.quote(str(path))}")
+    return path
+
+
+def _not_ours(path: Path) -> str:
+    """Why a file may be somebody else's word; "" if it can't. Links are followed: the place they lie in counts too."""
+    try:
+        real = path.resolve(strict=True)
+        places = [(path.parent, "its folder"), (real.parent, "the folder it leads to"), (real, "it")]
+        for place, name in places:
+            found = place.stat()
+            if found.st_uid not in {os.geteuid(), 0}:
+                return f"{name} belongs to another user"
+            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return f"others can write {name} (chmod go-w {shlex.quote(str(place))})"
+        if not real.is_file():
+            return "it is no file"
+    except (OSError, RuntimeError):
+        return "it leads nowhere, or may not be read"
+    return ""
 
 
 def read_config(path: Path) -> ConfigFile:
@@ -108,7 +177,7 @@ def read_config(path: Path) -> ConfigFile:
         UsageError: it can't be read, or says something it may not.
     """
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = tomllib.loads(read_regular(path, SETTINGS_LIMIT).decode())
         return msgspec.convert(data, ConfigFile)
     except OSError as error:
         raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
@@ -132,7 +201,11 @@ def read_secret(source: SecretSource, what: str) -> Secret:
         value, origin = os.environ.get(source.env, ""), "from the environment"
     else:
         try:
-            value = Path(source.file or "").expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+            value = read_private(Path(source.file or "").expanduser(), KEY_LIMIT).decode().rstrip("\r\n")
+        except ExposedError as error:
+            raise UsageError(
+                f"Others than its owner can read or change the file with the {what}.", error.hint
+            ) from None
         except (OSError, UnicodeDecodeError):
             raise UsageError(
                 f"The file with the {what} can't be read.", "Does it exist, and may you read it?"

@@ -6,22 +6,25 @@ Secrets come from files or the environment only. They are held as ``Secret`` and
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_state_path
 
 from privacy_toolkit.config.file import (
     FILE_NAME,
     ConfigFile,
-    NotifyProfile,
+    ControlsProfile,
     Profile,
     SecretSource,
     TimeoutProfile,
-    config_path,
+    find_config,
     read_config,
     read_secret,
 )
@@ -32,8 +35,24 @@ from privacy_toolkit.privacy import Secret
 PREFIX = "PRIVACY_TOOLKIT_"
 DEFAULT_RATE = 500.0
 DEFAULT_CONCURRENCY = 16
+_USUAL_PORTS = {"http": 80, "https": 443}
+#: What no base URL ends in: every path of the API begins with its version, and the toolkit adds it itself. A gateway
+#: may have any other path in front of that.
+_VERSION = re.compile(r"v[0-9]+")
+_NOT_A_BASE = {"integration", "integration_api", "integration-api", "management", "management_api", "management-api"}
+#: First segments of paths after the version, of the Integration API and of the Management API.
+_RESOURCES = {
+    *("customer_profiles", "customer_sessions", "customer_data", "customer_audiences", "coupon_reservations"),
+    *("referrals", "referrals_for_multiple_advocates", "events", "loyalty_programs", "loyalty_cards", "audiences"),
+    *("applications", "campaigns", "coupons", "accounts", "users", "roles", "sessions", "attributes", "exports"),
+}
+#: Hosts of the vendor that no deployment answers on.
+_NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "docs", "help", "developers", "status"))}
 
 T = TypeVar("T")
+
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +82,14 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for one command. ``rate`` is requests a second over all operations, ``settle`` seconds."""
+    """What holds for one command.
+
+    ``rate`` is requests a second over all operations. ``settle`` and ``grace`` are seconds: how long an accepted change
+    may stay invisible, and how long an update without an answer may still be applied.
+    ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
+    does not count.
+    ``control_present`` is the id of a profile that must be visible: the positive control of whoever names one.
+    """
 
     base_url: str | None
     application: str | None
@@ -74,12 +100,16 @@ class Settings:
     rate: float
     concurrency: int
     settle: float
+    grace: float
     state: Path
     generation: str
     timeouts: TimeoutProfile
     profile: str
     trust: Trust = Trust()
     notify: Notify = field(default_factory=Notify)
+    control_present: str | None = field(default=None, repr=False)
+    config_file: Path | None = None
+    config_passed_over: str = ""
 
     @property
     def target(self) -> str:
@@ -95,14 +125,107 @@ class Settings:
         """The base URL.
 
         Raises:
-            UsageError: none is set.
+            UsageError: none is set, or it leads past the API; see ``check_place``.
         """
         if self.base_url is None:
             raise UsageError(
                 "No base URL is set: where is your Talon.One deployment?",
                 f"Set {PREFIX}BASE_URL or base_url in {FILE_NAME}, for example https://mycompany.europe-west1.talon.one",
             )
+        check_place(self.base_url)
         return self.base_url
+
+    @property
+    def deployment_key(self) -> str:
+        """The base URL in the one form that all ways to write it share; see ``deployment_key``.
+
+        Raises:
+            UsageError: none is set.
+        """
+        return deployment_key(self.deployment)
+
+    @property
+    def scope(self) -> str:
+        """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
+
+        Raises:
+            UsageError: no base URL is set.
+        """
+        return scope_of(self.deployment, self.environment)
+
+
+def deployment_key(base_url: str) -> str:
+    """The one name of a deployment, however its base URL is written: who compares deployments compares these.
+
+    Case of scheme and host, a default port, a closing dot or slash and a user make no difference, and all names of the
+    loopback interface are one; the path does.
+    """
+    parts = urlsplit(base_url.strip())
+    scheme = parts.scheme.lower()
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    host = _host_key(parts.hostname or "")
+    shown = f"[{host}]" if ":" in host else host
+    place = shown if port is None or port == _PORTS.get(scheme) else f"{shown}:{port}"
+    return f"{scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def scope_of(base_url: str, environment: str) -> str:
+    """Where what a state folder remembers holds: profiles are shared by all Applications of an environment."""
+    return f"{environment} {deployment_key(base_url)}"
+
+
+def _host_key(host: str) -> str:
+    name = host.lower().rstrip(".")
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        with suppress(UnicodeError):  # no host that could be reached is still one name
+            name = name.encode("idna").decode("ascii")
+        return _LOOPBACK if name == "localhost" else name
+    address = getattr(address, "ipv4_mapped", None) or address
+    return _LOOPBACK if address.is_loopback else str(address)
+
+
+def check_place(base_url: str) -> None:
+    """Refuse a base URL that is well formed and can't be the base of the API, so that every answer would be another's.
+
+    The path given is not shown, since somebody may have pasted a whole request with an id in it.
+
+    Raises:
+        UsageError: its path belongs to a call, or its host to the vendor's own pages. The hint names the right one.
+    """
+    try:
+        parts = urlsplit(base_url)
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError:
+        return  # said by whoever checks that it is a URL
+    if host in _NOT_A_DEPLOYMENT:
+        raise UsageError(
+            f"The base URL names {host}, where the vendor's own pages are, not a deployment.",
+            "It looks like https://mycompany.europe-west1.talon.one",
+        )
+    written = [segment for segment in parts.path.split("/") if segment]
+    meant = [unquote(segment).lower() for segment in written]
+    if {".", ".."} & set(meant):
+        raise UsageError("The path of the base URL has a . or .. in it.", "Write it without.")
+    kept = _base_segments(meant)
+    if kept < len(meant):
+        base = "/".join([f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", *written[:kept]])
+        raise UsageError(
+            "The path of the base URL belongs to a call of the API: the toolkit adds it itself.",
+            f"Without it, it is {base}",
+        )
+
+
+def _base_segments(segments: list[str]) -> int:
+    """How many of the segments of a path can stand before a call's own."""
+    for number, segment in enumerate(segments):
+        if _VERSION.fullmatch(segment) and (number + 1 == len(segments) or segments[number + 1] in _RESOURCES):
+            return _base_segments(segments[:number])
+    return len(segments) - (bool(segments) and segments[-1] in _NOT_A_BASE)
 
 
 def target_of(base_url: str, application: str | None) -> str:
@@ -122,7 +245,10 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         for name, value in (os.environ if environ is None else environ).items()
         if name.startswith(PREFIX) and value
     }
-    name, profile, notify = _profile(flags, env)
+    place = find_config(flags.config or env.get("CONFIG"))
+    name, profile, config = _profile(flags, env, place.path)
+    notify = config.notify if profile.notify is None else profile.notify
+    controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
     state = flags.state or env.get("STATE") or profile.state
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
@@ -136,30 +262,32 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
             flags.concurrency, _number(env, "CONCURRENCY", int), profile.concurrency, DEFAULT_CONCURRENCY
         ),
         settle=profile.settle,
+        grace=profile.grace,
         state=Path(state).expanduser() if state else user_state_path("privacy-toolkit"),
         generation=profile.api.generation,
         timeouts=profile.timeouts,
         profile=name,
         trust=_trust(env, profile),
         notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
+        config_file=place.path,
+        config_passed_over=place.passed_over,
+        control_present=controls.present,
     )
 
 
-def _profile(flags: Flags, env: Mapping[str, str]) -> tuple[str, Profile, NotifyProfile | None]:
-    """The profile by its name, and who is told of its runs: its own ``notify`` as a whole, else that of the file."""
+def _profile(flags: Flags, env: Mapping[str, str], path: Path | None) -> tuple[str, Profile, ConfigFile]:
+    """The profile by its name, and the file, whose tables hold as a whole where the profile has none of its own."""
     named = flags.profile or env.get("PROFILE")
     wanted = named or "default"
-    path = config_path(flags.config or env.get("CONFIG"))
     config = read_config(path) if path else ConfigFile()
     profiles = config.profiles
     if wanted in profiles:
-        profile = profiles[wanted]
-        return wanted, profile, config.notify if profile.notify is None else profile.notify
+        return wanted, profiles[wanted], config
     if named or profiles:
         known = ", ".join(sorted(profiles)) or "none"
         where = f"in {path}" if path else "(there is no configuration file)"
         raise UsageError(f"There is no profile {wanted!r} {where}; it has: {known}.", "Name one with --profile.")
-    return wanted, Profile(), config.notify
+    return wanted, Profile(), config
 
 
 def _environment(env: Mapping[str, str], profile: Profile) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from privacy_toolkit.config import deployment_key
 from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.state import StateFolder
@@ -38,7 +39,7 @@ class Counted:
     def kin(self) -> tuple[str, str, str]:
         """What has to be the same for a later run to be about the same requests."""
         plan = self.summary.plan
-        return plan.job, plan.target, plan.environment
+        return plan.job, deployment_key(plan.base_url), plan.environment
 
 
 class Kin:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from privacy_toolkit.config import Settings
-from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.engine.history import job_of, look_through, plan_scope
+from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.errors import RefusedError
+from privacy_toolkit.inputs.files import STDIN, fingerprint
+from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
+
+_SECOND = len("20260101000000")
 
 
 def check_target(plan: Plan, settings: Settings) -> None:
-    """Make sure that the settings lead where the plan says.
+    """Make sure that the settings lead where the plan says: to the same deployment, whatever its label is now.
 
     Raises:
         RefusedError: they lead elsewhere.
     """
-    planned = (plan.target, plan.base_url, plan.environment)
-    if planned != (settings.target, settings.base_url, settings.environment):
+    if plan_scope(plan) != settings.scope:
         raise RefusedError(
             f"The plan is for {plan.target} ({plan.environment}), but the settings say {settings.target}"
             f" ({settings.environment}).",
@@ -63,12 +67,33 @@ def check_not_applied(plan: Plan, state: StateFolder) -> None:
 
     Raises:
         RefusedError: one does.
+        JournalError: a run that may be the one can't be read.
     """
-    for run_id in state.run_ids():
-        with state.open(run_id) as journal:
-            if plan_of(journal).digest == plan.digest:
-                raise RefusedError(
-                    f"This plan was applied already, by run {run_id}.",
-                    f"privacy-toolkit runs resume {run_id}",
-                    code="applied",
-                )
+    made = "".join(character for character in plan.created_at if character.isdigit())[:_SECOND]
+
+    def may_be_it(run_id: str) -> bool:
+        began = "".join(run_id.split("-")[:2])
+        return job_of(run_id) in {plan.job, None} and not (began.isdigit() and began < made)
+
+    def look(run_id: str, _: RunJournal, applied: Plan) -> None:
+        if applied.digest == plan.digest:
+            raise RefusedError(
+                f"This plan was applied already, by run {run_id}.",
+                f"privacy-toolkit runs resume {run_id}",
+                code="applied",
+            )
+
+    look_through(state, look, may_be_it)
+
+
+def input_now(plan: Plan) -> str:
+    """What has become of a plan's input: ``unchanged``, ``changed``, ``missing``, or ``not a file``.
+
+    For people: the subjects of a run are in its journal, and the run goes on with those whatever became of the file.
+    """
+    if plan.input.path in {STDIN, ""}:
+        return "not a file"
+    try:
+        return "unchanged" if fingerprint(Path(plan.input.path)) == plan.input.sha256 else "changed"
+    except OSError:
+        return "missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection
 
 
@@ -16,7 +17,7 @@ class Claim:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing has to be waited for."""
+        """Whether no other claim has to be waited for."""
         return all(event.is_set() for event in self._before)
 
     async def wait(self) -> None:
@@ -26,11 +27,12 @@ class Claim:
 
 
 class Claims:
-    """All claims of a sitting. In the order in which they are made nobody waits for a later one: no deadlock."""
+    """All claims of an execution. In the order in which they are made nobody waits for a later one: no deadlock."""
 
     def __init__(self) -> None:
         self._last: dict[str, Claim] = {}
         self._held_back: set[str] = set()
+        self._quiet: dict[str, float] = {}
 
     def make(self, keys: Collection[str]) -> Claim:
         """Claim ``keys``, behind all who claimed any of them before."""
@@ -42,16 +44,25 @@ class Claims:
             self._last[key] = claim
         return claim
 
-    def end(self, claim: Claim, *, held_back: bool | Collection[str]) -> None:
-        """Give the keys on; those with which something was begun that has to come first to nobody in this sitting."""
+    def end(self, claim: Claim, *, held_back: bool | Collection[str] = False, quiet_until: float = -math.inf) -> None:
+        """Give the keys on; those with which something was begun that has to come first to nobody in this execution.
+
+        Before ``quiet_until``, a time of the monotonic clock, nothing is begun with them.
+        """
         if claim is _NOTHING:
             return
+        if quiet_until > -math.inf:
+            self._quiet.update(dict.fromkeys(claim.keys, quiet_until))
         claim.ended.set()
         for key in claim.keys:
             if self._last.get(key) is claim:
                 del self._last[key]
         if held_back:
             self._held_back.update(claim.keys if held_back is True else held_back)
+
+    def quiet_until(self, claim: Claim) -> float:
+        """Until when, by the monotonic clock, nothing may be begun with the keys of a claim."""
+        return max((self._quiet.get(key, -math.inf) for key in claim.keys), default=-math.inf)
 
     def are_held_back(self, claim: Claim) -> bool:
         """Whether something earlier with one of the keys was left open and has to come first."""

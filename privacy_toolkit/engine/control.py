@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from privacy_toolkit.model import StopReason
 
@@ -63,14 +64,26 @@ class Places:
         """Make the place free."""
         self._free.release()
 
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Lend the place to others for as long as something is waited for that costs the API nothing."""
+        self._free.release()
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise  # everything is dropped: nobody will give a place back that could be waited for
+        except BaseException:
+            await self._free.acquire()
+            raise
+        await self._free.acquire()
+
     async def nap(self, seconds: float) -> bool:
         """Wait ``seconds`` without holding the place, or until a stop; whether to go on."""
         if self._parked >= self._most_parked:
             return await self._stop.sleep(seconds)
         self._parked += 1
-        self._free.release()
         try:
-            return await self._stop.sleep(seconds)
+            async with self.lent():
+                return await self._stop.sleep(seconds)
         finally:
             self._parked -= 1
-            await self._free.acquire()

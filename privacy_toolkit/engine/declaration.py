@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.engine.dealing import Dealing, Dealt, Subjects, as_they_stand
 from privacy_toolkit.engine.looking import Look
 from privacy_toolkit.engine.steps import Procedure
@@ -54,13 +55,15 @@ class Declaration:
         make: the procedure for one sitting.
         form: what is taken of a row beside the id; None for an input of ids.
         deal: what is made of the input before it is planned.
-        look: what is read for the plan, so that whoever confirms it knows how things stand.
+        look: what is read for the plan, so that whoever confirms it knows how things stand; None for nothing.
+        must_look: whether a plan with these parameters may not be confirmed without that.
         shown: what an operator is shown of a subject (its id, and what else is given) beside its id, by name.
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
         creates_profile: a request re-creates the profile of an erased customer (API facts, deleteCustomerData).
         sequencing: in which order the subjects are taken.
         party: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
+        absences: the operations whose 404 settles subjects: their controls are asked before anything else.
         has_clock: whether a law says by when each subject has to be settled.
     """
 
@@ -69,11 +72,13 @@ class Declaration:
     make: Callable[[Context], Procedure]
     form: Callable[[Parameters], RowForm | None] = _no_form
     deal: Callable[[Dealing], Dealt] = as_they_stand
-    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Look] | None = None
+    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Look | None] | None = None
+    must_look: Callable[[Parameters], bool] = lambda _: False
     shown: Callable[[str, str], Mapping[str, str]] = _nothing
     customers: Callable[[str, str], Collection[str]] = _the_id
     creates_profile: bool = False
     sequencing: Sequencing = Sequencing.URGENCY
     party: Callable[[str, str], str] | None = None
     writes: bool = True
+    absences: tuple[Operation, ...] = ()
     has_clock: bool = False

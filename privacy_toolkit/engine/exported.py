@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from privacy_toolkit.engine.dealing import Dealing, Dealt
-from privacy_toolkit.engine.plan import PlannedInput, plan_of
+from privacy_toolkit.engine.history import look_through, plan_scope
+from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.journal.reading import Observed
+from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Hold, Job, Outcome, SubjectRequest
 
@@ -72,17 +75,18 @@ def deal(dealing: Dealing) -> Dealt:
 
 
 def answered(state: StateFolder, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
-    """What earlier exports answered for the ids in ``wanted``, as far as runs on ``scope`` still know ids.
+    """What earlier exports answered for the ids in ``wanted``, as far as runs in ``scope`` still know ids.
 
-    ``scope`` is environment and target.
+    ``scope`` is environment and deployment. What a run answered that can't be read is answered once more.
     """
     found: dict[str, list[Answered]] = {}
-    for run_id in state.run_ids():
-        with state.open(run_id) as journal:
-            plan = plan_of(journal)
-            if plan.job == Job.EXPORT and f"{plan.environment} {plan.target}" == scope and journal.purged_at is None:
-                for id_, answer in _answered(journal.rows(), wanted):
-                    found.setdefault(id_, []).append(answer)
+
+    def look(_: str, journal: RunJournal, plan: Plan) -> None:
+        if plan.job == Job.EXPORT and plan_scope(plan) == scope and journal.purged_at is None:
+            for id_, answer in _answered(journal.rows(), wanted):
+                found.setdefault(id_, []).append(answer)
+
+    look_through(state, look)
     return found
 
 
@@ -125,7 +129,7 @@ def _notice(path: str | None) -> PlannedInput | None:
         return None
     place = Path(path).absolute()
     try:
-        content = place.read_bytes()
+        content = read_regular(place, SETTINGS_LIMIT)
     except OSError as error:
         raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
     return PlannedInput(

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from privacy_toolkit.config import Settings
-from privacy_toolkit.engine.plan import plan_of
+from privacy_toolkit.engine.history import former_scopes, look_through, may_be_of, plan_scope
+from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.journal.suppression import Suppression
 from privacy_toolkit.model import Hold, Job, Outcome
@@ -56,31 +58,32 @@ def suppression(state: StateFolder, settings: Settings, *, used: bool) -> Iterat
     """Whether a customer of this environment was erased, for a job that would write for them; else None.
 
     Raises:
-        JournalError: the list can't be opened.
+        JournalError: the list can't be opened, or whom a run erased can't be read.
     """
     if not used:
         yield None
         return
     with Suppression(state.path) as listed:
-        catch_up(listed, state)
-        yield listed.of(scope(settings.deployment, settings.environment))
+        catch_up(listed, state, complete=True)
+        yield listed.of({settings.scope, *former_scopes(state, settings.scope, may_be_of(Job.ERASE))})
 
 
-def catch_up(listed: Suppression, state: StateFolder) -> None:
+def catch_up(listed: Suppression, state: StateFolder, *, complete: bool) -> None:
     """Enter into the list whoever runs of this state folder have erased since it was last brought up to date.
 
+    Args:
+        listed: the list.
+        state: the folder.
+        complete: whether nothing may be done without it; else a run that can't be read is passed over.
+
     Raises:
-        JournalError: a journal can't be read, or the list can't be written.
+        JournalError: a run that may have erased somebody can't be read, or the list can't be written.
     """
-    for run_id in state.run_ids():
-        with state.open(run_id) as journal:
-            plan = plan_of(journal)
-            erased = journal.totals().get(Outcome.ERASED, 0) if plan.job == Job.ERASE else 0
-            if erased and journal.purged_at is None and listed.counted(run_id) != erased:
-                ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
-                listed.add(scope(plan.base_url, plan.environment), ids, run_id, erased)
 
+    def look(run_id: str, journal: RunJournal, plan: Plan) -> None:
+        erased = journal.totals().get(Outcome.ERASED, 0) if plan.job == Job.ERASE else 0
+        if erased and journal.purged_at is None and listed.counted(run_id) != erased:
+            ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
+            listed.add(plan_scope(plan), ids, run_id, erased)
 
-def scope(base_url: str, environment: str) -> str:
-    """Where an erasure holds: profiles are shared by all Applications of an environment (API facts, section 1)."""
-    return f"{environment} {base_url.rstrip('/').lower()}"
+    look_through(state, look, may_be_of(Job.ERASE) if complete else lambda _: False)

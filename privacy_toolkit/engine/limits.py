@@ -40,8 +40,16 @@ class Watch:
         self._first_reads = 0
         self._all_absent = not limits.expect_missing
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether all first reads so far were answered 404: nothing may be concluded from them yet."""
+        return self._all_absent and self._first_reads > 0
+
     def exchanged(self, purpose: Purpose, *, reliable: bool, absent: bool) -> StopReason | None:
-        """Take note of an exchange; the reason to stop, if this is one too many."""
+        """Take note of an exchange; the reason to stop, if this is one too many.
+
+        Only the first reliable read of a subject is told as ``Purpose.READ_BEFORE``.
+        """
         self._unreliable = 0 if reliable else self._unreliable + 1
         if self._unreliable >= UNREACHABLE_AFTER:
             return StopReason.TARGET_UNREACHABLE

@@ -7,13 +7,15 @@ it reads the input again, and does nothing if that is not what was planned.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 
 from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.facts import RunFacts
+from privacy_toolkit.journal.facts import RunFacts, damaged
 
-FORMAT = "privacy-toolkit/plan/1"
+_FORMATS = "privacy-toolkit/plan/"
+FORMAT = f"{_FORMATS}1"
 
 
 class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,13 +121,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     digest: str = ""
 
     def sealed(self) -> Plan:
-        """The plan with its own digest: SHA-256 over its canonical JSON without the digest."""
+        """The plan with its own digest: SHA-256 over its canonical JSON, in which the digest is empty."""
         return msgspec.structs.replace(self, digest=_digest(self))
-
-    @property
-    def is_intact(self) -> bool:
-        """Whether nothing was changed since the plan was sealed."""
-        return self.digest == _digest(self)
 
     def without_input(self) -> Plan:
         """What stays of the plan when its run is purged: nothing that could tell who was in its input.
@@ -150,34 +147,54 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def decode_plan(data: bytes) -> Plan:
     """Read a plan back.
 
+    The digest is that of the JSON as it stands there, with the fields that the toolkit which made it knew.
+
     Raises:
         UsageError: this is no plan, or one of another version.
         RefusedError: it was changed since it was written.
     """
     try:
-        plan = msgspec.json.decode(data, type=Plan)
-    except msgspec.DecodeError:
-        raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.") from None
-    if plan.format != FORMAT:
-        raise UsageError("This plan is of another version of the toolkit.", "Make it anew with --plan FILE.")
-    if not plan.is_intact:
+        stored = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        stored = {}
+    if not str(stored.get("format")).startswith(_FORMATS):
+        raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")
+    if stored["format"] != FORMAT:
+        raise UsageError("This plan is of another version of the toolkit.", "Make another one with --plan FILE.")
+    digest = stored.pop("digest", None)
+    if digest != _sha256(stored):
         raise RefusedError(
-            "The plan was changed after it was made.", "Make it anew with --plan FILE and have it looked at again."
+            "The plan was changed after it was made.", "Make another one with --plan FILE and have it looked at again."
         )
-    return plan
+    try:
+        return msgspec.json.decode(data, type=Plan)
+    except msgspec.ValidationError:  # intact, so it says what we don't know
+        raise UsageError(
+            "This plan was made by a newer version of this toolkit.", "Use that version, or a later one.", code="newer"
+        ) from None
 
 
 def plan_of(run: RunFacts) -> Plan:
     """The plan of a run, as it was confirmed; what is left of it if the run was purged.
 
     Raises:
-        RefusedError: it was changed.
+        DamagedError: it was changed.
+        UsageError: it is of a newer toolkit.
     """
-    if run.purged_at is not None:
-        return msgspec.json.decode(run.plan, type=Plan)
-    return decode_plan(run.plan)
+    try:
+        if run.purged_at is not None:
+            return msgspec.json.decode(run.plan, type=Plan)
+        return decode_plan(run.plan)
+    except (UsageError, RefusedError, msgspec.DecodeError) as error:
+        if isinstance(error, UsageError) and error.code == "newer":
+            raise
+        raise damaged(run.folder.name, "the plan") from None
 
 
 def _digest(plan: Plan) -> str:
-    bare = msgspec.structs.replace(plan, digest="")
-    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
+    return _sha256(msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(plan, digest="")), type=dict))
+
+
+def _sha256(fields: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of a plan's fields, where the digest is empty."""
+    return hashlib.sha256(msgspec.json.encode({**fields, "digest": ""}, order="sorted")).hexdigest()

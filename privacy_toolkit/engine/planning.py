@@ -53,7 +53,8 @@ class Order:
 class Prepared:
     """A plan, and what is needed to carry it out: what was read, the subjects, and the holds by their numbers.
 
-    ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input.
+    ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input. ``encoded``
+    is the plan as it was written, where it comes from a file: an earlier version may have known fewer fields.
     """
 
     plan: Plan
@@ -63,6 +64,7 @@ class Prepared:
     subjects: Subjects
     remember: Callable[[], None] = lambda: None
     amendments: Mapping[int, SubjectRequest] = field(default_factory=dict)
+    encoded: bytes | None = None
 
     def requests(self) -> Numbered:
         """The request that counts of each subject of whom the input says anything."""
@@ -85,7 +87,7 @@ def prepared(
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, state))
         held, matched = _holds(job, listed, scan, settings, state)
-        dealt = job.deal(Dealing(scan, held, given, order.options, order.second, state, _scope(settings), nonce, stack))
+        dealt = job.deal(Dealing(scan, held, given, order.options, order.second, state, settings.scope, nonce, stack))
         holds = {**dealt.holds, **held}
         summary, parameters = scan.summary, {**given, **dealt.parameters}
         plan = Plan(
@@ -110,11 +112,6 @@ def prepared(
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         yield Prepared(plan.sealed(), scan, holds, job, dealt.subjects, dealt.remember, dealt.requests)
-
-
-def _scope(settings: Settings) -> str:
-    """Where what is dealt is remembered."""
-    return f"{settings.environment} {settings.target}"
 
 
 def _scanned(order: Order, state: StateFolder) -> Scan:
@@ -164,13 +161,14 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
     create_run(
         state.runs / run_id,
         Staged(
-            plan=ready.plan.encode(),
+            plan=ready.encoded or ready.plan.encode(),
             created_at=int(now.timestamp() * 1e6),
             pages=ready.subjects.subjects(),
             holds=ready.holds,
             requests=request_rows(ready.requests(), Regime(ready.plan.regime)),
             party=ready.job.party,
             approval=approval,
+            rejected=ready.scan.rejected(),
         ),
     )
     return run_id

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.engine.claims import Claim, Claims
 from privacy_toolkit.engine.events import Ended, Started
 from privacy_toolkit.engine.steps import Procedure, Steps, Stopped
@@ -23,12 +24,25 @@ MOST_TOGETHER = 10_000
 
 
 class Runner:
-    """Works on one run in one sitting, in the order that ``sequencing`` names."""
+    """Works on one run in one execution, in the order that ``sequencing`` names.
 
-    def __init__(self, job: Procedure, tools: Tools, sequencing: Sequencing = Sequencing.URGENCY) -> None:
+    ``absences`` are the operations whose 404 settles subjects: their controls are asked before anything else.
+    """
+
+    def __init__(
+        self,
+        job: Procedure,
+        tools: Tools,
+        sequencing: Sequencing = Sequencing.URGENCY,
+        absences: Sequence[Operation] = (),
+    ) -> None:
         self._job = job
         self._tools = tools
         self._sequencing = sequencing
+        self._absences = absences
+        self._is_fed = False
+        self._in_line = 0
+        tools.controls.on_waiting = self._look_whether_idle
         self._claims = Claims()
         self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
         self._walks: set[asyncio.Task[None]] = set()
@@ -48,10 +62,15 @@ class Runner:
         totals = self._tools.journal.totals()
         open_ = sum(count for outcome, count in totals.items() if outcome.is_open)
         self._tools.emit(Started(sum(totals.values()), open_))
+        if open_:
+            await self._tools.controls.start(self._absences)
         self._feeding = asyncio.create_task(self._feed())
         await asyncio.gather(self._feeding, return_exceptions=True)
+        self._is_fed = True
         while self._walks:
+            self._look_whether_idle()
             await asyncio.wait(self._walks)
+        await self._tools.controls.close()
         bug = self._bug or (None if self._feeding.cancelled() else self._feeding.exception())
         if bug is not None:
             raise bug
@@ -72,8 +91,11 @@ class Runner:
                 if stop.requested:
                     return
                 claim = self._claims.make(self._job.keys(entries))
-                if not claim.is_free:
+                if not claim.is_free or self._claims.quiet_until(claim) > self._tools.monotonic():
+                    self._is_fed = self._ahead.locked()  # until a walk ends nothing more is begun
+                    self._look_whether_idle()
                     await self._ahead.acquire()
+                    self._is_fed = False
                     self._begin(self._in_turn(entries, claim))
                     continue
                 await places.take()
@@ -84,15 +106,27 @@ class Runner:
 
     async def _in_turn(self, entries: Sequence[Entry], claim: Claim) -> None:
         """Wait for those who were there before, without holding a place in flight."""
+        self._in_line += 1
+        self._look_whether_idle()
         try:
             await claim.wait()
+            while (left := self._claims.quiet_until(claim) - self._tools.monotonic()) > 0:
+                if not await self._tools.stop.sleep(left):
+                    break
             await self._tools.places.take()
         except asyncio.CancelledError:
             self._claims.end(claim, held_back=True)
             raise
         finally:
+            self._in_line -= 1
             self._ahead.release()
         await self._walk(entries, claim)
+
+    def _look_whether_idle(self) -> None:
+        """Once all walks wait for a proof, or for one that does, nothing but a control can prove anything."""
+        controls = self._tools.controls
+        if self._is_fed and controls.waiting and len(self._walks) <= controls.waiting + self._in_line:
+            controls.prove_all(idle=True)
 
     async def _open_entries(self) -> AsyncGenerator[Sequence[Entry]]:
         """The open subjects, walk by walk, read a page ahead in another thread."""
@@ -128,7 +162,7 @@ class Runner:
         except JournalError:
             self._tools.stop.request(StopReason.JOURNAL_FAILED)
         finally:
-            self._claims.end(claim, held_back=steps.held_back)
+            self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             self._tools.places.give_back()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -138,6 +172,7 @@ class Runner:
 
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
+        self._look_whether_idle()
         if not walk.cancelled() and walk.exception() is not None and self._bug is None:
             self._bug = walk.exception()
             self.abort()

@@ -16,11 +16,12 @@ import msgspec
 
 from privacy_toolkit import __version__
 from privacy_toolkit.api.client import Client
+from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.custody import Hand
-from privacy_toolkit.engine.events import Event, Listener, Stopping
+from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting
 from privacy_toolkit.engine.limits import Limits, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import Procedure
@@ -39,6 +40,8 @@ class Conditions:
     """What holds for one sitting beside the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
+    ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
+    restored (RFC 3339), "" if nobody did.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -47,11 +50,17 @@ class Conditions:
     predicate: str = ""
     hand: Hand | None = None
     removed: int | None = None
+    input_file: str = ""
+    restored: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything a sitting needs. ``clock`` is microseconds since the epoch."""
+    """Everything an execution needs. ``clock`` is microseconds since the epoch.
+
+    ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible.
+    ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
+    """
 
     journal: RunJournal
     job: Procedure
@@ -62,6 +71,9 @@ class Work:
     sequencing: Sequencing = Sequencing.URGENCY
     recognise: Callable[[list[str]], bool] = lambda _: False
     suppressed: Callable[[str], bool] = lambda _: False
+    absences: Sequence[Operation] = ()
+    positive: str | None = None
+    waits_out: bool = False
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def emit(self, event: Event) -> None:
@@ -73,7 +85,7 @@ class Work:
 def sit(work: Work) -> StopReason | None:
     """Work on the open subjects of a run until all were tried or something stops it; the reason of the stop.
 
-    The first Ctrl-C or SIGTERM lets what is in flight finish; the second one drops it.
+    The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
 
     Raises:
         JournalError: the sitting could not even be begun or ended in the journal.
@@ -106,6 +118,8 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
         "gone_predicate": conditions.predicate,
+        "input_file": conditions.input_file,
+        "state_restored": conditions.restored,
         "packages_removed": "" if conditions.removed is None else conditions.removed,
         "max_failures": conditions.limits.max_failures,
         "signer": conditions.hand and conditions.hand.name,
@@ -134,10 +148,24 @@ async def _run(work: Work) -> StopReason | None:
             clock=work.clock,
             recognise=work.recognise,
             suppressed=work.suppressed,
+            sandbox=work.settings.environment == "sandbox",
+            grace=work.settings.grace,
+            positive=work.positive,
         )
-        runner = Runner(work.job, tools, work.sequencing)
+        runner = Runner(work.job, tools, work.sequencing, work.absences)
         with _signals(stop, runner), _window(work, stop):
+            await _wait_out(work, stop)
             return await runner.run()
+
+
+async def _wait_out(work: Work, stop: Stop) -> None:
+    """Wait as long as an update may still be applied that an earlier execution sent and that was never answered."""
+    lost_at = work.journal.last_lost_at() if work.waits_out else None
+    left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
+    if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
+        seconds = min(left, work.settings.grace)
+        work.emit(Waiting(seconds))
+        await stop.sleep(seconds)
 
 
 def _has_seen_profiles(journal: RunJournal) -> bool:
@@ -151,16 +179,20 @@ def _signals(stop: Stop, runner: Runner) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     asked = False
 
-    def ask(reason: StopReason) -> None:
+    def ask(number: int, reason: StopReason) -> None:
         nonlocal asked
-        if asked:
-            runner.abort()
-        asked = True
+        # A session that ends sends SIGHUP more than once, and SIGTERM with it: only a second word of somebody drops.
+        if number != signal.SIGHUP:
+            if asked:
+                runner.abort()
+            asked = True
         stop.request(reason)
 
     wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
+        wanted[signal.SIGHUP] = StopReason.TERMINATED
     for number, reason in wanted.items():
-        loop.add_signal_handler(number, ask, reason)
+        loop.add_signal_handler(number, ask, number, reason)
     try:
         yield
     finally:

@@ -6,25 +6,31 @@ something leaves, an answer and the standing that follows from it are one commit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.api.addresses import QueryValue
+from privacy_toolkit.api.exchange import PLAIN, Manner
 from privacy_toolkit.api.models import RequestBody
 from privacy_toolkit.api.operations import Operation
-from privacy_toolkit.api.responses import Answer, Finding, read_exchange
+from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
 from privacy_toolkit.api.retry import backoff
 from privacy_toolkit.engine.events import Exchanged, Settled
 from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing
 from privacy_toolkit.model import Outcome, Purpose, Reason, StopReason
 
-#: How often a read is tried in one sitting before it is left for the next one.
+#: How often a read is tried in one execution before it is left for the next one.
 READ_TRIES = 5
+#: How often something is asked whose answer could not be proven, before it is left for the next execution.
+PROOF_TRIES = 3
 
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
 
@@ -42,6 +48,16 @@ class Sending(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str | None = None
 
 
+@dataclass(slots=True)
+class _Act:
+    """A request on its way out: where its subjects stand if it is lost, and what its intent was recorded as."""
+
+    operation: Operation
+    lost: Mapping[int, Standing]
+    numbers: Sequence[int] = ()
+    intended_at: int | None = None
+
+
 class Procedure(Protocol):
     """A job: what is done for one subject, or for several about which one request is made.
 
@@ -56,7 +72,7 @@ class Procedure(Protocol):
 
 
 class Steps:
-    """The steps for the subjects of one walk in one sitting; the first of them carries what is about all."""
+    """The steps for the subjects of one walk in one execution; the first of them carries what is about all."""
 
     def __init__(self, entries: Sequence[Entry], tools: Tools) -> None:
         self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
@@ -64,7 +80,9 @@ class Steps:
         self._tools = tools
         self._unrecorded: list[Note] = []
         self._acted = False
+        self._has_read = False
         self.held_back: bool | Collection[str] = False
+        self.quiet_until = -math.inf
 
     @property
     def now(self) -> int:
@@ -72,25 +90,84 @@ class Steps:
         return self._tools.clock()
 
     async def read(
-        self, operation: Operation, purpose: Purpose, value: str | None = None, about: Collection[int] | None = None
+        self,
+        operation: Operation,
+        purpose: Purpose,
+        value: str | None = None,
+        about: Collection[int] | None = None,
+        apart: Answer | None = None,
     ) -> Answer:
         """Ask the API about the subjects, again if need be; the last answer if none was conclusive.
 
         ``value`` stands in the path; it is the id of the subject unless another one is given. ``about`` are the numbers
-        of the subjects that the question is about, where it is not about all of them.
+        of the subjects that the question is about, where it is not about all of them. ``apart``: an answer on whose
+        connection this is not asked.
 
         Raises:
-            Stopped: the sitting ends before the question was asked.
+            Stopped: the execution ends before the question was asked.
         """
         sending = Sending(self._lead.id if value is None else value)
-        tries = 0
+        manner = PLAIN if apart is None or apart.mark is None else Manner(apart=(apart.mark.line,))
+        controls, tries = self._tools.controls, 0
         while True:
             await self._turn()
-            answer, record = await self._exchange(operation, sending, ExchangeRecord(purpose, operation.name))
+            fresh, begun = controls.is_fresh(operation), self._tools.monotonic()
+            answer, record = await self._exchange(operation, sending, ExchangeRecord(purpose, operation.name), manner)
             self._unrecorded += self._notes(list(self._made if about is None else about), record)
+            if answer.finding is Finding.DONE and answer.named:
+                controls.seen(operation, begun)
+            if answer.finding is Finding.ABSENT and not fresh:  # no control vouches for it: after one it is asked again
+                if not await controls.ensure(operation):
+                    raise Stopped
+                continue
             tries += 1
             if answer.finding in _CONCLUSIVE or tries == READ_TRIES or not await self.back_off(tries, answer):
                 return answer
+
+    async def absence(
+        self,
+        operation: Operation,
+        purpose: Purpose,
+        first: Answer,
+        value: str | None = None,
+        about: Collection[int] | None = None,
+    ) -> Answer:
+        """Make sure of a 404: ask a second time on another connection, and wait for the control after it.
+
+        Returns the answer that counts: absent only where both said so and controls held before and after; ``unknown``
+        with reason ``route_unproven`` where that could not be shown; else whatever the second answer was.
+
+        Raises:
+            Stopped: the execution ends before the second question was asked.
+        """
+        for _ in range(PROOF_TRIES):
+            second = await self.read(operation, purpose, value, about, apart=first)
+            if second.finding is not Finding.ABSENT:
+                return second
+            if await self.proven(operation, first, second):
+                return second
+            if self._tools.stop.requested:
+                break
+            first = second
+        return replace(first, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+
+    async def proven(self, operation: Operation, *answers: Answer) -> bool:
+        """Wait until it is certain that these answers belong to their requests, and that absences are absences.
+
+        The place in flight is lent to others meanwhile. False: nothing may follow from them.
+        """
+        controls = self._tools.controls
+        if not controls.needs_proof(answers):
+            return True
+        self.leave()
+        async with self._tools.places.lent():
+            return await controls.proven(operation, answers)
+
+    async def in_step(self, answer: Answer) -> bool:
+        """Find out at once, by a control on its connection, whether an answer belongs to its request."""
+        if answer.mark is not None:
+            await self._tools.controls.prove_line(answer.mark)
+        return answer.mark is None or answer.mark.is_proven
 
     async def act(
         self,
@@ -102,32 +179,51 @@ class Steps:
     ) -> Answer:
         """Send the request that changes something, once.
 
-        ``lost`` is where the subjects stand, by their numbers, if no answer is ever recorded; it is durable before the
-        first byte leaves. ``then`` names what follows from the answer, which is recorded together with it; so is what
+        In this order: turn of the pace, connection, intent, a last look whether sending is still allowed, write. So
+        an intent in the journal means that its request was about to leave, not that it waited for its turn. ``lost``
+        is where the subjects stand, by their numbers, if no answer is ever recorded; it is durable before the first
+        byte leaves. ``then`` names what follows from the answer, which is recorded together with it; so is what
         ``keep`` takes of an answer that could not be asked for again.
 
         Raises:
-            Stopped: the sitting ends before anything was sent.
+            Stopped: the execution ends before anything was sent.
             JournalError: the intent could not be made durable, so nothing was sent.
         """
         tools = self._tools
         await self._pause_over()
+        await tools.pacer.wait(writes_later=True)
         if tools.stop.requested:
             raise Stopped
-        intent = ExchangeRecord(Purpose.ACT, operation.name, intent_at=tools.clock())
-        intents = self._notes(list(lost), intent, lost)
-        numbers = [note.exchanges[0][0] for note in intents]
-        await tools.journal.intend([*self._unrecorded, *intents])
-        self._unrecorded = []
-        await tools.pacer.wait()
-        if tools.stop.requested:
-            answer, record = self._withdrawn(intent)
-        else:
+        act = _Act(operation, lost)
+        manner = Manner(before_write=partial(self._before_write, act))
+        sending = sending or Sending(self._lead.id)
+        answer, record = await self._exchange(operation, sending, ExchangeRecord(Purpose.ACT, operation.name), manner)
+        if not act.numbers and tools.stop.requested:
+            raise Stopped
+        if not act.numbers:  # no connection: there was no intent either
+            act.numbers = [note.exchanges[0][0] for note in self._notes(list(lost), record)]
+        elif answer.finding is not Finding.NEVER_SENT:
             self._acted = True
-            answer, record = await self._exchange(operation, sending or Sending(self._lead.id), intent)
+        record = replace(record, intent_at=act.intended_at)
         results = keep(answer) if keep else {}
-        tools.journal.record(self._answered(dict(zip(lost, numbers, strict=True)), record, then(answer), results))
+        answered = self._answered(dict(zip(lost, act.numbers, strict=True)), record, then(answer), results)
+        tools.journal.record([*self._unrecorded, *answered])
+        self._unrecorded = []
         return answer
+
+    async def _before_write(self, act: _Act) -> bool:
+        """Make the intent durable now that a connection is at hand; whether the request may be written."""
+        tools = self._tools
+        if tools.stop.requested:
+            return False
+        act.intended_at = tools.clock()
+        intent = ExchangeRecord(Purpose.ACT, act.operation.name, intent_at=act.intended_at)
+        intents = self._notes(list(act.lost), intent, act.lost)
+        act.numbers = [note.exchanges[0][0] for note in intents]
+        unrecorded, self._unrecorded = self._unrecorded, []
+        await tools.journal.intend([*unrecorded, *intents])
+        await tools.pacer.gate()
+        return tools.may_send()
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to go on."""
@@ -159,6 +255,10 @@ class Steps:
         ``keys`` are those of the walk that this holds for, where it does not for all of them.
         """
         self.held_back = True if keys is None else keys
+
+    def keep_quiet(self) -> None:
+        """Let what comes later with the same keys wait: an update without an answer may be applied late."""
+        self.quiet_until = self._tools.monotonic() + self._tools.grace
 
     def stop(self, reason: StopReason) -> None:
         """Ask for the end of the sitting."""
@@ -210,23 +310,33 @@ class Steps:
 
     async def _pause_over(self) -> None:
         """Wait as long as the API asked everybody to. A stop ends the waiting, and the walk as it stands."""
-        while (left := self._tools.paused_until - self._tools.clock()) > 0:
-            if not await self._tools.stop.sleep(left / 1e6):
+        while (left := self._tools.paused_until - self._tools.monotonic()) > 0:
+            if not await self._tools.stop.sleep(left):
                 raise Stopped
 
     async def _exchange(
-        self, operation: Operation, sending: Sending, record: ExchangeRecord
+        self, operation: Operation, sending: Sending, record: ExchangeRecord, manner: Manner = PLAIN
     ) -> tuple[Answer, ExchangeRecord]:
-        exchange = await self._tools.client.exchange(
+        tools = self._tools
+        exchange = await tools.client.exchange(
             operation,
             sending.value,
             query=sending.query,
             body=sending.body,
             idempotency_key=sending.idempotency_key,
+            manner=manner,
         )
-        answer = read_exchange(operation, exchange, datetime.fromtimestamp(self._tools.clock() / 1e6, UTC))
-        self._tools.heed(answer, record.purpose, self._lead.id)
-        self._tools.emit(Exchanged(operation.name, record.purpose, answer.status, answer.reason, exchange.elapsed))
+        asked = Asked(sending.value, sending.body, tools.client.generation)
+        answer = read_exchange(operation, exchange, datetime.fromtimestamp(tools.clock() / 1e6, UTC), asked)
+        if answer.mark is not None:
+            if answer.named:
+                answer.mark.line.prove(answer.mark.number)
+            elif answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
+                answer.mark.line.spoil()
+        first = record.purpose is Purpose.READ_BEFORE and not self._has_read
+        self._has_read = self._has_read or (first and answer.finding in _CONCLUSIVE)
+        tools.heed(answer, record.purpose, self._lead.id if first else None)
+        tools.emit(Exchanged(operation.name, record.purpose, answer.status, answer.reason, exchange.elapsed))
         return answer, self._ended(record, answer, exchange.elapsed)
 
     def _ended(self, record: ExchangeRecord, answer: Answer, elapsed: float) -> ExchangeRecord:
@@ -239,8 +349,3 @@ class Steps:
             answer.status,
             answer.reason,
         )
-
-    def _withdrawn(self, intent: ExchangeRecord) -> tuple[Answer, ExchangeRecord]:
-        """The stop came between the intent and its turn: nothing was sent, and the journal says so."""
-        answer = Answer(Finding.NEVER_SENT, Reason.NOT_WRITTEN, None, None, None)
-        return answer, self._ended(intent, answer, 0.0)

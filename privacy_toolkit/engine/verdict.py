@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.errors import ExitCode, ToolkitError
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.model import Outcome, StopReason, Verdict
+from privacy_toolkit.journal.records import Acceptance
+from privacy_toolkit.model import Job, Outcome, Reason, StopReason, Verdict
+
+#: The jobs for which "done" may mean that there was nothing to do.
+_MAY_BE_IDLE = frozenset({Job.RESERVE, Job.RELEASE, Job.ASSIGN, Job.HOLDERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,9 @@ class Summary:
     """A run in a few figures. Times are microseconds since the epoch.
 
     ``stopped_by`` is of the last sitting; ``cut_short`` says that its end is not recorded: it is under way, or it
-    crashed, or there was none.
+    crashed, or there was none. ``is_running``: a process works on it at this moment. ``acceptance`` is the last one of
+    refused rows. ``done`` counts the subjects that are done by why they are, for jobs of which that may be "there was
+    nothing to do".
     """
 
     run_id: str
@@ -26,6 +32,19 @@ class Summary:
     cut_short: bool
     started_at: int
     purged: bool
+    is_running: bool = False
+    acceptance: Acceptance | None = None
+    done: Mapping[Reason | None, int] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> int:
+        """How many rows of the input were refused and nobody acted on them."""
+        return self.plan.rows.rejected
+
+    @property
+    def rejected_unaccepted(self) -> int:
+        """The same, 0 where the operator accepted exactly that many."""
+        return 0 if self.acceptance is not None and self.acceptance.rows == self.rejected else self.rejected
 
     @property
     def open(self) -> int:
@@ -38,17 +57,27 @@ class Summary:
         return self.totals.get(Outcome.FAILED, 0)
 
     @property
+    def all_unknown(self) -> bool:
+        """Whether nobody of those who were looked for is known to the API: perhaps it is the wrong one."""
+        unknown = self.totals.get(Outcome.NOTHING_HELD, 0)
+        return 0 < unknown == self.plan.rows.subjects - self.totals.get(Outcome.ON_HOLD, 0)
+
+    @property
     def verdict(self) -> Verdict:
-        """The verdict; never ``complete`` while a subject is open."""
+        """The verdict; never ``complete`` while a subject is open, or rows were refused and nobody accepted that."""
+        if self.is_running:
+            return Verdict.RUNNING
         if self.stopped_by is StopReason.CREDENTIALS_REFUSED and self.open:
             return Verdict.REFUSED
         if (self.stopped_by is not None or self.cut_short) and self.open:
             return Verdict.STOPPED
-        return Verdict.OPEN_ITEMS if self.open or self.failed else Verdict.COMPLETE
+        return Verdict.OPEN_ITEMS if self.open or self.failed or self.rejected_unaccepted else Verdict.COMPLETE
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the process that worked on it last tells its caller (contract, section 2)."""
+        """What the process that worked on it last tells its caller (contract, section 2); of no use while it runs."""
+        if self.verdict is Verdict.RUNNING:
+            return ExitCode.STOPPED
         if self.stopped_by is StopReason.INTERRUPTED:
             return ExitCode.INTERRUPTED
         if self.verdict is Verdict.REFUSED:
@@ -59,7 +88,7 @@ class Summary:
 
 
 def summarize(journal: RunReader) -> Summary:
-    """The summary of a run, with both sums checked.
+    """The summary of a run, with all sums checked.
 
     Raises:
         ToolkitError: the rows of the input or the outcomes of the subjects don't add up; nothing may be reported then.
@@ -74,6 +103,13 @@ def summarize(journal: RunReader) -> Summary:
             "This is a fault of the toolkit or a damaged journal. No report is made; keep the state folder.",
             code="sums",
         )
+    recorded = journal.rejected_by_reason()
+    if recorded and recorded != {reason: count for reason, count in rows.rejected_by_reason.items() if count}:
+        raise ToolkitError(
+            f"The refused rows of run {journal.run_id} are not those that its plan counts.",
+            "This is a fault of the toolkit or a damaged journal. No report is made; keep the state folder.",
+            code="sums",
+        )
     sittings = journal.sittings()
     return Summary(
         run_id=journal.run_id,
@@ -83,4 +119,7 @@ def summarize(journal: RunReader) -> Summary:
         cut_short=not sittings or sittings[-1].ended_at is None,
         started_at=journal.created_at,
         purged=journal.purged_at is not None,
+        is_running=journal.is_running,
+        acceptance=journal.acceptance(),
+        done=journal.done_reasons() if Job(plan.job) in _MAY_BE_IDLE else {},
     )

@@ -21,6 +21,7 @@ from privacy_toolkit.evidence.checkpoint import ORIGIN, Checkpoint
 from privacy_toolkit.evidence.errors import BadPack, ChainError
 from privacy_toolkit.evidence.files import CHECKPOINT, SIGNATURE, SUMS, write_file
 from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
+from privacy_toolkit.files import read_regular
 from privacy_toolkit.journal.durability import sync
 
 _ID = "id"
@@ -68,9 +69,9 @@ class Link:
         """
         signature = folder / SIGNATURE
         return cls(
-            (folder / CHECKPOINT).read_bytes(),
-            (folder / SUMS).read_bytes(),
-            signature.read_bytes() if signature.exists() else None,
+            read_regular(folder / CHECKPOINT),
+            read_regular(folder / SUMS),
+            read_regular(signature) if signature.exists() else None,
         )
 
 
@@ -113,7 +114,7 @@ class Chain:
             building.rename(path)
             sync(self.folder)
             sync(self.folder.parent)
-        value = path.read_bytes()
+        value = read_regular(path)
         if not re.fullmatch(rb"[0-9a-f]{32}\n", value):
             raise ChainError("The id of the record of the packs is damaged.", _HINT)
         return ORIGIN + value.decode().strip()

@@ -15,8 +15,10 @@ from privacy_toolkit.journal.durability import sync
 
 REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.schema.json"
 ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS = "rows.jsonl", "rows.parquet", "row.schema.json", "exceptions.csv"
+#: The refused rows of the input: where each stands and why. In every pack since the third format of the report.
+REJECTED = "rejected.csv"
 #: What is made of the rows; the other files are small, whatever the run's size.
-ROW_FILES = frozenset({ROWS, ROWS_PARQUET, EXCEPTIONS})
+ROW_FILES = frozenset({ROWS, ROWS_PARQUET, EXCEPTIONS, REJECTED})
 APPROVAL, APPROVAL_SIGNATURE = "approval.txt", "approval.txt.sig"
 CHECKPOINT, VERIFY, SUMS, SIGNATURE = "checkpoint.txt", "VERIFY.txt", "SHA256SUMS", "SHA256SUMS.sig"
 #: The folder with the manifests of earlier packs of the same run, each in a folder named by its number in the chain.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from privacy_toolkit.evidence.errors import BadPack
 from privacy_toolkit.evidence.files import REPORT_JSON
 from privacy_toolkit.evidence.receipts import secret_of
 from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
+from privacy_toolkit.files import read_regular
+from privacy_toolkit.inputs.files import fingerprint
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.pseudonyms import file_key, keyed_digest
 
@@ -83,7 +84,7 @@ def opening_of(journal: RunReader, pack: Path, link: Link, path: Path) -> Openin
 
 def _reported(pack: Path, link: Link) -> _Part:
     try:
-        data = (pack / REPORT_JSON).read_bytes()
+        data = read_regular(pack / REPORT_JSON)
     except OSError as error:
         raise UsageError(f"The report of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None
     try:
@@ -95,20 +96,10 @@ def _reported(pack: Path, link: Link) -> _Part:
 
 
 def _fingerprint(path: Path) -> str:
-    """SHA-256 of an input as a plan has it: of a folder that of the lines of sha256sum, in the order of names."""
     try:
-        if not path.is_dir():
-            return _sha256(path)
-        parts = sorted(part for part in path.iterdir() if not part.name.startswith((".", "_")))
-        listing = "".join(f"{_sha256(part)}  {part.name}\n" for part in parts)
+        return fingerprint(path)
     except OSError as error:
         raise UsageError(f"The input can't be read: {error.strerror}.", "Name another file.") from None
-    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _command(key: bytes, *, is_folder: bool) -> str:

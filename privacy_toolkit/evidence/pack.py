@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,9 +18,12 @@ from privacy_toolkit.evidence.errors import PackError
 from privacy_toolkit.evidence.files import Place, write_file
 from privacy_toolkit.evidence.rowfiles import write_rows
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
+from privacy_toolkit.files import read_regular
+from privacy_toolkit.journal.durability import probe
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.summary import StandingCount
 from privacy_toolkit.model import Outcome, Reason
+from privacy_toolkit.reporting.exceptions import REJECTED_HEADER, csv_line
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.report import build_report, moment_of, sums_differ
 from privacy_toolkit.reporting.schema import Report, SignedBy
@@ -79,7 +84,7 @@ def _write(journal: RunReader, place: Place, seal: Seal) -> PackResult:
         raise RefusedError(
             f"Run {journal.run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
         )
-    _check_place(place.path, journal.run_id)
+    _check_free(place.path, journal.run_id)
     try:
         building = place.begin()
         report, contents = _fill(building, journal, secret, seal)
@@ -87,7 +92,7 @@ def _write(journal: RunReader, place: Place, seal: Seal) -> PackResult:
         # durable before the pack has its name, so no pack is ever seen that a later one would not follow.
         with seal.chain.lock():
             link = seal.close(building, contents)
-            _check_place(place.path, journal.run_id)
+            _check_free(place.path, journal.run_id)
             place.finish()
             place.sweep()
     except BaseException:
@@ -114,13 +119,14 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
         contents[files.APPROVAL_SIGNATURE] = approval.signature.encode()
     for name, content in contents.items():
         write_file(building / name, [content])
+    write_file(building / files.REJECTED, map(csv_line, chain([REJECTED_HEADER], journal.rejected())))
     if {path.name for path in building.iterdir()} != {*contents, *files.ROW_FILES}:
         raise PackError("The pack can't be written: something made on the way to it can't be removed.", "Try again.")
     approver = None if approval is None else approval.approver
     return report, Contents(journal.run_id, rows.size, rows.root, hash_folder(building), approver)
 
 
-def encode_report(report: Report) -> bytes:
+def encode_report(report: Report | dict[str, Any]) -> bytes:
     """``report.json``: indented, keys sorted."""
     return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2) + b"\n"
 
@@ -145,16 +151,42 @@ def _by_reason(standings: Iterable[StandingCount]) -> Counter[tuple[Outcome, Rea
     return counted
 
 
-def _check_place(folder: Path, run_id: str) -> None:
-    """Nothing but an earlier pack of the same run is ever replaced."""
+def check_place(folder: Path, run_id: str | None) -> None:
+    """Make sure that a pack can be put at ``folder``: nothing but an earlier pack of the same run is ever replaced.
+
+    ``run_id`` is None for a run that does not exist yet. Where the pack, or a folder above it, has still to be made,
+    it is tried whether it could be; nothing is left behind.
+
+    Raises:
+        UsageError: it can't; the message says why.
+    """
+    folder = folder.resolve()
+    _check_free(folder, run_id)
+    try:
+        is_inside = any(
+            (above / files.SUMS).exists() and (above / files.CHECKPOINT).exists() for above in folder.parents
+        )
+        is_mount = folder.is_mount()
+        probe(folder.parent)
+    except OSError as error:
+        raise _unusable(f"Nothing can be written there: {error.strerror or 'the system gave no reason'}.") from None
+    if is_inside:
+        raise _unusable("It lies inside another pack, which would then no longer be what was signed.")
+    if is_mount:
+        raise _unusable("It is a mount point, which can't be put in place as a whole. Name a folder inside it.")
+
+
+def _check_free(folder: Path, run_id: str | None) -> None:
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return
-        found = msgspec.json.decode((folder / files.REPORT_JSON).read_bytes(), type=dict[str, object])
-        if found.get("run_id") == run_id:
+        found = msgspec.json.decode(read_regular(folder / files.REPORT_JSON), type=dict[str, object])
+        if run_id is not None and found.get("run_id") == run_id:
             return
     except (OSError, msgspec.DecodeError):
         pass
-    raise UsageError(
-        "The place for the pack is taken by something that is no pack of this run.", "Name another folder with --pack."
-    )
+    raise _unusable("It is taken by something that is no pack of this run.")
+
+
+def _unusable(why: str) -> UsageError:
+    return UsageError(f"The place for the pack can't be used. {why}", "Name another folder with --pack.", code="pack")

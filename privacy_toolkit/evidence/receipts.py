@@ -17,6 +17,7 @@ from privacy_toolkit.evidence.checkpoint import Checkpoint
 from privacy_toolkit.evidence.errors import BadPack
 from privacy_toolkit.evidence.files import ROWS
 from privacy_toolkit.evidence.tree import leaf_hash, node_hash, root_from_path
+from privacy_toolkit.files import open_regular
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.reporting.pseudonyms import pseudonym, row_key
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
@@ -73,7 +74,7 @@ def read_id(path: Path) -> str:
         UsageError: the file can't be read, or holds no id.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_LONGEST_ID + 1)
     except OSError as error:
         raise UsageError(f"The file with the id can't be read: {error.strerror}.", "Name another file.") from None
@@ -189,7 +190,7 @@ class _PathFinder:
 def _find(pack: Path, checkpoint: Checkpoint, subject: str) -> tuple[int, bytes, list[bytes]]:
     """The row of a subject: its place, its line and its path."""
     try:
-        with (pack / ROWS).open("rb") as lines:
+        with open_regular(pack / ROWS) as lines:
             found = _search(lines, subject)
     except OSError as error:
         raise UsageError(f"The rows of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None

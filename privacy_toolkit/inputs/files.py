@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from privacy_toolkit.errors import InputError
+from privacy_toolkit.files import NotRegularError, open_regular
 
 STDIN = "-"
 STDIN_NAME = "standard input"
@@ -39,6 +40,24 @@ class FileKind:
     compression: str | None = None
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 of an input as a plan has it: of a folder that of the lines of sha256sum, in the order of names.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not path.is_dir():
+        return _sha256(path)
+    parts = sorted(part for part in path.iterdir() if not part.name.startswith((".", "_")))
+    listing = "".join(f"{_sha256(part)}  {part.name}\n" for part in parts)
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def kind_of(path: str) -> FileKind:
     """What the file is by its name, or by being a folder; its contents are not looked at.
 
@@ -56,7 +75,10 @@ def kind_of(path: str) -> FileKind:
         return FileKind(f"jsonl{compression or ''}", None, compression)
     if suffixes and suffixes[-1] in DELIMITERS:
         return FileKind(f"csv{compression or ''}", DELIMITERS[suffixes[-1]], compression)
-    if not place.exists():
+    if place.exists():
+        with open_file(place):  # a pipe, such as /dev/fd/63 of the shell's <(…), is told as what it is
+            pass
+    else:
         raise InputError(f"{name_of(place)} does not exist.", "Check the name and the folder.")
     raise InputError(f"{name_of(place)} is of a kind that is not read.", READ_ARE)
 
@@ -75,6 +97,11 @@ def _is_folder(place: Path) -> bool:
 
 def unreadable(name: str, error: OSError) -> InputError:
     """The error for a file that the system does not hand out."""
+    if isinstance(error, NotRegularError):  # read twice, for the plan and again when it is applied
+        return InputError(
+            f"{name} can't be read: {error.strerror}.",
+            "Save it as a file first; a CSV can also come through standard input: give - for the name.",
+        )
     return InputError(
         f"{name} can't be read: {error.strerror or 'input/output error'}.", "Check the name and who may read it."
     )
@@ -89,7 +116,7 @@ def open_file(place: Path) -> Iterator[BufferedReader]:
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(place.open("rb"))
+            file = stack.enter_context(open_regular(place))
         except OSError as error:
             raise unreadable(name_of(place), error) from None
         yield file

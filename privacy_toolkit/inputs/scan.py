@@ -162,6 +162,11 @@ class Scan:
                     repeated = self._duplicates[start + position]
                     yield Record(row, id_, Status.DUPLICATE if repeated else Status.ACCEPTED)
 
+    def rejected(self) -> Iterator[tuple[int, str]]:
+        """Row and reason of every refused row, in input order; repeatable."""
+        for _, page in self._pages():
+            yield from ((page.rows[n], page.refused[n].value) for n in sorted(page.refused))
+
     def close(self) -> None:
         """Let go of what was set aside."""
         self._resources.close()

@@ -9,15 +9,19 @@ from functools import partial
 import msgspec
 
 from privacy_toolkit.engine.dealing import Dealing, Dealt, one_to_one, order_of_codes, planned_input
-from privacy_toolkit.errors import InputError, UsageError
+from privacy_toolkit.engine.history import former_scopes, may_be_of
+from privacy_toolkit.errors import InputError, RefusedError, UsageError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, coupon_of, given_of
 from privacy_toolkit.inputs.scan import InputSummary, read_input
 from privacy_toolkit.inputs.spool import Spool, new_spool
 from privacy_toolkit.jobs.budgets import limit_of
 from privacy_toolkit.journal.dealt import DealtCodes
+from privacy_toolkit.model import Job
 
 SEED = "seed"
+#: The parameter of a plan that was made in a restored state folder: its record of codes may lack some.
+CODES_LOOKED_AT = "codes_looked_at"
 
 
 class _Page(msgspec.Struct, array_like=True, frozen=True):
@@ -53,7 +57,8 @@ def deal_codes(dealing: Dealing) -> Dealt:
         raise UsageError("There are no codes to deal.", "Name their file with --coupons.")
     codes, summary = _codes(dealing.second, dealing)
     seed = dealing.parameters.get(SEED)
-    record = DealtCodes(dealing.state.path, dealing.scope)
+    former = former_scopes(dealing.state, dealing.scope, may_be_of(Job.ASSIGN))
+    record = DealtCodes(dealing.state.path, dealing.scope, former)
     dealing.resources.callback(record.close)
     ordered = order_of_codes(codes, None if seed is None else int(seed))
     taken = record.among(ordered)
@@ -64,6 +69,17 @@ def deal_codes(dealing: Dealing) -> Dealt:
     for page in one_to_one(dealing.scan.subjects(), dealing.holds, partial(record.code_of, among=taken), free):
         spool.append(_Page([(row, id_, code and given_of(code, limit)) for row, id_, code in page]))
     hand = _Hand(spool)
+    looked_at = dealing.state.identity.may_lack
+
+    def remember() -> None:
+        if dealing.state.identity.may_lack and not looked_at:
+            raise RefusedError(
+                "The state folder was restored, and nobody looked yet who has the codes. Nothing was sent.",
+                "Give the command again.",
+                code="stale",
+            )
+        record.remember(hand.pairs())
+
     return Dealt(
         hand,
         second=planned_input(dealing.second, _options(dealing.options), summary),
@@ -71,9 +87,10 @@ def deal_codes(dealing: Dealing) -> Dealt:
             "codes": summary.subjects,
             "codes_rejected": summary.rejected,
             "codes_repeated": summary.duplicates,
+            **({CODES_LOOKED_AT: True} if looked_at else {}),
             "deal": _digest(dealing.nonce, hand.pairs()),
         },
-        remember=lambda: record.remember(hand.pairs()),
+        remember=remember,
     )
 
 

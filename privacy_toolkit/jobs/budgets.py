@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.api.responses import Answer, Finding
 from privacy_toolkit.engine.dealing import Dealing, Dealt, Page, Subjects
+from privacy_toolkit.errors import RefusedError
 from privacy_toolkit.inputs.pairs import budget_of, coupon_of, given_of
 from privacy_toolkit.inputs.scan import Scan
 from privacy_toolkit.jobs.holderlist import HOLDERS, holders_of
@@ -106,6 +107,37 @@ class LookAtHolders:
     def totals(self) -> Mapping[str, int]:
         """What was counted."""
         return self._seen
+
+
+class LookAtCodes(LookAtHolders):
+    """The same for an assignment where the record of assigned codes can't be trusted: each code has to be free."""
+
+    def __init__(self, subjects: Subjects, holds: Mapping[int, Hold]) -> None:
+        super().__init__(subjects, holds)
+        self._taken = 0
+
+    def take(self, value: str, answer: Answer) -> bool:
+        """Count a code that anybody has but the customer it is for; False if the answer does not name all holders."""
+        holders = holders_of(answer)
+        if holders is not None:
+            mine = set(self._coupons[value].customers)
+            self._taken += holders.count > len(holders.ids) or any(hash(id_) not in mine for id_ in holders.ids)
+        return super().take(value, answer)
+
+    def totals(self) -> Mapping[str, int]:
+        """What was counted.
+
+        Raises:
+            RefusedError: others have some of the codes.
+        """
+        if self._taken:
+            raise RefusedError(
+                f"The state folder was restored, and {self._taken:,} of the codes have other holders than it knows of."
+                " Nothing was sent.",
+                "Take the codes that are in use out of the list: coupons holders shows who has them.",
+                code="codes_taken",
+            )
+        return {"codes_looked_at": len(self._coupons)}
 
 
 class LookAtReleases(LookAtHolders):

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.responses import Answer, Finding, may_send_again
 from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
-from privacy_toolkit.engine.steps import Steps
+from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.jobs.gone import Holding, holding
 from privacy_toolkit.jobs.pauses import pauses
 from privacy_toolkit.jobs.verification import verified
@@ -25,7 +25,7 @@ from privacy_toolkit.model import Attribution, HeldBefore, Job, Outcome, Purpose
 INVENTORY = OPERATIONS["get_customer_inventory"]
 ERASE = OPERATIONS["delete_customer_data"]
 
-#: How often the erase request is sent for one subject in one sitting before it is left for the next one.
+#: How often the erase request is sent for one subject in one execution before it is left for the next one.
 ACT_TRIES = 4
 
 
@@ -44,7 +44,7 @@ class Erase:
         return ()
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
-        """Bring one open subject as far as it goes in this sitting."""
+        """Bring one open subject as far as it goes in this execution."""
         (entry,) = entries
         walk = _Walk(self, entry, steps)
         if entry.standing.outcome is Outcome.UNKNOWN:
@@ -64,34 +64,38 @@ class _Walk:
         self._standing = entry.standing
         self._steps = steps
         self._sends = 0
+        self._accepted: Answer | None = None  # the API's 204 to an erase request of this walk
 
     async def begin(self) -> None:
         """Read what is held; erase it if there is a profile."""
         answer = await self._steps.read(INVENTORY, Purpose.READ_BEFORE)
         if answer.finding is Finding.ABSENT:
+            answer = await self._steps.absence(INVENTORY, Purpose.READ_BEFORE, answer)
+        if answer.finding is Finding.ABSENT:
             # Seen earlier and refused to us since: somebody else removed it.
             self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._standing.held_before else None)
         elif answer.finding is Finding.DONE:
             await self._erase(holding(answer.value))
-        elif answer.finding is Finding.FINAL:
-            self._settle(Outcome.FAILED, answer.reason)
         elif answer.finding is Finding.CREDENTIALS:
             self._steps.leave()
         else:  # no erase was ever sent, so it is certain that it did not happen
-            self._settle(Outcome.RETRYABLE, answer.reason)
+            unproven = answer.reason is Reason.ROUTE_UNPROVEN
+            self._settle(Outcome.PENDING if unproven else Outcome.RETRYABLE, answer.reason)
 
     async def reconcile(self) -> None:
         """An erase was sent, or may have been, and not reliably answered: look what became of it."""
         answer = await self._steps.read(INVENTORY, Purpose.RECONCILE)
         if answer.finding is Finding.ABSENT:
-            self._erased(Attribution.INFERRED, None)
+            answer = await self._steps.absence(INVENTORY, Purpose.RECONCILE, answer)
+        if answer.finding is Finding.ABSENT:
+            await self._erased(Attribution.INFERRED, None)
         elif answer.finding is not Finding.DONE:
             self._settle(Outcome.UNKNOWN, self._standing.reason)
         else:
             seen = holding(answer.value)
             # A profile that looked empty before looks the same now: only an accepted request says more.
             if not seen.visible and self._standing.held_before is HeldBefore.VISIBLE:
-                self._erased(Attribution.INFERRED, seen)
+                await self._erased(Attribution.INFERRED, seen)
             elif self._sends < ACT_TRIES:
                 await self._erase(seen)
             else:
@@ -140,7 +144,7 @@ class _Walk:
         elif was_accepted:
             outcome = Outcome.RESIDUAL
         elif answer.finding is Finding.ABSENT:
-            outcome, reason = Outcome.FAILED, Reason.VANISHED
+            reason = Reason.VANISHED  # a proxy may have repeated ours: looked up before anything is said of it
         elif answer.finding is Finding.FINAL:
             outcome = Outcome.FAILED
         else:
@@ -152,8 +156,9 @@ class _Walk:
     async def _after(self, answer: Answer) -> None:
         """Go on by what the erase request came to."""
         if answer.finding is Finding.DONE:
+            self._accepted = answer
             if not self._job.verified(self._seq):
-                self._steps.settle(self._standing)
+                await self._unread()
                 return
             seen = await self._look()
             if seen is not None:
@@ -162,22 +167,40 @@ class _Walk:
             if answer.finding is Finding.UNKNOWN:
                 await self._steps.back_off(self._sends, answer)
             await self.reconcile()
+        elif answer.finding is Finding.ABSENT:  # an earlier request was accepted, and this one finds nothing any more
+            seen = await self._look()
+            if seen is not None:
+                self._settle(Outcome.RESIDUAL, Reason.STILL_HELD, seen)
+        else:
+            self._steps.settle(self._standing)
+
+    async def _unread(self) -> None:
+        """Accepted and not to be read afterwards: said only once it is certain that the 204 was ours."""
+        if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
+            self._settle(Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
         else:
             self._steps.settle(self._standing)
 
     async def _look(self) -> Holding | None:
         """Read after an accepted erasure. None if that settled the subject; else what is still visible."""
-        answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER)
-        if answer.finding is Finding.ABSENT:
-            self._erased(Attribution.CONFIRMED, None)
-        elif answer.finding is not Finding.DONE:
-            residual = self._standing.outcome is Outcome.RESIDUAL
-            self._settle(self._standing.outcome, Reason.STILL_HELD if residual else Reason.READ_FAILED_AFTERWARDS)
-        else:
+        for _ in range(PROOF_TRIES):
+            answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER, apart=self._accepted)
+            if answer.finding is not Finding.ABSENT:
+                break
+            if await self._steps.proven(INVENTORY, answer):
+                await self._erased(Attribution.CONFIRMED, None)
+                return None
+            answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+        if answer.finding is Finding.DONE:
             seen = holding(answer.value)
             if seen.visible:
                 return seen
-            self._erased(Attribution.CONFIRMED, seen)
+            await self._erased(Attribution.CONFIRMED, seen)
+        elif self._standing.outcome is Outcome.RESIDUAL:
+            self._settle(Outcome.RESIDUAL, Reason.STILL_HELD)
+        else:
+            unproven = answer.reason is Reason.ROUTE_UNPROVEN
+            self._settle(self._standing.outcome, answer.reason if unproven else Reason.READ_FAILED_AFTERWARDS)
         return None
 
     async def _watch(self, seen: Holding) -> None:
@@ -192,7 +215,10 @@ class _Walk:
             seen = again
         self._settle(Outcome.RESIDUAL, Reason.STILL_HELD, seen)
 
-    def _erased(self, attribution: Attribution, kept: Holding | None) -> None:
+    async def _erased(self, attribution: Attribution, kept: Holding | None) -> None:
+        """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing."""
+        if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
+            attribution = Attribution.INFERRED
         self._standing = replace(self._standing, attribution=attribution)
         self._settle(Outcome.ERASED, None, kept)
 
@@ -216,4 +242,4 @@ def _make(context: Context) -> Erase:
     return Erase(settle=context.settle, verified=verified(context.verify, context.subjects, context.secret))
 
 
-DECLARATION = Declaration(job=Job.ERASE, calls=_calls, make=_make, has_clock=True)
+DECLARATION = Declaration(job=Job.ERASE, calls=_calls, make=_make, absences=(INVENTORY,), has_clock=True)

@@ -39,16 +39,18 @@ class Export:
         """Read what is held about one customer and hand it over."""
         (entry,) = entries
         answer = await steps.read(INVENTORY, Purpose.READ_BEFORE)
+        if answer.finding is Finding.ABSENT:  # a package that says "nothing" is given to nobody before that is proven
+            answer = await steps.absence(INVENTORY, Purpose.READ_BEFORE, answer)
         if answer.finding is Finding.CREDENTIALS:
             steps.leave()
         elif answer.finding is Finding.DONE:
             await self._deliver(entry, answer.body, Outcome.DONE, steps)
         elif answer.finding is Finding.ABSENT:
             await self._deliver(entry, None, Outcome.NOTHING_HELD, steps)
-        elif answer.finding is Finding.FINAL:
-            steps.settle(Standing(Outcome.FAILED, answer.reason, settled_at=steps.now))
         else:
-            steps.settle(Standing(Outcome.RETRYABLE, answer.reason, settled_at=steps.now))
+            unproven = answer.reason is Reason.ROUTE_UNPROVEN
+            outcome = Outcome.PENDING if unproven else Outcome.RETRYABLE
+            steps.settle(Standing(outcome, answer.reason, settled_at=steps.now))
 
     async def _deliver(self, entry: Entry, body: bytes | None, outcome: Outcome, steps: Steps) -> None:
         subject = entry.subject
@@ -64,7 +66,7 @@ class Export:
 
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - no parameter changes it
-    return {INVENTORY.name: (subjects, subjects)}
+    return {INVENTORY.name: (subjects, 2 * subjects)}
 
 
 def _make(context: Context) -> Export:
@@ -73,4 +75,6 @@ def _make(context: Context) -> Export:
     return Export(context.deliver)
 
 
-DECLARATION = Declaration(job=Job.EXPORT, calls=_calls, make=_make, deal=deal, writes=False, has_clock=True)
+DECLARATION = Declaration(
+    job=Job.EXPORT, calls=_calls, make=_make, deal=deal, writes=False, absences=(INVENTORY,), has_clock=True
+)

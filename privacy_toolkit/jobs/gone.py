@@ -42,8 +42,7 @@ def holding(inventory: CustomerInventory) -> Holding:
 
 def _attributes(inventory: CustomerInventory) -> Iterator[Mapping[str, Any]]:
     """The attributes of the profile, and of every entry that refers to it."""
-    if inventory.profile:
-        yield inventory.profile.attributes or {}
+    yield inventory.profile.attributes or {}
     for referral in inventory.referrals or ():
         yield referral.attributes or {}
     for coupon in inventory.coupons or ():

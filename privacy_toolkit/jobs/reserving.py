@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.api.models import MOST_RESERVATIONS, CouponReservations
 from privacy_toolkit.api.responses import Answer, Finding
-from privacy_toolkit.engine.steps import Sending, Steps, Stopped
+from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
 from privacy_toolkit.inputs.pairs import budget_of, coupon_of
 from privacy_toolkit.jobs.holderlist import HOLDERS, HolderList, holders_of
 from privacy_toolkit.jobs.pauses import pauses
@@ -49,6 +49,8 @@ class Walk:
         self._why: Reason | None = None  # the last list could not be read, and this is why
         self._refused: list[int] = []  # sent and lost, then refused for good: the list decides
         self._has_sent = False
+        self._last: Answer | None = None  # to the last request that changes something
+        self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
 
     async def run(self) -> None:
         """Bring the pairs as far as they go in this sitting."""
@@ -69,17 +71,36 @@ class Walk:
         elif self._why is not None:
             self._unread(answer)
         else:
-            self._settle_seen(list(self._open))
+            await self._settle_seen(list(self._open))
             return True
         return False
 
     async def _look(self, purpose: Purpose, about: Iterable[int]) -> Answer:
         """Read who has the coupon. ``_why`` says why that told nothing, if it did not."""
-        answer = await self._steps.read(HOLDERS, purpose, self._coupon, list(about))
-        found = holders_of(answer)
+        pairs = list(about)
+        for _ in range(PROOF_TRIES):
+            answer = await self._steps.read(HOLDERS, purpose, self._coupon, pairs, apart=self._last)
+            if answer.finding is Finding.ABSENT:
+                answer = await self._steps.absence(HOLDERS, purpose, answer, self._coupon, pairs)
+            found = holders_of(answer)
+            if found is None or await self._counts(purpose, answer, found, pairs):
+                break
+            found = None
         self._why = None if found is not None else answer.reason or Reason.FOREIGN_ANSWER
         self._holders = found or self._holders
         return answer
+
+    async def _counts(self, purpose: Purpose, answer: Answer, found: HolderList, pairs: Collection[int]) -> bool:
+        """Whether a list may be relied on: it does not name its coupon, so the connection has to vouch for it.
+
+        A budget rests on it before anything is sent; else only what is settled by it does.
+        """
+        if self._budget is not None and purpose is not Purpose.READ_AFTER and await self._steps.in_step(answer):
+            return True
+        concludes = self._budget is not None or self._refused
+        if concludes or any(self._way.is_so(self._ids[seq], found) for seq in pairs):
+            return await self._steps.proven(HOLDERS, answer)
+        return True
 
     def _unread(self, answer: Answer) -> None:
         """It could not be read who has the coupon: nothing is sent."""
@@ -87,14 +108,16 @@ class Walk:
             if self._at[seq].outcome in IN_DOUBT:
                 self._settle(seq, self._at[seq].outcome, self._at[seq].reason)
             else:
-                final = answer.finding in REFUSED_FOR_GOOD
-                self._settle(seq, Outcome.FAILED if final else Outcome.RETRYABLE, self._why)
+                self._settle(seq, _unread_outcome(answer), self._why)
 
-    def _settle_seen(self, seqs: Collection[int]) -> None:
+    async def _settle_seen(self, seqs: Collection[int]) -> None:
         """Settle those that stand as wanted by the last list, and say why they do."""
         for seq in seqs:
             if self._way.is_so(self._ids[seq], self._holders):
                 sent = _ATTRIBUTIONS.get(self._at[seq].outcome)
+                accepted = self._accepted.get(seq)
+                if accepted is not None and not await self._steps.proven(self._way.operation, accepted):
+                    sent = Attribution.INFERRED
                 self._settle(seq, Outcome.DONE, None if sent else self._way.already, sent)
 
     def _wanting(self) -> list[int]:
@@ -138,7 +161,9 @@ class Walk:
         body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
         follows = partial(self._follows, lost)
         answer = await self._steps.act(self._way.operation, lost, follows, Sending(self._coupon, body))
-        self._has_sent = True
+        self._has_sent, self._last = True, answer
+        if answer.finding is Finding.DONE and not answer.named:
+            self._accepted.update(dict.fromkeys(chunk, answer))
         return answer
 
     def _follows(self, lost: dict[int, Standing], answer: Answer) -> dict[int, Standing]:
@@ -181,7 +206,7 @@ class Walk:
         if self._why is not None:
             self._settle_standing(chunk)
         else:
-            self._settle_seen(chunk)
+            await self._settle_seen(chunk)
         return [seq for seq in chunk if seq in self._open]
 
     async def _see(self) -> None:
@@ -189,26 +214,34 @@ class Walk:
         sent = [seq for seq in self._open if self._at[seq].outcome is Outcome.UNVERIFIED]
         if self._has_sent and (sent or self._refused):
             await self._look(Purpose.READ_AFTER, [*sent, *self._refused])
-            self._judge(sent)
-            self._decide()
+            await self._judge(sent)
+            await self._decide()
         waits = pauses(self._settle_time)
         while self._why is None and any(seq in self._open for seq in sent):
             pause = next(waits, None)
             if pause is None or not await self._steps.nap(pause):
                 break
             await self._look(Purpose.READ_AFTER, [seq for seq in sent if seq in self._open])
-            self._judge(sent)
+            await self._judge(sent)
         for seq in sent:
             if seq in self._open:
-                self._settle(seq, Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS if self._why else self._way.unseen)
+                await self._settle_unseen(seq)
 
-    def _judge(self, seqs: list[int]) -> None:
+    async def _settle_unseen(self, seq: int) -> None:
+        """Accepted and not seen; if the answer that said so may have been another's, it is as good as lost."""
+        accepted = self._accepted.get(seq)
+        if accepted is not None and not await self._steps.proven(self._way.operation, accepted):
+            self._settle(seq, Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
+        else:
+            self._settle(seq, Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS if self._why else self._way.unseen)
+
+    async def _judge(self, seqs: list[int]) -> None:
         if self._why is None:
-            self._settle_seen([seq for seq in seqs if seq in self._open])
+            await self._settle_seen([seq for seq in seqs if seq in self._open])
 
-    def _decide(self) -> None:
+    async def _decide(self) -> None:
         """Who was refused for good, and is not in the list, certainly did not get it by what was lost before."""
-        self._judge(self._refused)
+        await self._judge(self._refused)
         for seq in self._refused:
             if seq in self._open:
                 self._settle(seq, Outcome.UNKNOWN if self._why else Outcome.FAILED, self._at[seq].reason)
@@ -247,3 +280,13 @@ class Walk:
         )
         self._open.pop(seq, None)
         self._steps.settle(self._at[seq], seq)
+
+
+def _unread_outcome(answer: Answer) -> Outcome:
+    """Where a pair stands for which nothing was sent, since it could not be read who has the coupon.
+
+    That there is no such coupon was said twice, between controls that held.
+    """
+    if answer.finding is Finding.ABSENT:
+        return Outcome.FAILED
+    return Outcome.PENDING if answer.reason is Reason.ROUTE_UNPROVEN else Outcome.RETRYABLE

@@ -79,6 +79,7 @@ def _make(kind: Kind, context: Context) -> Writing:
         customers=_CUSTOMERS.get(kind.job, _id),
         session=_SESSIONS.get(kind.job, _no_session),
         keep=_code if kind.job is Job.REFERRALS else None,
+        ordered=kind.job is not Job.REFERRALS,
     )
 
 

@@ -46,7 +46,8 @@ class Writing:
     """The procedure of a job that makes one request of each row.
 
     ``customers`` says whose data a row is about, by its id and its body, ``session`` which session it is about.
-    ``secret`` is the run's; ``keep`` takes what has to be kept of an answer.
+    ``secret`` is the run's; ``keep`` takes what has to be kept of an answer. ``ordered``: a request that is carried out
+    late would undo what a later row of the same customer says.
     """
 
     operation: Operation
@@ -56,6 +57,7 @@ class Writing:
     customers: Callable[[str, str], Collection[str]]
     session: Callable[[str, str], str | None]
     keep: Callable[[Answer], bytes] | None = None
+    ordered: bool = True
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:
         """The customers and the session: their requests go out one after another, in the order of the input."""
@@ -96,7 +98,7 @@ class _Walk:
 
     async def run(self) -> None:
         """Send the request, unless nothing may be sent."""
-        if self._standing.reason is Reason.NO_LOOK_POSSIBLE:
+        if self._standing.reason in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}:
             return  # as an earlier sitting left it: nothing was tried that could count as a failure of this one
         subject = self._entry.subject
         suppressed = any(map(self._steps.is_suppressed, self._job.customers(subject.id, subject.given)))
@@ -116,12 +118,25 @@ class _Walk:
         for tries in range(1, ACT_TRIES + 1):
             lost = self._lost()
             answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
+            if answer.finding is Finding.DONE and not answer.named:
+                answer = await self._vouched(answer)
+            if answer.finding is Finding.UNKNOWN and job.ordered:
+                self._steps.keep_quiet()
             again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
                 break
         self._steps.settle(self._standing, self._seq)
         if self._standing.outcome.is_open and self._standing.reason is not Reason.NO_LOOK_POSSIBLE:
             self._steps.hold_back()  # it is sent in a later sitting, and what comes after it must not overtake it
+
+    async def _vouched(self, answer: Answer) -> Answer:
+        """A success that does not name its row: the connection has to vouch for it, else it is as good as lost."""
+        if await self._steps.proven(self._job.operation, answer):
+            return answer
+        lost = replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
+        outcome, reason = self._named(lost)
+        self._standing = replace(self._standing, outcome=outcome, reason=reason, settled_at=self._steps.now)
+        return lost
 
     def _lost(self) -> Standing:
         """Where the row stands if no answer is ever recorded."""

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -29,14 +29,17 @@ _AT_ONCE = 10_000
 
 
 class DealtCodes:
-    """What was dealt in one scope, a target and its environment; opened, and made if it is missing.
+    """What was dealt in one scope, a deployment and its environment; opened, and made if it is missing.
+
+    ``former`` are the names under which earlier versions remembered it. What is known there counts; what is dealt from
+    now on is remembered under ``scope``.
 
     Raises:
         JournalError: it can't be opened.
     """
 
-    def __init__(self, folder: Path, scope: str) -> None:
-        self._scope = scope
+    def __init__(self, folder: Path, scope: str, former: Collection[str] = ()) -> None:
+        self._scopes = (scope, *former)
         with _explained("opened"):
             self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -61,14 +64,20 @@ class DealtCodes:
         """Those of ``codes`` that were dealt to somebody, by their digests, in their order."""
         if not self.changes:
             return {}
-        return {digest: code for code in codes if self._is_dealt(digest := self._digest("code", code))}
+        return {
+            digest: code
+            for code in codes
+            for scope in self._scopes
+            if self._is_dealt(digest := self._digest("code", code, scope))
+        }
 
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """The first of the codes ``among`` that was dealt to a customer."""
         if not among:
             return None
-        digest = self._digest("customer", customer)
-        rows = self._connection.execute("SELECT code FROM dealt WHERE customer = ?", (digest,)).fetchall()
+        digests = [self._digest("customer", customer, scope) for scope in self._scopes]
+        marks = ", ".join("?" * len(digests))
+        rows = self._connection.execute(f"SELECT code FROM dealt WHERE customer IN ({marks})", digests).fetchall()
         mine = {code for (code,) in rows} & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
 
@@ -105,16 +114,18 @@ class DealtCodes:
             )
 
     def _changes(self) -> int:
-        row = self._connection.execute(
-            "SELECT changes FROM state WHERE scope = ?", (self._digest("scope", ""),)
+        digests = [self._digest("scope", "", scope) for scope in self._scopes]
+        marks = ", ".join("?" * len(digests))
+        (changes,) = self._connection.execute(
+            f"SELECT IFNULL(SUM(changes), 0) FROM state WHERE scope IN ({marks})", digests
         ).fetchone()
-        return 0 if row is None else int(row[0])
+        return int(changes)
 
     def _is_dealt(self, digest: bytes) -> bool:
         return self._connection.execute("SELECT 1 FROM dealt WHERE code = ?", (digest,)).fetchone() is not None
 
-    def _digest(self, kind: str, name: str) -> bytes:
-        return hmac.digest(self._key, f"{kind}\0{self._scope}\0{name}".encode(), hashlib.sha256)[:16]
+    def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
+        return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]
 
 
 @contextmanager

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
+import tempfile
 from pathlib import Path
+
+#: The system's words for "there is no room", or none for us.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def sync(path: Path) -> None:
@@ -17,3 +23,25 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def probe(folder: Path) -> None:
+    """Try whether something can be made in ``folder``, or in the nearest folder above it that exists.
+
+    Raises:
+        OSError: it can't.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    Path(tempfile.mkdtemp(prefix=".probe-", dir=folder)).rmdir()
+
+
+def storage_failure(error: BaseException) -> str | None:
+    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
+    if isinstance(error, sqlite3.Error):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return error.strerror
+    return None

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from privacy_toolkit.journal.facts import RunFacts
+from privacy_toolkit.journal.checksums import Damage
+from privacy_toolkit.journal.facts import RunFacts, page_digest, reads
 from privacy_toolkit.journal.parties import parties
-from privacy_toolkit.journal.records import PENDING, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
+from privacy_toolkit.journal.records import PENDING, Acceptance, Entry, ExchangeRecord, OpenRequests, Sitting, Standing
 from privacy_toolkit.journal.rows import (
     EXCHANGE_COLUMNS,
     REQUEST_COLUMNS,
@@ -21,7 +22,7 @@ from privacy_toolkit.journal.rows import (
     standing_row,
 )
 from privacy_toolkit.journal.summary import RunSummary, StandingCount, standing_counts, summarise
-from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, StopReason, Subject
+from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Purpose, Reason, StopReason, Subject
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -33,6 +34,17 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
+
+
+_LOST = (
+    Reason.WRITE_FAILED,
+    Reason.WRITE_TIMEOUT,
+    Reason.READ_FAILED,
+    Reason.READ_TIMEOUT,
+    Reason.TRUNCATED_ANSWER,
+    Reason.FOREIGN_ANSWER,
+    Reason.ANSWER_ABOUT_ANOTHER,
+)
 
 
 class Observed(NamedTuple):
@@ -52,9 +64,10 @@ class RunReader(RunFacts):
     """The journal of one run, opened to read what it holds.
 
     Raises:
-        JournalError: the file is missing, damaged or of a newer toolkit.
+        JournalError: as ``RunFacts``; and so does every method where damage shows in what it reads.
     """
 
+    @reads
     def totals(self) -> dict[Outcome, int]:
         """How many subjects stand in which outcome; those without any record are pending."""
         rows = self._connection.execute("SELECT outcome, COUNT(*) FROM standings GROUP BY outcome").fetchall()
@@ -64,14 +77,17 @@ class RunReader(RunFacts):
             totals[Outcome.PENDING] = pending
         return {outcome: totals[outcome] for outcome in Outcome if totals.get(outcome)}
 
+    @reads
     def summary(self) -> RunSummary:
         """The figures of a report beside ``totals`` and ``traffic``."""
         return summarise(self._connection)
 
+    @reads
     def standings(self) -> tuple[StandingCount, ...]:
         """How many subjects stand alike; those without any record are in none of the counts."""
         return standing_counts(self._connection)
 
+    @reads
     def open_requests(self) -> list[OpenRequests]:
         """The open subjects whose request has a date, by day of request and due date, the first due first."""
         marks = ", ".join("?" * len(OPEN_OUTCOMES))
@@ -83,6 +99,15 @@ class RunReader(RunFacts):
         )
         return [OpenRequests(*row) for row in rows]
 
+    @reads
+    def done_reasons(self) -> dict[Reason | None, int]:
+        """How many subjects are done, by why they are."""
+        rows = self._connection.execute(
+            "SELECT reason, COUNT(*) FROM standings WHERE outcome = ? GROUP BY 1 ORDER BY 1", (Outcome.DONE.value,)
+        )
+        return {Reason(reason) if reason else None: count for reason, count in rows}
+
+    @reads
     def sittings(self) -> list[Sitting]:
         """Every process that worked on the run, in order."""
         rows = self._connection.execute(
@@ -93,6 +118,34 @@ class RunReader(RunFacts):
             for number, started, ended, stopped, settings in rows
         ]
 
+    @reads
+    def last_lost_at(self) -> int | None:
+        """When the last request that changes something went out without an answer of the API (microseconds)."""
+        (moment,) = self._connection.execute(
+            "SELECT MAX(COALESCE(ended_at, intent_at)) FROM exchanges WHERE purpose = ? AND intent_at IS NOT NULL"
+            " AND (ended_at IS NULL OR status >= 500 OR reason IN (?, ?, ?, ?, ?, ?, ?))",
+            (Purpose.ACT, *_LOST),
+        ).fetchone()
+        return None if moment is None else int(moment)
+
+    def rejected(self) -> Iterator[tuple[int, str]]:
+        """Row and reason of every refused row of the input, in its order; none once the run is purged.
+
+        Runs made by a version that did not record them have none, whatever the plan counts.
+        """
+        yield from self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid")
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many refused rows are recorded, by reason."""
+        return dict(self._connection.execute("SELECT reason, COUNT(*) FROM rejected GROUP BY 1 ORDER BY 1"))
+
+    def acceptance(self) -> Acceptance | None:
+        """Who last accepted that rows were refused, if anybody did."""
+        row = self._connection.execute(
+            "SELECT at, rows, signer, signing_key FROM acceptances ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else Acceptance(*row)
+
     def entries(self, outcomes: Collection[Outcome] | None = None) -> Iterator[Entry]:
         """Every subject in input order, or those of some outcomes, with all that was exchanged for it.
 
@@ -101,6 +154,7 @@ class RunReader(RunFacts):
         for page in self.pages(outcomes):
             yield from page
 
+    @reads
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """As ``entries``, in lists of up to 1,000; a page without any such subject is left out."""
         for first, last in self.bounds():
@@ -108,6 +162,7 @@ class RunReader(RunFacts):
             if page:
                 yield page
 
+    @reads
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """As ``pages``, the subjects with the earliest due date first; those without one come last.
 
@@ -123,6 +178,7 @@ class RunReader(RunFacts):
                     shuffle(page)
                     yield page
 
+    @reads
     def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:
         """As ``entries``, with standing, exchanges and request as rows of their columns (see ``rows``).
 
@@ -143,10 +199,12 @@ class RunReader(RunFacts):
                 standing = standings.get(seq) or standing_row(seq, PENDING)
                 yield Observed(subject, standing, exchanges.get(seq, []), requests.get(seq), results.get(seq))
 
+    @reads
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
         """The subjects in some outcomes that belong together, see ``parties.parties``."""
         return parties(self._connection, outcomes, most)
 
+    @reads
     def results(self) -> Iterator[tuple[Subject, Standing, bytes]]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
@@ -156,10 +214,14 @@ class RunReader(RunFacts):
                 if subject.seq in kept:
                     yield subject, standings.get(subject.seq, PENDING), kept[subject.seq]
 
+    @reads
     def bounds(self) -> list[tuple[int, int]]:
         """The numbers of the first and the last subject of each page."""
+        if self._digests:
+            return [(first, last) for first, last, _ in self._digests.values()]
         return self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall()
 
+    @reads
     def among(self, ids: Collection[str], outcomes: Collection[Outcome]) -> set[str]:
         """Which of ``ids`` are subjects of this run that stand in one of ``outcomes``."""
         found: set[str] = set()
@@ -206,9 +268,14 @@ class RunReader(RunFacts):
 
     def _subjects(self, first: int, last: int) -> list[Subject]:
         (data,) = self._connection.execute("SELECT data FROM pages WHERE first = ?", (first,)).fetchone()
-        if not data:  # purged
+        if self.purged_at is not None:
             return [Subject(seq, 0, "") for seq in range(first, last + 1)]
-        return [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]
+        if self._digests and page_digest(self.secret or b"", first, last, data) != self._digests[first][2]:
+            raise Damage("a page of subjects")
+        found = [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]
+        if len(found) != last - first + 1:
+            raise Damage("a page of subjects")
+        return found
 
     def _standing_rows(self, first: int, last: int) -> Iterable[Row]:
         return self._connection.execute(

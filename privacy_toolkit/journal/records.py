@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
+from privacy_toolkit.model import Attribution, Control, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
 
 
 class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
@@ -27,6 +27,22 @@ class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None
     reason: Reason | None = None
     carrier: int | None = None
+
+
+class ControlRecord(msgspec.Struct, frozen=True, gc=False):
+    """One control asked, or, with ``control`` None, the longest gap so far between two that held.
+
+    ``elapsed`` is microseconds: what the question took, or how long the gap was. ``status`` is that of the answer, or
+    the most absences in a gap. ``held`` is None where nothing came that says anything.
+    """
+
+    control: Control | None
+    operation: str
+    ended_at: int
+    elapsed: int
+    status: int | None = None
+    reason: Reason | None = None
+    held: bool | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +97,16 @@ class OpenRequests:
     requested_on: str
     due_on: str | None
     subjects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""
+
+    at: int
+    rows: int
+    signer: str | None = None
+    signing_key: str | None = None
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):

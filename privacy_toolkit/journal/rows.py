@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.records import ControlRecord, ExchangeRecord, Standing
 from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
 
 STANDING_COLUMNS = (
@@ -47,6 +47,19 @@ def standing_row(seq: int, standing: Standing) -> Row:
         standing.hold_reason,
         standing.review_on,
         standing.settled_at,
+    )
+
+
+def control_row(record: ControlRecord) -> Row:
+    """The row of a control."""
+    return (
+        record.control and record.control.value,
+        record.operation,
+        record.ended_at,
+        record.elapsed,
+        record.status,
+        record.reason and record.reason.value,
+        record.held,
     )
 
 

@@ -8,23 +8,30 @@ recovery step that could be forgotten or get it wrong.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.facts import connect
+from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
+from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Note
-from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.writer import Batch, Writer
-from privacy_toolkit.model import StopReason
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Standing
+from privacy_toolkit.journal.rows import control_row, exchange_row, standing_row
+from privacy_toolkit.journal.staging import protect
+from privacy_toolkit.journal.writer import PUT_STANDINGS, Batch, Writer, put_rows
+from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
 
 _NUMBERED = ("standings", "exchanges", "requests")
 #: What a purge does to the tables; twice over the numbers, since one that is taken can't be given yet.
 _UNLINK = (
     "UPDATE pages SET data = X''",
+    "UPDATE page_digests SET digest = X''",
     "DELETE FROM parties",
     "DELETE FROM results",
+    "DELETE FROM rejected",
     "UPDATE requests SET ticket = NULL",
     "DELETE FROM facts WHERE name IN ('secret', 'plan')",
     "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
@@ -41,11 +48,11 @@ class RunJournal(RunReader):
     """The journal of one run, opened. Writing starts with ``begin_sitting``.
 
     Raises:
-        JournalError: the file is missing, damaged or of a newer toolkit.
+        JournalError: as ``RunFacts``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(folder, monotonic)
         self._writer: Writer | None = None
 
     def close(self) -> None:
@@ -59,18 +66,24 @@ class RunJournal(RunReader):
                 self._writer.close()
         finally:
             self._writer = None
-            super().close()
+            try:
+                self._give_lock_back()
+            finally:
+                super().close()
 
     def begin_sitting(self, started_at: int, settings: str) -> int:
-        """Start to work on the run; returns the number of the sitting.
+        """Start to work on the run, once its whole file was compared with its checksums; the number of the sitting.
 
         Raises:
+            DamagedError: the journal does not hold what was written to it.
+            RefusedError: another process works on the run.
             JournalError: the state folder can't be written.
         """
+        self._begin_to_write()
         number = self._alone(
             "INSERT INTO sittings (started_at, settings) VALUES (?, ?) RETURNING number", (started_at, settings)
         )
-        self._writer = Writer(self._path, connect)
+        self._writer = Writer(self._path, connect, self._committed)
         return int(number)
 
     def end_sitting(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
@@ -86,6 +99,7 @@ class RunJournal(RunReader):
             "UPDATE sittings SET ended_at = ?, stopped_by = ? WHERE number = ? RETURNING number",
             (ended_at, stopped_by and stopped_by.value, number),
         )
+        self._give_lock_back()
 
     async def intend(self, notes: Iterable[Note]) -> None:
         """Make an intent durable, with what was read before it; return only then.
@@ -101,17 +115,63 @@ class RunJournal(RunReader):
         """Note what exchanges came to, and the standings that follow, all with the next commit."""
         self._open_writer().put(_batch(notes))
 
-    def forget_results(self) -> None:
-        """Destroy what was kept of answers, once it has been handed over.
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control with the next commit."""
+        self._open_writer().put(Batch(controls=[control_row(control)]))
+
+    def accept_rejected(self, given: Acceptance) -> None:
+        """Note that the operator accepts that rows were refused and nobody acts on them.
 
         Raises:
             JournalError: the file can't be written.
         """
+        self._alone(
+            "INSERT INTO acceptances (at, rows, signer, signing_key) VALUES (?, ?, ?, ?) RETURNING number",
+            (given.at, given.rows, given.signer, given.signing_key),
+        )
+
+    def forget_results(self) -> None:
+        """Destroy what was kept of answers, once it has been handed over.
+
+        Raises:
+            RefusedError: another process works on the run.
+            JournalError: the file can't be written.
+        """
+        self._begin_to_write()
         try:
             self._connection.execute("PRAGMA secure_delete=ON")
             self._connection.execute("DELETE FROM results")
         except sqlite3.Error as error:
             raise JournalError(f"The answers could not be destroyed: {error}.", "Is there room on the disk?") from None
+        self._give_lock_back()
+
+    def mark_restored(self, now: int) -> int:
+        """Set aside what may have been sent since the copy was made that this state folder was restored from.
+
+        Every open subject becomes ``unknown`` for good: nobody can tell any more whether its request went out. For
+        runs whose requests can't be looked up.
+
+        Returns:
+            How many subjects that are.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        self._begin_to_write()
+        marked = 0
+        try:
+            for page in self.pages(OPEN_OUTCOMES):
+                doubtful = [
+                    standing_row(entry.subject.seq, _doubtful(entry.standing, now))
+                    for entry in page
+                    if entry.standing.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
+                ]
+                put_rows(self._connection, PUT_STANDINGS, doubtful)
+                marked += len(doubtful)
+        except sqlite3.Error as error:
+            raise JournalError(f"The journal could not be written: {error}.", "Make room on the disk.") from None
+        self._give_lock_back()
+        return marked
 
     def purge(self, now: int, plan: bytes) -> None:
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
@@ -122,18 +182,70 @@ class RunJournal(RunReader):
         Raises:
             JournalError: the file can't be written.
         """
+        self._begin_to_write()
+        kept = {name: value for name, value in self._facts.items() if name not in {"secret", "plan", MAC}}
+        facts = {**kept, "plan": plan, "purged_at": str(now).encode()}
+        digests = [(first, last, b"") for first, last in self.bounds()]
+        facts[MAC] = facts_mac(facts, digests)
         try:
             self._connection.execute("PRAGMA secure_delete=ON")
             self._connection.execute("BEGIN IMMEDIATE")
             for statement in _UNLINK:
                 self._connection.execute(statement)
-            facts = {"plan": plan, "purged_at": str(now).encode()}
             self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._connection.execute("COMMIT")
             self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise JournalError(f"The run could not be purged: {error}.", "Try again when the disk has room.") from None
+        self._read_facts()
+        self._give_lock_back()
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds what was destroyed
+
+    def _begin_to_write(self) -> None:
+        """Take the run's lock; of a journal of an earlier toolkit, make the checksums.
+
+        Raises:
+            RefusedError: another process works on the run.
+            DamagedError: the journal does not hold what was written to it.
+        """
+        if self._lock is not None:
+            return
+        with damage_named(self.folder.name):
+            self._take_lock()
+            if self._sums is None:
+                self._sums = protect(self._facts_connection, self._path, self._sums_path, self._descriptor)
+                self._read_facts()
+            else:
+                self._sums.reload()
+                self._is_verified = False
+                self.verify()
+
+    def _give_lock_back(self) -> None:
+        """Have all that was written copied into the database, then let others work on the run."""
+        if self._lock is None:
+            return
+        with damage_named(self.folder.name):
+            try:
+                self._note_commit()
+            finally:
+                self._lock.release()
+                self._lock = None
+
+    def _committed(self, connection: sqlite3.Connection) -> None:
+        """What follows a commit of the writer, in its thread.
+
+        Raises:
+            JournalError: the file is no longer where it was opened: nobody will find in it what was committed.
+        """
+        if self._sums is not None and self._sums.committed() >= FRAMES_AT_ONCE:
+            self._sums.checkpoint(connection)
+        if not self._is_there():
+            raise JournalError(
+                f"The journal of run {self.folder.name} is no longer where it was opened: the state folder was moved,"
+                " removed or replaced.",
+                "Put it back as it was, then resume the run.",
+                code="moved",
+            )
 
     def _open_writer(self) -> Writer:
         if self._writer is None:
@@ -148,6 +260,10 @@ class RunJournal(RunReader):
                 f"The journal could not be written: {error}.", "Make room on the disk, then resume the run."
             ) from None
         return int(value)
+
+
+def _doubtful(standing: Standing, now: int) -> Standing:
+    return replace(standing, outcome=Outcome.UNKNOWN, reason=Reason.STATE_RESTORED, settled_at=now)
 
 
 def _batch(notes: Iterable[Note]) -> Batch:

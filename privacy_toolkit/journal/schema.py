@@ -78,13 +78,58 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE TABLE results (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
         """,
     ),
+    (
+        "0004-controls",
+        """
+        -- Requests that prove the route and no subject; without a kind: the longest gap so far between two that held.
+        CREATE TABLE controls (
+            n INTEGER PRIMARY KEY,
+            kind TEXT,
+            operation TEXT NOT NULL,
+            ended_at INTEGER NOT NULL,
+            elapsed INTEGER NOT NULL,
+            status INTEGER,
+            reason TEXT,
+            held INTEGER
+        );
+        """,
+    ),
+    (
+        "0005-rejected",
+        """
+        -- The rows of the input that were refused, in its order: where each stands and why. No id.
+        CREATE TABLE rejected (row INTEGER NOT NULL, reason TEXT NOT NULL);
+        -- That somebody accepted that so many rows were refused and nobody acts on them; the last one counts.
+        CREATE TABLE acceptances (
+            number INTEGER PRIMARY KEY,
+            at INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            signer TEXT,
+            signing_key TEXT
+        );
+        """,
+    ),
+    (
+        "0006-page-digests",
+        """
+        -- HMAC-SHA256 of each page under the run's secret; the fact "mac" is bound to them all (see ``facts``).
+        CREATE TABLE page_digests (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest BLOB NOT NULL);
+        """,
+    ),
 )
+
+
+def applied(connection: sqlite3.Connection) -> set[str]:
+    """The migrations that a journal has seen, those of a newer toolkit among them; none if it is empty."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'").fetchone() is None:
+        return set()
+    return {str(name) for (name,) in connection.execute("SELECT name FROM migrations")}
 
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables of an open journal to the newest form; nothing happens if they have it."""
     connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY)")
-    applied = {name for (name,) in connection.execute("SELECT name FROM migrations")}
+    there = applied(connection)
     for name, script in MIGRATIONS:
-        if name not in applied:
+        if name not in there:
             connection.executescript(f"BEGIN;{script};INSERT INTO migrations VALUES ('{name}');COMMIT;")

@@ -6,15 +6,16 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.durability import sync
-from privacy_toolkit.journal.facts import FILE_NAME
+from privacy_toolkit.journal.facts import FILE_NAME, MAC, SUMS_NAME, Digest, facts_mac, page_digest
 from privacy_toolkit.journal.records import Approval, Standing
 from privacy_toolkit.journal.rows import standing_row
 from privacy_toolkit.journal.schema import migrate
@@ -32,7 +33,8 @@ class Staged:
 
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
     those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
-    something. ``party`` names, where one request is about several subjects, those that belong together.
+    something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
+    are row and reason of what was refused of the input, in its order.
     ``created_at`` is microseconds since the epoch.
     """
 
@@ -43,6 +45,7 @@ class Staged:
     requests: Iterable[Request] = ()
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None
+    rejected: Iterable[tuple[int, str]] = ()
 
 
 def create_run(folder: Path, staged: Staged) -> None:
@@ -59,6 +62,7 @@ def create_run(folder: Path, staged: Staged) -> None:
         building.mkdir(mode=0o700, parents=True)
         _fill(building / FILE_NAME, folder.name, staged)
         sync(building / FILE_NAME)
+        _add_checksums(building / FILE_NAME)
         sync(building)
         building.rename(folder)
         sync(folder.parent)
@@ -88,26 +92,69 @@ def _fill(path: Path, run_id: str, staged: Staged) -> None:
         connection.execute("PRAGMA synchronous=OFF")
         migrate(connection)
         connection.execute("BEGIN")
-        size = 0
+        size, secret = 0, secrets.token_bytes(32)
+        digests: list[Digest] = []
         for first, page in _numbered(staged.pages):
             size = first + len(page) - 1
-            connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, msgspec.msgpack.encode(page)))
+            data = msgspec.msgpack.encode(page)
+            connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, data))
+            digests.append((first, size, page_digest(secret, first, size, data)))
             if staged.party is not None:
                 connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
         connection.executemany(_PUT_STANDING, _held(staged))
         connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
-        connection.executemany("INSERT INTO facts VALUES (?, ?)", _facts(run_id, staged, size).items())
+        connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
+        _bind(connection, _facts(run_id, staged, secret, size), digests)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
 
 
-def _facts(run_id: str, staged: Staged, size: int) -> dict[str, bytes]:
+def protect(connection: sqlite3.Connection, path: Path, sums_path: Path, descriptor: int) -> Checksums:
+    """Take the journal of a toolkit that knew no checksums as it is, and make them.
+
+    ``descriptor`` is that of the database, from ``checksums.open_past_sqlite``.
+
+    Raises:
+        JournalError: another process reads it.
+    """
+    facts = {str(name): bytes(value) for name, value in connection.execute("SELECT name, value FROM facts")}
+    secret = facts.get("secret")
+    pages = connection.execute("SELECT first, last, data FROM pages ORDER BY first")
+    digests = [
+        (first, last, b"" if secret is None else page_digest(secret, first, last, data)) for first, last, data in pages
+    ]
+    connection.execute("BEGIN IMMEDIATE")
+    _bind(connection, facts, digests)
+    connection.execute("COMMIT")
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise JournalError(f"The journal of run {path.parent.name} is read by another process.", "Try again.")
+    Checksums.create(sums_path, descriptor)
+    return Checksums(sums_path, path, descriptor)
+
+
+def _bind(connection: sqlite3.Connection, facts: Mapping[str, bytes], digests: Sequence[Digest]) -> None:
+    """Write the facts and the digests of the pages, and what binds them together."""
+    connection.executemany("INSERT OR REPLACE INTO page_digests VALUES (?, ?, ?)", digests)
+    bound = {**facts, MAC: facts_mac(facts, digests)}
+    connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", bound.items())
+
+
+def _add_checksums(path: Path) -> None:
+    descriptor = open_past_sqlite(path)
+    try:
+        Checksums.create(path.with_name(SUMS_NAME), descriptor)
+    finally:
+        close_past_sqlite(descriptor)
+
+
+def _facts(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, bytes]:
     facts = {
         "run_id": run_id.encode(),
         "plan": staged.plan,
-        "secret": secrets.token_bytes(32),
+        "secret": secret,
         "created_at": str(staged.created_at).encode(),
         "size": str(size).encode(),
     }

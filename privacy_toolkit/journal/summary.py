@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from privacy_toolkit.journal.records import Traffic
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Purpose, Reason
+from privacy_toolkit.model import NEVER_SENT, Attribution, Control, HeldBefore, Outcome, Purpose, Reason
 
 #: How many different grounds of the exclusion list are told apart; it is free text, so there could be any number.
 HOLD_REASONS = 100
 #: In at most about so many stretches of one length the begun requests are counted, however long the run worked.
 PACE_STRETCHES = 2_400
 
+#: The reasons of requests of which nothing left, as a list for SQL.
+_UNSENT: Final = ", ".join(f"'{reason.value}'" for reason in sorted(NEVER_SENT))
 _SECOND: Final = 1_000_000
 _DAY: Final = 86_400
 
@@ -76,12 +78,31 @@ class SettledRequests:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlCount:
+    """The controls of one kind: how many held, how many failed, and how many had no reliable answer."""
+
+    control: Control
+    held: int
+    failed: int
+    unanswered: int
+
+    @property
+    def requests(self) -> int:
+        """How many were made."""
+        return self.held + self.failed + self.unanswered
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """A run in figures. Subjects without any record (pending) are in none of them.
 
     ``pace`` is in order of time, without stretches in which nothing was begun; each is ``pace_unit`` seconds long.
     ``repeats`` says how many of a line of traffic came after another request for the same subject and purpose.
-    ``first_request_at`` and ``last_answer_at`` are microseconds since the epoch, None if there was none.
+    ``first_request_at`` and ``last_answer_at`` are microseconds since the epoch, None if there was none. What was
+    withdrawn before a byte of it left is in ``traffic`` alone.
+
+    ``control_gap`` is the longest time, in seconds, between two route or positive controls that held, one after the
+    other; ``control_gap_absences`` the most answers "no such profile" between two of them. None: none were recorded.
     """
 
     standings: tuple[StandingCount, ...]
@@ -94,15 +115,20 @@ class RunSummary:
     settled: SettledRequests
     first_request_at: int | None
     last_answer_at: int | None
+    controls: tuple[ControlCount, ...] = ()
+    control_gap: float | None = None
+    control_gap_absences: int | None = None
 
 
 def summarise(connection: sqlite3.Connection) -> RunSummary:
     """The figures of the journal behind ``connection``."""
     first, last = connection.execute(
         "SELECT MIN(COALESCE(intent_at, ended_at - elapsed)), MAX(ended_at) FROM exchanges"
+        f" WHERE IFNULL(reason, '') NOT IN ({_UNSENT})"
     ).fetchone()
     traffic, repeats, answer_times = _exchanges(connection)
     unit = _pace_unit(connection)
+    controls, gap, absences = _controls(connection)
     return RunSummary(
         standings=standing_counts(connection),
         holds=_holds(connection),
@@ -114,6 +140,9 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
         settled=_settled(connection),
         first_request_at=first,
         last_answer_at=last,
+        controls=controls,
+        control_gap=gap,
+        control_gap_absences=absences,
     )
 
 
@@ -134,6 +163,17 @@ def standing_counts(connection: sqlite3.Connection) -> tuple[StandingCount, ...]
         )
         for outcome, reason, attribution, held_before, *counts in rows
     )
+
+
+def _controls(connection: sqlite3.Connection) -> tuple[tuple[ControlCount, ...], float | None, int | None]:
+    """The controls by kind, the longest time between two that held (seconds), and the most absences between two."""
+    rows = connection.execute(
+        "SELECT kind, SUM(held IS 1), SUM(held IS 0), SUM(held IS NULL) FROM controls WHERE kind IS NOT NULL GROUP BY 1"
+    )
+    counts = {kind: ControlCount(Control(kind), *numbers) for kind, *numbers in rows}
+    gap, absences = connection.execute("SELECT MAX(elapsed), MAX(status) FROM controls WHERE kind IS NULL").fetchone()
+    ordered = tuple(counts[control] for control in Control if control in counts)
+    return ordered, None if gap is None else gap / _SECOND, absences
 
 
 def _holds(connection: sqlite3.Connection) -> tuple[HoldCount, ...]:
@@ -158,7 +198,8 @@ def _pace(connection: sqlite3.Connection, unit: int) -> tuple[PaceCount, ...]:
     """A request was begun when its answer came, less what it took; without an answer, when its intent was durable."""
     rows = connection.execute(
         "SELECT COUNT(*), MIN(begun), MAX(begun) FROM (SELECT COALESCE(ended_at - elapsed, intent_at) AS begun"
-        f" FROM exchanges WHERE carrier IS NULL) WHERE begun IS NOT NULL GROUP BY begun / {unit * _SECOND} ORDER BY 2"
+        f" FROM exchanges WHERE carrier IS NULL AND IFNULL(reason, '') NOT IN ({_UNSENT})) WHERE begun IS NOT NULL"
+        f" GROUP BY begun / {unit * _SECOND} ORDER BY 2"
     )
     return tuple(PaceCount(*row) for row in rows)
 
@@ -184,9 +225,11 @@ def _exchanges(
     """
     counted = Counter(
         connection.execute(
-            "SELECT operation, purpose, status, reason, ended_at IS NULL, elapsed / 1000, n > 1 AND EXISTS (SELECT 1"
+            f"SELECT operation, purpose, status, reason, ended_at IS NULL, elapsed / 1000, n > 1"
+            f" AND IFNULL(reason, '') NOT IN ({_UNSENT}) AND EXISTS (SELECT 1"
             " FROM exchanges AS e WHERE e.seq = x.seq AND e.n < x.n AND e.purpose = x.purpose"
-            " AND e.operation = x.operation) FROM exchanges AS x WHERE carrier IS NULL"
+            f" AND e.operation = x.operation AND IFNULL(e.reason, '') NOT IN ({_UNSENT}))"
+            " FROM exchanges AS x WHERE carrier IS NULL"
         )
     )
     ends: Counter[tuple[str, str, int | None, str | None, int]] = Counter()

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -52,12 +52,17 @@ class Suppression:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def of(self, scope: str) -> Callable[[str], bool]:
-        """Whether a customer was erased in ``scope``, a deployment and its environment."""
+    def of(self, scopes: Collection[str]) -> Callable[[str], bool]:
+        """Whether a customer was erased in one of ``scopes``: the names of one deployment and its environment.
+
+        Earlier versions named it by its URL as it was written.
+        """
+        marks = ", ".join("?" * len(scopes))
 
         def is_suppressed(customer: str) -> bool:
             found = self._connection.execute(
-                "SELECT 1 FROM suppressed WHERE digest = ?", (self._digest(scope, customer),)
+                f"SELECT 1 FROM suppressed WHERE digest IN ({marks})",
+                [self._digest(scope, customer) for scope in scopes],
             ).fetchone()
             return found is not None
 
@@ -84,11 +89,12 @@ class Suppression:
             self._connection.execute("INSERT OR REPLACE INTO counted VALUES (?, ?)", (run_id, erased))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
             raise JournalError(
                 f"The list of erased customers can't be written: {error}.", "Make room on the disk, then go on."
             ) from None
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _digest(self, scope: str, customer: str) -> bytes:
         return hmac.digest(self._key, f"{scope}\0{customer}".encode(), hashlib.sha256)[:16]

@@ -31,6 +31,9 @@ PUT_EXCHANGES = f"""
         ended_at = excluded.ended_at, elapsed = excluded.elapsed, status = excluded.status, reason = excluded.reason
     WHERE ended_at IS NULL
 """
+PUT_CONTROL = (
+    "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
 PUT_STANDINGS = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
 
@@ -47,6 +50,7 @@ class Batch:
     exchanges: list[Row] = field(default_factory=list)
     standings: list[Row] = field(default_factory=list)
     results: list[Row] = field(default_factory=list)
+    controls: list[Row] = field(default_factory=list)
     done: asyncio.Future[None] | None = None
 
 
@@ -55,10 +59,17 @@ class Writer:
 
     What the workers hand in during one turn of the event loop goes to the thread together; what nobody waits for goes
     along with it, or after ``LINGER``. Waking the thread for each of them would cost more than the writing.
+    ``committed`` is called in that thread after each commit, before anybody is told of it.
     """
 
-    def __init__(self, path: Path, open_connection: Callable[[Path], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        open_connection: Callable[[Path], sqlite3.Connection],
+        committed: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> None:
         self._path = path
+        self._committed = committed
         self._open = open_connection
         self._queue: queue.SimpleQueue[list[Batch] | None] = queue.SimpleQueue()
         self._gathered: list[Batch] = []
@@ -122,9 +133,13 @@ class Writer:
             if self._error is None:
                 try:
                     connection = connection or self._open(self._path)
-                    self._write(connection, batches)
-                except sqlite3.Error as error:
+                    if batches:
+                        self._write(connection, batches)
+                        self._committed(connection)
+                except (sqlite3.Error, OSError) as error:
                     self._error = _explain(error)
+                except JournalError as error:
+                    self._error = error
             _tell(batches, self._error)
         if connection is not None:
             connection.close()
@@ -143,8 +158,6 @@ class Writer:
 
     @staticmethod
     def _write(connection: sqlite3.Connection, batches: list[Batch]) -> None:
-        if not batches:
-            return
         connection.execute("BEGIN IMMEDIATE")
         try:
             put_rows(connection, PUT_EXCHANGES, [row for batch in batches for row in batch.exchanges])
@@ -152,6 +165,9 @@ class Writer:
             results = [row for batch in batches for row in batch.results]
             if results:
                 connection.executemany(PUT_RESULT, results)
+            controls = [row for batch in batches for row in batch.controls]
+            if controls:
+                connection.executemany(PUT_CONTROL, controls)
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
@@ -186,8 +202,8 @@ def _tell(batches: list[Batch], error: JournalError | None) -> None:
         return
 
 
-def _explain(error: sqlite3.Error) -> JournalError:
+def _explain(error: sqlite3.Error | OSError) -> JournalError:
     return JournalError(
         f"The journal could not be written: {error}.",
-        "Make room on the disk or mend the state folder's permissions, then resume the run.",
+        "Make room on the disk or correct the state folder's permissions, then resume the run.",
     )

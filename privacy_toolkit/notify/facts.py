@@ -26,7 +26,8 @@ class Finished:
     """A run that was worked on, in totals.
 
     ``open`` are the open subjects, ``overdue`` those of them that were due before today, ``oldest_open`` is the day of
-    the oldest request among them. Times are microseconds since the epoch.
+    the oldest request among them. ``rejected`` are the rows of the input that were refused, where nobody accepted that.
+    Times are microseconds since the epoch.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class Finished:
     oldest_open: date | None
     started_at: int
     ended_at: int
+    rejected: int = 0
 
 
 def finished_of(
@@ -70,4 +72,5 @@ def finished_of(
         oldest_open=date.fromisoformat(min(asked)) if asked else None,
         started_at=summary.started_at if started_at is None else started_at,
         ended_at=ended_at,
+        rejected=summary.rejected_unaccepted,
     )

@@ -60,6 +60,7 @@ def totals(run: Finished) -> dict[str, object]:
         "outcomes": dict(run.outcomes),
         "open": run.open,
         "overdue": run.overdue,
+        "rejected": run.rejected,
         "started_at": _time(run.started_at),
         "ended_at": _time(run.ended_at),
         "toolkit": __version__,

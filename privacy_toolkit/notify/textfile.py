@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from privacy_toolkit.files import open_regular
 from privacy_toolkit.notify.facts import Finished
 
 _PREFIX = "privacy_toolkit_"
@@ -24,6 +25,7 @@ _METRICS = {
     f"{_PREFIX}last_run_duration_seconds": "How long the last run was worked on.",
     f"{_PREFIX}last_run_exit_code": "The exit code of the last run.",
     f"{_PREFIX}open_subjects": "Subjects of the last run that are open.",
+    f"{_PREFIX}rejected_rows": "Rows of the last run's input that were refused, where nobody accepted that.",
     f"{_PREFIX}overdue_subjects": "Open subjects of the last run that were due before the day it ended.",
     f"{_PREFIX}oldest_open_request_timestamp_seconds": "The day (UTC) of the oldest open request of the last run.",
     f"{_PREFIX}outcome_subjects": "Subjects of the last run by outcome.",
@@ -77,7 +79,7 @@ def render(run: Finished, before: str = "") -> str:
 def existing(path: Path) -> str:
     """What the file says now; nothing if there is none, or if it is none of ours."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_LARGEST).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
@@ -114,6 +116,7 @@ def _samples(run: Finished, labels: Mapping[str, str]) -> Iterator[Sample]:
     yield sample("last_run_exit_code", run.exit_code)
     yield sample("open_subjects", run.open)
     yield sample("overdue_subjects", run.overdue)
+    yield sample("rejected_rows", run.rejected)
     if run.oldest_open is not None:
         day = datetime(run.oldest_open.year, run.oldest_open.month, run.oldest_open.day, tzinfo=UTC)
         yield sample("oldest_open_request_timestamp_seconds", int(day.timestamp()))

@@ -9,14 +9,18 @@ from datetime import date
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.journal.records import Traffic
-from privacy_toolkit.journal.summary import AnswerTime, HoldCount, StandingCount
-from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.journal.summary import AnswerTime, HoldCount, RunSummary, StandingCount
+from privacy_toolkit.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.reporting import schema, schema_parts
 from privacy_toolkit.reporting.jobwords import JOBS
+from privacy_toolkit.reporting.times import rfc3339
 from privacy_toolkit.reporting.wording import action, outcome_words
 
 #: In these, somebody has to do something about a subject.
 ATTENTION = OPEN_OUTCOMES | {Outcome.FAILED}
+
+#: Of the refused rows of one reason so many are named in the report; all are in rejected.csv.
+LISTED_ROWS = 20
 
 #: A read with one of these purposes shows what became of a change.
 _AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
@@ -105,7 +109,7 @@ def proof(
 ) -> schema.Proof:
     """What the reads afterwards showed; ``sample`` as ``sampling.sample_of`` gives it."""
     return schema.Proof(
-        reads_after=sum(t.count for t in traffic if t.purpose in _AFTER),
+        reads_after=sum(t.count for t in traffic if t.purpose in _AFTER and t.reason not in NEVER_SENT),
         gone=run.totals.get(Outcome.ERASED, 0),
         still_present=run.totals.get(Outcome.RESIDUAL, 0),
         unverified=run.totals.get(Outcome.UNVERIFIED, 0),
@@ -128,6 +132,7 @@ def traffic_counts(traffic: Iterable[Traffic], repeats: Mapping[Traffic, int]) -
             repeats=repeats.get(t, 0),
         )
         for t in traffic
+        if t.purpose is not Purpose.CONTROL
     ]
     return tuple(
         sorted(
@@ -143,16 +148,27 @@ def traffic_counts(traffic: Iterable[Traffic], repeats: Mapping[Traffic, int]) -
     )
 
 
-def calls(plan: Plan, traffic: Iterable[Traffic], times: Iterable[AnswerTime]) -> tuple[schema.OperationCalls, ...]:
-    """Each operation that was planned or used: requests planned and made, and how long answers took."""
-    made: Counter[str] = Counter()
+def calls(
+    plan: Plan, traffic: Iterable[Traffic], repeats: Mapping[Traffic, int], times: Iterable[AnswerTime]
+) -> tuple[schema.OperationCalls, ...]:
+    """Each operation that was planned or used: requests planned, made and withdrawn, and how long answers took."""
+    made, look_ups, again, withdrawn = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for t in traffic:
+        if t.purpose is Purpose.CONTROL:
+            continue
+        if t.reason in NEVER_SENT:
+            withdrawn[t.operation] += t.count
+            continue
         made[t.operation] += t.count
+        if t.purpose is Purpose.RECONCILE:
+            look_ups[t.operation] += t.count
+        else:
+            again[t.operation] += repeats.get(t, 0)
     taken: defaultdict[str, list[AnswerTime]] = defaultdict(list)
     for time in times:
         taken[time.operation].append(time)
     lines = []
-    for operation in sorted(made.keys() | plan.calls.keys()):
+    for operation in sorted(made.keys() | withdrawn.keys() | plan.calls.keys()):
         least, most = plan.calls.get(operation, (None, None))
         lines.append(
             schema.OperationCalls(
@@ -160,12 +176,48 @@ def calls(plan: Plan, traffic: Iterable[Traffic], times: Iterable[AnswerTime]) -
                 planned_least=least,
                 planned_most=most,
                 made=made[operation],
+                look_ups=look_ups[operation],
+                repeats=again[operation],
+                withdrawn=withdrawn[operation],
                 p50_ms=percentile(taken[operation], 50),
                 p95_ms=percentile(taken[operation], 95),
                 p99_ms=percentile(taken[operation], 99),
             )
         )
     return tuple(lines)
+
+
+def rejected(run: Summary, found: Iterable[tuple[int, str]]) -> schema_parts.RejectedPart:
+    """The refused rows by reason, the most frequent first; ``found`` are row and reason of each, in their order."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, reason in found:
+        if len(rows[reason]) < LISTED_ROWS:
+            rows[reason].append(row)
+    counted = {reason: count for reason, count in run.plan.rows.rejected_by_reason.items() if count}
+    accepted = run.acceptance
+    return schema_parts.RejectedPart(
+        recorded=bool(rows) or not run.rejected,
+        accepted=None
+        if accepted is None or not run.rejected or run.rejected_unaccepted
+        else schema_parts.AcceptedPart(at=rfc3339(accepted.at), name=accepted.signer, fingerprint=accepted.signing_key),
+        reasons=tuple(
+            schema_parts.RejectedReason(reason=reason, count=count, rows=tuple(rows[reason]))
+            for reason, count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+        ),
+    )
+
+
+def controls(run: Summary, figures: RunSummary) -> schema_parts.ControlsPart:
+    """The controls, counted apart from what was asked about subjects."""
+    return schema_parts.ControlsPart(
+        needed=JOBS[Job(run.plan.job)].claims_absence,
+        lines=tuple(
+            schema_parts.ControlLine(control=c.control, held=c.held, failed=c.failed, unanswered=c.unanswered)
+            for c in figures.controls
+        ),
+        longest_gap=figures.control_gap,
+        most_absences=figures.control_gap_absences,
+    )
 
 
 def percentile(times: Sequence[AnswerTime], percent: int) -> int | None:

@@ -12,6 +12,9 @@ from privacy_toolkit.reporting.wording import action
 
 HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
+#: Of rejected.csv: where a refused row stands in the input, and why it was refused.
+REJECTED_HEADER = ("row", "reason")
+
 #: Up to so many subjects that need attention are listed one by one in the report; more stand in exceptions.csv only.
 LISTED_CASES = 2_000
 

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.model import Job, Outcome
+from privacy_toolkit.model import Job, Outcome, Verdict
 from privacy_toolkit.reporting import jobwords, page, templates_folder, wording
 from privacy_toolkit.reporting.charts import age_chart, outcome_chart
 from privacy_toolkit.reporting.clockwords import clock_words, days
@@ -57,6 +57,10 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "tile_sum": " + ".join(f"{tile.count:,}" for tile in tiles),
         "clock": clock_words(report.clock, page.failed(report)),
         "steps": page.steps(report),
+        "refused": page.refused(report),
+        "tone": Verdict.OPEN_ITEMS.value
+        if report.verdict is Verdict.COMPLETE and page.needs_a_look(report)
+        else report.verdict.value,
     }
 
 
@@ -70,8 +74,12 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "cases": page.listed(cases, report.clock.on),
         "planned": page.planned(report),
         "sections": page.sections(report),
-        "traffic": report.traffic[:LISTED],
-        "traffic_not_listed": report.traffic[LISTED:],
+        "traffic": page.made(report)[:LISTED],
+        "traffic_not_listed": page.made(report)[LISTED:],
+        "withdrawn": page.withdrawn(report)[:LISTED],
+        "controls": page.control_lines(report),
+        "control_requests": page.control_requests(report),
+        "no_controls": page.no_controls(report),
         "sittings": sittings,
         "settings": page.settings(sittings),
         "files": page.files(signed=report.signed_by is not None, approved=report.hands.approved is not None),
@@ -124,6 +132,7 @@ def _environment(job: Job) -> jinja2.Environment:
         outcome=lambda outcome: wording.outcome_words(Outcome(outcome), job)[0],
         reason=lambda reason: wording.REASONS[reason] if reason else "",
         purpose=wording.PURPOSES.__getitem__,
+        rejected=lambda code: wording.REJECTED.get(code, str(code).replace("_", " ")),
         duration=duration,
         subjects=subjects,
         days=days,

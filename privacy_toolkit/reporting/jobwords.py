@@ -77,6 +77,7 @@ _ERASE = JobWords(
         " holds for the time of each read.",
     },
     proof=_ERASURE_PROOF,
+    claims_absence=True,
 )
 
 JOBS: Mapping[Job, JobWords] = MappingProxyType({Job.ERASE: _ERASE, **OTHER_JOBS})

@@ -46,7 +46,7 @@ class Run:
             UsageError: there is no such run, or the settings or the state folder can't be used.
             JournalError: the run's journal can't be opened.
         """
-        folder = StateFolder(Path(state).expanduser() if state is not None else load_settings(Flags()).state)
+        folder = StateFolder.existing(Path(state).expanduser() if state is not None else load_settings(Flags()).state)
         return cls(RunReader(folder.runs / folder.find(run)))
 
     def __enter__(self) -> Self:

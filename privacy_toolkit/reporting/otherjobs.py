@@ -81,6 +81,7 @@ _EXPORT = JobWords(
     possible=(_READS - {Outcome.UNKNOWN}) | {Outcome.NOTHING_HELD},
     subject="One accepted, distinct customer id of the input.",
     reads_only=True,
+    claims_absence=True,
     request="request",
     repeats="A read is repeated where it had no reliable answer: that changes nothing.",
     inventory="What the API shows of one customer: profile, coupons, referrals and, where the deployment has them,"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from privacy_toolkit.model import Job, Outcome
+from privacy_toolkit.model import NEVER_SENT, Job, Outcome
 from privacy_toolkit.reporting import wording
 from privacy_toolkit.reporting.clockwords import due_words
 from privacy_toolkit.reporting.exceptions import Case
 from privacy_toolkit.reporting.schema import OperationCalls, Report, SittingPart, TrafficCount
-from privacy_toolkit.reporting.schema_parts import Hand
+from privacy_toolkit.reporting.schema_parts import ControlLine, Hand
 from privacy_toolkit.reporting.settings import LABELS
 
 #: So many who worked on a run are named on the first screen.
@@ -51,6 +51,24 @@ class Listed:
 
     case: Case
     due: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlWords:
+    """The controls of one kind: what they are called, what has to be answered, and how many were."""
+
+    name: str
+    meaning: str
+    line: ControlLine
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedWords:
+    """Refused rows of one reason: the reason, how many, and where the first of them stand ("" where not recorded)."""
+
+    reason: str
+    count: int
+    rows: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +128,70 @@ def _step(what: str, hand: Hand, note: str = "") -> Step:
 
 def planned(report: Report) -> list[PlannedCalls]:
     """Each operation, and whether it was used as planned."""
-    return [PlannedCalls(calls, _compared(calls, report.traffic, report.open)) for calls in report.calls]
+    return [PlannedCalls(calls, _compared(calls, report.open)) for calls in report.calls]
 
 
-def _compared(calls: OperationCalls, traffic: Iterable[TrafficCount], still_open: int) -> str:
+def _compared(calls: OperationCalls, still_open: int) -> str:
+    withdrawn = f"; besides, {calls.withdrawn:,} withdrawn before sending" if calls.withdrawn else ""
     if calls.planned_least is None or calls.planned_most is None:
-        return "not in the plan"
-    repeats = sum(line.repeats for line in traffic if line.operation == calls.operation)
-    among = f"; {repeats:,} of them repeats" if repeats else ""
-    if calls.made > calls.planned_most:
-        return f"{calls.made - calls.planned_most:,} more than planned{among}"
-    if calls.made < calls.planned_least:
-        return f"{calls.planned_least - calls.made:,} fewer than planned" + (
-            f": {still_open:,} still open" if still_open else ""
+        return f"not in the plan{withdrawn}"
+    again = [
+        f"{number:,} {one if number == 1 else several}"
+        for number, one, several in (
+            (calls.repeats, "repeat", "repeats"),
+            (calls.look_ups, "look-up after a lost answer", "look-ups after lost answers"),
         )
-    return f"within the plan{among}"
+        if number
+    ]
+    among = f"; of them {' and '.join(again)}" if again else ""
+    if calls.made > calls.planned_most:
+        return f"{calls.made - calls.planned_most:,} more than planned{among}{withdrawn}"
+    if calls.made < calls.planned_least:
+        opened = f": {still_open:,} still open" if still_open else ""
+        return f"{calls.planned_least - calls.made:,} fewer than planned{opened}{among}{withdrawn}"
+    return f"within the plan{among}{withdrawn}"
+
+
+def made(report: Report) -> list[TrafficCount]:
+    """What was sent, in lines."""
+    return [line for line in report.traffic if line.reason not in NEVER_SENT]
+
+
+def withdrawn(report: Report) -> list[TrafficCount]:
+    """What was prepared and never sent, in lines."""
+    return [line for line in report.traffic if line.reason in NEVER_SENT]
+
+
+def control_lines(report: Report) -> list[ControlWords]:
+    """The controls of each kind, in words."""
+    return [ControlWords(*wording.CONTROLS[line.control], line) for line in report.controls.lines]
+
+
+def control_requests(report: Report) -> int:
+    """How many controls were made."""
+    return sum(line.held + line.failed + line.unanswered for line in report.controls.lines)
+
+
+def no_controls(report: Report) -> str:
+    """Why there are no controls."""
+    if not report.controls.needed:
+        return "Not needed: this job settles no subject because the API says that there is no such profile."
+    if not made(report):
+        return "No request was made, so there was no route to prove."
+    return "No controls were recorded: this run was made by an older version of the toolkit."
+
+
+def refused(report: Report) -> list[RefusedWords]:
+    """The refused rows by reason, in words."""
+    lines = []
+    for found in report.rejected.reasons:
+        rows = ", ".join(f"{row:,}" for row in found.rows)
+        if found.count > len(found.rows) > 0:
+            rows += f" and {found.count - len(found.rows):,} more"
+        where = f"row{'s' if found.count > 1 else ''} {rows}" if rows else ""
+        reason = wording.REJECTED.get(found.reason, found.reason.replace("_", " "))
+        lines.append(RefusedWords(reason, found.count, where))
+    return lines
 
 
 def listed(cases: Sequence[Case], today: str) -> list[Listed]:
@@ -155,6 +222,7 @@ def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
         ),
         ("rows.parquet", "The same rows for analysis."),
         ("exceptions.csv", "The open and failed subjects alone, with what to do."),
+        ("rejected.csv", "The refused rows of the input: where each stands, and why. Nobody acted on them."),
     ]
     if approved:
         lines.append(("approval.txt, approval.txt.sig", "What the second person approved, and their signature."))
@@ -165,6 +233,13 @@ def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
         ("SHA256SUMS", "The SHA-256 of every file named here."),
     ]
     return [*lines, ("SHA256SUMS.sig", "The signature over SHA256SUMS.")] if signed else lines
+
+
+def needs_a_look(report: Report) -> bool:
+    """Whether nobody of those who were looked for is known to the API: complete, and perhaps at the wrong place."""
+    totals = {line.outcome: line.count for line in report.outcomes}
+    unknown = totals.get(Outcome.NOTHING_HELD, 0)
+    return 0 < unknown == report.rows.subjects - totals.get(Outcome.ON_HOLD, 0)
 
 
 def failed(report: Report) -> int:

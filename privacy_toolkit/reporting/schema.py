@@ -9,11 +9,24 @@ from __future__ import annotations
 import msgspec
 
 from privacy_toolkit.model import Attribution, Outcome, Purpose, Reason, Verdict
-from privacy_toolkit.reporting.schema_parts import AgeGroup, Clock, Hands, Pace, Sample, SignedBy
+from privacy_toolkit.reporting.schema_parts import (
+    AgeGroup,
+    Clock,
+    ControlsPart,
+    Hands,
+    Pace,
+    RejectedPart,
+    Sample,
+    SignedBy,
+)
 
-__all__ = ["FORMAT", "Report", "SignedBy"]
+__all__ = ["FORMAT", "FORMAT_BEFORE", "Report", "SignedBy"]
 
-FORMAT = "privacy-toolkit/report/2"
+FORMAT = "privacy-toolkit/report/3"
+
+#: That of version 0.x: packs of it are still checked. It has no ``rejected``, no ``controls``, and counts what was
+#: withdrawn among the requests made.
+FORMAT_BEFORE = "privacy-toolkit/report/2"
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +92,8 @@ class TrafficCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``answered`` is false where neither an answer nor a fault was recorded: the process ended between the intent and
     its outcome. ``reason`` is null where the API answered with the operation's declared success. ``repeats`` of them
-    came after another request for the same subject and purpose.
+    came after another request for the same subject and purpose. With a reason that says that nothing was sent it is no
+    request made, but one that was withdrawn. Controls are not among them: see ``ControlsPart``.
     """
 
     operation: str
@@ -94,6 +108,8 @@ class TrafficCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class OperationCalls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operation: requests planned without retries (least, most; null if not planned) and made, and answer times.
 
+    ``look_ups`` of those made settled a lost answer, ``repeats`` of the others came again for the same subject and
+    purpose. ``withdrawn`` were prepared and never sent: they are not among those made, and neither are controls.
     ``p50_ms``, ``p95_ms`` and ``p99_ms``: in so many whole milliseconds that share of the answers had come.
     """
 
@@ -101,6 +117,9 @@ class OperationCalls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     planned_least: int | None
     planned_most: int | None
     made: int
+    look_ups: int
+    repeats: int
+    withdrawn: int
     p50_ms: int | None
     p95_ms: int | None
     p99_ms: int | None
@@ -217,12 +236,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clock: Clock
     ages: tuple[AgeGroup, ...]
     rows: Rows
+    rejected: RejectedPart
     open: int
     outcomes: tuple[OutcomeCount, ...]
     done: tuple[DoneReason, ...]
     erased: ErasedSplit
     kept: Kept
     proof: Proof
+    controls: ControlsPart
     access: AccessPart | None
     gone_predicate: str
     traffic: tuple[TrafficCount, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from privacy_toolkit.model import Regime
+from privacy_toolkit.model import Control, Regime
 
 
 class SignedBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,3 +119,54 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     confidence: float
     upper_share: float
     upper_not_read: int
+
+
+class RejectedReason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refused rows of one reason: how many, and where the first of them stand in the input. All are in rejected.csv."""
+
+    reason: str
+    count: int
+    rows: tuple[int, ...]
+
+
+class AcceptedPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who accepted that rows were refused and nobody acts on them, and when; null: no signing key was set."""
+
+    at: str
+    name: str | None
+    fingerprint: str | None
+
+
+class RejectedPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The refused rows of the input.
+
+    ``recorded`` is false where a run of an older version counted them only. ``accepted`` is null where the operator
+    did not accept exactly their number.
+    """
+
+    recorded: bool
+    accepted: AcceptedPart | None
+    reasons: tuple[RejectedReason, ...]
+
+
+class ControlLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The controls of one kind: how many held, failed, and had no reliable answer."""
+
+    control: Control
+    held: int
+    failed: int
+    unanswered: int
+
+
+class ControlsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The requests that proved the route and not a subject, counted apart.
+
+    ``longest_gap`` is the longest time, in seconds, between two route or positive controls that held, one after the
+    other; ``most_absences`` the most answers "no such profile" between two of them. Null: there were no two. ``needed``
+    is whether the job settles subjects by such answers.
+    """
+
+    needed: bool
+    lines: tuple[ControlLine, ...]
+    longest_gap: float | None
+    most_absences: int | None

@@ -23,6 +23,8 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "max_failures": "Limit of failures",
         "expect_missing": "Missing profiles expected",
         "until": "Time window ends",
+        "input_file": "Input file at the start",
+        "state_restored": "State folder said to be restored",
         "packages_removed": "Old packages removed first",
         "api_key": "API key",
         "content_signature": "Signing key of the Application",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from privacy_toolkit.errors import ExitCode, ToolkitError, UsageError
-from privacy_toolkit.journal.durability import sync
+from privacy_toolkit.journal.durability import probe, sync
 from privacy_toolkit.reporting.exceptions import FORMULA
 from privacy_toolkit.reporting.newfile import new_file
 
@@ -54,7 +54,7 @@ def check_out(path: str) -> None:
     """Make sure, before anything is read, that a file of this name can be written.
 
     Raises:
-        UsageError: its format can't be told from its name, or its folder is missing.
+        UsageError: its format can't be told from its name, or its folder is missing or can't be written.
     """
     place = Path(path)
     if place.suffix.lower() not in _WRITERS:
@@ -63,6 +63,12 @@ def check_out(path: str) -> None:
         raise UsageError(f"There is no folder {place.absolute().parent}.", "Make it, or name another file with --out.")
     if place.is_dir():
         raise UsageError(f"{place} is a folder.", "Name a file with --out.")
+    try:
+        probe(place.absolute().parent)
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be written to {place.absolute().parent}: {error.strerror}.", "Name another file with --out."
+        ) from None
 
 
 def write_table(path: Path, table: Table) -> int:

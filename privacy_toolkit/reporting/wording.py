@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from privacy_toolkit.model import Job, Outcome, Purpose, Reason, Regime, StopReason
+from privacy_toolkit.inputs.validation import RejectReason
+from privacy_toolkit.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason
 from privacy_toolkit.reporting.jobwords import JOBS
 
 OUTCOMES: Mapping[Outcome, tuple[str, str]] = MappingProxyType(
@@ -58,13 +59,14 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.CONNECT_TIMEOUT: "no connection in time, nothing was sent",
         Reason.TLS_FAILED: "no secure connection, nothing was sent",
         Reason.POOL_TIMEOUT: "no free connection in time, nothing was sent",
-        Reason.NOT_WRITTEN: "the connection broke before anything was sent",
+        Reason.NOT_WRITTEN: "withdrawn, or the connection broke, before anything was sent",
         Reason.WRITE_FAILED: "the connection broke while sending",
         Reason.WRITE_TIMEOUT: "sending took too long",
         Reason.READ_FAILED: "the connection broke before the answer",
         Reason.READ_TIMEOUT: "no answer in time",
         Reason.TRUNCATED_ANSWER: "only a part of the answer came",
         Reason.FOREIGN_ANSWER: "an answer that is not the API's own",
+        Reason.ANSWER_ABOUT_ANOTHER: "an answer about somebody or something else than was asked for",
         Reason.REDIRECTED: "redirected elsewhere, which is not followed",
         Reason.SERVER_ERROR: "an error of the server",
         Reason.NO_ANSWER_RECORDED: "no answer recorded",
@@ -81,10 +83,13 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.VANISHED: "seen when read, gone when the erasure was sent",
         Reason.ALREADY_RESERVED: "reserved already before this run sent anything",
         Reason.NOT_RESERVED: "not reserved when read, so there was nothing to release",
+        Reason.NO_HOLDERS: "answered, and nobody has the coupon reserved",
         Reason.NOT_AMONG_HOLDERS: "accepted, but not seen in the list of holders",
         Reason.STILL_AMONG_HOLDERS: "accepted, but still seen in the list of holders",
         Reason.DRY: "evaluated and not stored, as asked for",
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
+        Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
+        Reason.STATE_RESTORED: "open when a restored state folder was taken up, and there is no way to look it up",
         Reason.NOT_DELIVERED: "read, but what was to be made of it could not be written",
     }
 )
@@ -94,7 +99,8 @@ PURPOSES: Mapping[Purpose, str] = MappingProxyType(
         Purpose.READ_BEFORE: "read before",
         Purpose.ACT: "change",
         Purpose.READ_AFTER: "read after",
-        Purpose.RECONCILE: "read to settle a lost answer",
+        Purpose.RECONCILE: "look-up after a lost answer",
+        Purpose.CONTROL: "control",
     }
 )
 
@@ -110,7 +116,54 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.TARGET_UNREACHABLE: "the API could not be reached reliably",
         StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
         StopReason.OUTPUT_FAILED: "what was read could not be written to the folder it is handed over in",
+        StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that somebody is unknown",
+        StopReason.ENVIRONMENT_DIFFERS: "the profiles are not of the environment (live or sandbox) that the settings"
+        " name; nothing was sent after that was seen",
+        StopReason.STATE_MOVED: "the state folder was moved, replaced or removed while the run was under way",
         StopReason.JOURNAL_FAILED: "the run's record could not be written any more",
+    }
+)
+
+#: Where resuming comes second: what to look at first, and the command that shows it.
+CHECKS: Mapping[StopReason, str] = MappingProxyType(
+    {
+        StopReason.ROUTE_UNPROVEN: "First check what answers: the base URL and its path, the proxy and the route to"
+        " the API, the key.",
+        StopReason.WRONG_ENVIRONMENT: "First check that this is the right environment: the base URL, the key, live or"
+        " sandbox, and the column with the ids.",
+        StopReason.ENVIRONMENT_DIFFERS: "First check base URL, key and the setting of the environment: the profiles say"
+        " another one than the settings.",
+        StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run was begun in.",
+    }
+)
+
+#: Why a row of the input was refused, by its code.
+REJECTED: Mapping[str, str] = MappingProxyType(
+    {
+        RejectReason.NULL: "no value",
+        RejectReason.BLANK: "empty or blank",
+        RejectReason.CONTROL_CHARACTER: "a control character or line break in the id",
+        RejectReason.LONE_SURROGATE: "half a character in the id",
+        RejectReason.DOT_SEGMENT: "the id is . or .., which leads elsewhere",
+        RejectReason.TOO_LONG: "the id is too long",
+        RejectReason.SURROUNDING_WHITESPACE: "blanks around the id",
+        RejectReason.REQUESTED_AT_NO_DATE: "requested_at is no date",
+        RejectReason.EXTENDED_AT_NO_DATE: "extended_at is no date",
+        RejectReason.TICKET_NOT_USABLE: "the ticket can't be used as a reference",
+        RejectReason.GROUND_NOT_USABLE: "the ground is no code",
+        RejectReason.COUPON_NOT_USABLE: "the coupon can't be used",
+        RejectReason.BUDGET_NOT_USABLE: "the budget is no whole number",
+        RejectReason.FIELD_MISSING: "a field is missing",
+        RejectReason.FIELD_UNKNOWN: "a field that the request does not have",
+        RejectReason.FIELD_NOT_USABLE: "a field can't be used",
+    }
+)
+
+CONTROLS: Mapping[Control, tuple[str, str]] = MappingProxyType(
+    {
+        Control.ROUTE: ("Route control", "Asked without credentials, the API must refuse in its own words."),
+        Control.NEGATIVE: ("Negative control", "An id that nobody has must be answered as no such profile."),
+        Control.POSITIVE: ("Positive control", "A profile that is there must be visible."),
     }
 )
 
@@ -128,8 +181,14 @@ _ACTIONS: Mapping[Outcome, str] = MappingProxyType(
 )
 _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
     {
-        Reason.CREDENTIALS_REFUSED: "Mend the API key, then resume the run.",
-        Reason.TLS_FAILED: "Mend the certificate or the base URL, then resume the run.",
+        Reason.CREDENTIALS_REFUSED: "Correct the API key, then resume the run.",
+        Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
+        Reason.ROUTE_UNPROVEN: "Check base URL, route, proxy and key (privacy-toolkit doctor), then resume the run: it"
+        " reads again.",
+        Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with somebody else's answers: a proxy or"
+        " cache. Then resume the run: it reads first.",
+        Reason.STATE_RESTORED: "Look in Talon.One whether it took place; the API has no way to ask. It is never sent"
+        " again on its own. If it did not take place, put the row into a new run.",
         Reason.REDIRECTED: "Check the base URL: something answers with a redirect. Then resume the run.",
         Reason.VANISHED: "Something else removed it meanwhile. A new run with this id shows whether anything is held.",
     }

@@ -40,7 +40,8 @@ class JobWords:
     ``possible`` are the outcomes it can come to: the table shows them all, also where the count is zero. ``subject``
     is what one subject is. ``not_covered`` is what a run says nothing about, whatever its verdict. ``proof`` is None
     for a job that nothing is read for afterwards. ``has_clock`` is False where no law says by when a subject has to be
-    settled, ``reads_only`` is True where nothing is changed, so that nobody confirms it. ``actions`` are what to do
+    settled, ``claims_absence`` is True where a settled subject may rest on "no such profile", so that controls are
+    needed, ``reads_only`` is True where nothing is changed, so that nobody confirms it. ``actions`` are what to do
     about an outcome where the general word would be wrong, and ``outcomes`` name an outcome and say what it means where
     the general words would be.
     """
@@ -55,5 +56,6 @@ class JobWords:
     proof: ProofWords | None = None
     has_clock: bool = True
     reads_only: bool = False
+    claims_absence: bool = False
     actions: Mapping[tuple[Outcome, Reason | None], str] = field(default_factory=dict)
     outcomes: Mapping[Outcome, tuple[str, str]] = field(default_factory=dict)

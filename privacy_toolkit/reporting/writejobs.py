@@ -48,7 +48,11 @@ def _words(title: str, subject: str, done: str, request: str, *, is_update: bool
         has_clock=False,
         not_covered=_NOT_COVERED,
         outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD, Outcome.PENDING: _PENDING},
-        actions={person: _FOR_A_PERSON, (Outcome.UNKNOWN, None): _SENT_AGAIN if is_update else _FOR_A_PERSON},
+        actions={
+            person: _FOR_A_PERSON,
+            (Outcome.UNKNOWN, Reason.STATE_RESTORED): _FOR_A_PERSON,
+            (Outcome.UNKNOWN, None): _SENT_AGAIN if is_update else _FOR_A_PERSON,
+        },
     )
 
 

@@ -15,7 +15,7 @@ def ensure(world: World, customer: str) -> JsonObject:
     """The profile of a customer; an empty one is made silently where there is none, as the API does."""
     found = world.store.get(Kind.PROFILE, customer)
     if found is None:
-        found = wire.profile(world.store.number(), customer, world.now())
+        found = wire.profile(world.store.number(), customer, world.now(), environment=world.store.environment)
         world.store.put(Kind.PROFILE, customer, found)
     return found
 

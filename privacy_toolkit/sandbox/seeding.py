@@ -85,7 +85,7 @@ def seed(store: Store, count: int, *, rng_seed: int = 0, ids: Iterable[str] | No
 def _make(store: Store, customer: str, dice: Dice) -> None:
     now = wire.timestamp(EPOCH + timedelta(seconds=dice.below("created", 365 * 86_400)))
     attributes = {} if dice.percent("empty", 5) else _attributes(dice)
-    profile = wire.profile(store.number(), customer, now, attributes)
+    profile = wire.profile(store.number(), customer, now, attributes, store.environment)
     store.put(Kind.PROFILE, customer, profile | {"closedSessions": dice.below("sessions", 20)})
     if dice.percent("referral", 40):
         _make_referral(store, customer, now, dice)

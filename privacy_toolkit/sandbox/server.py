@@ -203,7 +203,7 @@ def _assembled(settings: SandboxSettings, ready: Callable[[str], None]) -> Itera
     """The parts of a sandbox, seeded and listening; closed at the end."""
     with (
         closing(_listen(settings.port)) as listener,
-        closing(Store(settings.database)) as store,
+        closing(Store(settings.database, settings.environment)) as store,
         closing(RequestLog(settings.log_file)) as log,
     ):
         if settings.seed_customers and not store.totals()[Kind.PROFILE]:

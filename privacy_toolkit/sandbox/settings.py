@@ -9,6 +9,7 @@ from typing import Literal
 from privacy_toolkit.api.operations import Generation
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.sandbox.faults import Faults
+from privacy_toolkit.sandbox.store import Environment
 
 DEFAULT_KEY = "sandbox-key"
 DEFAULT_APPLICATION_ID = 1
@@ -28,6 +29,7 @@ class SandboxSettings:
         application_key: the Application's key for signatures, hexadecimal.
         database: ``:memory:``, or the SQLite file that keeps the state across restarts.
         generation: the published state of the API that is played; it decides which operations and flags are known.
+        environment: ``live`` or ``sandbox``: what the profiles say of themselves; None leaves their ``sandbox`` out.
         seed_customers: how many fictitious customers are created at the start, unless the store holds customers.
         rng_seed: seed of the fictitious data.
         after_erase: what the inventory of an erased customer answers: ``404`` (the profile is gone, a second DELETE
@@ -49,6 +51,7 @@ class SandboxSettings:
     application_key: str = field(default=DEFAULT_APPLICATION_KEY, repr=False)
     database: str | Path = MEMORY
     generation: Generation = Generation.CURRENT
+    environment: Environment | None = None
     seed_customers: int = 0
     rng_seed: int = 0
     after_erase: Literal["404", "empty"] = "404"

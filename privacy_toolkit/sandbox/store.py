@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from privacy_toolkit.errors import UsageError
 
 JsonObject = dict[str, Any]
+#: What the profiles of a deployment say of themselves by their ``sandbox``.
+Environment = Literal["live", "sandbox"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entity (
@@ -56,9 +58,11 @@ class Store:
     """Entities, coupon reservations, pending erasures and replayable answers.
 
     Changes are made inside ``transaction``; a lock lets a test read or seed while a server uses the store.
+    ``environment`` is what profiles that are made here say of themselves; None: nothing.
     """
 
-    def __init__(self, path: str | Path = ":memory:") -> None:
+    def __init__(self, path: str | Path = ":memory:", environment: Environment | None = None) -> None:
+        self.environment = environment
         try:
             self._sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._sql.execute("PRAGMA journal_mode=WAL")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from privacy_toolkit.sandbox.store import JsonObject
+from privacy_toolkit.sandbox.store import Environment, JsonObject
 
 ACCOUNT_ID = 1
 CAMPAIGN_ID = 1
@@ -15,9 +15,18 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def profile(number: int, customer: str, now: str, attributes: JsonObject | None = None) -> JsonObject:
-    """A CustomerProfile; ``loyaltyMemberships`` is null, as the current document says it always is."""
-    return {
+def profile(
+    number: int,
+    customer: str,
+    now: str,
+    attributes: JsonObject | None = None,
+    environment: Environment | None = None,
+) -> JsonObject:
+    """A CustomerProfile; ``loyaltyMemberships`` is null, as the current document says it always is.
+
+    ``sandbox`` is optional in the document, and there only where an ``environment`` is played.
+    """
+    fields: JsonObject = {
         "id": number,
         "created": now,
         "integrationId": customer,
@@ -28,8 +37,8 @@ def profile(number: int, customer: str, now: str, attributes: JsonObject | None 
         "loyaltyMemberships": None,
         "audienceMemberships": [],
         "lastActivity": now,
-        "sandbox": True,
     }
+    return fields if environment is None else fields | {"sandbox": environment == "sandbox"}
 
 
 def coupon(number: int, value: str, now: str, recipient: str | None = None) -> JsonObject:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import NotRegularError, read_regular
 from privacy_toolkit.signatures.keys import KINDS, PublicKey
 from privacy_toolkit.signatures.options import Options, parse_options
 from privacy_toolkit.signatures.patterns import matches_list
@@ -55,11 +56,12 @@ class AllowedSigners:
             UsageError: it can't be read, or has a line that is malformed; the message names the line.
         """
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
         except FileNotFoundError:
             raise UsageError(f"There is no list of allowed signers {path}.") from None
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else "it is no file"
+            is_system = error.errno and not isinstance(error, NotRegularError)
+            reason = os.strerror(error.errno or 0) if is_system else "it is no file"
             raise UsageError(f"The list of allowed signers {path} can't be read: {reason}.") from None
         entries = []
         for number, line in enumerate(content.split(b"\n"), start=1):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shlex
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.files import ExposedError, NotRegularError, read_private, read_regular
 from privacy_toolkit.signatures import wire
 from privacy_toolkit.signatures.keys import ACCEPTED, PublicKey
 
@@ -44,13 +44,9 @@ def read_key_file(path: Path) -> KeyFile:
     Raises:
         UsageError: it is missing, no key, a kind of key that is not accepted, or private and readable by others.
     """
-    content, mode = _read(path)
+    content = _read(path)
     if content.startswith(_BEGIN):
-        if os.name == "posix" and mode & 0o077:
-            raise UsageError(
-                f"Others than its owner can read the signing key {path}.", f"chmod 600 {shlex.quote(str(path))}"
-            )
-        return _private_key_file(path, content)
+        return _private_key_file(path, _read(path, is_private=True))
     if b"-----BEGIN " in content or content.startswith(b"PuTTY-User-Key-File"):
         raise UsageError(
             f"The signing key {path} is not in OpenSSH's format: PEM and PuTTY keys are not accepted.", _MAKE_ONE
@@ -66,25 +62,21 @@ def read_key_file(path: Path) -> KeyFile:
     return KeyFile(path, _accepted(path, public))
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    """The content and the mode of a file, both of the same open file; a pipe is not waited for."""
+def _read(path: Path, *, is_private: bool = False) -> bytes:
+    """The content of a key file; a pipe is not waited for."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise UsageError(f"The signing key {path} is not a file.", "Name the file with the key.")
-            content = file.read(_LONGEST + 1)
+        return read_private(path, _LONGEST) if is_private else read_regular(path, _LONGEST)
     except FileNotFoundError:
         raise UsageError(f"There is no signing key {path}.", _MAKE_ONE) from None
-    except IsADirectoryError:
+    except (IsADirectoryError, NotRegularError):
         raise UsageError(f"The signing key {path} is not a file.", "Name the file with the key.") from None
+    except ExposedError as error:
+        raise UsageError(f"Others than its owner can read or change the signing key {path}.", error.hint) from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise UsageError(f"{path} holds no signing key: it is too long.", _MAKE_ONE) from None
         reason = os.strerror(error.errno) if error.errno else "it can't be read"
         raise UsageError(f"The signing key {path} can't be read: {reason}.", "Is it yours?") from None
-    if len(content) > _LONGEST:
-        raise UsageError(f"{path} holds no signing key: it is too long.", _MAKE_ONE)
-    return content, mode
 
 
 def _private_key_file(path: Path, content: bytes) -> KeyFile:

@@ -4,6 +4,8 @@ import sqlite3
 
 import pytest
 
+from privacy_toolkit.cli import flow
+from privacy_toolkit.cli.ready import check_plan
 from privacy_toolkit.sandbox.store import Kind
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]
@@ -310,14 +312,26 @@ def test_a_file_that_can_not_be_written_is_said_before_anything_is_asked(call, f
     assert (done.code, len(free.log)) == (2, 0)
 
 
-def test_a_file_that_could_not_be_written_is_written_by_a_resume(call, free, codes, tmp_path):
+def test_a_file_that_could_not_be_written_is_written_by_a_resume(call, free, codes, tmp_path, monkeypatch):
     out = tmp_path / "folder" / "out.csv"
     out.parent.mkdir()
     plan = tmp_path / "plan.json"
     call("coupons", "holders", codes, "--out", out, "--plan", plan)
     out.parent.rmdir()
     done = call("apply", plan, "--json")
+    assert (done.code, "There is no folder" in done.json["error"]["message"], len(free.log)) == (2, True, 0)
+    out.parent.mkdir()
+
+    def looked(*arguments, **options):  # the folder is gone as soon as it was looked at
+        check_plan(*arguments, **options)
+        if "run_id" in options:
+            out.parent.rmdir()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "check_plan", looked)
+        done = call("apply", plan, "--json")
     assert (done.code, done.json["error"]["code"]) == (4, "out")
+    assert (done.json["exit_code"], done.json["verdict"]) == (4, "complete")
     out.parent.mkdir()
     assert call("runs", "resume", "latest", "--json").json["out"]["complete"]
     assert out.exists()

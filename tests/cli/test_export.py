@@ -1,5 +1,6 @@
 """``export`` on the command line: what it takes and refuses, what it leaves on disk, and how it ends."""
 
+import errno
 import json
 import re
 import stat
@@ -179,7 +180,9 @@ def test_a_notice_that_was_changed_keeps_a_run_from_going_on(call, server, reque
     assert (stopped.code, stopped.json["outcomes"]) == (4, {"pending": 12})
     before = notice.read_text()
     notice.write_text(before + "# changed\n")
-    refused(call("runs", "resume", "latest", "--json"), "was changed since the run was planned")
+    done = call("runs", "resume", "latest", "--json")
+    assert (done.code, done.json["exit_code"], done.json["outcomes"]) == (2, 2, {"pending": 12})
+    assert "was changed since the run was planned" in done.json["error"]["message"]
     assert len(server.log) == 0
     notice.write_text(before)
     done = call("runs", "resume", "latest", "--json")
@@ -223,8 +226,12 @@ def test_a_folder_that_is_none_is_refused_before_there_is_a_run(call, server, re
 
 def test_a_folder_that_may_not_be_written_is_refused_before_there_is_a_run(call, server, requests, out, monkeypatch):
     out.mkdir()
-    monkeypatch.setattr("os.access", lambda path, _: str(path) != str(out))  # who is root may write everywhere
-    refused(call("export", requests, "--out", out, "--json"), "may not be written")
+
+    def no_room(folder):  # who is root may write everywhere
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("privacy_toolkit.cli.exporting.probe", no_room)
+    refused(call("export", requests, "--out", out, "--json"), "can't be written: Permission denied")
     assert call("runs", "list", "--json").json == {"runs": []}
 
 

@@ -35,29 +35,6 @@ def test_inspect_needs_no_settings_and_makes_no_state(call, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_doctor_finds_everything_well(call, server):
-    done = call("doctor", "--json")
-    assert done.code == 0, done.out
-    assert done.json["ok"] is True
-    assert {check["name"] for check in done.json["checks"]} >= {"settings", "state folder", "target", "credentials"}
-
-
-def test_doctor_says_what_is_missing(call):
-    done = call("doctor", "--json")
-    assert (done.code, done.json["ok"]) == (2, False)
-
-
-def test_doctor_says_that_a_key_is_refused(call, server, monkeypatch):
-    monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
-    done = call("doctor", "--json")
-    assert (done.code, done.json["ok"]) == (7, False)
-
-
-def test_doctor_says_that_nobody_answers(call, server):
-    server.stop()
-    assert call("doctor", "--json").code == 4
-
-
 def test_the_demo_ends_with_a_report_whose_sums_add_up(call, tmp_path):
     done = call("demo", "--out", tmp_path / "demo", "--customers", "60", "--json")
     assert done.code == 0, done.err
@@ -99,3 +76,19 @@ def test_a_bug_is_told_without_the_data_that_led_to_it(call, monkeypatch):
 def test_as_a_module(arguments):
     done = subprocess.run([sys.executable, "-m", "privacy_toolkit", *arguments], capture_output=True, check=True)
     assert done.stdout.strip()
+
+
+def test_the_configuration_file_in_use_is_named_in_the_preview_and_one_passed_over_with_the_reason(
+    call, server, requests, phrase, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    here.mkdir(mode=0o755)
+    file = here / "privacy-toolkit.toml"
+    file.write_text("[profiles.default]\nrate = 400\n")
+    monkeypatch.chdir(here)
+    done = call("erase", requests, "--plan", tmp_path / "a.json")
+    assert (done.code, f"Settings  {file}, profile default" in done.err) == (0, True)
+    here.chmod(0o777)
+    done = call("erase", requests, "--plan", tmp_path / "b.json")
+    assert (done.code, "Settings  " in done.err) == (0, False)
+    assert f"The configuration file {file} is passed over: others can write its folder" in done.err

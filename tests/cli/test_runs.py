@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_runs_are_listed_newest_first(call, run, requests, phrase):
     listed = call("runs", "list", "--json").json["runs"]
     assert {line["run_id"] for line in listed} == {run, second}
     promised = {"run_id", "job", "target", "verdict", "started_at", "subjects", "open"}
-    assert set(listed[0]) == promised | {"due_on", "overdue"}
+    assert set(listed[0]) == promised | {"due_on", "overdue", "rejected"}
     assert (listed[0]["verdict"], listed[0]["subjects"], listed[0]["open"]) == ("complete", 12, 0)
 
 
@@ -54,6 +55,7 @@ def test_a_report_is_made_anew_with_the_same_bytes(call, run, tmp_path):
         "VERIFY.txt",
         "checkpoint.txt",
         "exceptions.csv",
+        "rejected.csv",
         "report.html",
         "report.json",
         "report.schema.json",
@@ -78,3 +80,51 @@ def test_purge_asks_and_destroys(call, run, tmp_path):
 def test_an_unknown_run_is_a_usage_error(call):
     for command in (["show"], ["resume"], ["report"], ["subjects"], ["purge"]):
         assert call("runs", *command, "nope", "--json").json["error"]["code"] == "usage"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["runs", "list"],
+        ["runs", "show", "latest"],
+        ["runs", "subjects", "latest"],
+        ["due"],
+        ["doctor"],
+        ["receipt", "PACK", "--id-file", "ID", "--out", "OUT"],
+        ["verify", "PACK"],
+        ["inspect", "REQUESTS"],
+    ],
+)
+def test_commands_that_only_read_make_and_change_nothing(call, run, requests, tmp_path, command, monkeypatch):
+    """In a finished state folder, in a missing one, and in a folder that is none."""
+    (tmp_path / "id").write_text("customer-00003")
+    places = {"PACK": tmp_path / "state" / "packs" / run, "REQUESTS": requests, "ID": tmp_path / "id"}
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    (other / "notes.txt").write_text("not ours")
+
+    def snapshot():
+        found = (place for place in tmp_path.rglob("*") if not place.is_relative_to(tmp_path / "receipts"))
+        return sorted((str(place), place.stat().st_mode, place.is_file() and place.read_bytes()) for place in found)
+
+    before = snapshot()
+    for number, state in enumerate((tmp_path / "state", tmp_path / "missing", other)):
+        monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(state))
+        (tmp_path / "receipts").mkdir(exist_ok=True)
+        places["OUT"] = tmp_path / "receipts" / f"{number}"
+        done = call(*(places.get(word, word) for word in command))
+        assert done.code == 0 or state.name != "state", done.err
+        assert snapshot() == before
+
+
+def test_a_shared_folder_named_as_state_folder_stays_open_to_others(call, requests, server, tmp_path, monkeypatch):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "notes.txt").write_text("not ours")
+    shared.chmod(0o1777)
+    monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(shared))
+    for command in (["runs", "list"], ["due"], ["export", requests, "--out", tmp_path / "out"]):
+        done = call(*command, "--json")
+        assert (done.code, done.json["error"]["code"]) == (2, "usage")
+        assert shared.stat().st_mode & 0o7777 == 0o1777
+        assert [place.name for place in Path(shared).iterdir()] == ["notes.txt"]

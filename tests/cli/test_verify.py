@@ -59,7 +59,7 @@ def test_a_signed_pack_is_good_and_its_signer_named(call, signed, signers):
     assert first.startswith(f"Signed by {SIGNER} with the key SHA256:")
     assert second == f"Pack of run {signed.name}, number 1 of its chain."
     assert third == "Nothing is wrong with it."
-    assert len(checks) == 14
+    assert len(checks) == 15
     assert "FAILED" not in done.out
 
 

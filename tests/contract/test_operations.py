@@ -1,5 +1,7 @@
 """The table of operations against the vendor's published documents, of 2020 and current."""
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -81,9 +83,39 @@ def test_success(case):
     assert [int(status) for status in declared["responses"] if status.startswith("2")] == [operation.success]
 
 
-def test_every_documented_status_has_a_meaning(case):
-    _, operation, _, _, declared = case
-    assert {int(status) for status in declared["responses"]} <= set(operation.statuses)
+def documented_refusals(documents, operation_id):
+    """The statuses of errors that any of the documents declares for an operation."""
+    return {
+        int(status)
+        for _, operations in documents.values()
+        if operation_id in operations
+        for status in operations[operation_id][2]["responses"]
+        if status.startswith("4")
+    }
+
+
+#: Their own documents, of 2020 and the last one that had them, declare no error at all: as of those that replaced them.
+SUCCESSORS = {
+    "update_customer_profile": "update_customer_profile_v2",
+    "update_customer_session": "update_customer_session_v2",
+}
+
+
+def test_the_refusals_are_those_that_the_documents_declare(documents):
+    for operation in OPERATIONS.values():
+        if operation.name in UNDOCUMENTED:
+            continue
+        told_by = OPERATIONS[SUCCESSORS.get(operation.name, operation.name)]
+        assert operation.refusals == documented_refusals(documents, told_by.operation_id)
+    for name in SUCCESSORS:
+        assert documented_refusals(documents, OPERATIONS[name].operation_id) == set()
+
+
+def test_what_is_not_declared_has_no_meaning():
+    general = {401, 403, 429}
+    for operation in OPERATIONS.values():
+        later = {409, 503} if operation.retry is not RetrySafety.NEVER else set()
+        assert set(operation.statuses) == operation.refusals | general | later | {operation.success}
 
 
 def test_bodies(case):
@@ -109,6 +141,8 @@ def test_v2_events_are_as_in_the_vendors_sdk():
     assert (ours.method, f"http://h{ours.path}") == (method, url)
     fields = talon_one.IntegrationEventV2Request.model_fields
     assert set(ours.body.__struct_encode_fields__) == {field.alias or name for name, field in fields.items()}
+    declared = re.findall(r"'(4\d\d)':", inspect.getsource(api.track_event_v2))
+    assert ours.refusals == {int(status) for status in declared}
     answer = talon_one.TrackEventV2Response.model_fields
     assert set(ours.answer.__struct_encode_fields__) >= {field.alias or name for name, field in answer.items()}
 

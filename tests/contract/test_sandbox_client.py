@@ -10,7 +10,7 @@ import pytest
 from privacy_toolkit.api import models
 from privacy_toolkit.api.client import Client, Credentials, Generation, Signer, Timeouts
 from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Finding, read_exchange
+from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
 from privacy_toolkit.model import Reason
 from privacy_toolkit.sandbox import FaultKind, Faults, RunningSandbox, SandboxSettings, start_in_thread
 from privacy_toolkit.sandbox.settings import DEFAULT_APPLICATION_KEY, DEFAULT_KEY
@@ -42,6 +42,20 @@ CALLS = {
 }
 
 
+#: Whose answer names what was asked about; V2 writes show it only where that is asked for.
+NAMING = {
+    Generation.CURRENT: {
+        *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event", "track_event_v2"),
+        *("update_customer_profile", "update_customer_session", "update_customer_session_v2"),
+    },
+    Generation.SEED: {
+        *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event"),
+        *("update_customer_profile", "update_customer_session", "update_customer_session_v2"),
+        "update_customer_profile_v2",
+    },
+}
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., RunningSandbox]]:
     with ExitStack() as stack:
@@ -59,9 +73,9 @@ def call(sandbox, name, value=None, body=None, *, credentials=KEY, timeouts=None
             timeouts=timeouts or Timeouts(),
         )
         async with made as client:
-            return read_exchange(
-                OPERATIONS[name], await client.exchange(OPERATIONS[name], value, body=body, **more), NOW
-            )
+            exchange = await client.exchange(OPERATIONS[name], value, body=body, **more)
+            asked = Asked(value, body, sandbox.settings.generation)
+            return read_exchange(OPERATIONS[name], exchange, NOW, asked)
 
     return asyncio.run(talk())
 
@@ -81,6 +95,7 @@ def test_every_operation_succeeds(start, name, generation, credentials):
     answer = call(sandbox, name, *CALLS[name], credentials=credentials)
     assert (answer.finding, answer.status) == (Finding.DONE, operation.success)
     assert isinstance(answer.value, operation.answer or type(None))
+    assert answer.named is (name in NAMING[generation])
     (entry,) = sandbox.log
     assert (entry.operation, entry.value, entry.acted) == (name, CALLS[name][0] or "", True)
 
@@ -102,8 +117,10 @@ def test_wrong_credentials_are_told(start):
     wrong = Credentials(api_key="wrong")
     assert call(start(), "get_customer_inventory", "x", credentials=wrong).finding is Finding.CREDENTIALS
     wrong = Credentials(signer=Signer("1", "abcd"))
-    refused = call(start(), "delete_customer_data", "x", credentials=wrong)
+    refused = call(start(), *("create_coupon_reservation", *CALLS["create_coupon_reservation"]), credentials=wrong)
     assert (refused.finding, refused.status) == (Finding.FINAL, 400)
+    undeclared = call(start(), "delete_customer_data", "x", credentials=wrong)
+    assert (undeclared.finding, undeclared.status) == (Finding.UNKNOWN, 400)
 
 
 def test_an_idempotent_write_is_done_once(start):

@@ -109,12 +109,14 @@ def run(request):
 def talk(run):
     """Runs ``conversation(client)`` against a peer of these scripts; what it returned, and the peer."""
 
-    def talk(conversation, *scripts, **settings):
+    def talk(conversation, *scripts, largest=None, **settings):
         async def work():
             peer = Peer(scripts)
             server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             settings.setdefault("timeouts", Timeouts())
+            if largest is not None:
+                settings["transport"] = Transport(httpx2.URL(f"http://127.0.0.1:{port}"), largest_answer=largest)
             async with server, Client(f"http://127.0.0.1:{port}", Credentials(api_key="k"), **settings) as client:
                 result = await conversation(client)
             await asyncio.gather(*peer.tasks)
@@ -142,7 +144,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ZIPPED = gzip.compress(b'{"profile":null}')
 ENCODED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(ZIPPED) + ZIPPED
 WHOLE = {
-    "an encoding": (says(ENCODED), 1),
+    "an encoding that is none": (says(JSON.replace(b"OK\r\n", b"OK\r\nContent-Encoding: identity\r\n")), 1),
     "a length": (says(JSON), 1),
     "byte by byte": (says(*(JSON[i : i + 1] for i in range(len(JSON)))), 1),
     "chunks": (says(CHUNKED + b"8\r\n", b'{"profil\r\n', b'8;x=y\r\ne":null}\r\n0\r\n\r\n'), 1),
@@ -216,16 +218,16 @@ def test_a_request_that_left_is_on_the_wire_once_whatever_happens(talk, how):
     assert peer.connections == 2
 
 
-def test_an_answer_may_not_be_larger_than_memory_allows(talk, monkeypatch):
-    monkeypatch.setattr(connection, "LARGEST_ANSWER", 100_000)
-    big = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b" " * 200_000
-    outcome, _ = talk(erase, says(big))
+@pytest.mark.parametrize(
+    "frame", [b"Content-Length: 200000\r\n\r\n", b"\r\n", b"Transfer-Encoding: chunked\r\n\r\n30d40\r\n"]
+)
+def test_an_answer_may_not_be_larger_than_memory_allows(talk, frame):
+    outcome, _ = talk(erase, says(b"HTTP/1.1 200 OK\r\n" + frame + b" " * 200_000), largest=100_000)
     assert kind(outcome) == (Phase.BODY, Trouble.PROTOCOL, True)
 
 
-def test_an_answer_in_an_encoding_that_is_none(talk):
-    wrong = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
-    outcome, _ = talk(erase, says(wrong))
+def test_an_encoding_that_was_not_asked_for_is_refused(talk):
+    outcome, _ = talk(erase, says(ENCODED))
     assert kind(outcome) == (Phase.READ, Trouble.PROTOCOL, True)
 
 

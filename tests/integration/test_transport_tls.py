@@ -50,7 +50,12 @@ def serve(listener, certificate, arrived):
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def talk(request):
+def loop(request):
+    return request.param
+
+
+@pytest.fixture
+def talk(loop):
     """Two erasures at a server with that certificate; what came of them, and what arrived."""
 
     def talk(host, certificate, *, silent=False):
@@ -65,7 +70,7 @@ def talk(request):
             thread = threading.Thread(target=serve, args=(listener, certificate, arrived))
             if not silent:
                 thread.start()
-            with asyncio.Runner(loop_factory=request.param) as runner:
+            with asyncio.Runner(loop_factory=loop) as runner:
                 outcomes = runner.run(work())
             listener.shutdown(socket.SHUT_RDWR)
             if not silent:
@@ -110,3 +115,39 @@ def test_a_peer_that_does_not_speak_tls(talk):
 def test_a_peer_that_never_shakes_hands(talk):
     outcomes, _ = talk("localhost", None, silent=True)
     assert faults(outcomes) == {(Phase.TLS, Trouble.TIMEOUT, False)}
+
+
+@pytest.mark.parametrize(("farewell", "fate"), [(True, "proven"), (False, "suspect")])
+def test_only_an_end_that_tls_vouches_for_proves_what_was_carried(loop, certificate, monkeypatch, farewell, fate):
+    """An end of TCP alone may have been put there by anybody, and what came before it may be cut off."""
+
+    def serve():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        with context.wrap_socket(listener.accept()[0], server_side=True, suppress_ragged_eofs=True) as spoken:
+            for _ in range(2):
+                spoken.recv(65536)
+                spoken.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            answered.wait(10)
+            with contextlib.suppress(OSError):
+                (spoken.unwrap if farewell else spoken.close)()
+
+    async def work():
+        async with Client(f"https://localhost:{listener.getsockname()[1]}", Credentials(api_key="k")) as client:
+            marks = [(await client.exchange(ERASE, "c")).mark for _ in range(2)]
+            changed = asyncio.Event()
+            marks[1].line.tell(changed.set)
+            answered.set()
+            await asyncio.wait_for(changed.wait(), 10)
+        return [
+            (mark.number, "proven" if mark.is_proven else "suspect" if mark.is_suspect else "open") for mark in marks
+        ]
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    answered = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with asyncio.Runner(loop_factory=loop) as runner:
+            assert runner.run(work()) == [(1, fate), (2, fate)]
+        thread.join()

@@ -9,11 +9,13 @@ import msgspec
 
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
 from privacy_toolkit.journal.packages import PackageFacts, encode_package
-from privacy_toolkit.journal.records import Approval, ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import Acceptance, Approval, ExchangeRecord, Note, Standing
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 
+#: The refused rows of every made-up input.
+REJECTED = ((3, "surrounding_whitespace"), (5, "blank"), (6, "surrounding_whitespace"), (9, "surrounding_whitespace"))
 START = 1_795_420_800_000_000  # 2026-11-23 08:00 UTC
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
 SETTINGS = {
@@ -108,7 +110,7 @@ def plan_of(subjects: int, held: int = 0, **changes: object) -> Plan:
         duplicates=3,
         subjects=subjects,
         held=held,
-        rejected_by_reason={"empty": 1, "surrounding_whitespace": 3},
+        rejected_by_reason={"blank": 1, "surrounding_whitespace": 3},
     )
     plan = Plan(
         toolkit="0.1.0",
@@ -134,9 +136,16 @@ def write_run(
     crashed: bool = False,
     settings: dict[str, object] = SETTINGS,
     approval: Approval | None = None,
+    rejected: Sequence[tuple[int, str]] | None = None,
+    accepted: bool = True,
     **changes: object,
 ) -> Path:
-    """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one."""
+    """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one.
+
+    The refused rows are those of the plan where it is the usual one, and ``accepted`` by the operator.
+    """
+    if rejected is None:
+        rejected = () if "rows" in changes else REJECTED
     holds = {seq: subject.hold for seq, subject in enumerate(subjects, 1) if subject.hold}
     page = [(row, subject.id) for row, subject in enumerate(subjects, 2)]
     pages = [page[k : k + 1000] for k in range(0, len(page), 1000)]
@@ -144,9 +153,19 @@ def write_run(
     requests = [(seq, *subject.request) for seq, subject in enumerate(subjects, 1) if subject.request]
     create_run(
         folder,
-        Staged(plan=plan, created_at=START, pages=pages, holds=holds, requests=requests, approval=approval),
+        Staged(
+            plan=plan,
+            created_at=START,
+            pages=pages,
+            holds=holds,
+            requests=requests,
+            approval=approval,
+            rejected=rejected,
+        ),
     )
     journal = RunJournal(folder)
+    if accepted and rejected:
+        journal.accept_rejected(Acceptance(START, len(rejected)))
     for k, stop in enumerate(stops):
         number = journal.begin_sitting(START + k * 1_000_000, msgspec.json.encode(settings).decode())
         if k == len(stops) - 1:

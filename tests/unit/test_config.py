@@ -1,9 +1,10 @@
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.config import Flags, load_settings, target_of
+from privacy_toolkit.config import Flags, deployment_key, load_settings, target_of
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.privacy import Secret, describe
 
@@ -28,6 +29,7 @@ timeouts = { read = 2.5 }
 def config(tmp_path):
     key = tmp_path / "key"
     key.write_text("s3cret\n")
+    key.chmod(0o600)
     path = tmp_path / "privacy-toolkit.toml"
     path.write_text(FILE.replace("KEY", str(key)))
     return str(path)
@@ -123,3 +125,118 @@ def test_a_secret_never_shows_itself(config):
 
 def test_the_closing_line_end_of_a_key_file_is_not_part_of_the_key(config):
     assert load(config=config).api_key.reveal() == "s3cret"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder with a configuration file, and another one in the user's configuration folder."""
+    folder = tmp_path / "here"
+    folder.mkdir(mode=0o755)
+    own = tmp_path / "xdg" / "config" / "privacy-toolkit"
+    own.mkdir(parents=True)
+    for place, name in ((folder, "here"), (own, "own")):
+        (place / "privacy-toolkit.toml").write_text(f'[profiles.default]\nbase_url = "https://{name}.example.org"\n')
+        (place / "privacy-toolkit.toml").chmod(0o644)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def own_config(tmp_path):
+    return tmp_path / "xdg" / "config" / "privacy-toolkit" / "privacy-toolkit.toml"
+
+
+def test_a_file_in_the_current_folder_counts_before_the_users_own_if_nobody_else_can_write_it(here):
+    settings = load()
+    assert (settings.base_url, settings.config_passed_over) == ("https://here.example.org", "")
+    assert settings.config_file == here / "privacy-toolkit.toml"
+
+
+def moved(file, elsewhere, mode):
+    """The file lies in another folder of this mode now, and a link leads there."""
+    elsewhere.mkdir()
+    elsewhere.chmod(mode)
+    file.rename(elsewhere / "c.toml")
+    file.symlink_to(elsewhere / "c.toml")
+
+
+def linked(file, target):
+    file.unlink()
+    file.symlink_to(target)
+
+
+EXPOSED = {
+    "file of the group": lambda file, _: file.chmod(0o664),
+    "file of all": lambda file, _: file.chmod(0o646),
+    "folder of the group": lambda file, _: file.parent.chmod(0o775),
+    "sticky folder": lambda file, _: file.parent.chmod(0o1777),
+    "link into an open folder": lambda file, elsewhere: moved(file, elsewhere, 0o777),
+    "link to an open file": lambda file, elsewhere: (file.chmod(0o666), moved(file, elsewhere, 0o755)),
+    "link to nothing": linked,
+    "link in a circle": lambda file, _: linked(file, file),
+    "folder": lambda file, _: (file.unlink(), file.mkdir()),
+}
+if os.geteuid() == 0:  # nobody else can give a file away
+    EXPOSED |= {
+        "another's file": lambda file, _: os.chown(file, 4711, 4711),
+        "another's folder": lambda file, _: os.chown(file.parent, 4711, 4711),
+    }
+
+
+@pytest.mark.parametrize("what", EXPOSED)
+def test_a_file_in_the_current_folder_that_may_be_somebody_elses_is_passed_over_and_named(here, tmp_path, what):
+    EXPOSED[what](here / "privacy-toolkit.toml", tmp_path / "elsewhere")
+    settings = load()
+    assert (settings.base_url, settings.config_file) == ("https://own.example.org", own_config(tmp_path))
+    assert f"{here / 'privacy-toolkit.toml'} is passed over: " in settings.config_passed_over
+    own_config(tmp_path).unlink()
+    assert (load().base_url, load().config_file) == (None, None)
+
+
+def test_a_file_that_is_named_counts_wherever_it_is_unless_everybody_can_write_it(here, tmp_path):
+    file = here / "privacy-toolkit.toml"
+    here.chmod(0o1777)
+    for name in (str(file), "privacy-toolkit.toml"):
+        settings = load(config=name)
+        assert (settings.base_url, settings.config_passed_over) == ("https://here.example.org", "")
+    file.chmod(0o646)
+    with pytest.raises(UsageError, match="Everybody can change") as told:
+        load({"CONFIG": str(file)})
+    assert told.value.hint == f"chmod go-w {file}"
+    file.unlink()
+    own_config(tmp_path).chmod(0o646)
+    with pytest.raises(UsageError, match="Everybody can change"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://x.talon.one", "https://x.talon.one"),
+        ("HTTPS://X.Talon.One:443/", "https://x.talon.one"),
+        ("https://x.talon.one.", "https://x.talon.one"),
+        ("https://x.talon.one:8443/Talon//", "https://x.talon.one:8443/Talon"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://127.0.0.1:8080/", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://localhost:8080"),
+        ("https://[2001:DB8::1]:443", "https://[2001:db8::1]"),
+    ],
+)
+def test_all_ways_to_write_a_deployment_have_one_key(url, key):
+    assert deployment_key(url) == key
+    assert load({"BASE_URL": url}).deployment_key == key
+
+
+def test_the_controls_of_the_file_hold_for_profiles_without_their_own(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[controls]\npresent = "all@example.org"\n[profiles.a]\n'
+        '[profiles.b]\ncontrols = { present = "b@example.org" }\n[profiles.c]\ncontrols = {}\n'
+    )
+    path.chmod(0o600)
+    found = {name: load(config=str(path), profile=name) for name in "abc"}
+    assert [found[name].control_present for name in "abc"] == ["all@example.org", "b@example.org", None]
+    assert "example.org" not in "".join(map(repr, found.values()))
+    for wrong in ('present = ""', "present = 1", f'present = "{"a" * 1001}"', "gone = true"):
+        path.write_text(f"[controls]\n{wrong}\n")
+        with pytest.raises(UsageError):
+            load(config=str(path))

@@ -56,6 +56,7 @@ def test_the_table_of_a_profile_takes_its_place_as_a_whole(load):
 
 def test_an_address_may_stand_in_a_file(load, tmp_path):
     (tmp_path / "url").write_text("https://p.example.org/s3cret\n")
+    (tmp_path / "url").chmod(0o600)
     assert load(f"[notify]\nping_url = {{ file = '{tmp_path / 'url'}' }}").ping_url.reveal().endswith("/s3cret")
 
 

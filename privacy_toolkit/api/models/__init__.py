@@ -7,7 +7,7 @@ from privacy_toolkit.api.models.answers import (
     IntegrationStateV2,
     ReservedCustomers,
 )
-from privacy_toolkit.api.models.base import AnswerBody, Json, RequestBody, Timestamp
+from privacy_toolkit.api.models.base import AnswerBody, Json, RequestBody, Success, Timestamp
 from privacy_toolkit.api.models.customers import (
     AchievementProgress,
     AudienceMembership,
@@ -95,6 +95,7 @@ __all__ = [
     "RequestOf2020",
     "ReservedCustomers",
     "SessionV1Of2020",
+    "Success",
     "Tier",
     "Timestamp",
     "encode_body",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, field
 
 #: A JSON object whose shape the toolkit does not depend on.
 Json = dict[str, Any]
@@ -32,3 +33,20 @@ class AnswerBody(Body, frozen=True):
     Wider than the documents: real answers hold null for lists and objects, leave fields out and have fields that are
     newer than the toolkit. A field that is null or missing is None.
     """
+
+
+class Success(AnswerBody, frozen=True):
+    """The whole body of a success. None of the documents has an error in one; what tells of an error is no success."""
+
+    message: Any = UNSET
+    errors: Any = UNSET
+    error: Any = UNSET
+    status_code: Any = field(default=UNSET, name="StatusCode")
+
+    @property
+    def tells_of_an_error(self) -> bool:
+        """Whether there is a member by which the API, or anybody else, tells of an error."""
+        if self.message is UNSET and self.errors is UNSET and self.error is UNSET and self.status_code is UNSET:
+            return False  # nearly always, and it is asked of every answer
+        told = (self.message, self.errors, self.error, self.status_code)
+        return any(part is not UNSET and part is not None and part != [] for part in told)

@@ -5,9 +5,9 @@ Every property of both published documents (2020 and current) has its field here
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import field
 
-from privacy_toolkit.api.models.base import AnswerBody, Json, Timestamp
+from privacy_toolkit.api.models.base import AnswerBody, Json, Success, Timestamp
 
 
 class LoyaltyMembership(AnswerBody, frozen=True):
@@ -25,18 +25,18 @@ class AudienceMembership(AnswerBody, frozen=True):
 
 
 class CustomerProfile(AnswerBody, frozen=True):
-    """A customer. ``loyalty_memberships`` is always null in current deployments."""
+    """A customer; what both documents require has to be there. ``loyalty_memberships`` is always null today."""
 
-    integration_id: str | None = None
+    integration_id: str
+    created: Timestamp
+    attributes: Json | None
+    account_id: int | None
+    closed_sessions: int | None
+    total_sales: float | None
+    last_activity: Timestamp | None
     id: int | None = None
-    created: Timestamp | None = None
-    attributes: Json | None = None
-    account_id: int | None = None
-    closed_sessions: int | None = None
-    total_sales: float | None = None
     loyalty_memberships: list[LoyaltyMembership] | None = None
     audience_memberships: list[AudienceMembership] | None = None
-    last_activity: Timestamp | None = None
     sandbox: bool | None = None
 
 
@@ -49,24 +49,14 @@ class LimitConfig(AnswerBody, frozen=True):
     entities: list[str] | None = None
 
 
-class Coupon(AnswerBody, frozen=True):
-    """A coupon code.
+class CouponDetails(Success, frozen=True):
+    """What a coupon may have: all that not both documents require."""
 
-    The meaning of ``reservation`` changed over time; since 2023: true if several customers may reserve it, false for
-    a personal code. The coupon does not say who holds it: ``get_reserved_customers`` does.
-    """
-
-    value: str
-    id: int | None = None
-    created: Timestamp | None = None
-    campaign_id: int | None = None
-    usage_limit: int | None = None
     discount_limit: float | None = None
     reservation_limit: int | None = None
     start_date: Timestamp | None = None
     expiry_date: Timestamp | None = None
     limits: list[LimitConfig] | None = None
-    usage_counter: int | None = None
     discount_counter: float | None = None
     discount_remainder: float | None = None
     reservation_counter: float | None = None
@@ -80,39 +70,70 @@ class Coupon(AnswerBody, frozen=True):
     implicitly_reserved: bool | None = None
 
 
-class InventoryCoupon(Coupon, frozen=True):
+class Coupon(CouponDetails, frozen=True, kw_only=True):
+    """A coupon code; what both documents require has to be there.
+
+    The meaning of ``reservation`` changed over time; since 2023: true if several customers may reserve it, false for
+    a personal code. The coupon does not say who holds it: ``get_reserved_customers`` does.
+    """
+
+    value: str
+    id: int
+    created: Timestamp
+    campaign_id: int
+    usage_limit: int | None
+    usage_counter: int | None
+
+
+class InventoryCoupon(CouponDetails, frozen=True):
     """A coupon in a customer's inventory; ``state``: active, used, expired, pending or disabled.
 
-    One without a value must not make all that is held about a person unreadable.
+    What such an entry lacks must not make all that is held about a person unreadable: the profile proves the answer.
     """
 
     value: str = ""
+    id: int | None = None
+    created: Timestamp | None = None
+    campaign_id: int | None = None
+    usage_limit: int | None = None
+    usage_counter: int | None = None
     profile_redemption_count: int | None = None
     state: str | None = None
 
 
-class Referral(AnswerBody, frozen=True):
-    """A referral code of an advocate, for one friend or for anybody."""
+class ReferralDetails(Success, frozen=True):
+    """What a referral may have: all that not both documents require."""
 
-    code: str
-    id: int | None = None
-    created: Timestamp | None = None
-    campaign_id: int | None = None
-    advocate_profile_integration_id: str | None = None
     friend_profile_integration_id: str | None = None
     start_date: Timestamp | None = None
     expiry_date: Timestamp | None = None
-    usage_limit: int | None = None
-    usage_counter: int | None = None
     attributes: Json | None = None
     import_id: int | None = None
     batch_id: str | None = None
 
 
-class InventoryReferral(Referral, frozen=True):
+class Referral(ReferralDetails, frozen=True, kw_only=True):
+    """A referral code of an advocate, for one friend or for anybody; what both documents require has to be there."""
+
+    code: str
+    id: int
+    created: Timestamp
+    campaign_id: int
+    advocate_profile_integration_id: str
+    usage_limit: int | None
+    usage_counter: int | None
+
+
+class InventoryReferral(ReferralDetails, frozen=True):
     """A referral in a customer's inventory; ``referred_customers`` are the ids of other people."""
 
-    code: str = ""  # as for ``InventoryCoupon``
+    code: str = ""  # this and what follows as for ``InventoryCoupon``
+    id: int | None = None
+    created: Timestamp | None = None
+    campaign_id: int | None = None
+    advocate_profile_integration_id: str | None = None
+    usage_limit: int | None = None
+    usage_counter: int | None = None
     referred_customers: list[str] | None = None
 
 
@@ -227,14 +248,10 @@ class AchievementProgress(AnswerBody, frozen=True):
     achievement_allow_rollback_after_completion: bool | None = None
 
 
-class CustomerInventory(AnswerBody, frozen=True):
-    """What is held about a customer, as far as it was asked for.
+class CustomerInventory(Success, frozen=True, kw_only=True):
+    """What is held about a customer. The profile is always asked for: without it the answer is not the API's."""
 
-    ``profile`` is UNSET where the answer has no such key (it was not asked for, or the answer is not the API's), and
-    None where it is null.
-    """
-
-    profile: CustomerProfile | UnsetType | None = UNSET
+    profile: CustomerProfile
     referrals: list[InventoryReferral] | None = None
     coupons: list[InventoryCoupon] | None = None
     loyalty: Loyalty | None = None

@@ -46,6 +46,7 @@ class Code(StrEnum):
     ROW_ORDER = "row_order"
     PARQUET_DIFFERS = "parquet_differs"
     EXCEPTIONS_DIFFER = "exceptions_differ"
+    REJECTED_DIFFER = "rejected_differ"
     BAD_REPORT = "bad_report"
     SUMS_DIFFER = "sums_differ"
     TEXT_DIFFERS = "text_differs"  # report.html or VERIFY.txt is not what the pack's own figures give

@@ -13,7 +13,7 @@ from privacy_toolkit.evidence.verify.reportcheck import is_of_this_version
 from privacy_toolkit.evidence.verify.rowcheck import RowsFound
 from privacy_toolkit.evidence.verifytxt import Signed, verify_text
 from privacy_toolkit.reporting.html import render
-from privacy_toolkit.reporting.schema import Report
+from privacy_toolkit.reporting.schema import FORMAT, Report
 from privacy_toolkit.schemas import schema
 
 
@@ -27,8 +27,9 @@ def check_texts(
     if not is_of_this_version(report):
         made_by = quoted(report.sittings[-1].settings.get("toolkit", "") if report.sittings else report.plan.toolkit)
         check.skip(
-            f"report.html, VERIFY.txt and the schemas: the pack was made by version {made_by} of the toolkit, this is"
-            f" {__version__}, which may word them differently. Verify it with that version, too."
+            f"report.html, VERIFY.txt and the schemas: the pack was made by version {made_by} of the toolkit (format"
+            f" {quoted(report.format)}), this is {__version__} ({FORMAT}), which may word them differently. Verify it"
+            " with that version, too."
         )
         return
     compared = [files.REPORT_SCHEMA, files.ROW_SCHEMA]

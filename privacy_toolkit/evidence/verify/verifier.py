@@ -16,12 +16,12 @@ from privacy_toolkit.evidence.verify.findings import Check, Code, Findings, Unus
 from privacy_toolkit.evidence.verify.folder import PackFolder
 from privacy_toolkit.evidence.verify.links import RUN_ID, check_earlier, read_checkpoint, read_link
 from privacy_toolkit.evidence.verify.manifest import Manifest, check_signature, compare_digests, read_manifest
-from privacy_toolkit.evidence.verify.reportcheck import add_up, read_report, recount
+from privacy_toolkit.evidence.verify.reportcheck import add_up, check_rejected, read_report, recount
 from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
 from privacy_toolkit.evidence.verify.texts import check_texts
 from privacy_toolkit.evidence.verify.trust import Trust
 from privacy_toolkit.reporting.jobwords import job_of
-from privacy_toolkit.reporting.schema import Report
+from privacy_toolkit.reporting.schema import FORMAT, Report
 
 
 class Verifier:
@@ -121,10 +121,20 @@ class Verifier:
         with self.findings.check("report", "report.json is written as it should be, and its sums add up."):
             self._report = read_report(pack)
             add_up(pack, self._report)
+        with self.findings.check("rejected", "rejected.csv holds the refused rows that the report counts.") as check:
+            self._rejected(pack, check)
         with self.findings.check("figures") as check:
             self._recount(pack, check)
         with self.findings.check("run") as check:
             self._check_run(pack, check)
+
+    def _rejected(self, pack: PackFolder, check: Check) -> None:
+        if self._report is None:
+            raise Unusable
+        if self._report.format != FORMAT:
+            check.skip("No rejected.csv: packs of that format have none.")
+            return
+        check_rejected(pack, self._report)
 
     def _recount(self, pack: PackFolder, check: Check) -> None:
         if self._report is None or not self._rows.whole:

@@ -135,3 +135,41 @@ def test_a_dry_call_can_look_into_the_future():
         OPERATIONS["update_customer_session_v2"], CURRENT, {"dry": True, "now": "2027-01-01T00:00:00+01:00"}
     )
     assert query == "?dry=true&now=2027-01-01T00%3A00%3A00%2B01%3A00"
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("https://x.talon.one/v1", "https://x.talon.one"),
+        ("https://x.talon.one/v1/", "https://x.talon.one"),
+        ("https://x.talon.one//V2", "https://x.talon.one"),
+        ("https://x.talon.one/%76%31", "https://x.talon.one"),
+        ("https://x.talon.one/v1/customer_profiles", "https://x.talon.one"),
+        ("https://x.talon.one/v1/customer_profiles/anna%40x/inventory", "https://x.talon.one"),
+        ("https://x.talon.one/v1/applications", "https://x.talon.one"),
+        ("https://x.talon.one/integration", "https://x.talon.one"),
+        ("https://x.talon.one/integration/v1", "https://x.talon.one"),
+        ("https://x.talon.one/management/v1/campaigns", "https://x.talon.one"),
+        ("https://gateway.example:8443/talon/v1", "https://gateway.example:8443/talon"),
+    ],
+)
+def test_a_path_that_belongs_to_a_call_is_refused_and_the_right_url_named(text, right):
+    with pytest.raises(UsageError) as refused:
+        check_base_url(text)
+    assert refused.value.hint == f"Without it, it is {right}"
+    assert "anna" not in refused.value.message + refused.value.hint
+    assert str(check_base_url(right)) == right
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://talon.one", "https://docs.talon.one/integration-api", "https://WWW.talon.one.", "https://g/a/../b"],
+)
+def test_what_can_be_no_deployment_is_refused(text):
+    with pytest.raises(UsageError):
+        check_base_url(text)
+
+
+@pytest.mark.parametrize("text", ["https://g.example/v1/talon", "https://g.example/api", "https://g.example/vip"])
+def test_a_gateway_may_have_a_path_of_its_own(text):
+    assert str(check_base_url(text)) == text

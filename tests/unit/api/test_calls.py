@@ -1,4 +1,5 @@
 import inspect
+import json
 from datetime import UTC, datetime
 
 import httpx2
@@ -6,16 +7,19 @@ import pytest
 
 from privacy_toolkit.api import models
 from privacy_toolkit.api.calls import Calls
-from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.api.operations import OPERATIONS, Generation
 from privacy_toolkit.errors import ApiError, CredentialsError
+from tests.support.answers import coupon, profile, referral
 
-COUPON = b'{"id":1,"value":"CODE-1"}'
-REFERRAL = b'{"id":1,"code":"FRIEND"}'
-STATE = b'{"session":null,"profile":{"integrationId":"c"},"event":{}}'
+COUPON = json.dumps(coupon("CODE")).encode()
+REFERRAL = json.dumps(referral("a")).encode()
+STATE = json.dumps({"session": {"integrationId": "s"}, "profile": profile("c"), "event": {"type": "t"}}).encode()
+INVENTORY = json.dumps({"profile": profile("c")}).encode()
 STATE_V2 = b'{"effects":[],"createdCoupons":null,"createdReferrals":[]}'
 REFERRED = models.NewReferral(
     campaign_id=1, advocate_profile_integration_id="a", start_date=datetime(2027, 1, 1, tzinfo=UTC)
 )
+LATER = b'{"message":"too many","StatusCode":429}'
 EVERYTHING = "?profile=true&referrals=true&coupons=true&loyalty=true&giveaways=true&achievements=true"
 
 #: Of each operation: arguments, options, status and body of the answer, and what goes over the wire.
@@ -36,7 +40,7 @@ CALLS = {
     ),
     "delete_customer_data": (("c",), {}, 204, b"", "DELETE /v1/customer_data/c", b""),
     "get_customer_inventory": (
-        ("c",), {}, 200, b'{"profile":null}',
+        ("c",), {}, 200, INVENTORY,
         "GET /v1/customer_profiles/c/inventory" + EVERYTHING, b"",
     ),
     "track_event": (
@@ -99,9 +103,10 @@ def test_v2_writes_take_an_idempotency_key(talk, name):
 @pytest.mark.parametrize(
     ("answer", "code", "advice"),
     [
-        ((404, b'{"message":"secret words about c"}'), "not_found", "does not know"),
-        ((429, b"", {"retry-after": "7"}), "rate_limited", "asks to wait for 7 s"),
-        ((400, b"{}"), "bad_request", "useless"),
+        ((404, b'{"message":"secret words about c","StatusCode":404}'), "not_found", "does not know"),
+        ((429, LATER, {"retry-after": "7"}), "rate_limited", "asks to wait for 7 s"),
+        ((429, b"", {"retry-after": "7"}), "foreign_answer", "asks to wait for 7 s"),
+        ((404, b'{"message":"secret words about c"}'), "foreign_answer", "may have been done"),
         ((502, b"<html>"), "server_error", "may have been done"),
         ((200, b""), "foreign_answer", "may have been done"),
         (httpx2.ConnectError("to c"), "connect_failed", "Nothing was sent"),
@@ -118,11 +123,29 @@ def test_anything_but_success_is_raised_without_the_words_of_others(talk, answer
     assert "secret" not in text
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"message":"no","StatusCode":%d}'])
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_have_their_own_kind(talk, status):
+def test_refused_credentials_have_their_own_kind_in_whatever_words(talk, status, body):
     with pytest.raises(CredentialsError) as raised:
-        talk(calling("get_customer_inventory", "c"), (status,))
+        talk(calling("get_customer_inventory", "c"), (status, body.replace(b"%d", str(status).encode())))
     assert raised.value.code == "credentials_refused"
+
+
+def test_what_is_refused_for_good_is_not_to_be_sent_again(talk):
+    with pytest.raises(ApiError, match="bad_request") as raised:
+        talk(calling("create_referral", REFERRED), (400, b'{"message":"no","errors":[{"title":"no"}]}'))
+    assert "useless" in raised.value.hint
+
+
+def test_an_answer_about_somebody_else_is_none(talk):
+    with pytest.raises(ApiError, match="answer_about_another") as raised:
+        talk(calling("get_customer_inventory", "C"), (200, INVENTORY))
+    assert raised.value.code == "answer_about_another"
+
+
+def test_a_client_of_2020_takes_the_errors_of_2020(talk):
+    with pytest.raises(ApiError, match="not_found"):
+        talk(calling("delete_customer_data", "c"), (404, b'{"message":"no"}'), generation=Generation.SEED)
 
 
 class Pace:

@@ -5,9 +5,10 @@ import httpx2
 import pytest
 
 from privacy_toolkit import __version__
+from privacy_toolkit.api import client as client_module
 from privacy_toolkit.api import models
 from privacy_toolkit.api.client import Client, Credentials, Generation, Signer
-from privacy_toolkit.api.exchange import Fault, Phase, Reply, Trouble
+from privacy_toolkit.api.exchange import Fault, Line, Manner, Phase, Reply, Trouble
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.errors import UsageError
 
@@ -81,9 +82,68 @@ def test_a_reply_holds_what_is_needed_of_the_answer(talk):
     assert reply == Reply(429, b"{}", "5")
 
 
-def test_a_compressed_answer_is_understood_though_not_asked_for(talk):
-    reply, _ = talk(exchanging(READ, "c"), (200, gzip.compress(b"{}"), {"content-encoding": "gzip"}))
-    assert reply.body == b"{}"
+def test_an_answer_in_an_encoding_is_refused_and_not_inflated(talk):
+    packed = gzip.compress(b"{}")
+    outcome, _ = talk(exchanging(READ, "c"), (200, packed, {"content-encoding": "gzip"}))
+    assert outcome == Fault(Phase.READ, Trouble.PROTOCOL, sent=True)
+
+
+@pytest.mark.parametrize("credentials", [Credentials(api_key="k"), Credentials(signer=SIGNER)])
+@pytest.mark.parametrize("operation", [READ, ERASE])
+def test_an_anonymous_call_carries_neither_key_nor_signature_nor_a_body_to_sign(talk, credentials, operation):
+    call = exchanging(operation, "c", manner=Manner(anonymous=True))
+    _, requests = talk(call, (401,), credentials=credentials)
+    _, _, headers, body = sent(requests)
+    assert set(headers) == {"host", "accept", "user-agent"}
+    assert body == b""
+
+
+def test_no_encoding_is_asked_for(talk):
+    _, requests = talk(exchanging(READ, "c"), (404,))
+    assert "accept-encoding" not in requests[0].headers
+
+
+def test_another_transport_knows_no_lines(talk):
+    async def conversation(client):
+        outcomes = [await client.exchange(ERASE, "c"), await client.exchange(ERASE, "c", manner=Manner(on=Line()))]
+        return outcomes, client.unproven()
+
+    (outcomes, lines), requests = talk(conversation, (204,))
+    assert outcomes == [Reply(204, b"", mark=None), Fault(Phase.POOL, Trouble.BROKEN, sent=False)]
+    assert (lines, len(requests)) == ([], 1)
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_the_last_check_comes_before_another_transport_too(talk, answer):
+    async def conversation(client):
+        async def check():
+            checked.append(True)
+            return answer
+
+        return await client.exchange(ERASE, "c", manner=Manner(before_write=check))
+
+    checked = []
+    outcome, requests = talk(conversation, (204,))
+    assert outcome == (Reply(204, b"") if answer else Fault(Phase.WRITE, Trouble.BROKEN, sent=False))
+    assert (len(checked), len(requests)) == (1, int(answer))
+
+
+def test_what_the_last_check_raises_is_raised_and_nothing_is_sent(talk):
+    async def conversation(client):
+        async def check():
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await client.exchange(ERASE, "c", manner=Manner(before_write=check))
+
+    _, requests = talk(conversation, (204,))
+    assert requests == []
+
+
+def test_an_answer_of_another_transport_may_not_be_larger_either(talk, monkeypatch):
+    monkeypatch.setattr(client_module, "LARGEST_ANSWER", 3)
+    outcome, _ = talk(exchanging(READ, "c"), (200, b"1234"))
+    assert outcome == Fault(Phase.READ, Trouble.PROTOCOL, sent=True)
 
 
 def test_redirects_are_not_followed_whatever_their_location(talk):

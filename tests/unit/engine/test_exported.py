@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from privacy_toolkit.config import scope_of
 from privacy_toolkit.engine.dealing import Dealing
 from privacy_toolkit.engine.exported import EXPORTED, Answered, answered, deal, unanswered
 from privacy_toolkit.engine.plan import plan_of
@@ -16,7 +17,7 @@ from privacy_toolkit.journal.records import Standing
 from privacy_toolkit.model import Hold, Outcome, Reason, Regime, SubjectRequest
 
 TARGET = "example.europe-west1.talon.one/shop"
-SCOPE = f"sandbox {TARGET}"
+SCOPE = scope_of("https://example.europe-west1.talon.one", "sandbox")
 DAY = date(2026, 11, 23)
 
 

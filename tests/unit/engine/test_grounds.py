@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.config import Flags, load_settings
-from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, catch_up, scope, suppression
+from privacy_toolkit.config import Flags, load_settings, scope_of
+from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, catch_up, suppression
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.records import Note, Standing
 from privacy_toolkit.journal.suppression import FILE_NAME, Suppression
@@ -14,7 +14,7 @@ from privacy_toolkit.model import Hold, Outcome
 LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
 PAGES = [[(2, "a"), (3, "b")], [(4, "c"), (5, "d")]]
 BASE_URL = "https://example.europe-west1.talon.one"
-SCOPE = scope(BASE_URL, "sandbox")
+SCOPE = scope_of(BASE_URL, "sandbox")
 
 
 def of_the_id(id_, _):
@@ -38,8 +38,8 @@ def is_suppressed(state):
 
     def ask(id_, where=SCOPE):
         with Suppression(state.path) as listed:
-            catch_up(listed, state)
-            return listed.of(where)(id_)
+            catch_up(listed, state, complete=True)
+            return listed.of({where})(id_)
 
     return ask
 
@@ -77,9 +77,9 @@ def test_whoever_a_run_erased_is_on_the_list_and_nobody_else(run, is_suppressed)
 def test_an_erasure_holds_in_all_applications_of_its_environment_alone(run, is_suppressed):
     run(1, ("a", Outcome.ERASED), target="example.europe-west1.talon.one/other")
     assert is_suppressed("a")
-    assert is_suppressed("a", scope("HTTPS://Example.europe-west1.talon.one/", "sandbox"))
-    assert not is_suppressed("a", scope(BASE_URL, "live"))
-    assert not is_suppressed("a", scope("https://other.talon.one", "sandbox"))
+    assert is_suppressed("a", scope_of("HTTPS://Example.europe-west1.talon.one/", "sandbox"))
+    assert not is_suppressed("a", scope_of(BASE_URL, "live"))
+    assert not is_suppressed("a", scope_of("https://other.talon.one", "sandbox"))
 
 
 def test_who_is_erased_by_a_later_sitting_comes_on_the_list(run, state, is_suppressed):

@@ -13,9 +13,10 @@ from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.engine.looking import TRIES, Asking, NotReadError, look
 from privacy_toolkit.errors import CredentialsError, ExitCode
+from tests.support.answers import refusal
 
 OK = httpx2.Response(200, json={"totalResultSize": 0, "data": []})
-ABSENT = httpx2.Response(404, json={"message": "not found"})
+ABSENT = refusal(404)
 
 
 class Wanted:
@@ -98,7 +99,7 @@ def test_in_the_end_there_is_no_plan(ask):
 
 def test_refused_credentials_end_it_at_once(ask):
     with pytest.raises(CredentialsError):
-        ask(Wanted("X", "Y"), httpx2.Response(401))
+        ask(Wanted("X", "Y"), refusal(401))
 
 
 def test_the_api_is_given_the_time_it_asks_for_up_to_a_bound(ask):

@@ -3,6 +3,7 @@ import json
 import stat
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,6 +16,10 @@ from privacy_toolkit.evidence.errors import ChainError, PackError
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
 from privacy_toolkit.evidence.tree import Tree, leaf_hash
+from privacy_toolkit.evidence.verify.compare import compare_here
+from privacy_toolkit.evidence.verify.findings import Code
+from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.evidence.verify.verifier import verify_pack
 from privacy_toolkit.journal.records import Approval, Note
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome
@@ -29,6 +34,7 @@ UNSIGNED = {
     "rows.jsonl",
     "rows.parquet",
     "exceptions.csv",
+    "rejected.csv",
     "checkpoint.txt",
     "VERIFY.txt",
     "SHA256SUMS",
@@ -297,3 +303,30 @@ class Mismatched:
     def __init__(self, public, actual):
         self.public = public
         self.sign = actual.sign
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: lines[:-1],
+        lambda lines: [*lines, b"99,blank\r\n"],
+        lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+        lambda lines: [*lines[:-1], lines[-1].replace(b"surrounding_whitespace", b"blank")],
+        lambda lines: [*lines[:-1], b"c1,blank\r\n"],
+        lambda lines: lines[1:],
+        lambda lines: [lines[0], b"4,surrounding_whitespace\r\n", *lines[2:]],
+    ],
+)
+def test_refused_rows_that_are_not_those_of_the_report_are_found(mixed, chain, tmp_path, change):
+    folder = write_pack(mixed, tmp_path / "p", chain=chain).path
+    path = folder / "rejected.csv"
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    found = verify_pack(folder, Trust(None, datetime(2026, 12, 1, tzinfo=UTC)), compare=compare_here)
+    assert Code.REJECTED_DIFFER in {problem.code for problem in found.problems}
+
+
+def test_a_pack_without_its_refused_rows_is_not_whole(mixed, chain, tmp_path):
+    folder = write_pack(mixed, tmp_path / "p", chain=chain).path
+    (folder / "rejected.csv").unlink()
+    found = verify_pack(folder, Trust(None, datetime(2026, 12, 1, tzinfo=UTC)), compare=compare_here)
+    assert (Code.MISSING, "rejected.csv") in {(problem.code, problem.file) for problem in found.problems}

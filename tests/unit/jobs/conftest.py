@@ -7,7 +7,7 @@ import pytest
 
 from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.operations import Generation
+from privacy_toolkit.api.operations import OPERATIONS, Generation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.engine.control import Places, Stop
 from privacy_toolkit.engine.limits import Limits, Watch
@@ -15,6 +15,9 @@ from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import Sequencing, StopReason
+from tests.support import answers
+
+READS = (OPERATIONS["get_customer_inventory"], OPERATIONS["get_reserved_customers"])
 
 
 class NoRng:
@@ -24,6 +27,9 @@ class NoRng:
         return 0.0
 
     random = betavariate = lambda self, *_: 0.0
+
+    def getrandbits(self, bits):
+        return 1
 
     def shuffle(self, items):
         """They stay as they are."""
@@ -41,6 +47,9 @@ class Script(httpx2.AsyncBaseTransport):
         self._told = told
 
     async def handle_async_request(self, request):
+        control = answers.control(request)
+        if control is not None:  # not a question of the job's
+            return control
         content = b"".join([part async for part in request.stream])
         self.asked.append(self._told(request, content))
         answer = self.choose()
@@ -62,8 +71,8 @@ def state(tmp_path):
 def script():
     """Makes a script; ``choose`` picks an answer from the script where they don't just follow each other."""
 
-    def make(answers, told=lambda request, _: request.method, choose=None):
-        made = Script(answers, told)
+    def make(given, told=lambda request, _: request.method, choose=None):
+        made = Script(given, told)
         if choose is not None:
             made.choose = lambda: choose(made)
         return made
@@ -86,6 +95,7 @@ def sit(state):
         stop_after=None,
         suppressed=lambda _: False,
         generation=Generation.CURRENT,
+        absences=READS,
     ):
         async def work(journal):
             stop = Stop()
@@ -101,8 +111,9 @@ def sit(state):
                     emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
                     rng=NoRng(),
                     suppressed=suppressed,
+                    grace=0.0,
                 )
-                return await Runner(make(journal), tools, sequencing).run()
+                return await Runner(make(journal), tools, sequencing, absences).run()
 
         with state.open("run") as journal:
             number = journal.begin_sitting(1, "{}")

@@ -6,16 +6,20 @@ import pytest
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
 from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Reason
+from tests.support.answers import inventory, refusal
 
-HELD = httpx2.Response(200, json={"profile": {"attributes": {"Name": "x"}}, "coupons": [{"value": "C"}]})
-EMPTY = httpx2.Response(200, json={"profile": {"attributes": {}}, "coupons": [{"value": "C"}], "referrals": []})
-ABSENT = httpx2.Response(404, json={"message": "not found"})
+HELD = inventory("someone", {"Name": "x"}, coupons=[{"value": "C"}])
+EMPTY = inventory("someone", coupons=[{"value": "C"}], referrals=[])
+OTHER = inventory("somebody else")
+ABSENT = refusal(404)
+FOREIGN_404 = httpx2.Response(404, json={"detail": "Not Found"})
 OK = httpx2.Response(204)
 E500 = httpx2.Response(500)
-REJECTED = httpx2.Response(503, json={"message": "later"})
-LIMITED = httpx2.Response(429)
-BAD = httpx2.Response(400, json={"message": "no"})
-KEY = httpx2.Response(401, json={"message": "no"})
+REJECTED = refusal(503, "later")
+LIMITED = refusal(429)
+BAD = refusal(400)
+KEY = refusal(401)
+FOREIGN_KEY = httpx2.Response(401, json={"message": "no"})
 HTML = httpx2.Response(200, html="<h1>proxy</h1>")
 REDIRECT = httpx2.Response(303, headers={"Location": "/"})
 LOST = httpx2.ReadTimeout("")
@@ -43,18 +47,22 @@ VISIBLE, NONE_VISIBLE = HeldBefore.VISIBLE, HeldBefore.NONE_VISIBLE
 
 WALKS = [
     # what is answered, what was asked, where the subject stands
-    ([ABSENT], "G", Outcome.NOTHING_HELD, None, None, None, 0),
+    ([ABSENT, ABSENT], "GG", Outcome.NOTHING_HELD, None, None, None, 0),
+    ([ABSENT, HELD, OK, ABSENT], "GGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([HELD, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([HELD, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([EMPTY, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED, NONE_VISIBLE, 1),
     ([EMPTY, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED, NONE_VISIBLE, 1),
     ([HELD, OK, HELD], "GDG", Outcome.RESIDUAL, Reason.STILL_HELD, None, VISIBLE, 1),
     # reads are repeated, and nothing is sent while it is not known what is held
-    ([E500, LOST, NOT_SENT, HTML, ABSENT], "GGGGG", Outcome.NOTHING_HELD, None, None, None, 0),
+    ([E500, LOST, NOT_SENT, HTML, ABSENT, ABSENT], "GGGGGG", Outcome.NOTHING_HELD, None, None, None, 0),
     ([E500] * 5, "GGGGG", Outcome.RETRYABLE, Reason.SERVER_ERROR, None, None, 0),
-    ([BAD], "G", Outcome.FAILED, Reason.BAD_REQUEST, None, None, 0),
+    # what no document declares for a read, is in other words, or about somebody else leaves the subject open
+    ([BAD] * 5, "GGGGG", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
+    ([FOREIGN_404] * 5, "GGGGG", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
+    ([OTHER] * 5, "GGGGG", Outcome.RETRYABLE, Reason.ANSWER_ABOUT_ANOTHER, None, None, 0),
     # an answer that was lost: looked up, and sent again only if the data is still there
-    ([HELD, LOST, ABSENT], "GDG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
+    ([HELD, LOST, ABSENT, ABSENT], "GDGG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
     ([HELD, LOST, EMPTY], "GDG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
     ([HELD, LOST, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     ([HELD, E500, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
@@ -62,25 +70,32 @@ WALKS = [
     ([HELD, REDIRECT, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     # an empty profile looks the same before and after: only an accepted request tells
     ([EMPTY, LOST, EMPTY, OK, EMPTY], "GDGDG", Outcome.ERASED, None, CONFIRMED, NONE_VISIBLE, 2),
-    ([EMPTY, LOST, ABSENT], "GDG", Outcome.ERASED, None, INFERRED, NONE_VISIBLE, 1),
+    ([EMPTY, LOST, ABSENT, ABSENT], "GDGG", Outcome.ERASED, None, INFERRED, NONE_VISIBLE, 1),
     # what was lost stays unknown, whatever is refused afterwards
     ([HELD, *[LOST, HELD] * ACT_TRIES], "G" + "DG" * ACT_TRIES, Outcome.UNKNOWN, Reason.READ_TIMEOUT, None, VISIBLE, 4),
-    ([HELD, LOST, HELD, BAD], "GDGD", Outcome.UNKNOWN, Reason.BAD_REQUEST, None, VISIBLE, 2),
-    ([HELD, LOST, HELD, ABSENT, ABSENT], "GDGDG", Outcome.ERASED, None, INFERRED, VISIBLE, 2),
+    ([HELD, LOST, HELD, ABSENT, ABSENT, ABSENT], "GDGDGG", Outcome.ERASED, None, INFERRED, VISIBLE, 2),
     ([HELD, LOST, *[E500] * 5], "GDGGGGG", Outcome.UNKNOWN, Reason.READ_TIMEOUT, None, VISIBLE, 1),
     # refused: certainly not done, so it may be sent again at once
     ([HELD, LIMITED, OK, ABSENT], "GDDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     ([HELD, REJECTED, OK, ABSENT], "GDDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     ([HELD, NOT_SENT, OK, ABSENT], "GDDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([HELD, *[LIMITED] * 4], "GDDDD", Outcome.RETRYABLE, Reason.RATE_LIMITED, None, VISIBLE, 4),
-    ([HELD, BAD], "GD", Outcome.FAILED, Reason.BAD_REQUEST, None, VISIBLE, 1),
-    ([HELD, ABSENT], "GD", Outcome.FAILED, Reason.VANISHED, None, VISIBLE, 1),
+    # a 404 to the erasure may be a proxy's, which repeated ours: looked up
+    ([HELD, ABSENT, ABSENT, ABSENT], "GDGG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
+    ([HELD, ABSENT, EMPTY], "GDG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
+    ([HELD, ABSENT, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
+    # a refusal that no document declares is nobody's word
+    ([HELD, BAD, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
+    ([HELD, FOREIGN_404, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     # accepted, but the read that should prove it does not succeed
     ([HELD, OK, *[E500] * 5], "GDGGGGG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
-    ([HELD, OK, BAD], "GDG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
+    ([HELD, OK, *[BAD] * 5], "GDGGGGG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
+    ([HELD, OK, *[OTHER] * 5], "GDGGGGG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
     # credentials
     ([KEY], "G", Outcome.PENDING, None, None, None, 0),
     ([HELD, KEY], "GD", Outcome.RETRYABLE, Reason.CREDENTIALS_REFUSED, None, VISIBLE, 1),
+    ([FOREIGN_KEY], "G", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
+    ([HELD, FOREIGN_KEY], "GD", Outcome.UNKNOWN, Reason.FOREIGN_ANSWER, None, VISIBLE, 1),
     ([HELD, OK, KEY], "GDG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
 ]
 
@@ -105,10 +120,10 @@ def test_after_a_404_nothing_is_claimed_about_what_is_kept(erase):
 
 RESUMES = [
     # the first sitting, the second one, what the second one asked, where the subject stands then
-    ([E500] * 5, [ABSENT], "G", Outcome.NOTHING_HELD, None, None),
+    ([E500] * 5, [ABSENT, ABSENT], "GG", Outcome.NOTHING_HELD, None, None),
     ([HELD, *[LIMITED] * 4], [HELD, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED),
-    ([HELD, *[LIMITED] * 4], [ABSENT], "G", Outcome.NOTHING_HELD, Reason.VANISHED, None),
-    ([HELD, LOST, *[E500] * 5], [ABSENT], "G", Outcome.ERASED, None, INFERRED),
+    ([HELD, *[LIMITED] * 4], [ABSENT, ABSENT], "GG", Outcome.NOTHING_HELD, Reason.VANISHED, None),
+    ([HELD, LOST, *[E500] * 5], [ABSENT, ABSENT], "GG", Outcome.ERASED, None, INFERRED),
     ([HELD, LOST, *[E500] * 5], [EMPTY], "G", Outcome.ERASED, None, INFERRED),
     ([EMPTY, LOST, *[E500] * 5], [EMPTY, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED),
     ([HELD, LOST, *[E500] * 5], [HELD, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED),
@@ -117,7 +132,8 @@ RESUMES = [
     ([HELD, OK, HELD], [ABSENT], "G", Outcome.ERASED, None, CONFIRMED),
     ([HELD, OK, HELD], [HELD, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED),
     ([HELD, OK, HELD], [HELD, OK, HELD], "GDG", Outcome.RESIDUAL, Reason.STILL_HELD, None),
-    ([HELD, OK, HELD], [HELD, BAD], "GD", Outcome.RESIDUAL, Reason.BAD_REQUEST, None),
+    ([HELD, OK, HELD], [HELD, ABSENT, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED),
+    ([HELD, OK, HELD], [HELD, ABSENT, HELD], "GDG", Outcome.RESIDUAL, Reason.STILL_HELD, None),
 ]
 
 

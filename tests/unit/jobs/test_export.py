@@ -10,13 +10,14 @@ from privacy_toolkit.errors import UsageError
 from privacy_toolkit.jobs.export import DECLARATION, Export
 from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.model import Outcome, Reason, StopReason
+from tests.support.answers import inventory, refusal
 
-HELD = httpx2.Response(200, json={"profile": {"integrationId": "someone"}})
-ABSENT = httpx2.Response(404, json={"message": "not found"})
-BAD = httpx2.Response(400, json={"message": "no"})
-KEY = httpx2.Response(401, json={"message": "no"})
+HELD = inventory("someone")
+ABSENT = refusal(404)
+BAD = refusal(400)
+KEY = refusal(401)
 E500 = httpx2.Response(500)
-LIMITED = httpx2.Response(429)
+LIMITED = refusal(429)
 HTML = httpx2.Response(200, html="<h1>proxy</h1>")
 REDIRECT = httpx2.Response(303, headers={"Location": "/"})
 LOST = httpx2.ReadTimeout("")
@@ -61,17 +62,19 @@ def export(state, script, sit):
 WALKS = [
     # what is answered, whether a package is made (with a body), where the subject stands, why the sitting ended
     ([HELD], HELD.content, Outcome.DONE, None, None),
-    ([ABSENT], None, Outcome.NOTHING_HELD, None, None),
+    ([ABSENT, ABSENT], None, Outcome.NOTHING_HELD, None, None),
     # a read is made again, since that changes nothing
     ([E500, LOST, NOT_SENT, HTML, HELD], HELD.content, Outcome.DONE, None, None),
-    ([REDIRECT, ABSENT], None, Outcome.NOTHING_HELD, None, None),
+    ([REDIRECT, ABSENT, ABSENT], None, Outcome.NOTHING_HELD, None, None),
     ([E500] * READ_TRIES, "no", Outcome.RETRYABLE, Reason.SERVER_ERROR, None),
     ([LOST] * READ_TRIES, "no", Outcome.RETRYABLE, Reason.READ_TIMEOUT, None),
     ([NOT_SENT] * READ_TRIES, "no", Outcome.RETRYABLE, Reason.CONNECT_FAILED, None),
     ([LIMITED] * READ_TRIES, "no", Outcome.RETRYABLE, Reason.RATE_LIMITED, None),
     ([HTML] * READ_TRIES, "no", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None),
-    # asking again is useless
-    ([BAD], "no", Outcome.FAILED, Reason.BAD_REQUEST, None),
+    # found after all: the 404 was somebody else's
+    ([ABSENT, HELD], HELD.content, Outcome.DONE, None, None),
+    # what no document declares for a read leaves the subject open
+    ([BAD] * READ_TRIES, "no", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None),
     ([KEY], "no", Outcome.PENDING, None, StopReason.CREDENTIALS_REFUSED),
 ]
 
@@ -91,24 +94,22 @@ def test_an_answer_about_somebody_else_makes_no_package_and_the_others_go_on(exp
             self.failure = ForeignAnswerError() if seq == 1 else None
             return super().deliver(seq, id_, body, read_at)
 
-    standings, kept, ended = export(HELD, HELD, folder=Doubtful(), ids=("a", "b"))
+    standings, kept, ended = export(inventory("a"), inventory("b"), folder=Doubtful(), ids=("a", "b"))
     assert standings == [(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER), (Outcome.DONE, None)]
     assert ([id_ for id_, _ in kept], ended) == (["b"], None)
 
 
-@pytest.mark.parametrize("answer", [HELD, ABSENT])
-def test_a_package_that_can_not_be_written_ends_the_sitting_and_the_next_one_completes_it(export, answer):
-    standings, kept, ended = export(answer, folder=Folder(NotDeliveredError()), ids=("a", "b", "c"))
+def test_a_package_that_can_not_be_written_ends_the_sitting_and_the_next_one_completes_it(export):
+    standings, kept, ended = export(inventory("a"), folder=Folder(NotDeliveredError()), ids=("a", "b", "c"))
     assert standings == [(Outcome.RETRYABLE, Reason.NOT_DELIVERED), *[(Outcome.PENDING, None)] * 2]
     assert (kept, ended) == ([], StopReason.OUTPUT_FAILED)
-    standings, kept, ended = export(answer, HELD, ABSENT, folder=Folder())
-    first = Outcome.DONE if answer is HELD else Outcome.NOTHING_HELD
-    assert standings == [(first, None), (Outcome.DONE, None), (Outcome.NOTHING_HELD, None)]
+    standings, kept, ended = export(inventory("a"), inventory("b"), ABSENT, ABSENT, folder=Folder())
+    assert standings == [(Outcome.DONE, None), (Outcome.DONE, None), (Outcome.NOTHING_HELD, None)]
     assert (kept, ended) == ([("a", KEPT), ("b", KEPT), ("c", KEPT)], None)
 
 
 def test_without_a_folder_there_is_no_export():
     with pytest.raises(UsageError, match="folder for its packages"):
         DECLARATION.make(Context({}, "all", 1, b"", 0.0))
-    assert DECLARATION.calls(7, {}) == {"get_customer_inventory": (7, 7)}
+    assert DECLARATION.calls(7, {}) == {"get_customer_inventory": (7, 14)}
     assert not DECLARATION.writes

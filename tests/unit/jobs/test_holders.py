@@ -9,6 +9,7 @@ from privacy_toolkit.engine.holding import Holder, decode_holders
 from privacy_toolkit.jobs.holders import Holders
 from privacy_toolkit.journal.staging import Staged, create_run
 from privacy_toolkit.model import Sequencing
+from tests.support.answers import profile, refusal
 
 FULL = {
     "integrationId": "ü 1",
@@ -47,32 +48,32 @@ def ask(state, script, sit):
 
 
 def test_of_the_profiles_nothing_but_the_id_is_kept(ask):
-    assert ask(answer(FULL, {"integrationId": "=b"})) == ("done", [[Holder("ü 1"), Holder("=b")]])
+    assert ask(answer(FULL, profile("=b"))) == ("done", [[Holder("ü 1"), Holder("=b")]])
 
 
 def test_with_attributes_they_are_kept_as_the_api_wrote_them(ask):
-    outcome, [[holder, bare]] = ask(answer(FULL, {"integrationId": "b", "attributes": None}), with_attributes=True)
+    outcome, [[holder, bare]] = ask(answer(FULL, profile("b")), with_attributes=True)
     assert outcome == "done"
     assert json.loads(holder.attributes) == FULL["attributes"]
     assert '"n":1.0' in holder.attributes.replace(" ", "")
     assert (holder.created, holder.last_activity) == (FULL["created"], FULL["lastActivity"])
     assert (holder.total_sales, holder.closed_sessions) == (299.99, 3)
-    assert bare == Holder("b")
+    assert (bare.customer_id, bare.attributes) == ("b", "{}")
 
 
 def test_nobody_is_an_answer_too(ask):
-    assert ask(httpx2.Response(200, json={"totalResultSize": 0, "data": None})) == ("done", [[]])
+    assert ask(httpx2.Response(200, json={"totalResultSize": 0, "data": None})) == ("done no_holders", [[]])
 
 
 @pytest.mark.parametrize(
     ("answers", "stand"),
     [
-        ([httpx2.Response(404, json={"message": "no"})], "failed not_found"),
-        ([httpx2.Response(400, json={"message": "no"})], "failed bad_request"),
-        ([httpx2.Response(401)], "pending"),
+        ([refusal(404)] * 2, "failed not_found"),
+        ([refusal(400)], "retryable bad_request"),
+        ([refusal(401)], "pending"),
         ([httpx2.Response(500)] * 5, "retryable server_error"),
         ([httpx2.ReadTimeout("")] * 5, "retryable read_timeout"),
-        ([answer(FULL, total=2)], "retryable foreign_answer"),
+        ([answer(FULL, total=2)] * 5, "retryable foreign_answer"),
     ],
 )
 def test_without_a_whole_list_nothing_is_kept(ask, answers, stand):

@@ -84,3 +84,78 @@ def test_runs_of_one_second_are_in_the_order_in_which_they_were_made(state, make
         with make_run(run_id=run_id):
             pass
     assert state.find("latest") == "20260101-000000-assign-f423fbbbb"
+
+
+def snapshot(folder):
+    """All that somebody could see of a folder, itself included."""
+    places = sorted((folder, *folder.rglob("*")))
+    return [(place, place.stat().st_mode, place.is_file() and place.read_bytes()) for place in places]
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A folder of other things, open to everybody, as /tmp is."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not ours")
+    folder.chmod(0o1777)
+    return folder
+
+
+@pytest.mark.parametrize("opened", [StateFolder, StateFolder.existing])
+@pytest.mark.parametrize("through_link", [False, True])
+def test_a_folder_that_holds_other_things_is_refused_and_stays_as_it_is(tmp_path, shared, opened, through_link):
+    (tmp_path / "link").symlink_to(shared)
+    before = snapshot(shared)
+    with pytest.raises(UsageError, match="no state folder"):
+        opened(tmp_path / "link" if through_link else shared)
+    assert snapshot(shared) == before
+
+
+def test_a_shared_folder_is_not_closed_off_though_it_is_empty_or_was_filled_with_our_names(shared):
+    (shared / "notes.txt").unlink()
+    for name in ("runs", "locks"):
+        with pytest.raises(UsageError, match="shared"):
+            StateFolder(shared)
+        (shared / name).mkdir()
+    with pytest.raises(UsageError, match="shared"):
+        StateFolder(shared)
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("theirs", [".", "runs"])
+def test_a_folder_of_somebody_else_is_refused(state, theirs):
+    os.chown(state.path / theirs, 4711, 4711)
+    before = snapshot(state.path)
+    with pytest.raises(UsageError, match="somebody else"):
+        StateFolder(state.path)
+    assert snapshot(state.path) == before
+
+
+def test_an_empty_folder_of_ones_own_is_taken_and_closed_off_also_through_a_link(tmp_path):
+    own = tmp_path / "own"
+    (own / "lost+found").mkdir(parents=True)
+    own.chmod(0o755)
+    (tmp_path / "link").symlink_to(own)
+    assert StateFolder(tmp_path / "link").path == own.resolve()
+    assert own.stat().st_mode & 0o777 == 0o700
+    StateFolder(own)  # now it is a state folder, whatever else comes to lie in it
+    (own / "something").write_text("")
+    StateFolder(own)
+
+
+def test_to_read_a_missing_folder_has_no_runs_and_is_not_made(tmp_path):
+    state = StateFolder.existing(tmp_path / "nowhere")
+    assert state.run_ids() == []
+    with pytest.raises(UsageError, match="no such run"):
+        state.find("latest")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opened", [StateFolder, StateFolder.existing])
+def test_links_in_a_circle_are_an_error_in_words(tmp_path, opened):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UsageError, match="can't be used"):
+        opened(tmp_path / "a")

@@ -12,9 +12,9 @@ def test_who_was_erased_is_known_in_that_environment_alone(tmp_path):
     with Suppression(tmp_path) as listed:
         listed.add(SCOPE, ["a", "b"], "run-1", 2)
     with Suppression(tmp_path) as listed:
-        is_suppressed = listed.of(SCOPE)
+        is_suppressed = listed.of({SCOPE})
         assert [is_suppressed(one) for one in ("a", "b", "c", "A")] == [True, True, False, False]
-        assert not listed.of("sandbox https://api.example.org")("a")
+        assert not listed.of({"sandbox https://api.example.org"})("a")
 
 
 def test_a_run_is_counted_and_may_grow(tmp_path):
@@ -23,7 +23,7 @@ def test_a_run_is_counted_and_may_grow(tmp_path):
         listed.add(SCOPE, ["a"], "run-1", 1)
         listed.add(SCOPE, ["a", "b"], "run-1", 2)
         assert listed.counted("run-1") == 2
-        assert listed.of(SCOPE)("b")
+        assert listed.of({SCOPE})("b")
 
 
 def test_a_run_is_entered_as_a_whole_or_not_at_all(tmp_path):
@@ -35,7 +35,7 @@ def test_a_run_is_entered_as_a_whole_or_not_at_all(tmp_path):
         listed.add(SCOPE, ids(), "run-1", 2)
     with Suppression(tmp_path) as listed:
         assert listed.counted("run-1") == 0
-        assert not listed.of(SCOPE)("a")
+        assert not listed.of({SCOPE})("a")
 
 
 def test_no_id_stands_in_it(tmp_path):

@@ -42,6 +42,7 @@ def test_the_webhook_says_totals_and_nothing_else(run):
         "outcomes": {"done": 7, "unknown": 2, "pending": 1},
         "open": 3,
         "overdue": 1,
+        "rejected": 0,
         "started_at": "2026-11-23T08:00:00Z",
         "ended_at": "2026-11-23T08:01:30Z",
         "toolkit": __version__,

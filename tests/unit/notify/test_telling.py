@@ -75,7 +75,7 @@ def test_without_a_listener_it_is_logged(settings_with, recorder, run, caplog):
 
 @pytest.fixture
 def summary():
-    plan = SimpleNamespace(job="erase", target="t", environment="live")
+    plan = SimpleNamespace(job="erase", target="t", environment="live", rows=SimpleNamespace(rejected=6))
     totals = {Outcome.ERASED: 4, Outcome.PENDING: 3}
     return Summary("r", plan, totals, stopped_by=None, cut_short=False, started_at=5, purged=False)
 
@@ -86,7 +86,7 @@ def test_the_totals_come_from_the_journal(summary):
     assert (found.verdict, found.exit_code) == ("open_items", ExitCode.OPEN_ITEMS)
     assert found.outcomes == {"erased": 4, "pending": 3}
     assert (found.open, found.overdue, found.oldest_open) == (3, 1, date(2026, 10, 20))
-    assert (found.started_at, found.ended_at) == (5, 9)
+    assert (found.started_at, found.ended_at, found.rejected) == (5, 9, 6)
 
 
 def test_the_last_day_in_time_is_not_overdue_and_a_sitting_may_begin_later(summary):

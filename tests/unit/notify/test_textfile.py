@@ -28,6 +28,7 @@ def test_the_figures_of_a_run(run):
         ("last_run_exit_code", "export", None): 3,
         ("open_subjects", "export", None): 3,
         ("overdue_subjects", "export", None): 1,
+        ("rejected_rows", "export", None): 0,
         ("oldest_open_request_timestamp_seconds", "export", None): 1_792_454_400,
         ("outcome_subjects", "export", "done"): 7,
         ("outcome_subjects", "export", "unknown"): 2,

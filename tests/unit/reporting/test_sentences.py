@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
+from privacy_toolkit.engine.plan import PlannedRows
 from privacy_toolkit.engine.verdict import Summary
-from privacy_toolkit.journal.records import Sitting
-from privacy_toolkit.model import Outcome, StopReason, Verdict
+from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.journal.records import Acceptance, Sitting
+from privacy_toolkit.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.reporting.sentences import next_step, sentence
-from privacy_toolkit.reporting.wording import STOPS
+from privacy_toolkit.reporting.wording import CHECKS, STOPS
 
 ALL = {Outcome.ERASED: 951, Outcome.NOTHING_HELD: 30, Outcome.ON_HOLD: 19}
 OPEN = {Outcome.ERASED: 971, Outcome.UNKNOWN: 20, Outcome.PENDING: 9}
@@ -13,8 +17,20 @@ BOTH = {Outcome.ERASED: 997, Outcome.FAILED: 2, Outcome.RESIDUAL: 1}
 CRASH = "crash"
 
 
-def summary(runs, totals, end=None):
-    plan = runs.plan_of(sum(totals.values()))
+def rows_of(subjects, rejected=0, held=0):
+    return PlannedRows(
+        read=subjects + rejected,
+        rejected=rejected,
+        duplicates=0,
+        subjects=subjects,
+        held=held,
+        rejected_by_reason={"blank": rejected},
+    )
+
+
+def summary(runs, totals, end=None, rejected=0, accepted=None, done=None, **changes):
+    rows = rows_of(sum(totals.values()), rejected, totals.get(Outcome.ON_HOLD, 0))
+    plan = runs.plan_of(sum(totals.values()), **{"rows": rows, **changes})
     return Summary(
         run_id="20261123-x",
         plan=plan,
@@ -23,6 +39,8 @@ def summary(runs, totals, end=None):
         cut_short=end == CRASH,
         started_at=0,
         purged=False,
+        acceptance=None if accepted is None else Acceptance(0, accepted),
+        done=done or {},
     )
 
 
@@ -41,10 +59,10 @@ def sittings(end):
         (ALL, StopReason.INTERRUPTED, "complete", "Complete: all 1,000 subjects settled."),
         (ALL, CRASH, "complete", "Complete: all 1,000 subjects settled."),
         (
-            ALL,
+            OPEN,
             StopReason.WRONG_ENVIRONMENT,
-            "complete",
-            f"Complete, but check the environment: {STOPS[StopReason.WRONG_ENVIRONMENT]}.",
+            "stopped",
+            f"Stopped early with 29 subjects still open: {STOPS[StopReason.WRONG_ENVIRONMENT]}.",
         ),
         (OPEN, None, "open_items", "Finished with 29 subjects still open."),
         ({Outcome.UNKNOWN: 1}, None, "open_items", "Finished with 1 subject still open."),
@@ -88,3 +106,81 @@ def test_run_that_never_began_says_so(runs):
 def test_next_command(runs, totals, command):
     step = next_step(summary(runs, totals))
     assert (step.command if step else None) == command
+
+
+WHERE = "(SANDBOX, example.europe-west1.talon.one/shop)"
+
+
+@pytest.mark.parametrize("job", [Job.ERASE, Job.EXPORT])
+def test_complete_never_stands_alone_where_everybody_was_unknown(runs, job):
+    nothing = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}[job]
+    told = sentence(summary(runs, {Outcome.NOTHING_HELD: 50}, job=job), sittings(None))
+    assert told == (
+        f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. Is it the right"
+        " environment?"
+    )
+    held = {Outcome.NOTHING_HELD: 1, Outcome.ON_HOLD: 3}
+    told = sentence(summary(runs, held, job=job), sittings(None))
+    assert told.startswith(f"Complete: the one customer is not known to this deployment {WHERE}: {nothing}; 3 are on")
+
+
+@pytest.mark.parametrize(
+    ("job", "reason", "said"),
+    [
+        (Job.RESERVE, Reason.ALREADY_RESERVED, f"all 7 reservations were there already at this deployment {WHERE}"),
+        (Job.ASSIGN, Reason.ALREADY_RESERVED, "nothing was sent."),
+        (Job.RELEASE, Reason.NOT_RESERVED, f"none of the 7 was reserved at this deployment {WHERE}"),
+        (Job.HOLDERS, Reason.NO_HOLDERS, f"nobody has any of the 7 coupons reserved at this deployment {WHERE}"),
+    ],
+)
+def test_complete_never_stands_alone_where_there_was_nothing_to_do(runs, job, reason, said):
+    idle = summary(runs, {Outcome.DONE: 7}, job=job, done={reason: 7})
+    assert said in sentence(idle, sittings(None))
+    busy = summary(runs, {Outcome.DONE: 7}, job=job, done={reason: 6, None: 1})
+    assert sentence(busy, sittings(None)) == "Complete: all 7 subjects settled."
+
+
+@pytest.mark.parametrize("job", Job)
+def test_complete_never_stands_alone_where_all_are_on_hold(runs, job):
+    told = sentence(summary(runs, {Outcome.ON_HOLD: 12}, job=job), sittings(None))
+    assert told.startswith("Complete: all 12 subjects are on hold, so nothing was ")
+
+
+def test_refused_rows_are_in_every_verdict_and_never_complete(runs):
+    some = {Outcome.ERASED: 10}
+    run = summary(runs, some, rejected=10)
+    assert (run.verdict, run.exit_code) == (Verdict.OPEN_ITEMS, ExitCode.OPEN_ITEMS)
+    assert sentence(run, sittings(None)) == "Complete for 10; 10 rows were refused and nobody acted on them."
+    for totals, end in ((OPEN, None), (FAILED, None), (OPEN, StopReason.WINDOW_CLOSED)):
+        told = sentence(summary(runs, totals, end, rejected=1), sittings(end))
+        assert told.endswith("; 1 row was refused and nobody acted on it.")
+    assert sentence(summary(runs, {}, rejected=2), sittings(None)).startswith("Nothing was done; 2 rows were refused")
+    step = next_step(run)
+    assert step.command.endswith("--accept-rejected 10")
+    assert "rejected.csv" in step.when
+
+
+def test_refused_rows_are_accepted_by_their_number_alone(runs):
+    accepted = summary(runs, {Outcome.ERASED: 10}, rejected=4, accepted=4)
+    assert (accepted.verdict, accepted.exit_code) == (Verdict.COMPLETE, ExitCode.SETTLED)
+    told = sentence(accepted, sittings(None))
+    assert told == "Complete: all 10 subjects settled; 4 rows were refused and accepted so by the operator."
+    assert summary(runs, {Outcome.ERASED: 10}, rejected=4, accepted=3).verdict is Verdict.OPEN_ITEMS
+
+
+@pytest.mark.parametrize("reason", CHECKS)
+def test_what_a_resume_would_not_cure_is_looked_at_first(runs, reason):
+    step = next_step(summary(runs, OPEN, reason))
+    assert step.command == "privacy-toolkit doctor"
+    assert step.when.startswith("First ")
+
+
+def test_a_run_under_way_says_so(runs):
+    run = replace(summary(runs, OPEN, CRASH), under_way=True)
+    assert run.verdict is Verdict.RUNNING
+    assert sentence(run, sittings(CRASH)) == "Under way: 971 of 1,000 subjects settled so far."
+    assert next_step(run).command == "privacy-toolkit runs show 20261123-x"
+
+
+def test_where_everybody_was_unknown_the_environment_is_looked_at_before_anything_is_destroyed(runs):
+    assert next_step(summary(runs, {Outcome.NOTHING_HELD: 3})).command == "privacy-toolkit doctor"

@@ -1,0 +1,357 @@
+"""What an answer has to be joined by before it settles a subject: controls, and the proof of its connection.
+
+A laboratory measures a blank and a standard before and after its samples; what stands between two that came out right
+counts. So it is here. *Absence* ("no such profile") counts only between two controls that held on the same route: one
+before the question was put, one begun after it was answered. A control is asked at the start, at the end, and at least
+every ``FRESH`` seconds or ``MOST_ABSENCES`` absences in between; any customer's inventory is a natural one.
+
+An answer without a name counts only when its *connection* is proven up to it (see ``api.exchange.Line``). Ordinary
+traffic proves it nearly always; where it does not, a route control is sent on that very connection: its 401 can't be
+mistaken for anything else that a run gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol
+
+from privacy_toolkit.api.connection import KEEP_ALIVE
+from privacy_toolkit.api.controls import judge, nobody
+from privacy_toolkit.api.exchange import Line, Mark
+from privacy_toolkit.api.operations import OPERATIONS, Operation
+from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.api.retry import backoff
+from privacy_toolkit.journal.records import ControlRecord
+from privacy_toolkit.model import Control, StopReason
+
+#: A control that held vouches for what is asked within so many seconds after it.
+FRESH = 60.0
+#: So many seconds after something began to wait for proof it is proven, whatever else happens.
+PROVE_AFTER = 40.0
+#: So many absences wait for the next control at most.
+MOST_ABSENCES = 1_000
+#: So many answers of one connection may be unproven before it is proven by a control.
+MOST_UNPROVEN = 200
+#: So many walks may wait for a proof; beyond that all connections are proven at once.
+MOST_WAITING = 10_000
+#: How often a control is asked before it counts as failed.
+TRIES = 5
+
+#: Seconds after which a connection that is used no more has proven its answers itself, or never will.
+_RETIRED = KEEP_ALIVE + 0.5
+#: What is asked to prove a connection, whatever it carries.
+_INVENTORY = OPERATIONS["get_customer_inventory"]
+_NO_FINAL_PROOF = frozenset(
+    {
+        StopReason.CREDENTIALS_REFUSED,
+        StopReason.WRONG_ENVIRONMENT,
+        StopReason.ENVIRONMENT_DIFFERS,
+        StopReason.ROUTE_UNPROVEN,
+        StopReason.JOURNAL_FAILED,
+        StopReason.STATE_MOVED,
+    }
+)
+
+
+class Asker(Protocol):
+    """What asks the API one question for a control, at the pace of all."""
+
+    async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer:
+        """Ask once, on ``line`` where one is given; nothing is sent where that one can't be used."""
+
+
+@dataclass(slots=True)
+class _Route:
+    """What is known of one operation's route. Times are of the monotonic clock, in seconds."""
+
+    operation: Operation
+    begun: float = -math.inf  # when the newest control that held was begun
+    ended: float = -math.inf  # and when its answer was there
+    waiting: list[tuple[float, asyncio.Future[bool]]] = field(default_factory=list)
+    task: asyncio.Task[bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What controls stand in. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
+
+    ``holds`` says that nothing may be concluded from absences yet; ``positive`` is the id of a profile that must be
+    visible.
+    """
+
+    asker: Asker
+    record: Callable[[ControlRecord], None]
+    stop: Callable[[StopReason], None]
+    stopped_by: Callable[[], StopReason | None]
+    holds: Callable[[], bool]
+    rng: Random
+    positive: str | None = None
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], int] = lambda: time.time_ns() // 1000
+    sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep
+
+
+class Controls:
+    """The controls of one execution, and what waits for them."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._routes: dict[str, _Route] = {}
+        self._lines: dict[Line, asyncio.Task[None] | None] = {}
+        self._flush: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._longest, self._most_absences = 0.0, 0
+        self._insists = False
+        self.waiting = 0
+        self.on_waiting: Callable[[], None] = lambda: None
+
+    async def start(self, operations: Sequence[Operation]) -> None:
+        """Ask every control once, before anything rests on ``operations``; a failure stops the run."""
+        for operation in operations:
+            if not await self.ensure(operation):
+                return
+
+    def is_fresh(self, operation: Operation) -> bool:
+        """Whether a control held, and not too long ago: it vouches for what is asked now."""
+        return self._around.clock() - self._route(operation).ended <= FRESH
+
+    async def ensure(self, operation: Operation) -> bool:
+        """Ask the controls of an operation now; whether they held."""
+        route = self._route(operation)
+        if route.task is None or route.task.done():
+            route.task = asyncio.create_task(self._ask_all(route))
+        return await asyncio.shield(route.task)
+
+    def seen(self, operation: Operation, begun: float) -> None:
+        """Take a customer's inventory, asked for at ``begun``, as the natural control that it is."""
+        self._held(self._route(operation), begun)
+
+    async def proven(self, operation: Operation, answers: Sequence[Answer]) -> bool:
+        """Wait until it is known whether the answers belong to their requests, and absences are between two controls.
+
+        The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
+        """
+        asked_at = self._around.clock()
+        absent = any(answer.finding is Finding.ABSENT for answer in answers)
+        marks = [answer.mark for answer in answers if answer.mark is not None]
+        self.waiting += 1
+        self._keep()
+        self.on_waiting()
+        try:
+            if self.waiting > MOST_WAITING:
+                self.prove_all(idle=False)
+            for mark in marks:
+                if not await self._belongs(mark):
+                    return False
+            return await self._between_controls(operation, asked_at) if absent else True
+        finally:
+            self.waiting -= 1
+
+    def needs_proof(self, answers: Sequence[Answer]) -> bool:
+        """Whether there is anything to wait for."""
+        return any(a.finding is Finding.ABSENT or (a.mark is not None and not a.mark.is_proven) for a in answers)
+
+    async def prove_line(self, mark: Mark) -> None:
+        """Send a route control on the connection of an answer, so that it is known at once whether it belongs there."""
+        if not mark.is_proven and not mark.is_suspect:
+            await self._ask_on(mark.line)
+
+    def prove_all(self, *, idle: bool) -> None:
+        """Prove every connection and route that something waits for; once at a time.
+
+        ``idle``: no other request is under way, and none will be before this is over. So a connection that can't be
+        used will never be proven, and what is suspicious will not become less so.
+        """
+        if self._flush is None or self._flush.done():
+            self._flush = asyncio.create_task(self._prove_all(idle=idle))
+
+    async def close(self) -> None:
+        """Let nothing wait any more."""
+        for task in (self._keeper, self._flush, *self._lines.values(), *(r.task for r in self._routes.values())):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Nothing that waits will be proven: what it is about stays open."""
+        for line in list(self._lines):
+            line.spoil()
+        for route in self._routes.values():
+            self._release(route, math.inf, held=False)
+
+    # Routes.
+
+    def _route(self, operation: Operation) -> _Route:
+        route = self._routes.get(operation.name)
+        if route is None:
+            route = self._routes[operation.name] = _Route(operation)
+        return route
+
+    async def _between_controls(self, operation: Operation, asked_at: float) -> bool:
+        route = self._route(operation)
+        if route.begun >= asked_at and not self._holds():
+            return True
+        if self._is_over():
+            return False
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        route.waiting.append((asked_at, future))
+        if len(route.waiting) >= MOST_ABSENCES and not self._holds():
+            self.prove_all(idle=False)
+        return await future
+
+    def _held(self, route: _Route, begun: float) -> None:
+        """A control that was begun then held: what was answered before it is proven."""
+        if route.waiting and not self._holds():
+            self._note_gap(route, sum(asked_at <= begun for asked_at, _ in route.waiting))
+            self._release(route, begun, held=True)
+        route.begun = max(route.begun, begun)
+        route.ended = max(route.ended, self._around.clock())
+
+    def _note_gap(self, route: _Route, absences: int) -> None:
+        """Record how far apart two controls were between which absences stand, if it was never so far before."""
+        around = self._around
+        gap, most = around.clock() - route.ended, max(absences, self._most_absences)
+        if absences and math.isfinite(gap) and (gap > 1.1 * self._longest or most > 1.1 * self._most_absences):
+            self._longest, self._most_absences = max(gap, self._longest), most
+            taken = round(self._longest * 1e6)
+            around.record(ControlRecord(None, route.operation.name, around.now(), taken, most, None, held=True))
+
+    @staticmethod
+    def _release(route: _Route, before: float, *, held: bool) -> None:
+        waiting, route.waiting = route.waiting, []
+        for asked_at, future in waiting:
+            if asked_at > before:
+                route.waiting.append((asked_at, future))
+            elif not future.done():
+                future.set_result(held)
+
+    async def _ask_all(self, route: _Route) -> bool:
+        """Ask the route control, the negative one, and the positive one where there is a profile for it."""
+        wanted = [Control.ROUTE]
+        if route.operation.parameter == "integrationId":
+            wanted.append(Control.NEGATIVE)
+            wanted += [Control.POSITIVE] if self._around.positive else []
+        begun = self._around.clock()
+        for control in wanted:
+            if not await self._ask(control, route.operation):
+                return False
+        self._held(route, begun)
+        return True
+
+    async def _ask(self, control: Control, operation: Operation, line: Line | None = None) -> bool:
+        """Ask one control until it held, or failed for good, which stops the run."""
+        around, answered = self._around, False
+        for tries in range(1, TRIES + 1):
+            value = (around.positive or "") if control is Control.POSITIVE else nobody(around.rng)
+            began = around.clock()
+            answer = await around.asker.ask(control, operation, value, line)
+            held = judge(control, answer)
+            taken = round((around.clock() - began) * 1e6)
+            if line is not None and answer.finding is Finding.NEVER_SENT:
+                return False
+            around.record(
+                ControlRecord(control, operation.name, around.now(), taken, answer.status, answer.reason, held)
+            )
+            if held:
+                if answer.mark is not None:
+                    answer.mark.line.prove(answer.mark.number)
+                return True
+            answered = answered or answer.status is not None
+            if line is not None:  # whatever else it gets there: the connection is out of step
+                line.spoil()
+                return False
+            if self._is_over() or tries == TRIES:
+                break
+            await around.sleep(backoff(tries, around.rng))
+        self._fail(StopReason.ROUTE_UNPROVEN if answered else StopReason.TARGET_UNREACHABLE)
+        return False
+
+    def _fail(self, reason: StopReason) -> None:
+        """What waits since the last control that held stays open."""
+        self._around.stop(reason)
+        self.give_up()
+
+    # Connections.
+
+    async def _belongs(self, mark: Mark) -> bool:
+        loop = asyncio.get_running_loop()
+        while not mark.is_proven:
+            if mark.is_suspect or self._is_over():
+                self._lines.pop(mark.line, None)
+                return False
+            changed: asyncio.Future[None] = loop.create_future()
+            mark.line.tell(lambda changed=changed: None if changed.done() else changed.set_result(None))  # type: ignore[misc]
+            self._lines.setdefault(mark.line, None)
+            if mark.number - mark.line.proven >= MOST_UNPROVEN:
+                self._begin_on(mark.line)
+            await changed
+        self._lines.pop(mark.line, None)
+        return True
+
+    def _begin_on(self, line: Line) -> None:
+        task = self._lines.get(line)
+        if task is None or task.done():
+            self._lines[line] = asyncio.create_task(self._ask_on(line))
+
+    async def _ask_on(self, line: Line) -> None:
+        begun = self._around.clock()
+        if await self._ask(Control.ROUTE, _INVENTORY, line):
+            self._held(self._route(_INVENTORY), begun)
+
+    # Proving all.
+
+    def _is_over(self) -> bool:
+        return self._around.stopped_by() in _NO_FINAL_PROOF
+
+    def _keep(self) -> None:
+        """Have a look now and then as long as anything waits."""
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._look_after())
+
+    async def _look_after(self) -> None:
+        while True:
+            await self._around.sleep(PROVE_AFTER)
+            if not self.waiting:
+                return
+            self.prove_all(idle=False)
+
+    async def _prove_all(self, *, idle: bool) -> None:
+        if self._is_over():
+            self.give_up()
+            return
+        await self._prove_lines(idle=idle)
+        self._insists = idle
+        try:
+            for route in list(self._routes.values()):
+                if route.waiting and not self._holds():
+                    await self.ensure(route.operation)
+        finally:
+            self._insists = False
+        if self._is_over():
+            self.give_up()
+        for _ in range(3):  # let those go on who were told, before it is looked whether all others wait
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(self._look_again)
+
+    async def _prove_lines(self, *, idle: bool) -> None:
+        lines = [line for line in self._lines if line.proven < line.answered and not line.spoiled]
+        await asyncio.gather(*map(self._ask_on, lines))
+        if idle and any(line.proven < line.answered for line in lines):
+            await self._around.sleep(_RETIRED)
+            for line in lines:
+                if line.proven < line.answered:
+                    line.spoil()
+
+    def _look_again(self) -> None:
+        if self.waiting:
+            self.on_waiting()
+
+    def _holds(self) -> bool:
+        """Whether absences look so suspicious that nothing may be concluded yet, though a control held."""
+        return not self._insists and self._around.holds()

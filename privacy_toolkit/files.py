@@ -1,0 +1,102 @@
+"""Opening files that somebody else may have put there: no pipe is waited for, no device is touched, sizes are bounded.
+
+All of it is told as ``OSError`` whose ``strerror`` fits into "It can't be read: …", so that callers need one case only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+#: Bytes that a file of settings, a notice or a list of names may have.
+SETTINGS_LIMIT: Final = 1 << 20
+#: Bytes that a plan, a report or the sums of a pack may have.
+TEXT_LIMIT: Final = 1 << 24
+#: Bytes that a key, a secret or a signature may have.
+KEY_LIMIT: Final = 1 << 16
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotRegularError(OSError):
+    """What is there is a pipe, a socket or a device: reading it could wait for ever, or do something."""
+
+
+class ExposedError(OSError):
+    """Others than its owner can read or change a file that holds a secret; ``hint`` says what to type."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EACCES, "others than its owner can read or change it")
+        self.hint = f"chmod 600 {shlex.quote(str(path))}"
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read its bytes. It is looked at before it is opened, since opening a device can do something.
+
+    Raises:
+        NotRegularError: it is a pipe, a socket or a device.
+        OSError: it can't be opened, or is a folder.
+    """
+    _check(path.stat())
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _check(os.fstat(descriptor))  # it may have been replaced meanwhile
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int = TEXT_LIMIT) -> bytes:
+    """The bytes of a file, of which there may be at most ``limit``.
+
+    Raises:
+        OSError: it can't be read, is no regular file, or longer.
+    """
+    with open_regular(path) as file:
+        return _bounded(file, limit)
+
+
+def read_private(path: Path, limit: int = KEY_LIMIT) -> bytes:
+    """The bytes of a file that holds a secret; the mode is that of the very file that is read.
+
+    Nobody but its owner may read or change it. One exception: a file of root's may be readable for a group, where the
+    process is not root's. Whom root puts into a group is not ours to judge, and this is what systemd's
+    ``LoadCredential=`` (which grants access by an ACL) and the secrets of Kubernetes with ``fsGroup`` look like.
+
+    Raises:
+        ExposedError: others can read or change it.
+        OSError: it can't be read, is no regular file, or longer than ``limit``.
+    """
+    with open_regular(path) as file:
+        found = os.fstat(file.fileno())
+        allowed = stat.S_IRGRP if found.st_uid == 0 != os.geteuid() else 0
+        if os.name == "posix" and found.st_mode & 0o077 & ~allowed:
+            raise ExposedError(path)
+        return _bounded(file, limit)
+
+
+def _check(found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise NotRegularError(errno.EINVAL, f"it is {kind} and no file")
+
+
+def _bounded(file: BufferedReader, limit: int) -> bytes:
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is longer than {limit:,} bytes")
+    return content

@@ -1,0 +1,149 @@
+"""What deployments taught the toolkit: a small file for each in the state folder, with its control profile.
+
+The id of a control profile is written down before the profile is made, so that no crash leaves one behind that nobody
+knows of. Whoever writes holds the lock on the deployment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.config import Settings
+from privacy_toolkit.errors import JournalError
+from privacy_toolkit.files import read_regular
+from privacy_toolkit.journal.durability import sync
+from privacy_toolkit.model import CONTROL_PREFIX, Learned
+
+FOLDER = "controls"
+FORMAT = 1
+_OWN_ID = re.compile(f"{CONTROL_PREFIX}[0-9a-f]{{32}}")
+_LARGEST = 100_000  # a file of ours has less than a kilobyte
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """The control profile of a deployment.
+
+    ``deployment`` is the key of ``Settings.deployment_key``, ``begun_at`` when its making began last (UTC, ISO 8601).
+    ``learned`` is None while it is being made: the profile may be there or not.
+    """
+
+    format: int = FORMAT
+    deployment: str
+    profile_id: str
+    begun_at: str
+    learned: Learned | None = None
+
+
+class ControlStore:
+    """The control profiles in a state folder. Reading makes nothing."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / FOLDER
+
+    def read(self, deployment: str) -> Control | None:
+        """What is kept of a deployment, by its key; None if nothing is.
+
+        Raises:
+            JournalError: the file can't be read, is damaged, or of a newer toolkit.
+        """
+        path = self._path(deployment)
+        try:
+            content = read_regular(path, _LARGEST)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise JournalError(
+                f"The file {path} can't be read: {error.strerror}.", "Is the state folder yours?"
+            ) from None
+        try:
+            control = msgspec.json.decode(content, type=Control)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            control = None
+        if control is None or not _is_ours(control, deployment):
+            raise JournalError(
+                f"The file {path} is damaged, or of a newer version of the toolkit.",
+                "Move it away, then: privacy-toolkit controls create. It names a profile that may be left behind.",
+            )
+        return control
+
+    def write(self, control: Control) -> None:
+        """Keep this of a deployment, durable when it returns; what was kept before is replaced in one step.
+
+        Raises:
+            JournalError: it can't be written; what was kept before still is.
+        """
+        path = self._path(control.deployment)
+        building = path.with_name(f".{path.stem}-{secrets.token_hex(8)}")
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            with os.fdopen(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(control)) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            building.replace(path)
+            sync(self._folder)
+            sync(self._folder.parent)
+        except OSError as error:
+            with suppress(OSError):
+                building.unlink(missing_ok=True)
+            raise JournalError(
+                f"The file {path} can't be written: {error.strerror}.", "Is there room on the disk? Is it yours?"
+            ) from None
+
+    def drop(self, deployment: str) -> None:
+        """Keep nothing of a deployment any more.
+
+        Raises:
+            JournalError: the file can't be removed.
+        """
+        path = self._path(deployment)
+        try:
+            path.unlink(missing_ok=True)
+            sync(self._folder)
+        except OSError as error:
+            raise JournalError(f"The file {path} can't be removed: {error.strerror}.", "Is it yours?") from None
+
+    def _path(self, deployment: str) -> Path:
+        return self._folder / f"{hashlib.sha256(deployment.encode()).hexdigest()[:16]}.json"
+
+
+def _is_ours(control: Control, deployment: str) -> bool:
+    """Whether this can have been written here. The id above all: ``controls remove`` erases whom it names."""
+    ids = {control.profile_id} | ({control.learned.profile_id} if control.learned else set())
+    return (
+        control.format == FORMAT
+        and control.deployment == deployment
+        and len(ids) == 1
+        and all(_OWN_ID.fullmatch(one) for one in ids)
+    )
+
+
+def learned_controls(state: Path, settings: Settings) -> Learned | None:
+    """What the deployment of these settings taught; None if nothing, or if its control profile is not complete.
+
+    Raises:
+        JournalError: it can't be read.
+        UsageError: no base URL is set.
+    """
+    control = ControlStore(state).read(settings.deployment_key)
+    return None if control is None else control.learned
+
+
+def positive_id(settings: Settings, store: ControlStore) -> str | None:
+    """The id of a profile that must be visible: that of ``[controls]``, else the control profile, else None.
+
+    Raises:
+        JournalError: what was learned can't be read.
+        UsageError: no base URL is set.
+    """
+    if settings.control_present is not None:
+        return settings.control_present
+    control = store.read(settings.deployment_key)
+    return None if control is None or control.learned is None else control.learned.profile_id

@@ -1,0 +1,225 @@
+"""``controls``: what is made at the deployment, what is learned, and what is left behind when it is cut off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from privacy_toolkit.config import Flags, load_settings
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import CONTROL_PREFIX
+from privacy_toolkit.sandbox import Faults, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox.store import Kind
+
+CONFIRMED = ("--confirm", "yes", "--json")
+#: The requests of ``create``: the route without a key, with a wrong one, with the right one; then the steps.
+REQUESTS = [
+    *["get_customer_inventory"] * 3,
+    *["update_customer_profile_v2", "get_customer_inventory", "delete_customer_data", "get_customer_inventory"],
+    *["update_customer_profile_v2", "get_customer_inventory"],
+]
+
+
+@pytest.fixture
+def sandbox(monkeypatch, tmp_path):
+    """Starts a sandbox, and an environment that leads to it; changes are expected to be seen at once."""
+    (tmp_path / "c.toml").write_text("[profiles.default]\nsettle = 0\n")
+    (tmp_path / "c.toml").chmod(0o600)
+    monkeypatch.setenv("PRIVACY_TOOLKIT_CONFIG", str(tmp_path / "c.toml"))
+    with ExitStack() as running:
+
+        def start(**settings):
+            server = running.enter_context(start_in_thread(SandboxSettings(**settings)))
+            monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", server.base_url)
+            monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "sandbox-key")
+            monkeypatch.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "sandbox")
+            return server
+
+        yield start
+
+
+def profiles(server):
+    return {entry.value for entry in server.log if server.store.get(Kind.PROFILE, entry.value) is not None}
+
+
+@pytest.mark.parametrize("generation", ["current", "2020"])
+@pytest.mark.parametrize(("after_erase", "gone"), [("404", "404"), ("empty", "emptied")])
+def test_what_a_deployment_teaches_is_shown(call, sandbox, tmp_path, generation, after_erase, gone):
+    (tmp_path / "c.toml").write_text(f'[profiles.default]\nsettle = 0\napi = {{ generation = "{generation}" }}\n')
+    server = sandbox(after_erase=after_erase, generation=generation)
+    made = call("controls", "create", *CONFIRMED)
+    assert made.code == 0, made.out
+    assert made.json == call("controls", "show", "--json").json
+    assert made.json["state"] == "ready"
+    assert made.json["profile_id"].startswith(CONTROL_PREFIX)
+    learned = made.json["learned"]
+    assert (learned["gone"], learned["gone_after"] is None) == (gone, after_erase == "empty")
+    assert (learned["wrong_key_refused"], learned["error_members"]) == (True, ["StatusCode", "message"])
+    assert [entry.operation for entry in server.log] == REQUESTS
+    assert profiles(server) == {made.json["profile_id"]}
+    assert server.store.get(Kind.PROFILE, made.json["profile_id"])["attributes"] == {}
+    shown = call("controls", "show").out
+    assert made.json["profile_id"] in shown
+    assert "StatusCode, message" in shown
+
+
+def test_nothing_is_sent_and_nothing_made_without_a_confirmation(call, sandbox, tmp_path):
+    server = sandbox()
+    for arguments in ([], ["--no-input"], ["--confirm", "no"], ["--confirm", "y"]):
+        for command in ("create", "remove"):
+            assert call("controls", command, *arguments).code == 2
+    assert len(server.log) == 0
+    assert not (tmp_path / "state").exists()
+    told = call("controls", "create", "--json")
+    assert (told.code, told.json["error"]["code"]) == (2, "confirmation_missing")
+    assert "Make a control profile at" in told.err
+
+
+def test_showing_makes_nothing(call, sandbox, tmp_path):
+    sandbox()
+    assert call("controls", "show", "--json").json["state"] == "none"
+    assert "controls create" in call("controls", "show").out
+    assert not (tmp_path / "state").exists()
+
+
+def test_removing_erases_the_profile_and_forgets(call, sandbox):
+    server = sandbox()
+    made = call("controls", "create", *CONFIRMED).json
+    removed = call("controls", "remove", *CONFIRMED)
+    assert (removed.code, removed.json["removed"]) == (0, made["profile_id"])
+    assert profiles(server) == set()
+    assert call("controls", "show", "--json").json["state"] == "none"
+    assert call("controls", "remove", *CONFIRMED).json["error"]["code"] == "no_control"
+
+
+def test_creating_twice_learns_again_from_the_same_profile(call, sandbox):
+    server = sandbox()
+    first, second = (call("controls", "create", *CONFIRMED).json for _ in range(2))
+    assert first["profile_id"] == second["profile_id"]
+    assert profiles(server) == {first["profile_id"]}
+
+
+def test_each_deployment_has_its_own_and_all_ways_to_write_it_are_one(call, sandbox, monkeypatch):
+    first = sandbox()
+    made = call("controls", "create", *CONFIRMED).json
+    monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", first.base_url.replace("127.0.0.1", "LOCALHOST") + "/")
+    assert call("controls", "show", "--json").json["profile_id"] == made["profile_id"]
+    sandbox()
+    assert call("controls", "show", "--json").json["state"] == "none"
+
+
+def test_the_files_are_for_their_owner_alone_and_hold_no_key(call, sandbox, tmp_path):
+    sandbox()
+    call("controls", "create", *CONFIRMED)
+    folder = tmp_path / "state" / "controls"
+    (file,) = folder.iterdir()
+    assert (folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert "sandbox-key" not in file.read_text()
+
+
+def test_a_key_that_is_refused_is_told_and_nothing_left_behind(call, sandbox, monkeypatch):
+    server = sandbox()
+    monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
+    done = call("controls", "create", *CONFIRMED)
+    assert (done.code, done.json["error"]["code"]) == (7, "credentials")
+    assert profiles(server) == set()
+    assert call("controls", "show", "--json").json["state"] == "none"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"detail":"Not Found"}', b"<h1>Welcome</h1>"])
+def test_somebody_else_teaches_nothing(call, foreign, body):
+    server = foreign(lambda *_: (404, {}, body))
+    done = call("controls", "create", *CONFIRMED)
+    assert (done.code, done.json["error"]["code"]) == (4, "control_failed")
+    assert set(server.asked) == {"GET"}
+    assert call("controls", "show", "--json").json["state"] == "none"
+
+
+def test_an_erasure_that_is_never_carried_out_is_not_taken_for_gone(call, sandbox):
+    """An empty profile looks the same before and after: what is learned is what was seen, that it stays listed."""
+    sandbox(never_clear=1.0)
+    learned = call("controls", "create", *CONFIRMED).json["learned"]
+    assert (learned["gone"], learned["gone_after"]) == ("emptied", None)
+
+
+def test_a_run_on_the_deployment_is_not_disturbed(call, sandbox, tmp_path):
+    server = sandbox()
+    settings = load_settings(Flags())
+    with StateFolder(settings.state).lock(settings.target):
+        done = call("controls", "create", *CONFIRMED)
+    assert (done.code, done.json["error"]["code"]) == (5, "locked")
+    assert len(server.log) == 0
+
+
+def test_a_damaged_file_is_an_error_and_nothing_is_sent(call, sandbox, tmp_path):
+    server = sandbox()
+    made = call("controls", "create", *CONFIRMED).json
+    (file,) = (tmp_path / "state" / "controls").iterdir()
+    asked = len(server.log)
+    for content in (
+        file.read_text()[:-20],
+        file.read_text().replace(made["profile_id"], "customer-00001"),
+        "",
+        "[]",
+        file.read_text().replace("127.0.0.1", "x").replace("localhost", "x"),
+    ):
+        file.write_text(content)
+        for command in (["show", "--json"], ["create", *CONFIRMED], ["remove", *CONFIRMED]):
+            done = call("controls", *command)
+            assert (done.code, done.json["error"]["code"]) == (4, "journal"), content
+    assert len(server.log) == asked
+
+
+def test_the_profile_of_the_configuration_goes_first_and_is_never_shown(call, sandbox, tmp_path):
+    sandbox()
+    (tmp_path / "c.toml").write_text('[controls]\npresent = "anna@example.org"\n[profiles.default]\n')
+    done = call("controls", "show")
+    assert call("controls", "show", "--json").json["present_set"] is True
+    assert "[controls]" in done.out
+    assert "anna" not in done.out + done.err
+
+
+# Cut off.
+
+
+@pytest.mark.parametrize("number", range(1, len(REQUESTS) + 1))
+def test_killed_after_any_request_nothing_is_left_that_nobody_knows_of(call, sandbox, number):
+    """A profile that may be there is on record; another ``create`` finishes it, and one ``remove`` cleans all up."""
+    server = sandbox(faults=Faults(latency_ms=150))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "privacy_toolkit", "controls", "create", *CONFIRMED],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ),
+    )
+    assert server.log.wait_for(number, timeout=60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shown = call("controls", "show", "--json").json
+    assert profiles(server) <= {shown["profile_id"]}
+    if shown["state"] == "ready":
+        assert profiles(server) == {shown["profile_id"]}
+    elif shown["profile_id"]:
+        assert (shown["state"], shown["learned"]) == ("unfinished", None)
+        doctor = call("doctor", "--json")
+        assert doctor.code == 2
+        assert [c["name"] for c in doctor.json["checks"] if not c["ok"]] == ["control profile"]
+    made = call("controls", "create", *CONFIRMED)
+    assert made.code == 0, made.out
+    assert made.json["state"] == "ready"
+    assert shown["profile_id"] in {None, made.json["profile_id"]}
+    assert profiles(server) == {made.json["profile_id"]}
+
+
+def test_what_was_left_behind_can_be_removed(call, sandbox, tmp_path):
+    server = sandbox()
+    made = call("controls", "create", *CONFIRMED).json
+    (file,) = (tmp_path / "state" / "controls").iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"learned": None}))
+    assert "Unfinished" in call("controls", "show").out
+    assert call("controls", "remove", *CONFIRMED).json["removed"] == made["profile_id"]
+    assert profiles(server) == set()

@@ -1,0 +1,195 @@
+"""One damaged byte anywhere in a journal's files: the same values as before, or the one error that names the run."""
+
+import asyncio
+import os
+import random
+import shutil
+import sqlite3
+
+import pytest
+
+from privacy_toolkit.errors import DamagedError, ExitCode
+from privacy_toolkit.journal.facts import FILE_NAME, SUMS_NAME
+from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, Outcome, Purpose, Reason
+
+#: Every byte of every file takes minutes; so many are drawn for a suite that takes seconds.
+DAMAGED_BYTES = int(os.environ.get("PRIVACY_TEST_DAMAGED_BYTES", "120"))
+RUN_ID = "20260101-000000-erase-abcdef"
+IDS = [f"customer-{number:03d}" for number in range(40)]
+
+
+def everything(folder):
+    """All that a journal says, by every way of reading it."""
+    with RunJournal(folder) as journal:
+        return (
+            (journal.run_id, journal.plan, journal.secret, journal.created_at, journal.size, journal.purged_at),
+            journal.bounds(),
+            journal.totals(),
+            journal.summary(),
+            journal.standings(),
+            journal.open_requests(),
+            journal.sittings(),
+            list(journal.entries()),
+            list(journal.rows()),
+            list(journal.results()),
+            [entry for page in journal.by_urgency(OPEN_OUTCOMES, lambda _: None) for entry in page],
+            list(journal.parties(OPEN_OUTCOMES, 5)),
+            journal.among(set(IDS), set(Outcome)),
+        )
+
+
+def outcome_of(folder):
+    """What a journal says, or the error that it is damaged."""
+    try:
+        return everything(folder), None
+    except DamagedError as error:
+        return None, error
+
+
+def made(state):
+    """A run with a bit of everything."""
+    pages = [[(seq + 2, IDS[seq], f"code-{seq % 4}") for seq in range(first, first + 10)] for first in range(0, 40, 10)]
+    create_run(
+        state.runs / RUN_ID,
+        Staged(
+            plan=b'{"job": "erase"}',
+            created_at=1_000,
+            pages=pages,
+            holds={3: Hold("17(3)(e)", "2027-01-31")},
+            requests=[(4, "2026-01-01", "2026-02-01", "T-1", None), (5, "2026-01-02", "2026-02-02", None, "17(1)(b)")],
+            party=lambda _, given: given,
+        ),
+    )
+    return state.runs / RUN_ID
+
+
+def worked_on(journal):
+    """Some subjects settled, in many commits."""
+    journal.begin_sitting(2_000, "{}")
+
+    async def work():
+        for seq in range(1, 30):
+            lost = Standing(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, held_before=HeldBefore.VISIBLE, attempts=1)
+            intent = ExchangeRecord(Purpose.ACT, "delete_customer_data", intent_at=seq)
+            await journal.intend([Note(seq, [(1, intent)], lost)])
+            if seq % 3:
+                answered = ExchangeRecord(Purpose.ACT, "delete_customer_data", seq, seq + 9, 4, 204)
+                stands = Standing(Outcome.ERASED, None, Attribution.CONFIRMED, HeldBefore.VISIBLE, 1, settled_at=seq)
+                await journal.intend([Note(seq, [(1, answered)], stands, b"kept" if seq % 5 == 0 else None)])
+
+    asyncio.run(work())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run after an execution that ended."""
+    folder = made(StateFolder(tmp_path_factory.mktemp("finished")))
+    with RunJournal(folder) as journal:
+        worked_on(journal)
+        journal.end_sitting(1, 9_000, None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory):
+    """The folder of a run whose process was killed: what it committed last is in the log alone."""
+    folder = made(StateFolder(tmp_path_factory.mktemp("crashed")))
+    with RunJournal(folder) as journal:
+        worked_on(journal)
+        copy = shutil.copytree(folder, tmp_path_factory.mktemp("copy") / RUN_ID)
+        (copy / f"{FILE_NAME}-shm").unlink()
+        journal.end_sitting(1, 9_000, None)
+    assert (copy / f"{FILE_NAME}-wal").stat().st_size > 100_000
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("finished", FILE_NAME),
+        ("finished", SUMS_NAME),
+        ("crashed", FILE_NAME),
+        ("crashed", SUMS_NAME),
+        ("crashed", f"{FILE_NAME}-wal"),
+    ],
+)
+def test_a_damaged_byte_is_told_or_changes_nothing(request, tmp_path, case, name):
+    folder = request.getfixturevalue(case)
+    wanted = everything(shutil.copytree(folder, tmp_path / "whole" / RUN_ID))
+    size = (folder / name).stat().st_size
+    rng = random.Random(name)
+    places = range(size) if size <= DAMAGED_BYTES else sorted(rng.sample(range(size), DAMAGED_BYTES))
+    told = 0
+    for place in places:
+        damaged = tmp_path / "damaged" / RUN_ID
+        shutil.copytree(folder, damaged)
+        with (damaged / name).open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+        found, error = outcome_of(damaged)
+        if error is None:
+            assert found == wanted, f"byte {place} of {name}"
+        else:
+            told += 1
+            assert (error.exit_code, error.code, RUN_ID in error.message) == (ExitCode.REFUSED, "damaged", True)
+            assert "customer" not in error.message + error.hint
+        shutil.rmtree(damaged.parent)
+    assert told > 0
+
+
+@pytest.mark.parametrize("name", [FILE_NAME, SUMS_NAME, f"{FILE_NAME}-wal"])
+@pytest.mark.parametrize("share", [0, 1, 30, 50, 99])
+def test_a_file_that_was_cut_short_is_told(crashed, tmp_path, name, share):
+    folder = shutil.copytree(crashed, tmp_path / RUN_ID)
+    path = folder / name
+    os.truncate(path, path.stat().st_size * share // 100)
+    with pytest.raises(DamagedError, match=RUN_ID):
+        everything(folder)
+
+
+@pytest.mark.parametrize("name", [SUMS_NAME, f"{FILE_NAME}-wal"])
+def test_a_file_that_is_missing_is_told(crashed, tmp_path, name):
+    folder = shutil.copytree(crashed, tmp_path / RUN_ID)
+    (folder / name).unlink()
+    with pytest.raises(DamagedError, match=RUN_ID):
+        everything(folder)
+
+
+def test_rows_exchanged_between_pages_are_told(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / RUN_ID)
+    connection = sqlite3.connect(folder / FILE_NAME)
+    connection.executescript(
+        "CREATE TEMP TABLE t AS SELECT * FROM pages; UPDATE pages SET data = (SELECT data FROM t WHERE first = 11)"
+        " WHERE first = 1"
+    )
+    connection.close()
+    with pytest.raises(DamagedError):
+        everything(folder)
+
+
+def test_nothing_is_begun_on_a_damaged_journal(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / RUN_ID)
+    with (folder / FILE_NAME).open("r+b") as file:
+        file.seek(-2_000, os.SEEK_END)
+        file.write(b"\xff")
+    with RunJournal(folder) as journal, pytest.raises(DamagedError):
+        journal.begin_sitting(1, "{}")
+
+
+def test_a_crash_costs_no_commit_and_the_run_goes_on(crashed, tmp_path):
+    folder = shutil.copytree(crashed, tmp_path / RUN_ID)
+    before = everything(folder)
+    assert everything(folder) == before
+    with RunJournal(folder) as journal:
+        assert journal.totals()[Outcome.ERASED] == 20
+        number = journal.begin_sitting(3_000, "{}")
+        asyncio.run(journal.intend([Note(30, [], Standing(Outcome.FAILED))]))
+        journal.end_sitting(number, 4_000, None)
+    with RunJournal(folder) as journal:
+        assert journal.totals()[Outcome.FAILED] == 1
