@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +33,10 @@ def one(case: str, job: str, subjects: int, folder: str | None) -> Found:
     command = [sys.executable, __file__, "--one", case, job, str(subjects)]
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
         done = subprocess.run([*command, place], capture_output=True, text=True, timeout=LIMIT, check=False)
-    if done.returncode:
-        raise SystemExit(f"{case} {job}: {done.stderr}")
+    if done.returncode:  # a run that could not be judged proves nothing
+        lost = Found(case, job, subjects)
+        lost.claim(false=True, what="not judged", whom=done.stderr[-2000:])
+        return lost
     found = Found(**json.loads(done.stdout))
     for name in ("outcomes", "reasons", "false"):
         setattr(found, name, Counter(getattr(found, name)))
@@ -44,7 +45,7 @@ def one(case: str, job: str, subjects: int, folder: str | None) -> Found:
 
 def play_one(case: str, job: str, subjects: str, place: str) -> None:
     """Play one run here, and print what it came to."""
-    print(json.dumps(asdict(play(BY_NAME[case], job, int(subjects), Path(place)))))
+    print(json.dumps(vars(play(BY_NAME[case], job, int(subjects), Path(place)))))
 
 
 def main() -> None:
@@ -63,8 +64,8 @@ def main() -> None:
     sizes = {job: options.subjects if job == ERASE else min(options.others, options.subjects) for job in jobs}
     started = time.monotonic()
     found = campaign(kinds, sizes, options.workers, options.folder)
-    seconds = time.monotonic() - started
-    told = table(kinds, found, seconds)
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes", file=sys.stderr)
+    told = table(kinds, found)
     print(told)
     if options.write:
         write(told)
@@ -98,13 +99,15 @@ def report(one: Found) -> None:
         print(f"    FALSE {count} x {what}: {json.dumps(one.examples[what][:3])}", file=sys.stderr, flush=True)
 
 
-def table(kinds: list[str], found: dict[tuple[str, str], Found], seconds: float) -> str:
+def table(kinds: list[str], found: dict[tuple[str, str], Found]) -> str:
     """The result as Markdown."""
+    ones = found.values()
+    what = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}: {len(found)} runs"
+    subjects, requests, struck = (
+        sum(getattr(one, name) for one in ones) for name in ("subjects", "requests", "struck")
+    )
     lines = [
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}: {len(found)} runs, "
-        f"{sum(one.subjects for one in found.values()):,} subjects, "
-        f"{sum(one.requests for one in found.values()):,} requests, "
-        f"{sum(one.struck for one in found.values()):,} of them struck by a fault, {seconds / 60:.0f} minutes.",
+        f"{what}, {subjects:,} subjects, {requests:,} requests, {struck:,} of them struck by a fault.",
         "",
         "| kind | what is played | struck | erasure: outcomes | other jobs | open at the end | false claims |",
         "|---|---|---|---|---|---|---|",
@@ -117,7 +120,7 @@ def table(kinds: list[str], found: dict[tuple[str, str], Found], seconds: float)
         for one in ones:
             false.update({f"{one.job}: {what}": count for what, count in one.false.items()})
         left = ", ".join(f"{one.job} {one.open:,}" for one in ones if one.open) or "0"
-        wrong = "**" + "; ".join(f"{count:,} × {what}" for what, count in false.items()) + "**" if false else "0"
+        wrong = "**" + "; ".join(f"{count:,} times {what}" for what, count in false.items()) + "**" if false else "0"
         lines.append(
             f"| `{kind}` | {BY_NAME[kind].what} | {sum(one.struck for one in ones):,} | {outcomes(erasure)} "
             f"| {sum(one.subjects for one in others):,} | {left} | {wrong} |"

@@ -39,8 +39,8 @@ class Parcel:
         self.wait = wait
         self._reaction = reaction
         self._scope, self._receive, self._send = asgi
-        self._protocol: Any = self._scope["extensions"][CONNECTION]["protocol"]
-        self._transport: Any = self._protocol.transport
+        extension: Any = self._scope["extensions"][CONNECTION]
+        self._transport, self._cycle = extension["transport"], extension["cycle"]
 
     @property
     def body(self) -> bytes:
@@ -69,7 +69,9 @@ class Parcel:
 
     def done(self) -> None:
         """Let the connection serve the next request: the answer was written by hand."""
-        self._protocol.answered_by_hand()
+        self._cycle.response_started = self._cycle.response_complete = True
+        self._cycle.message_event.set()
+        self._cycle.on_response()
 
     def reset(self) -> None:
         """Close the connection so that the peer gets a reset."""

@@ -41,13 +41,13 @@ class OpenTransportProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin the scope of a request and put the connection into it."""
         super().on_message_begin()
-        self.scope["extensions"] = {CONNECTION: {"protocol": self}}
+        self.scope["extensions"] = {CONNECTION: {"transport": self.transport}}
 
-    def answered_by_hand(self) -> None:
-        """Take note that an answer was written past ASGI: the connection serves its next request."""
-        self.cycle.response_started = self.cycle.response_complete = True
-        self.cycle.message_event.set()
-        self.cycle.on_response()
+    def on_headers_complete(self) -> None:
+        """Begin the answer, and put it into the scope: the next request may be read before this one is answered."""
+        extension = self.scope["extensions"][CONNECTION]
+        super().on_headers_complete()
+        extension["cycle"] = self.cycle
 
 
 class _Server(uvicorn.Server):

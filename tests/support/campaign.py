@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fault_kinds import (
     ASSIGN,
@@ -52,6 +51,8 @@ NOW = timestamp(EPOCH)
 ABSENT, FULL, EMPTY = range(3)
 OPEN = frozenset({"unverified", "residual", "retryable", "unknown", "pending", "reappeared"})
 MOST_EXAMPLES = 5
+#: Faults whose 4xx are no words of the API's.
+FOREIGN = frozenset({"foreign_404", "foreign_401", "foreign_409", "foreign_4xx"})
 
 
 @dataclass
@@ -134,6 +135,14 @@ class Work:
         """Count what is claimed falsely. ``told`` are the subjects in input order."""
         raise NotImplementedError
 
+    def judge_failures(self, server, told, found):
+        """Nobody has failed of whom the API itself never refused anything."""
+        refused = {entry.about or entry.value for entry in server.log if refusal(entry)}
+        for subject in told:
+            about = {subject["id"], subject.get("coupon_value")}
+            failed = subject["outcome"] == "failed" and refused.isdisjoint(about)
+            found.claim(false=failed, what="failed, and the API refused nothing", whom=subject["id"])
+
     def asked(self, server):
         """The requests of the client that were to change something, by whom they are about."""
         sent = defaultdict(list)
@@ -172,13 +181,14 @@ class Erase(Work):
             "erased, and data is visible": erased and visible(store, id_),
             "erased, and there never was a profile": erased and kind == ABSENT,
             "erased, and no request was carried out": erased and kind != ABSENT and not acted,
-            "erased, what was held before is told wrongly": erased and kind != ABSENT and subject["held_before"] != held,
+            "erased, what was held before is told wrongly": erased
+            and kind != ABSENT
+            and subject["held_before"] != held,
             "confirmed, and no 204 of its own was answered": erased
             and subject["attribution"] == "confirmed"
             and not truly,
             "nothing held, and there was a profile": outcome == "nothing_held" and kind != ABSENT,
             "failed, though it was carried out": outcome == "failed" and acted,
-            "failed, and the API refused nothing": outcome == "failed" and not any(refusal(entry) for entry in own),
             "retryable, though it was carried out": outcome == "retryable"
             and acted
             and not any(entry.fault == "own_503" for entry in own),
@@ -215,10 +225,9 @@ class Export(Work):
             found.claim(false=nothing and kind != ABSENT, what="nothing held, and there is a profile", whom=id_)
             marks = {word for text in made for word in words(text)}
             found.claim(false=bool(marks - own), what="a package with another's data", whom=id_)
-            lacking = [data for data in texts if bool(data.get("profile")) != (kind != ABSENT)]
+            lacking = [data for data in texts if bool((data or {}).get("profile")) != (kind != ABSENT)]
             lacking += [text for text in made if own and kind == FULL and not own <= words(text)]
             found.claim(false=bool(lacking), what="a package that leaves out what is held", whom=id_)
-            found.claim(false=subject["outcome"] == "failed", what="failed, and the API refused nothing", whom=id_)
         for stranger in packages:
             found.claim(false=True, what="a package of somebody who is not in the input", whom=stranger)
 
@@ -250,8 +259,8 @@ class Referrals(Work):
         for stranger in asked:
             found.claim(false=True, what="sent about somebody who is not in the input", whom=stranger)
         for row in rows_of(self.folder / "codes.csv"):
-            owner = row.get("advocateProfileIntegrationId") or row.get("customer_id")
-            found.claim(false=row["code"] not in codes.get(owner, ()), what="a code stands with another", whom=owner)
+            owner, code = row["advocate_id"], row["referral_code"]
+            found.claim(false=code not in codes.get(owner, ()), what="a code stands with another", whom=owner)
 
 
 class Events(Work):
@@ -456,12 +465,14 @@ class Holders(Coupons):
         for pair in held - listed:
             found.claim(false=pair[0] in done, what="a list that leaves a holder out", whom=pair)
         for subject in told:
-            found.claim(false=subject["outcome"] in {"failed", "nothing_held"}, what="failed, and the coupon is there", whom=subject["coupon_value"])
+            found.claim(
+                false=subject["outcome"] in {"failed", "nothing_held"},
+                what="failed, and the coupon is there",
+                whom=subject["coupon_value"],
+            )
 
 
-WORKS = {
-    work.job: work for work in (Erase, Export, Referrals, Events, Profiles, Reserve, Release, Assign, Holders)
-}
+WORKS = {work.job: work for work in (Erase, Export, Referrals, Events, Profiles, Reserve, Release, Assign, Holders)}
 
 
 def judge_once(subject, entries, found):
@@ -477,9 +488,9 @@ def judge_once(subject, entries, found):
 
 
 def refusal(entry):
-    """Whether an entry is an answer by which the API itself refused for good."""
-    own = entry.fault in {None, "false_404", "another_nameless"}
-    return entry.status is not None and 400 <= entry.status < 500 and (own or not entry.acted) and own
+    """Whether an entry is an answer by which the API itself refused, in its own words."""
+    own = entry.fault is None or entry.fault not in FOREIGN
+    return entry.status is not None and 400 <= entry.status < 500 and not entry.acted and own
 
 
 def visible(store, id_):
@@ -582,6 +593,7 @@ def play(case, job, subjects, folder):
         judge_sums(last, told, work, found)
         if told:
             work.judge(server, told, found)
+            work.judge_failures(server, told, found)
         found.requests = len(server.log)
         found.struck = sum(entry.fault is not None for entry in server.log)
     found.seconds = time.monotonic() - started

@@ -146,11 +146,36 @@ KINDS = (
         lambda _: Faults(rates={FaultKind.CLOSED_AT_ONCE: 0.2, FaultKind.CLOSE: 0.5}),
     ),
     _window("unreachable", "for half a second nobody listens, again and again", FaultKind.CLOSED_AT_ONCE, seconds=0.5),
-    _window("half_dead_foreign", "for a second every read meets a gateway's 404", FaultKind.FOREIGN_404, seconds=1.0, operations=READS),
-    _window("half_dead_own", "for a second everything meets a 404 in the API's words, credentials or not", FaultKind.FALSE_404, seconds=1.0),
-    _window("dead_foreign_200", "for a second everything meets somebody else's success", FaultKind.FOREIGN_200, seconds=1.0),
-    _window("short_foreign", "again and again 30 requests meet a gateway's 404", FaultKind.FOREIGN_404, requests=30, per_run=40),
-    _window("short_own", "again and again 30 requests meet a 404 in the API's words, too short for a control to see", FaultKind.FALSE_404, requests=30, per_run=40),
+    _window(
+        "half_dead_foreign",
+        "for a second every read meets a gateway's 404",
+        FaultKind.FOREIGN_404,
+        seconds=1.0,
+        operations=READS,
+    ),
+    _window(
+        "half_dead_own",
+        "for a second everything meets a 404 in the API's words, credentials or not",
+        FaultKind.FALSE_404,
+        seconds=1.0,
+    ),
+    _window(
+        "dead_foreign_200", "for a second everything meets somebody else's success", FaultKind.FOREIGN_200, seconds=1.0
+    ),
+    _window(
+        "short_foreign",
+        "again and again 30 requests meet a gateway's 404",
+        FaultKind.FOREIGN_404,
+        requests=30,
+        per_run=40,
+    ),
+    _window(
+        "short_own",
+        "again and again 30 requests meet a 404 in the API's words, too short for a control to see",
+        FaultKind.FALSE_404,
+        requests=30,
+        per_run=40,
+    ),
     _window("short_silence", "again and again 100 requests get no answer", FaultKind.HANG, requests=100),
     FaultCase("rate_limit", "429 above 1,000 requests/s", lambda _: Faults(rate_limit=1000.0, retry_after=1)),
     FaultCase(
@@ -159,7 +184,9 @@ KINDS = (
         lambda _: Faults(rates=dict.fromkeys(_EVERYTHING, 0.005), copy_ms=3.0),
     ),
     FaultCase("kills", "kill -9 of the process, five times", happens="kills"),
-    FaultCase("restored", "the state folder of an earlier moment is put back and resumed", heals=False, happens="restored"),
+    FaultCase(
+        "restored", "the state folder of an earlier moment is put back and resumed", heals=False, happens="restored"
+    ),
     FaultCase("flipped", "bits of the run's journal flip between two executions", heals=False, happens="flipped"),
 )
 
