@@ -36,6 +36,11 @@ class FaultCase:
     happens: str | None = None
     spared: frozenset = frozenset()
 
+    @property
+    def believed(self):
+        """Whether the API's 204 is wrong in its own words."""
+        return self.name in {"not_applied", "another_nameless"}
+
 
 def _share(kind, what, share=SHARE, *, heals=True, spared=frozenset(), settings=None, **more):
     options = {"retry_after": 1, "slow_seconds": 1.5 * PATIENCE} | more
