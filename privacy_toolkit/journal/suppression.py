@@ -60,10 +60,15 @@ class Suppression:
         marks = ", ".join("?" * len(scopes))
 
         def is_suppressed(customer: str) -> bool:
-            found = self._connection.execute(
-                f"SELECT 1 FROM suppressed WHERE digest IN ({marks})",
-                [self._digest(scope, customer) for scope in scopes],
-            ).fetchone()
+            digests = [self._digest(scope, customer) for scope in scopes]
+            try:
+                found = self._connection.execute(
+                    f"SELECT 1 FROM suppressed WHERE digest IN ({marks})", digests
+                ).fetchone()
+            except sqlite3.Error as error:
+                raise JournalError(
+                    f"The list of erased customers can't be read: {error}.", "Put it back from a backup."
+                ) from None
             return found is not None
 
         return is_suppressed

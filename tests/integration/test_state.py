@@ -50,7 +50,8 @@ def test_nothing_is_erased_once_the_journal_can_not_be_found_any_more(toolkit, s
     if elsewhere.exists():
         shutil.rmtree(kit.state, ignore_errors=True)
         elsewhere.rename(kit.state)
-        assert kit.settle("--rate", "100000").json["outcomes"] == {"erased": len(IDS)}
+        settled = kit.settle("--rate", "100000")
+        assert settled.json.get("outcomes") == {"erased": len(IDS)}, settled.out
 
 
 def test_a_run_is_running_while_its_process_lives_and_stopped_once_it_was_killed(toolkit, sandbox, write_ids):
