@@ -209,7 +209,8 @@ run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill co
 
 async def work(journal, told):
     for n in range(told + 1, 100_000):
-        await journal.intend([Note(n % 40 + 1, [(n, ExchangeRecord(Purpose.ACT, "x", n, n))], Standing(Outcome.UNKNOWN))])
+        exchange = ExchangeRecord(Purpose.ACT, "x", n, n)
+        await journal.intend([Note(n % 40 + 1, [(n, exchange)], Standing(Outcome.UNKNOWN))])
         print(n, flush=True)
 
 with run.RunJournal(Path(sys.argv[1])) as journal:
@@ -230,6 +231,7 @@ def test_no_instant_at_which_a_process_is_killed_costs_a_commit_or_passes_for_da
         process.kill()
         told = max([told, *map(int, process.stdout.read().split())])
         process.wait()
+        process.stdout.close()
         with RunJournal(folder) as journal:
             durable = max(e.intent_at for entry in journal.entries() for e in entry.exchanges)
         assert told <= durable <= told + 1
