@@ -47,7 +47,7 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
     from privacy_toolkit.journal.state import StateFolder
     from privacy_toolkit.model import Job
 
-    plan = read_plan(path)
+    plan, encoded = read_plan(path)
     job = declaration(Job(plan.job))
     if job.writes:
         require_someone(job.job, sitting, reads_stdin=False)
@@ -67,5 +67,5 @@ def _apply(path: Path, given: str | None, settings: Settings, sitting: SittingOp
             confirm(plan, sitting)
         with claimed(state, settings.deployment, restored=sitting.restored):
             checks.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
-            run_id = planning.create(replace(again, plan=plan, encoded=path.read_bytes()), state, now, approval)
+            run_id = planning.create(replace(again, plan=plan, encoded=encoded), state, now, approval)
             return carry_out(run_id, settings, sitting, state, hand, as_json)

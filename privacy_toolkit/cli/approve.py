@@ -32,7 +32,7 @@ def command(**options: Any) -> int:
 
     as_json, path, key = options.pop("as_json"), Path(options.pop("plan")), options.pop("key")
     out, only_statement = options.pop("out"), options.pop("only_statement")
-    plan = read_plan(path)
+    plan, _ = read_plan(path)
     said = statement(plan)
     if only_statement:
         if as_json:

@@ -114,14 +114,15 @@ def _object(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read_plan(path: Path) -> Plan:
-    """Read a plan from its file.
+def read_plan(path: Path) -> tuple[Plan, bytes]:
+    """Read a plan from its file, once: what is checked is what is carried out; the plan, and its bytes.
 
     Raises:
         UsageError: there is none.
         RefusedError: it was changed since it was made.
     """
     try:
-        return decode_plan(read_regular(path))
+        encoded = read_regular(path)
     except OSError as error:
         raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Make one with --plan FILE.") from None
+    return decode_plan(encoded), encoded
