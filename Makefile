@@ -8,9 +8,10 @@ PIP := pip==26.3
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt
 PYTEST_ARGS ?= --numprocesses auto
 BENCH_ARGS ?=
+CAMPAIGN_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench constraints schemas answers clean
+.PHONY: help demo test check format bench campaign constraints schemas answers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ format: $(VENV)/.dev  ## Put the code into its one format and mend what the lint
 
 bench: $(VENV)/.dev  ## Measure against the official SDK; BENCH_ARGS="erase rate" selects
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+campaign: $(VENV)/.dev  ## Run jobs under every kind of fault against the sandbox's ledger; CAMPAIGN_ARGS="--subjects 500"
+	$(BIN)/python bench/campaign.py $(CAMPAIGN_ARGS)
 
 constraints: $(VENV)/.dev  ## Raise the pinned versions to the newest that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv

@@ -40,17 +40,15 @@ def command(**options: Any) -> int:
 def _apply(path: Path, options: dict[str, Any], settings: Settings, sitting: SittingOptions, as_json: bool) -> int:
     from privacy_toolkit.cli.confirm import confirm, preview, require_someone
     from privacy_toolkit.cli.flow import carry_out
-    from privacy_toolkit.cli.planfile import approval_of, key_of, read_encoded
+    from privacy_toolkit.cli.planfile import approval_of, key_of, read_plan
     from privacy_toolkit.cli.ready import check_plan, check_ready
     from privacy_toolkit.engine import checks, planning
     from privacy_toolkit.engine.claiming import check_identity, claimed
-    from privacy_toolkit.engine.plan import decode_plan
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.journal.state import StateFolder
     from privacy_toolkit.model import Job
 
-    encoded = read_encoded(path)
-    plan = decode_plan(encoded)
+    plan, encoded = read_plan(path)
     job = declaration(Job(plan.job))
     if job.writes:
         require_someone(job.job, sitting, reads_stdin=False)

@@ -43,7 +43,7 @@ def command(**options: Any) -> int:
     as_json, path, key = options.pop("as_json"), Path(options.pop("plan")), options.pop("key")
     out, only_statement, for_state = options.pop("out"), options.pop("only_statement"), options.pop("for_state")
     given, no_input = options.pop("confirm"), options.pop("no_input")
-    plan, trust = read_plan(path), take_settings(options).trust
+    (plan, _), trust = read_plan(path), take_settings(options).trust
     said = _statement(plan, trust, for_state)
     if only_statement:
         if as_json:

@@ -65,7 +65,7 @@ def create(**options: Any) -> int:
     say(f"  Kept      in {settings.state}, so that runs read it as their positive control")
     _confirm("Go on?", given, no_input)
     state = StateFolder(settings.state, settings.state_key)
-    with state.lock(settings.target):
+    with state.lock(settings.deployment_key):
         _check_unchanged(store, before, settings)
         proven = asyncio.run(prove_route(asker))
         # Before the profile is made, so that whatever happens now, somebody knows that it may be there.
@@ -106,7 +106,7 @@ def remove(**options: Any) -> int:
         raise UsageError(f"There is no control profile for {settings.target} in this state folder.", code="no_control")
     say(f"Erase the control profile {control.profile_id} from {settings.target}  [{settings.environment.upper()}]")
     _confirm("Go on?", given, no_input)
-    with StateFolder(settings.state, settings.state_key).lock(settings.target):
+    with StateFolder(settings.state, settings.state_key).lock(settings.deployment_key):
         _check_unchanged(store, control, settings)
         asyncio.run(remove_control(_asker(settings), control.profile_id))
         store.drop(control.deployment)

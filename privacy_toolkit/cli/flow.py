@@ -149,8 +149,8 @@ class _Carrying:
             try:
                 work_on(journal, before, self.settings, self.sitting, self.state, self.hand)
             except (Exception, KeyboardInterrupt) as error:
-                if len(journal.sittings()) == sittings:  # nothing was begun
-                    raise
+                if not journal.is_in_place() or len(journal.sittings()) == sittings:
+                    raise  # there is nothing to go on with, or nothing was begun
                 self.trouble.append(error)
         self.has_worked = True
         return plan.job

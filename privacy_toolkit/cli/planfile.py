@@ -146,23 +146,15 @@ def _object(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read_plan(path: Path) -> Plan:
-    """Read a plan from its file.
+def read_plan(path: Path) -> tuple[Plan, bytes]:
+    """Read a plan from its file, once: what is checked is what is carried out; the plan, and its bytes.
 
     Raises:
         UsageError: there is none.
         RefusedError: it was changed since it was made.
     """
-    return decode_plan(read_encoded(path))
-
-
-def read_encoded(path: Path) -> bytes:
-    """Read the bytes of a plan, once: what is checked, confirmed and kept with the run has to be the same.
-
-    Raises:
-        UsageError: there is none, or it can't be read.
-    """
     try:
-        return read_regular(path)
+        encoded = read_regular(path)
     except OSError as error:
         raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Make one with --plan FILE.") from None
+    return decode_plan(encoded), encoded

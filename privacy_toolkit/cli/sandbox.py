@@ -26,6 +26,11 @@ from privacy_toolkit.errors import ExitCode, UsageError
 )
 @click.option("--rate-limit", metavar="N", type=click.FloatRange(min=0, min_open=True), help="429 above N requests/s.")
 @click.option("--fault", "faults", metavar="KIND=SHARE", multiple=True, help="For example drop_after=0.02; repeatable.")
+@click.option(
+    "--outage",
+    metavar="KIND:EVERY:SPAN",
+    help="After EVERY requests, all meet KIND for SPAN: 2s, or a number of requests.",
+)
 @click.option("--generation", type=click.Choice(["2020", "current"]), default="current", help="Of the API.")
 @click.option(
     "--environment", type=click.Choice(["live", "sandbox"]), help="What the profiles say they are of [nothing]."
@@ -41,7 +46,12 @@ def command(**options: Any) -> int:
     from privacy_toolkit.sandbox import Faults, SandboxSettings, serve
 
     as_json = options["as_json"]
-    faults = Faults(rates=_rates(options["faults"]), latency_ms=options["latency"], rate_limit=options["rate_limit"])
+    faults = Faults(
+        rates=_rates(options["faults"]),
+        outage=_outage(options["outage"]),
+        latency_ms=options["latency"],
+        rate_limit=options["rate_limit"],
+    )
     settings = SandboxSettings(
         port=options["port"],
         database=Path(options["database"]) if options["database"] else ":memory:",
@@ -82,3 +92,19 @@ def _rates(given: tuple[str, ...]) -> dict[Any, float]:
                 f"--fault takes KIND=SHARE, such as drop_after=0.02, not {text!r}.", f"Kinds: {', '.join(FaultKind)}."
             ) from None
     return rates
+
+
+def _outage(given: str | None) -> Any:
+    from privacy_toolkit.sandbox import FaultKind, Outage
+
+    if given is None:
+        return None
+    try:
+        kind, every, span = given.split(":")
+        if span.endswith("s"):
+            return Outage(kind=FaultKind(kind), every=int(every), seconds=float(span.removesuffix("s")))
+        return Outage(kind=FaultKind(kind), every=int(every), requests=int(span))
+    except ValueError:
+        raise UsageError(
+            f"--outage takes KIND:EVERY:SPAN, such as foreign_404:1000:2s or false_404:1000:50, not {given!r}."
+        ) from None

@@ -47,9 +47,10 @@ def claimed(
         try:
             yield
         finally:
-            # The folder may be gone, of which the run has told already.
+            # The folder may be gone, or another one at its place, of which the run has told already.
             with suppress(OSError, JournalError), state.identity.locked():
-                state.identity.advance()  # a copy that was made meanwhile is older too
+                if not state.identity.doubt():
+                    state.identity.advance()  # a copy that was made meanwhile is older too
 
 
 def check_identity(state: StateFolder, *, restored: bool) -> None:

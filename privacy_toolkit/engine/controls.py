@@ -106,15 +106,20 @@ class Controls:
         self._flush: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._longest, self._most_absences = 0.0, 0
-        self._insists = False
+        self._insists = self._is_starting = False
         self.waiting = 0
         self.on_waiting: Callable[[], None] = lambda: None
 
     async def start(self, operations: Sequence[Operation]) -> None:
-        """Ask every control once, before anything rests on ``operations``; a failure stops the run."""
+        """Ask every control once, before anything rests on ``operations``; a wrong answer stops the run.
+
+        No answer at all stops nothing: whatever the subjects meet then is theirs to tell, and no absence counts.
+        """
+        self._is_starting = True
         for operation in operations:
             if not await self.ensure(operation):
-                return
+                break
+        self._is_starting = False
 
     def is_fresh(self, operation: Operation) -> bool:
         """Whether a control held, and not too long ago: it vouches for what is asked now."""
@@ -269,7 +274,8 @@ class Controls:
             if self._is_over() or tries == TRIES:
                 break
             await around.sleep(backoff(tries, around.rng))
-        self._fail(StopReason.ROUTE_UNPROVEN if answered else StopReason.TARGET_UNREACHABLE)
+        if answered or not self._is_starting:
+            self._fail(StopReason.ROUTE_UNPROVEN if answered else StopReason.TARGET_UNREACHABLE)
         return False
 
     def _fail(self, reason: StopReason) -> None:

@@ -27,6 +27,7 @@ from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import Procedure
 from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal.facts import moved
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome, Sequencing, StopReason
 from privacy_toolkit.privacy import describe
@@ -88,7 +89,7 @@ def sit(work: Work) -> StopReason | None:
     The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
 
     Raises:
-        JournalError: the sitting could not even be begun or ended in the journal.
+        JournalError: the sitting could not even be begun or ended in the journal, or its file was moved meanwhile.
     """
     number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions))
     # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
@@ -100,6 +101,8 @@ def sit(work: Work) -> StopReason | None:
     except JournalError:
         if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
             raise
+    if reason is StopReason.STATE_MOVED:
+        raise moved(work.journal.run_id)
     return reason
 
 

@@ -67,12 +67,13 @@ class DealtCodes:
         """Those of ``codes`` that were dealt to somebody, by their digests, in their order."""
         if not self.changes:
             return {}
-        return {
-            digest: code
-            for code in codes
-            for scope in self._scopes
-            if self._is_dealt(digest := self._digest("code", code, scope))
-        }
+        with _explained("read"):
+            return {
+                digest: code
+                for code in codes
+                for scope in self._scopes
+                if self._is_dealt(digest := self._digest("code", code, scope))
+            }
 
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """The first of the codes ``among`` that was dealt to a customer."""
@@ -80,7 +81,8 @@ class DealtCodes:
             return None
         digests = [self._digest("customer", customer, scope) for scope in self._scopes]
         marks = ", ".join("?" * len(digests))
-        rows = self._connection.execute(f"SELECT code FROM dealt WHERE customer IN ({marks})", digests).fetchall()
+        with _explained("read"):
+            rows = self._connection.execute(f"SELECT code FROM dealt WHERE customer IN ({marks})", digests).fetchall()
         mine = {code for (code,) in rows} & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
 

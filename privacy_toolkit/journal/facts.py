@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar, cast
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.errors import DamagedError, JournalError, RefusedError
+from privacy_toolkit.errors import MOVED, DamagedError, JournalError, RefusedError
 from privacy_toolkit.journal import locks
 from privacy_toolkit.journal.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.records import Approval
@@ -119,8 +119,17 @@ def damage_named(run_id: str) -> Iterator[None]:
 def damaged(run_id: str, part: str) -> DamagedError:
     """The error of a journal of which ``part`` is not what was written to it."""
     return DamagedError(
-        f"The journal of run {run_id} is damaged ({part}): it does not hold what was written to it. Nothing was sent.",
+        f"The journal of run {run_id} is damaged ({part}): it does not hold what was written to it.",
         f"Put the run's folder back from a backup, or set it aside: privacy-toolkit runs set-aside {run_id}",
+    )
+
+
+def moved(run_id: str) -> JournalError:
+    """The error of a journal whose file is no longer where it was opened."""
+    return JournalError(
+        f"The journal of run {run_id} is no longer where it was opened: its folder was moved, removed or replaced.",
+        "Put it back as it was, then resume the run.",
+        code=MOVED,
     )
 
 
@@ -190,8 +199,9 @@ class RunFacts:
         if self._raw is None:
             return
         try:
-            with damage_named(self.folder.name):
-                self._settle_log()
+            if self._is_there():  # else another file stands at its place, which is none of ours
+                with damage_named(self.folder.name):
+                    self._settle_log()
         finally:
             self._let_go()
 

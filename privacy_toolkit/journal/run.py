@@ -15,10 +15,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from privacy_toolkit.errors import MOVED, JournalError
+from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.coarsening import windows_of
-from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac
+from privacy_toolkit.journal.facts import MAC, connect, damage_named, facts_mac, moved
 from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Standing
 from privacy_toolkit.journal.rows import control_row, exchange_row, standing_row
@@ -296,7 +296,8 @@ class RunJournal(RunReader):
             return
         with damage_named(self.folder.name):
             try:
-                self._note_commit()
+                if self._is_there():  # else it stays in the log, which counts as much wherever it is now
+                    self._note_commit()
             finally:
                 self._lock.release()
                 self._lock = None
@@ -310,12 +311,7 @@ class RunJournal(RunReader):
         if self._sums is not None and self._sums.committed() >= FRAMES_AT_ONCE:
             self._sums.checkpoint(connection)
         if not self._is_there():
-            raise JournalError(
-                f"The journal of run {self.folder.name} is no longer where it was opened: the state folder was moved,"
-                " removed or replaced.",
-                "Put it back as it was, then resume the run.",
-                code=MOVED,
-            )
+            raise moved(self.folder.name)
 
     def _open_writer(self) -> Writer:
         if self._writer is None:

@@ -109,15 +109,20 @@ class Suppression:
         def is_suppressed(customer: str) -> bool:
             execute = self._connection.execute
             own = [self._digest(scope, customer) for scope in scopes]
-            if execute(f"SELECT 1 FROM suppressed WHERE digest IN ({marks})", own).fetchone():
-                return True
-            return any(
-                execute(
-                    f"SELECT 1 FROM imported WHERE list = ? AND digest IN ({marks})",
-                    [name, *(_digest(key, scope, customer) for scope in scopes)],
-                ).fetchone()
-                for name, key in self._imported.items()
-            )
+            try:
+                if execute(f"SELECT 1 FROM suppressed WHERE digest IN ({marks})", own).fetchone():
+                    return True
+                return any(
+                    execute(
+                        f"SELECT 1 FROM imported WHERE list = ? AND digest IN ({marks})",
+                        [name, *(_digest(key, scope, customer) for scope in scopes)],
+                    ).fetchone()
+                    for name, key in self._imported.items()
+                )
+            except sqlite3.Error as error:
+                raise JournalError(
+                    f"The list of erased customers can't be read: {error}.", "Put it back from a backup."
+                ) from None
 
         return is_suppressed
 

@@ -10,7 +10,7 @@ except ModuleNotFoundError as missing:
     raise UsageError(
         "The sandbox needs Starlette and uvicorn.", "Install them with: pip install 'privacy-toolkit[sandbox]'"
     ) from missing
-from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.settings import SandboxSettings
 from privacy_toolkit.sandbox.store import Store
@@ -18,6 +18,7 @@ from privacy_toolkit.sandbox.store import Store
 __all__ = [
     "FaultKind",
     "Faults",
+    "Outage",
     "RunningSandbox",
     "SandboxSettings",
     "Store",

@@ -1,41 +1,27 @@
-"""What a fault makes of an answer, and how a connection is really broken."""
+"""What a fault makes of an answer: whose words it has, and which of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from http import HTTPStatus
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import msgspec
-from starlette.types import Receive, Scope
 
+from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.sandbox.deployment import Result
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 
-#: The ASGI extension by which the server hands over the connection (see ``server``).
-TRANSPORT = "privacy_toolkit.transport"
 JSON, HTML = "application/json", "text/html"
 ELSEWHERE = "/elsewhere"  # where redirect_303 points: a request there is in the log as one for an unknown path
 
 
-class Ending(StrEnum):
-    """How the exchange ends for the client."""
-
-    ANSWERED = "answered"
-    TRUNCATED = "truncated"  # the connection closes in the midst of the answer
-    DROPPED = "dropped"  # the connection closes without a byte of it
-
-
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What a request gets: a result, in which form, and how it ends."""
+    """What a request gets: a result, in which form, and the fault by which it is told or that it travels with."""
 
     result: Result
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    ending: Ending = Ending.ANSWERED
     fault: FaultKind | None = None
 
 
@@ -46,58 +32,119 @@ def refusal(status: int, message: str) -> Result:
 
 def rate_limited(faults: Faults) -> Reaction:
     """429 with ``Retry-After``, as the API's general text announces it."""
-    return Reaction(refusal(429, "Too many requests"), headers={"retry-after": str(faults.retry_after)})
+    return Reaction(refusal(429, "Too many requests"), headers=_wait(faults))
 
 
-def without_acting(fault: FaultKind, faults: Faults) -> Reaction:
+#: A gateway's forms of an answer: status and body. Those that begin with ``<`` are pages.
+_Forms = tuple[tuple[int, bytes], ...]
+_NOT_FOUND: _Forms = (
+    (404, b""),
+    (404, b'{"detail":"Not Found"}'),
+    (404, b'{"message":"no Route matched with those values"}'),
+    (404, b'{"timestamp":"2026-01-02T12:00:00.000+00:00","status":404,"error":"Not Found","path":"/v1"}'),
+    (404, b"{}"),
+    (404, b"<!doctype html><title>404</title><h1>Not Found</h1>"),
+    (404, b'{"error":{"code":404,"message":"Requested entity was not found."}}'),
+    (404, b'{"message":"","StatusCode":404}'),
+    (404, b'{"message":"Not Found","statusCode":404}'),
+    (404, b'{"message":"Not Found","StatusCode":"404"}'),
+    (404, b'{"message":"Not Found","StatusCode":502}'),
+    (404, b'[{"message":"Not Found","StatusCode":404}]'),
+    (404, b"null"),
+)
+_CREDENTIALS: _Forms = (
+    (403, b'{"message":"Forbidden"}'),
+    (401, b'{"message":"Unauthorized"}'),
+    (403, b"<!doctype html><title>Request blocked</title>"),
+    (401, b""),
+)
+_CLIENT_ERRORS: _Forms = (
+    (400, b""),
+    (400, b'{"error":"Bad Request"}'),
+    (400, b'{"message":"Bad Request"}'),
+    (405, b'{"message":"Method Not Allowed"}'),
+    (410, b'{"error":"Gone"}'),
+    (422, b'{"detail":[{"loc":["path"],"msg":"invalid"}]}'),
+    (451, b'{"error":"Unavailable For Legal Reasons"}'),
+    (406, b"{}"),
+    (408, b'{"message":"Request Timeout"}'),
+    (413, b"<!doctype html><title>413</title>"),
+    (421, b'{"message":"Misdirected Request"}'),
+    (426, b""),
+    (431, b'{"message":"Request Header Fields Too Large"}'),
+    (404, b'{"error":"Not Found"}'),
+)
+_SUCCESSES: _Forms = (
+    (0, b"{}"),
+    (0, b'{"profile":null}'),
+    (0, b'{"profile":{}}'),
+    (0, b'{"data":[]}'),
+    (0, b'{"error":"upstream","profile":null}'),
+    (0, b'{"profile":{"id":7,"name":"Somebody","attributes":{}}}'),
+    (0, b"[]"),
+    (0, b"null"),
+    (0, b""),
+    (0, b'{"totalResultSize":1,"data":[]}'),
+    (200, b'{"status":"ok"}'),
+    (202, b'{"status":"accepted"}'),
+)
+
+
+def without_acting(fault: FaultKind, form: int, faults: Faults, operation: Operation | None) -> Reaction:
     """What a fault answers that strikes before the operation is carried out."""
+    if fault is FaultKind.FOREIGN_200:
+        status, body = _SUCCESSES[form % len(_SUCCESSES)]
+        declared = 200 if operation is None or operation.success == 204 else operation.success  # noqa: PLR2004 - HTTP
+        return _foreign(fault, status or declared, body, acted=False)
+    if fault is FaultKind.FOREIGN_404:
+        return _foreign(fault, *_NOT_FOUND[form % len(_NOT_FOUND)], acted=False)
     if fault is FaultKind.ERROR_429:
-        made = rate_limited(faults)
-        return Reaction(made.result, headers=made.headers, fault=fault)
+        return replace(rate_limited(faults), fault=fault)
+    result = _IDLE_RESULTS.get(fault, Result(0, b"", acted=False))
     if fault is FaultKind.ERROR_503:
-        wait = {"retry-after": str(faults.retry_after)}
-        return Reaction(refusal(503, "Service unavailable"), headers=wait, fault=fault)
+        return Reaction(result, headers=_wait(faults), fault=fault)
     if fault is FaultKind.REDIRECT_303:
-        return Reaction(Result(303, b"", acted=False), headers={"location": ELSEWHERE}, fault=fault)
-    if fault is FaultKind.HTML_200:
-        return Reaction(_page(200, "Signed out", acted=False), HTML, fault=fault)
-    if fault is FaultKind.DROP_BEFORE:
-        return Reaction(Result(0, b"", acted=False), ending=Ending.DROPPED, fault=fault)
-    return Reaction(refusal(500, "Internal server error"), fault=fault)
+        return Reaction(result, headers={"location": ELSEWHERE}, fault=fault)
+    return Reaction(result, HTML if fault is FaultKind.HTML_200 else JSON, fault=fault)
 
 
-def after_acting(fault: FaultKind, result: Result) -> Reaction:
-    """What becomes of the true answer under a fault that strikes afterwards."""
-    if fault is FaultKind.DROP_AFTER:
-        return Reaction(result, ending=Ending.DROPPED, fault=fault)
-    if fault is FaultKind.TRUNCATED:
-        return Reaction(result, ending=Ending.TRUNCATED, fault=fault)
-    if fault is FaultKind.ERROR_502_HTML:
-        return Reaction(_page(502, "Bad gateway", acted=result.acted), HTML, fault=fault)
-    if fault is FaultKind.BARE_503:
-        return Reaction(Result(503, b"", acted=result.acted), fault=fault)
-    return Reaction(result, fault=fault)
+def after_acting(fault: FaultKind, form: int, faults: Faults, result: Result) -> Reaction:
+    """What becomes of the true answer under a fault that strikes afterwards; most only change how it travels."""
+    forms = _ACTED_FORMS.get(fault)
+    if forms is None:
+        return Reaction(result, fault=fault)
+    status, body = forms[form % len(forms)]
+    made = _foreign(fault, status, body, acted=result.acted)
+    return replace(made, headers=_wait(faults)) if fault is FaultKind.RETRY_503 else made
 
 
-async def break_off(reaction: Reaction, scope: Scope, receive: Receive) -> None:
-    """Close the connection without an answer, or in the midst of it: a body cut in half, or a cut status line."""
-    transport: Any = scope["extensions"][TRANSPORT]["transport"]
-    if reaction.ending is Ending.TRUNCATED:
-        transport.write(_half(reaction.result))
-        transport.close()
-    else:
-        transport.abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _foreign(fault: FaultKind, status: int, body: bytes, *, acted: bool) -> Reaction:
+    return Reaction(Result(status, body, acted=acted), HTML if body.startswith(b"<") else JSON, fault=fault)
 
 
-def _half(result: Result) -> bytes:
-    status = f"HTTP/1.1 {result.status} {HTTPStatus(result.status).phrase}\r\n".encode()
-    if not result.body:
-        return status
-    head = f"content-type: {JSON}\r\ncontent-length: {len(result.body)}\r\n\r\n".encode()
-    return status + head + result.body[: len(result.body) // 2]
+def _page(title: str) -> bytes:
+    return f"<!doctype html><title>{title}</title><h1>{title}</h1>".encode()
 
 
-def _page(status: int, title: str, *, acted: bool) -> Result:
-    return Result(status, f"<!doctype html><title>{title}</title><h1>{title}</h1>".encode(), acted=acted)
+def _wait(faults: Faults) -> dict[str, str]:
+    return {"retry-after": str(faults.retry_after)}
+
+
+_IDLE_RESULTS: Mapping[FaultKind, Result] = {
+    FaultKind.ERROR_500: refusal(500, "Internal server error"),
+    FaultKind.ERROR_503: refusal(503, "Service unavailable"),
+    FaultKind.FALSE_404: refusal(404, "Customer profile not found"),
+    FaultKind.HTML_200: Result(200, _page("Signed out"), acted=False),
+    FaultKind.REDIRECT_303: Result(303, b"", acted=False),
+}
+_ACTED_FORMS: Mapping[FaultKind, _Forms] = {
+    FaultKind.BARE_503: ((503, b""),),
+    FaultKind.ERROR_502_HTML: ((502, _page("Bad gateway")),),
+    FaultKind.ERROR_504: ((504, b'{"message":"Endpoint request timed out"}'), (504, _page("Gateway timeout"))),
+    FaultKind.MESSAGE_503: ((503, b'{"message":"Service Unavailable"}'),),
+    FaultKind.RETRY_503: ((503, b""), (503, b'{"message":"Service Unavailable"}'), (503, b"<html>Busy</html>")),
+    FaultKind.OWN_503: ((503, b'{"message":"Service unavailable","StatusCode":503}'),),
+    FaultKind.FOREIGN_401: _CREDENTIALS,
+    FaultKind.FOREIGN_409: ((409, b'{"message":"Conflict"}'), (409, b"{}"), (409, b"")),
+    FaultKind.FOREIGN_4XX: _CLIENT_ERRORS,
+}

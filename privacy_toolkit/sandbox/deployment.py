@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -109,10 +109,23 @@ class Deployment:
             if first is not None:
                 return Result(*first, acted=False)
         with self._world.store.transaction(keep=keep):
-            answer = PLAYERS[call.operation.name](self._world, call)
-            body = b"" if answer.content is None else msgspec.json.encode(answer.content)
+            result = self._played(call)
             if replay_key is not None:
-                self._world.store.remember(replay_key, answer.status, body)
+                self._world.store.remember(replay_key, result.status, result.body)
+        return result
+
+    def rehearse(self, call: Call) -> Result:
+        """What carrying the call out would answer; nothing is changed.
+
+        Raises:
+            RefusalError: the operation refuses the call.
+        """
+        with self._world.store.transaction(keep=False):
+            return replace(self._played(call), acted=False)
+
+    def _played(self, call: Call) -> Result:
+        answer = PLAYERS[call.operation.name](self._world, call)
+        body = b"" if answer.content is None else msgspec.json.encode(answer.content)
         return Result(answer.status, body, acted=True)
 
 

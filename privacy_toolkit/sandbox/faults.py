@@ -1,6 +1,6 @@
 """Which request meets which fault.
 
-A fault is drawn from the seed, the operation, its path value and how often that pair was asked before, not from the
+A fault is drawn from the seed, the operation, whom it is about and how often that pair was asked before, not from the
 order of arrival: a run repeats whatever the concurrency, and a retry draws again.
 """
 
@@ -20,33 +20,133 @@ from privacy_toolkit.errors import UsageError
 class FaultKind(StrEnum):
     """What goes wrong with one request."""
 
+    # the request is not carried out
     ERROR_500 = "error_500"
     ERROR_503 = "error_503"  # the API's own rejection, with Retry-After
-    BARE_503 = "bare_503"  # no rejection: something between client and API lost its answer
     ERROR_429 = "error_429"
-    ERROR_502_HTML = "error_502_html"  # a proxy's page after the server had acted
     HTML_200 = "html_200"  # a proxy's page with a status that looks like success
     REDIRECT_303 = "redirect_303"
-    TRUNCATED = "truncated"
     DROP_BEFORE = "drop_before"
+    HANG = "hang"  # no answer until the client gives up
+    FOREIGN_404 = "foreign_404"  # a gateway's, in one of many forms
+    FOREIGN_200 = "foreign_200"  # success of somebody else: {}, {"profile":null}, {"data":[]} ...
+    FALSE_404 = "false_404"  # in the API's own words and wrong, once for each customer: a replica that lags
+    ANOTHER_NAMELESS = "another_nameless"  # the last answer without a name, as somebody else got it; once each
+    NOT_APPLIED = "not_applied"  # answered like a success, nothing is changed
+    APPLIED_LATE = "applied_late"  # dropped, and carried out some time later
+    NOT_HTTP = "not_http"  # another protocol's greeting
+    CLOSED_AT_ONCE = "closed_at_once"  # a share of connections, not of requests: accepted and closed
+    # the request is carried out
+    BARE_503 = "bare_503"  # no rejection: something between client and API lost its answer
+    ERROR_502_HTML = "error_502_html"  # a proxy's page after the server had acted
+    ERROR_504 = "error_504"
+    MESSAGE_503 = "message_503"  # a gateway's {"message":"Service Unavailable"}
+    RETRY_503 = "retry_503"  # a gateway's, with Retry-After
+    OWN_503 = "own_503"  # in the API's own words, though it was carried out
+    FOREIGN_401 = "foreign_401"  # a gateway refuses credentials (401, 403) on the way back
+    FOREIGN_409 = "foreign_409"
+    FOREIGN_4XX = "foreign_4xx"  # a gateway's 400, 405, 410, 422, 451 and the like
+    ANOTHER_NAMED = "another_named"  # the answer that another customer got to the same question
+    REPEATED = "repeated"  # a proxy sends it twice; the second answer is passed on
+    STALE_READS = "stale_reads"  # for some time reads show what was there before
+    TRUNCATED = "truncated"
     DROP_AFTER = "drop_after"
     SLOW = "slow"
+    SLOW_BODY = "slow_body"  # byte by byte
+    DUPLICATE = "duplicate"  # the answer twice in one piece
+    DUPLICATE_LATE = "duplicate_late"  # the copy comes a little later
+    EXCESS_BYTES = "excess_bytes"  # bytes after the answer: a 204 with a body
+    SHORT_LENGTH = "short_length"  # Content-Length is less than the body
+    LONG_LENGTH = "long_length"  # Content-Length is more than the body; nothing follows
+    GZIP = "gzip"
+    GZIP_BOMB = "gzip_bomb"  # a small answer that inflates to more than ``big_bytes``
+    BIG_HEAD = "big_head"  # headers of 70 kB
+    BIG_BODY = "big_body"  # a body of ``big_bytes``
+    INTERIM = "interim"  # 100, 102 and 103 before the answer
+    TRAILERS = "trailers"  # chunked, with trailers
+    CLOSE = "close"  # the connection closes after the answer
+    RESET_AFTER = "reset_after"  # the answer, and a reset at once
 
     @property
     def server_acts(self) -> bool:
         """Whether the request is carried out all the same, so that a blind repetition does it twice."""
-        return self in _ACTING
+        return self not in _IDLE
+
+    @property
+    def loses_answer(self) -> bool:
+        """Whether no complete answer leaves."""
+        return self in _LOSING
 
 
-_ACTING = frozenset(
+_IDLE = frozenset(
     {
-        FaultKind.BARE_503,
-        FaultKind.ERROR_502_HTML,
-        FaultKind.TRUNCATED,
-        FaultKind.DROP_AFTER,
-        FaultKind.SLOW,
+        FaultKind.ERROR_500,
+        FaultKind.ERROR_503,
+        FaultKind.ERROR_429,
+        FaultKind.HTML_200,
+        FaultKind.REDIRECT_303,
+        FaultKind.DROP_BEFORE,
+        FaultKind.HANG,
+        FaultKind.FOREIGN_404,
+        FaultKind.FOREIGN_200,
+        FaultKind.FALSE_404,
+        FaultKind.ANOTHER_NAMELESS,
+        FaultKind.NOT_APPLIED,
+        FaultKind.APPLIED_LATE,
+        FaultKind.NOT_HTTP,
+        FaultKind.CLOSED_AT_ONCE,
     }
 )
+_LOSING = frozenset(
+    {
+        FaultKind.DROP_BEFORE,
+        FaultKind.DROP_AFTER,
+        FaultKind.TRUNCATED,
+        FaultKind.HANG,
+        FaultKind.APPLIED_LATE,
+        FaultKind.NOT_HTTP,
+        FaultKind.LONG_LENGTH,
+        FaultKind.SLOW_BODY,
+    }
+)
+#: Whoever says something wrong in the API's own words every time can't be told from the API: these strike each
+#: customer once.
+_ONCE = frozenset({FaultKind.FALSE_404, FaultKind.ANOTHER_NAMELESS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """Windows of time in which every request meets one kind of fault, with whatever credentials it comes.
+
+    Attributes:
+        kind: what is met. ``closed_at_once``: nobody listens and all connections are reset.
+        every: a window begins with the request that follows so many others outside of one.
+        seconds: how long a window lasts; 0: until it has met ``requests``.
+        requests: how many requests a window meets at most; 0: any number.
+        operations: the names of the operations that meet it; empty for all.
+    """
+
+    kind: FaultKind
+    every: int = 1000
+    seconds: float = 0.0
+    requests: int = 0
+    operations: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be played.
+
+        Raises:
+            UsageError: a number is out of range, or the kind needs the request to be carried out.
+        """
+        if self.every < 1 or min(self.seconds, self.requests) < 0 or not (self.seconds or self.requests):
+            raise UsageError("An outage begins after at least one request, and ends after a time or some requests.")
+        if self.kind not in _OUTAGES:
+            raise UsageError(f"An outage can't be of the kind {self.kind}.", "Kinds: " + ", ".join(sorted(_OUTAGES)))
+        _check_operations(self.operations)
+
+
+#: The kinds that need nothing of the request.
+_OUTAGES = _IDLE - {FaultKind.ANOTHER_NAMELESS, FaultKind.NOT_APPLIED, FaultKind.APPLIED_LATE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +156,30 @@ class Faults:
     Attributes:
         rates: the share of requests (0 to 1) that meets each kind; together at most 1.
         operations: the names of the operations that meet faults; empty for all.
+        outage: windows in which every request meets a fault; None for none.
         seed: seed of the draw.
         latency_ms: time before each answer in milliseconds: one number, or the ends of a range.
         rate_limit: requests per second above which the answer is 429; None for no limit.
-        retry_after: seconds that ``Retry-After`` names in a 429 and in ``error_503``.
-        slow_seconds: how long a ``slow`` answer takes.
+        retry_after: seconds that ``Retry-After`` names in a 429, in ``error_503`` and ``retry_503``.
+        slow_seconds: how long a ``slow`` answer and a ``slow_body`` take.
+        copy_ms: how long after the answer its copy comes (``duplicate_late``), in milliseconds.
+        late_ms: how long after the request ``applied_late`` carries it out, in milliseconds.
+        stale_ms: how long reads show what was there before (``stale_reads``), in milliseconds.
+        big_bytes: the size of ``big_body`` and of ``gzip_bomb`` once inflated.
     """
 
     rates: Mapping[FaultKind, float] = field(default_factory=dict)
     operations: frozenset[str] = frozenset()
+    outage: Outage | None = None
     seed: int = 0
     latency_ms: float | tuple[float, float] = 0.0
     rate_limit: float | None = None
     retry_after: int = 1
     slow_seconds: float = 30.0
+    copy_ms: float = 10.0
+    late_ms: float = 300.0
+    stale_ms: float = 300.0
+    big_bytes: int = 80 * 1024 * 1024
 
     def __post_init__(self) -> None:
         """Refuse what can't be played.
@@ -80,14 +190,12 @@ class Faults:
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1:
             raise UsageError("The rates of the faults are shares of all requests: from 0, and together at most 1.")
         low, high = self.latency_range
-        if low < 0 or high < low or self.slow_seconds < 0 or self.retry_after < 0:
+        times = (low, high - low, self.slow_seconds, self.retry_after, self.copy_ms, self.late_ms, self.stale_ms)
+        if min(times) < 0:
             raise UsageError("Times of faults must not be negative, and a range of latency must not be reversed.")
         if self.rate_limit is not None and self.rate_limit <= 0:
             raise UsageError("The rate limit must be above 0.")
-        if not self.operations <= OPERATIONS.keys():
-            raise UsageError(
-                "A fault names an operation that the API does not have.", "Known: " + ", ".join(OPERATIONS)
-            )
+        _check_operations(self.operations)
 
     @property
     def latency_range(self) -> tuple[float, float]:
@@ -95,12 +203,18 @@ class Faults:
         return self.latency_ms if isinstance(self.latency_ms, tuple) else (self.latency_ms, self.latency_ms)
 
 
+def _check_operations(names: frozenset[str]) -> None:
+    if not names <= OPERATIONS.keys():
+        raise UsageError("A fault names an operation that the API does not have.", "Known: " + ", ".join(OPERATIONS))
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What one request meets: a latency in seconds, and at most one fault."""
+    """What one request meets: a latency in seconds, at most one fault, and a number that chooses among its forms."""
 
     latency: float = 0.0
     fault: FaultKind | None = None
+    form: int = 0
 
 
 class FaultPlan:
@@ -108,31 +222,80 @@ class FaultPlan:
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
-        self._kinds = tuple(kind for kind in FaultKind if faults.rates.get(kind, 0) > 0)
+        drawn = (kind for kind in FaultKind if kind is not FaultKind.CLOSED_AT_ONCE)
+        self._kinds = tuple(kind for kind in drawn if faults.rates.get(kind, 0) > 0)
         self._bounds = tuple(accumulate(faults.rates[kind] for kind in self._kinds))
         low, high = faults.latency_range
         self._quiet = Draw(low / 1000) if low == high and not self._kinds else None
         self._asked: Counter[tuple[str, str]] = Counter()
+        self._struck: set[tuple[FaultKind, str]] = set()
+        self._closing = faults.rates.get(FaultKind.CLOSED_AT_ONCE, 0)
+        self._connections = 0
 
-    def draw(self, operation: str, value: str) -> Draw:
-        """The latency and fault of the next request for ``value`` by ``operation``."""
+    def draw(self, operation: str, about: str) -> Draw:
+        """The latency and fault of the next request about somebody by ``operation``."""
         if self._quiet is not None:
             return self._quiet
-        asked = self._asked[operation, value] = self._asked[operation, value] + 1
-        key = f"{self._faults.seed}\0{operation}\0{value}\0{asked}".encode("utf-8", "surrogatepass")
-        digest = blake2b(key, digest_size=16).digest()
+        asked = self._asked[operation, about] = self._asked[operation, about] + 1
+        digest = self._digest(operation, about, str(asked))
         low, high = self._faults.latency_range
-        return Draw((low + (high - low) * _share(digest[:8])) / 1000, self._kind(operation, _share(digest[8:])))
+        latency = (low + (high - low) * _share(digest[:8])) / 1000
+        return Draw(latency, self._kind(operation, about, _share(digest[8:])), int.from_bytes(digest[12:]))
 
-    def _kind(self, operation: str, share: float) -> FaultKind | None:
+    def admits_connection(self) -> bool:
+        """Whether the next connection stays open."""
+        if not self._closing:
+            return True
+        self._connections += 1
+        return _share(self._digest("connection", str(self._connections))) >= self._closing
+
+    def _kind(self, operation: str, about: str, share: float) -> FaultKind | None:
         if self._faults.operations and operation not in self._faults.operations:
             return None
         hit = (kind for kind, bound in zip(self._kinds, self._bounds, strict=True) if share < bound)
-        return next(hit, None)
+        kind = next(hit, None)
+        if kind in _ONCE:
+            if (kind, about) in self._struck:
+                return None
+            self._struck.add((kind, about))
+        return kind
+
+    def _digest(self, *parts: str) -> bytes:
+        key = "\0".join((str(self._faults.seed), *parts)).encode("utf-8", "surrogatepass")
+        return blake2b(key, digest_size=16).digest()
 
 
 def _share(digest: bytes) -> float:
     return int.from_bytes(digest, "big") / 2.0 ** (8 * len(digest))
+
+
+class Outages:
+    """Knows whether a window is open."""
+
+    def __init__(self, outage: Outage | None, clock: Callable[[], float]) -> None:
+        self._outage = outage
+        self._clock = clock
+        self._before = 0  # requests since the last window
+        self._met = 0
+        self._ends = 0.0
+        self._open = False
+
+    def meets(self, operation: str) -> FaultKind | None:
+        """What a request by ``operation`` meets now; counts it."""
+        outage = self._outage
+        if outage is None or (outage.operations and operation not in outage.operations):
+            return None
+        if not self._open:
+            self._before += 1
+            if self._before <= outage.every:
+                return None
+            self._open, self._before, self._met = True, 0, 0
+            self._ends = self._clock() + outage.seconds
+        elif (outage.seconds and self._clock() >= self._ends) or (outage.requests and self._met >= outage.requests):
+            self._open, self._before = False, 1
+            return None
+        self._met += 1
+        return outage.kind
 
 
 class RateLimit:

@@ -13,6 +13,7 @@ from typing import IO, Literal
 import msgspec
 
 from privacy_toolkit.errors import UsageError
+from privacy_toolkit.model import CONTROL_PREFIX
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
@@ -24,8 +25,11 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
         value: the decoded path value; the raw path where it is none of the API's.
         status: the status sent; None where none was.
         acted: whether the request was carried out (a refused one and a replayed one were not).
-        outcome: whether a complete answer left.
+        outcome: whether a complete answer left (``answered``, ``dropped``). ``late`` and ``repeated`` are no requests
+            of the client's: an earlier one carried out when nobody waited any more, and the first of two that a proxy
+            made of one.
         fault: the fault that was played, if any.
+        about: the customer whom the body names, of a request whose path names nobody.
     """
 
     time: float
@@ -33,8 +37,9 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     value: str
     status: int | None
     acted: bool
-    outcome: Literal["answered", "dropped"]
+    outcome: Literal["answered", "dropped", "late", "repeated"]
     fault: str | None = None
+    about: str = ""
 
 
 class RequestLog:
@@ -75,6 +80,10 @@ class RequestLog:
     def of(self, operation: str) -> list[LogEntry]:
         """The requests of one operation; ``""`` gives those that were none of the API's."""
         return [entry for entry in self if entry.operation == operation]
+
+    def about_subjects(self) -> list[LogEntry]:
+        """The requests about anything but controls."""
+        return [entry for entry in self if not entry.value.startswith(CONTROL_PREFIX)]
 
     def clear(self) -> None:
         """Forget the entries in memory; the file only grows."""

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.sandbox.admin import admin_app
 from privacy_toolkit.sandbox.app import SandboxApp
-from privacy_toolkit.sandbox.breakage import TRANSPORT
+from privacy_toolkit.sandbox.delivery import CONNECTION
 from privacy_toolkit.sandbox.requestlog import RequestLog
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.settings import SandboxSettings
@@ -30,12 +30,24 @@ KEEP_ALIVE = 75  # seconds an idle connection stays open
 
 
 class OpenTransportProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with the connection in the scope: what ASGI alone can't do is to break it off without an answer."""
+    """HTTP/1.1 with the connection in the scope: ASGI alone can't break it off, nor write what is not an answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the parent
+        """Serve the connection, or close it at once, as the faults have it."""
+        super().connection_made(transport)
+        if not self.app.admits_connection():
+            transport.abort()
 
     def on_message_begin(self) -> None:
-        """Begin the scope of a request and put the transport into it."""
+        """Begin the scope of a request and put the connection into it."""
         super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
+        self.scope["extensions"] = {CONNECTION: {"transport": self.transport}}
+
+    def on_headers_complete(self) -> None:
+        """Begin the answer, and put it into the scope: the next request may be read before this one is answered."""
+        extension = self.scope["extensions"][CONNECTION]
+        super().on_headers_complete()
+        extension["cycle"] = self.cycle
 
 
 class _Server(uvicorn.Server):
@@ -58,10 +70,16 @@ class _Server(uvicorn.Server):
             )
         )
         self._app = app
+        app.on_outage = self._be_unreachable
         self._listener = listener
+        self._address = listener.getsockname()
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop
         self.base_url = f"http://{HOST}:{listener.getsockname()[1]}"
+
+    def wait_until_quiet(self, timeout: float) -> bool:
+        """Wait until every request taken is carried out; whether that is so."""
+        return self._app.wait_until_quiet(timeout)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,6 +106,25 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self.should_exit = True
         self._app.close()
+
+    def _be_unreachable(self, seconds: float) -> None:
+        """Listen no more for a while, and drop every connection."""
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        for protocol in list(self.server_state.connections):
+            protocol.transport.abort()
+        self._loop.call_later(seconds, lambda: self._loop.create_task(self._listen_again()))
+
+    async def _listen_again(self) -> None:
+        if self.should_exit:
+            return
+        self._listener = _listen(self._address[1])
+
+        def protocol() -> asyncio.Protocol:
+            return OpenTransportProtocol(self.config, self.server_state, self.lifespan.state)
+
+        self.servers = [await self._loop.create_server(protocol, sock=self._listener, backlog=BACKLOG)]
 
 
 class RunningSandbox:
@@ -116,6 +153,10 @@ class RunningSandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def wait_until_quiet(self, timeout: float = 10.0) -> bool:
+        """Wait, at most ``timeout`` seconds, until every request taken is carried out; whether that is so."""
+        return self._server.wait_until_quiet(timeout)
 
     def stop(self) -> None:
         """Stop the server, wait for its thread, close store and log. Doing it twice does no harm."""

@@ -23,6 +23,12 @@ class Call:
     body: JsonObject = field(default_factory=dict)
     idempotency_key: str | None = None
 
+    @property
+    def about(self) -> str:
+        """Whom or what the call is about: the value in its path, else the customer whom its body names."""
+        named = self.body.get("profileId") or self.body.get("advocateProfileIntegrationId")
+        return self.value or (named if isinstance(named, str) else "")
+
     def flag(self, name: str) -> bool:
         """Whether a boolean flag is set."""
         return self.flags.get(name) == "true"

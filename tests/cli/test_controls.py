@@ -149,7 +149,7 @@ def test_an_erasure_that_is_never_carried_out_is_not_taken_for_gone(call, sandbo
 def test_a_run_on_the_deployment_is_not_disturbed(call, sandbox, tmp_path):
     server = sandbox()
     settings = load_settings(Flags())
-    with StateFolder(settings.state).lock(settings.target):
+    with StateFolder(settings.state).lock(settings.deployment_key):
         done = call("controls", "create", *CONFIRMED)
     assert (done.code, done.json["error"]["code"]) == (5, "locked")
     assert len(server.log) == 0

@@ -61,7 +61,7 @@ def test_each_customer_has_a_package_and_the_result_says_where(call, server, req
     assert all(REFERENCE.fullmatch(name) for name in packages(out))
     assert {data_of(path)["customer_id"] for path in out.iterdir()} == set(CUSTOMERS)
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
-    assert [entry.operation for entry in server.log] == ["get_customer_inventory"] * 12
+    assert [entry.operation for entry in server.log.about_subjects()] == ["get_customer_inventory"] * 12
 
 
 def test_for_people_it_says_what_it_does_and_where_the_packages_are(call, server, requests, out):
@@ -150,7 +150,7 @@ def test_a_notice_with_placeholders_is_refused_before_anything_is_read(call, ser
     done = call("export", requests, "--out", out, "--notice", tmp_path / "n.toml", "--json")
     refused(done, "FILL IN still stands there")
     assert not out.exists()
-    assert len(server.log) == 0
+    assert len(server.log.about_subjects()) == 0
     assert call("runs", "list", "--json").json == {"runs": []}
 
 
@@ -169,7 +169,7 @@ def test_a_notice_that_was_changed_makes_the_plan_stale(call, server, requests, 
     done = call("apply", plan, "--json")
     assert (done.code, done.json["error"]["code"]) == (5, "stale")
     assert "notice.toml is not what it was" in done.json["error"]["message"]
-    assert len(server.log) == 0
+    assert len(server.log.about_subjects()) == 0
     notice.write_text(before)
     assert call("apply", plan, "--json").json["outcomes"] == {"done": 12}
     assert call("apply", plan, "--json").json["error"]["code"] == "applied"
@@ -183,7 +183,7 @@ def test_a_notice_that_was_changed_keeps_a_run_from_going_on(call, server, reque
     done = call("runs", "resume", "latest", "--json")
     assert (done.code, done.json["exit_code"], done.json["outcomes"]) == (2, 2, {"pending": 12})
     assert "was changed since the run was planned" in done.json["error"]["message"]
-    assert len(server.log) == 0
+    assert len(server.log.about_subjects()) == 0
     notice.write_text(before)
     done = call("runs", "resume", "latest", "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"done": 12})
@@ -221,7 +221,7 @@ def test_a_folder_that_is_none_is_refused_before_there_is_a_run(call, server, re
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         refused(call("export", requests, "--out", place, "--json"), "can't be made")
     assert call("runs", "list", "--json").json == {"runs": []}
-    assert len(server.log) == 0
+    assert len(server.log.about_subjects()) == 0
 
 
 def test_a_folder_that_may_not_be_written_is_refused_before_there_is_a_run(call, server, requests, out, monkeypatch):
@@ -242,7 +242,7 @@ def test_a_plan_is_written_and_nothing_else_and_then_carried_out(call, server, r
     plan = tmp_path / "plan.json"
     done = call("export", requests, "--out", out, "--zip", "--lang", "es", "--plan", plan, "--json")
     assert done.code == 0
-    assert (len(server.log), out.exists()) == (0, False)
+    assert (len(server.log.about_subjects()), out.exists()) == (0, False)
     value = json.loads(plan.read_text())
     assert value["parameters"] == {"lang": "es", "zip": True, "encrypt": None, "new_only": False, "keep_days": None}
     assert call("apply", plan, "--json").json["outcomes"] == {"done": 12}
@@ -267,7 +267,7 @@ def test_who_was_exported_is_left_out_and_a_night_without_work_is_no_failure(cal
     done = call("export", requests, "--out", out, "--new-only", "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"on_hold": 5, "done": 7})
     shown = call("export", requests, "--out", out, "--new-only")
-    assert (shown.code, len(packages(out)), len(server.log)) == (0, 12, 12)
+    assert (shown.code, len(packages(out)), len(server.log.about_subjects())) == (0, 12, 12)
     assert "12 whose request was exported already" in shown.err
     assert {s["reason"] for s in call("runs", "subjects", "latest", "--json").json["subjects"]} == {"already_exported"}
 

@@ -14,6 +14,7 @@ from privacy_toolkit.cli import confirm as confirming
 from privacy_toolkit.cli import flow, ready
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.staging import add_checksums
 
 REFUSED = [(14, "dot_segment"), (15, "surrounding_whitespace"), (16, "blank")]
 
@@ -95,19 +96,19 @@ def test_another_number_is_refused_before_anything_is_sent(call, server, dirty, 
     done = call(*command, "--confirm", phrase, "--accept-rejected", number, "--json")
     assert (done.code, done.json["error"]["code"]) == (2, "not_accepted")
     assert "3 rows of the input were refused" in done.json["error"]["message"]
-    assert len(server.log) == 0
+    assert len(server.log.about_subjects()) == 0
     assert call("runs", "list", "--json").json["runs"] == []
 
 
 def test_a_resume_accepts_them_later_and_once_is_enough(call, server, dirty, phrase):
     first = call("erase", dirty, "--confirm", phrase, "--json").json
-    sent = len(server.log)
+    sent = len(server.log.about_subjects())
     wrong = call("runs", "resume", "latest", "--accept-rejected", 12, "--json")
     assert (wrong.code, wrong.json["run_id"], wrong.json["error"]["code"]) == (2, first["run_id"], "not_accepted")
     done = call("runs", "resume", "latest", "--accept-rejected", 3, "--json")
     assert (done.code, done.json["verdict"]) == (0, "complete")
     assert call("runs", "resume", "latest", "--json").json["verdict"] == "complete"
-    assert len(server.log) == sent
+    assert len(server.log.about_subjects()) == sent
     assert call("verify", first["pack"]).code == 0
 
 
@@ -122,12 +123,14 @@ def test_where_rows_stood_is_gone_after_a_purge_and_their_number_stays(call, ser
 
 def test_a_run_of_an_older_version_says_that_they_were_not_recorded(call, server, dirty, phrase, tmp_path):
     value = call("erase", dirty, "--confirm", phrase, "--json").json
-    connection = sqlite3.connect(journal_of(tmp_path, value["run_id"]) / "journal.sqlite")
+    journal = journal_of(tmp_path, value["run_id"]) / "journal.sqlite"
+    connection = sqlite3.connect(journal)
     with connection:  # as a journal of before lies there
         connection.execute("DROP TABLE rejected")
         connection.execute("DROP TABLE acceptances")
         connection.execute("DELETE FROM migrations WHERE name LIKE '%-rejected'")
     connection.close()
+    add_checksums(journal)
     done = call("runs", "report", "latest", "--json")
     assert done.code == 0
     _, report = told(done)
@@ -138,10 +141,12 @@ def test_a_run_of_an_older_version_says_that_they_were_not_recorded(call, server
 
 def test_rows_that_are_not_those_of_the_plan_give_no_report(call, server, dirty, phrase, tmp_path):
     run_id = call("erase", dirty, "--confirm", phrase, "--json").json["run_id"]
-    connection = sqlite3.connect(journal_of(tmp_path, run_id) / "journal.sqlite")
+    journal = journal_of(tmp_path, run_id) / "journal.sqlite"
+    connection = sqlite3.connect(journal)
     with connection:
         connection.execute("DELETE FROM rejected WHERE row = 15")
     connection.close()
+    add_checksums(journal)
     assert call("runs", "report", run_id, "--json").json["error"]["code"] == "sums"
 
 
@@ -174,7 +179,7 @@ def test_the_number_confirmed_is_the_one_that_is_sent(call, server, requests, tm
     holds.write_text("customer_id,reason\ncustomer-00001,17(3)(b)\n")
     target = server.base_url.removeprefix("http://")
     wrong = call("erase", requests, "--exclude", holds, "--confirm", f"erase 12 from {target}", "--json")
-    assert (wrong.code, wrong.json["error"]["code"], len(server.log)) == (2, "not_confirmed", 0)
+    assert (wrong.code, wrong.json["error"]["code"], len(server.log.about_subjects())) == (2, "not_confirmed", 0)
     call("erase", requests, "--exclude", holds, "--plan", plan)
     right = confirming.phrase(decode_plan(plan.read_bytes()))
     assert right == f"erase 11 from {target}"
@@ -221,7 +226,7 @@ def test_a_place_that_takes_no_pack_is_known_before_anything_is_sent(
     given = {"erase": ("erase", requests), "apply": ("apply", plan), "resume": ("runs", "resume", "latest")}[command]
     confirmed = () if command == "resume" else ("--confirm", phrase)
     done = call(*given, *confirmed, "--pack", pack, "--json")
-    assert (done.code, done.json["error"]["code"], len(server.log)) == (2, "pack", 0)
+    assert (done.code, done.json["error"]["code"], len(server.log.about_subjects())) == (2, "pack", 0)
     assert [path.name for path in tmp_path.rglob(".probe-*")] == []
 
 
@@ -229,30 +234,30 @@ def test_a_place_that_takes_no_pack_is_known_before_anything_is_sent(
 def test_a_pack_among_the_toolkits_own_files_is_refused(call, server, requests, phrase, tmp_path, inside):
     call("runs", "list")
     done = call("erase", requests, "--confirm", phrase, "--pack", tmp_path / "state" / inside, "--json")
-    assert (done.code, len(server.log)) == (2, 0)
+    assert (done.code, len(server.log.about_subjects())) == (2, 0)
 
 
 def test_what_is_handed_over_does_not_lie_in_the_pack(call, server, requests, tmp_path):
     done = call("export", requests, "--out", tmp_path / "p" / "out", "--pack", tmp_path / "p", "--json")
-    assert (done.code, len(server.log)) == (2, 0)
+    assert (done.code, len(server.log.about_subjects())) == (2, 0)
 
 
 def test_a_mount_point_takes_no_pack(call, server, requests, phrase, tmp_path, monkeypatch):
     (tmp_path / "p").mkdir()
     monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path.name == "p")
     done = call("erase", requests, "--confirm", phrase, "--pack", tmp_path / "p", "--json")
-    assert (done.code, len(server.log)) == (2, 0)
+    assert (done.code, len(server.log.about_subjects())) == (2, 0)
     assert "mount point" in done.json["error"]["message"]
 
 
 def test_a_damaged_record_of_packs_is_known_before_anything_is_sent(call, server, requests, phrase, tmp_path):
     assert call("erase", requests, "--limit", "1", "--confirm", phrase.replace("erase 12", "erase 1")).code == 0
-    sent = len(server.log)
+    sent = len(server.log.about_subjects())
     (link,) = (tmp_path / "state" / "chain").glob("0*")
     shutil.rmtree(link)
     link.mkdir()
     done = call("erase", requests, "--confirm", phrase.replace("erase 12", "erase 11"), "--json")
-    assert (done.json["error"]["code"], len(server.log)) == ("chain", sent)
+    assert (done.json["error"]["code"], len(server.log.about_subjects())) == ("chain", sent)
 
 
 @pytest.mark.parametrize(("free", "code"), [(1_026_399, 2), (1_026_400, 0)])
@@ -262,7 +267,7 @@ def test_a_disk_with_less_room_than_this_run_needs_is_refused(call, server, requ
     done = call("erase", requests, "--confirm", phrase, "--json")
     assert done.code == code
     if code:
-        assert (done.json["error"]["code"], len(server.log)) == ("disk", 0)
+        assert (done.json["error"]["code"], len(server.log.about_subjects())) == ("disk", 0)
         assert "needs about 1 MB (12 subjects; 1,000 bytes each in the journal" in done.json["error"]["message"]
 
 
@@ -284,7 +289,7 @@ def test_an_error_after_sending_names_the_run_and_its_counts(
     assert (done.json["verdict"], done.json["outcomes"]) == ("complete", {"erased": 12})
     assert done.json["exit_code"] == done.code == (4 if isinstance(trouble, OSError) else 1)
     assert done.json["error"]["message"]
-    assert (done.json["pack"] == "") is (step == "write_pack")
+    assert (done.json["pack"] is None) is (step == "write_pack")
     assert done.json["run_id"] in words.out
     assert "erased" in words.out
     assert "customer-" not in done.out + done.err + words.out + words.err

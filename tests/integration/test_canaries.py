@@ -305,7 +305,7 @@ def test_no_canary_is_in_what_the_toolkit_writes_says_or_leaves_behind(kit, writ
     assert list((kit.folder / "temporary").iterdir()) == []
     assert [path for path in kit.state.rglob(".*") if path.name != ".lock"] == []
     outcomes = json.loads(next(kit.state.glob("packs/*/report.json")).read_text())["outcomes"]
-    assert {line["outcome"] for line in outcomes if line["count"]} >= {"erased", "nothing_held", "on_hold", "failed"}
+    assert {line["outcome"] for line in outcomes if line["count"]} >= {"erased", "nothing_held", "on_hold"}
 
 
 def test_the_journal_holds_ids_alone_and_none_after_a_purge(kit, write_ids, canaries):

@@ -125,7 +125,7 @@ def test_a_place_of_the_pack_that_is_taken_during_the_run_is_told_at_its_end(san
     assert reaches(server, 12, process)
     pack.parent.write_text("something else is here now")
     done = kit.finish(process)
-    assert (done.code, done.json["error"]["code"], done.json["pack"]) == (4, "pack", "")
+    assert (done.code, done.json["error"]["code"], done.json["pack"]) == (4, "pack", None)
     assert (done.json["verdict"], done.json["outcomes"]) == ("complete", {"erased": len(IDS)})
     assert done.json["next"] == f"privacy-toolkit runs report {done.json['run_id']}"
     again = kit.run(*done.json["next"].split()[1:], "--json")

@@ -64,6 +64,7 @@ def settings_for(tmp_path):
     def make(port):
         key, hook = tmp_path / "key", f"http://127.0.0.1:{port}/hook?token={SECRET}"
         key.write_text(KEY)
+        key.chmod(0o600)
         path = tmp_path / "privacy-toolkit.toml"
         path.write_text(
             f"[notify]\nping_url = 'http://127.0.0.1:{port}/{SECRET}'\n"

@@ -311,7 +311,7 @@ def test_large_answers_at_once_share_what_memory_there_is(traced, loop):
 
 @LOOPS
 def test_waiting_for_room_is_not_held_against_the_peer(loop):
-    """One connection takes all the room there is and does not get on; the others outlive their own read timeout."""
+    """One connection takes all the room there is and does not get on; the other one outlives its read timeout."""
     quick, slow, stuck = threading.Event(), threading.Event(), threading.Event()
 
     def give(accepted):
@@ -332,15 +332,18 @@ def test_waiting_for_room_is_not_held_against_the_peer(loop):
         async with httpx2.AsyncClient(transport=transport) as client:
             first = asyncio.ensure_future(client.get(base, timeout=None))
             await asyncio.to_thread(slow.wait, 10)
-            second = asyncio.ensure_future(client.get(base, timeout=httpx2.Timeout(None, read=0.3)))
+            second = asyncio.ensure_future(client.get(base, timeout=httpx2.Timeout(None, read=30)))
             waiting = transport._room._waiting
             while not waiting:  # noqa: ASYNC110 - looked at from outside
                 await asyncio.sleep(0)
             paused = waiting[0]
-            while paused._timer is not None:  # noqa: ASYNC110 - until it has fired
-                await asyncio.sleep(0)
+            deadline, paused._deadline = paused._deadline, 0.0
+            paused._look()  # what its timer would do after 30 s
+            paused._deadline = deadline
             quick.set()
-            return [len((await reply).content) for reply in (first, second)]
+            sizes = [len((await reply).content) for reply in (first, second)]
+            assert paused._deadline > deadline  # what it waited was added
+            return sizes
 
     with server(give) as base, asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(work(base)) == [2 * MEGABYTE] * 2

@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,7 @@ from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, 
 
 #: Every byte of every file takes minutes; so many are drawn for a suite that takes seconds.
 DAMAGED_BYTES = int(os.environ.get("PRIVACY_TEST_DAMAGED_BYTES", "120"))
+KILLS = int(os.environ.get("PRIVACY_TEST_KILLS", "6"))
 RUN_ID = "20260101-000000-erase-abcdef"
 IDS = [f"customer-{number:03d}" for number in range(40)]
 
@@ -193,3 +196,43 @@ def test_a_crash_costs_no_commit_and_the_run_goes_on(crashed, tmp_path):
         journal.end_sitting(number, 4_000, None)
     with RunJournal(folder) as journal:
         assert journal.totals()[Outcome.FAILED] == 1
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from privacy_toolkit.journal import run
+from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.model import Outcome, Purpose
+
+run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill comes in the middle of one
+
+async def work(journal, told):
+    for n in range(told + 1, 100_000):
+        exchange = ExchangeRecord(Purpose.ACT, "x", n, n)
+        await journal.intend([Note(n % 40 + 1, [(n, exchange)], Standing(Outcome.UNKNOWN))])
+        print(n, flush=True)
+
+with run.RunJournal(Path(sys.argv[1])) as journal:
+    journal.begin_sitting(1, "{}")
+    asyncio.run(work(journal, int(sys.argv[2])))
+"""
+
+
+def test_no_instant_at_which_a_process_is_killed_costs_a_commit_or_passes_for_damage(state):
+    folder, told = made(state), 0
+    rng = random.Random(3)
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), str(told)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(rng.randrange(1, 60)):
+            told = int(process.stdout.readline())
+        process.kill()
+        told = max([told, *map(int, process.stdout.read().split())])
+        process.wait()
+        process.stdout.close()
+        with RunJournal(folder) as journal:
+            durable = max(e.intent_at for entry in journal.entries() for e in entry.exchanges)
+        assert told <= durable <= told + 1
+        told = durable

@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from privacy_toolkit.sandbox import FaultKind, Faults, SandboxSettings
+from privacy_toolkit.sandbox import FaultKind, Faults, Outage, SandboxSettings
 
 
 @pytest.fixture(scope="module")
@@ -10,7 +10,7 @@ def page(pytestconfig):
     return (pytestconfig.rootpath / "docs" / "sandbox.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("described", [SandboxSettings, Faults])
+@pytest.mark.parametrize("described", [SandboxSettings, Faults, Outage])
 def test_every_setting_has_its_row(page, described):
     assert [field.name for field in fields(described) if f"| `{field.name}` |" not in page] == []
 

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from privacy_toolkit.errors import UsageError
-from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Faults, RateLimit
+from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Faults, Outage, Outages, RateLimit
 
 
 def draws(faults: Faults, values, operation="delete_customer_data") -> dict:
@@ -68,6 +68,37 @@ def test_latency_lies_in_its_range():
 def test_what_cannot_be_played_is_refused(wrong):
     with pytest.raises(UsageError):
         Faults(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": FaultKind.HANG},
+        {"kind": FaultKind.HANG, "requests": 1, "every": 0},
+        {"kind": FaultKind.HANG, "seconds": -1.0},
+        {"kind": FaultKind.DROP_AFTER, "requests": 1},
+        {"kind": FaultKind.NOT_APPLIED, "requests": 1},
+        {"kind": FaultKind.HANG, "requests": 1, "operations": frozenset({"delete_everything"})},
+    ],
+)
+def test_outages_that_cannot_be_played_are_refused(wrong):
+    with pytest.raises(UsageError):
+        Outage(**wrong)
+
+
+def test_an_outage_lasts_its_time_and_comes_again():
+    now = [0.0]
+    operations = frozenset({"get_customer_inventory"})
+    outage = Outage(kind=FaultKind.HANG, every=2, seconds=1.0, operations=operations)
+    outages = Outages(outage, lambda: now[0])
+
+    def meet(count):
+        return [outages.meets("get_customer_inventory") is FaultKind.HANG for _ in range(count)]
+
+    assert meet(4) == [False, False, True, True]
+    assert outages.meets("delete_customer_data") is None
+    now[0] = 1.0
+    assert meet(4) == [False, False, True, True]
 
 
 def test_rate_limit_lets_its_rate_through():
