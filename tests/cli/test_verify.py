@@ -59,7 +59,9 @@ def test_a_signed_pack_is_good_and_its_signer_named(call, signed, signers):
     assert first.startswith(f"Signed by {SIGNER} with the key SHA256:")
     assert second == f"Pack of run {signed.name}, number 1 of its chain."
     assert third == "Nothing is wrong with it."
-    assert len(checks) == 15
+    word = checks.index("On the operator's word alone:")
+    assert len(checks[:word]) == 17
+    assert len(checks[word + 1 :]) == 5
     assert "FAILED" not in done.out
 
 
@@ -199,3 +201,25 @@ def test_a_pack_that_was_replaced_is_told_from_the_last_one(call, signers, erase
 def test_a_purged_run_leaves_a_pack_that_still_verifies(call, signed, signers, packs):
     assert call("runs", "purge", signed.name, "--confirm", f"purge {signed.name}").code == 0
     assert call("verify", signed, "--signers", signers, "--chain", packs).code == 0
+
+
+def test_on_failure_the_first_line_says_what_that_means(call, signed):
+    (signed / "report.html").write_text("all is well")
+    assert call("verify", signed).out.splitlines()[0] == "DO NOT RELY ON THIS PACK"
+
+
+def test_an_approval_can_be_asked_for(call, signed):
+    done = call("verify", signed, "--require-approval", "--json")
+    assert (done.code, codes(done)) == (6, {"not_approved"})
+
+
+def test_a_page_need_not_be_compared(call, signed):
+    (signed / "report.html").write_text("all is well")
+    assert codes(call("verify", signed, "--no-page", "--json")) == {"hash_differs"}
+
+
+def test_what_a_system_left_there_is_named_apart(call, signed):
+    (signed / ".DS_Store").write_text("x")
+    done = call("verify", signed, "--json")
+    assert (done.code, done.json["dropped"]) == (0, [".DS_Store"])
+    assert "not covered: .DS_Store" in call("verify", signed).out
