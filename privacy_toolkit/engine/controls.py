@@ -76,6 +76,14 @@ class _Route:
     task: asyncio.Task[bool] | None = None
 
 
+@dataclass(slots=True)
+class _Waited:
+    """A connection whose proof walks wait for: how many of them, and what asks for it just now."""
+
+    walks: int = 0
+    task: asyncio.Task[None] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What controls stand in. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
@@ -102,7 +110,8 @@ class Controls:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._routes: dict[str, _Route] = {}
-        self._lines: dict[Line, asyncio.Task[None] | None] = {}
+        self._lines: dict[Line, _Waited] = {}
+        self._asking: set[asyncio.Task[None]] = set()
         self._flush: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._longest, self._most_absences = 0.0, 0
@@ -177,7 +186,7 @@ class Controls:
 
     async def close(self) -> None:
         """Let nothing wait any more."""
-        for task in (self._keeper, self._flush, *self._lines.values(), *(r.task for r in self._routes.values())):
+        for task in (self._keeper, self._flush, *self._asking, *(r.task for r in self._routes.values())):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -286,24 +295,29 @@ class Controls:
     # Connections.
 
     async def _belongs(self, mark: Mark) -> bool:
-        loop = asyncio.get_running_loop()
-        while not mark.is_proven:
-            if mark.is_suspect or self._is_over():
-                self._lines.pop(mark.line, None)
-                return False
-            changed: asyncio.Future[None] = loop.create_future()
-            mark.line.tell(lambda changed=changed: None if changed.done() else changed.set_result(None))  # type: ignore[misc]
-            self._lines.setdefault(mark.line, None)
-            if mark.number - mark.line.proven >= MOST_UNPROVEN:
-                self._begin_on(mark.line)
-            await changed
-        self._lines.pop(mark.line, None)
-        return True
+        loop, line = asyncio.get_running_loop(), mark.line
+        waited = self._lines.setdefault(line, _Waited())
+        waited.walks += 1
+        try:
+            while not mark.is_proven:
+                if mark.is_suspect or self._is_over():
+                    return False
+                changed: asyncio.Future[None] = loop.create_future()
+                line.tell(lambda changed=changed: None if changed.done() else changed.set_result(None))  # type: ignore[misc]
+                if mark.number - line.proven >= MOST_UNPROVEN:
+                    self._begin_on(line, waited)
+                await changed
+            return True
+        finally:
+            waited.walks -= 1
+            if not waited.walks:
+                del self._lines[line]
 
-    def _begin_on(self, line: Line) -> None:
-        task = self._lines.get(line)
-        if task is None or task.done():
-            self._lines[line] = asyncio.create_task(self._ask_on(line))
+    def _begin_on(self, line: Line, waited: _Waited) -> None:
+        if waited.task is None or waited.task.done():
+            waited.task = asyncio.create_task(self._ask_on(line))
+            self._asking.add(waited.task)
+            waited.task.add_done_callback(self._asking.discard)
 
     async def _ask_on(self, line: Line) -> None:
         begun = self._around.clock()
@@ -346,12 +360,14 @@ class Controls:
         asyncio.get_running_loop().call_soon(self._look_again)
 
     async def _prove_lines(self, *, idle: bool) -> None:
-        lines = [line for line in self._lines if line.proven < line.answered and not line.spoiled]
-        await asyncio.gather(*map(self._ask_on, lines))
-        if idle and any(line.proven < line.answered for line in lines):
+        waited = {line: line.answered for line in self._lines if line.proven < line.answered and not line.spoiled}
+        await asyncio.gather(*map(self._ask_on, waited))
+        # Who was told goes on, on the same connections: what they were answered since then is not waited for here.
+        left = {line: number for line, number in waited.items() if line.proven < number and not line.spoiled}
+        if idle and left:
             await self._around.sleep(_RETIRED)
-            for line in lines:
-                if line.proven < line.answered:
+            for line, number in left.items():
+                if line.proven < number:
                     line.spoil()
 
     def _look_again(self) -> None:

@@ -101,7 +101,7 @@ def sit(work: Work) -> StopReason | None:
     except JournalError:
         if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
             raise
-    if reason is StopReason.STATE_MOVED:
+    if reason is StopReason.STATE_MOVED or (reason is StopReason.JOURNAL_FAILED and not work.journal.is_in_place()):
         raise moved(work.journal.run_id)
     return reason
 

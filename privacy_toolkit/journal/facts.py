@@ -158,7 +158,7 @@ class RunFacts:
     Raises:
         DamagedError: it does not hold what was written to it.
         RefusedError: it is of a newer toolkit (code ``newer``).
-        JournalError: it is missing, or can't be opened.
+        JournalError: it is missing with its folder (code ``moved``), or can't be opened.
     """
 
     def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -176,6 +176,8 @@ class RunFacts:
         try:
             self._descriptor = open_past_sqlite(self._path)
         except FileNotFoundError:
+            if not folder.exists():  # it was there when the run was begun, or looked for
+                raise moved(folder.name) from None
             raise damaged(folder.name, "its file is missing") from None
         except OSError as error:
             raise JournalError(

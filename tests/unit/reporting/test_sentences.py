@@ -176,7 +176,7 @@ def test_what_a_resume_would_not_cure_is_looked_at_first(runs, reason):
 
 
 def test_a_run_under_way_says_so(runs):
-    run = replace(summary(runs, OPEN, CRASH), under_way=True)
+    run = replace(summary(runs, OPEN, CRASH), is_running=True)
     assert run.verdict is Verdict.RUNNING
     assert sentence(run, sittings(CRASH)) == "Under way: 971 of 1,000 subjects settled so far."
     assert next_step(run).command == "privacy-toolkit runs show 20261123-x"
