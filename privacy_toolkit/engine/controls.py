@@ -52,6 +52,7 @@ _NO_FINAL_PROOF = frozenset(
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,
         StopReason.ROUTE_UNPROVEN,
+        StopReason.ASKED_TO_WAIT,
         StopReason.JOURNAL_FAILED,
         StopReason.STATE_MOVED,
     }
@@ -61,8 +62,11 @@ _NO_FINAL_PROOF = frozenset(
 class Asker(Protocol):
     """What asks the API one question for a control, at the pace of all."""
 
-    async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer:
-        """Ask once, on ``line`` where one is given; nothing is sent where that one can't be used."""
+    async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer | None:
+        """Ask once, on ``line`` where one is given; nothing is sent where that one can't be used.
+
+        None: nothing is asked any more, since the API asked everybody to wait and a stop came meanwhile.
+        """
 
 
 @dataclass(slots=True)
@@ -265,6 +269,9 @@ class Controls:
             value = (around.positive or "") if control is Control.POSITIVE else nobody(around.rng)
             began = around.clock()
             answer = await around.asker.ask(control, operation, value, line)
+            if answer is None:
+                self.give_up()
+                return False
             held = judge(control, answer)
             taken = round((around.clock() - began) * 1e6)
             if line is not None and answer.finding is Finding.NEVER_SENT:

@@ -79,8 +79,11 @@ class Tools:
             return False
         return True
 
-    async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer:
-        """Ask one question for a control, at the pace of all."""
+    async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer | None:
+        """Ask one question for a control, at the pace of all; None: a stop came before the API may be asked again."""
+        while (left := self.paused_until - self.monotonic()) > 0:
+            if not await self.stop.sleep(left):
+                return None
         await self.pacer.wait()
         manner = Manner(anonymous=control is Control.ROUTE, on=line)
         exchange = await self.client.exchange(operation, value, manner=manner)

@@ -86,10 +86,12 @@ def test_a_first_signal_finishes_what_is_in_flight(sandbox, toolkit, write_ids, 
     process.send_signal(number)
     done = kit.finish(process)
     assert (done.code, done.json["verdict"], done.json["exit_code"]) == (code, "stopped", code)
-    assert set(done.json["outcomes"]) == {"erased", "pending"}
+    assert set(done.json["outcomes"]) <= {"erased", "pending", "retryable"}
+    withdrawn = {s["reason"] for s in kit.subjects() if s["outcome"] == "retryable"}
+    assert withdrawn <= {"not_written"}  # its intent was durable when the signal came: it was withdrawn
     assert (kit.state / "packs" / done.json["run_id"] / "report.html").exists()
     check_against_server(kit, server)
-    assert kit.resume().json["outcomes"] == {"erased": len(IDS)}
+    assert kit.resume("--concurrency", "64").json["outcomes"] == {"erased": len(IDS)}
     assert len(server.log.of("delete_customer_data")) == len(IDS)
 
 
@@ -119,7 +121,7 @@ def test_a_signal_ends_the_waiting_that_the_api_asked_for(sandbox, toolkit, writ
     process.send_signal(signal.SIGTERM)
     done = kit.finish(process)
     assert done.code == 4
-    assert set(done.json["outcomes"]) == {"pending", "retryable"}
+    assert done.json["outcomes"] == {"pending": len(IDS)}
     assert len(server.log) <= 4
 
 

@@ -104,14 +104,17 @@ def test_with_faults_of_every_kind_no_subject_is_reported_other_than_it_is(sandb
     assert done.json["outcomes"] == {"erased": 600, "nothing_held": 50}
     acted = Counter(e.value for e in server.log if e.operation == "delete_customer_data" and e.acted)
     assert set(acted) == set(IDS[:600])
-    for subject in kit.subjects():
+    subjects = kit.subjects()
+    for subject in subjects:
         answered = [e for e in server.log if e.value == subject["id"] and e.operation == "delete_customer_data"]
         confirmed = any(e.status == 204 and e.outcome == "answered" and e.fault is None for e in answered)
         if subject["outcome"] == "nothing_held":
             assert not answered
         else:
-            assert subject["attribution"] == ("confirmed" if confirmed else "inferred")
+            # A good answer on a connection that a fault ended before anything proved it counts as none.
+            assert subject["attribution"] in ({"confirmed", "inferred"} if confirmed else {"inferred"})
             assert subject["attempts"] == len(answered)
+    assert Counter(subject["attribution"] for subject in subjects)["confirmed"] > 450
 
 
 def test_after_an_unanswered_erasure_it_is_looked_up_before_it_is_sent_again(sandbox, toolkit, write_ids):
@@ -252,7 +255,6 @@ def test_a_longer_wait_than_we_take_stops_the_run(sandbox, toolkit, write_ids):
     kit = toolkit(server.base_url)
     done = kit.erase(write_ids(IDS[:50]), 50, "--concurrency", "2")
     assert (done.code, done.json["stopped_by"]) == (4, "asked_to_wait")
-    print([(e.value, e.operation, e.time) for e in server.log])
     assert len(server.log) <= 2
 
 
