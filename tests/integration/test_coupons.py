@@ -127,7 +127,7 @@ def test_reserved_once_each_and_never_over_budget_with_lost_answers_and_kills(st
 @pytest.mark.parametrize("kind", [FaultKind.ERROR_429, FaultKind.ERROR_500, FaultKind.TRUNCATED, FaultKind.BARE_503])
 def test_whatever_the_answers_each_pair_is_reserved_in_the_end(stocked, kit_for, pairs, kind):
     path, rows = pairs
-    server = stocked(faults=Faults(rates={kind: 0.2}, retry_after=0, seed=1))
+    server = stocked(faults=Faults(rates={kind: 0.08}, retry_after=0, seed=1))
     kit = kit_for(server, path)
     begin(kit, path, "--concurrency", "16").communicate()
     done = kit.settle()

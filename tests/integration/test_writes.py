@@ -26,6 +26,20 @@ FAST = ("--concurrency", "64", "--confirm", "yes", "--json")
 
 
 @pytest.fixture
+def toolkit(toolkit):
+    """Makes a command line that hardly waits after a lost answer: nothing is carried out late here."""
+
+    def make(base_url):
+        kit = toolkit(base_url)
+        config = kit.folder / "quick.toml"
+        config.write_text("[profiles.default]\ngrace = 0.1\n")
+        kit.environment["PRIVACY_TOOLKIT_CONFIG"] = str(config)
+        return kit
+
+    return make
+
+
+@pytest.fixture
 def write_rows(tmp_path):
     """Writes rows of customer and number, numbered in the order of the file, the customers as chance has it."""
 
@@ -120,9 +134,6 @@ def reaches(log, count, process):
 def test_updates_whose_answers_are_lost_are_sent_again_and_count_once(sandbox, toolkit, write_rows):
     server = sandbox(parallel_limit=1, faults=Faults(rates=FAULTS, latency_ms=(0, 4), retry_after=0))
     kit = toolkit(server.base_url)
-    config = kit.folder / "t.toml"
-    config.write_text("[profiles.default]\ngrace = 0.1\n")  # nothing is carried out late here
-    kit.environment["PRIVACY_TOOLKIT_CONFIG"] = str(config)
     path = write_rows(600, ["customer_id", "attributes.last:number"], lambda customer, number: [customer, number])
     kit.run("profiles", "update", path, *FAST)
     done = kit.settle("--concurrency", "64")
