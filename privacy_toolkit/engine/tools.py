@@ -20,7 +20,7 @@ from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.events import Event, Exchanged, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Watch
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Control, Purpose, StopReason
+from privacy_toolkit.model import Control, Gone, Purpose, StopReason
 
 _CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
@@ -30,6 +30,8 @@ _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
 class Tools:
     """What all walks of an execution share. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
+    ``gone`` is how the deployment answers for an erased profile, as its control profile taught, or an erasure of this
+    run that was followed by a 404; None: not known.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox`` is whether the settings say that the environment is a sandbox. ``grace`` is
     how long, in seconds, an update without an answer may still be applied.
@@ -50,6 +52,7 @@ class Tools:
     sandbox: bool | None = None
     grace: float = 60.0
     positive: str | None = None
+    gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
     paused_until: float = -math.inf
     controls: Controls = field(init=False)

@@ -96,6 +96,7 @@ def sit(state):
         suppressed=lambda _: False,
         generation=Generation.CURRENT,
         absences=READS,
+        **tools_options,
     ):
         async def work(journal):
             stop = Stop()
@@ -112,6 +113,7 @@ def sit(state):
                     rng=NoRng(),
                     suppressed=suppressed,
                     grace=0.0,
+                    **tools_options,
                 )
                 return await Runner(make(journal), tools, sequencing, absences).run()
 
