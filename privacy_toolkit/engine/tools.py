@@ -12,6 +12,7 @@ from random import Random, SystemRandom
 
 from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.exchange import Line, Manner
+from privacy_toolkit.api.models import ReservedCustomers
 from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
@@ -92,6 +93,7 @@ class Tools:
         if control is not Control.ROUTE and answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
         self._pause(answer)
+        self._compare_environment(answer)
         self.emit(Exchanged(operation.name, Purpose.CONTROL, answer.status, answer.reason, exchange.elapsed))
         return answer
 
@@ -126,7 +128,11 @@ class Tools:
 
     def _compare_environment(self, answer: Answer) -> None:
         """The profiles themselves say which environment they are of; where the settings say another, stop."""
-        profile = getattr(answer.value, "profile", None) or getattr(answer.value, "customer_profile", None)
-        said = getattr(profile, "sandbox", None)
+        shown, said = answer.value, None
+        if isinstance(shown, ReservedCustomers):
+            said = next((profile.sandbox for profile in shown.data or () if profile.sandbox is not None), None)
+        elif shown is not None:
+            profile = getattr(shown, "profile", None) or getattr(shown, "customer_profile", None)
+            said = getattr(profile, "sandbox", None)
         if self.sandbox is not None and isinstance(said, bool) and said is not self.sandbox:
             self.stop.request(StopReason.ENVIRONMENT_DIFFERS)
