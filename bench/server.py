@@ -1,8 +1,9 @@
 """A loopback stand-in for the API that is not the bottleneck: it parses by hand and keeps only what was deleted.
 
 GET inventory answers 200 with an inventory of ordinary size until the customer was deleted, then 404; DELETE answers
-204. Connections stay open. ``GET /__stats__?since=T`` tells what arrived at or after T (``time.monotonic`` seconds,
-one clock for all processes of the machine): it is how the benchmarks time what a client really sent.
+204; controls, which are counted apart, are answered as the API does. Connections stay open. ``GET /__stats__?since=T``
+tells what arrived at or after T (``time.monotonic`` seconds, one clock for all processes of the machine): it is how the
+benchmarks time what a client really sent.
 
 Run by hand: ``python bench/server.py --port 8080 --latency-ms 20``; the first line printed is the port.
 """
@@ -81,8 +82,10 @@ def answer(status: str, body: bytes) -> bytes:
 
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+UNAUTHORIZED = answer("401 Unauthorized", b'{"message":"Unauthorized","StatusCode":401}')
 NOT_FOUND = answer("404 Not Found", b'{"message":"The customer profile was not found.","StatusCode":404}')
 INVENTORY_PIECES = INVENTORY.split(b"<ID>")
+CONTROL = b"/privacy-toolkit-control-"  # an id that nobody has: see docs/controls.md
 PROFILES, DATA = b"/v1/customer_profiles/", b"/v1/customer_data/"
 STATS = b"/__stats__"
 
@@ -93,6 +96,7 @@ class Arrivals:
     def __init__(self) -> None:
         self.times = array("d")
         self.deletions = array("d")
+        self.controls = array("d")
         self.connections = 0
 
     def stats(self, since: float, *, windows: bool) -> dict[str, float]:
@@ -100,9 +104,11 @@ class Arrivals:
         begin = bisect_left(self.times, since)
         requests = len(self.times) - begin
         deletions = len(self.deletions) - bisect_left(self.deletions, since)
+        controls = len(self.controls) - bisect_left(self.controls, since)
         return {
             "requests": requests,
-            "GET": requests - deletions,
+            "GET": requests - deletions - controls,
+            "controls": controls,
             "DELETE": deletions,
             "connections": self.connections,
             "first": self.times[begin] if requests else 0.0,
@@ -144,16 +150,20 @@ class Connection(asyncio.Protocol):
                 return
             self.buffer = self.buffer[length:]
             method, path, _ = head.split(b" ", 2)
-            self.answer(method, path)
+            self.answer(method, path, head)
 
-    def answer(self, method: bytes, path: bytes) -> None:
+    def answer(self, method: bytes, path: bytes, head: bytes) -> None:
         if path.startswith(STATS):
             query = parse_qs(urlsplit(path.decode()).query)
             stats = self.arrivals.stats(float(query.get("since", ["0"])[0]), windows="windows" in query)
             self.send(answer("200 OK", json.dumps(stats).encode()))
             return
         self.arrivals.times.append(time.monotonic())
-        reply = self.reply(method, path.partition(b"?")[0])
+        if CONTROL in path:
+            self.arrivals.controls.append(self.arrivals.times[-1])
+            reply = NOT_FOUND if b"\r\nauthorization:" in head.lower() else UNAUTHORIZED
+        else:
+            reply = self.reply(method, path.partition(b"?")[0])
         if self.latency:
             self.loop.call_later(self.latency, self.send, reply)
         else:

@@ -22,10 +22,10 @@ from privacy_toolkit.engine.sitting import Conditions, Work, sit
 from privacy_toolkit.engine.verdict import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.gone import GONE_PREDICATE
-from privacy_toolkit.journal.learned import ControlStore, positive_id
+from privacy_toolkit.journal.learned import ControlStore, learned_controls, positive_id
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Job, Sequencing
+from privacy_toolkit.model import Job
 
 
 def work_on(
@@ -55,8 +55,9 @@ def work_on(
                 job=job.make(context),
                 sequencing=job.sequencing,
                 absences=job.absences,
-                positive=positive_id(settings, ControlStore(state.path)) if job.absences else None,
-                waits_out=job.sequencing is Sequencing.FILE and job.writes,
+                positive=positive_id(settings, ControlStore(state.path)),
+                learned=learned_controls(state.path, settings) if job.absences else None,
+                waits_out=job.ordered,
                 suppressed=is_suppressed or (lambda _: False),
                 settings=settings,
                 conditions=conditions,

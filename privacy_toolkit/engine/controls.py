@@ -132,6 +132,8 @@ class Controls:
         for operation in operations:
             if not await self.ensure(operation):
                 break
+        if not operations and self._around.positive:  # to see in which environment this is before anything is sent
+            await self._ask(Control.POSITIVE, _INVENTORY)
         self._is_starting = False
 
     def is_fresh(self, operation: Operation) -> bool:

@@ -61,6 +61,7 @@ class Declaration:
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
         creates_profile: a request re-creates the profile of an erased customer (API facts, deleteCustomerData).
         sequencing: in which order the subjects are taken.
+        ordered: what was sent and not answered may be carried out late, and undo what is sent after it.
         party: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
         absences: the operations whose 404 settles subjects: their controls are asked before anything else.
@@ -78,6 +79,7 @@ class Declaration:
     customers: Callable[[str, str], Collection[str]] = _the_id
     creates_profile: bool = False
     sequencing: Sequencing = Sequencing.URGENCY
+    ordered: bool = False
     party: Callable[[str, str], str] | None = None
     writes: bool = True
     absences: tuple[Operation, ...] = ()

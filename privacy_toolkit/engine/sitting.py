@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.journal.facts import moved
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome, Sequencing, StopReason
+from privacy_toolkit.model import Gone, Learned, Outcome, Sequencing, StopReason
 from privacy_toolkit.privacy import describe
 
 #: Cyclic garbage is looked for after so many more objects were made than freed.
@@ -59,7 +59,8 @@ class Conditions:
 class Work:
     """Everything an execution needs. ``clock`` is microseconds since the epoch.
 
-    ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible.
+    ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible,
+    ``learned`` what the deployment taught by its control profile.
     ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
     """
 
@@ -74,6 +75,7 @@ class Work:
     suppressed: Callable[[str], bool] = lambda _: False
     absences: Sequence[Operation] = ()
     positive: str | None = None
+    learned: Learned | None = None
     waits_out: bool = False
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
@@ -91,7 +93,7 @@ def sit(work: Work) -> StopReason | None:
     Raises:
         JournalError: the sitting could not even be begun or ended in the journal, or its file was moved meanwhile.
     """
-    number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions))
+    number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions, taught(work)))
     # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
     gc.set_threshold(COLLECT_AFTER)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -106,7 +108,25 @@ def sit(work: Work) -> StopReason | None:
     return reason
 
 
-def described(settings: Settings, conditions: Conditions) -> str:
+def taught(work: Work) -> Mapping[str, object] | str:
+    """What the deployment taught, as the report says it; "" for a job that concludes nothing from absences."""
+    if not work.absences:
+        return ""
+    learned = work.learned
+    if learned is None:
+        return "nothing: no control profile was made on this deployment (privacy-toolkit controls create)"
+    return {
+        "on": learned.learned_at,
+        "by version": learned.toolkit,
+        "once erased": "404" if learned.gone is Gone.ABSENT else "still listed",
+        "seen after (s)": "not measured" if learned.gone_after is None else learned.gone_after,
+        "unknown key refused with 401": learned.wrong_key_refused,
+        "environment": {None: "not said", True: "sandbox", False: "live"}[learned.sandbox],
+        "errors have": " and ".join(learned.error_members) or "no member known",
+    }
+
+
+def described(settings: Settings, conditions: Conditions, learned: Mapping[str, object] | str = "") -> str:
     """The settings of a sitting as JSON for the journal and the report; secrets only as whether they are set."""
     said = {
         "toolkit": __version__,
@@ -121,6 +141,7 @@ def described(settings: Settings, conditions: Conditions) -> str:
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
         "gone_predicate": conditions.predicate,
+        "learned": learned,
         "input_file": conditions.input_file,
         "state_restored": conditions.restored,
         "packages_removed": "" if conditions.removed is None else conditions.removed,
@@ -155,6 +176,7 @@ async def _run(work: Work) -> StopReason | None:
             sandbox=work.settings.environment == "sandbox",
             grace=work.settings.grace,
             positive=work.positive,
+            gone=_gone(work),
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
         with _signals(stop, runner), _window(work, stop):
@@ -170,6 +192,13 @@ async def _wait_out(work: Work, stop: Stop) -> None:
         seconds = min(left, work.settings.grace)
         work.emit(Waiting(seconds))
         await stop.sleep(seconds)
+
+
+def _gone(work: Work) -> Gone | None:
+    """How the deployment answers for an erased profile: as it taught, or as an earlier execution of this run saw."""
+    if work.learned is not None:
+        return work.learned.gone
+    return Gone.ABSENT if work.absences and work.journal.saw_erased_absent() else None
 
 
 def _has_seen_profiles(journal: RunJournal) -> bool:

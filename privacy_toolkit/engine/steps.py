@@ -25,7 +25,7 @@ from privacy_toolkit.api.retry import backoff
 from privacy_toolkit.engine.events import Exchanged, Settled
 from privacy_toolkit.engine.tools import Tools
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing
-from privacy_toolkit.model import Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.model import Gone, Outcome, Purpose, Reason, StopReason
 
 #: How often a read is tried in one execution before it is left for the next one.
 READ_TRIES = 5
@@ -151,14 +151,17 @@ class Steps:
             first = second
         return replace(first, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
 
-    async def proven(self, operation: Operation, *answers: Answer) -> bool:
+    async def proven(self, operation: Operation, *answers: Answer, bracketed: bool = False) -> bool:
         """Wait until it is certain that these answers belong to their requests, and that absences are absences.
 
-        The place in flight is lent to others meanwhile. False: nothing may follow from them.
+        ``bracketed``: wait for the next control in any case. The place in flight is lent to others meanwhile. False:
+        nothing may follow from them.
         """
         controls = self._tools.controls
-        if not controls.needs_proof(answers):
+        if not bracketed and not controls.needs_proof(answers):
             return True
+        if bracketed:
+            answers = tuple(replace(answer, finding=Finding.ABSENT) for answer in answers)
         self.leave()
         async with self._tools.places.lent():
             return await controls.proven(operation, answers)
@@ -267,6 +270,19 @@ class Steps:
     def is_suppressed(self, customer: str) -> bool:
         """Whether the customer was erased by this state folder, so that nothing may be written for them."""
         return self._tools.suppressed(customer)
+
+    @property
+    def gone(self) -> Gone | None:
+        """How this deployment answers for an erased profile; None: not known."""
+        return self._tools.gone
+
+    def saw_gone(self) -> None:
+        """Take note that a profile whose erasure was accepted is answered with 404: from here on others have to be.
+
+        It need not be proven: nothing is claimed by it, and less of those who stay listed.
+        """
+        if self._tools.gone is None:
+            self._tools.gone = Gone.ABSENT
 
     def suppress(self, before: Standing, seq: int | None = None) -> None:
         """Settle a subject, of which nothing is in doubt, as on hold because its customer was erased."""

@@ -12,6 +12,7 @@ from random import Random, SystemRandom
 
 from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.exchange import Line, Manner
+from privacy_toolkit.api.models import ReservedCustomers
 from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
@@ -20,7 +21,7 @@ from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.events import Event, Exchanged, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Watch
 from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Control, Purpose, StopReason
+from privacy_toolkit.model import Control, Gone, Purpose, StopReason
 
 _CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
@@ -30,6 +31,8 @@ _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
 class Tools:
     """What all walks of an execution share. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
+    ``gone`` is how the deployment answers for an erased profile, as its control profile taught, or an erasure of this
+    run that was followed by a 404; None: not known.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox`` is whether the settings say that the environment is a sandbox. ``grace`` is
     how long, in seconds, an update without an answer may still be applied.
@@ -50,6 +53,7 @@ class Tools:
     sandbox: bool | None = None
     grace: float = 60.0
     positive: str | None = None
+    gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
     paused_until: float = -math.inf
     controls: Controls = field(init=False)
@@ -92,6 +96,7 @@ class Tools:
         if control is not Control.ROUTE and answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
         self._pause(answer)
+        self._compare_environment(answer)
         self.emit(Exchanged(operation.name, Purpose.CONTROL, answer.status, answer.reason, exchange.elapsed))
         return answer
 
@@ -126,7 +131,11 @@ class Tools:
 
     def _compare_environment(self, answer: Answer) -> None:
         """The profiles themselves say which environment they are of; where the settings say another, stop."""
-        profile = getattr(answer.value, "profile", None) or getattr(answer.value, "customer_profile", None)
-        said = getattr(profile, "sandbox", None)
+        shown, said = answer.value, None
+        if isinstance(shown, ReservedCustomers):
+            said = next((profile.sandbox for profile in shown.data or () if profile.sandbox is not None), None)
+        elif shown is not None:
+            profile = getattr(shown, "profile", None) or getattr(shown, "customer_profile", None)
+            said = getattr(profile, "sandbox", None)
         if self.sandbox is not None and isinstance(said, bool) and said is not self.sandbox:
             self.stop.request(StopReason.ENVIRONMENT_DIFFERS)

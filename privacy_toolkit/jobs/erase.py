@@ -20,7 +20,7 @@ from privacy_toolkit.jobs.gone import Holding, holding
 from privacy_toolkit.jobs.pauses import pauses
 from privacy_toolkit.jobs.verification import verified
 from privacy_toolkit.journal.records import Entry, Standing
-from privacy_toolkit.model import Attribution, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 ERASE = OPERATIONS["delete_customer_data"]
@@ -64,6 +64,7 @@ class _Walk:
         self._standing = entry.standing
         self._steps = steps
         self._sends = 0
+        self._was_residual = entry.standing.outcome is Outcome.RESIDUAL
         self._accepted: Answer | None = None  # the API's 204 to an erase request of this walk
 
     async def begin(self) -> None:
@@ -88,6 +89,7 @@ class _Walk:
         if answer.finding is Finding.ABSENT:
             answer = await self._steps.absence(INVENTORY, Purpose.RECONCILE, answer)
         if answer.finding is Finding.ABSENT:
+            self._steps.saw_gone()
             await self._erased(Attribution.INFERRED, None)
         elif answer.finding is not Finding.DONE:
             self._settle(Outcome.UNKNOWN, self._standing.reason)
@@ -103,11 +105,10 @@ class _Walk:
 
     async def look_again(self) -> None:
         """An earlier sitting's erase was accepted, but not seen to have worked: look, and erase again if it has not."""
-        was_residual = self._standing.outcome is Outcome.RESIDUAL
         seen = await self._look()
         if seen is None:
             return
-        if was_residual:
+        if self._was_residual:
             await self._erase(seen)
         else:
             await self._watch(seen)
@@ -187,13 +188,14 @@ class _Walk:
             answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER, apart=self._accepted)
             if answer.finding is not Finding.ABSENT:
                 break
+            self._steps.saw_gone()
             if await self._steps.proven(INVENTORY, answer):
                 await self._erased(Attribution.CONFIRMED, None)
                 return None
             answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
         if answer.finding is Finding.DONE:
             seen = holding(answer.value)
-            if seen.visible:
+            if seen.visible or await self._is_as_before(answer):
                 return seen
             await self._erased(Attribution.CONFIRMED, seen)
         elif self._standing.outcome is Outcome.RESIDUAL:
@@ -203,8 +205,20 @@ class _Walk:
             self._settle(self._standing.outcome, answer.reason if unproven else Reason.READ_FAILED_AFTERWARDS)
         return None
 
+    async def _is_as_before(self, answer: Answer) -> bool:
+        """Whether an empty profile shows that nothing was erased: it was empty before, and should be listed no more.
+
+        Where it is not known what a deployment answers for an erased profile, others show it until the next control.
+        """
+        if self._standing.held_before is not HeldBefore.NONE_VISIBLE:
+            return False
+        if self._steps.gone is None:
+            await self._steps.proven(INVENTORY, answer, bracketed=True)
+        gone = self._steps.gone
+        return self._was_residual if gone is None else gone is Gone.ABSENT
+
     async def _watch(self, seen: Holding) -> None:
-        """Data is still visible after an accepted erasure: give it time to settle, looking again and again."""
+        """Something is still visible after an accepted erasure: give it time to settle, looking again and again."""
         for pause in pauses(self._job.settle):
             if not await self._steps.nap(pause):
                 self._settle(Outcome.UNVERIFIED, Reason.STILL_HELD)

@@ -1,7 +1,8 @@
 """What counts as gone: the predicate by which an erasure is proven, and what the API keeps after it.
 
 Which of the two a deployment answers after an erasure, 404 or an empty profile, is documented nowhere (API facts,
-deleteCustomerData): both are taken.
+deleteCustomerData): both are taken. A profile that was empty before looks the same emptied: it counts as gone only
+where nothing says that this deployment answers 404 for an erased one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from privacy_toolkit.api.models import CustomerInventory
 from privacy_toolkit.model import HeldBefore
 
 #: The name and version of the predicate, as reports give it.
-GONE_PREDICATE = "gone/1"
+GONE_PREDICATE = "gone/2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ def _declared(kind: Kind) -> Declaration:
         customers=_CUSTOMERS.get(kind.job, _id),
         creates_profile=True,
         sequencing=Sequencing.FILE,
+        ordered=kind.job is not Job.REFERRALS,
     )
 
 

@@ -165,6 +165,15 @@ class RunReader(RunFacts):
         return None if moment is None else int(moment)
 
     @reads
+    def saw_erased_absent(self) -> bool:
+        """Whether a subject was erased and then answered with 404: nothing was counted of what the API keeps of it."""
+        (found,) = self._connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM standings WHERE outcome = ? AND kept_coupons IS NULL)",
+            (Outcome.ERASED.value,),
+        ).fetchone()
+        return bool(found)
+
+    @reads
     def rejected(self) -> Iterator[tuple[int, str]]:
         """Row and reason of every refused row of the input, in its order; none once the run is purged.
 

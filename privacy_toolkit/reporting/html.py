@@ -80,6 +80,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "controls": page.control_lines(report),
         "control_requests": page.control_requests(report),
         "no_controls": page.no_controls(report),
+        "learned": page.learned(report),
         "sittings": sittings,
         "settings": page.settings(sittings),
         "files": page.files(signed=report.signed_by is not None, approved=report.hands.approved is not None),

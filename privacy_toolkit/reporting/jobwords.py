@@ -28,10 +28,14 @@ _ERASURE_PROOF = ProofWords(
     predicates={
         "gone/1": "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty"
         " entry carries attributes. An attribute that is null counts as absent.",
+        "gone/2": "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty"
+        " entry carries attributes. An attribute that is null counts as absent. A profile that looked the same before"
+        " is not gone as long as it is listed, where the deployment answers 404 for an erased one: as the control"
+        " profile showed, or else an erasure of the same execution.",
     },
     split_title="The erased subjects, in two ways",
     split={
-        "confirmed": ("Confirmed", "The API accepted the request (204), and the read afterwards showed its effect."),
+        "confirmed": ("Confirmed", "The API accepted the request (204), and the read afterwards showed nothing held."),
         "inferred": (
             "Inferred",
             "The request was sent, its answer was lost, and the read afterwards showed the effect.",
@@ -39,7 +43,10 @@ _ERASURE_PROOF = ProofWords(
         "visible": ("Data visible before", "The read before showed attributes."),
         "none_visible": (
             "None visible before",
-            "There was a profile without attributes. It was erased too: a read doesn't show sessions and events.",
+            (
+                "There was a profile without attributes. It was erased too: a read doesn't show sessions and events. If"
+                " it stayed listed, it looks as before: that it was erased rests on the API's word (204) alone."
+            ),
         ),
     },
     kept_title="What the API keeps",

@@ -172,6 +172,11 @@ def control_requests(report: Report) -> int:
     return sum(line.held + line.failed + line.unanswered for line in report.controls.lines)
 
 
+def learned(report: Report) -> str:
+    """What the deployment had taught by its control profile when the last execution began, "" if that is not told."""
+    return report.sittings[-1].settings.get("learned", "") if report.sittings else ""
+
+
 def no_controls(report: Report) -> str:
     """Why there are no controls."""
     if not report.controls.needed:

@@ -20,6 +20,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "timeouts_seconds": "Time limits (s)",
         "verify": "Verification",
         "gone_predicate": "Predicate for gone",
+        "learned": "Learned by the control profile",
         "max_failures": "Limit of failures",
         "expect_missing": "Missing profiles expected",
         "until": "Time window ends",

@@ -13,7 +13,9 @@ from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import CONTROL_PREFIX
 from privacy_toolkit.sandbox import Faults, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.wire import profile, timestamp
 
 CONFIRMED = ("--confirm", "yes", "--json")
 #: The requests of ``create``: the route without a key, with a wrong one, with the right one; then the steps.
@@ -243,3 +245,24 @@ def test_an_empty_copy_of_the_api_settles_nobody_where_there_is_a_control_profil
     done = call(*arguments)
     assert (done.code, done.json["outcomes"]) == (4, {"pending": 5})
     assert server.log.of("delete_customer_data")[-1].value == made["profile_id"]
+
+
+@pytest.mark.parametrize(("after_erase", "outcome", "said"), [("404", "residual", "404"), ("empty", "erased", "still")])
+def test_what_was_learned_decides_about_empty_profiles_and_is_in_the_report(
+    call, sandbox, tmp_path, after_erase, outcome, said
+):
+    """A 204 for an erasure that was not carried out shows where erased profiles are answered with 404."""
+    server = sandbox(after_erase=after_erase, never_clear_ids=["empty-1"])
+    assert call("controls", "create", *CONFIRMED).code == 0
+    server.store.put(Kind.PROFILE, "empty-1", profile(1, "empty-1", timestamp(EPOCH), {}))
+    (tmp_path / "ids.csv").write_text("customer_id\nempty-1\n")
+    target = server.base_url.removeprefix("http://")
+    done = call(
+        "erase", tmp_path / "ids.csv", "--confirm", f"erase 1 from {target}", "--json", "--pack", tmp_path / "p"
+    )
+    assert done.json["outcomes"] == {outcome: 1}
+    report = json.loads((tmp_path / "p" / "report.json").read_text())
+    assert f"once erased {said}" in report["sittings"][0]["settings"]["learned"]
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert "What the deployment taught before" in page
+    assert CONTROL_PREFIX not in page

@@ -17,6 +17,7 @@ KINDS = (
     "another_nameless",
     "duplicate_late",
     "not_applied",
+    "not_applied_emptied",
     "drop_after",
 )
 

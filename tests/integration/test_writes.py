@@ -123,6 +123,20 @@ def test_killed_again_and_again_no_event_is_sent_twice(sandbox, toolkit, write_r
     assert len(server.log) <= 600
 
 
+def test_a_paced_run_that_is_killed_leaves_nobody_in_doubt_who_was_not_sent(sandbox, toolkit, write_rows):
+    """A row waits for its turn before its intent is written, and not after."""
+    server = sandbox()
+    kit = toolkit(server.base_url)
+    path = write_rows(100, ["customer_id", "campaignId"], lambda _, number: [f"c{number}", 1])
+    process = kit.start("referrals", "create", path, *FAST, "--rate", "20")
+    assert server.log.wait_for(6, timeout=60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    in_doubt = [subject["id"] for subject in kit.subjects() if subject["outcome"] == "unknown"]
+    never_sent = [one for one in in_doubt if not server.store.owned(one)]
+    assert len(never_sent) <= 1  # whose turn it was at that instant
+
+
 def reaches(log, count, process):
     """Wait until the server was asked ``count`` times; False if the process ended before."""
     while process.poll() is None:

@@ -92,7 +92,8 @@ class Work:
 
     job = ""
     sends = frozenset()
-    believed = False  # an empty profile's erasure rests on the API's 204 alone, and that may be wrong
+    #: An empty profile's erasure rests on the API's 204 alone where erased ones stay listed, and that may be wrong.
+    believed = False
 
     def __init__(self, subjects, folder):
         self.subjects = subjects
@@ -580,9 +581,9 @@ def play(case, job, subjects, folder):
     """Run a job under a kind of fault to its end, and judge it."""
     started = time.monotonic()
     work = WORKS[job](subjects, folder)
-    work.believed = case.believed
     mode = "empty" if len(case.name) % 2 else "404"
     settings = {"after_erase": mode, "parallel_limit": 64, "faults": case.faults(subjects)} | case.settings
+    work.believed = case.believed and settings["after_erase"] == "empty"
     found = Found(case.name, job, subjects)
     with start_in_thread(SandboxSettings(**settings)) as server:
         work.stock(server.store)

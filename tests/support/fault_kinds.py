@@ -5,7 +5,7 @@ process or to its state folder. Shares are such that a run of 20,000 subjects co
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from privacy_toolkit.sandbox import FaultKind, Faults, Outage
 
@@ -39,7 +39,7 @@ class FaultCase:
     @property
     def believed(self):
         """Whether the API's 204 is wrong in its own words."""
-        return self.name in {"not_applied", "another_nameless"}
+        return self.name in {"not_applied", "not_applied_emptied", "another_nameless"}
 
 
 def _share(kind, what, share=SHARE, *, heals=True, spared=frozenset(), settings=None, **more):
@@ -125,7 +125,19 @@ KINDS = (
     _share(FaultKind.EXCESS_BYTES, "bytes after the answer, such as a 204 with a body"),
     _share(FaultKind.SHORT_LENGTH, "Content-Length less than the body"),
     _share(FaultKind.LONG_LENGTH, "Content-Length more than the body, and silence"),
-    _share(FaultKind.NOT_APPLIED, "a success, and nothing is changed", heals=False, spared=_UNLOOKED),
+    _share(
+        FaultKind.NOT_APPLIED,
+        "a success, and nothing is changed; erased profiles are answered with 404",
+        heals=False,
+        spared=_UNLOOKED,
+        settings={"after_erase": "404"},
+    ),
+    replace(
+        _share(FaultKind.NOT_APPLIED, "the same where erased profiles stay listed, empty", heals=False),
+        name="not_applied_emptied",
+        settings={"after_erase": "empty"},
+        spared=frozenset(JOBS) - {ERASE},
+    ),
     _share(FaultKind.APPLIED_LATE, "dropped, and carried out 300 ms later", late_ms=300.0),
     _share(FaultKind.REPEATED, "sent twice by a proxy, which passes on the second answer"),
     _share(FaultKind.STALE_READS, "for 400 ms after a change, reads show what was before", stale_ms=400.0),

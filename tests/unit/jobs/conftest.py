@@ -35,6 +35,31 @@ class NoRng:
         """They stay as they are."""
 
 
+class Clock:
+    """A clock that only waiting moves: ``now`` is in seconds, ``waits`` are how long was waited."""
+
+    def __init__(self):
+        self.now, self.waits = 1000.0, []
+
+    def __call__(self):
+        return self.now
+
+
+class Waiting(Stop):
+    """A stop that lets nobody really wait, and puts a clock on instead."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self._clock = clock
+
+    async def sleep(self, seconds):
+        if seconds > 0:
+            self._clock.waits.append(seconds)
+            self._clock.now += seconds
+            await asyncio.sleep(0)
+        return not self.requested
+
+
 class Script(httpx2.AsyncBaseTransport):
     """Answers in the order given; whatever is asked beyond that is a fault of the job.
 
@@ -68,6 +93,11 @@ def state(tmp_path):
 
 
 @pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
 def script():
     """Makes a script; ``choose`` picks an answer from the script where they don't just follow each other."""
 
@@ -96,9 +126,12 @@ def sit(state):
         suppressed=lambda _: False,
         generation=Generation.CURRENT,
         absences=READS,
+        clock=None,
+        **tools_options,
     ):
         async def work(journal):
-            stop = Stop()
+            stop = Stop() if clock is None else Waiting(clock)
+            timed = {} if clock is None else {"monotonic": clock}
             client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
             async with client:
                 tools = Tools(
@@ -111,7 +144,7 @@ def sit(state):
                     emit=lambda _: stop.request(StopReason.INTERRUPTED) if len(script.asked) == stop_after else None,
                     rng=NoRng(),
                     suppressed=suppressed,
-                    grace=0.0,
+                    **{"grace": 0.0} | timed | tools_options,
                 )
                 return await Runner(make(journal), tools, sequencing, absences).run()
 

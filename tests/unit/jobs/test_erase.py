@@ -5,7 +5,7 @@ import pytest
 
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Attribution, HeldBefore, Outcome, Reason
+from privacy_toolkit.model import Attribution, Gone, HeldBefore, Outcome, Reason
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone", {"Name": "x"}, coupons=[{"value": "C"}])
@@ -30,11 +30,11 @@ NOT_SENT = httpx2.ConnectError("")
 def erase(state, script, sit):
     """Makes one sitting of a run with one subject; what it was asked, and where the subject stands."""
 
-    def run(*answers, job=None, resume=False, stop_after=None):
+    def run(*answers, job=None, resume=False, stop_after=None, **options):
         if not resume:
             create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone")]]))
         told = script(answers)
-        sit(lambda _: job or Erase(settle=0), told, stop_after=stop_after)
+        sit(lambda _: job or Erase(settle=0), told, stop_after=stop_after, **options)
         with state.open("run") as journal:
             (entry,) = journal.entries()
         return "".join(method[0] for method in told.asked), entry.standing
@@ -163,3 +163,60 @@ def test_a_stop_after_the_erasure_still_reads(erase):
 def test_a_stop_while_data_is_still_visible_claims_neither_erased_nor_residual(erase):
     sent, standing = erase(HELD, OK, HELD, job=Erase(settle=60), stop_after=3)
     assert (sent, standing.outcome, standing.reason) == ("GDG", Outcome.UNVERIFIED, Reason.STILL_HELD)
+
+
+KNOWN = [
+    # what the deployment taught, what is answered, what was asked, where the subject stands
+    (Gone.ABSENT, [EMPTY, OK, EMPTY], "GDG", Outcome.RESIDUAL, Reason.STILL_HELD, None),
+    (Gone.ABSENT, [EMPTY, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED),
+    (Gone.ABSENT, [EMPTY, LOST, EMPTY, OK, EMPTY], "GDGDG", Outcome.RESIDUAL, Reason.STILL_HELD, None),
+    (Gone.ABSENT, [HELD, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED),  # what was seen is gone
+    (Gone.EMPTIED, [EMPTY, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED),  # can't be told: the API's word
+    (None, [EMPTY, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED),
+]
+
+
+@pytest.mark.parametrize(("gone", "answers", "asked", "outcome", "reason", "attribution"), KNOWN)
+def test_an_empty_profile_is_not_erased_while_it_is_listed_where_erased_ones_are_not(
+    erase, gone, answers, asked, outcome, reason, attribution
+):
+    sent, standing = erase(*answers, gone=gone)
+    assert sent == asked
+    assert (standing.outcome, standing.reason, standing.attribution) == (outcome, reason, attribution)
+
+
+def test_an_empty_profile_that_stays_listed_is_erased_again_and_again_until_it_is_gone(erase):
+    erase(EMPTY, OK, EMPTY, gone=Gone.ABSENT)
+    sent, standing = erase(EMPTY, OK, EMPTY, resume=True, gone=Gone.ABSENT)
+    assert (sent, standing.outcome) == ("GDG", Outcome.RESIDUAL)
+    sent, standing = erase(EMPTY, OK, ABSENT, resume=True, gone=Gone.ABSENT)
+    assert (sent, standing.outcome, standing.attribution) == ("GDG", Outcome.ERASED, CONFIRMED)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_run_learns_by_itself_how_a_deployment_answers_for_who_was_erased(state, script, sit, is_first):
+    """Without a control profile those who are answered with 404 afterwards tell it for the others, before and after."""
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone"), (3, "second")]]))
+    second = inventory("second")
+    one, other = ([HELD, OK, ABSENT], [second, OK, second]) if is_first else ([EMPTY, OK, EMPTY], [second, OK, ABSENT])
+    sit(lambda _: Erase(settle=0), script([*one, *other]))
+    with state.open("run") as journal:
+        outcomes = [entry.standing.outcome for entry in journal.entries()]
+    assert outcomes == [Outcome.ERASED, Outcome.RESIDUAL][:: 1 if is_first else -1]
+
+
+def test_what_an_earlier_execution_saw_is_not_forgotten(state, erase):
+    """Whoever was not gone although erased ones are does not become so because nothing is seen of those any more."""
+    erase(EMPTY, OK, EMPTY, gone=Gone.ABSENT)
+    sent, standing = erase(EMPTY, OK, EMPTY, resume=True)
+    assert (sent, standing.outcome) == ("GDG", Outcome.RESIDUAL)
+    sent, standing = erase(EMPTY, resume=True, gone=Gone.EMPTIED)  # a control profile was made meanwhile
+    assert (sent, standing.outcome, standing.attribution) == ("G", Outcome.ERASED, CONFIRMED)
+    with state.open("run") as journal:
+        assert not journal.saw_erased_absent()
+
+
+def test_the_journal_tells_that_somebody_erased_was_answered_with_404(state, erase):
+    erase(HELD, OK, ABSENT)
+    with state.open("run") as journal:
+        assert journal.saw_erased_absent()

@@ -79,7 +79,17 @@ def number_of(body):
 def write(state, sit):
     """One sitting of a run, one request in flight; the script, and how each row stands, in the order of the rows."""
 
-    def run(*answers, job=Job.EVENTS, rows=EVENT_ROWS, resume=False, stop_after=None, suppressed="", **parameters):
+    def run(
+        *answers,
+        job=Job.EVENTS,
+        rows=EVENT_ROWS,
+        resume=False,
+        stop_after=None,
+        suppressed="",
+        clock=None,
+        grace=0.0,
+        **parameters,
+    ):
         if not resume:
             page = [(n, id_, given_of(job, id_, body)) for n, (id_, body) in enumerate(rows, 2)]
             create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[page]))
@@ -95,6 +105,8 @@ def write(state, sit):
             suppressed=lambda one: one in suppressed.split(),
             generation=generation,
             absences=(),
+            clock=clock,
+            grace=grace,
         )
         with state.open("run") as journal:
             entries = list(journal.entries())
@@ -218,6 +230,33 @@ def test_a_lost_update_that_is_then_refused_for_good_is_left_to_a_person(write, 
     assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done", "done"])
     script, rows = write(job=Job.PROFILES, rows=PROFILE_ROWS, resume=True)
     assert script.sent == []
+
+
+# an update that may be carried out late
+
+
+LATE = [
+    (Job.PROFILES, PROFILE_ROWS, [LOST, UPDATE, UPDATE], ["1", "1", "2"], "done"),
+    (Job.PROFILES, PROFILE_ROWS, [CUT, UPDATE, UPDATE], ["1", "1", "2"], "done"),
+    (Job.EVENTS, EVENT_ROWS, [LOST, EVENT], ["1", "2"], "unknown no_look_possible"),
+]
+
+
+@pytest.mark.parametrize(("job", "rows", "answers", "sent", "stands"), LATE)
+def test_after_a_lost_answer_the_next_row_of_the_customer_waits_for_the_grace(
+    write, clock, job, rows, answers, sent, stands
+):
+    """What timed out may be carried out later, and would undo what a later row of the same customer says."""
+    script, stand = write(*answers, job=job, rows=rows, clock=clock, grace=60.0)
+    assert (script.sent, stand) == (sent, [stands, "done", "done"])
+    assert sum(clock.waits) == 60.0
+    numbers = [number_of(body) for *_, body, _ in script.asked]
+    assert numbers.index("3") < numbers.index("2")  # another customer's goes on meanwhile
+
+
+def test_after_a_reliable_answer_nobody_waits(write, clock):
+    write(BUSY, UPDATE, UPDATE, job=Job.PROFILES, rows=PROFILE_ROWS, clock=clock, grace=60.0)
+    assert sum(clock.waits) == 0
 
 
 # a stop, and a crash
