@@ -16,6 +16,7 @@ or is in the log, whose frames SQLite's own checksums protect.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 import struct
@@ -213,11 +214,18 @@ class Checksums:
             raise Damage("the write-ahead log")
         return log
 
-    def committed(self) -> int:
+    def committed(self, *, after_failure: bool = False) -> int:
         """Take note of what was committed since; the number of frames that await a checkpoint.
 
-        For whoever is alone in writing: to be called after each commit.
+        For whoever is alone in writing: to be called after each commit. Once one failed (a full disk), what it left in
+        the log looks like frames: from then on ``after_failure`` has each of them checked.
         """
+        if after_failure:
+            log = _whole_log(self._log_path)
+            if log is not None:
+                self._salts, self._frames, self._pages, self._newest = log
+                self._write_witness(_Witness(log.salts, log.frames, is_copied=False))
+            return 0 if log is None else log.frames - self._taken_in
         if self._log is None:
             self._log = os.open(self._log_path, os.O_RDONLY | os.O_CLOEXEC)
         head = os.pread(self._log, _LOG_HEAD.size, 0)
@@ -228,14 +236,35 @@ class Checksums:
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
         """Have the log copied into the database; what was committed has to be noted before."""
-        if self._log is not None and self._newest:
-            self._take_in(self._log, Log(self._salts, self._frames, self._pages, self._newest))
-        self._newest = {}
-        self._taken_in = self._frames
-        self.copy_log(connection)
+        noted = Log(self._salts, self._frames, self._pages, self._newest)
+        if noted.newest:
+            self._take_in_path(noted)
+        self._newest, self._taken_in = {}, self._frames
+        counted = self.copy_log(connection)
+        if noted.newest and 0 < counted < noted.frames:
+            self._withdraw(noted, counted)
 
-    def copy_log(self, connection: sqlite3.Connection, log: Log | None = None) -> None:
-        """Have the log copied, whose pages are all taken in; ``log`` is that of a process that died."""
+    def _take_in_path(self, log: Log) -> None:
+        with self._log_path.open("rb", buffering=0) as file:
+            self._take_in(file.fileno(), log)
+
+    def _withdraw(self, noted: Log, counted: int) -> None:
+        """Forget the frames beyond ``counted``: their commit failed although they are whole, and SQLite copied none."""
+        log = _whole_log(self._log_path, counted) or Log(noted.salts, 0, len(self._sums), {})
+        for number in noted.newest.keys() - log.newest.keys():
+            if number <= log.pages:
+                page = os.pread(self._database, self._page_size, (number - 1) * self._page_size)
+                self._sums[number - 1] = zlib.crc32(page)
+                os.pwrite(self._file, _CRC.pack(self._sums[number - 1]), _SUMS_AT + 4 * (number - 1))
+        self._frames = self._taken_in = log.frames
+        self._take_in_path(log)
+        self._write_witness(_Witness(log.salts, log.frames, self._witness.is_copied))
+
+    def copy_log(self, connection: sqlite3.Connection, log: Log | None = None) -> int:
+        """Have the log copied, whose pages are all taken in; ``log`` is that of a process that died.
+
+        Returns how many frames SQLite takes for committed.
+        """
         if log is not None:
             self._write_witness(_Witness(log.salts, log.frames, is_copied=False))
         _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -243,6 +272,7 @@ class Checksums:
             # Durable before the next commit, which may begin the log again: frames of the old one are gone then.
             self._write_witness(self._witness._replace(is_copied=True))
             os.fsync(self._file)
+        return int(frames)
 
     def _sealed(self, form: struct.Struct, offset: int) -> bytes:
         found = os.pread(self._file, form.size + _CRC.size, offset)
@@ -348,8 +378,8 @@ def _geometry(descriptor: int) -> tuple[int, int]:
     return size, os.fstat(descriptor).st_size // size
 
 
-def _whole_log(path: Path) -> Log | None:
-    """What is committed in a log, each frame checked the way SQLite does it."""
+def _whole_log(path: Path, most: float = math.inf) -> Log | None:
+    """What is committed in a log, in its first ``most`` frames, each frame checked the way SQLite does it."""
     try:
         with path.open("rb") as file:
             head = file.read(_LOG_HEAD.size)
@@ -363,7 +393,7 @@ def _whole_log(path: Path) -> Log | None:
             frames = pages = frame = 0
             newest: dict[int, int] = {}
             since: dict[int, int] = {}
-            while len(head := file.read(_FRAME_HEAD.size)) == _FRAME_HEAD.size:
+            while frame < most and len(head := file.read(_FRAME_HEAD.size)) == _FRAME_HEAD.size:
                 data = file.read(size)
                 number, after, mine, said = _FRAME_HEAD.unpack(head)
                 if mine != salts or len(data) < size:

@@ -169,7 +169,7 @@ class RunFacts:
         self._sums: Checksums | None = None
         self._raw: sqlite3.Connection | None = None
         self._lock: FileLock | None = None
-        self._is_verified = False
+        self._is_verified = self._has_failed = False
         self._in_place: tuple[float, bool] | None = None
         self._facts: dict[str, bytes] = {}
         self._digests: dict[int, Digest] = {}
@@ -342,7 +342,7 @@ class RunFacts:
     def _note_commit(self) -> None:
         """Tell the checksums of what this very connection wrote."""
         if self._sums is not None:
-            self._sums.committed()
+            self._sums.committed(after_failure=self._has_failed)
             self._sums.checkpoint(self._facts_connection)
 
     def _settle_log(self) -> None:

@@ -77,9 +77,8 @@ class RunJournal(RunReader):
         """
         try:
             if self._writer is not None:
-                self._writer.close()
+                self._close_writer(self._writer)
         finally:
-            self._writer = None
             try:
                 self._give_lock_back()
             finally:
@@ -107,8 +106,7 @@ class RunJournal(RunReader):
             JournalError: something handed in could not be written.
         """
         if self._writer is not None:
-            writer, self._writer = self._writer, None
-            writer.close()
+            self._close_writer(self._writer)
         self._alone(
             "UPDATE sittings SET ended_at = ?, stopped_by = ? WHERE number = ? RETURNING number",
             (ended_at, stopped_by and stopped_by.value, number),
@@ -259,6 +257,7 @@ class RunJournal(RunReader):
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._has_failed = True
             raise JournalError(f"The run could not be purged: {error}.", "Try again when the disk has room.") from None
 
     @contextmanager
@@ -313,6 +312,14 @@ class RunJournal(RunReader):
         if not self._is_there():
             raise moved(self.folder.name)
 
+    def _close_writer(self, writer: Writer) -> None:
+        self._writer = None
+        try:
+            writer.close()
+        except JournalError:
+            self._has_failed = True
+            raise
+
     def _open_writer(self) -> Writer:
         if self._writer is None:
             raise JournalError("The journal is not open for writing.")
@@ -322,6 +329,7 @@ class RunJournal(RunReader):
         try:
             (value,) = self._connection.execute(statement, values).fetchone()
         except sqlite3.Error as error:
+            self._has_failed = True
             raise JournalError(
                 f"The journal could not be written: {error}.", "Make room on the disk, then resume the run."
             ) from None
