@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from privacy_toolkit.api.connection import KEEP_ALIVE
 from privacy_toolkit.api.controls import judge, nobody
 from privacy_toolkit.api.exchange import Line, Mark
+from privacy_toolkit.api.operation import RetrySafety
 from privacy_toolkit.api.operations import OPERATIONS, Operation
 from privacy_toolkit.api.responses import Answer, Finding
 from privacy_toolkit.api.retry import backoff
@@ -37,6 +38,8 @@ PROVE_AFTER = 40.0
 MOST_ABSENCES = 1_000
 #: So many answers of one connection may be unproven before it is proven by a control.
 MOST_UNPROVEN = 200
+#: The same of requests that can neither be repeated nor looked up: if the connection breaks, each is lost for good.
+MOST_UNPROVEN_FOR_GOOD = 25
 #: So many walks may wait for a proof; beyond that all connections are proven at once.
 MOST_WAITING = 10_000
 #: How often a control is asked before it counts as failed.
@@ -158,6 +161,7 @@ class Controls:
         """
         asked_at = self._around.clock()
         absent = any(answer.finding is Finding.ABSENT for answer in answers)
+        most = MOST_UNPROVEN_FOR_GOOD if operation.retry is RetrySafety.NEVER else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
         self._keep()
@@ -166,7 +170,7 @@ class Controls:
             if self.waiting > MOST_WAITING:
                 self.prove_all(idle=False)
             for mark in marks:
-                if not await self._belongs(mark):
+                if not await self._belongs(mark, most):
                     return False
             return await self._between_controls(operation, asked_at) if absent else True
         finally:
@@ -303,7 +307,7 @@ class Controls:
 
     # Connections.
 
-    async def _belongs(self, mark: Mark) -> bool:
+    async def _belongs(self, mark: Mark, most: int) -> bool:
         loop, line = asyncio.get_running_loop(), mark.line
         waited = self._lines.setdefault(line, _Waited())
         waited.walks += 1
@@ -313,7 +317,7 @@ class Controls:
                     return False
                 changed: asyncio.Future[None] = loop.create_future()
                 line.tell(lambda changed=changed: None if changed.done() else changed.set_result(None))  # type: ignore[misc]
-                if mark.number - line.proven >= MOST_UNPROVEN:
+                if mark.number - line.proven >= most:
                     self._begin_on(line, waited)
                 await changed
             return True

@@ -148,5 +148,9 @@ def test_a_plan_that_was_not_applied_yet_is_applied_once(call, left, runs, sandb
 
 
 def test_their_packs_verify(call, left):
-    done = call("verify", left / "pack", "--signers", left / "allowed_signers", "--json")
+    """Their pages are written in words of their own, which this version can't compare: that is said, and left out."""
+    command = ("verify", left / "pack", "--signers", left / "allowed_signers", "--json")
+    done = call(*command)
+    assert (done.code, [one["code"] for one in done.json["problems"]]) == (6, ["page_not_compared"]), done.out
+    done = call(*command, "--no-page")
     assert done.code == 0, done.out

