@@ -143,6 +143,9 @@ class Steps:
         for _ in range(PROOF_TRIES):
             second = await self.read(operation, purpose, value, about, apart=first)
             if second.finding is not Finding.ABSENT:
+                is_ours = first.mark is None or not first.mark.is_suspect  # else it was the answer to something else
+                if second.finding is Finding.DONE and is_ours:
+                    self._tools.controls.contradicted(operation)
                 return second
             if await self.proven(operation, first, second):
                 return second
@@ -150,6 +153,28 @@ class Steps:
                 break
             first = second
         return replace(first, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+
+    async def again(
+        self, operation: Operation, purpose: Purpose, first: Answer, value: str, about: Collection[int]
+    ) -> Answer:
+        """Make sure of who is not in a list as of an absence: ask once more, elsewhere, and wait for the control after.
+
+        Returns the second answer; ``unknown`` with reason ``route_unproven`` where that could not be shown.
+
+        Raises:
+            Stopped: the execution ends before the second question was asked.
+        """
+        controls = self._tools.controls
+        if not controls.is_fresh(operation) and not await controls.ensure(operation):
+            raise Stopped
+        second = await self.read(operation, purpose, value, about, apart=first)
+        is_absent = second.finding is Finding.ABSENT
+        if is_absent:  # and a moment ago there was a list
+            controls.contradicted(operation)
+        done = second.finding is Finding.DONE
+        if is_absent or (done and not await self.proven(operation, first, second, bracketed=True)):
+            return replace(second, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+        return second
 
     async def proven(self, operation: Operation, *answers: Answer, bracketed: bool = False) -> bool:
         """Wait until it is certain that these answers belong to their requests, and that absences are absences.

@@ -1,0 +1,141 @@
+"""The controls of an execution: when they count as failed, and what a contradiction takes back."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.engine.controls import MOST_REFUSALS, TRIES, Controls, Surroundings
+from privacy_toolkit.model import Control, Reason, StopReason
+
+INVENTORY = OPERATIONS["get_customer_inventory"]
+REFUSED = Answer(Finding.CREDENTIALS, Reason.CREDENTIALS_REFUSED, 401)
+ABSENT = Answer(Finding.ABSENT, Reason.NOT_FOUND, 404)
+FOREIGN = Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, 404)
+NOTHING = Answer(Finding.UNKNOWN, Reason.READ_TIMEOUT, None)
+BUSY = Answer(Finding.REFUSED, Reason.RATE_LIMITED, 429)
+
+
+class Asker:
+    """Answers controls in the order given, and as they should be beyond that."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    async def ask(self, control, operation, value, line):
+        self.asked.append(control)
+        if self.answers:
+            return self.answers.pop(0)
+        return REFUSED if control is Control.ROUTE else ABSENT
+
+
+@pytest.fixture
+def controls():
+    """Makes the controls of an execution; ``stopped`` and ``records`` are theirs."""
+
+    def make(asker):
+        stopped, records = [], []
+        moments = iter(range(10**6))
+
+        async def sleep(_):
+            await asyncio.sleep(0)
+
+        made = Controls(
+            Surroundings(
+                asker=asker,
+                record=records.append,
+                stop=stopped.append,
+                stopped_by=lambda: stopped[0] if stopped else None,
+                holds=lambda: False,
+                rng=Random(1),
+                clock=lambda: next(moments) / 1000,
+                now=lambda: 1,
+                sleep=sleep,
+            )
+        )
+        made.stopped, made.records = stopped, records
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("answers", "held", "asked"),
+    [
+        ([], True, 2),
+        ([FOREIGN] * MOST_REFUSALS, False, MOST_REFUSALS),  # a definite refusal is one after the second
+        ([REFUSED, FOREIGN, FOREIGN], False, 3),
+        ([NOTHING] * TRIES, False, TRIES),  # no answer says nothing, so it is asked for longer
+        ([NOTHING, BUSY, NOTHING, BUSY], True, 6),
+        ([FOREIGN], True, 3),
+        ([NOTHING, FOREIGN, NOTHING, FOREIGN], False, 4),
+    ],
+)
+def test_a_control_fails_with_the_second_definite_refusal(controls, answers, held, asked):
+    async def work():
+        asker = Asker(*answers)
+        made = controls(asker)
+        assert await made.ensure(INVENTORY) is held
+        assert len(asker.asked) == len(made.records) == asked
+        definite = FOREIGN in answers
+        assert made.stopped == (
+            [] if held else [StopReason.ROUTE_UNPROVEN if definite else StopReason.TARGET_UNREACHABLE]
+        )
+        await made.close()
+
+    asyncio.run(work())
+
+
+async def waiting(made, count=2):
+    """So many absences that wait for the next control."""
+    tasks = [asyncio.create_task(made.proven(INVENTORY, [ABSENT])) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_absences_between_two_controls_that_held_are_proven(controls):
+    async def work():
+        made = controls(Asker())
+        assert await made.ensure(INVENTORY)
+        absences = await waiting(made)
+        assert await made.ensure(INVENTORY)
+        assert await asyncio.gather(*absences) == [True, True]
+        await made.close()
+
+    asyncio.run(work())
+
+
+def test_what_was_absent_proves_nothing_once_an_id_was_answered_both_ways(controls):
+    """One of several servers knows nobody: the same id is absent there, and visible elsewhere."""
+
+    async def work():
+        made = controls(Asker())
+        assert await made.ensure(INVENTORY)
+        absences = await waiting(made)
+        made.contradicted(INVENTORY)
+        assert await asyncio.gather(*absences) == [False, False]
+        assert not made.is_fresh(INVENTORY)
+        await made.close()
+
+    asyncio.run(work())
+
+
+def test_a_control_that_held_only_at_the_second_try_proves_nothing_of_what_was_before(controls):
+    async def work():
+        asker = Asker()
+        made = controls(asker)
+        assert await made.ensure(INVENTORY)
+        absences = await waiting(made)
+        asker.answers = [REFUSED, FOREIGN]
+        assert await made.ensure(INVENTORY)
+        assert await asyncio.gather(*absences) == [False, False]
+        assert made.stopped == []
+        later = await waiting(made)
+        assert await made.ensure(INVENTORY)
+        assert await asyncio.gather(*later) == [True, True]
+        await made.close()
+
+    asyncio.run(work())
