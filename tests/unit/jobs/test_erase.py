@@ -84,7 +84,7 @@ WALKS = [
     # a 404 to the erasure may be a proxy's, which repeated ours: looked up
     ([HELD, ABSENT, ABSENT, ABSENT], "GDGG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
     ([HELD, ABSENT, EMPTY], "GDG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
-    ([HELD, ABSENT, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
+    ([HELD, ABSENT, HELD, OK, ABSENT, ABSENT], "GDGDGG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     # a refusal that no document declares is nobody's word
     ([HELD, BAD, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     ([HELD, FOREIGN_404, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
