@@ -194,6 +194,22 @@ NEVER_SENT = frozenset(
 )
 
 
+#: With these a request was sent, fully or partly, and may have been carried out, or be carried out later.
+MAY_BE_DONE = frozenset(
+    {
+        Reason.WRITE_FAILED,
+        Reason.WRITE_TIMEOUT,
+        Reason.READ_FAILED,
+        Reason.READ_TIMEOUT,
+        Reason.TRUNCATED_ANSWER,
+        Reason.FOREIGN_ANSWER,
+        Reason.ANSWER_ABOUT_ANOTHER,
+        Reason.REDIRECTED,
+        Reason.SERVER_ERROR,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One accepted, distinct entry of an input.

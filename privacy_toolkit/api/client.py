@@ -28,6 +28,8 @@ from privacy_toolkit.errors import UsageError
 __all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"]
 
 _LONGEST_IDEMPOTENCY_KEY = 255
+#: A cache on the way is to ask the API, and not to say what it said to somebody some time ago.
+_NOT_FROM_A_CACHE = (b"Cache-Control", b"no-cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class Client(Calls):
         target = self._prefix + make_path(operation, value) + self._query(operation, query)
         content = self._body(operation, body, signed=not manner.anonymous)
         headers = self._common + ([] if manner.anonymous else self._credentials.headers(operation, content))
+        if operation.method == "GET":
+            headers.append(_NOT_FROM_A_CACHE)
         if content is not None:
             headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
         if idempotency_key is not None:

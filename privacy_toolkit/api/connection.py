@@ -10,9 +10,10 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
 - *retired*: it will carry no more requests (the peer said so, it is old, its place is needed, or something is unread),
   and is only listened to. Nothing is said to the peer, not even an end: a proxy that sees one may drop the answer that
   would have shown a shift.
-- Idle or retired, it ends in good order by the peer's end (under TLS: an end that TLS vouches for), or by
-  ``KEEP_ALIVE`` seconds of silence since its last answer; that proves all it carried. ``abort`` alone proves and
-  spoils nothing.
+- Idle or retired, it ends in good order by the peer's end (under TLS: an end that TLS vouches for) if that was
+  announced or only one answer came before it, or by ``KEEP_ALIVE`` seconds of silence since its last answer; that
+  proves all it carried. An end that nobody announced may cut off the answer that would have shown a shift: it spoils.
+  ``abort`` alone proves and spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
 Therefore nothing is written where something is unread, and no answer is proven by itself.
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
         self.line = Line()
         self.closed = False  # it is not to be used again
         self.size = self.counted = 0  # of the body on its way: bytes received, and those counted in ``room``
+        self.announced = False  # the peer has said that its last answer is the last one
         self.over = False  # nothing that comes changes anything any more
         self._loop = loop
         self._on_lost = on_lost
@@ -272,7 +274,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:
-            (self._prove if whole else self._spoil)()
+            (self._prove if whole and (self.announced or self.line.answered <= 1) else self._spoil)()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The socket is gone."""
@@ -421,7 +423,7 @@ class Connection(asyncio.Protocol):
         if self._writing:  # an answer to half a request: nothing more can be made of this connection
             self._spoil()
         elif not self._parser.should_keep_alive():
-            self.closed = True
+            self.closed = self.announced = True
         self._drop()
         if self._timer is None and not self.over:
             self._rest()

@@ -42,8 +42,10 @@ MOST_UNPROVEN = 200
 MOST_UNPROVEN_FOR_GOOD = 25
 #: So many walks may wait for a proof; beyond that all connections are proven at once.
 MOST_WAITING = 10_000
-#: How often a control is asked before it counts as failed.
+#: How often a control is asked that gets no answer before it counts as failed.
 TRIES = 5
+#: So many definite refusals, one after the other, and it has failed: more of them would say nothing new.
+MOST_REFUSALS = 2
 
 #: Seconds after which a connection that is used no more has proven its answers itself, or never will.
 _RETIRED = KEEP_ALIVE + 0.5
@@ -153,6 +155,15 @@ class Controls:
     def seen(self, operation: Operation, begun: float) -> None:
         """Take a customer's inventory, asked for at ``begun``, as the natural control that it is."""
         self._held(self._route(operation), begun)
+
+    def contradicted(self, operation: Operation) -> None:
+        """Take note that the same was answered one way and then the other: one who knows nobody answers here, too.
+
+        What was absent since the last control that held proves nothing, and what comes next needs a new control.
+        """
+        route = self._route(operation)
+        route.begun = route.ended = -math.inf
+        self._release(route, math.inf, held=False)
 
     async def proven(self, operation: Operation, answers: Sequence[Answer]) -> bool:
         """Wait until it is known whether the answers belong to their requests, and absences are between two controls.
@@ -270,35 +281,46 @@ class Controls:
 
     async def _ask(self, control: Control, operation: Operation, line: Line | None = None) -> bool:
         """Ask one control until it held, or failed for good, which stops the run."""
-        around, answered = self._around, False
+        around, answered, refusals = self._around, False, 0
         for tries in range(1, TRIES + 1):
-            value = (around.positive or "") if control is Control.POSITIVE else nobody(around.rng)
-            began = around.clock()
-            answer = await around.asker.ask(control, operation, value, line)
-            if answer is None:
-                self.give_up()
+            asked = await self._ask_once(control, operation, line)
+            if asked is None:
                 return False
-            held = judge(control, answer)
-            taken = round((around.clock() - began) * 1e6)
-            if line is not None and answer.finding is Finding.NEVER_SENT:
-                return False
-            around.record(
-                ControlRecord(control, operation.name, around.now(), taken, answer.status, answer.reason, held)
-            )
+            answer, held = asked
             if held:
-                if answer.mark is not None:
-                    answer.mark.line.prove(answer.mark.number)
+                if refusals:  # and a moment ago the same was answered otherwise: by another who answers here, too
+                    self.contradicted(operation)
                 return True
             answered = answered or answer.status is not None
             if line is not None:  # whatever else it gets there: the connection is out of step
                 line.spoil()
                 return False
-            if self._is_over() or tries == TRIES:
+            refusals += held is False
+            if self._is_over() or tries == TRIES or refusals == MOST_REFUSALS:
                 break
             await around.sleep(backoff(tries, around.rng))
         if answered or not self._is_starting:
             self._fail(StopReason.ROUTE_UNPROVEN if answered else StopReason.TARGET_UNREACHABLE)
         return False
+
+    async def _ask_once(
+        self, control: Control, operation: Operation, line: Line | None
+    ) -> tuple[Answer, bool | None] | None:
+        """The answer to a control, which is recorded, and what it proves; None where nothing could be asked."""
+        around = self._around
+        value = (around.positive or "") if control is Control.POSITIVE else nobody(around.rng)
+        began = around.clock()
+        answer = await around.asker.ask(control, operation, value, line)
+        if answer is None:
+            self.give_up()
+            return None
+        if line is not None and answer.finding is Finding.NEVER_SENT:
+            return None
+        held, taken = judge(control, answer), round((around.clock() - began) * 1e6)
+        around.record(ControlRecord(control, operation.name, around.now(), taken, answer.status, answer.reason, held))
+        if held and answer.mark is not None:
+            answer.mark.line.prove(answer.mark.number)
+        return answer, held
 
     def _fail(self, reason: StopReason) -> None:
         """What waits since the last control that held stays open."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.operations import Operation
 from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.api.responses import Answer, Finding, read_exchange
+from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
 from privacy_toolkit.api.retry import backoff
 from privacy_toolkit.engine.limits import LONGEST_WAIT
 from privacy_toolkit.errors import CredentialsError, ExitCode, ToolkitError
@@ -78,7 +78,8 @@ async def _work(values: Iterator[str], wanted: Look, client: Client, asking: Ask
     for value in values:
         for tries in range(1, TRIES + 1):
             await asking.pacer.wait()
-            answer = read_exchange(wanted.operation, await client.exchange(wanted.operation, value), asking.now())
+            exchange = await client.exchange(wanted.operation, value)
+            answer = read_exchange(wanted.operation, exchange, asking.now(), Asked(value, None, client.generation))
             if answer.finding is Finding.CREDENTIALS:
                 raise CredentialsError(
                     "The API refused the credentials; no plan was made.",

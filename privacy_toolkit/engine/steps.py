@@ -81,6 +81,7 @@ class Steps:
         self._unrecorded: list[Note] = []
         self._acted = False
         self._has_read = False
+        self._absent: Answer | None = None
         self.held_back: bool | Collection[str] = False
         self.quiet_until = -math.inf
 
@@ -114,7 +115,9 @@ class Steps:
             fresh, begun = controls.is_fresh(operation), self._tools.monotonic()
             answer, record = await self._exchange(operation, sending, ExchangeRecord(purpose, operation.name), manner)
             self._unrecorded += self._notes(list(self._made if about is None else about), record)
-            if answer.finding is Finding.DONE and answer.named:
+            if self._contradicts(answer):
+                controls.contradicted(operation)
+            elif answer.finding is Finding.DONE and answer.named:
                 controls.seen(operation, begun)
             if answer.finding is Finding.ABSENT and not fresh:  # no control vouches for it: after one it is asked again
                 if not await controls.ensure(operation):
@@ -123,6 +126,20 @@ class Steps:
             tries += 1
             if answer.finding in _CONCLUSIVE or tries == READ_TRIES or not await self.back_off(tries, answer):
                 return answer
+
+    def seen_absent(self, answer: Answer) -> None:
+        """Take note of an answer that says, of what this walk reads about, that it is not there."""
+        self._absent = answer
+
+    def _contradicts(self, answer: Answer) -> bool:
+        """Whether what was absent a moment ago is there now: one of those who answer here knows nobody."""
+        before = self._absent
+        if answer.finding is Finding.ABSENT:
+            self._absent = answer
+        elif answer.finding is Finding.DONE and before is not None:
+            self._absent = None
+            return before.mark is None or not before.mark.is_suspect  # else it was the answer to something else
+        return False
 
     async def absence(
         self,
@@ -150,6 +167,28 @@ class Steps:
                 break
             first = second
         return replace(first, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+
+    async def again(
+        self, operation: Operation, purpose: Purpose, first: Answer, value: str, about: Collection[int]
+    ) -> Answer:
+        """Make sure of who is not in a list as of an absence: ask once more, elsewhere, and wait for the control after.
+
+        Returns the second answer; ``unknown`` with reason ``route_unproven`` where that could not be shown.
+
+        Raises:
+            Stopped: the execution ends before the second question was asked.
+        """
+        controls = self._tools.controls
+        if not controls.is_fresh(operation) and not await controls.ensure(operation):
+            raise Stopped
+        second = await self.read(operation, purpose, value, about, apart=first)
+        is_absent = second.finding is Finding.ABSENT
+        if is_absent:  # and a moment ago there was a list
+            controls.contradicted(operation)
+        done = second.finding is Finding.DONE
+        if is_absent or (done and not await self.proven(operation, first, second, bracketed=True)):
+            return replace(second, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+        return second
 
     async def proven(self, operation: Operation, *answers: Answer, bracketed: bool = False) -> bool:
         """Wait until it is certain that these answers belong to their requests, and that absences are absences.

@@ -126,6 +126,8 @@ class _Walk:
                 settled_at=self._steps.now,
             )
             answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost))
+            if answer.finding is Finding.ABSENT:
+                self._steps.seen_absent(answer)
             self._sends += 1
             if not may_send_again(ERASE, answer.finding) or self._sends >= ACT_TRIES:
                 break

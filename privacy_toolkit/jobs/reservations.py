@@ -44,11 +44,14 @@ class Reservations:
 
 
 def _pair_calls(way: Way, subjects: int, parameters: Parameters) -> Calls:
-    """One read before and one after for each coupon, more for a coupon with very many customers."""
+    """One read before and one after for each coupon, more for a coupon with very many customers.
+
+    Where there is nothing to release that is read twice.
+    """
     coupons = min(subjects, int(parameters.get("coupons") or subjects))
     walks = coupons + subjects // MOST_TOGETHER
     sends = min(subjects, coupons + subjects // MOST_RESERVATIONS)
-    return {HOLDERS.name: (coupons, 2 * walks), way.operation.name: (0, sends)}
+    return {HOLDERS.name: (coupons, (2 if way.adds else 3) * walks), way.operation.name: (0, sends)}
 
 
 def _reserve_calls(subjects: int, parameters: Parameters) -> Calls:

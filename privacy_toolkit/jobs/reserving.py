@@ -65,7 +65,10 @@ class Walk:
         """Settle what needs no request; whether it is known how things stand."""
         outcomes = {standing.outcome for standing in self._at.values()}
         purpose = Purpose.READ_AFTER if outcomes == {Outcome.UNVERIFIED} else Purpose.READ_BEFORE
-        answer = await self._look(Purpose.RECONCILE if Outcome.UNKNOWN in outcomes else purpose, self._open)
+        purpose = Purpose.RECONCILE if Outcome.UNKNOWN in outcomes else purpose
+        answer = await self._look(purpose, self._open)
+        if self._why is None:
+            answer = await self._make_sure(purpose, answer)
         if answer.finding is Finding.CREDENTIALS:
             self._steps.leave()
         elif self._why is not None:
@@ -89,6 +92,20 @@ class Walk:
         self._why = None if found is not None else answer.reason or Reason.FOREIGN_ANSWER
         self._holders = found or self._holders
         return answer
+
+    async def _make_sure(self, purpose: Purpose, first: Answer) -> Answer:
+        """Look once more, elsewhere, where a list says that there is nothing to release: who is in either has it."""
+        nothing = [seq for seq in self._open if self._way.is_so(self._ids[seq], self._holders)]
+        if self._way.adds or all(self._at[seq].outcome in IN_DOUBT for seq in nothing):
+            return first
+        second = await self._steps.again(HOLDERS, purpose, first, self._coupon, nothing)
+        found = holders_of(second)
+        if found is None:
+            self._why = second.reason or Reason.FOREIGN_ANSWER
+        else:
+            ids = self._holders.ids | found.ids
+            self._holders = HolderList(ids, len(ids))
+        return second
 
     async def _counts(self, purpose: Purpose, answer: Answer, found: HolderList, pairs: Collection[int]) -> bool:
         """Whether a list may be relied on: it does not name its coupon, so the connection has to vouch for it.

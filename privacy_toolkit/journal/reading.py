@@ -23,7 +23,7 @@ from privacy_toolkit.journal.rows import (
     standing_row,
 )
 from privacy_toolkit.journal.summary import RunSummary, StandingCount, standing_counts, summarise
-from privacy_toolkit.model import OPEN_OUTCOMES, Outcome, Purpose, Reason, StopReason, Subject
+from privacy_toolkit.model import MAY_BE_DONE, OPEN_OUTCOMES, Outcome, Purpose, Reason, StopReason, Subject
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -37,15 +37,7 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
 
 
-_LOST = (
-    Reason.WRITE_FAILED,
-    Reason.WRITE_TIMEOUT,
-    Reason.READ_FAILED,
-    Reason.READ_TIMEOUT,
-    Reason.TRUNCATED_ANSWER,
-    Reason.FOREIGN_ANSWER,
-    Reason.ANSWER_ABOUT_ANOTHER,
-)
+_LOST = tuple(sorted(reason.value for reason in MAY_BE_DONE))
 
 _SHORTEST = 8
 
@@ -159,7 +151,7 @@ class RunReader(RunFacts):
         """When the last request that changes something went out without an answer of the API (microseconds)."""
         (moment,) = self._connection.execute(
             "SELECT MAX(COALESCE(ended_at, intent_at)) FROM exchanges WHERE purpose = ? AND intent_at IS NOT NULL"
-            " AND (ended_at IS NULL OR status >= 500 OR reason IN (?, ?, ?, ?, ?, ?, ?))",
+            f" AND (ended_at IS NULL OR status >= 500 OR reason IN ({', '.join('?' * len(_LOST))}))",
             (Purpose.ACT, *_LOST),
         ).fetchone()
         return None if moment is None else int(moment)

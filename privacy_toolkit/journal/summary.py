@@ -195,10 +195,15 @@ def _pace_unit(connection: sqlite3.Connection) -> int:
 
 
 def _pace(connection: sqlite3.Connection, unit: int) -> tuple[PaceCount, ...]:
-    """A request was begun when its answer came, less what it took; without an answer, when its intent was durable."""
+    """A request was begun when its answer came, less what it took; without an answer, when its intent was durable.
+
+    A control counts when its answer came: what is recorded of it includes the wait for its turn.
+    """
     rows = connection.execute(
         "SELECT COUNT(*), MIN(begun), MAX(begun) FROM (SELECT COALESCE(ended_at - elapsed, intent_at) AS begun"
-        f" FROM exchanges WHERE carrier IS NULL AND IFNULL(reason, '') NOT IN ({_UNSENT})) WHERE begun IS NOT NULL"
+        f" FROM exchanges WHERE carrier IS NULL AND IFNULL(reason, '') NOT IN ({_UNSENT})"
+        f" UNION ALL SELECT ended_at FROM controls WHERE kind IS NOT NULL AND IFNULL(reason, '') NOT IN ({_UNSENT}))"
+        " WHERE begun IS NOT NULL"
         f" GROUP BY begun / {unit * _SECOND} ORDER BY 2"
     )
     return tuple(PaceCount(*row) for row in rows)

@@ -81,6 +81,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "control_requests": page.control_requests(report),
         "no_controls": page.no_controls(report),
         "learned": page.learned(report),
+        "late": page.what_may_come_late(report),
         "sittings": sittings,
         "settings": page.settings(sittings),
         "files": page.files(signed=report.signed_by is not None, approved=report.hands.approved is not None),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from privacy_toolkit.model import NEVER_SENT, Job, Outcome
+from privacy_toolkit.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose
 from privacy_toolkit.reporting import wording
 from privacy_toolkit.reporting.clockwords import due_words
 from privacy_toolkit.reporting.exceptions import Case
+from privacy_toolkit.reporting.jobwords import JOBS
 from privacy_toolkit.reporting.schema import OperationCalls, Report, SittingPart, TrafficCount
 from privacy_toolkit.reporting.schema_parts import ControlLine, Hand
 from privacy_toolkit.reporting.settings import LABELS
@@ -170,6 +171,17 @@ def control_lines(report: Report) -> list[ControlWords]:
 def control_requests(report: Report) -> int:
     """How many controls were made."""
     return sum(line.held + line.failed + line.unanswered for line in report.controls.lines)
+
+
+def what_may_come_late(report: Report) -> str:
+    """What stays possible of the requests that were sent and have no reliable answer, "" if nothing does."""
+    lost = sum(
+        line.count
+        for line in report.traffic
+        if line.purpose is Purpose.ACT and (not line.answered or line.reason in MAY_BE_DONE)
+    )
+    words = JOBS[Job(report.job)].late
+    return words.format(requests="one request" if lost == 1 else f"{lost:,} requests") if lost and words else ""
 
 
 def learned(report: Report) -> str:

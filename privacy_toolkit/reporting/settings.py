@@ -17,6 +17,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "rate": "Requests per second, at most",
         "concurrency": "Requests in flight, at most",
         "settle_seconds": "Time to settle after an erasure (s)",
+        "grace_seconds": "Wait after an update without an answer (s)",
         "timeouts_seconds": "Time limits (s)",
         "verify": "Verification",
         "gone_predicate": "Predicate for gone",

@@ -41,9 +41,9 @@ class JobWords:
     is what one subject is. ``not_covered`` is what a run says nothing about, whatever its verdict. ``proof`` is None
     for a job that nothing is read for afterwards. ``has_clock`` is False where no law says by when a subject has to be
     settled, ``claims_absence`` is True where a settled subject may rest on "no such profile", so that controls are
-    needed, ``reads_only`` is True where nothing is changed, so that nobody confirms it. ``actions`` are what to do
-    about an outcome where the general word would be wrong, and ``outcomes`` name an outcome and say what it means where
-    the general words would be.
+    needed, ``reads_only`` is True where nothing is changed, so that nobody confirms it. ``late`` is what stays
+    possible of requests whose answer was lost, with their number. ``actions`` are what to do about an outcome where the
+    general word would be wrong, and ``outcomes`` name an outcome and say what it means where the general words are.
     """
 
     title: str
@@ -57,5 +57,6 @@ class JobWords:
     has_clock: bool = True
     reads_only: bool = False
     claims_absence: bool = False
+    late: str = ""
     actions: Mapping[tuple[Outcome, Reason | None], str] = field(default_factory=dict)
     outcomes: Mapping[Outcome, tuple[str, str]] = field(default_factory=dict)

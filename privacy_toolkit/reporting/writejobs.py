@@ -33,10 +33,15 @@ _AGAIN = (
     "An update may be sent again after its answer was lost: the same update twice comes to the same. Later rows of the"
     " same customer or session wait for it."
 )
+_LATE = (
+    "No reliable answer came to {requests}. What was sent then may have been carried out, or be carried out later."
+    " Later rows of the same customer or session waited for the grace that the settings name before they were sent. If"
+    " the API carries such a request out after that, it undoes what those rows said, although they are done."
+)
 _SENT_AGAIN = "Resume the run: it sends the same update again, which comes to the same as sending it once."
 
 
-def _words(title: str, subject: str, done: str, request: str, *, is_update: bool) -> JobWords:
+def _words(title: str, subject: str, done: str, request: str, *, is_update: bool, is_ordered: bool = True) -> JobWords:
     person = (Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE)
     return JobWords(
         title=title,
@@ -47,6 +52,7 @@ def _words(title: str, subject: str, done: str, request: str, *, is_update: bool
         inventory=None,
         has_clock=False,
         not_covered=_NOT_COVERED,
+        late=_LATE if is_ordered else "",
         outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD, Outcome.PENDING: _PENDING},
         actions={
             person: _FOR_A_PERSON,
@@ -64,6 +70,7 @@ WRITE_JOBS: Mapping[Job, JobWords] = MappingProxyType(
             "The API answered with the new code.",
             "referral",
             is_update=False,
+            is_ordered=False,
         ),
         Job.EVENTS: _words(
             "Tracking of events",

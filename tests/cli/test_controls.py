@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from privacy_toolkit.config import Flags, load_settings
+from privacy_toolkit.engine.controls import MOST_UNPROVEN
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import CONTROL_PREFIX
 from privacy_toolkit.sandbox import Faults, SandboxSettings, start_in_thread
@@ -266,3 +267,28 @@ def test_what_was_learned_decides_about_empty_profiles_and_is_in_the_report(
     page = (tmp_path / "p" / "report.html").read_text()
     assert "What the deployment taught before" in page
     assert CONTROL_PREFIX not in page
+
+
+def most_controls(subjects, at_once):
+    """So many controls a run over absent customers needs at most: the worst case, since nothing else proves anything.
+
+    One for so many unproven answers of a connection, one for each connection in the end, and those of start and end.
+    """
+    connections = at_once + max(2, at_once // 8)
+    return 2 * subjects // MOST_UNPROVEN + connections + 6
+
+
+@pytest.mark.parametrize(("subjects", "at_once"), [(300, 1), (120, 8)])
+def test_controls_grow_so_slowly_that_they_are_under_a_hundredth_on_ten_thousand(
+    call, sandbox, tmp_path, subjects, at_once
+):
+    """At this size they are more; what holds is the formula, which docs/performance.md holds against whole runs."""
+    server = sandbox()
+    (tmp_path / "ids.csv").write_text("customer_id\n" + "\n".join(f"c{n}" for n in range(subjects)) + "\n")
+    phrase = f"erase {subjects} from {server.base_url.removeprefix('http://')}"
+    options = ("--concurrency", at_once, "--rate", 100_000, "--expect-missing", "--json")
+    done = call("erase", tmp_path / "ids.csv", "--confirm", phrase, *options)
+    assert done.json["outcomes"] == {"nothing_held": subjects}
+    assert len(server.log.about_subjects()) == 2 * subjects
+    assert 0 < len(server.log) - 2 * subjects <= most_controls(subjects, at_once)
+    assert max(most_controls(10_000, 16), most_controls(10_000, 64)) < 2 * 10_000 / 100

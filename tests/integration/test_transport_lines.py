@@ -177,12 +177,26 @@ def test_answers_are_numbered_by_connection(play):
     play(scene)
 
 
-def test_an_end_in_good_order_proves_what_was_carried(play):
+@pytest.mark.parametrize("answers", [[NO_CONTENT], [NO_CONTENT, LAST], [LAST]])
+def test_an_end_in_good_order_proves_what_was_carried(play, answers):
     async def scene(both):
-        peer, marks = await both.begins(NO_CONTENT, NO_CONTENT)
+        peer, marks = await both.begins(*answers)
         peer.closes()
         await decided(*marks)
-        assert fates(marks) == ["proven"] * 2
+        assert fates(marks) == ["proven"] * len(answers)
+
+    play(scene)
+
+
+def test_an_end_that_nobody_announced_may_cut_off_the_answer_that_shows_a_shift(play):
+    """A proxy answers twice, and goes before the true answer to the second request is there."""
+
+    async def scene(both):
+        peer, marks = await both.begins(NO_CONTENT, NO_CONTENT)
+        marks[0].line.prove(1)
+        peer.closes()
+        await decided(*marks)
+        assert fates(marks) == ["proven", "suspect"]
 
     play(scene)
 

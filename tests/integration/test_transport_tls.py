@@ -125,9 +125,9 @@ def test_only_an_end_that_tls_vouches_for_proves_what_was_carried(loop, certific
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         with context.wrap_socket(listener.accept()[0], server_side=True, suppress_ragged_eofs=True) as spoken:
-            for _ in range(2):
+            for last in (b"", b"Connection: close\r\n"):
                 spoken.recv(65536)
-                spoken.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                spoken.sendall(b"HTTP/1.1 204 No Content\r\n" + last + b"\r\n")
             answered.wait(10)
             with contextlib.suppress(OSError):
                 (spoken.unwrap if farewell else spoken.close)()

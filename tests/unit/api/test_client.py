@@ -94,8 +94,13 @@ def test_an_anonymous_call_carries_neither_key_nor_signature_nor_a_body_to_sign(
     call = exchanging(operation, "c", manner=Manner(anonymous=True))
     _, requests = talk(call, (401,), credentials=credentials)
     _, _, headers, body = sent(requests)
-    assert set(headers) == {"host", "accept", "user-agent"}
+    assert set(headers) == {"host", "accept", "user-agent"} | ({"cache-control"} if operation is READ else set())
     assert body == b""
+
+
+def test_a_read_is_for_the_api_and_not_for_a_cache_on_the_way(talk):
+    _, requests = talk(exchanging(READ, "c"), (404,))
+    assert requests[0].headers["cache-control"] == "no-cache"
 
 
 def test_no_encoding_is_asked_for(talk):

@@ -1,126 +1,141 @@
-"""What waits for the proof of a connection: it ends as soon as it can, and takes nothing else down with it."""
+"""The controls of an execution: when they count as failed, and what a contradiction takes back."""
 
 import asyncio
-import random
-from types import SimpleNamespace
+from random import Random
 
 import pytest
 
-from privacy_toolkit.api.exchange import Line, Mark
 from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.api.responses import Answer, Finding
-from privacy_toolkit.engine.controls import Controls, Surroundings
-from privacy_toolkit.model import StopReason
+from privacy_toolkit.engine.controls import MOST_REFUSALS, TRIES, Controls, Surroundings
+from privacy_toolkit.model import Control, Reason, StopReason
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
+REFUSED = Answer(Finding.CREDENTIALS, Reason.CREDENTIALS_REFUSED, 401)
+ABSENT = Answer(Finding.ABSENT, Reason.NOT_FOUND, 404)
+FOREIGN = Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, 404)
+NOTHING = Answer(Finding.UNKNOWN, Reason.READ_TIMEOUT, None)
+BUSY = Answer(Finding.REFUSED, Reason.RATE_LIMITED, 429)
 
 
-class World:
-    """Controls whose route control holds on any connection; ``asks`` False: nothing is asked any more."""
+class Asker:
+    """Answers controls in the order given, and as they should be beyond that."""
 
-    def __init__(self, *, asks=True):
-        self.asks, self.asked, self.slept, self.stopped = asks, [], [], []
-        self.controls = Controls(
-            Surroundings(
-                asker=self,
-                record=lambda _: None,
-                stop=self.stopped.append,
-                stopped_by=lambda: self.stopped[0] if self.stopped else None,
-                holds=lambda: False,
-                rng=random.Random(1),
-                sleep=self._sleep,
-            )
-        )
-
-    async def _sleep(self, seconds):
-        self.slept.append(seconds)
-        await (asyncio.Event().wait() if seconds > 30 else asyncio.sleep(0))  # the keeper's interval never ends here
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
 
     async def ask(self, control, operation, value, line):
-        self.asked.append(line)
-        await asyncio.sleep(0)
-        return Answer(Finding.CREDENTIALS, None, 401, mark=answered(line or Line())) if self.asks else None
-
-    def wait(self, mark):
-        """A walk that waits for the proof of a success that names nobody."""
-        return asyncio.create_task(self.controls.proven(INVENTORY, [SimpleNamespace(finding=Finding.DONE, mark=mark)]))
+        self.asked.append(control)
+        if self.answers:
+            return self.answers.pop(0)
+        return REFUSED if control is Control.ROUTE else ABSENT
 
 
-def answered(line):
-    """The mark of one more answer on a connection."""
-    line.answered += 1
-    return Mark(line, line.answered)
+@pytest.fixture
+def controls():
+    """Makes the controls of an execution; ``stopped`` and ``records`` are theirs."""
+
+    def make(asker):
+        stopped, records = [], []
+        moments = iter(range(10**6))
+
+        async def sleep(_):
+            await asyncio.sleep(0)
+
+        made = Controls(
+            Surroundings(
+                asker=asker,
+                record=records.append,
+                stop=stopped.append,
+                stopped_by=lambda: stopped[0] if stopped else None,
+                holds=lambda: False,
+                rng=Random(1),
+                clock=lambda: next(moments) / 1000,
+                now=lambda: 1,
+                sleep=sleep,
+            )
+        )
+        made.stopped, made.records = stopped, records
+        return made
+
+    return make
 
 
-async def settled():
-    """Let everything go on that can."""
-    for _ in range(30):
-        await asyncio.sleep(0)
+@pytest.mark.parametrize(
+    ("answers", "held", "asked"),
+    [
+        ([], True, 2),
+        ([FOREIGN] * MOST_REFUSALS, False, MOST_REFUSALS),  # a definite refusal is one after the second
+        ([REFUSED, FOREIGN, FOREIGN], False, 3),
+        ([NOTHING] * TRIES, False, TRIES),  # no answer says nothing, so it is asked for longer
+        ([NOTHING, BUSY, NOTHING, BUSY], True, 6),
+        ([FOREIGN], True, 3),
+        ([NOTHING, FOREIGN, NOTHING, FOREIGN], False, 4),
+    ],
+)
+def test_a_control_fails_with_the_second_definite_refusal(controls, answers, held, asked):
+    async def work():
+        asker = Asker(*answers)
+        made = controls(asker)
+        assert await made.ensure(INVENTORY) is held
+        assert len(asker.asked) == len(made.records) == asked
+        definite = FOREIGN in answers
+        assert made.stopped == (
+            [] if held else [StopReason.ROUTE_UNPROVEN if definite else StopReason.TARGET_UNREACHABLE]
+        )
+        await made.close()
+
+    asyncio.run(work())
 
 
-def test_an_answer_that_came_after_the_proof_is_not_waited_for_nor_spoiled():
-    async def scene():
-        world, line = World(), Line()
-
-        async def next_row():
-            assert await world.wait(answered(line))
-            return world.wait(answered(line))  # the customer's next row went out on the same connection
-
-        first = asyncio.create_task(next_row())
-        await settled()
-        world.controls.prove_all(idle=True)
-        second = await first
-        await settled()
-        assert world.slept == [40.0]  # the keeper's look alone: no connection was given up
-        assert not line.spoiled
-        world.controls.prove_all(idle=True)
-        assert await second
-        await world.controls.close()
-
-    asyncio.run(scene())
+async def waiting(made, count=2):
+    """So many absences that wait for the next control."""
+    tasks = [asyncio.create_task(made.proven(INVENTORY, [ABSENT])) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
 
 
-def test_a_connection_is_proven_as_long_as_anybody_waits_for_it():
-    async def scene():
-        world, line = World(), Line()
-        one, two = answered(line), answered(line)
-        later, earlier = world.wait(two), world.wait(one)
-        await settled()
-        line.prove(1)
-        assert await earlier
-        assert not later.done()
-        world.controls.prove_all(idle=True)
-        assert await asyncio.wait_for(later, 5)
-        assert world.asked == [line]
-        await world.controls.close()
+def test_absences_between_two_controls_that_held_are_proven(controls):
+    async def work():
+        made = controls(Asker())
+        assert await made.ensure(INVENTORY)
+        absences = await waiting(made)
+        assert await made.ensure(INVENTORY)
+        assert await asyncio.gather(*absences) == [True, True]
+        await made.close()
 
-    asyncio.run(scene())
+    asyncio.run(work())
 
 
-def test_where_nothing_may_be_asked_any_more_what_waits_proves_nothing():
-    async def scene():
-        world, line = World(asks=False), Line()
-        waiting = world.wait(answered(line))
-        await settled()
-        world.controls.prove_all(idle=False)
-        assert not await asyncio.wait_for(waiting, 5)
-        assert world.stopped == []
-        assert not await world.controls.ensure(INVENTORY)
-        await world.controls.close()
+def test_what_was_absent_proves_nothing_once_an_id_was_answered_both_ways(controls):
+    """One of several servers knows nobody: the same id is absent there, and visible elsewhere."""
 
-    asyncio.run(scene())
+    async def work():
+        made = controls(Asker())
+        assert await made.ensure(INVENTORY)
+        absences = await waiting(made)
+        made.contradicted(INVENTORY)
+        assert await asyncio.gather(*absences) == [False, False]
+        assert not made.is_fresh(INVENTORY)
+        await made.close()
+
+    asyncio.run(work())
 
 
-@pytest.mark.parametrize("reason", [StopReason.ASKED_TO_WAIT, StopReason.CREDENTIALS_REFUSED])
-def test_after_such_a_stop_no_control_is_asked(reason):
-    async def scene():
-        world, line = World(), Line()
-        waiting = world.wait(answered(line))
-        await settled()
-        world.stopped.append(reason)
-        world.controls.prove_all(idle=True)
-        assert not await asyncio.wait_for(waiting, 5)
-        assert world.asked == []
-        await world.controls.close()
+def test_a_control_that_held_only_at_the_second_try_proves_nothing_of_what_was_before(controls):
+    async def work():
+        asker = Asker()
+        made = controls(asker)
+        assert await made.ensure(INVENTORY)
+        absences = await waiting(made)
+        asker.answers = [REFUSED, FOREIGN]
+        assert await made.ensure(INVENTORY)
+        assert await asyncio.gather(*absences) == [False, False]
+        assert made.stopped == []
+        later = await waiting(made)
+        assert await made.ensure(INVENTORY)
+        assert await asyncio.gather(*later) == [True, True]
+        await made.close()
 
-    asyncio.run(scene())
+    asyncio.run(work())

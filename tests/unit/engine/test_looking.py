@@ -9,7 +9,7 @@ import pytest
 
 from privacy_toolkit.api.client import Client
 from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.api.operations import OPERATIONS, Generation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.engine.looking import TRIES, Asking, NotReadError, look
 from privacy_toolkit.errors import CredentialsError, ExitCode
@@ -42,7 +42,7 @@ class Wanted:
 def ask():
     """Put all questions to answers in their order; how long was waited in all, and what was asked."""
 
-    def run(wanted, *answers, at_once=1):
+    def run(wanted, *answers, at_once=1, generation=Generation.CURRENT):
         given, asked, slept = list(answers), [], []
 
         class Script(httpx2.AsyncBaseTransport):
@@ -58,7 +58,8 @@ def ask():
 
         async def work():
             asking = Asking(Pacer(None, sleep=sleep), at_once, sleep=sleep, now=lambda: datetime.now(UTC))
-            async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=Script()) as client:
+            key = Credentials(api_key="k")
+            async with Client("http://127.0.0.1:1", key, transport=Script(), generation=generation) as client:
                 await look(wanted, client, asking)
 
         asyncio.run(work())
@@ -107,3 +108,9 @@ def test_the_api_is_given_the_time_it_asks_for_up_to_a_bound(ask):
     assert max(slept) >= 7
     with pytest.raises(NotReadError, match="wait of 600 s"):
         ask(Wanted("X"), httpx2.Response(429, headers={"Retry-After": "600"}))
+
+
+def test_a_deployment_of_2020_refuses_in_its_own_words(ask):
+    wanted = Wanted("X")
+    asked, _ = ask(wanted, httpx2.Response(404, json={"message": "no"}), generation=Generation.SEED)
+    assert (asked, wanted.taken) == (["X"], {("X", "absent"): 1})

@@ -48,7 +48,8 @@ VISIBLE, NONE_VISIBLE = HeldBefore.VISIBLE, HeldBefore.NONE_VISIBLE
 WALKS = [
     # what is answered, what was asked, where the subject stands
     ([ABSENT, ABSENT], "GG", Outcome.NOTHING_HELD, None, None, None, 0),
-    ([ABSENT, HELD, OK, ABSENT], "GGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
+    # answered both ways: what was absent before proves nothing, and what is absent next needs a control first
+    ([ABSENT, HELD, OK, ABSENT, ABSENT], "GGDGG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([HELD, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([HELD, OK, EMPTY], "GDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([EMPTY, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED, NONE_VISIBLE, 1),
@@ -83,7 +84,7 @@ WALKS = [
     # a 404 to the erasure may be a proxy's, which repeated ours: looked up
     ([HELD, ABSENT, ABSENT, ABSENT], "GDGG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
     ([HELD, ABSENT, EMPTY], "GDG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
-    ([HELD, ABSENT, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
+    ([HELD, ABSENT, HELD, OK, ABSENT, ABSENT], "GDGDGG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     # a refusal that no document declares is nobody's word
     ([HELD, BAD, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     ([HELD, FOREIGN_404, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
@@ -220,3 +221,16 @@ def test_the_journal_tells_that_somebody_erased_was_answered_with_404(state, era
     erase(HELD, OK, ABSENT)
     with state.open("run") as journal:
         assert journal.saw_erased_absent()
+
+
+def test_an_id_that_is_answered_both_ways_takes_back_what_was_absent_before(state, script, sit):
+    """One of two servers behind the address has no data: whoever was absent is asked again after a new control."""
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone"), (3, "second")]]))
+    given = {"someone": [ABSENT] * 4, "second": [ABSENT, inventory("second", {"Name": "x"}), OK, ABSENT, ABSENT]}
+    asked = script([], told=lambda request, _: next(one for one in given if one in request.url.path))
+    asked.choose = lambda: given[asked.asked[-1]].pop(0)
+    sit(lambda _: Erase(settle=0), asked)
+    with state.open("run") as journal:
+        outcomes = [entry.standing.outcome for entry in journal.entries()]
+    assert outcomes == [Outcome.NOTHING_HELD, Outcome.ERASED]
+    assert asked.asked.count("someone") > 2

@@ -326,11 +326,20 @@ def test_an_erased_customer_gets_none_and_keeps_what_they_have(walk):
 
 RELEASES = [
     ([has(*"abcz"), GONE, has("z")], ["G", "Da,b,c", "G"], dict.fromkeys("abc", "done")),
-    ([has("b"), GONE, has()], ["G", "Db", "G"], {"a": "done not_reserved", "b": "done", "c": "done not_reserved"}),
-    ([has()], ["G"], dict.fromkeys("abc", "done not_reserved")),
-    ([has("a"), GONE, has("a")], ["G", "Da", "G"], {"a": "unverified still_among_holders"}),
+    # that there is nothing to release is read twice, on two connections
+    (
+        [has("b"), has("b"), GONE, has()],
+        ["G", "G", "Db", "G"],
+        {"a": "done not_reserved", "b": "done", "c": "done not_reserved"},
+    ),
+    ([has(), has()], ["G", "G"], dict.fromkeys("abc", "done not_reserved")),
+    ([has(), has("a"), GONE, has()], ["G", "G", "Da", "G"], {"a": "done", "b": "done not_reserved"}),
+    ([has("a"), has("b"), GONE, has()], ["G", "G", "Da,b", "G"], {"a": "done", "b": "done", "c": "done not_reserved"}),
+    ([has(), ABSENT], ["G", "G"], dict.fromkeys("abc", "pending route_unproven")),
+    ([has(), *[E500] * 5], ["G"] * 6, dict.fromkeys("abc", "retryable server_error")),
+    ([has("a"), has("a"), GONE, has("a")], ["G", "G", "Da", "G"], {"a": "unverified still_among_holders"}),
     ([has(*"abc"), LOST, has("c"), GONE, has()], ["G", "Da,b,c", "G", "Dc", "G"], dict.fromkeys("abc", "done")),
-    ([has("a"), LOST, ABSENT, ABSENT], ["G", "Da", "G", "G"], {"a": "unknown read_timeout"}),
+    ([has("a"), has("a"), LOST, ABSENT, ABSENT], ["G", "G", "Da", "G", "G"], {"a": "unknown read_timeout"}),
 ]
 
 

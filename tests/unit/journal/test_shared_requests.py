@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 
-from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import ControlRecord, ExchangeRecord, Note, Standing
 from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import OPEN_OUTCOMES, Hold, Outcome, Purpose, Reason, Subject
+from privacy_toolkit.model import OPEN_OUTCOMES, Control, Hold, Outcome, Purpose, Reason, Subject
 
 RUN_ID = "20260101-000000-reserve-abcdef"
 PAIRS = [("a", "X"), ("b", "Y"), ("c", "X"), ("d", "X"), ("e", "Y"), ("f", "Z")]
@@ -54,6 +54,18 @@ def test_a_request_about_several_is_counted_once(journal):
     assert (line.operation, line.status, line.count) == (SENT.operation, 201, 1)
     assert sum(stretch.requests for stretch in journal.summary().pace) == 1
     assert journal.totals()[Outcome.DONE] == 3
+
+
+def test_controls_are_in_the_pace(journal):
+    """They go through the same pace as everything else, so whoever holds it against the limit needs them."""
+    journal.begin_sitting(1, "{}")
+    journal.record_control(ControlRecord(Control.ROUTE, "get_customer_inventory", 9, 4, 401, None, held=True))
+    journal.record_control(
+        ControlRecord(Control.ROUTE, "get_customer_inventory", 9, 4, None, Reason.CONNECT_REFUSED, held=None)
+    )
+    journal.record_control(ControlRecord(None, "get_customer_inventory", 9, 4, 17, None, held=True))  # a gap
+    journal.end_sitting(1, 9, None)
+    assert sum(stretch.requests for stretch in journal.summary().pace) == 1
 
 
 def test_what_is_kept_of_answers_is_there_until_it_is_forgotten(journal):

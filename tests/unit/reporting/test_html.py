@@ -14,6 +14,7 @@ from privacy_toolkit.reporting import html, templates_folder
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.exceptions import LISTED_CASES, Case
 from privacy_toolkit.reporting.html import render, visible
+from privacy_toolkit.reporting.page import what_may_come_late
 from privacy_toolkit.reporting.schema import Cause, HoldReason, TrafficCount
 from privacy_toolkit.reporting.schema_parts import Hand, Hands, Pace, PacePoint, PaceSitting, SignedBy
 
@@ -209,3 +210,42 @@ def test_shares_never_read_as_all_or_nothing():
     assert [share(0, 10), share(10, 10), share(1, 10**6), share(10**6 - 1, 10**6), share(1, 3), share(0, 0)] == [
         *("0.0 %", "100.0 %", "< 0.1 %", "99.9 %", "33.3 %", "0 %")
     ]
+
+
+def line_of(count, reason, *, answered=True, status=None, purpose=Purpose.ACT):
+    return TrafficCount(
+        operation="update_customer_profile",
+        purpose=purpose,
+        status=status,
+        reason=reason,
+        answered=answered,
+        count=count,
+        repeats=0,
+    )
+
+
+LOST = [
+    line_of(5, None, status=200),
+    line_of(2, Reason.READ_TIMEOUT),
+    line_of(1, Reason.NO_ANSWER_RECORDED, answered=False),
+    line_of(4, Reason.REDIRECTED, status=303),
+    line_of(9, Reason.CONNECT_REFUSED),
+    line_of(9, Reason.RATE_LIMITED, status=429),
+    line_of(9, Reason.READ_TIMEOUT, purpose=Purpose.READ_BEFORE),
+]
+
+
+@pytest.mark.parametrize(
+    ("job", "traffic", "said"),
+    [
+        (Job.PROFILES, LOST, "No reliable answer came to 7 requests."),
+        (Job.EVENTS, LOST[1:2], "No reliable answer came to 2 requests."),
+        (Job.PROFILES, LOST[:1], None),
+        (Job.REFERRALS, LOST, None),  # no later row undoes what a referral made
+        (Job.ERASE, LOST, None),
+    ],
+)
+def test_after_lost_updates_it_is_said_what_stays_possible(report, job, traffic, said):
+    made = msgspec.structs.replace(report, job=job.value, traffic=tuple(traffic))
+    assert (said or "") in what_may_come_late(made)
+    assert bool(what_may_come_late(made)) is (said is not None)

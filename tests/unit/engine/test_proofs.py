@@ -1,0 +1,126 @@
+"""What waits for the proof of a connection: it ends as soon as it can, and takes nothing else down with it."""
+
+import asyncio
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from privacy_toolkit.api.exchange import Line, Mark
+from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.engine.controls import Controls, Surroundings
+from privacy_toolkit.model import StopReason
+
+INVENTORY = OPERATIONS["get_customer_inventory"]
+
+
+class World:
+    """Controls whose route control holds on any connection; ``asks`` False: nothing is asked any more."""
+
+    def __init__(self, *, asks=True):
+        self.asks, self.asked, self.slept, self.stopped = asks, [], [], []
+        self.controls = Controls(
+            Surroundings(
+                asker=self,
+                record=lambda _: None,
+                stop=self.stopped.append,
+                stopped_by=lambda: self.stopped[0] if self.stopped else None,
+                holds=lambda: False,
+                rng=random.Random(1),
+                sleep=self._sleep,
+            )
+        )
+
+    async def _sleep(self, seconds):
+        self.slept.append(seconds)
+        await (asyncio.Event().wait() if seconds > 30 else asyncio.sleep(0))  # the keeper's interval never ends here
+
+    async def ask(self, control, operation, value, line):
+        self.asked.append(line)
+        await asyncio.sleep(0)
+        return Answer(Finding.CREDENTIALS, None, 401, mark=answered(line or Line())) if self.asks else None
+
+    def wait(self, mark):
+        """A walk that waits for the proof of a success that names nobody."""
+        return asyncio.create_task(self.controls.proven(INVENTORY, [SimpleNamespace(finding=Finding.DONE, mark=mark)]))
+
+
+def answered(line):
+    """The mark of one more answer on a connection."""
+    line.answered += 1
+    return Mark(line, line.answered)
+
+
+async def settled():
+    """Let everything go on that can."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def test_an_answer_that_came_after_the_proof_is_not_waited_for_nor_spoiled():
+    async def scene():
+        world, line = World(), Line()
+
+        async def next_row():
+            assert await world.wait(answered(line))
+            return world.wait(answered(line))  # the customer's next row went out on the same connection
+
+        first = asyncio.create_task(next_row())
+        await settled()
+        world.controls.prove_all(idle=True)
+        second = await first
+        await settled()
+        assert world.slept == [40.0]  # the keeper's look alone: no connection was given up
+        assert not line.spoiled
+        world.controls.prove_all(idle=True)
+        assert await second
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_a_connection_is_proven_as_long_as_anybody_waits_for_it():
+    async def scene():
+        world, line = World(), Line()
+        one, two = answered(line), answered(line)
+        later, earlier = world.wait(two), world.wait(one)
+        await settled()
+        line.prove(1)
+        assert await earlier
+        assert not later.done()
+        world.controls.prove_all(idle=True)
+        assert await asyncio.wait_for(later, 5)
+        assert world.asked == [line]
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_where_nothing_may_be_asked_any_more_what_waits_proves_nothing():
+    async def scene():
+        world, line = World(asks=False), Line()
+        waiting = world.wait(answered(line))
+        await settled()
+        world.controls.prove_all(idle=False)
+        assert not await asyncio.wait_for(waiting, 5)
+        assert world.stopped == []
+        assert not await world.controls.ensure(INVENTORY)
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("reason", [StopReason.ASKED_TO_WAIT, StopReason.CREDENTIALS_REFUSED])
+def test_after_such_a_stop_no_control_is_asked(reason):
+    async def scene():
+        world, line = World(), Line()
+        waiting = world.wait(answered(line))
+        await settled()
+        world.stopped.append(reason)
+        world.controls.prove_all(idle=True)
+        assert not await asyncio.wait_for(waiting, 5)
+        assert world.asked == []
+        await world.controls.close()
+
+    asyncio.run(scene())
