@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from privacy_toolkit.errors import UsageError
-from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.files import read_toml
 
 #: What the sample says where the controller has to write.
 PLACEHOLDER: Final = "FILL IN"
@@ -89,10 +88,10 @@ def load(path: Path) -> Notice:
             message names the key.
     """
     try:
-        found = tomllib.loads(read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig"))
+        found = read_toml(path, "utf-8-sig")
     except OSError as error:
         raise UsageError(f"The notice {path} can't be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"The notice {path} is not valid TOML: {error}.") from None
     for key, value in found.items():
         _check(path, key, value)
@@ -105,12 +104,12 @@ def load(path: Path) -> Notice:
 def _check(path: Path, key: str, value: Any) -> None:
     if key not in KEYS:
         raise _wrong(path, f"{key}: there is no such key")
-    texts = value if isinstance(value, dict) else {"": value}
+    texts = value if isinstance(value, dict) else {None: value}
     if not texts:
         raise _wrong(path, f"{key}: is empty")
     for lang, text in texts.items():
-        name = f"{key}.{lang}" if lang else key
-        if lang and lang not in Texts.__struct_fields__:
+        name = key if lang is None else f"{key}.{lang}"
+        if lang is not None and lang not in Texts.__struct_fields__:
             raise _wrong(path, f"{name}: there is no such language; there are {', '.join(Texts.__struct_fields__)}")
         if not isinstance(text, str):
             raise _wrong(path, f"{name}: must be a text, or a text for each language")

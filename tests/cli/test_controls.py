@@ -13,7 +13,7 @@ from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.engine.controls import MOST_UNPROVEN
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import CONTROL_PREFIX
-from privacy_toolkit.sandbox import Faults, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox import Faults, SandboxSettings, seed, start_in_thread
 from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import Kind
 from privacy_toolkit.sandbox.wire import profile, timestamp
@@ -292,3 +292,20 @@ def test_controls_grow_so_slowly_that_they_are_under_a_hundredth_on_ten_thousand
     assert len(server.log.about_subjects()) == 2 * subjects
     assert 0 < len(server.log) - 2 * subjects <= most_controls(subjects, at_once)
     assert max(most_controls(10_000, 16), most_controls(10_000, 64)) < 2 * 10_000 / 100
+
+
+def test_a_server_that_lies_perfectly_is_believed(call, sandbox, tmp_path):
+    """As docs/threats.md says: it has its backup back a moment after it was asked for the last time."""
+    server = sandbox()
+    people = [f"person-{number}" for number in range(3)]
+    seed(server.store, 3, ids=people)
+    kept = {one: server.store.get(Kind.PROFILE, one) for one in people}
+    requests = tmp_path / "requests.csv"
+    requests.write_text("customer_id\n" + "\n".join(people) + "\n")
+    target = server.base_url.removeprefix("http://")
+    done = call("erase", requests, "--confirm", f"erase 3 from {target}", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": 3})
+    for one, body in kept.items():
+        server.store.put(Kind.PROFILE, one, body)
+    assert call("verify", done.json["pack"]).code == 0
+    assert set(people) <= profiles(server)

@@ -77,6 +77,10 @@ def test_the_target_is_host_and_application(url, application, target):
     "content",
     [
         "[profiles.default]\nbase_ulr = 'x'",
+        pytest.param(f"[profiles.default]\nrate = {'9' * 5000}", id="more digits than Python reads"),
+        pytest.param("a." * 250_000 + "a = 1", id="a key of 250,000 parts"),
+        pytest.param('"\\"" . ' * 100_000 + "a = 1", id="a key of quoted parts"),
+        pytest.param(f"[profiles.default]\nrate = {'[' * 3000}", id="brackets without end"),
         "[profile.default]\nbase_url = 'x'",
         "[profiles.default]\nrate = 0",
         "[profiles.default]\nconcurrency = 'many'",
@@ -91,6 +95,14 @@ def test_what_a_file_may_not_say_is_an_error(tmp_path, content):
     path.write_text(content)
     with pytest.raises(UsageError):
         load(config=str(path))
+
+
+def test_what_is_no_toml_and_what_may_not_be_said_are_told_apart(tmp_path):
+    path = tmp_path / "c.toml"
+    for content, said in (("[profiles", "not valid TOML"), ("x = 1", "can't be used: Object contains unknown field")):
+        path.write_text(content)
+        with pytest.raises(UsageError, match=said):
+            load(config=str(path))
 
 
 def test_a_missing_file_or_profile_or_key_is_an_error(tmp_path, config):
@@ -254,6 +266,12 @@ def test_the_controls_of_the_file_hold_for_profiles_without_their_own(tmp_path):
 )
 def test_a_deployment_has_one_name_however_its_url_is_written(base_url):
     assert deployment_key(base_url) == "https://example.europe-west1.talon.one"
+
+
+def test_what_is_no_url_is_said_so_and_is_no_bug():
+    with pytest.raises(UsageError, match="not a URL"):
+        assert load({"BASE_URL": "http://[x"}).target == ""
+    assert deployment_key("http://[x") == "http://[x"
 
 
 @pytest.mark.parametrize(
