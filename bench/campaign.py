@@ -1,7 +1,8 @@
 """Runs under every kind of fault, held against the sandbox's ledger: ``python bench/campaign.py [--kinds a,b]``.
 
 For each kind an erasure of ``--subjects`` customers and smaller runs of the other jobs; see tests/support/campaign.py
-for what is counted as a false claim. ``--write`` puts the table into docs/faults.md.
+for what is counted as a false claim. ``--write`` puts the table into docs/faults.md. With ``--results FILE`` each run
+is kept there as it ends, and those that are there already are not run again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ def one(case: str, job: str, subjects: int, folder: str | None) -> Found:
         lost = Found(case, job, subjects)
         lost.claim(false=True, what="not judged", whom=done.stderr[-2000:])
         return lost
-    found = Found(**json.loads(done.stdout))
+    return read(done.stdout)
+
+
+def read(line: str) -> Found:
+    """What a run came to, from its JSON."""
+    found = Found(**json.loads(line))
     for name in ("outcomes", "reasons", "false"):
         setattr(found, name, Counter(getattr(found, name)))
     return found
@@ -56,6 +62,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=2_000, help="subjects of the other jobs, at most --subjects")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", help="where to work; default: a temporary folder")
+    parser.add_argument("--results", type=Path, help="a file of JSON lines: keep each run there, and go on with it")
     parser.add_argument("--write", action="store_true", help="put the table into docs/faults.md")
     options = parser.parse_args()
     kinds, jobs = options.kinds.split(","), options.jobs.split(",")
@@ -63,7 +70,7 @@ def main() -> None:
         parser.error(f"not known: {', '.join(sorted(unknown))}; kinds: {', '.join(BY_NAME)}; jobs: {', '.join(JOBS)}")
     sizes = {job: options.subjects if job == ERASE else min(options.others, options.subjects) for job in jobs}
     started = time.monotonic()
-    found = campaign(kinds, sizes, options.workers, options.folder)
+    found = campaign(kinds, sizes, options)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes", file=sys.stderr)
     told = table(kinds, found)
     print(told)
@@ -72,20 +79,26 @@ def main() -> None:
     sys.exit(1 if any(one.false for one in found.values()) else 0)
 
 
-def campaign(kinds: list[str], sizes: dict[str, int], workers: int, folder: str | None) -> dict[tuple[str, str], Found]:
+def campaign(kinds: list[str], sizes: dict[str, int], options: argparse.Namespace) -> dict[tuple[str, str], Found]:
     """Every kind with every job, some at once."""
-    found = {}
-    with ThreadPoolExecutor(workers) as pool:
+    results: Path | None = options.results
+    kept = [read(line) for line in results.read_text("utf-8").splitlines()] if results and results.exists() else []
+    found = {(one.case, one.job): one for one in kept if one.case in kinds and one.job in sizes}
+    with ThreadPoolExecutor(options.workers) as pool:
         works = {
-            pool.submit(one, kind, job, sizes[job], folder): (kind, job)
+            pool.submit(one, kind, job, sizes[job], options.folder): (kind, job)
             for kind in kinds
             for job in sizes
             if job not in BY_NAME[kind].spared and (BY_NAME[kind].happens is None or job == ERASE)
+            if (kind, job) not in found
         }
         for work in as_completed(works):
             kind, job = works[work]
             found[kind, job] = work.result()
             report(found[kind, job])
+            if results:
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(vars(found[kind, job])) + "\n")
     return found
 
 
