@@ -177,7 +177,8 @@ async def _run(work: Work) -> StopReason | None:
             sandbox=work.settings.environment == "sandbox",
             grace=work.settings.grace,
             positive=work.positive,
-            gone=_gone(work),
+            gone=work.journal.gone() if work.learned is None and work.absences else None,
+            learned_gone=None if work.learned is None else work.learned.gone,
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
         with _signals(stop, runner), _window(work, stop):
@@ -193,13 +194,6 @@ async def _wait_out(work: Work, stop: Stop) -> None:
         seconds = min(left, work.settings.grace)
         work.emit(Waiting(seconds))
         await stop.sleep(seconds)
-
-
-def _gone(work: Work) -> Gone | None:
-    """How the deployment answers for an erased profile: as it taught, or as an earlier execution of this run saw."""
-    if work.learned is not None:
-        return work.learned.gone
-    return Gone.ABSENT if work.absences and work.journal.saw_erased_absent() else None
 
 
 def _has_seen_profiles(journal: RunJournal) -> bool:

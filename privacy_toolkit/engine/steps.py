@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from privacy_toolkit.api.addresses import QueryValue
 from privacy_toolkit.api.exchange import PLAIN, Manner
 from privacy_toolkit.api.models import RequestBody
-from privacy_toolkit.api.operations import Operation
+from privacy_toolkit.api.operations import OPERATIONS, Operation
 from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
 from privacy_toolkit.api.retry import backoff
 from privacy_toolkit.engine.events import Exchanged, Settled
@@ -149,23 +149,28 @@ class Steps:
         value: str | None = None,
         about: Collection[int] | None = None,
     ) -> Answer:
-        """Make sure of a 404: ask a second time on another connection, and wait for the control after it.
+        """Make sure of a 404: wait for the control after it, ask once more on another connection, and wait again.
 
-        Returns the answer that counts: absent only where both said so and controls held before and after; ``unknown``
-        with reason ``route_unproven`` where that could not be shown; else whatever the second answer was.
+        So a control held between the two questions: whatever answers in the API's place would have to come twice.
+        Returns the answer that counts: absent only where both said so and controls held before, between and after;
+        ``unknown`` with reason ``route_unproven`` where that could not be shown; else whatever was answered instead.
 
         Raises:
             Stopped: the execution ends before the second question was asked.
         """
-        for _ in range(PROOF_TRIES):
-            second = await self.read(operation, purpose, value, about, apart=first)
-            if second.finding is not Finding.ABSENT:
-                return second
-            if await self.proven(operation, first, second):
-                return second
-            if self._tools.stop.requested:
+        is_second = False
+        for _ in range(2 * PROOF_TRIES):
+            if await self.proven(operation, first):
+                if is_second:
+                    return first
+                is_second = True
+            elif self._tools.stop.requested:
                 break
-            first = second
+            else:
+                is_second = False
+            first = await self.read(operation, purpose, value, about, apart=first)
+            if first.finding is not Finding.ABSENT:
+                return first
         return replace(first, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
 
     async def again(
@@ -310,18 +315,24 @@ class Steps:
         """Whether the customer was erased by this state folder, so that nothing may be written for them."""
         return self._tools.suppressed(customer)
 
-    @property
-    def gone(self) -> Gone | None:
-        """How this deployment answers for an erased profile; None: not known."""
-        return self._tools.gone
+    async def are_erased_absent(self, answer: Answer) -> bool:
+        """Whether this deployment answers 404 for an erased profile, as far as is known at the next control.
 
-    def saw_gone(self) -> None:
-        """Take note that a profile whose erasure was accepted is answered with 404: from here on others have to be.
+        What its control profile taught counts; without one it is what the erasures of this run show until then.
+        ``answer`` is the inventory that this is asked about.
+        """
+        tools = self._tools
+        if tools.learned_gone is None and tools.gone is not Gone.ABSENT:
+            await self.proven(OPERATIONS["get_customer_inventory"], answer, bracketed=True)
+        return (tools.learned_gone or tools.gone) is Gone.ABSENT
+
+    def saw_gone(self, gone: Gone) -> None:
+        """Take note how a profile is answered whose erasure was accepted. Where they differ a 404 counts.
 
         It need not be proven: nothing is claimed by it, and less of those who stay listed.
         """
-        if self._tools.gone is None:
-            self._tools.gone = Gone.ABSENT
+        if self._tools.gone is None or gone is Gone.ABSENT:
+            self._tools.gone = gone
 
     def suppress(self, before: Standing, seq: int | None = None) -> None:
         """Settle a subject, of which nothing is in doubt, as on hold because its customer was erased."""

@@ -31,8 +31,8 @@ _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
 class Tools:
     """What all walks of an execution share. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
-    ``gone`` is how the deployment answers for an erased profile, as its control profile taught, or an erasure of this
-    run that was followed by a 404; None: not known.
+    ``learned_gone`` is how the deployment answers for an erased profile, as its control profile taught, and ``gone``
+    how it does as the erasures of this run show; None: not known.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox`` is whether the settings say that the environment is a sandbox. ``grace`` is
     how long, in seconds, an update without an answer may still be applied.
@@ -54,6 +54,7 @@ class Tools:
     grace: float = 60.0
     positive: str | None = None
     gone: Gone | None = None
+    learned_gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
     paused_until: float = -math.inf
     controls: Controls = field(init=False)

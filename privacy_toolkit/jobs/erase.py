@@ -64,7 +64,6 @@ class _Walk:
         self._standing = entry.standing
         self._steps = steps
         self._sends = 0
-        self._was_residual = entry.standing.outcome is Outcome.RESIDUAL
         self._accepted: Answer | None = None  # the API's 204 to an erase request of this walk
 
     async def begin(self) -> None:
@@ -89,7 +88,7 @@ class _Walk:
         if answer.finding is Finding.ABSENT:
             answer = await self._steps.absence(INVENTORY, Purpose.RECONCILE, answer)
         if answer.finding is Finding.ABSENT:
-            self._steps.saw_gone()
+            self._steps.saw_gone(Gone.ABSENT)
             await self._erased(Attribution.INFERRED, None)
         elif answer.finding is not Finding.DONE:
             self._settle(Outcome.UNKNOWN, self._standing.reason)
@@ -105,10 +104,11 @@ class _Walk:
 
     async def look_again(self) -> None:
         """An earlier sitting's erase was accepted, but not seen to have worked: look, and erase again if it has not."""
+        was_residual = self._standing.outcome is Outcome.RESIDUAL
         seen = await self._look()
         if seen is None:
             return
-        if self._was_residual:
+        if was_residual:
             await self._erase(seen)
         else:
             await self._watch(seen)
@@ -190,7 +190,7 @@ class _Walk:
             answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER, apart=self._accepted)
             if answer.finding is not Finding.ABSENT:
                 break
-            self._steps.saw_gone()
+            self._steps.saw_gone(Gone.ABSENT)
             if await self._steps.proven(INVENTORY, answer):
                 await self._erased(Attribution.CONFIRMED, None)
                 return None
@@ -208,16 +208,11 @@ class _Walk:
         return None
 
     async def _is_as_before(self, answer: Answer) -> bool:
-        """Whether an empty profile shows that nothing was erased: it was empty before, and should be listed no more.
-
-        Where it is not known what a deployment answers for an erased profile, others show it until the next control.
-        """
-        if self._standing.held_before is not HeldBefore.NONE_VISIBLE:
-            return False
-        if self._steps.gone is None:
-            await self._steps.proven(INVENTORY, answer, bracketed=True)
-        gone = self._steps.gone
-        return self._was_residual if gone is None else gone is Gone.ABSENT
+        """Whether an empty profile shows that nothing was erased: it was empty before, and should be listed no more."""
+        if self._standing.held_before is HeldBefore.NONE_VISIBLE:
+            return await self._steps.are_erased_absent(answer)
+        self._steps.saw_gone(Gone.EMPTIED)
+        return False
 
     async def _watch(self, seen: Holding) -> None:
         """Something is still visible after an accepted erasure: give it time to settle, looking again and again."""

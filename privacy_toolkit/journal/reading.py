@@ -23,7 +23,17 @@ from privacy_toolkit.journal.rows import (
     standing_row,
 )
 from privacy_toolkit.journal.summary import RunSummary, StandingCount, standing_counts, summarise
-from privacy_toolkit.model import MAY_BE_DONE, OPEN_OUTCOMES, Outcome, Purpose, Reason, StopReason, Subject
+from privacy_toolkit.model import (
+    MAY_BE_DONE,
+    OPEN_OUTCOMES,
+    Gone,
+    HeldBefore,
+    Outcome,
+    Purpose,
+    Reason,
+    StopReason,
+    Subject,
+)
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -157,13 +167,17 @@ class RunReader(RunFacts):
         return None if moment is None else int(moment)
 
     @reads
-    def saw_erased_absent(self) -> bool:
-        """Whether a subject was erased and then answered with 404: nothing was counted of what the API keeps of it."""
-        (found,) = self._connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM standings WHERE outcome = ? AND kept_coupons IS NULL)",
-            (Outcome.ERASED.value,),
+    def gone(self) -> Gone | None:
+        """How those who were erased are answered: 404 if anybody was, else emptied if data were seen to go; else None.
+
+        After a 404 nothing was counted of what the API keeps.
+        """
+        found = self._connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM standings WHERE outcome = ?1 AND kept_coupons IS NULL),"
+            " EXISTS (SELECT 1 FROM standings WHERE outcome = ?1 AND held_before = ?2 AND kept_coupons IS NOT NULL)",
+            (Outcome.ERASED.value, HeldBefore.VISIBLE.value),
         ).fetchone()
-        return bool(found)
+        return Gone.ABSENT if found[0] else Gone.EMPTIED if found[1] else None
 
     @reads
     def rejected(self) -> Iterator[tuple[int, str]]:

@@ -181,16 +181,16 @@ KNOWN = [
 def test_an_empty_profile_is_not_erased_while_it_is_listed_where_erased_ones_are_not(
     erase, gone, answers, asked, outcome, reason, attribution
 ):
-    sent, standing = erase(*answers, gone=gone)
+    sent, standing = erase(*answers, learned_gone=gone)
     assert sent == asked
     assert (standing.outcome, standing.reason, standing.attribution) == (outcome, reason, attribution)
 
 
 def test_an_empty_profile_that_stays_listed_is_erased_again_and_again_until_it_is_gone(erase):
-    erase(EMPTY, OK, EMPTY, gone=Gone.ABSENT)
-    sent, standing = erase(EMPTY, OK, EMPTY, resume=True, gone=Gone.ABSENT)
+    erase(EMPTY, OK, EMPTY, learned_gone=Gone.ABSENT)
+    sent, standing = erase(EMPTY, OK, EMPTY, resume=True, learned_gone=Gone.ABSENT)
     assert (sent, standing.outcome) == ("GDG", Outcome.RESIDUAL)
-    sent, standing = erase(EMPTY, OK, ABSENT, resume=True, gone=Gone.ABSENT)
+    sent, standing = erase(EMPTY, OK, ABSENT, resume=True, learned_gone=Gone.ABSENT)
     assert (sent, standing.outcome, standing.attribution) == ("GDG", Outcome.ERASED, CONFIRMED)
 
 
@@ -206,21 +206,19 @@ def test_a_run_learns_by_itself_how_a_deployment_answers_for_who_was_erased(stat
     assert outcomes == [Outcome.ERASED, Outcome.RESIDUAL][:: 1 if is_first else -1]
 
 
-def test_what_an_earlier_execution_saw_is_not_forgotten(state, erase):
-    """Whoever was not gone although erased ones are does not become so because nothing is seen of those any more."""
-    erase(EMPTY, OK, EMPTY, gone=Gone.ABSENT)
-    sent, standing = erase(EMPTY, OK, EMPTY, resume=True)
-    assert (sent, standing.outcome) == ("GDG", Outcome.RESIDUAL)
-    sent, standing = erase(EMPTY, resume=True, gone=Gone.EMPTIED)  # a control profile was made meanwhile
-    assert (sent, standing.outcome, standing.attribution) == ("G", Outcome.ERASED, CONFIRMED)
+@pytest.mark.parametrize(
+    ("answers", "gone"),
+    [
+        ([HELD, OK, ABSENT], Gone.ABSENT),
+        ([HELD, OK, EMPTY], Gone.EMPTIED),
+        ([EMPTY, OK, EMPTY], None),  # it looks as before
+        ([HELD, OK, HELD], None),
+    ],
+)
+def test_the_journal_tells_a_later_execution_how_erased_ones_are_answered(state, erase, answers, gone):
+    erase(*answers)
     with state.open("run") as journal:
-        assert not journal.saw_erased_absent()
-
-
-def test_the_journal_tells_that_somebody_erased_was_answered_with_404(state, erase):
-    erase(HELD, OK, ABSENT)
-    with state.open("run") as journal:
-        assert journal.saw_erased_absent()
+        assert journal.gone() is gone
 
 
 def test_an_id_that_is_answered_both_ways_takes_back_what_was_absent_before(state, script, sit):
