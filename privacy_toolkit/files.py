@@ -9,9 +9,10 @@ import errno
 import os
 import shlex
 import stat
+import tomllib
 from io import BufferedReader
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 #: Bytes that a file of settings, a notice or a list of names may have.
 SETTINGS_LIMIT: Final = 1 << 20
@@ -66,6 +67,23 @@ def read_regular(path: Path, limit: int = TEXT_LIMIT) -> bytes:
     """
     with open_regular(path) as file:
         return _bounded(file, limit)
+
+
+def read_toml(path: Path, encoding: str) -> dict[str, Any]:
+    """What a file of settings in TOML says, of at most ``SETTINGS_LIMIT`` bytes.
+
+    Raises:
+        OSError: as ``read_regular``.
+        ValueError: it is not TOML in this encoding, or can't be held: numbers of thousands of digits, brackets without
+            end. The text says where.
+    """
+    text = read_regular(path, SETTINGS_LIMIT).decode(encoding)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError):  # of a number too long for Python, and of the parser, which calls itself
+        raise ValueError("a number in it is too long, or its brackets too deep") from None
 
 
 def read_private(path: Path, limit: int = KEY_LIMIT) -> bytes:

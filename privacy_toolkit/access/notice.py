@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from privacy_toolkit.errors import UsageError
-from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.files import read_toml
 
 #: What the sample says where the controller has to write.
 PLACEHOLDER: Final = "FILL IN"
@@ -89,10 +88,10 @@ def load(path: Path) -> Notice:
             message names the key.
     """
     try:
-        found = tomllib.loads(read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig"))
+        found = read_toml(path, "utf-8-sig")
     except OSError as error:
         raise UsageError(f"The notice {path} can't be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"The notice {path} is not valid TOML: {error}.") from None
     for key, value in found.items():
         _check(path, key, value)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+import struct
 import zipfile
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
@@ -115,14 +116,26 @@ def _read_at(path: Path) -> datetime | None:
             with _plain(path / DATA) as file:
                 return _said(file, name)
         if kind == "zip" and path.is_file():
-            with zipfile.ZipFile(path) as archive, archive.open(f"{name}/{DATA}") as file:
+            with zipfile.ZipFile(path) as archive, archive.open(_stored(archive, f"{name}/{DATA}")) as file:
                 return _said(file, name)
         if kind == "age" and path.is_file():
             with _plain(_note(path)) as note, _plain(path) as file:
                 return _said(note, name, hashlib.file_digest(file, "sha256").hexdigest())
-    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile):
-        return None
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, OverflowError, struct.error, zipfile.BadZipFile):
+        return None  # RuntimeError: too deep, under a password, or of a kind that zipfile does not know
     return None
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """A file in a zip, as it is in ours: not compressed, so that what is read is no longer than the zip.
+
+    Raises:
+        KeyError: there is none.
+    """
+    found = archive.getinfo(name)
+    if found.compress_type != zipfile.ZIP_STORED:
+        raise KeyError(name)
+    return found
 
 
 def _plain(path: Path) -> BufferedReader:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from platformdirs import user_config_path
 
 from privacy_toolkit.errors import UsageError
-from privacy_toolkit.files import KEY_LIMIT, SETTINGS_LIMIT, ExposedError, read_private, read_regular
+from privacy_toolkit.files import KEY_LIMIT, ExposedError, read_private, read_toml
 from privacy_toolkit.privacy import Secret
 
 FILE_NAME = "privacy-toolkit.toml"
@@ -200,11 +199,10 @@ def read_config(path: Path) -> ConfigFile:
         UsageError: it can't be read, or says something it may not.
     """
     try:
-        data: dict[str, Any] = tomllib.loads(read_regular(path, SETTINGS_LIMIT).decode())
-        return msgspec.convert(data, ConfigFile)
+        return msgspec.convert(read_toml(path, "utf-8"), ConfigFile)
     except OSError as error:
         raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
     except msgspec.ValidationError as error:
         raise UsageError(

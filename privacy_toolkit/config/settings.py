@@ -166,7 +166,10 @@ def deployment_key(base_url: str) -> str:
     Case of scheme and host, a default port, a closing dot or slash and a user make no difference, and all names of the
     loopback interface are one; the path does.
     """
-    parts = urlsplit(base_url.strip())
+    try:
+        parts = urlsplit(base_url.strip())
+    except ValueError:
+        return base_url.strip()  # no URL, such as http://[x: nothing is ever sent there
     scheme = parts.scheme.lower()
     try:
         port = parts.port
@@ -201,13 +204,16 @@ def check_place(base_url: str) -> None:
     The path given is not shown, since somebody may have pasted a whole request with an id in it.
 
     Raises:
-        UsageError: its path belongs to a call, or its host to the vendor's own pages. The hint names the right one.
+        UsageError: its path belongs to a call, or its host to the vendor's own pages, or it can't be taken apart. The
+            hint names the right one.
     """
     try:
         parts = urlsplit(base_url)
         host = (parts.hostname or "").rstrip(".")
     except ValueError:
-        return  # said by whoever checks that it is a URL
+        raise UsageError(
+            "The base URL is not a URL.", "It looks like https://mycompany.europe-west1.talon.one"
+        ) from None
     if host in _NOT_A_DEPLOYMENT:
         raise UsageError(
             f"The base URL names {host}, where the vendor's own pages are, not a deployment.",

@@ -90,7 +90,7 @@ def _reported(pack: Path, link: Link) -> _Part:
     try:
         if hash_bytes(data) == decode_sums(link.sums).get(REPORT_JSON):
             return msgspec.json.decode(data, type=_Part)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     raise BadPack("The report of the pack was changed.", "Check it: privacy-toolkit verify PACK.")
 

@@ -76,13 +76,20 @@ def check_kind(value: Any, kind: Kind) -> None:
 def _whole(text: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise Misfit("no whole number")
-    return int(text)
+    return _int(text)
 
 
 def _number(text: str) -> int | float:
     if not _NUMBER.fullmatch(text):
         raise Misfit("no number")
-    return int(text) if _WHOLE.fullmatch(text) else _float(float(text))
+    return _int(text) if _WHOLE.fullmatch(text) else _float(float(text))
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # Python makes no number of thousands of digits: that takes time by their square
+        raise Misfit("a number with too many digits") from None
 
 
 def _boolean(text: str) -> bool:

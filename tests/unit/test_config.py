@@ -77,6 +77,8 @@ def test_the_target_is_host_and_application(url, application, target):
     "content",
     [
         "[profiles.default]\nbase_ulr = 'x'",
+        pytest.param(f"[profiles.default]\nrate = {'9' * 5000}", id="more digits than Python reads"),
+        pytest.param(f"[profiles.default]\nrate = {'[' * 3000}", id="brackets without end"),
         "[profile.default]\nbase_url = 'x'",
         "[profiles.default]\nrate = 0",
         "[profiles.default]\nconcurrency = 'many'",
@@ -254,6 +256,12 @@ def test_the_controls_of_the_file_hold_for_profiles_without_their_own(tmp_path):
 )
 def test_a_deployment_has_one_name_however_its_url_is_written(base_url):
     assert deployment_key(base_url) == "https://example.europe-west1.talon.one"
+
+
+def test_what_is_no_url_is_said_so_and_is_no_bug():
+    with pytest.raises(UsageError, match="not a URL"):
+        assert load({"BASE_URL": "http://[x"}).target == ""
+    assert deployment_key("http://[x") == "http://[x"
 
 
 @pytest.mark.parametrize(

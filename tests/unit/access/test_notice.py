@@ -68,7 +68,7 @@ def test_only_the_data_protection_officer_may_be_left_out(written):
     assert load(written(whole(dpo=None))).said("dpo", "en") is None
 
 
-@pytest.mark.parametrize("text", ["controller = ", b"\xff\xfe"])
+@pytest.mark.parametrize("text", ["controller = ", b"\xff\xfe", "a = " + "9" * 5000, "a = " + "[" * 3000])
 def test_what_is_no_toml_is_refused(written, text):
     with pytest.raises(UsageError, match="not valid TOML"):
         load(written(text))

@@ -1,5 +1,6 @@
 import json
 import os
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -70,6 +71,33 @@ def test_what_is_not_certainly_ours_stays(recipe, tmp_path):
     assert prune(recipe.out, LIMIT) == 0
     assert sorted(recipe.out.iterdir()) == before
     assert (outside.out / f"{15:016x}" / "data.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "change", ["compressed", "under a password", "of an unknown kind", "cut off in its extra field"]
+)
+def test_a_zip_that_is_not_written_as_ours_stays_and_stops_nobody(recipe, change):
+    """What stands in it is not even unpacked: a megabyte could stand for a gigabyte."""
+    name = "0" * 16
+    deliver(replace(recipe, zip=True), name, "x", None, at(400))
+    path = recipe.out / f"{name}.zip"
+    if change == "compressed":
+        with zipfile.ZipFile(path) as ours:
+            held = {one: ours.read(one) for one in ours.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as other:
+            for one, content in held.items():
+                other.writestr(one, content)
+    else:
+        content = bytearray(path.read_bytes())
+        head = content.index(b"PK\x01\x02")
+        while content[head + 46 :][: len(name) + 10] != f"{name}/data.json".encode():
+            head = content.index(b"PK\x01\x02", head + 1)
+        offset, value = {"under a password": (8, 1), "of an unknown kind": (6, 200)}.get(change, (30, 255))
+        content[head + offset] = value
+        path.write_bytes(content)
+    deliver(recipe, "1" * 16, "x", None, at(400))
+    assert prune(recipe.out, LIMIT) == 1
+    assert [one.name for one in recipe.out.iterdir()] == [f"{name}.zip"]
 
 
 def test_one_that_can_not_be_removed_keeps_no_other(recipe, monkeypatch):

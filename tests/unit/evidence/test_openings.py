@@ -6,10 +6,12 @@ import pytest
 
 from privacy_toolkit.engine.plan import PlannedInput
 from privacy_toolkit.errors import RefusedError, UsageError
+from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.errors import BadPack
 from privacy_toolkit.evidence.openings import opening_of
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import read_link
+from privacy_toolkit.evidence.sums import encode_sums, hash_bytes
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.model import Outcome
 
@@ -94,6 +96,15 @@ def test_a_purged_run_opens_nothing(packed, source):
     journal.purge(1, b"{}")
     with pytest.raises(RefusedError, match="was purged"):
         opening_of(journal, pack, read_link(pack), source)
+
+
+def test_a_report_that_is_no_text_is_refused_whatever_the_sums_say(packed, source):
+    journal, pack = packed(hashlib.sha256(CONTENT).hexdigest())
+    content = b'{"x":"\xf5"}'
+    (pack / "report.json").write_bytes(content)
+    link = Link(b"", encode_sums({"report.json": hash_bytes(content)}), None)
+    with pytest.raises(BadPack, match="was changed"):
+        opening_of(journal, pack, link, source)
 
 
 def test_a_changed_report_is_refused(packed, source):

@@ -255,6 +255,7 @@ def test_response_content_of_a_profile_needs_the_rule_engine(put, take, refuse):
         ("attributes.a:number", "1e999", "attributes.a: not a finite number"),
         ("attributes.a:number", "007", "attributes.a: no number"),
         ("attributes.a:number", " 7", "attributes.a: no number"),
+        ("attributes.a:number", "9" * 5000, "attributes.a: a number with too many digits"),
         ("attributes.a:number", "\uff17", "attributes.a: no number"),
         ("attributes.a:boolean", "yes", "attributes.a: neither true nor false"),
         ("attributes.a:time", "2026-11-20", "attributes.a: no time with a zone, such as 2026-11-20T10:00:00Z"),
