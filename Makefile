@@ -3,15 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Dependency groups need pip 25.1, build constraints 25.3; the pip that comes with Python 3.11 is older.
-PIP := pip==26.3
-INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# What comes from outside is pinned with its hash, and is a wheel: a source distribution runs code and asks for more.
+LOCKED = $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
+# The project itself; what it is built with is there already.
+OWN = $(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 PYTEST_ARGS ?= --numprocesses auto
 BENCH_ARGS ?=
 CAMPAIGN_ARGS ?=
+FUZZ_ARGS ?=
+AUDIT_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench campaign constraints schemas answers clean
+.PHONY: help demo test check format bench campaign fuzz constraints audit release schemas answers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,12 +43,19 @@ bench: $(VENV)/.dev  ## Measure against the official SDK; BENCH_ARGS="erase rate
 campaign: $(VENV)/.dev  ## Run jobs under every kind of fault against the sandbox's ledger; CAMPAIGN_ARGS="--subjects 500"
 	$(BIN)/python bench/campaign.py $(CAMPAIGN_ARGS)
 
-constraints: $(VENV)/.dev  ## Raise the pinned versions to the newest that pyproject.toml allows
-	$(BIN)/python -m pip install --quiet uv
-	@echo '# Made by "make constraints" from pyproject.toml: the versions that are tested together.' > constraints.new
-	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
-		--upgrade --no-annotate --no-header >> constraints.new
-	mv constraints.new constraints.txt
+fuzz: $(VENV)/.dev  ## Send a million hostile inputs through every parser; FUZZ_ARGS="--inputs 5000000 --seed 7"
+	$(BIN)/python -m tests.support.fuzzing $(FUZZ_ARGS)
+
+constraints: $(VENV)/.dev  ## Raise the pinned versions and hashes to the newest that pyproject.toml allows
+	$(COMPILE) pyproject.toml --all-extras --group dev --upgrade --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --all-extras --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(COMPILE) --group pyproject.toml:build --constraint requirements/dev.txt --output-file requirements/build.txt
+
+audit: $(VENV)/.dev  ## Ask for known vulnerabilities of what is pinned, and check its licences; needs the internet
+	$(BIN)/python -m release.audit $(AUDIT_ARGS)
+
+release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of materials and sums into dist/
+	$(BIN)/python -m release.build
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas anew from the types
 	$(BIN)/python -m privacy_toolkit.schemas
@@ -52,20 +64,21 @@ answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again
 	$(BIN)/python -m tests.support.foreign
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) build dist constraints.new .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	@echo 'Setting up $(VENV): once, and again when pyproject.toml or constraints.txt changes.'
+	@echo 'Setting up $(VENV): once, and again when pyproject.toml or what is pinned in requirements/ changes.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP)
 	@touch $@
 
-$(VENV)/.runtime: $(VENV)/.pip pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[sandbox]'
+$(VENV)/.runtime: $(VENV)/.pip pyproject.toml requirements/build.txt requirements/runtime.txt
+	$(LOCKED) --requirement requirements/build.txt --requirement requirements/runtime.txt
+	$(OWN)
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.pip pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[sandbox]' --group dev
+$(VENV)/.dev: $(VENV)/.pip pyproject.toml requirements/dev.txt
+	$(LOCKED) --requirement requirements/dev.txt
+	$(OWN)
 	@touch $(VENV)/.runtime $@

@@ -8,7 +8,8 @@ except ModuleNotFoundError as missing:
     if missing.name not in {"starlette", "uvicorn"}:
         raise
     raise UsageError(
-        "The sandbox needs Starlette and uvicorn.", "Install them with: pip install 'privacy-toolkit[sandbox]'"
+        "The sandbox needs Starlette and uvicorn.",
+        "Install them with: pip install 'talonone-privacy-toolkit[sandbox]'",
     ) from missing
 from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
 from privacy_toolkit.sandbox.seeding import seed

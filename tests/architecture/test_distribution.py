@@ -1,9 +1,12 @@
-"""What is built holds what is needed, and what is kept names no place that only its author has."""
+"""What is built holds what is needed, is built again byte for byte, and names no place that only its author has."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -21,14 +24,67 @@ FORBIDDEN = re.compile(
 )
 
 
+EPOCH = 1_700_000_000
+
+
+def listed(root: Path) -> list[str]:
+    """The files of the repository, those that are not committed yet too."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        names = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout: nothing says which files belong to the repository")
+    return [name for name in names.split("\0") if name and (root / name).is_file()]
+
+
 @pytest.fixture(scope="module")
-def unpacked_wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(root)]
-    subprocess.run(command, check=True, capture_output=True)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        wheel.extractall(folder / "unpacked")
-    return folder / "unpacked"
+def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two folders with what was built of the same files: with other times, modes, order, places and another umask."""
+    code = (
+        "import sys; from pathlib import Path; from release.build import build; build(*map(Path, sys.argv[1:3]), EPOCH)"
+    )
+    folders, running = [], []
+    for number, (mode, moment, umask) in enumerate(((0o600, 10**9, "077"), (0o664, 1_650_000_001, "002"))):
+        folder = tmp_path_factory.mktemp(f"built-{number}")
+        for name in sorted(listed(root), reverse=bool(number)):
+            copy = folder / ("tree" * (number + 1)) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, copy)
+            copy.chmod(mode)
+            os.utime(copy, (moment, moment))
+        program = [sys.executable, "-c", code.replace("EPOCH", str(EPOCH)), folder / ("tree" * (number + 1)), folder]
+        command = ["sh", "-c", f'umask {umask}; exec "$@"', "sh", *program]
+        running.append(subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+        folders.append(folder)
+    for one in running:
+        _, said = one.communicate(timeout=120)
+        assert one.returncode == 0, said.decode()
+    return folders
+
+
+@pytest.fixture(scope="module")
+def unpacked_wheel(built: list[Path]) -> Path:
+    with zipfile.ZipFile(next(built[0].glob("*.whl"))) as wheel:
+        wheel.extractall(built[0] / "unpacked")
+    return built[0] / "unpacked"
+
+
+def test_wheel_and_sdist_are_built_again_byte_for_byte(built):
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} for folder in built)
+    assert {name.partition("-")[2].removeprefix("0.1.0") for name in first} == {"-py3-none-any.whl", ".tar.gz"}
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_distribution_has_a_name_of_its_own(root, unpacked_wheel):
+    assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"] == "talonone-privacy-toolkit"
+    installs = re.compile(r"(?:pip|pipx|uv)[\w ]* install(?: [^\s`]+)*? '?privacy-toolkit\b(?![/.])")
+    files = [name for name in listed(root) if not name.startswith("tests/")]
+    assert [name for name in files if installs.search((root / name).read_bytes().decode("utf-8", "replace"))] == []
+    (metadata,) = unpacked_wheel.glob("*.dist-info/METADATA")
+    assert "\nName: talonone-privacy-toolkit\n" in metadata.read_text()
+    (scripts,) = unpacked_wheel.glob("*.dist-info/entry_points.txt")
+    assert "privacy-toolkit = privacy_toolkit.cli.main:main" in scripts.read_text()
 
 
 def templates(root: Path) -> list[str]:
@@ -65,22 +121,16 @@ def test_wheel_holds_the_package_its_typing_mark_and_licence_alone(unpacked_whee
     top = {path.name for path in unpacked_wheel.iterdir()}
     assert {re.sub(r"-[\d.]+\w*\.dist-info", ".dist-info", name) for name in top} == {
         "privacy_toolkit",
-        "privacy_toolkit.dist-info",
+        "talonone_privacy_toolkit.dist-info",
     }
     assert (unpacked_wheel / "privacy_toolkit" / "py.typed").is_file()
     assert list(unpacked_wheel.glob("*.dist-info/licenses/LICENSE")) != []
 
 
 def test_repository_names_no_registry_and_no_path_of_one_machine(root):
-    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout: nothing says which files belong to the repository")
     found = [
         f"{name}: {match[0]}"
-        for name in filter(None, listed.split("\0"))
-        if (root / name).is_file()
+        for name in listed(root)
         for match in FORBIDDEN.finditer((root / name).read_bytes().decode("utf-8", "replace"))
     ]
     assert found == []

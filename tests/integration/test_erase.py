@@ -252,7 +252,6 @@ def test_a_longer_wait_than_we_take_stops_the_run(sandbox, toolkit, write_ids):
     kit = toolkit(server.base_url)
     done = kit.erase(write_ids(IDS[:50]), 50, "--concurrency", "2")
     assert (done.code, done.json["stopped_by"]) == (4, "asked_to_wait")
-    print([(e.value, e.operation, e.time) for e in server.log])
     assert len(server.log) <= 2
 
 

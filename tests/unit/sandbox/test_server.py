@@ -90,4 +90,4 @@ def test_without_its_libraries_the_sandbox_says_what_to_install():
         "try:\n    import privacy_toolkit.sandbox\nexcept UsageError as error:\n    print(error.hint)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "privacy-toolkit[sandbox]" in done.stdout
+    assert "pip install 'talonone-privacy-toolkit[sandbox]'" in done.stdout
