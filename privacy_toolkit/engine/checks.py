@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from pathlib import Path
 
 from privacy_toolkit.config import Settings
 from privacy_toolkit.engine.history import job_of, look_through, plan_scope
-from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.errors import RefusedError
+from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.errors import RefusedError, ToolkitError
 from privacy_toolkit.inputs.files import STDIN, fingerprint
+from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 
@@ -63,7 +65,9 @@ def _only_holds(plan: Plan, again: Plan) -> bool:
 
 
 def check_not_applied(plan: Plan, state: StateFolder) -> None:
-    """Make sure that no run of this state folder carries out this very plan already.
+    """Make sure that no run of this state folder carries out this very plan already, or did before it was set aside.
+
+    A run that was set aside since it can't be read tells nothing any more, and counts for nothing.
 
     Raises:
         RefusedError: one does.
@@ -77,13 +81,23 @@ def check_not_applied(plan: Plan, state: StateFolder) -> None:
 
     def look(run_id: str, _: RunJournal, applied: Plan) -> None:
         if applied.digest == plan.digest:
-            raise RefusedError(
-                f"This plan was applied already, by run {run_id}.",
-                f"privacy-toolkit runs resume {run_id}",
-                code="applied",
-            )
+            raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
 
     look_through(state, look, may_be_it)
+    for folder in state.set_aside_runs():
+        if _digest_of(folder) == plan.digest:
+            raise _applied(folder.name, "That run was set aside. Make another plan with --plan FILE.")
+
+
+def _digest_of(run: Path) -> str | None:
+    """The digest of the plan of a run that was set aside; None if it can't be read."""
+    with suppress(ToolkitError), closing(RunReader(run)) as journal:
+        return plan_of(journal).digest
+    return None
+
+
+def _applied(run_id: str, hint: str) -> RefusedError:
+    return RefusedError(f"This plan was applied already, by run {run_id}.", hint, code="applied")
 
 
 def input_now(plan: Plan, key: bytes | None) -> str:

@@ -186,6 +186,11 @@ class StateFolder:
             if not is_taken(journal.with_name(LOCK_NAME)):
                 adopt(sums, journal)
 
+    def set_aside_runs(self) -> list[Path]:
+        """The folders of the runs that were taken out of use. Whether they can be read is another matter."""
+        place = self.path / "set-aside"
+        return sorted(folder for folder in place.iterdir() if folder.is_dir()) if place.is_dir() else []
+
     def set_aside(self, run_id: str) -> Path:
         """Take a run out of the runs, as it is; the folder where it is kept.
 

@@ -284,3 +284,19 @@ def test_a_plan_that_would_steer_the_approvers_screen_is_refused(call, plan, key
     assert refused.code == 2
     assert "\x1b" not in refused.out + refused.err
     assert "subjects: 3" not in refused.out
+
+
+@pytest.mark.parametrize("way", ["purge", "set-aside"])
+def test_an_approval_is_good_once_though_its_run_is_purged_or_set_aside(call, plan, profile, phrase, keys, server, way):
+    """The operator keeps a copy of the plan's key, which the run destroys."""
+    call("approve", plan, "--key", keys / "second", "--confirm", "yes")
+    copied = keys / "copied.key"
+    copied.write_bytes(next((keys / "state" / "plans").iterdir()).read_bytes())
+    copied.chmod(0o600)
+    run = call("apply", plan, "--confirm", phrase, "--json", *profile).json["run_id"]
+    before = len(sent(server))
+    words = {"purge": f"purge {run}", "set-aside": f"set aside {run}"}[way]
+    assert call("runs", way, run, "--confirm", words, *profile).code == 0
+    again = call("apply", plan, "--confirm", phrase, "--json", "--plan-key", copied, *profile)
+    assert (again.code, again.json["error"]["code"]) == (5, "applied")
+    assert len(sent(server)) == before
