@@ -104,12 +104,12 @@ def load(path: Path) -> Notice:
 def _check(path: Path, key: str, value: Any) -> None:
     if key not in KEYS:
         raise _wrong(path, f"{key}: there is no such key")
-    texts = value if isinstance(value, dict) else {"": value}
+    texts = value if isinstance(value, dict) else {None: value}
     if not texts:
         raise _wrong(path, f"{key}: is empty")
     for lang, text in texts.items():
-        name = f"{key}.{lang}" if lang else key
-        if lang and lang not in Texts.__struct_fields__:
+        name = key if lang is None else f"{key}.{lang}"
+        if lang is not None and lang not in Texts.__struct_fields__:
             raise _wrong(path, f"{name}: there is no such language; there are {', '.join(Texts.__struct_fields__)}")
         if not isinstance(text, str):
             raise _wrong(path, f"{name}: must be a text, or a text for each language")

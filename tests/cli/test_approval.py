@@ -300,3 +300,23 @@ def test_an_approval_is_good_once_though_its_run_is_purged_or_set_aside(call, pl
     again = call("apply", plan, "--confirm", phrase, "--json", "--plan-key", copied, *profile)
     assert (again.code, again.json["error"]["code"]) == (5, "applied")
     assert len(sent(server)) == before
+
+
+def test_whoever_copies_the_identity_of_a_state_folder_gets_the_approval_once_more_and_packs_show_it(
+    call, plan, requests, profile, phrase, keys
+):
+    """What docs/threats.md says: "once" is held by the runs of one state folder, and a file can be copied."""
+    call("approve", plan, "--key", keys / "second", "--confirm", "yes")
+    copied = keys / "copied.key"
+    copied.write_bytes(next((keys / "state" / "plans").iterdir()).read_bytes())
+    copied.chmod(0o600)
+    first = call("apply", plan, "--confirm", phrase, "--json", *profile).json["run_id"]
+    elsewhere = keys / "elsewhere"
+    assert call("erase", requests, "--plan", keys / "other.json", "--state", elsewhere, *profile).code == 0
+    (elsewhere / "identity").write_bytes((keys / "state" / "identity").read_bytes())
+    there = "--state", elsewhere, "--plan-key", copied
+    again = call("apply", plan, "--confirm", phrase, "--json", *there, *profile)
+    assert again.code == 0, again.out
+    packs = [keys / "state" / "packs" / first, elsewhere / "packs" / again.json["run_id"]]
+    assert len({(pack / "approval.txt").read_bytes() for pack in packs}) == 1
+    assert len({json.loads((pack / "report.json").read_bytes())["plan"]["digest"] for pack in packs}) == 1

@@ -12,7 +12,7 @@ import pytest
 from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.model import CONTROL_PREFIX
-from privacy_toolkit.sandbox import Faults, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox import Faults, SandboxSettings, seed, start_in_thread
 from privacy_toolkit.sandbox.store import Kind
 
 CONFIRMED = ("--confirm", "yes", "--json")
@@ -243,3 +243,20 @@ def test_an_empty_copy_of_the_api_settles_nobody_where_there_is_a_control_profil
     done = call(*arguments)
     assert (done.code, done.json["outcomes"]) == (4, {"pending": 5})
     assert server.log.of("delete_customer_data")[-1].value == made["profile_id"]
+
+
+def test_a_server_that_lies_perfectly_is_believed(call, sandbox, tmp_path):
+    """As docs/threats.md says: it has its backup back a moment after it was asked for the last time."""
+    server = sandbox()
+    people = [f"person-{number}" for number in range(3)]
+    seed(server.store, 3, ids=people)
+    kept = {one: server.store.get(Kind.PROFILE, one) for one in people}
+    requests = tmp_path / "requests.csv"
+    requests.write_text("customer_id\n" + "\n".join(people) + "\n")
+    target = server.base_url.removeprefix("http://")
+    done = call("erase", requests, "--confirm", f"erase 3 from {target}", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": 3})
+    for one, body in kept.items():
+        server.store.put(Kind.PROFILE, one, body)
+    assert call("verify", done.json["pack"]).code == 0
+    assert set(people) <= profiles(server)

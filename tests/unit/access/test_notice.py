@@ -51,6 +51,7 @@ def test_longer_words_may_say_that_something_is_filled_in(written):
         ({"purposes": None}, "purposes: missing"),
         ({"purposes": '" "'}, "purposes: is empty"),
         ({"purposes": "{}"}, "purposes: is empty"),
+        ({"purposes": "{ '' = 'x' }"}, "purposes.: there is no such language"),
         ({"purposes": "5"}, "purposes: must be a text"),
         ({"purposes": '{ en = "x", it = "y" }'}, "purposes.it: there is no such language"),
         ({"purposes": "{ en = 5 }"}, "purposes.en: must be a text"),

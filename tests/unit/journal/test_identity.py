@@ -44,6 +44,18 @@ def test_a_folder_that_is_older_than_it_was_is_in_doubt(used, state, tmp_path):
     assert of(state.path, tmp_path).doubt() == "it is older than when it was last used"
 
 
+def test_a_machine_that_is_rolled_back_as_a_whole_is_not_noticed(used, state, tmp_path):
+    """As docs/threats.md says: a snapshot puts back what is kept outside too, and inode numbers stay what they were."""
+    kept = [state.path / FILE_NAME, *(tmp_path / "outside").iterdir()]
+    before = [path.read_bytes() for path in kept]
+    used.advance()
+    numbered = inode(kept[0].read_bytes())
+    for path, content in zip(kept, before, strict=True):
+        path.write_bytes(content)
+    kept[0].write_bytes(before[0].replace(b'"inode":' + inode(before[0]), b'"inode":' + numbered))
+    assert of(state.path, tmp_path).doubt() == ""
+
+
 def inode(record):
     return record.split(b'"inode":')[1].split(b",")[0]
 
