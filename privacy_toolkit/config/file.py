@@ -202,12 +202,12 @@ def read_config(path: Path) -> ConfigFile:
         return msgspec.convert(read_toml(path, "utf-8"), ConfigFile)
     except OSError as error:
         raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
     except msgspec.ValidationError as error:
         raise UsageError(
             f"The configuration file {path} can't be used: {error}.", "docs/configuration.md lists every key."
         ) from None
+    except ValueError as error:
+        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
 
 
 def read_secret(source: SecretSource, what: str) -> Secret:

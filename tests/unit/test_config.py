@@ -95,6 +95,14 @@ def test_what_a_file_may_not_say_is_an_error(tmp_path, content):
         load(config=str(path))
 
 
+def test_what_is_no_toml_and_what_may_not_be_said_are_told_apart(tmp_path):
+    path = tmp_path / "c.toml"
+    for content, said in (("[profiles", "not valid TOML"), ("x = 1", "can't be used: Object contains unknown field")):
+        path.write_text(content)
+        with pytest.raises(UsageError, match=said):
+            load(config=str(path))
+
+
 def test_a_missing_file_or_profile_or_key_is_an_error(tmp_path, config):
     for flags in ({"config": str(tmp_path / "no.toml")}, {"config": config, "profile": "nope"}, {"profile": "nope"}):
         with pytest.raises(UsageError):
