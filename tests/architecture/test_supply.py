@@ -9,7 +9,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from release import audit
+from release import audit, build
 from release.build import bill_of_materials, sums_of, version_of
 
 SHA = re.compile(r"[0-9a-f]{40}")
@@ -173,6 +173,20 @@ def test_sums_are_those_of_sha256sum(tmp_path):
     expected = "".join(f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in (("a", b"1"), ("b", b"2")))
     (tmp_path / "SHA256SUMS").write_bytes(b"old")
     assert sums_of(tmp_path) == expected.encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "tag", "said"),
+    [(b" M README.md\n", None, "not committed"), (b"", "v9.9.9", "they have to be the same")],
+)
+def test_a_release_is_made_of_a_commit_whose_tag_is_its_version(monkeypatch, capsys, changes, tag, said):
+    monkeypatch.setattr(build, "_git", lambda *_: changes)
+    monkeypatch.setattr(build, "make", lambda *_: pytest.fail("it was made"))
+    if tag is not None:
+        monkeypatch.setenv("GITHUB_REF_TYPE", "tag")
+        monkeypatch.setenv("GITHUB_REF_NAME", tag)
+    assert build.main() == 1
+    assert said in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
