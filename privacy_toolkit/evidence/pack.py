@@ -185,7 +185,7 @@ def _check_free(folder: Path, run_id: str | None) -> None:
         found = msgspec.json.decode(read_regular(folder / files.REPORT_JSON), type=dict[str, object])
         if run_id is not None and found.get("run_id") == run_id:
             return
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     raise _unusable("It is taken by something that is no pack of this run.")
 

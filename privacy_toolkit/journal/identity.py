@@ -31,6 +31,10 @@ MACHINE_ID = Path("/etc/machine-id")
 _LONGEST_WAIT = 10.0  # seconds; another process only writes these two small files meanwhile
 
 
+#: What a file that was damaged may come to.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the folder holds: its random name, its own numbers, and how often it was worked with.
 
@@ -105,7 +109,7 @@ class Identity:
         """What tells that this is a copy, or older than it was; "" if nothing does."""
         try:
             record = self._read()
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             return "its identity can't be read"
         if record is not None:
             if record.inode != self._path.stat().st_ino or record.folder != self._folder.stat().st_ino:
@@ -142,7 +146,7 @@ class Identity:
     def _known(self) -> _Record:
         try:
             return self._read() or _new()
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             return _new()
 
     def _read(self) -> _Record | None:
@@ -192,7 +196,7 @@ class Identity:
     def _seen(self, name: str) -> int | None:
         try:
             return msgspec.json.decode(self._place_outside(name).read_bytes(), type=_Seen).generation
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *_UNREADABLE):
             return None
 
     def _place_outside(self, name: str) -> Path:

@@ -43,7 +43,7 @@ def admin_app(store: Store, log: RequestLog) -> Starlette:
     async def sow(request: Request) -> Response:
         try:
             order = msgspec.json.decode(await request.body(), type=SeedOrder)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _json({"message": str(error)}, 400)
         seed(store, order.count, rng_seed=order.rng_seed, ids=order.ids)
         return _json({"totals": store.totals()})

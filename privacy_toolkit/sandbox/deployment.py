@@ -141,7 +141,7 @@ def _body(operation: Operation, body: bytes) -> dict[str, Any]:
     try:
         _decoder(operation.body).decode(body)
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise misfit(error) from None
 
 

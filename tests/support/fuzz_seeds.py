@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from privacy_toolkit.access import notice
 from privacy_toolkit.access.package import made_note
@@ -118,6 +120,12 @@ def seed_suppression():
     key = bytes(32)
     part = ListPart(_name(key), b64encode(bytes(64)).decode())
     return b"\n\n".join(map(msgspec.json.encode, (Export(lists=[part]), ExportKeys(keys={part.name: key.hex()}))))
+
+
+def seed_signing_key():
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return [private, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" a@b\n"]
 
 
 def seed_learned():

@@ -46,6 +46,7 @@ from privacy_toolkit.errors import ToolkitError
 from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.checkpoint import Checkpoint
 from privacy_toolkit.evidence.openings import _reported
+from privacy_toolkit.evidence.pack import _check_free
 from privacy_toolkit.evidence.receipts import _find, read_id
 from privacy_toolkit.evidence.removal import Removal
 from privacy_toolkit.evidence.sums import decode_sums, encode_sums, hash_bytes
@@ -59,6 +60,7 @@ from privacy_toolkit.inputs.exclusions import read_exclusions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.requested import EVENTS, PROFILES, SESSIONS, form_of, request_of
+from privacy_toolkit.journal.identity import Identity, _new
 from privacy_toolkit.journal.learned import ControlStore
 from privacy_toolkit.journal.suppression import _read
 from privacy_toolkit.model import Job
@@ -66,6 +68,7 @@ from privacy_toolkit.notify.textfile import _parse
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE
 from privacy_toolkit.signatures.allowed import _parse_line
 from privacy_toolkit.signatures.namespaces import PACK_NAMESPACE
+from privacy_toolkit.signatures.signers import load_signer
 from privacy_toolkit.signatures.sshsig import verify
 from privacy_toolkit.signatures.wire import MalformedError
 from tests.support import fuzz_seeds
@@ -86,6 +89,7 @@ from tests.support.fuzz_seeds import (
     seed_notice,
     seed_plan,
     seed_row,
+    seed_signing_key,
     seed_suppression,
     seed_wire,
     seed_zip,
@@ -122,6 +126,7 @@ def put(name, data):
     path = folder() / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
+    path.chmod(0o600)
     return path
 
 
@@ -410,6 +415,22 @@ def learned(data):
     store.read("https://x.talon.one")
 
 
+def identity_file(data):
+    put("state/identity.json", data)
+    found = Identity(folder() / "state", outside=put("witness/x", b"").parent)
+    found.doubt()
+    _ = found.may_lack
+
+
+def signing_key(data):
+    load_signer(put("key", data))
+
+
+def pack_place(data):
+    put("place/report.json", data)
+    _check_free(folder() / "place", "20260101-000000-erase-0a0a")
+
+
 def metrics_file(data):
     list(_parse(data.decode("utf-8", "replace")))
 
@@ -464,6 +485,9 @@ SEEDS = {
     package_zip: seed_zip,
     package_clock: lambda: b'{"seen": "2026-01-01T00:00:00.000000Z", "trusted": "2026-01-01T00:00:00.000000Z"}\n',
     learned: seed_learned,
+    identity_file: lambda: msgspec.json.encode(_new()),
+    signing_key: seed_signing_key,
+    pack_place: lambda: b'{"run_id":"20260101-000000-erase-0a0a","x":[]}',
     metrics_file: lambda: b'privacy_toolkit_last_run_exit_code{job="erase",target="t"} 0\n',
 }  # fmt: skip
 

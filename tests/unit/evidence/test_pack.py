@@ -13,7 +13,7 @@ from privacy_toolkit.evidence import seal as seal_module
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.checkpoint import Checkpoint
 from privacy_toolkit.evidence.errors import ChainError, PackError
-from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.pack import check_place, write_pack
 from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
 from privacy_toolkit.evidence.tree import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.compare import compare_here
@@ -231,6 +231,15 @@ def test_what_is_no_pack_of_this_run_is_never_replaced(mixed, chain, tmp_path, c
         write_pack(mixed, folder, chain=chain)
     assert {path.name: path.read_text() for path in folder.iterdir()} == content
     assert chain.newest() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"run_id":"\xf5"}', b'{"x":' + b"[" * 5000])
+def test_a_place_with_anything_but_a_pack_of_the_run_is_refused(tmp_path, content):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "report.json").write_bytes(content)
+    with pytest.raises(UsageError, match="no pack of this run"):
+        check_place(tmp_path / "pack", "20260101-000000-erase-0a0a")
+    assert (tmp_path / "pack" / "report.json").read_bytes() == content
 
 
 def test_file_in_the_place_of_the_pack_is_left_alone(mixed, chain, tmp_path):

@@ -78,7 +78,7 @@ def test_a_copied_journal_is_noticed(used, state, tmp_path, make_run):
     assert of(state.path, tmp_path).doubt() == ""
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"id": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"id": 1}', b"\xff\xfe", b'{"id":"\xf5"}', b'{"x":' + b"[" * 5000])
 def test_an_identity_that_can_not_be_read_is_in_doubt(used, state, tmp_path, content):
     (state.path / FILE_NAME).write_bytes(content)
     assert of(state.path, tmp_path).doubt() == "its identity can't be read"

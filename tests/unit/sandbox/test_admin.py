@@ -21,4 +21,5 @@ def test_reset_and_seed(line):
     assert ask(opened, "POST", "reset")[1]["totals"]["profile"] == 0
     assert ask(opened, "GET", "state")[1]["requests"] == 0
     assert ask(opened, "POST", "seed", b'{"count": 2, "ids": ["x", "y"]}')[1]["totals"]["profile"] == 2
-    assert ask(opened, "POST", "seed", b'{"count": "many"}')[0] == 400
+    for content in (b'{"count": "many"}', b'{"count": 1, "ids": ["\xff"]}', b'{"x":' + b"[" * 5000):
+        assert ask(opened, "POST", "seed", content)[0] == 400

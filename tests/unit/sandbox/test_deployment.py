@@ -29,6 +29,7 @@ def refusal(deployment, operation, body) -> dict:
         ("create_coupon_reservation", b"", ""),
         ("create_coupon_reservation", b"{", ""),
         ("create_coupon_reservation", b'{"integrationIDs":["\xff"]}', ""),
+        ("create_coupon_reservation", b'{"integrationIDs":["c"],"x":' + b"[" * 5000, ""),
         ("create_coupon_reservation", json.dumps({"integrationIDs": ["c"] * 1001}).encode(), "/integrationIDs"),
         ("create_referral", b'{"campaignId":1,"advocateProfileIntegrationId":""}', "/advocateProfileIntegrationId"),
         ("track_event_v2", b'{"type":"seen","profileId":""}', "/profileId"),
