@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import stat
 import tomllib
@@ -69,15 +70,22 @@ def read_regular(path: Path, limit: int = TEXT_LIMIT) -> bytes:
         return _bounded(file, limit)
 
 
+#: A key of more than 20 parts. Python's parser takes time and memory by the square of that: 250 KB take all there is.
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{20}}", re.ASCII)
+
+
 def read_toml(path: Path, encoding: str) -> dict[str, Any]:
     """What a file of settings in TOML says, of at most ``SETTINGS_LIMIT`` bytes.
 
     Raises:
         OSError: as ``read_regular``.
         ValueError: it is not TOML in this encoding, or can't be held: numbers of thousands of digits, brackets without
-            end. The text says where.
+            end, keys of more than 20 parts. The text says where.
     """
     text = read_regular(path, SETTINGS_LIMIT).decode(encoding)
+    if _LONG_KEY.search(text):
+        raise ValueError("a key in it has too many parts")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -107,6 +109,16 @@ def seed_zip():
         note = made_note("ab" * 8, b"x", 1_700_000_000_000_000)[1]
         with zipfile.ZipFile(made, "w", method) as archive:
             archive.writestr(zipfile.ZipInfo("ab" * 8 + "/data.json"), note, method)
+        found.append(made.getvalue())
+    return found
+
+
+def seed_parquet():
+    table = pa.table({"customer_id": ["c-1", "c-2", None], "requested_at": ["2026-01-01", None, "x"], "n": [1, 2, 3]})
+    found = []
+    for options in ({}, {"compression": "zstd"}, {"use_dictionary": False, "compression": "none"}):
+        made = BytesIO()
+        pq.write_table(table, made, **options)
         found.append(made.getvalue())
     return found
 

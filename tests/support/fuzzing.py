@@ -87,6 +87,7 @@ from tests.support.fuzz_seeds import (
     seed_inventory,
     seed_learned,
     seed_notice,
+    seed_parquet,
     seed_plan,
     seed_row,
     seed_signing_key,
@@ -340,6 +341,10 @@ def requests_lines(data):
     _scan(put("requests.jsonl", data))
 
 
+def requests_parquet(data):
+    _scan(put("requests.parquet", data))
+
+
 def exclusions_csv(data):
     read_exclusions(str(put("holds.csv", data)))
 
@@ -470,6 +475,7 @@ SEEDS = {
     retry_after: lambda: [b"120", b"Fri, 27 Nov 2026 00:00:30 GMT", b"Fri Nov 27 00:00:30 2026", b"1.5"],
     requests_csv: lambda: REQUESTS,
     requests_lines: lambda: b'{"customer_id":"c-1","requested_at":"2026-01-01","ticket":"T"}\n\n{"customer_id":17}\n',
+    requests_parquet: seed_parquet,
     exclusions_csv: lambda: b"customer_id,reason,review_on\nc-1,17(3)(b),2026-12-31\nc-2,identity,\n",
     assignments_csv: lambda: PAIRS,
     assignments_lines: lambda: b'{"customer_id":"c-1","coupon_value":"CODE","budget":5}\n{"customer_id":7}\n',

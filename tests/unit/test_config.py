@@ -78,6 +78,8 @@ def test_the_target_is_host_and_application(url, application, target):
     [
         "[profiles.default]\nbase_ulr = 'x'",
         pytest.param(f"[profiles.default]\nrate = {'9' * 5000}", id="more digits than Python reads"),
+        pytest.param("a." * 250_000 + "a = 1", id="a key of 250,000 parts"),
+        pytest.param('"\\"" . ' * 100_000 + "a = 1", id="a key of quoted parts"),
         pytest.param(f"[profiles.default]\nrate = {'[' * 3000}", id="brackets without end"),
         "[profile.default]\nbase_url = 'x'",
         "[profiles.default]\nrate = 0",

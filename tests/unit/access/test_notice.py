@@ -69,7 +69,9 @@ def test_only_the_data_protection_officer_may_be_left_out(written):
     assert load(written(whole(dpo=None))).said("dpo", "en") is None
 
 
-@pytest.mark.parametrize("text", ["controller = ", b"\xff\xfe", "a = " + "9" * 5000, "a = " + "[" * 3000])
+@pytest.mark.parametrize(
+    "text", ["controller = ", b"\xff\xfe", "a = " + "9" * 5000, "a = " + "[" * 3000, "a." * 250_000 + "a=1"]
+)
 def test_what_is_no_toml_is_refused(written, text):
     with pytest.raises(UsageError, match="not valid TOML"):
         load(written(text))
