@@ -213,7 +213,7 @@ def test_after_a_purge_nobody_is_linked_better_than_by_chance_but_by_the_list_of
     with RunReader(journal_of(kit).parent) as journal:
         truth = {one.subject.seq: one.subject.id for one in journal.rows()}
         names = {pseudonym(journal.secret, seq, id_): id_ for seq, id_ in truth.items()}
-    assert best(walks(kit), log, truth) > len(CROWD) * 0.7  # the same attacks, before the purge
+    assert best(walks(kit), log, truth) > len(CROWD) / 4  # the same attacks, before the purge
     assert opened(keys_in(kit.state), names) == len(SOME)
 
     assert kit.run("runs", "purge", run_id, "--confirm", f"purge {run_id}").code == 0
