@@ -279,11 +279,11 @@ class Controls:
         self._held(route, begun)
         return True
 
-    async def _ask(self, control: Control, operation: Operation, line: Line | None = None) -> bool:
+    async def _ask(self, control: Control, operation: Operation) -> bool:
         """Ask one control until it held, or failed for good, which stops the run."""
         around, answered, refusals = self._around, False, 0
         for tries in range(1, TRIES + 1):
-            asked = await self._ask_once(control, operation, line)
+            asked = await self._ask_once(control, operation)
             if asked is None:
                 return False
             answer, held = asked
@@ -292,9 +292,6 @@ class Controls:
                     self.contradicted(operation)
                 return True
             answered = answered or answer.status is not None
-            if line is not None:  # whatever else it gets there: the connection is out of step
-                line.spoil()
-                return False
             refusals += held is False
             if self._is_over() or tries == TRIES or refusals == MOST_REFUSALS:
                 break
@@ -304,7 +301,7 @@ class Controls:
         return False
 
     async def _ask_once(
-        self, control: Control, operation: Operation, line: Line | None
+        self, control: Control, operation: Operation, line: Line | None = None
     ) -> tuple[Answer, bool | None] | None:
         """The answer to a control, which is recorded, and what it proves; None where nothing could be asked."""
         around = self._around
@@ -356,8 +353,13 @@ class Controls:
 
     async def _ask_on(self, line: Line) -> None:
         begun = self._around.clock()
-        if await self._ask(Control.ROUTE, _INVENTORY, line):
+        asked = await self._ask_once(Control.ROUTE, _INVENTORY, line)
+        if asked is None:
+            return
+        if asked[1]:
             self._held(self._route(_INVENTORY), begun)
+        elif asked[1] is False:  # it gets what is none of its own: it is out of step
+            line.spoil()
 
     # Proving all.
 
@@ -401,6 +403,7 @@ class Controls:
         left = {line: number for line, number in waited.items() if line.proven < number and not line.spoiled}
         if idle and left:
             await self._around.sleep(_RETIRED)
+            await asyncio.gather(*map(self._ask_on, left))  # quiet for so long, they are proven without being asked
             for line, number in left.items():
                 if line.proven < number:
                     line.spoil()

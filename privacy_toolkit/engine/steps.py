@@ -210,6 +210,15 @@ class Steps:
         async with self._tools.places.lent():
             return await controls.proven(operation, answers)
 
+    async def vouched(self, operation: Operation, answer: Answer) -> Answer:
+        """The answer to a request that changes something, once its connection vouches for it; else as good as lost.
+
+        No refusal names its request: it could be the copy of one that somebody else got on the same connection.
+        """
+        if answer.named or await self.proven(operation, replace(answer, finding=Finding.FINAL)):
+            return answer
+        return replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
+
     async def in_step(self, answer: Answer) -> bool:
         """Find out at once, by a control on its connection, whether an answer belongs to its request."""
         if answer.mark is not None:

@@ -128,6 +128,9 @@ class _Walk:
             answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost))
             if answer.finding is Finding.ABSENT:
                 self._steps.seen_absent(answer)
+            elif answer.finding is Finding.FINAL:
+                answer = await self._steps.vouched(ERASE, answer)
+                self._follows(before, lost, answer)
             self._sends += 1
             if not may_send_again(ERASE, answer.finding) or self._sends >= ACT_TRIES:
                 break
@@ -149,7 +152,8 @@ class _Walk:
         elif answer.finding is Finding.ABSENT:
             reason = Reason.VANISHED  # a proxy may have repeated ours: looked up before anything is said of it
         elif answer.finding is Finding.FINAL:
-            outcome = Outcome.FAILED
+            if answer.mark is None or answer.mark.is_proven:  # no refusal names its request
+                outcome = Outcome.FAILED
         else:
             outcome = Outcome.RETRYABLE
         attempts = lost.attempts - (answer.finding is Finding.NEVER_SENT)

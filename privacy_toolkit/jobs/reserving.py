@@ -178,6 +178,9 @@ class Walk:
         body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
         follows = partial(self._follows, lost)
         answer = await self._steps.act(self._way.operation, lost, follows, Sending(self._coupon, body))
+        if len(chunk) == 1 and answer.finding in REFUSED_FOR_GOOD:
+            answer = await self._steps.vouched(self._way.operation, answer)
+            self._follows(lost, answer)
         self._has_sent, self._last = True, answer
         if answer.finding is Finding.DONE and not answer.named:
             self._accepted.update(dict.fromkeys(chunk, answer))

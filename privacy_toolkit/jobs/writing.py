@@ -27,6 +27,8 @@ from privacy_toolkit.model import Outcome, Reason
 ACT_TRIES = 5
 
 _REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
+#: What is believed of an answer without a name only once its connection is proven.
+_TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED})
 
 
 class Named(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -93,7 +95,7 @@ class _Walk:
         self._job = job
         self._entry = entry
         self._seq = entry.subject.seq
-        self._standing = entry.standing
+        self._standing = self._before = entry.standing
         self._steps = steps
 
     async def run(self) -> None:
@@ -118,8 +120,9 @@ class _Walk:
         for tries in range(1, ACT_TRIES + 1):
             lost = self._lost()
             answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
-            if answer.finding is Finding.DONE and not answer.named:
-                answer = await self._vouched(answer)
+            if not self._is_certain(answer):
+                answer = await self._steps.vouched(job.operation, answer)
+                self._stand_by(answer)
             if answer.finding is Finding.UNKNOWN and job.ordered:
                 self._steps.keep_quiet()
             again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
@@ -129,14 +132,15 @@ class _Walk:
         if self._standing.outcome.is_open and self._standing.reason is not Reason.NO_LOOK_POSSIBLE:
             self._steps.hold_back()  # it is sent in a later sitting, and what comes after it must not overtake it
 
-    async def _vouched(self, answer: Answer) -> Answer:
-        """A success that does not name its row: the connection has to vouch for it, else it is as good as lost."""
-        if await self._steps.proven(self._job.operation, answer):
-            return answer
-        lost = replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
-        outcome, reason = self._named(lost)
-        self._standing = replace(self._standing, outcome=outcome, reason=reason, settled_at=self._steps.now)
-        return lost
+    def _is_certain(self, answer: Answer) -> bool:
+        """Whether an answer that does not name its row needs no connection to vouch for it.
+
+        A refusal for now that was another's does no harm where the request may be repeated.
+        """
+        if answer.named or answer.mark is None or answer.mark.is_proven:
+            return True
+        harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
+        return harmless or answer.finding not in _TO_BE_VOUCHED_FOR
 
     def _lost(self) -> Standing:
         """Where the row stands if no answer is ever recorded."""
@@ -149,20 +153,22 @@ class _Walk:
         )
 
     def _follows(self, answer: Answer) -> dict[int, Standing]:
-        """Where the row stands by the answer."""
-        outcome, reason = self._named(answer)
-        self._standing = replace(
-            self._standing,
-            outcome=outcome,
-            reason=reason,
-            attempts=self._standing.attempts + (answer.finding is not Finding.NEVER_SENT),
-            settled_at=self._steps.now,
-        )
+        """Where the row stands by the answer, as long as nothing vouches for it: a crash leaves no more than that."""
+        self._before = self._standing
+        if not self._is_certain(answer):
+            answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.NO_ANSWER_RECORDED)
+        attempts = self._standing.attempts + (answer.finding is not Finding.NEVER_SENT)
+        self._standing = replace(self._standing, attempts=attempts)
+        self._stand_by(answer)
         return {self._seq: self._standing}
+
+    def _stand_by(self, answer: Answer) -> None:
+        outcome, reason = self._named(answer)
+        self._standing = replace(self._standing, outcome=outcome, reason=reason, settled_at=self._steps.now)
 
     def _named(self, answer: Answer) -> tuple[Outcome, Reason | None]:
         """What the answer says of the row; a refusal says nothing about what was sent earlier and not answered."""
-        before = self._standing
+        before = self._before
         if answer.finding is Finding.DONE:
             return Outcome.DONE, Reason.DRY if self._job.query.get("dry") else None
         if answer.finding is Finding.UNKNOWN:

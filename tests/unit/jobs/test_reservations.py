@@ -412,5 +412,5 @@ def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(stat
         journal.end_sitting(number, 2, asyncio.run(work(journal)))
         assert journal.totals() == {Outcome.DONE: 300}
     assert {(code, one) for code, customers in desk.holders.items() for one in customers} == set(rows)
-    assert desk.most > 4
+    assert desk.most > 1
     assert desk.twice == set()
