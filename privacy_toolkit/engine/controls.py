@@ -182,8 +182,8 @@ class Controls:
     def prove_all(self, *, idle: bool) -> None:
         """Prove every connection and route that something waits for; once at a time.
 
-        ``idle``: no other request is under way, and none will be before this is over. So a connection that can't be
-        used will never be proven, and what is suspicious will not become less so.
+        ``idle``: no other request is under way, and none will be but by what is proven now. So a connection that is not
+        used again will never be proven, and what is suspicious will not become less so.
         """
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._prove_all(idle=idle))
@@ -368,12 +368,12 @@ class Controls:
         asyncio.get_running_loop().call_soon(self._look_again)
 
     async def _prove_lines(self, *, idle: bool) -> None:
-        lines = [line for line in self._lines if line.proven < line.answered and not line.spoiled]
+        lines = {line: line.answered for line in self._lines if line.proven < line.answered and not line.spoiled}
         await asyncio.gather(*map(self._ask_on, lines))
         if idle and any(line.proven < line.answered for line in lines):
             await self._around.sleep(_RETIRED)
-            for line in lines:
-                if line.proven < line.answered:
+            for line, answered in lines.items():  # one that has carried more since is in use: it can be proven later
+                if line.proven < line.answered == answered:
                     line.spoil()
 
     def _look_again(self) -> None:
