@@ -199,8 +199,8 @@ class Controls:
     def prove_all(self, *, idle: bool) -> None:
         """Prove every connection and route that something waits for; once at a time.
 
-        ``idle``: no other request is under way, and none will be before this is over. So a connection that can't be
-        used will never be proven, and what is suspicious will not become less so.
+        ``idle``: no other request is under way, and none will be but by what is proven now. So a connection that is not
+        used again will never be proven, and what is suspicious will not become less so.
         """
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._prove_all(idle=idle))
@@ -405,7 +405,7 @@ class Controls:
             await self._around.sleep(_RETIRED)
             await asyncio.gather(*map(self._ask_on, left))  # quiet for so long, they are proven without being asked
             for line, number in left.items():
-                if line.proven < number:
+                if line.proven < number == line.answered:  # one that carried more is in use: it is proven later
                     line.spoil()
 
     def _look_again(self) -> None:
