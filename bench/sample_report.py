@@ -229,7 +229,9 @@ def _plan(sample: Sample, size: int, held: int, requests: list[tuple[int, str, s
         environment=sample.environment,
         generation="current",
         created_at="2026-11-23T07:41:10Z",
-        input=PlannedInput(path="requests.csv", sha256="0" * 64, size=size * 19, format="csv", id_column="customer_id"),
+        input=PlannedInput(
+            path="requests.csv", keyed_sha256="0" * 64, size=size * 19, format="csv", id_column="customer_id"
+        ),
         rows=PlannedRows(
             read=size + rejected + duplicates,
             rejected=rejected,
@@ -238,7 +240,7 @@ def _plan(sample: Sample, size: int, held: int, requests: list[tuple[int, str, s
             held=held,
             rejected_by_reason=reasons,
         ),
-        exclusions=PlannedExclusions(path="holds.csv", sha256="1" * 64, entries=held + 40, matched=held),
+        exclusions=PlannedExclusions(path="holds.csv", keyed_sha256="1" * 64, entries=held + 40, matched=held),
         verify=sample.verify,
         calls={READ: (reads, 2 * reads), ERASE: (0, reads)},
         regime="gdpr",

@@ -172,7 +172,7 @@ def _plan(size: int, held: int, environment: str) -> Plan:
         generation="current",
         created_at="2026-11-23T08:00:00Z",
         input=PlannedInput(
-            path="requests.csv", sha256=digest, size=size * 19 + 12, format="csv", id_column="customer_id"
+            path="requests.csv", keyed_sha256=digest, size=size * 19 + 12, format="csv", id_column="customer_id"
         ),
         rows=PlannedRows(
             read=size + rejected + duplicates,
@@ -182,6 +182,6 @@ def _plan(size: int, held: int, environment: str) -> Plan:
             held=held,
             rejected_by_reason=reasons,
         ),
-        exclusions=PlannedExclusions(path="holds.csv", sha256=digest[::-1], entries=held + 40, matched=held),
+        exclusions=PlannedExclusions(path="holds.csv", keyed_sha256=digest[::-1], entries=held + 40, matched=held),
         calls={READ: (size - held, 2 * (size - held)), ERASE: (0, size - held)},
     ).sealed()

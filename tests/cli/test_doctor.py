@@ -295,6 +295,11 @@ def test_four_eyes_need_a_key_and_a_list(call, server, tmp_path):
     (tmp_path / "c.toml").write_text('[profiles.default]\napproval = "required"\n')
     (tmp_path / "c.toml").chmod(0o600)
     done = call("doctor", "--json", "--config", tmp_path / "c.toml")
+    assert (done.code, set(found(done))) == (2, {"settings"})  # the profile does not say whose approval counts
+    (tmp_path / "c.toml").write_text(
+        f'[profiles.default]\napproval = "required"\nallowed_signers = "{tmp_path}/none"\n'
+    )
+    done = call("doctor", "--json", "--config", tmp_path / "c.toml")
     assert (done.code, set(found(done))) == (2, {"signing key", "allowed signers"})
 
 
