@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http.cookiejar import CookieJar
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx2
 
@@ -22,7 +22,7 @@ from privacy_toolkit.api.operation import Generation, Operation
 from privacy_toolkit.api.pacing import Pacer
 from privacy_toolkit.api.quiet import silence_library
 from privacy_toolkit.api.signing import EMPTY_BODY
-from privacy_toolkit.api.transport import Transport
+from privacy_toolkit.api.transport import Transport, make_head
 from privacy_toolkit.errors import UsageError
 
 __all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"]
@@ -117,25 +117,49 @@ class Client(Calls):
         Raises:
             UsageError: the call can't be made as asked; nothing was sent.
         """
-        request = self._request(operation, value, query, body, idempotency_key, manner)
+        target, headers, content = self._parts(operation, value, query, body, idempotency_key, manner)
         try:
-            if self._own is None and (fault := await _kept_back(manner)):
-                return fault
-            response = await self._http.send(request, auth=None, stream=True)
-            try:
-                content = await _content(response)
-            finally:
-                await response.aclose()
+            if self._own is not None:
+                return await self._carried(self._own, operation, target, headers, content, manner)
+            return await _kept_back(manner) or await self._sent(operation, target, headers, content)
         except httpx2.RequestError as error:
             return fault_of(error)
-        extensions = response.extensions
-        return Reply(
-            response.status_code,
-            content,
-            None if response.status_code == operation.success else response.headers.get("retry-after"),
-            extensions.get("elapsed", 0.0),
-            extensions.get("mark"),
+
+    async def _carried(
+        self,
+        transport: Transport,
+        operation: Operation,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes,
+        manner: Manner,
+    ) -> Reply:
+        """Send by our own transport, past the HTTP client: its objects would cost more than everything else."""
+        if self._http.is_closed:
+            raise RuntimeError("The client is closed.")
+        received = await transport.carry(make_head(operation.method, target, headers) + content, self._timeout, manner)
+        wait = None if received.status == operation.success else _retry_after(received.headers)
+        return Reply(received.status, received.body, wait, received.elapsed, received.mark)
+
+    async def _sent(
+        self, operation: Operation, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes
+    ) -> Reply:
+        """Send by the HTTP client, over a transport that is not our own."""
+        request = httpx2.Request(
+            operation.method,
+            self._base.copy_with(raw_path=target),
+            headers=headers,
+            stream=httpx2.ByteStream(content),
+            extensions={"timeout": self._timeout},
         )
+        response = await self._http.send(request, auth=None, stream=True)
+        try:
+            whole = await _content(response)
+        finally:
+            await response.aclose()
+        wait = None if response.status_code == operation.success else response.headers.get("retry-after")
+        extensions = response.extensions
+        return Reply(response.status_code, whole, wait, extensions.get("elapsed", 0.0), extensions.get("mark"))
 
     def unproven(self) -> list[Line]:
         """The lines of idle connections with answers that are not proven yet; none where the transport is not ours.
@@ -144,7 +168,7 @@ class Client(Calls):
         """
         return [] if self._own is None else self._own.unproven()
 
-    def _request(
+    def _parts(
         self,
         operation: Operation,
         value: str | None,
@@ -152,8 +176,11 @@ class Client(Calls):
         body: RequestBody | None,
         idempotency_key: str | None,
         manner: Manner,
-    ) -> httpx2.Request:
-        """The whole request. Every header is set here; nothing is left to the HTTP client's defaults."""
+    ) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
+        """Target, headers and body. Every header is set here; nothing is left to the HTTP client's defaults.
+
+        The target is used as it is, so that no URL with an id is ever made.
+        """
         if self.generation not in operation.generations:
             raise UsageError(f"The API of {self.generation} has no {operation.operation_id}.")
         target = self._prefix + make_path(operation, value) + self._query(operation, query)
@@ -165,15 +192,7 @@ class Client(Calls):
             headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
         if idempotency_key is not None:
             headers.append((b"Idempotency-Key", _key_bytes(operation, idempotency_key)))
-        extensions: dict[str, Any] = {"timeout": self._timeout}
-        url = self._base
-        if self._own is not None:  # it takes the target as it is, so that no URL with an id is ever made
-            extensions["target"] = target.encode("ascii")
-            extensions["manner"] = manner
-        else:
-            url = self._base.copy_with(raw_path=target.encode("ascii"))
-        stream = httpx2.ByteStream(content or b"")
-        return httpx2.Request(operation.method, url, headers=headers, stream=stream, extensions=extensions)
+        return target.encode("ascii"), headers, content or b""
 
     def _query(self, operation: Operation, given: Mapping[str, QueryValue] | None) -> str:
         """Nearly always nothing is given: that query is made once for each operation."""
@@ -221,9 +240,6 @@ async def _content(response: httpx2.Response) -> bytes:
     Raises:
         httpx2.RemoteProtocolError: it came in an encoding, or is too large.
     """
-    whole: bytes | None = response.extensions.get("body")  # our own transport has it at hand, and has looked
-    if whole is not None:
-        return whole
     if response.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
         raise httpx2.RemoteProtocolError("An encoding that was not asked for.")
     if not isinstance(response.stream, httpx2.AsyncByteStream):
@@ -235,6 +251,12 @@ async def _content(response: httpx2.Response) -> bytes:
             raise httpx2.RemoteProtocolError("An answer that is too large.")
         parts.append(part)
     return b"".join(parts)
+
+
+def _retry_after(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """What the header says; several of them are joined, as HTTP has it."""
+    found = [value.decode("latin-1") for name, value in headers if name.lower() == b"retry-after"]
+    return ", ".join(found) or None
 
 
 def _key_bytes(operation: Operation, key: str) -> bytes:

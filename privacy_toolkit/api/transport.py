@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import httpx2
 
-from privacy_toolkit.api.connection import LARGEST_ANSWER, Connection, Room
+from privacy_toolkit.api.connection import LARGEST_ANSWER, Connection, Received, Room
 from privacy_toolkit.api.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble
 from privacy_toolkit.api.faults import failure
 
@@ -69,21 +69,29 @@ class Transport(httpx2.AsyncBaseTransport):
         payload = await _payload(request)
         limits = request.extensions.get("timeout", {})
         manner: Manner = request.extensions.get("manner", PLAIN)
-        connection = await self._acquire(limits, manner)
-        try:
-            if manner.before_write is not None:
-                await self._make_sure(connection, manner.before_write)
-            received = await connection.exchange(
-                payload, limits.get("write"), limits.get("read"), bodiless=request.method == "HEAD"
-            )
-        finally:
-            self._release(connection)
+        received = await self.carry(payload, limits, manner, bodiless=request.method == "HEAD")
         return httpx2.Response(
             received.status,
             headers=received.headers,
             stream=httpx2.ByteStream(received.body),
             extensions={"elapsed": received.elapsed, "body": received.body, "mark": received.mark},
         )
+
+    async def carry(
+        self, payload: bytes, limits: Mapping[str, float | None], manner: Manner = PLAIN, *, bodiless: bool = False
+    ) -> Received:
+        """Send the bytes of a request once, and wait for its answer. ``limits`` are the timeouts, in seconds.
+
+        Raises:
+            httpx2.TransportError: there is no complete answer; ``fault`` says what is known.
+        """
+        connection = await self._acquire(limits, manner)
+        try:
+            if manner.before_write is not None:
+                await self._make_sure(connection, manner.before_write)
+            return await connection.exchange(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
+        finally:
+            self._release(connection)
 
     def unproven(self) -> list[Line]:
         """The lines of idle connections with answers that are not proven yet: a control on each can prove them.
@@ -112,7 +120,7 @@ class Transport(httpx2.AsyncBaseTransport):
     # ``_places`` counts the connections that may still be opened. An idle one that was closed meanwhile keeps its
     # place until it is looked at; a retired one has none. Nobody waits while a connection is idle.
 
-    async def _acquire(self, limits: dict[str, float | None], manner: Manner) -> Connection:
+    async def _acquire(self, limits: Mapping[str, float | None], manner: Manner) -> Connection:
         """A connection on which nothing is unread, and which suits ``manner``."""
         if manner.on is not None:
             return self._on(manner.on)
@@ -269,17 +277,26 @@ async def _payload(request: httpx2.Request) -> bytes:
     Raises:
         httpx2.UnsupportedProtocol: the body has no length, or a header would break the head.
     """
-    headers = request.headers.raw
     target = request.extensions.get("target") or request.url.raw_path
-    lines = [request.method.encode("ascii") + b" " + target + b" HTTP/1.1"]
-    lines += [name + b": " + value for name, value in headers]
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
-        raise httpx2.UnsupportedProtocol("A header holds a line break.", request=request)
+    head = make_head(request.method, target, request.headers.raw)
     if b"\r\ntransfer-encoding:" in head.lower():
         raise httpx2.UnsupportedProtocol("A body must be given as bytes.", request=request)
     body = request.read() if isinstance(request.stream, httpx2.SyncByteStream) else await request.aread()
-    return head + b"\r\n\r\n" + body
+    return head + body
+
+
+def make_head(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request, with the empty line after it.
+
+    Raises:
+        httpx2.UnsupportedProtocol: a header, or the target, would break it.
+    """
+    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
+    lines += [b"%b: %b" % header for header in headers]
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
+        raise httpx2.UnsupportedProtocol("A header holds a line break.")
+    return head + b"\r\n\r\n"
 
 
 def _trouble(error: OSError | UnicodeError) -> Trouble:

@@ -166,7 +166,7 @@ class Api:
         self.instead = instead or {}
 
     def __call__(self, request):
-        path = unquote(request.extensions["target"].decode().partition("?")[0])
+        path = unquote(request.url.raw_path.decode().partition("?")[0])
         who = next(part for part in path.split("/") if part.startswith(CONTROL_PREFIX))
         self.asked.append(request.method)
         if len(self.asked) in self.instead:
@@ -215,12 +215,13 @@ class Time:
 def answering(monkeypatch):
     """Has every client answered by ``handler``."""
 
-    def begin(handler):
-        class Stub(httpx2.MockTransport):
-            def __init__(self, *_, **__):
-                super().__init__(handler)
+    original = client.Client.__init__
 
-        monkeypatch.setattr(client, "Transport", Stub)
+    def begin(handler):
+        def init(self, *given, **named):
+            original(self, *given, **named | {"transport": httpx2.MockTransport(handler)})
+
+        monkeypatch.setattr(client.Client, "__init__", init)
 
     return begin
 
