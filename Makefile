@@ -9,7 +9,9 @@ LOCKED = $(BIN)/python -m pip install --quiet --require-hashes --only-binary :al
 # The project itself; what it is built with is there already.
 OWN = $(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
-PYTEST_ARGS ?= --numprocesses auto
+# Many tests wait for processes of their own: two at a time for each core, and who is done takes from the others.
+CORES = $(shell $(PYTHON) -c "import os; print(len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))(0)))")
+PYTEST_ARGS ?= --numprocesses $(shell expr 2 '*' $(CORES)) --dist worksteal
 BENCH_ARGS ?=
 CAMPAIGN_ARGS ?=
 FUZZ_ARGS ?=
