@@ -57,6 +57,7 @@ def test_a_report_is_made_anew_with_the_same_bytes(call, run, tmp_path):
         "VERIFY.txt",
         "checkpoint.txt",
         "exceptions.csv",
+        "plan.json",
         "rejected.csv",
         "report.html",
         "report.json",

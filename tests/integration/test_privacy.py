@@ -43,7 +43,9 @@ def assert_clean(what, data):
 
 def test_ids_and_keys_stay_in_the_state_folder(sandbox, toolkit, write_ids, tmp_path):
     rates = dict.fromkeys((FaultKind.ERROR_500, FaultKind.DROP_AFTER, FaultKind.REDIRECT_303, FaultKind.HTML_200), 0.1)
-    server = sandbox(IDS, api_key=KEY, faults=Faults(rates=rates, seed=1))
+    server = sandbox(
+        IDS, api_key=KEY, faults=Faults(rates=rates, seed=1, operations=frozenset({"delete_customer_data"}))
+    )
     kit = toolkit(server.base_url, key=KEY)
     path = write_ids(IDS)
     process = kit.start(
