@@ -77,6 +77,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     named: bool = False
     mark: Mark | None = None
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether its connection vouches for it, so far as anything is known of the connection."""
+        return self.mark is None or self.mark.is_proven
+
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
     """What a request was about: the value in its path, its body, and the generation of the API that it was sent to."""

@@ -29,11 +29,10 @@ class Transport(httpx2.AsyncBaseTransport):
 
     Timeouts are taken from the request's extension ``timeout``: ``pool`` is the wait for a connection, ``connect``
     name look-up, TCP and TLS, ``write`` until the last byte was handed to the system, ``read`` from then on until the
-    answer is complete; waits for the memory that large answers share count for nothing. The extension ``target``
-    replaces the path and query of the URL, as it does in the default transport; ``manner`` is a ``Manner``. An
-    answer's extension ``elapsed`` is the time from the first byte sent, in seconds, ``body`` its whole body, ``mark``
-    its ``Mark``. ``largest_answer`` is the most that a body may take, in bytes; all bodies on their way together take
-    at most a quarter more than that, and what one read brings on each connection.
+    answer is complete; waits for the memory that large answers share count for nothing. An answer's extension
+    ``elapsed`` is the time from the first byte sent, in seconds, ``mark`` its ``Mark``. ``largest_answer`` is the most
+    that a body may take, in bytes; all bodies on their way together take at most a quarter more than that, and what one
+    read brings on each connection.
     """
 
     def __init__(
@@ -68,13 +67,12 @@ class Transport(httpx2.AsyncBaseTransport):
             raise httpx2.UnsupportedProtocol("The transport leads to another origin.", request=request)
         payload = await _payload(request)
         limits = request.extensions.get("timeout", {})
-        manner: Manner = request.extensions.get("manner", PLAIN)
-        received = await self.carry(payload, limits, manner, bodiless=request.method == "HEAD")
+        received = await self.carry(payload, limits, bodiless=request.method == "HEAD")
         return httpx2.Response(
             received.status,
             headers=received.headers,
             stream=httpx2.ByteStream(received.body),
-            extensions={"elapsed": received.elapsed, "body": received.body, "mark": received.mark},
+            extensions={"elapsed": received.elapsed, "mark": received.mark},
         )
 
     async def carry(
@@ -277,8 +275,7 @@ async def _payload(request: httpx2.Request) -> bytes:
     Raises:
         httpx2.UnsupportedProtocol: the body has no length, or a header would break the head.
     """
-    target = request.extensions.get("target") or request.url.raw_path
-    head = make_head(request.method, target, request.headers.raw)
+    head = make_head(request.method, request.url.raw_path, request.headers.raw)
     if b"\r\ntransfer-encoding:" in head.lower():
         raise httpx2.UnsupportedProtocol("A body must be given as bytes.", request=request)
     body = request.read() if isinstance(request.stream, httpx2.SyncByteStream) else await request.aread()

@@ -165,13 +165,12 @@ class Controls:
         route.begun = route.ended = -math.inf
         self._release(route, math.inf, held=False)
 
-    async def proven(self, operation: Operation, answers: Sequence[Answer]) -> bool:
-        """Wait until it is known whether the answers belong to their requests, and absences are between two controls.
+    async def proven(self, operation: Operation, answers: Sequence[Answer], *, bracketed: bool) -> bool:
+        """Wait until it is known whether the answers belong to their requests; ``bracketed``: and are between controls.
 
         The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
         """
         asked_at = self._around.clock()
-        absent = any(answer.finding is Finding.ABSENT for answer in answers)
         most = MOST_UNPROVEN_FOR_GOOD if operation.retry is RetrySafety.NEVER else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
@@ -183,13 +182,9 @@ class Controls:
             for mark in marks:
                 if not await self._belongs(mark, most):
                     return False
-            return await self._between_controls(operation, asked_at) if absent else True
+            return await self._between_controls(operation, asked_at) if bracketed else True
         finally:
             self.waiting -= 1
-
-    def needs_proof(self, answers: Sequence[Answer]) -> bool:
-        """Whether there is anything to wait for."""
-        return any(a.finding is Finding.ABSENT or (a.mark is not None and not a.mark.is_proven) for a in answers)
 
     async def prove_line(self, mark: Mark) -> None:
         """Send a route control on the connection of an answer, so that it is known at once whether it belongs there."""

@@ -195,27 +195,26 @@ class Steps:
             return replace(second, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
         return second
 
-    async def proven(self, operation: Operation, *answers: Answer, bracketed: bool = False) -> bool:
+    async def proven(self, operation: Operation, *answers: Answer, bracketed: bool | None = None) -> bool:
         """Wait until it is certain that these answers belong to their requests, and that absences are absences.
 
-        ``bracketed``: wait for the next control in any case. The place in flight is lent to others meanwhile. False:
-        nothing may follow from them.
+        ``bracketed``: wait for the next control, too; where it is not said, for absences alone. The place in flight is
+        lent to others meanwhile. False: nothing may follow from them.
         """
-        controls = self._tools.controls
-        if not bracketed and not controls.needs_proof(answers):
+        if bracketed is None:
+            bracketed = any(answer.finding is Finding.ABSENT for answer in answers)
+        if not bracketed and all(answer.is_in_step for answer in answers):
             return True
-        if bracketed:
-            answers = tuple(replace(answer, finding=Finding.ABSENT) for answer in answers)
         self.leave()
         async with self._tools.places.lent():
-            return await controls.proven(operation, answers)
+            return await self._tools.controls.proven(operation, answers, bracketed=bracketed)
 
     async def vouched(self, operation: Operation, answer: Answer) -> Answer:
         """The answer to a request that changes something, once its connection vouches for it; else as good as lost.
 
         No refusal names its request: it could be the copy of one that somebody else got on the same connection.
         """
-        if answer.named or await self.proven(operation, replace(answer, finding=Finding.FINAL)):
+        if answer.named or await self.proven(operation, answer, bracketed=False):
             return answer
         return replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
 
@@ -223,7 +222,7 @@ class Steps:
         """Find out at once, by a control on its connection, whether an answer belongs to its request."""
         if answer.mark is not None:
             await self._tools.controls.prove_line(answer.mark)
-        return answer.mark is None or answer.mark.is_proven
+        return answer.is_in_step
 
     async def act(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -11,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from privacy_toolkit.journal import locks
 from privacy_toolkit.journal.durability import sync
 
 REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.schema.json"
@@ -92,7 +92,7 @@ class Place:
         """
         self._building = self.path.with_name(f".new-{secrets.token_hex(8)}-{self.path.name}")
         self._building.mkdir(mode=0o700, parents=True)
-        self._held = _lock(self._building)
+        self._held = locks.take_folder(self._building)
         return self._building
 
     def discard(self) -> None:
@@ -128,7 +128,7 @@ class Place:
     def sweep(self) -> None:
         """Remove what dead processes left beside this place; call it when a whole folder stands there."""
         for left in [*self._beside("new"), *self._beside("old")]:
-            held = _lock(left)
+            held = locks.take_folder(left)
             if held is not None:
                 _remove(left)
                 os.close(held)
@@ -149,18 +149,3 @@ def _remove(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _lock(folder: Path) -> int | None:
-    """Take the lock on a folder; None if another has it, or if the file system knows no locks."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-        return None
-    return descriptor

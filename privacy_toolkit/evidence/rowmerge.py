@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET
 from privacy_toolkit.evidence.tree import Tree, leaf_hash
+from privacy_toolkit.journal.durability import new_file
 from privacy_toolkit.model import Job
 from privacy_toolkit.reporting.exceptions import HEADER, Case, CaseList, csv_line
 from privacy_toolkit.reporting.frames import counts_of
 from privacy_toolkit.reporting.lines import lines_of
-from privacy_toolkit.reporting.newfile import new_file
 from privacy_toolkit.reporting.parquet import ROW_GROUP, RowsParquet, rows_parquet
 from privacy_toolkit.reporting.sorting import joined, merged
 from privacy_toolkit.reporting.summaries import RowSummary, Tally

@@ -152,7 +152,7 @@ class _Walk:
         elif answer.finding is Finding.ABSENT:
             reason = Reason.VANISHED  # a proxy may have repeated ours: looked up before anything is said of it
         elif answer.finding is Finding.FINAL:
-            if answer.mark is None or answer.mark.is_proven:  # no refusal names its request
+            if answer.is_in_step:  # no refusal names its request
                 outcome = Outcome.FAILED
         else:
             outcome = Outcome.RETRYABLE

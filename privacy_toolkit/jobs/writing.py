@@ -137,7 +137,7 @@ class _Walk:
 
         A refusal for now that was another's does no harm where the request may be repeated.
         """
-        if answer.named or answer.mark is None or answer.mark.is_proven:
+        if answer.named or answer.is_in_step:
             return True
         harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
         return harmless or answer.finding not in _TO_BE_VOUCHED_FOR

@@ -194,8 +194,7 @@ class Checksums:
         log = self.read_log()
         if log is None:
             return
-        with self._log_path.open("rb", buffering=0) as file:
-            self._take_in(file.fileno(), log)
+        self._take_in(log)
         with closing(connect()) as connection:
             self.copy_log(connection, log)
 
@@ -238,26 +237,20 @@ class Checksums:
         """Have the log copied into the database; what was committed has to be noted before."""
         noted = Log(self._salts, self._frames, self._pages, self._newest)
         if noted.newest:
-            self._take_in_path(noted)
+            self._take_in(noted)
         self._newest, self._taken_in = {}, self._frames
         counted = self.copy_log(connection)
         if noted.newest and 0 < counted < noted.frames:
             self._withdraw(noted, counted)
-
-    def _take_in_path(self, log: Log) -> None:
-        with self._log_path.open("rb", buffering=0) as file:
-            self._take_in(file.fileno(), log)
 
     def _withdraw(self, noted: Log, counted: int) -> None:
         """Forget the frames beyond ``counted``: their commit failed although they are whole, and SQLite copied none."""
         log = _whole_log(self._log_path, counted) or Log(noted.salts, 0, len(self._sums), {})
         for number in noted.newest.keys() - log.newest.keys():
             if number <= log.pages:
-                page = os.pread(self._database, self._page_size, (number - 1) * self._page_size)
-                self._sums[number - 1] = zlib.crc32(page)
-                os.pwrite(self._file, _CRC.pack(self._sums[number - 1]), _SUMS_AT + 4 * (number - 1))
+                self._put(number, os.pread(self._database, self._page_size, (number - 1) * self._page_size))
         self._frames = self._taken_in = log.frames
-        self._take_in_path(log)
+        self._take_in(log)
         self._write_witness(_Witness(log.salts, log.frames, self._witness.is_copied))
 
     def copy_log(self, connection: sqlite3.Connection, log: Log | None = None) -> int:
@@ -296,19 +289,21 @@ class Checksums:
                 self._newest |= since
                 since = {}
 
-    def _take_in(self, log: int, found: Log) -> None:
-        size = self._page_size
+    def _take_in(self, found: Log) -> None:
+        """Make the checksums of the pages in a log durable."""
         while len(self._sums) < found.pages:
             self._sums.append(0)
         del self._sums[found.pages :]
-        for number, frame in found.newest.items():
-            if number <= found.pages:
-                data = os.pread(log, size, self._offset(frame) + _FRAME_HEAD.size)
-                self._sums[number - 1] = zlib.crc32(data)
-                offset = _SUMS_AT + 4 * (number - 1)
-                os.pwrite(self._file, _CRC.pack(self._sums[number - 1]), offset)
+        with self._log_path.open("rb", buffering=0) as log:
+            for number, frame in found.newest.items():
+                if number <= found.pages:
+                    self._put(number, os.pread(log.fileno(), self._page_size, self._offset(frame) + _FRAME_HEAD.size))
         self._write_head()
         os.fsync(self._file)
+
+    def _put(self, number: int, page: bytes) -> None:
+        self._sums[number - 1] = zlib.crc32(page)
+        os.pwrite(self._file, _CRC.pack(self._sums[number - 1]), _SUMS_AT + 4 * (number - 1))
 
     def _offset(self, frame: int) -> int:
         return _LOG_HEAD.size + frame * (_FRAME_HEAD.size + self._page_size)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 #: The system's words for "there is no room", or none for us.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -23,6 +27,23 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that only its owner can read; it is on the disk when the block ends without an error.
+
+    Raises:
+        OSError: it can't be written, or is there already.
+    """
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    try:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    finally:
+        with contextlib.suppress(OSError):  # what did not fit was said by then, and the file is given up
+            file.close()
 
 
 def probe(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from privacy_toolkit.errors import UsageError
 from privacy_toolkit.files import ExposedError, read_private
-from privacy_toolkit.journal.durability import sync
+from privacy_toolkit.journal.durability import new_file, sync
 
 _FORM: Final = re.compile(rb"[0-9a-f]{64}\n?")
 _LENGTH: Final = 32
@@ -48,15 +48,12 @@ class KeyFile:
         building = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         try:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                with os.fdopen(descriptor, "wb") as file:
+                with new_file(building) as file:
                     file.write(key.hex().encode() + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
                 os.link(building, self.path)  # never over another one
             finally:
-                building.unlink()
+                building.unlink(missing_ok=True)
             sync(self.path.parent)
         except OSError as error:
             raise UsageError(

@@ -7,7 +7,6 @@ knows of. Whoever writes holds the lock on the deployment.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from contextlib import suppress
@@ -18,7 +17,7 @@ import msgspec
 from privacy_toolkit.config import Settings
 from privacy_toolkit.errors import JournalError
 from privacy_toolkit.files import read_regular
-from privacy_toolkit.journal.durability import sync
+from privacy_toolkit.journal.durability import new_file, sync
 from privacy_toolkit.model import CONTROL_PREFIX, Learned
 
 FOLDER = "controls"
@@ -83,10 +82,8 @@ class ControlStore:
         building = path.with_name(f".{path.stem}-{secrets.token_hex(8)}")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            with os.fdopen(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with new_file(building) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(control)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
             building.replace(path)
             sync(self._folder)
             sync(self._folder.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -21,6 +22,24 @@ def take(path: Path, seconds: float = 0.0) -> FileLock | None:
     except Timeout:
         return None
     return lock
+
+
+def take_folder(folder: Path) -> int | None:
+    """Take the lock on a folder; None if another has it, or if the file system knows no locks.
+
+    Closing the descriptor that is returned gives it back.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        return None
+    return descriptor
 
 
 def is_taken(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from privacy_toolkit.errors import JournalError
+from privacy_toolkit.journal import locks
 from privacy_toolkit.journal.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.durability import sync
 from privacy_toolkit.journal.facts import FILE_NAME, MAC, SUMS_NAME, Digest, facts_mac, page_digest
@@ -85,7 +85,7 @@ def left_over(runs: Path) -> list[Path]:
     """
     found = []
     for folder in sorted(runs.glob(".new-*")):
-        held = _lock(folder)
+        held = locks.take_folder(folder)
         if held is not None:
             os.close(held)
             found.append(folder)
@@ -110,29 +110,14 @@ def _begun(folder: Path) -> tuple[Path, int]:
         while True:
             building = folder.with_name(f".new-{secrets.token_hex(8)}-{folder.name}")
             building.mkdir(mode=0o700, parents=True)
-            held = _lock(building)
-            # Whoever swept in between took it for left over.
-            if held is not None and building.exists():
-                return building, held
+            held = locks.take_folder(building)
             if held is None:
                 return building, os.open(building, os.O_RDONLY)  # no locks here: it is never swept
-            os.close(held)
+            if building.exists():
+                return building, held
+            os.close(held)  # whoever swept in between took it for left over
     except OSError as error:
         raise _not_created(error) from None
-
-
-def _lock(folder: Path) -> int | None:
-    """Take the lock on a folder; None if another process has it, or if the file system knows no locks."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _not_created(error: Exception) -> JournalError:

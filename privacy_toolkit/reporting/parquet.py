@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from privacy_toolkit.journal.durability import new_file
 from privacy_toolkit.reporting.frames import counts_of
 from privacy_toolkit.reporting.lines import lines_of
-from privacy_toolkit.reporting.newfile import new_file
 from privacy_toolkit.reporting.summaries import RowSummary, Tally
 from privacy_toolkit.reporting.tables import CODES, NEW, SCHEMA
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from privacy_toolkit.errors import ExitCode, ToolkitError, UsageError
-from privacy_toolkit.journal.durability import probe, sync
-from privacy_toolkit.reporting.newfile import new_file
+from privacy_toolkit.journal.durability import new_file, probe, sync
 from privacy_toolkit.spreadsheets import MARK_COLUMN, guarded, is_formula
 
 

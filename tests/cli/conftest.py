@@ -3,15 +3,14 @@
 import io
 import json
 import sys
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from privacy_toolkit.cli.main import main
 from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
+from tests.support.loopback import Handler, serving
 
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
 
@@ -69,10 +68,8 @@ def phrase(server):
     return f"erase {len(CUSTOMERS)} from {server.base_url.removeprefix('http://')}"
 
 
-class _Foreign(BaseHTTPRequestHandler):
+class _Foreign(Handler):
     """Answers every request as ``self.server.answer`` does: a status, headers and a body for method, path, headers."""
-
-    protocol_version = "HTTP/1.1"
 
     def handle_one(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -84,28 +81,6 @@ class _Foreign(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_PUT = do_DELETE = do_POST = handle_one  # noqa: N815 - the names that http.server calls
-
-    def log_message(self, *_):
-        """Say nothing."""
-
-
-@contextmanager
-def _serving(answer, context):
-    """A web server on loopback that is not the API; with a TLS context it speaks https."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Foreign)
-    server.answer, server.asked = answer, []
-    if context is not None:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
 
 @pytest.fixture
 def foreign(monkeypatch):
@@ -113,7 +88,7 @@ def foreign(monkeypatch):
     with ExitStack() as running:
 
         def start(answer, *, context=None, path=""):
-            server = running.enter_context(_serving(answer, context))
+            server = running.enter_context(serving(_Foreign, context, answer=answer, asked=[]))
             scheme = "http" if context is None else "https"
             monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", f"{scheme}://127.0.0.1:{server.server_port}{path}")
             monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "sandbox-key")

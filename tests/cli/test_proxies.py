@@ -3,15 +3,14 @@
 import csv
 import http.client
 import json
-import threading
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
 
 from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
 from privacy_toolkit.sandbox.store import Kind
+from tests.support.loopback import Handler, serving
 
 ERASE, INVENTORY = "delete_customer_data", "get_customer_inventory"
 
@@ -27,10 +26,9 @@ class Reply:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-class Proxied(BaseHTTPRequestHandler):
+class Proxied(Handler):
     """Hands each request on, and lets ``self.server.meddle`` do with the answer what it likes."""
 
-    protocol_version = "HTTP/1.1"
     late = b""
 
     def handle_one(self):
@@ -48,25 +46,6 @@ class Proxied(BaseHTTPRequestHandler):
         for answer in (late, bytes(reply)):
             self.wfile.write(answer)
 
-    do_GET = do_PUT = do_DELETE = do_POST = handle_one  # noqa: N815 - the names that http.server calls
-
-    def log_message(self, *_):
-        """Say nothing."""
-
-
-@contextmanager
-def _serving(backend, meddle):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxied)
-    server.backend, server.meddle, server.daemon_threads = backend, meddle, True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
 
 @pytest.fixture
 def proxied(monkeypatch, tmp_path):
@@ -79,7 +58,9 @@ def proxied(monkeypatch, tmp_path):
         def start(meddle=lambda *_: None, customers=(), **settings):
             server = running.enter_context(start_in_thread(SandboxSettings(**settings)))
             seed(server.store, len(customers), ids=list(customers))
-            proxy = running.enter_context(_serving(urlsplit(server.base_url).netloc, meddle))
+            proxy = running.enter_context(
+                serving(Proxied, backend=urlsplit(server.base_url).netloc, meddle=meddle, daemon_threads=True)
+            )
             server.shown = f"127.0.0.1:{proxy.server_port}"
             monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", f"http://{server.shown}")
             monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "sandbox-key")

@@ -703,7 +703,7 @@ def test_whatever_bytes_a_file_has_the_answer_is_yes_or_no(shop, copied, data):
             (copied / "SHA256SUMS.sig").write_bytes(signature)
 
 
-# A dishonest operator, who makes everything anew and signs it
+# A dishonest operator, who makes everything again and signs it
 
 
 def resealed(shop, pack, changes, file="report.json"):

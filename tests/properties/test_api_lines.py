@@ -8,32 +8,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from privacy_toolkit.api.connection import Connection, Room
+from tests.support.wire import Wire
 
 SURPLUS = 0
 ENDS = ["end", "silence", "reset", "close"]
-
-
-class Socket:
-    """A transport that swallows what is written; ``quiet`` is a socket on which nothing ever comes."""
-
-    def __init__(self, quiet):
-        self.quiet = quiet
-        self.closing = False
-
-    def get_extra_info(self, name):
-        return self.quiet if name == "socket" else None
-
-    def set_write_buffer_limits(self, high):
-        pass
-
-    def is_closing(self):
-        return self.closing
-
-    def write(self, data):
-        pass
-
-    def abort(self):
-        self.closing = True
 
 
 def answer(number, form):
@@ -52,7 +30,7 @@ class Play:
     def __init__(self, quiet):
         self.now = 0.0
         self.connection = Connection(asyncio.get_running_loop(), lambda _: None, room=Room(), clock=lambda: self.now)
-        self.transport = Socket(quiet)
+        self.transport = Wire(quiet)
         self.connection.connection_made(self.transport)
         self.asked = self.true = self.surplus = 0
         self.wire = b""

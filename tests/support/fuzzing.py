@@ -96,6 +96,7 @@ from tests.support.fuzz_seeds import (
     seed_zip,
     some_rows,
 )
+from tests.support.wire import Wire
 
 #: What a parser may say of an input that it does not take.
 REFUSALS = (ToolkitError, Unusable)
@@ -147,39 +148,6 @@ class Held(PackFolder):
 
     def lines(self, file, longest=1 << 20):
         yield from self.data.splitlines(keepends=True) if file in self.files else ()
-
-
-class Wire:
-    """A transport on which nothing is ever written, and which has no timers."""
-
-    def __init__(self):
-        self.closing = False
-
-    def get_extra_info(self, name):
-        return self if name == "socket" else None
-
-    @staticmethod
-    @cache
-    def fileno():
-        return os.pipe()[0]  # nothing ever comes
-
-    def set_write_buffer_limits(self, high):
-        pass
-
-    def is_closing(self):
-        return self.closing
-
-    def write(self, data):
-        pass
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self):
-        pass
-
-    def abort(self):
-        self.closing = True
 
 
 # Parsers, each by the name under which it is said in docs/threats.md.

@@ -91,7 +91,7 @@ def test_a_control_fails_with_the_second_definite_refusal(controls, answers, hel
 
 async def waiting(made, count=2):
     """So many absences that wait for the next control."""
-    tasks = [asyncio.create_task(made.proven(INVENTORY, [ABSENT])) for _ in range(count)]
+    tasks = [asyncio.create_task(made.proven(INVENTORY, [ABSENT], bracketed=True)) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
 

@@ -40,7 +40,7 @@ class Disk:
         for name in CHANGES:
             patched.setattr(os, name, self._counted(name, getattr(os, name)))
         patched.setattr(os, "open", self._opened(os.open))
-        patched.setattr(files_module, "_lock", self._kept(files_module._lock))
+        patched.setattr(files_module.locks, "take_folder", self._kept(files_module.locks.take_folder))
 
     def take_back_locks(self) -> None:
         """As the system does when a process has died."""

@@ -8,7 +8,6 @@ import pytest
 
 from privacy_toolkit.config import Flags, load_settings
 from privacy_toolkit.errors import JournalError, UsageError
-from privacy_toolkit.journal import learned as module
 from privacy_toolkit.journal.learned import Control, ControlStore, learned_controls, positive_id
 from privacy_toolkit.model import Gone, Learned
 
@@ -104,7 +103,7 @@ def test_a_full_disk_leaves_what_was_kept(tmp_path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("privacy_toolkit.journal.durability.os.fsync", full)
     with pytest.raises(JournalError, match="No space left"):
         store.write(READY)
     monkeypatch.undo()
