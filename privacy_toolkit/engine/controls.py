@@ -42,10 +42,14 @@ MOST_UNPROVEN = 200
 MOST_UNPROVEN_FOR_GOOD = 25
 #: So many walks may wait for a proof; beyond that all connections are proven at once.
 MOST_WAITING = 10_000
-#: How often a control is asked that gets no answer before it counts as failed.
-TRIES = 5
-#: So many definite refusals, one after the other, and it has failed: more of them would say nothing new.
-MOST_REFUSALS = 2
+#: How often a control is asked that gets no answer before it counts as failed. Where one answer in five is a fault,
+#: one control in 400,000 fails by chance: a run of a night asks a few hundred.
+TRIES = 8
+#: So many definite refusals, and it has failed. A gateway's page once in a while stops no run; a wrong address has
+#: nothing else to say.
+MOST_REFUSALS = 4
+#: No wait between two tries is longer than before this one: a run that starts tells within seconds that nobody answers.
+_LAST_DOUBLED = 3
 
 #: Seconds after which a connection that is used no more has proven its answers itself, or never will.
 _RETIRED = KEEP_ALIVE + 0.5
@@ -290,7 +294,7 @@ class Controls:
             refusals += held is False
             if self._is_over() or tries == TRIES or refusals == MOST_REFUSALS:
                 break
-            await around.sleep(backoff(tries, around.rng))
+            await around.sleep(backoff(1 if held is False else min(tries, _LAST_DOUBLED), around.rng))
         if answered or not self._is_starting:
             self._fail(StopReason.ROUTE_UNPROVEN if answered else StopReason.TARGET_UNREACHABLE)
         return False
