@@ -22,11 +22,13 @@ from tempfile import TemporaryDirectory
 from harness import sample
 from toolkit import PROGRAM
 
-from privacy_toolkit.sandbox import FaultKind, Faults, SandboxSettings, seed, start_in_thread
-from privacy_toolkit.sandbox.seeding import EPOCH
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.seeding import EPOCH, seed
 from privacy_toolkit.sandbox.server import RunningSandbox
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, timestamp
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 PAIRS, COUPONS, CUSTOMERS = 100_000, 500, 20_000
 BUDGET = 190  # of 200 pairs for each coupon
@@ -66,7 +68,7 @@ def stock(server: RunningSandbox, rng: random.Random) -> list[tuple[str, str]]:
     codes = [f"CAMPAIGN-{number:03d}" for number in range(COUPONS)]
     with server.store.transaction():
         for code in codes:
-            server.store.put(Kind.COUPON, code, coupon(server.store.number(), code, timestamp(EPOCH)))
+            server.store.put(EntityKind.COUPON, code, coupon(server.store.number(), code, timestamp(EPOCH)))
     rows = [(code, customer) for code in codes for customer in rng.sample(customers, PAIRS // COUPONS)]
     rng.shuffle(rows)
     return rows

@@ -22,12 +22,14 @@ from typing import Any
 from harness import Watched, watch
 from toolkit import PROGRAM, UNLIMITED
 
-from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Kind
 from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.server import RunningSandbox
+from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 #: What the sandbox's answers name other people in.
 NAMING = {
@@ -172,12 +174,12 @@ def personal(value: Any, shape: str | None) -> Iterator[str]:
         field = SHAPES[shape].get(name) if shape else None
         if field is None or field.category is Category.TECHNICAL:
             continue
-        if field.kind is Kind.FREE:
+        if field.kind is FieldKind.FREE:
             yield from (text for _, text in leaves(inner) if isinstance(text, str))
-        elif field.kind is Kind.VALUE and isinstance(inner, str):
+        elif field.kind is FieldKind.VALUE and isinstance(inner, str):
             yield inner
-        elif field.kind in {Kind.RECORD, Kind.LIST, Kind.MAP}:
-            records = inner.values() if field.kind is Kind.MAP and isinstance(inner, dict) else inner
+        elif field.kind in {FieldKind.RECORD, FieldKind.LIST, FieldKind.MAP}:
+            records = inner.values() if field.kind is FieldKind.MAP and isinstance(inner, dict) else inner
             for record in [records] if isinstance(records, dict) else records or ():
                 yield from personal(record, field.shape) if isinstance(record, dict) else ()
 

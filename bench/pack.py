@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from synthetic import make_run
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.reader import RunReader
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -20,20 +20,19 @@ import msgspec
 from playwright.sync_api import Browser, sync_playwright
 from synthetic import ERASE, HOLDS, READ, SETTINGS, START, Walk, history
 
-from privacy_toolkit.deadlines import due_on
+from privacy_toolkit.core.model import Outcome, Reason, Regime, StopReason
+from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows, Planner
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.facts import FILE_NAME
-from privacy_toolkit.journal.reading import RunReader
 from privacy_toolkit.journal.records import Acceptance, Approval
-from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import Staged, add_checksums, create_run
-from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
-from privacy_toolkit.model import Outcome, Reason, Regime, StopReason
+from privacy_toolkit.journal.sqlite.create import Staged, add_checksums, create_run
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
+from privacy_toolkit.journal.sqlite.reader import RunReader, exchange_row, standing_row
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 from privacy_toolkit.signatures.keys import generate
-from privacy_toolkit.signatures.signers import Signer, load_signer
+from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 
 TODAY = date(2026, 11, 23)  # the day of START
 RATE = 200.0
@@ -119,7 +118,7 @@ def main() -> None:
         take_pictures(arguments.out, names)
 
 
-def make_sample(folder: Path, sample: Sample, signer: Signer) -> Path:
+def make_sample(folder: Path, sample: Sample, signer: DocumentSigner) -> Path:
     """Write the journal of a made-up run that went at its limit, with a rest between its sittings."""
     rng = Random(7)  # a sample, not a secret
     outcomes = [outcome for outcome, count in sample.mix.items() for _ in range(count)]
@@ -141,13 +140,13 @@ def make_sample(folder: Path, sample: Sample, signer: Signer) -> Path:
             rejected=_rejected(len(outcomes)),
         ),
     )
-    connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
+    connection = sqlite3.connect(folder / JOURNAL_FILE, isolation_level=None)
     connection.execute("BEGIN")
     who = {"signer": OPERATOR, "signing_key": signer.public.fingerprint} if sample.signed else {}
     _work(connection, outcomes, sample, who, rng)
     connection.execute("COMMIT")
     connection.close()
-    add_checksums(folder / FILE_NAME)
+    add_checksums(folder / JOURNAL_FILE)
     if sample.approved:
         with RunJournal(folder) as journal:
             journal.accept_rejected(Acceptance(START, sum(_reasons(len(outcomes)).values()), OPERATOR))
@@ -188,7 +187,7 @@ def _readiness(now: int) -> float:
 def _requests(size: int, ages: tuple[int, int] | None, rng: Random) -> Iterator[tuple[int, str, str, str, str]]:
     for seq in range(1, size + 1) if ages else ():
         asked = TODAY - timedelta(days=rng.randint(*ages))
-        due = due_on(Regime.GDPR, asked)
+        due = deadline_of(Regime.GDPR, asked)
         yield seq, asked.isoformat(), due.isoformat(), f"PRIV-{seq:06}", "17(1)(b)"
 
 

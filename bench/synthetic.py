@@ -12,13 +12,13 @@ from random import Random
 
 import msgspec
 
+from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.facts import FILE_NAME
 from privacy_toolkit.journal.records import ExchangeRecord, Standing
-from privacy_toolkit.journal.rows import exchange_row, standing_row
-from privacy_toolkit.journal.staging import Staged, add_checksums, create_run
-from privacy_toolkit.journal.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
-from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.journal.sqlite.create import Staged, add_checksums, create_run
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
+from privacy_toolkit.journal.sqlite.reader import exchange_row, standing_row
+from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
@@ -125,7 +125,7 @@ def make_run(
     held = {seq: HOLDS[seq % 3] for seq, o in enumerate(outcomes, 1) if o is Outcome.ON_HOLD}
     plan = _plan(size, len(held), environment).encode()
     create_run(folder, Staged(plan=plan, created_at=START, pages=_pages(size), holds=held, requests=_requests(size)))
-    connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
+    connection = sqlite3.connect(folder / JOURNAL_FILE, isolation_level=None)
     connection.execute("BEGIN")
     now = START + 60_000_000
     for seq, outcome in enumerate(outcomes, 1):
@@ -141,7 +141,7 @@ def make_run(
         )
     connection.execute("COMMIT")
     connection.close()
-    add_checksums(folder / FILE_NAME)
+    add_checksums(folder / JOURNAL_FILE)
     return folder
 
 

@@ -19,13 +19,13 @@ from statistics import median
 
 from synthetic import make_run
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.verify.compare import compare_apart, compare_here
-from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.evidence.verify.manifest import Trust
+from privacy_toolkit.evidence.verify.rows import compare_apart, compare_here
 from privacy_toolkit.evidence.verify.verifier import Verifier, verify_pack
-from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.reader import RunReader
 
 SHARES = {
     Outcome.NOTHING_HELD: 0.03,

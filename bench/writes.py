@@ -20,9 +20,11 @@ from tempfile import TemporaryDirectory
 
 from toolkit import PROGRAM
 
-from privacy_toolkit.sandbox import FaultKind, Faults, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.server import RunningSandbox
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 EVENTS, CUSTOMERS, IN_FLIGHT = 10_000, 500, 64
 KILLS, DROPPED, LATENCY_MS = 20, 0.02, (0, 10)
@@ -98,7 +100,7 @@ def watched(command: list[str], environment: dict[str, str], server: RunningSand
 def judged(server: RunningSandbox, ended: Ended, rows: list[tuple[str, int]]) -> Iterator[Line]:
     """What the server has and what it saw, against the file and what is reported."""
     kept = {
-        customer: [event["attributes"]["n"] for event in server.store.owned(customer).get(Kind.EVENT, [])]
+        customer: [event["attributes"]["n"] for event in server.store.owned(customer).get(EntityKind.EVENT, [])]
         for customer in {customer for customer, _ in rows}
     }
     taken = sum(map(len, kept.values()))

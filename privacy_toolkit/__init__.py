@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from privacy_toolkit.api.client import Client, Credentials, Generation, Pacer, Signer, Timeouts
+from privacy_toolkit.core import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from privacy_toolkit.http.pacing import Pacer
+    from privacy_toolkit.talonone.client import Client, Timeouts
+    from privacy_toolkit.talonone.credentials import Credentials, Signer
+    from privacy_toolkit.talonone.operations import Generation
+
 __all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts", "__version__"]
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from privacy_toolkit.api import client
+        from privacy_toolkit.talonone import client
 
         return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,12 +11,12 @@ from calendar import monthrange
 from collections.abc import Callable
 from datetime import MAXYEAR, date, timedelta
 
-from privacy_toolkit.model import Regime
+from privacy_toolkit.core.model import Regime
 
 _Period = Callable[[date], date | None]
 
 
-def due_on(regime: Regime, requested_on: date, extended_on: date | None = None) -> date | None:
+def deadline_of(regime: Regime, requested_on: date, extended_on: date | None = None) -> date | None:
     """The last day on which a request can be answered in time.
 
     GDPR, Article 12(3): one calendar month after the day of the request, or three in all if it was extended. A month

@@ -8,7 +8,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from privacy_toolkit.access.errors import AnswerError
+from privacy_toolkit.core.errors import ExitCode, ToolkitError
+
+# Why an access package could not be made.
+
+
+class DeliveryError(ToolkitError):
+    """A package can't be written, replaced or removed: disk full, permissions. Nothing stands under its name."""
+
+    exit_code = ExitCode.STOPPED
+    code = "delivery"
+
+
+class AnswerError(ToolkitError):
+    """The answer is not what the API answers for this person: no JSON object, or somebody else's data."""
+
+    exit_code = ExitCode.OPEN_ITEMS
+    code = "foreign_answer"
+
 
 #: Deeper nesting is no data about a person, and would use up the stack of whoever reads it.
 DEEPEST: Final = 100

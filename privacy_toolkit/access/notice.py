@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.files import read_toml
+from privacy_toolkit.core.durable import read_toml
+from privacy_toolkit.core.errors import UsageError
 
 #: What the sample says where the controller has to write.
 PLACEHOLDER: Final = "FILL IN"
@@ -26,7 +26,7 @@ class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     es: str | None = None
 
 
-class Said(NamedTuple):
+class NoticeText(NamedTuple):
     """A text, and the language it is in; None where that is not known."""
 
     text: str
@@ -50,14 +50,14 @@ class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     rights: str | Texts = ""
     authority: str | Texts = ""
 
-    def said(self, key: str, lang: str) -> Said | None:
+    def said(self, key: str, lang: str) -> NoticeText | None:
         """The text for a key: in the language, else in English, else in the first there is; None if there is none."""
         texts: str | Texts = getattr(self, key)
         if isinstance(texts, str):
-            return Said(texts, None) if texts.strip() else None
+            return NoticeText(texts, None) if texts.strip() else None
         given = {name: text for name in Texts.__struct_fields__ if (text := getattr(texts, name))}
         found = next((name for name in (lang, "en", *given) if name in given), None)
-        return Said(given[found], found) if found else None
+        return NoticeText(given[found], found) if found else None
 
     def lacking(self, lang: str) -> list[str]:
         """The keys that are said in other languages, but not in this one."""

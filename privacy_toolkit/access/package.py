@@ -4,23 +4,176 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from privacy_toolkit.access import faithful, readme
-from privacy_toolkit.access.archive import encrypted, zipped
-from privacy_toolkit.access.errors import AnswerError
-from privacy_toolkit.access.faithful import Number
+from privacy_toolkit.access import faithful
+from privacy_toolkit.access.faithful import AnswerError, Number, joined, write_short
+from privacy_toolkit.access.languages import language
 from privacy_toolkit.access.notice import Notice
-from privacy_toolkit.access.page import Facts, render
-from privacy_toolkit.access.placing import place
+from privacy_toolkit.access.page import Facts, render, visible
+from privacy_toolkit.access.placing import encrypted, place, zipped
 from privacy_toolkit.access.redaction import Redacted, redact
-from privacy_toolkit.access.sections import sections_of
-from privacy_toolkit.access.tables import tables
+from privacy_toolkit.core.privacy import guarded
+from privacy_toolkit.talonone.inventory import sections_of
+
+# ``README.txt``: what a package is, how to open it, whom to ask, and the check sums of its files.
+
+NAME: Final = "README.txt"
+_WIDTH: Final = 78
+
+
+def readme_text(facts: Facts, files: Mapping[str, bytes]) -> bytes:
+    """The text, in the language of the package; its last lines are in the format of ``sha256sum``."""
+    words = language(facts.lang)
+    text, moment = words.text, words.read_at(facts.read_at)
+    begun = text["readme_nothing" if facts.data is None else "readme_held"].format(moment=moment)
+    parts = [
+        text["readme_title"],
+        _wrapped(begun),
+        _wrapped(text["readme_careful"]),
+        _titled(text["readme_open_title"], _wrapped(text["readme_open"])),
+        _titled(text["readme_ask_title"], _whom_to_ask(facts)),
+        _titled(text["readme_facts_title"], _about(facts, moment)),
+        _titled(text["readme_sums_title"], _wrapped(text["readme_sums"])),
+        "\n".join(f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in sorted(files.items())),
+    ]
+    return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _whom_to_ask(facts: Facts) -> str:
+    text = language(facts.lang).text
+    said = {key: facts.notice.said(key, facts.lang) for key in ("controller", "contact", "dpo")}
+    given = {key: visible(found.text.strip()) for key, found in said.items() if found}
+    if "controller" not in given:
+        return _wrapped(text["readme_ask_blank"])
+    parts = [text["readme_ask_notice"], given["controller"]]
+    parts += [given["contact"]] if "contact" in given else []
+    parts += [text["readme_dpo"], given["dpo"]] if "dpo" in given else []
+    return "\n".join(parts)
+
+
+def _about(facts: Facts, moment: str) -> str:
+    """The id is left out: this file names the package to whoever has to find it, and need not name the person."""
+    text = language(facts.lang).text
+    lines = {
+        "fact_read": moment,
+        "fact_target": f"{visible(facts.target)} ({text[facts.environment]})",
+        "fact_reference": facts.reference,
+    }
+    return "\n".join(f"{text[key]}{text['colon']}{value}" for key, value in lines.items())
+
+
+def _titled(title: str, body: str) -> str:
+    return f"{title}\n{'-' * len(title)}\n{body}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+# ``data/*.csv``: one table for each list, for whoever opens it in a spreadsheet.
+
+Row = Mapping[str, Any]
+
+_QUOTED = re.compile('[,"\r\n]')
+
+#: Columns that a table has at most, but for the last one. Were there one for each name, records that each have names of
+#: their own would make a table that grows with the square of their number.
+MOST_COLUMNS: Final = 200
+#: The column with what has none of its own: JSON of names and values. No field of the API has a name in parentheses.
+_FURTHER: Final = "(further fields)"
+#: Without it some spreadsheets take UTF-8 for another encoding.
+_MARK: Final = b"\xef\xbb\xbf"
+
+
+def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
+    """The tables by their path in the package; what is empty has none."""
+    profile = data.get("profile")
+    profile = profile if isinstance(profile, dict) else {}
+    loyalty = data.get("loyalty")
+    loyalty = loyalty if isinstance(loyalty, dict) else {}
+    lists = ("attributes", "audienceMemberships", "loyaltyMemberships")
+    found = {
+        "profile": _rows({name: value for name, value in profile.items() if name not in lists}),
+        "attributes": _pairs(profile.get("attributes")),
+        "audience_memberships": _rows(profile.get("audienceMemberships")),
+        "loyalty_memberships": _rows(profile.get("loyaltyMemberships")),
+        "coupons": _rows(data.get("coupons")),
+        "referrals": _rows(data.get("referrals")),
+        "loyalty_programs": _keyed(loyalty.get("programs"), "program"),
+        "loyalty_cards": _rows(loyalty.get("cards")),
+        "giveaways": _rows(data.get("giveaways")),
+        "achievements": _rows(data.get("achievements")),
+    }
+    return {f"data/{name}.csv": _table(rows) for name, rows in found.items() if rows}
+
+
+def _rows(value: Any) -> list[Row]:
+    """The records of a list as rows; a single record is one row."""
+    records = value if isinstance(value, list) else [value] if value else []
+    return [joined(_cells("", record)) for record in records if record not in (None, {}, [])]
+
+
+def _pairs(value: Any) -> list[Row]:
+    return [{"name": name, "value": _cell(inner)} for name, inner in value.items()] if isinstance(value, dict) else []
+
+
+def _keyed(value: Any, key: str) -> list[Row]:
+    """The records of a map as rows; the name of each stands in a column whose own name no field has."""
+    if not isinstance(value, dict):
+        return _rows(value)
+    return [{f"({key})": name} | joined(_cells("", record)) for name, record in value.items()]
+
+
+def _cells(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Columns of a record: what is inside a record has a dotted name, a list is the text of its JSON."""
+    if isinstance(value, dict) and value:
+        for inner, part in value.items():
+            yield from _cells(f"{name}.{inner}" if name else inner, part)
+    else:
+        yield name or "value", _cell(value)
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | Number) else "" if value is None else write_short(value)
+
+
+def _table(rows: list[Row]) -> bytes:
+    counted = Counter(name for row in rows for name in row)
+    if len(counted) > MOST_COLUMNS and len(rows) > 1:
+        kept = {name for name, _ in counted.most_common(MOST_COLUMNS)}
+        rows = [_gathered(row, kept) for row in rows]
+        counted = Counter(name for row in rows for name in row)
+    columns = list(counted)
+    lines = [_line(columns), *(_line(row.get(name, "") for name in columns) for row in rows)]
+    return _MARK + "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _gathered(row: Row, kept: Container[str]) -> Row:
+    """A row with the values of the columns that are kept, and all others in one column."""
+    further = {name: value for name, value in row.items() if name not in kept}
+    own = [(name, value) for name, value in row.items() if name in kept]
+    return joined([*own, (_FURTHER, write_short(further))]) if further else dict(own)
+
+
+def _line(cells: Iterable[Any]) -> str:
+    return ",".join(_field(cell) if cell != "" else "" for cell in cells) + "\r\n"
+
+
+def _field(cell: Any) -> str:
+    """A field of RFC 4180 that no spreadsheet takes for a formula; a number is none, also a negative one."""
+    text = guarded(cell) if isinstance(cell, str) else str(cell)
+    if _QUOTED.search(text):
+        text = '"' + text.replace('"', '""') + '"'
+    return text
+
 
 SCHEMA: Final = "privacy-toolkit-access-package@v1"
 PAGE, DATA = "index.html", "data.json"
@@ -82,7 +235,7 @@ def deliver(recipe: Recipe, reference: str, customer_id: str, answer: bytes | No
     if recipe.recipient is not None and isinstance(content, bytes):
         place(recipe.out, *made_note(reference, content, read_at), read_at)  # first: one without it is not ours
     place(recipe.out, name, content, read_at)
-    proof = content if isinstance(content, bytes) else files[readme.NAME]
+    proof = content if isinstance(content, bytes) else files[NAME]
     return Delivered(sections, found.occurrences, found.people, hashlib.sha256(proof).hexdigest(), name)
 
 
@@ -147,10 +300,10 @@ def _files(
         people=found.people if found else 0,
         occurrences=found.occurrences if found else 0,
         notice=recipe.notice,
-        files=(PAGE, DATA, *made, readme.NAME),
+        files=(PAGE, DATA, *made, NAME),
     )
     made |= {PAGE: render(facts).encode("utf-8", "backslashreplace"), DATA: _data(facts, recipe.generation)}
-    return made | {readme.NAME: readme.readme(facts, made)}
+    return made | {NAME: readme_text(facts, made)}
 
 
 def _data(facts: Facts, generation: str) -> bytes:

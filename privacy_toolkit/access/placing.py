@@ -4,14 +4,73 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.access.errors import DeliveryError
+import pyrage
+
+from privacy_toolkit.access.faithful import DeliveryError
+from privacy_toolkit.core.errors import UsageError
+
+# A package as a single file: a zip whose bytes follow from its content alone, and the same encrypted with age.
+
+#: A zip knows no time before this.
+_FIRST_YEAR: Final = 1980
+_OWNER_ONLY: Final = 0o100600 << 16
+_MADE_ON_UNIX: Final = 3
+
+
+def zipped(folder: str, files: Mapping[str, bytes], moment: int) -> bytes:
+    """A zip of files in one folder, in the order of their names, all with one time (microseconds since the epoch).
+
+    Nothing is compressed: what a library makes of the same bytes changes between its versions.
+    """
+    when = datetime.fromtimestamp(moment // 1_000_000, UTC)
+    when = max(when, datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC))
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"{folder}/{name}", when.timetuple()[:6])
+            entry.create_system = _MADE_ON_UNIX
+            entry.external_attr = _OWNER_ONLY
+            archive.writestr(entry, data)
+    return content.getvalue()
+
+
+def check_recipient(recipient: str) -> None:
+    """Whether packages can be encrypted for a recipient.
+
+    Raises:
+        UsageError: it is no recipient of age's own kind, ``age1…``. It is not repeated: it may be a secret key.
+    """
+    _recipient(recipient)
+
+
+def encrypted(content: bytes, recipient: str) -> bytes:
+    """What only the holder of the recipient's key can read. It differs each time, as encryption has to.
+
+    Raises:
+        UsageError: as ``check_recipient``.
+    """
+    return bytes(pyrage.encrypt(content, [_recipient(recipient)]))
+
+
+def _recipient(recipient: str) -> pyrage.x25519.Recipient:
+    try:
+        return pyrage.x25519.Recipient.from_str(recipient)
+    except (pyrage.RecipientError, ValueError):
+        raise UsageError(
+            "The recipient for the encryption is not a public key of age.",
+            "Give one that begins with age1, as age-keygen prints it; never the secret key.",
+        ) from None
+
 
 #: What is being built, and what was moved out of the way: by the process id of whoever did it, and the name to be.
 BUILT: Final = re.compile(r"\.(new|old)-(\d+)-(.+)")

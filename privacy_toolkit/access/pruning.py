@@ -13,10 +13,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Final
 
-from privacy_toolkit.access.errors import DeliveryError
+from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.package import DATA, NOTE, REFERENCE, SCHEMA
 from privacy_toolkit.access.placing import place, take_away
-from privacy_toolkit.files import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 
 #: Where the folder says at which times old packages were removed from it.
 CLOCK: Final = ".privacy-toolkit-clock"

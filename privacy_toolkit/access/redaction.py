@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from privacy_toolkit.access.faithful import Number
-from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Field, Kind
+from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, Field, FieldKind
 
 #: Fields that no document has, and that by their name hold the id of a customer: if it is another's, it is replaced.
 _CALLED_LIKE_AN_ID = re.compile(
@@ -89,11 +89,11 @@ class _Worker:
         return self._value(value, known)
 
     def _value(self, value: Any, known: Field) -> Any:
-        if known.kind is Kind.FREE or not isinstance(value, dict | list):
+        if known.kind is FieldKind.FREE or not isinstance(value, dict | list):
             return value
         if isinstance(value, list):
             return [self._value(part, known) for part in value]
-        if known.kind is Kind.MAP:
+        if known.kind is FieldKind.MAP:
             return {name: self._value(inner, _one_of(known)) for name, inner in value.items()}
         return self.record(value, known.shape)
 
@@ -138,7 +138,7 @@ class _Worker:
 
 def _one_of(known: Field) -> Field:
     """What a single entry of a map is."""
-    return Field(known.category, Kind.RECORD, known.shape)
+    return Field(known.category, FieldKind.RECORD, known.shape)
 
 
 def _text(value: Any) -> str:

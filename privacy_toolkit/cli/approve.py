@@ -12,11 +12,11 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, quoted, result, say
-from privacy_toolkit.errors import ExitCode, UsageError
-from privacy_toolkit.files import KEY_LIMIT, read_regular
+from privacy_toolkit.core.durable import KEY_LIMIT, read_regular
+from privacy_toolkit.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from privacy_toolkit.engine.custody import Hand
+    from privacy_toolkit.engine.approval import SigningIdentity
     from privacy_toolkit.engine.plan import Plan
 
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 @click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
 @settings_options
-def command(**options: Any) -> int:
+def approve_command(**options: Any) -> int:
     """Approve the plan in the file PLAN as the second person: sign a statement that names it by its digest.
 
     What is signed is shown, and asked for. The key is neither the one that made the plan nor the one that carries it
     out. With --statement the text goes to standard output, to be signed by other means: put it into a file and run
     ssh-keygen -Y sign -n privacy-toolkit-plan-approval@v1 -f KEY FILE
     """
-    from privacy_toolkit.cli.planfile import approval_path, read_plan
-    from privacy_toolkit.engine.custody import hand_of
-    from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE
+    from privacy_toolkit.cli.apply import approval_path, read_plan
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE
 
     as_json, path, key = options.pop("as_json"), Path(options.pop("plan")), options.pop("key")
     out, only_statement, for_state = options.pop("out"), options.pop("only_statement"), options.pop("for_state")
@@ -78,7 +78,7 @@ def _is_first(plan: Plan) -> bool:
 
 
 def _statement(plan: Plan, trust: Any, for_state: str | None) -> str:
-    from privacy_toolkit.engine.custody import default_terms, statement
+    from privacy_toolkit.engine.approval import default_terms, statement
 
     if _is_first(plan):
         return statement(plan)
@@ -90,7 +90,7 @@ def _statement(plan: Plan, trust: Any, for_state: str | None) -> str:
 
 def _show(plan: Plan, said: str) -> None:
     """What is signed, and what the plan fixes besides."""
-    from privacy_toolkit.engine.custody import not_in_the_statement
+    from privacy_toolkit.engine.approval import not_in_the_statement
 
     result(said)
     named = not_in_the_statement(plan)
@@ -119,13 +119,13 @@ def _ask(given: str | None, *, no_input: bool) -> None:
     say()
 
 
-def _write(place: Path, approval: bytes, hand: Hand, said: str) -> None:
+def _write(place: Path, approval: bytes, hand: SigningIdentity, said: str) -> None:
     """Write an approval where there is none yet; one with the same key gives way to it.
 
     Raises:
         UsageError: another one stands there, or it can't be written.
     """
-    from privacy_toolkit.cli.planfile import write_new
+    from privacy_toolkit.cli.apply import write_new
 
     try:
         is_another = place.exists() and not _is_by(hand, read_regular(place, KEY_LIMIT), said)
@@ -138,9 +138,9 @@ def _write(place: Path, approval: bytes, hand: Hand, said: str) -> None:
     write_new(place, approval)
 
 
-def _is_by(hand: Hand, approval: bytes, said: str) -> bool:
-    from privacy_toolkit.engine.custody import Given
-    from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE
+def _is_by(hand: SigningIdentity, approval: bytes, said: str) -> bool:
+    from privacy_toolkit.engine.approval import Given
+    from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE
     from privacy_toolkit.signatures.sshsig import BadSignature, verify
 
     given = Given.of(approval)

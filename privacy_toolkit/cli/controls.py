@@ -11,12 +11,12 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.errors import ExitCode, RefusedError, UsageError
+from privacy_toolkit.core.errors import ExitCode, RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from privacy_toolkit.api.controls import Asker
-    from privacy_toolkit.config import Settings
-    from privacy_toolkit.journal.learned import Control, ControlStore
+    from privacy_toolkit.config.settings import Settings
+    from privacy_toolkit.journal.learned import ControlProfile, ControlStore
+    from privacy_toolkit.talonone.controls import Prober
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,14 +34,14 @@ def _confirm_options(function: F) -> F:
 
 
 @click.group("controls")
-def command() -> None:
+def controls_command() -> None:
     """Make, show and remove the control profile of a deployment: its own proof that absence is absence.
 
     The control profile is nobody's. Runs read it before and after what they find absent; it has to be visible.
     """
 
 
-@command.command("create")
+@controls_command.command("create")
 @_confirm_options
 @settings_options
 def create(**options: Any) -> int:
@@ -49,9 +49,9 @@ def create(**options: Any) -> int:
 
     What a run that was cut off has begun is gone on with. Where there is a control profile, it is learned from again.
     """
-    from privacy_toolkit.api.access import check_access
-    from privacy_toolkit.api.controls import ControlMaker, prove_route
     from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.talonone.client import check_access
+    from privacy_toolkit.talonone.controls import ControlMaker, prove_route
 
     as_json, given, no_input = options.pop("as_json"), options.pop("confirm"), options.pop("no_input")
     settings = take_settings(options)
@@ -78,7 +78,7 @@ def create(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-@command.command("show")
+@controls_command.command("show")
 @settings_options
 def show(**options: Any) -> int:
     """Show the control profile of the deployment, and what it taught. Nothing is asked of the API."""
@@ -88,14 +88,14 @@ def show(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-@command.command("remove")
+@controls_command.command("remove")
 @_confirm_options
 @settings_options
 def remove(**options: Any) -> int:
     """Erase the control profile and forget what it taught."""
-    from privacy_toolkit.api.access import check_access
-    from privacy_toolkit.api.controls import remove_control
     from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.talonone.client import check_access
+    from privacy_toolkit.talonone.controls import remove_control
 
     as_json, given, no_input = options.pop("as_json"), options.pop("confirm"), options.pop("no_input")
     settings = take_settings(options)
@@ -117,10 +117,10 @@ def remove(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _asker(settings: Settings) -> Asker:
-    from privacy_toolkit.api.controls import Asker
+def _asker(settings: Settings) -> Prober:
+    from privacy_toolkit.talonone.controls import Prober
 
-    return Asker(settings, tries=TRIES)
+    return Prober(settings, tries=TRIES)
 
 
 def _store(settings: Settings) -> ControlStore:
@@ -129,7 +129,7 @@ def _store(settings: Settings) -> ControlStore:
     return ControlStore(settings.state)
 
 
-def _check_unchanged(store: ControlStore, before: Control | None, settings: Settings) -> None:
+def _check_unchanged(store: ControlStore, before: ControlProfile | None, settings: Settings) -> None:
     """Make sure, with the lock, that this is still about the profile that was shown: no other must be forgotten.
 
     Raises:
@@ -139,14 +139,14 @@ def _check_unchanged(store: ControlStore, before: Control | None, settings: Sett
         raise RefusedError("The control profile was made or removed meanwhile. Nothing was sent.", "Try it again.")
 
 
-def _begun(settings: Settings, profile_id: str) -> Control:
-    from privacy_toolkit.journal.learned import Control
+def _begun(settings: Settings, profile_id: str) -> ControlProfile:
+    from privacy_toolkit.journal.learned import ControlProfile
 
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Control(deployment=settings.deployment_key, profile_id=profile_id, begun_at=now)
+    return ControlProfile(deployment=settings.deployment_key, profile_id=profile_id, begun_at=now)
 
 
-def _complete(begun: Control, learned: Any) -> Control:
+def _complete(begun: ControlProfile, learned: Any) -> ControlProfile:
     import msgspec
 
     return msgspec.structs.replace(begun, learned=learned)
@@ -158,7 +158,7 @@ def _confirm(question: str, given: str | None, no_input: bool) -> None:
     Raises:
         UsageError: it was not; nothing was sent.
     """
-    from privacy_toolkit.cli.confirm import _terminal
+    from privacy_toolkit.cli.preview import _terminal
 
     if given is None and (no_input or not _terminal()):
         raise UsageError(
@@ -174,7 +174,7 @@ def _confirm(question: str, given: str | None, no_input: bool) -> None:
         )
 
 
-def as_object(control: Control | None, settings: Settings) -> dict[str, Any]:
+def as_object(control: ControlProfile | None, settings: Settings) -> dict[str, Any]:
     """The control profile of a deployment as JSON."""
     import msgspec
 
@@ -184,14 +184,14 @@ def as_object(control: Control | None, settings: Settings) -> dict[str, Any]:
     return value | {"present_set": settings.control_present is not None}
 
 
-def state_of(control: Control | None) -> str:
+def state_of(control: ControlProfile | None) -> str:
     """In which state the control profile is: ``none``, ``unfinished`` (it may be there or not) or ``ready``."""
     if control is None:
         return "none"
     return "unfinished" if control.learned is None else "ready"
 
 
-def _show(control: Control | None, settings: Settings, as_json: bool) -> None:
+def _show(control: ControlProfile | None, settings: Settings, as_json: bool) -> None:
     if as_json:
         emit_json(as_object(control, settings))
         return

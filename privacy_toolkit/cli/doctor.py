@@ -18,11 +18,11 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result
-from privacy_toolkit.errors import ExitCode, ToolkitError
+from privacy_toolkit.core.errors import ExitCode, ToolkitError
 
 if TYPE_CHECKING:
-    from privacy_toolkit.api.controls import Asker, Told
-    from privacy_toolkit.config import Settings
+    from privacy_toolkit.config.settings import Settings
+    from privacy_toolkit.talonone.controls import Prober, Told
 
 #: A run of a million subjects takes about 300 MB of journal and pack.
 ENOUGH_SPACE = 1_000_000_000
@@ -40,7 +40,7 @@ _KEYS = "Is the key right, was it copied whole, and does it belong to this envir
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class DoctorCheck:
     """One thing that was looked at. ``remedy`` says what to do about a failure, ``exit_code`` how it is told."""
 
     name: str
@@ -50,14 +50,14 @@ class Check:
     exit_code: ExitCode = ExitCode.USAGE
 
     @classmethod
-    def of(cls, name: str, error: ToolkitError) -> Check:
+    def of(cls, name: str, error: ToolkitError) -> DoctorCheck:
         """The failure that an error is."""
         return cls(name, False, error.message, error.hint)
 
 
 @click.command("doctor")
 @settings_options
-def command(**options: Any) -> int:
+def doctor_command(**options: Any) -> int:
     """Check settings, keys, state folder and target; each finding has its remedy. Nothing is made or changed.
 
     The API is asked about customers nobody has: without a key, with a wrong one, with yours. All but yours must be
@@ -76,69 +76,71 @@ def command(**options: Any) -> int:
     return next((code for code in _WORST if code in failed), ExitCode.SETTLED)
 
 
-def _checks(options: dict[str, Any]) -> Iterator[Check]:
-    from privacy_toolkit import __version__
+def _checks(options: dict[str, Any]) -> Iterator[DoctorCheck]:
+    from privacy_toolkit.core import __version__
 
     python = ".".join(map(str, sys.version_info[:3]))
-    yield Check("toolkit", True, f"{__version__} on Python {python}")
+    yield DoctorCheck("toolkit", True, f"{__version__} on Python {python}")
     try:
         settings = take_settings(options)
         yield _configuration(settings)
         target = settings.target
     except ToolkitError as error:
-        yield Check.of("settings", error)
+        yield DoctorCheck.of("settings", error)
         return
-    yield Check("settings", True, f"target {target} ({settings.environment}), profile {settings.profile!r}")
+    yield DoctorCheck("settings", True, f"target {target} ({settings.environment}), profile {settings.profile!r}")
     yield from _state(settings)
     yield from _signing(settings)
     yield _notify(settings)
     yield from _target(settings)
 
 
-def _configuration(settings: Settings) -> Check:
+def _configuration(settings: Settings) -> DoctorCheck:
     if settings.config_passed_over:
-        return Check("configuration", False, settings.config_passed_over, "It says where the API key is sent.")
+        return DoctorCheck("configuration", False, settings.config_passed_over, "It says where the API key is sent.")
     path = settings.config_file
-    return Check("configuration", True, "none in use: flags and environment only" if path is None else str(path))
+    return DoctorCheck("configuration", True, "none in use: flags and environment only" if path is None else str(path))
 
 
 # The state folder: looked at, and left as it is.
 
 
-def _state(settings: Settings) -> Iterator[Check]:
+def _state(settings: Settings) -> Iterator[DoctorCheck]:
     path = settings.state.expanduser().absolute()
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     if there != path:
         may = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
         remedy = f"It can't be made in {there}. Name another one with --state or PRIVACY_TOOLKIT_STATE."
-        yield Check("state folder", may, f"{path}, not there yet: the first run makes it", remedy)
+        yield DoctorCheck("state folder", may, f"{path}, not there yet: the first run makes it", remedy)
     else:
         yield _folder(path)
         yield _clock(path)
     free = shutil.disk_usage(there).free
     said = f"{free / 1e9:,.1f} GB free; a run of a million subjects takes about 0.3 GB"
-    yield Check("disk", free >= ENOUGH_SPACE, said, "Make room, or name a state folder on another disk with --state.")
+    yield DoctorCheck(
+        "disk", free >= ENOUGH_SPACE, said, "Make room, or name a state folder on another disk with --state."
+    )
 
 
-def _folder(path: Path) -> Check:
+def _folder(path: Path) -> DoctorCheck:
     from privacy_toolkit.journal.state import StateFolder
 
     try:
         StateFolder.existing(path)
     except ToolkitError as error:
-        return Check.of("state folder", error)
+        return DoctorCheck.of("state folder", error)
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
     said = f"{path}, mode {mode:o}"
     if found.st_uid != os.geteuid():
-        return Check("state folder", False, f"{said}, of another user", "Name one of your own with --state.")
+        return DoctorCheck("state folder", False, f"{said}, of another user", "Name one of your own with --state.")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return Check("state folder", False, f"{said}: it can't be written", f"chmod 700 {shlex.quote(str(path))}")
+        return DoctorCheck("state folder", False, f"{said}: it can't be written", f"chmod 700 {shlex.quote(str(path))}")
     remedy = f"Others can read the ids in it: chmod 700 {shlex.quote(str(path))}"
-    return Check("state folder", mode & 0o077 == 0, said, remedy)
+    return DoctorCheck("state folder", mode & 0o077 == 0, said, remedy)
 
 
-def _clock(path: Path) -> Check:
+def _clock(path: Path) -> DoctorCheck:
     """Whether this machine's clock is behind what it once was: due dates and the order of runs are told by it."""
     now = datetime.now(UTC)
     newest = max((run.name[:15] for run in (path / "runs").glob("[0-9]*")), default="")
@@ -146,7 +148,7 @@ def _clock(path: Path) -> Check:
         ahead = datetime.strptime(newest, "%Y%m%d-%H%M%S").replace(tzinfo=UTC) - now
     except ValueError:
         ahead = timedelta()
-    return Check(
+    return DoctorCheck(
         "clock",
         ahead <= CLOCK_TOLERANCE,
         f"{now.isoformat(timespec='seconds').replace('+00:00', 'Z')} by this machine",
@@ -157,10 +159,10 @@ def _clock(path: Path) -> Check:
 # Keys and messages.
 
 
-def _signing(settings: Settings) -> Iterator[Check]:
-    from privacy_toolkit.engine.custody import hand_of
+def _signing(settings: Settings) -> Iterator[DoctorCheck]:
+    from privacy_toolkit.engine.approval import hand_of
     from privacy_toolkit.signatures.allowed import AllowedSigners
-    from privacy_toolkit.signatures.namespaces import PACK_NAMESPACE
+    from privacy_toolkit.signatures.keys import PACK_NAMESPACE
 
     trust = settings.trust
     hand = None
@@ -168,33 +170,33 @@ def _signing(settings: Settings) -> Iterator[Check]:
         hand = hand_of(trust)
         if hand is None:
             remedy = "A plan can't be applied here without one: privacy-toolkit keys new, then signing_key."
-            yield Check("signing key", not trust.approval_required, "none: packs are not signed", remedy)
+            yield DoctorCheck("signing key", not trust.approval_required, "none: packs are not signed", remedy)
         else:
             _sign(hand.signer)
-            yield Check("signing key", True, f"{hand.signer.public.fingerprint}, signs and verifies")
+            yield DoctorCheck("signing key", True, f"{hand.signer.public.fingerprint}, signs and verifies")
     except ToolkitError as error:
-        yield Check.of("signing key", error)
+        yield DoctorCheck.of("signing key", error)
     if trust.allowed_signers is None:
         remedy = "approval = required needs allowed_signers in the profile: docs/approval.md"
-        yield Check("allowed signers", not trust.approval_required, "no list is set", remedy)
+        yield DoctorCheck("allowed signers", not trust.approval_required, "no list is set", remedy)
         return
     try:
         listed = AllowedSigners.read(trust.allowed_signers)
     except ToolkitError as error:
-        yield Check.of("allowed signers", error)
+        yield DoctorCheck.of("allowed signers", error)
         return
     said = f"{trust.allowed_signers}, can be read"
     if hand is None:
-        yield Check("allowed signers", True, said)
+        yield DoctorCheck("allowed signers", True, said)
         return
     names = listed.principals(hand.signer.public, PACK_NAMESPACE, datetime.now(UTC))
     remedy = "Whoever checks by this list will refuse your packs. Add the line that keys new printed for your key."
     said += f", has your key as {', '.join(names)}" if names else ", does not have your key for packs"
-    yield Check("allowed signers", bool(names), said, remedy)
+    yield DoctorCheck("allowed signers", bool(names), said, remedy)
 
 
 def _sign(signer: Any) -> None:
-    from privacy_toolkit.cli.ready import PROBE_NAMESPACE
+    from privacy_toolkit.cli.working import PROBE_NAMESPACE
     from privacy_toolkit.signatures.sshsig import verify
 
     if verify(signer.sign(b"", PROBE_NAMESPACE), b"", PROBE_NAMESPACE) != signer.public:
@@ -203,35 +205,35 @@ def _sign(signer: Any) -> None:
         )
 
 
-def _notify(settings: Settings) -> Check:
+def _notify(settings: Settings) -> DoctorCheck:
     notify = settings.notify
     file = notify.prometheus_textfile
     named = {"ping": notify.ping_url, "webhook": notify.webhook, "file for Prometheus": file}
     told = ", ".join(name for name, value in named.items() if value is not None)
     if file is not None and not os.access(file.absolute().parent, os.W_OK | os.X_OK):
         remedy = f"Make the folder {file.absolute().parent}, and let this user write in it."
-        return Check("notify", False, "the file for Prometheus can't be written", remedy)
-    return Check("notify", True, f"{told}; nothing was sent" if told else "nobody is told of runs")
+        return DoctorCheck("notify", False, "the file for Prometheus can't be written", remedy)
+    return DoctorCheck("notify", True, f"{told}; nothing was sent" if told else "nobody is told of runs")
 
 
 # The target: real questions to the API.
 
 
-def _target(settings: Settings) -> Iterator[Check]:
-    from privacy_toolkit.api.access import check_access
-    from privacy_toolkit.api.controls import Asker
+def _target(settings: Settings) -> Iterator[DoctorCheck]:
+    from privacy_toolkit.talonone.client import check_access
+    from privacy_toolkit.talonone.controls import Prober
 
     try:
         check_access(settings)
-        asked = asyncio.run(_ask(Asker(settings), settings))
+        asked = asyncio.run(_ask(Prober(settings), settings))
     except ToolkitError as error:
-        yield Check.of("credentials", error)
+        yield DoctorCheck.of("credentials", error)
         return
     yield from asked
     yield from _control(settings, reached=all(check.ok for check in asked))
 
 
-async def _ask(asker: Asker, settings: Settings) -> list[Check]:
+async def _ask(asker: Prober, settings: Settings) -> list[DoctorCheck]:
     """Ask without a key, with a wrong one, with the right one; go on only while it is the API that answers."""
     checks = [_refused("target", await asker.route(), "a request without credentials")]
     if checks[-1].ok:
@@ -245,39 +247,41 @@ async def _ask(asker: Asker, settings: Settings) -> list[Check]:
     return checks
 
 
-def _refused(name: str, told: Told, what: str) -> Check:
+def _refused(name: str, told: Told, what: str) -> DoctorCheck:
     """A request that has to be refused, in the words of the API."""
-    from privacy_toolkit.api.responses import Finding
+    from privacy_toolkit.talonone.responses import Finding
 
     is_refused = told.answer.finding is Finding.CREDENTIALS
     if told.held or (is_refused and name != "target"):
-        return Check(name, True, f"{what} is refused in the words of the API")
+        return DoctorCheck(name, True, f"{what} is refused in the words of the API")
     if is_refused:
         said = f"{what} is refused otherwise than with 401 ({told.words})"
-        return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
+        return DoctorCheck(name, False, said, _ROUTE, ExitCode.STOPPED)
     if told.held is None:
-        return Check(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
+        return DoctorCheck(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
     if told.answer.finding in {Finding.DONE, Finding.ABSENT}:
-        return Check(name, False, f"{what} is taken ({told.words}): keys are not looked at", _ROUTE, ExitCode.STOPPED)
+        return DoctorCheck(
+            name, False, f"{what} is taken ({told.words}): keys are not looked at", _ROUTE, ExitCode.STOPPED
+        )
     said = f"{what} is not answered in the words of the API ({told.words}): somebody else answers here"
-    return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
+    return DoctorCheck(name, False, said, _ROUTE, ExitCode.STOPPED)
 
 
-def _taken(name: str, told: Told, remedy: str) -> Check:
+def _taken(name: str, told: Told, remedy: str) -> DoctorCheck:
     """A question about nobody with the right credentials: has to be taken, and answered with the API's 404."""
-    from privacy_toolkit.api.responses import Finding
+    from privacy_toolkit.talonone.responses import Finding
 
     if told.held:
-        return Check(name, True, "taken; what does not exist is answered with the API's own 404")
+        return DoctorCheck(name, True, "taken; what does not exist is answered with the API's own 404")
     if told.held is None:
-        return Check(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
+        return DoctorCheck(name, False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
     if told.answer.finding in {Finding.CREDENTIALS, Finding.FINAL}:
-        return Check(name, False, f"refused ({told.words})", remedy, ExitCode.CREDENTIALS)
+        return DoctorCheck(name, False, f"refused ({told.words})", remedy, ExitCode.CREDENTIALS)
     said = f"what does not exist is not answered with the API's own 404 ({told.words})"
-    return Check(name, False, said, _ROUTE, ExitCode.STOPPED)
+    return DoctorCheck(name, False, said, _ROUTE, ExitCode.STOPPED)
 
 
-def _control(settings: Settings, *, reached: bool) -> Iterator[Check]:
+def _control(settings: Settings, *, reached: bool) -> Iterator[DoctorCheck]:
     """The control profile, and what the API says of it where it is the API that answers."""
     from privacy_toolkit.journal.learned import ControlStore, positive_id
 
@@ -285,44 +289,44 @@ def _control(settings: Settings, *, reached: bool) -> Iterator[Check]:
         store = ControlStore(settings.state)
         control, present = store.read(settings.deployment_key), positive_id(settings, store)
     except ToolkitError as error:
-        yield Check.of("control profile", error)
+        yield DoctorCheck.of("control profile", error)
         return
     learned = None if control is None else control.learned
     if control is not None and learned is None:
         remedy = "privacy-toolkit controls create finishes it, privacy-toolkit controls remove cleans up."
-        yield Check("control profile", False, f"unfinished since {control.begun_at}", remedy)
+        yield DoctorCheck("control profile", False, f"unfinished since {control.begun_at}", remedy)
     elif learned is not None:
         said = f"learned {_age(learned.learned_at)}: an erased profile is answered with {learned.gone}"
-        yield Check("control profile", True, said)
+        yield DoctorCheck("control profile", True, said)
     elif present is None:
         said = "none: absence rests on the API's 404 alone; privacy-toolkit controls create makes one"
-        yield Check("control profile", True, said)
+        yield DoctorCheck("control profile", True, said)
     if present is not None and reached:
         yield from _present(settings, present)
 
 
-def _present(settings: Settings, present: str) -> Iterator[Check]:
+def _present(settings: Settings, present: str) -> Iterator[DoctorCheck]:
     """Whether the profile that must be visible is, and of which environment it says it is."""
-    from privacy_toolkit.api.controls import Asker, profile_of
+    from privacy_toolkit.talonone.controls import Prober, profile_of
 
     whose, remedy = "the control profile", "Make it again: privacy-toolkit controls create"
     if settings.control_present is not None:
         whose, remedy = "the profile of [controls]", "Name one there that this environment has."
     try:
-        told = asyncio.run(Asker(settings).positive(present))
+        told = asyncio.run(Prober(settings).positive(present))
     except ToolkitError as error:
-        yield Check.of("control", error)
+        yield DoctorCheck.of("control", error)
         return
     if told.held is None:
-        yield Check("control", False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
+        yield DoctorCheck("control", False, f"no usable answer ({told.words})", _LATER, ExitCode.STOPPED)
         return
     said = f"{whose} is {'visible' if told.held else f'not visible ({told.words})'}"
-    yield Check("control", told.held, said, f"Is this the right environment? {remedy}", ExitCode.STOPPED)
+    yield DoctorCheck("control", told.held, said, f"Is this the right environment? {remedy}", ExitCode.STOPPED)
     shown = profile_of(told.answer)
     if shown is not None and shown.sandbox is not None:
         found = "sandbox" if shown.sandbox else "live"
         remedy = f'Set environment = "{found}" in the profile, or the key of the other environment.'
-        yield Check("environment", found == settings.environment, f"the profile says {found}", remedy)
+        yield DoctorCheck("environment", found == settings.environment, f"the profile says {found}", remedy)
 
 
 def _age(learned_at: str) -> str:
@@ -333,5 +337,5 @@ def _age(learned_at: str) -> str:
     return "today" if days < 1 else f"{days:,} days ago"
 
 
-def _object(check: Check) -> dict[str, Any]:
+def _object(check: DoctorCheck) -> dict[str, Any]:
     return {"name": check.name, "ok": check.ok, "message": check.said, "remedy": "" if check.ok else check.remedy}

@@ -10,21 +10,21 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import count, emit_json, result, say
-from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.core.errors import ExitCode
 
 if TYPE_CHECKING:
-    from privacy_toolkit.engine.register import Due, NotCounted, Register
+    from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
 
 
 @click.command("due")
 @click.option("--days", metavar="N", type=click.IntRange(min=0), help="Only what is due within N days, or overdue.")
 @settings_options
-def command(**options: Any) -> int:
+def due_command(**options: Any) -> int:
     """List the requests that are open over all runs of the state folder, what is due first in front.
 
     Exit code 3: something is overdue, or a journal can't be read, so that something may be.
     """
-    from privacy_toolkit.engine.register import register
+    from privacy_toolkit.engine.open_requests import register
     from privacy_toolkit.journal.state import StateFolder
 
     as_json, days = options.pop("as_json"), options.pop("days")
@@ -58,7 +58,7 @@ def _print(found: Register, days: int | None) -> None:
     result(f"{count(found.open, 'subject')} open{within}{overdue}.")
 
 
-def _line(line: Due) -> str:
+def _line(line: DueRequest) -> str:
     asked = f"requested {line.requested_on}" if line.requested_on else ""
     return (
         f"{line.due_on or 'no due date':<11}  {_left(line):<18}{count(line.subjects, 'subject'):>18}"
@@ -66,7 +66,7 @@ def _line(line: Due) -> str:
     )
 
 
-def _left(line: Due) -> str:
+def _left(line: DueRequest) -> str:
     if line.days_left is None:
         return ""
     if line.days_left < 0:

@@ -1,17 +1,20 @@
-"""What all jobs share on the command line: work on a run, write its pack, print the result."""
+"""From an order to its run, the same for every job: plan, preview, confirmation, work, pack."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from privacy_toolkit.cli.handover import Handed, hand_over
+import msgspec
+
+from privacy_toolkit.cli.apply import write_plan
 from privacy_toolkit.cli.options import SittingOptions
 from privacy_toolkit.cli.output import (
     count,
@@ -24,25 +27,87 @@ from privacy_toolkit.cli.output import (
     rows_object,
     say,
 )
-from privacy_toolkit.cli.ready import check_plan, pack_folder
-from privacy_toolkit.cli.working import work_on
-from privacy_toolkit.config import Settings
-from privacy_toolkit.engine.checks import check_target
-from privacy_toolkit.engine.custody import Hand, check_approved
-from privacy_toolkit.engine.grounds import catch_up
-from privacy_toolkit.engine.verdict import Summary, summarize
-from privacy_toolkit.errors import ExitCode, RefusedError, ToolkitError, UsageError
+from privacy_toolkit.cli.preview import confirm, preview, require_someone
+from privacy_toolkit.cli.working import check_accepted, check_plan, check_ready, pack_folder, work_on
+from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError
+from privacy_toolkit.core.model import Job, Outcome, Verdict
+from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
+from privacy_toolkit.engine.execution import check_identity, claimed
+from privacy_toolkit.engine.holds import catch_up
+from privacy_toolkit.engine.job import Asking, Look, look
+from privacy_toolkit.engine.planning import Order, Prepared, check_target, create, prepared
+from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.errors import PackError
-from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
+from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML, PackError
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.records import Acceptance
-from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.sqlite.ledgers import Suppression
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.model import Job, Verdict
-from privacy_toolkit.notify import Means, Started, failed, finished, finished_of, started
-from privacy_toolkit.reporting.sentences import next_step, sentence
+from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
+from privacy_toolkit.reporting.words import next_step, sentence
+from privacy_toolkit.talonone.client import check_access, client_for
+
+# What a run hands over beside its pack: the file for which it was made.
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A file that was handed over, and whether all is in it that was asked for."""
+
+    path: Path
+    rows: int
+    is_complete: bool
+
+    def as_object(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {"path": str(self.path), "rows": self.rows, "complete": self.is_complete}
+
+
+def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
+    """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
+
+    What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
+    file holds what is there, and the next sitting writes it anew.
+
+    Raises:
+        TableFileError: it can't be written; what is kept stays.
+        JournalError: what is kept can't be destroyed.
+    """
+    out = summary.plan.out
+    if not out or summary.purged or summary.plan.job == Job.EXPORT:  # an export hands over person by person
+        return None
+    done = summary.totals.get(Outcome.DONE, 0)
+    if done and not any(True for _ in journal.results()):
+        return None  # handed over in an earlier sitting, and forgotten
+    rows = _written(Path(out), journal, summary)
+    if summary.open:
+        say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
+    else:
+        journal.forget_results()
+    return Handed(Path(out), rows, not summary.open)
+
+
+def _written(out: Path, journal: RunJournal, summary: Summary) -> int:
+    """Write the file of the run's job; how many rows it has."""
+    guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
+    if summary.plan.job == Job.REFERRALS:
+        from privacy_toolkit.reporting.tables import write_codes
+
+        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
+    from privacy_toolkit.reporting.tables import write_holders
+
+    return write_holders(
+        out,
+        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
+        with_attributes=bool(summary.plan.parameters.get("with_attributes")),
+        guard=guard,
+    )
+
+
+# What all jobs share on the command line: work on a run, write its pack, print the result.
 
 
 @contextmanager
@@ -56,7 +121,12 @@ def telling(settings: Settings) -> Iterator[None]:
 
 
 def carry_out(
-    run_id: str, settings: Settings, sitting: SittingOptions, state: StateFolder, hand: Hand | None, as_json: bool
+    run_id: str,
+    settings: Settings,
+    sitting: SittingOptions,
+    state: StateFolder,
+    hand: SigningIdentity | None,
+    as_json: bool,
 ) -> ExitCode:
     """Work on the open subjects of a run, write the pack, print the result. The caller holds the target's lock.
 
@@ -80,7 +150,7 @@ class _Carrying:
     settings: Settings
     sitting: SittingOptions
     state: StateFolder
-    hand: Hand | None
+    hand: SigningIdentity | None
     as_json: bool
     has_worked: bool = False
     has_pack: bool = True
@@ -142,7 +212,7 @@ class _Carrying:
         if self.sitting.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
         started(
-            self.settings, Started(self.run_id, plan.job, plan.target, plan.environment, self.began), Means(say=say)
+            self.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), Means(say=say)
         )
         sittings = len(journal.sittings())
         if before.open or not (sittings or before.purged):  # a night without work has old packages to remove
@@ -179,7 +249,7 @@ class _Carrying:
     def _end(self, journal: RunJournal) -> ExitCode:
         """Print how the run stands, and tell whoever is to be told."""
         error = explained(self.trouble[0]) if self.trouble else None
-        shown = Shown(self.folder, self.handed, error, has_pack=self.has_pack)
+        shown = PrintedRun(self.folder, self.handed, error, has_pack=self.has_pack)
         with lasting():
             summary = show(journal, shown, self.as_json)
         code = summary.exit_code if error is None else error[1]
@@ -193,7 +263,7 @@ class _Carrying:
         return code
 
 
-def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand | None) -> None:
+def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: SigningIdentity | None) -> None:
     """Write the pack of a run as it stands, signed if there is a key.
 
     Raises:
@@ -210,7 +280,7 @@ def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Hand 
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PrintedRun:
     """What is shown beside the journal: the pack's folder, what was handed over, and what went wrong."""
 
     folder: Path
@@ -224,7 +294,7 @@ class Shown:
         return str(self.folder) if self.has_pack and (self.folder / REPORT_HTML).exists() else ""
 
 
-def show(journal: RunJournal, shown: Shown, as_json: bool) -> Summary:
+def show(journal: RunJournal, shown: PrintedRun, as_json: bool) -> Summary:
     """Print the result of a run as it stands, and return it."""
     summary = summarize(journal)
     value = as_object(summary, shown)
@@ -239,7 +309,7 @@ def show(journal: RunJournal, shown: Shown, as_json: bool) -> Summary:
     return summary
 
 
-def _show(summary: Summary, journal: RunJournal, shown: Shown, following: str) -> None:
+def _show(summary: Summary, journal: RunJournal, shown: PrintedRun, following: str) -> None:
     plan, handed = summary.plan, shown.handed
     result(f"Run {summary.run_id} on {plan.target}")
     result(_verdict(summary, journal))
@@ -266,7 +336,7 @@ def _verdict(summary: Summary, journal: RunJournal) -> str:
     return sentence(summary, journal.sittings())
 
 
-def as_object(summary: Summary, shown: Shown) -> dict[str, Any]:
+def as_object(summary: Summary, shown: PrintedRun) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
     is_running = summary.verdict is Verdict.RUNNING
     value: dict[str, Any] = {
@@ -301,7 +371,7 @@ def as_object(summary: Summary, shown: Shown) -> dict[str, Any]:
     return value
 
 
-def _next(summary: Summary, shown: Shown) -> str:
+def _next(summary: Summary, shown: PrintedRun) -> str:
     """The command to run next, "" where there is none."""
     if summary.purged:
         return ""
@@ -309,3 +379,67 @@ def _next(summary: Summary, shown: Shown) -> str:
         step = next_step(summary)
         return "" if step is None else step.command
     return "" if shown.has_pack else f"privacy-toolkit runs report {summary.run_id}"
+
+
+def start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: str | None, as_json: bool) -> int:
+    """Plan an order, and carry it out once it is confirmed; with ``plan_file`` write the plan and stop.
+
+    Raises:
+        ToolkitError: it can't be done as asked; nothing was sent.
+    """
+    with nullcontext() if plan_file is not None else telling(settings):
+        return _start(order, settings, sitting, plan_file, as_json)
+
+
+def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: str | None, as_json: bool) -> int:
+    writes = order.job.writes
+    if plan_file is None:
+        require_direct(settings.trust)
+        if writes:
+            require_someone(order.job.job, sitting, reads_stdin=order.path == "-")
+        check_ready(settings, sitting)
+    hand = hand_of(settings.trust)
+    state = StateFolder(settings.state, settings.state_key)
+    if plan_file is None:
+        check_identity(state, restored=sitting.restored)
+    now = datetime.now(UTC)
+    with prepared(order, settings, state, now, hand) as worked_out:
+        if plan_file is None:
+            check_plan(worked_out.plan, sitting, state, hand)
+        check_accepted(worked_out.plan, sitting)
+        unseen = sitting.quiet and plan_file is None and not order.job.must_look(worked_out.plan.parameters)
+        ready = worked_out if unseen else looked(worked_out, settings)
+        if plan_file is not None:
+            return write_plan(ready, Path(plan_file), settings, state, as_json, order.key_file)
+        if not sitting.quiet:
+            preview(ready.plan, settings)
+        if writes:
+            confirm(ready.plan, sitting)
+        with claimed(state, settings.deployment, restored=sitting.restored):
+            run_id = create(ready, state, now)
+            return carry_out(run_id, settings, sitting, state, hand, as_json)
+
+
+def looked(ready: Prepared, settings: Settings) -> Prepared:
+    """The plan with how things stand at the API, for a job that wants that known before it is confirmed.
+
+    Raises:
+        UsageError: target or credentials can't be used.
+        CredentialsError: the API refused the credentials.
+        NotReadError: it gave no reliable answer.
+    """
+    if ready.job.look is None:
+        return ready
+    check_access(settings)
+    wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
+    if wanted is None:
+        return ready
+    say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
+    asyncio.run(_look(wanted, settings))
+    plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
+    return replace(ready, plan=plan)
+
+
+async def _look(wanted: Look, settings: Settings) -> None:
+    async with client_for(settings) as client:
+        await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))

@@ -1,4 +1,4 @@
-"""What is said, and where: results on stdout, everything else on stderr."""
+"""Progress on the screen: a listener to the engine's events. It may lag or be dropped; the journal never is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TextIO
+from typing import IO, Any, Protocol, TextIO, cast
 
 import click
 
-from privacy_toolkit.errors import ExitCode, JournalError, ToolkitError
-from privacy_toolkit.privacy import visible
+from privacy_toolkit.core.errors import ExitCode, JournalError, ToolkitError
+from privacy_toolkit.core.privacy import visible
+from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
+from privacy_toolkit.reporting.words import STOPS
+
+# What is said, and where: results on stdout, everything else on stderr.
 
 
-class Rows(Protocol):
+class PrintedRows(Protocol):
     """The sums of an input, planned or just read."""
 
     @property
@@ -144,7 +149,7 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
 
 def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """Any error in words that hold no data, with its exit code."""
-    from privacy_toolkit.journal.durability import storage_failure
+    from privacy_toolkit.core.durable import storage_failure
 
     if isinstance(error, ToolkitError):
         return error, error.exit_code
@@ -173,12 +178,12 @@ def _bug(error: BaseException) -> ToolkitError:
     )
 
 
-def rows_object(rows: Rows) -> dict[str, int]:
+def rows_object(rows: PrintedRows) -> dict[str, int]:
     """The sums of an input as JSON (contract, section 2)."""
     return {"read": rows.read, "rejected": rows.rejected, "duplicates": rows.duplicates, "subjects": rows.subjects}
 
 
-def rows_sentence(rows: Rows) -> str:
+def rows_sentence(rows: PrintedRows) -> str:
     """The sums of an input in words."""
     return (
         f"{count(rows.read, 'row')} = {rows.rejected:,} rejected + {count(rows.duplicates, 'duplicate')}"
@@ -189,3 +194,86 @@ def rows_sentence(rows: Rows) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun: ``1 subject``, ``1,000 subjects``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+#: Seconds between two lines of progress where there is no terminal.
+LINE_EVERY = 5.0
+
+
+@contextmanager
+def progress(kind: str, *, quiet: bool) -> Iterator[Listener]:
+    """A listener that shows progress as ``bar``, ``lines`` or ``none``; ``auto`` is a bar at a terminal."""
+    if kind == "auto":
+        kind = "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
+    if quiet or kind == "none":
+        yield lambda _: None
+    elif kind == "lines":
+        yield Lines(time.monotonic)
+    else:
+        with _bar() as listen:
+            yield listen
+
+
+class Lines:
+    """A line of progress now and then, for logs."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._next = clock() + LINE_EVERY
+        self._total = 0
+        self._done = 0
+        self._requests = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, Exchanged):
+            self._requests += 1
+        elif isinstance(event, Settled):
+            self._done += 1
+            if self._clock() >= self._next:
+                self._next = self._clock() + LINE_EVERY
+                say(f"{self._done:,} of {self._total:,} subjects, {self._requests:,} requests")
+        elif isinstance(event, Started):
+            self._total = event.open
+        else:
+            announce(event)
+
+
+def announce(event: Event) -> None:
+    """Say why the run waits or ends."""
+    if isinstance(event, Waiting):
+        say(f"The API asks everybody to wait {event.seconds:g} s.")
+    elif isinstance(event, Stopping):
+        say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
+
+
+@contextmanager
+def _bar() -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
+    columns = (
+        TextColumn("Erasing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=8) as shown:
+        task = shown.add_task("", total=None, speed="")
+        began = time.monotonic()
+        requests = 0
+
+        def listen(event: Event) -> None:
+            nonlocal requests
+            if isinstance(event, Exchanged):
+                requests += 1
+            elif isinstance(event, Settled):
+                shown.update(task, advance=1, speed=f"{requests / (time.monotonic() - began):,.0f} requests/s")
+            elif isinstance(event, Started):
+                shown.update(task, total=event.open)
+            elif isinstance(event, Waiting | Stopping):
+                announce(event)
+
+        yield listen

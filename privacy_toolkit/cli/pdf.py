@@ -12,10 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.durable import open_regular, sync
+from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.evidence.files import write_file
-from privacy_toolkit.files import open_regular
-from privacy_toolkit.journal.durability import sync
 
 #: Names under which Debian, other distributions and the vendor install the browser.
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,82 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, sitting_options, take_settings, take_sitting
 from privacy_toolkit.cli.output import count, emit_json, emit_line, quoted, result, say
-from privacy_toolkit.errors import ExitCode, UsageError
+from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.engine.open_requests import job_of
+from privacy_toolkit.engine.summary import summarize
+from privacy_toolkit.journal.records import decode_package
+from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.state import StateFolder
+
+# The lines of ``privacy-toolkit runs list``.
+
+
+def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
+    """A run as one object (contract, section 2), with the legal clock of its open subjects.
+
+    ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
+    date of an open subject, ``overdue`` how many were due before ``today``. Of a run that can't be read only what its
+    id says is known; ``error`` says why.
+    """
+    try:
+        with state.open(run_id) as journal:
+            summary = summarize(journal)
+            dated = [requests for requests in journal.open_requests() if requests.due_on is not None]
+    except ToolkitError as error:
+        return _unreadable(run_id, error)
+    started = datetime.fromtimestamp(summary.started_at / 1e6, UTC)
+    return {
+        "run_id": run_id,
+        "job": summary.plan.job,
+        "target": summary.plan.target,
+        "verdict": summary.verdict.value,
+        "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "subjects": summary.plan.rows.subjects,
+        "open": summary.open,
+        "rejected": summary.rejected_unaccepted,
+        "due_on": dated[0].due_on if dated else None,
+        "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
+    }
+
+
+def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
+    try:
+        began = datetime.strptime("-".join(run_id.split("-")[:2]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        started_at = began.isoformat(timespec="seconds").replace("+00:00", "Z")
+    except ValueError:
+        started_at = None
+    return {
+        "run_id": run_id,
+        "job": job_of(run_id),
+        "target": None,
+        "verdict": "damaged" if error.code == "damaged" else "unreadable",
+        "started_at": started_at,
+        "subjects": None,
+        "open": None,
+        "due_on": None,
+        "overdue": None,
+        "error": {"code": error.code, "message": error.message, "hint": error.hint},
+    }
+
+
+def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
+    """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
+    found = ((subject.seq, decode_package(result)) for subject, _, result in journal.results())
+    return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
+
+
+def told(line: dict[str, Any]) -> str:
+    """The same for people."""
+    if line["subjects"] is None:
+        return f"{line['run_id']}  {line['verdict']:<11}"
+    due = f"  due {line['due_on']}" if line["due_on"] else ""
+    refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
+    overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
+    return (
+        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
+        f"  {line['target']}{due}{overdue}{refused}"
+    )
+
 
 if TYPE_CHECKING:
     from privacy_toolkit.journal.state import StateFolder
@@ -21,19 +96,17 @@ _STANDING = frozenset({"row", "outcome", "attribution", "held_before", "attempts
 
 
 @click.group("runs")
-def command() -> None:
+def runs_command() -> None:
     """List, show, resume, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
 
 
-@command.command("list")
+@runs_command.command("list")
 @settings_options
 def list_runs(**options: Any) -> int:
     """List all runs of the state folder, newest first, with what is open and by when it is due.
 
     A run whose journal can't be read is listed as damaged, and hides no other.
     """
-    from privacy_toolkit.cli.listing import listed, told
-
     as_json = options.pop("as_json")
     state = _state(options)
     today = datetime.now(UTC).date()
@@ -50,32 +123,31 @@ def list_runs(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-@command.command("show")
+@runs_command.command("show")
 @_run
 @settings_options
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
-    from privacy_toolkit.cli.flow import Shown, show
+    from privacy_toolkit.cli.flow import PrintedRun, show
 
     as_json, name = options.pop("as_json"), options.pop("run")
     state = _state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show(journal, Shown(state.pack(run_id)), as_json)
+        show(journal, PrintedRun(state.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
-@command.command("subjects")
+@runs_command.command("subjects")
 @_run
 @click.option("--format", "form", type=click.Choice(["table", "jsonl"]), default="table", help="One line a subject.")
 @click.option("--outcome", multiple=True, metavar="X", help="Only subjects that stand so; may be given repeatedly.")
 @settings_options
 def list_subjects(**options: Any) -> int:
     """List the subjects of a run in input order, with their ids: for the operator's eyes, not for a file or a mail."""
-    from privacy_toolkit.cli.listing import package_names
+    from privacy_toolkit.core.model import Job, Outcome
     from privacy_toolkit.engine.plan import plan_of
     from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.model import Job, Outcome
 
     as_json, name, form = options.pop("as_json"), options.pop("run"), options.pop("form")
     wanted = options.pop("outcome")
@@ -119,15 +191,15 @@ def _subject(entry: Any) -> dict[str, Any]:
     }
 
 
-@command.command("resume")
+@runs_command.command("resume")
 @_run
 @sitting_options
 @settings_options
 def resume(**options: Any) -> int:
     """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
     from privacy_toolkit.cli.flow import carry_out, telling
-    from privacy_toolkit.cli.ready import check_ready
-    from privacy_toolkit.engine.claiming import claimed
+    from privacy_toolkit.cli.working import check_ready
+    from privacy_toolkit.engine.execution import claimed
     from privacy_toolkit.journal.state import StateFolder
 
     sitting = take_sitting(options)
@@ -141,17 +213,17 @@ def resume(**options: Any) -> int:
             return carry_out(run_id, settings, sitting, state, hand, as_json)
 
 
-@command.command("report")
+@runs_command.command("report")
 @_run
 @click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
 @click.option("--pdf", metavar="FILE", help="Print the report to FILE too, through an installed Chromium or Chrome.")
 @settings_options
 def report(**options: Any) -> int:
     """Write the report of a run anew, from its journal. Where nothing changed it is the same to the byte."""
-    from privacy_toolkit.cli.flow import Shown, seal_pack, show
-    from privacy_toolkit.cli.ready import check_stays_signed
-    from privacy_toolkit.engine.custody import hand_of
-    from privacy_toolkit.journal.facts import running
+    from privacy_toolkit.cli.flow import PrintedRun, seal_pack, show
+    from privacy_toolkit.cli.working import check_stays_signed
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.journal.sqlite.facts import running
     from privacy_toolkit.journal.state import StateFolder
 
     as_json, name = options.pop("as_json"), options.pop("run")
@@ -170,11 +242,11 @@ def report(**options: Any) -> int:
             from privacy_toolkit.cli.pdf import write_pdf
 
             write_pdf(folder / "report.html", Path(pdf))
-        show(journal, Shown(folder), as_json)
+        show(journal, PrintedRun(folder), as_json)
     return ExitCode.SETTLED
 
 
-@command.command("purge")
+@runs_command.command("purge")
 @click.argument("run", required=False)
 @click.option("--all-left-over", is_flag=True, help="Remove what died while a run was being created; it holds ids.")
 @click.option("--confirm", metavar="TEXT", help='"purge RUN", where nobody is there to type it.')
@@ -186,11 +258,11 @@ def purge(**options: Any) -> int:
     A purged run can't be resumed and its subjects can't be listed. Afterwards all files of the run are searched for
     what was to go; if anything is left the exit code is 4, and it is named.
     """
-    from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.cli.preview import require_typed
     from privacy_toolkit.cli.purging import purge_run
-    from privacy_toolkit.config import deployment_key
-    from privacy_toolkit.engine.verdict import summarize
-    from privacy_toolkit.journal.facts import running
+    from privacy_toolkit.config.settings import deployment_key
+    from privacy_toolkit.engine.summary import summarize
+    from privacy_toolkit.journal.sqlite.facts import running
 
     as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
@@ -216,7 +288,7 @@ def purge(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-@command.command("set-aside")
+@runs_command.command("set-aside")
 @_run
 @click.option("--confirm", metavar="TEXT", help='"set aside RUN", where nobody is there to type it.')
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
@@ -227,7 +299,7 @@ def set_aside(**options: Any) -> int:
     Nothing that it knows counts any more: whom it erased, which packages it handed over, whom it gave a code. Nothing
     in it is changed, so it can be moved back.
     """
-    from privacy_toolkit.cli.confirm import require_typed
+    from privacy_toolkit.cli.preview import require_typed
 
     as_json, name = options.pop("as_json"), options.pop("run")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")

@@ -1,15 +1,20 @@
-"""``privacy-toolkit sandbox``."""
+"""``privacy-toolkit demo``."""
 
 from __future__ import annotations
 
+import csv
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import output_options
+from privacy_toolkit.cli.options import SittingOptions, output_options
 from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.errors import ExitCode, UsageError
+from privacy_toolkit.core.errors import ExitCode, UsageError
+
+# ``privacy-toolkit sandbox``.
 
 
 @click.command("sandbox")
@@ -37,13 +42,15 @@ from privacy_toolkit.errors import ExitCode, UsageError
 )
 @click.option("--log", metavar="FILE", help="Append every request to this JSON Lines file.")
 @output_options
-def command(**options: Any) -> int:
+def sandbox_command(**options: Any) -> int:
     """Play the Talon.One Integration API on 127.0.0.1 until Ctrl-C, with invented customers and, if wanted, faults.
 
     It is a stand-in for trying things out and for tests; docs/sandbox.md says what it plays and what it can't know.
     """
-    from privacy_toolkit.api.operations import Generation
-    from privacy_toolkit.sandbox import Faults, SandboxSettings, serve
+    from privacy_toolkit.sandbox import serve
+    from privacy_toolkit.sandbox.faults import Faults
+    from privacy_toolkit.sandbox.world import SandboxSettings
+    from privacy_toolkit.talonone.operations import Generation
 
     as_json = options["as_json"]
     faults = Faults(
@@ -80,7 +87,7 @@ def command(**options: Any) -> int:
 
 
 def _rates(given: tuple[str, ...]) -> dict[Any, float]:
-    from privacy_toolkit.sandbox import FaultKind
+    from privacy_toolkit.sandbox.faults import FaultKind
 
     rates = {}
     for text in given:
@@ -95,7 +102,7 @@ def _rates(given: tuple[str, ...]) -> dict[Any, float]:
 
 
 def _outage(given: str | None) -> Any:
-    from privacy_toolkit.sandbox import FaultKind, Outage
+    from privacy_toolkit.sandbox.faults import FaultKind, Outage
 
     if given is None:
         return None
@@ -108,3 +115,145 @@ def _outage(given: str | None) -> Any:
         raise UsageError(
             f"--outage takes KIND:EVERY:SPAN, such as foreign_404:1000:2s or false_404:1000:50, not {given!r}."
         ) from None
+
+
+if TYPE_CHECKING:
+    from privacy_toolkit.config.settings import Settings, TrustSettings
+
+APPLICATION = "Demo shop"
+SIGNER = "dpo@example.org"
+#: Milliseconds an answer takes: about what a deployment on the same continent does.
+LATENCY = (10, 40)
+
+
+@click.command("demo")
+@click.option("--out", metavar="DIR", default="privacy-toolkit-demo", show_default=True, help="Where everything goes.")
+@click.option("--customers", metavar="N", type=click.IntRange(40, 100_000), default=1000, help="How many [1000].")
+@click.option(
+    "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How it is shown."
+)
+@output_options
+def demo_command(**options: Any) -> int:
+    """Start a sandbox on this machine, erase 1,000 invented customers in it, and show where the report is.
+
+    Nothing leaves this machine. The list has the dirt of real ones: duplicates, leading zeros, blanks, unknown
+    customers, a few that are on hold.
+    """
+    from privacy_toolkit.cli.flow import carry_out
+    from privacy_toolkit.cli.preview import confirm, phrase, preview
+    from privacy_toolkit.core.model import Job, Regime
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.engine.execution import claimed
+    from privacy_toolkit.engine.planning import Order, create, prepared
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.sandbox import start_in_thread
+    from privacy_toolkit.sandbox.faults import Faults
+    from privacy_toolkit.sandbox.seeding import seed
+    from privacy_toolkit.sandbox.world import SandboxSettings
+
+    folder = Path(options["out"])
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    known, requests, holds = write_lists(folder, options["customers"], now.date())
+    trust = _trust(folder)
+    with start_in_thread(SandboxSettings(faults=Faults(latency_ms=LATENCY))) as sandbox:
+        seed(sandbox.store, len(known), ids=known)
+        say(f"A sandbox plays the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
+        settings = _settings(sandbox.base_url, folder / "state", trust)
+        state = StateFolder(settings.state, settings.state_key)
+        hand = hand_of(trust)
+        order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
+        with prepared(order, settings, state, now, hand) as ready:
+            preview(ready.plan, settings)
+            sitting = _sitting(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
+            say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
+            say(f"It accepts the refused rows too: --accept-rejected {sitting.accept_rejected}")
+            confirm(ready.plan, sitting)
+            with claimed(state, settings.deployment):
+                run_id = create(ready, state, now)
+                code = carry_out(run_id, settings, sitting, state, hand, options["as_json"])
+    say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
+    return code
+
+
+def write_lists(folder: Path, customers: int, today: date) -> tuple[list[str], Path, Path]:
+    """Write the customer list and the exclusion list; the ids that the sandbox knows, and both paths."""
+    rng = Random(2024)  # noqa: S311 - the same demo every time
+    known = [f"customer-{number:05d}" for number in range(1, customers - 20)]
+    known += [f"{number:08d}" for number in range(42, 52)]  # leading zeros are part of an id
+    unknown = [f"never-seen-{number}" for number in range(1, 12)]
+    listed = known + unknown
+    rng.shuffle(listed)
+    dirty = [*listed, *rng.sample(listed, 9), "", "   ", " customer-00007", ".."]
+    rng.shuffle(dirty)
+    requests, holds = folder / "requests.csv", folder / "on-hold.csv"
+    with requests.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["customer_id", "requested_at", "ticket"])
+        days = [today - timedelta(days=rng.randint(2, 26)) for _ in dirty]
+        writer.writerows(
+            (id_, day.isoformat(), f"DSR-{number}")
+            for number, (id_, day) in enumerate(zip(dirty, days, strict=True), 1)
+        )
+    with holds.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["customer_id", "reason", "review_on"])
+        writer.writerows((id_, "17(3)(e)", "2027-06-30") for id_ in sorted(rng.sample(known, 5)))
+        writer.writerow(["customer-of-another-list", "17(3)(b)", "2027-01-31"])
+    return known, requests, holds
+
+
+def _trust(folder: Path) -> TrustSettings:
+    """A key of the demo's own, and the list by which others would know it."""
+    from privacy_toolkit.config.settings import TrustSettings
+    from privacy_toolkit.signatures.keys import PublicKey, allowed_signers_line, generate, public_path
+
+    key, signers = folder / "signing-key", folder / "allowed_signers"
+    if not key.exists():
+        generate(key, SIGNER)
+    public = PublicKey.parse(public_path(key).read_text(encoding="utf-8"))
+    signers.write_text(allowed_signers_line(SIGNER, public) + "\n", encoding="utf-8")
+    return TrustSettings(signing_key=key, signer=SIGNER, allowed_signers=signers)
+
+
+def _settings(base_url: str, state: Path, trust: TrustSettings) -> Settings:
+    """Settings that owe nothing to the environment or to a configuration file that lies about."""
+    from privacy_toolkit.config.file import TimeoutProfile
+    from privacy_toolkit.config.settings import DEFAULT_CONCURRENCY, DEFAULT_RATE, Settings
+    from privacy_toolkit.core.privacy import Secret
+
+    return Settings(
+        base_url=base_url,
+        application=APPLICATION,
+        environment="sandbox",
+        api_key=Secret("sandbox-key", "the sandbox's own"),
+        signature=None,
+        allow_insecure_http=False,
+        rate=DEFAULT_RATE,
+        concurrency=DEFAULT_CONCURRENCY,
+        settle=5.0,
+        grace=60.0,
+        state=state,
+        generation="current",
+        timeouts=TimeoutProfile(),
+        profile="demo",
+        trust=trust,
+    )
+
+
+def _sitting(confirmation: str, progress: str, rejected: int) -> SittingOptions:
+    return SittingOptions(
+        confirm=confirmation,
+        rate=None,
+        concurrency=None,
+        until=None,
+        max_failures=None,
+        expect_missing=False,
+        pack=None,
+        quiet=False,
+        progress=progress,
+        no_input=True,
+        accept_rejected=rejected,
+        restored=False,
+    )

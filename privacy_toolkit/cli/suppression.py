@@ -10,10 +10,10 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import count, emit_json, result, say
-from privacy_toolkit.errors import ExitCode, UsageError
+from privacy_toolkit.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from privacy_toolkit.config import Settings
+    from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.journal.state import StateFolder
 
 #: An export of ten million entries is not larger, in bytes.
@@ -22,11 +22,11 @@ _keys = click.option("--key-file", metavar="FILE", required=True, help="The file
 
 
 @click.group("suppression")
-def command() -> None:
+def suppression_command() -> None:
     """The list of erased customers, to whom nothing is sent that would create them again. It holds digests alone."""
 
 
-@command.command("export")
+@suppression_command.command("export")
 @click.argument("file")
 @_keys
 @settings_options
@@ -35,8 +35,8 @@ def export(**options: Any) -> int:
 
     Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
     """
-    from privacy_toolkit.engine.grounds import catch_up
-    from privacy_toolkit.journal.suppression import Suppression
+    from privacy_toolkit.engine.holds import catch_up
+    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
@@ -54,14 +54,14 @@ def export(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-@command.command("import")
+@suppression_command.command("import")
 @click.argument("file")
 @_keys
 @settings_options
 def take_in(**options: Any) -> int:
     """Take in a list that another machine wrote: whoever is on it gets nothing from here either."""
-    from privacy_toolkit.files import read_private, read_regular
-    from privacy_toolkit.journal.suppression import Suppression
+    from privacy_toolkit.core.durable import read_private, read_regular
+    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
@@ -78,7 +78,7 @@ def take_in(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-@command.command("remove")
+@suppression_command.command("remove")
 @click.option("--id-file", metavar="FILE", required=True, help="One customer id and nothing else.")
 @click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the chain of packs. No names in it.")
 @click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
@@ -86,15 +86,14 @@ def take_in(**options: Any) -> int:
 @settings_options
 def remove(**options: Any) -> int:
     """Take one person off the list, such as one who came back of their own will; why goes into the chain of packs."""
-    from privacy_toolkit.cli.confirm import require_typed
-    from privacy_toolkit.engine.custody import hand_of
-    from privacy_toolkit.engine.grounds import catch_up, suppression_scopes
-    from privacy_toolkit.evidence.chain import Chain
-    from privacy_toolkit.evidence.errors import PackError
+    from privacy_toolkit.cli.preview import require_typed
+    from privacy_toolkit.core.privacy import visible
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.engine.holds import catch_up, suppression_scopes
+    from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
+    from privacy_toolkit.evidence.files import PackError
     from privacy_toolkit.evidence.receipts import read_id
-    from privacy_toolkit.evidence.removal import LONGEST_REASON, Removal, record_removal
-    from privacy_toolkit.journal.suppression import Suppression
-    from privacy_toolkit.privacy import visible
+    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
     reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")

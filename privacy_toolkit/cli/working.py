@@ -2,30 +2,186 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from privacy_toolkit.api.access import client_for
 from privacy_toolkit.cli.options import SittingOptions
-from privacy_toolkit.cli.output import say
-from privacy_toolkit.cli.progress import progress
-from privacy_toolkit.config import Settings
-from privacy_toolkit.engine.checks import input_now
-from privacy_toolkit.engine.custody import Hand
-from privacy_toolkit.engine.declaration import Context
-from privacy_toolkit.engine.grounds import suppression
-from privacy_toolkit.engine.history import all_known_absent
+from privacy_toolkit.cli.output import count, progress, say
+from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.engine.approval import SigningIdentity, hand_of
+from privacy_toolkit.engine.execution import Conditions, Work, sit
+from privacy_toolkit.engine.holds import suppression
+from privacy_toolkit.engine.job import Context
 from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
+from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.sitting import Conditions, Work, sit
-from privacy_toolkit.engine.verdict import Summary
+from privacy_toolkit.engine.planning import input_now
+from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.files import SIGNATURE
+from privacy_toolkit.evidence.pack import check_place
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.gone import GONE_PREDICATE
 from privacy_toolkit.journal.learned import ControlStore, learned_controls, positive_id
-from privacy_toolkit.journal.run import RunJournal
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Job
+from privacy_toolkit.reporting.tables import check_out
+from privacy_toolkit.talonone.client import check_access, client_for
+from privacy_toolkit.talonone.inventory import GONE_PREDICATE
+
+# What would keep a run from being carried out, found out before anything is sent.
+
+#: A signature made to see whether one can be made; no check of ours or of anybody's list accepts it for anything.
+PROBE_NAMESPACE = "privacy-toolkit-probe@v1"
+#: Bytes that one subject takes: in the journal, in the pack with what is needed to make it, as an access package.
+JOURNAL_BYTES, PACK_BYTES, PACKAGE_BYTES = 1_000, 1_200, 10_000
+#: And what a run takes that has none.
+LEAST_BYTES = 1_000_000
+
+
+def check_ready(settings: Settings, sitting: SittingOptions) -> SigningIdentity | None:
+    """Find out what can be known before anything is read or written; the signing key.
+
+    Raises:
+        UsageError: target, credentials, signing key or an option can't be used.
+    """
+    check_access(settings)
+    parse_max_failures(sitting.max_failures, 0)
+    parse_until(sitting.until, datetime.now().astimezone())
+    hand = hand_of(settings.trust)
+    if hand is not None:  # an agent may have lost the key, a token may be unplugged: better known before than after
+        hand.signer.sign(b"", PROBE_NAMESPACE)
+    return hand
+
+
+def check_plan(
+    plan: Plan,
+    sitting: SittingOptions,
+    state: StateFolder,
+    hand: SigningIdentity | None,
+    *,
+    run_id: str | None = None,
+    left: int | None = None,
+) -> None:
+    """Find out what would keep this plan from being carried out, or its results from being written, to the end.
+
+    ``run_id`` is None where the run does not exist yet; ``left`` is how many of its subjects are open.
+
+    Raises:
+        UsageError: the pack, what is handed over, or the room on the disk is not as it has to be.
+        ChainError: the record of all packs is damaged.
+    """
+    check_accepted(plan, sitting)
+    folder = pack_folder(sitting, state, run_id)
+    check_place(folder, run_id)
+    check_stays_signed(folder, hand)
+    _check_beside(folder, plan.out, state)
+    if plan.out and plan.job == Job.EXPORT:
+        from privacy_toolkit.cli.jobs import make_folder
+
+        make_folder(plan.out)
+    elif plan.out:
+        check_out(plan.out)
+    _check_record(state)
+    _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, state)
+
+
+def check_accepted(plan: Plan, sitting: SittingOptions) -> None:
+    """Make sure that who accepts refused rows knows how many they are.
+
+    Raises:
+        UsageError: another number was given.
+    """
+    given, rejected = sitting.accept_rejected, plan.rows.rejected
+    if given is not None and given != rejected:
+        raise UsageError(
+            f"{count(rejected, 'row')} of the input {'was' if rejected == 1 else 'were'} refused, not {given:,}."
+            " Nothing was sent.",
+            f"Look at them with privacy-toolkit inspect; to accept them as they are: --accept-rejected {rejected}",
+            code="not_accepted",
+        )
+
+
+def pack_folder(sitting: SittingOptions, state: StateFolder, run_id: str | None) -> Path:
+    """Where the pack of a run is to stand; of one that has no name yet, any place of its kind."""
+    return Path(sitting.pack) if sitting.pack else state.pack(run_id or "of-the-next-run")
+
+
+def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
+    """Make sure that no signed pack is replaced by one that nobody answers for: its chain would never verify again.
+
+    Raises:
+        UsageError: there is a signed pack, and no key.
+    """
+    if hand is None and (folder / SIGNATURE).exists():
+        raise UsageError(
+            "The pack of this run is signed, and no signing key is set now. Nothing was done.",
+            "Set PRIVACY_TOOLKIT_SIGNING_KEY_FILE, or signing_key in the profile.",
+            code="signing",
+        )
+
+
+def _check_beside(folder: Path, out: str | None, state: StateFolder) -> None:
+    """Make sure that neither the pack nor what is handed over lies where the other, or the toolkit, has its files."""
+    pack = folder.resolve()
+    for own in (state.runs, state.locks, state.chain):
+        if pack.is_relative_to(own.resolve()) or own.resolve().is_relative_to(pack):
+            raise UsageError(
+                "The pack can't lie among the toolkit's own files. Nothing was sent.",
+                "Name another folder with --pack.",
+                code="pack",
+            )
+    if out and (Path(out).resolve() == pack or Path(out).resolve().is_relative_to(pack)):
+        raise UsageError(
+            "What is handed over can't lie inside the pack, which holds no personal data. Nothing was sent.",
+            "Name another place with --out, or another folder with --pack.",
+        )
+
+
+def _check_record(state: StateFolder) -> None:
+    """Make sure that a pack can be entered into the record of all packs."""
+    record = Chain(state.chain)
+    if record.newest() is not None:
+        record.origin()
+
+
+def _check_room(plan: Plan, subjects: int, folder: Path, state: StateFolder) -> None:
+    """Refuse what would surely fill a disk: an estimate for this run alone.
+
+    Raises:
+        UsageError: there is less room than it needs.
+    """
+    wanted: defaultdict[int, int] = defaultdict(int)
+    places: dict[int, Path] = {}
+    shares = [(state.path, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
+    if plan.out and plan.job == Job.EXPORT:
+        shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
+    for place, size in shares:
+        there = _existing(place.absolute())
+        device = there.stat().st_dev
+        wanted[device] += size
+        places.setdefault(device, there)
+    for device, size in wanted.items():
+        free = shutil.disk_usage(places[device]).free
+        if free < size:
+            raise UsageError(
+                f"The disk with {places[device]} has room for {free / 1e6:,.0f} MB, and this run needs about"
+                f" {size / 1e6:,.0f} MB ({count(subjects, 'subject')}; {JOURNAL_BYTES:,} bytes each in the journal,"
+                f" {PACK_BYTES:,} in the pack). Nothing was sent.",
+                "Make room, or name another place with --state, --pack or --out.",
+                code="disk",
+            )
+
+
+def _existing(place: Path) -> Path:
+    """The place, or the nearest folder above it that exists."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
 
 
 def work_on(
@@ -34,7 +190,7 @@ def work_on(
     settings: Settings,
     sitting: SittingOptions,
     state: StateFolder,
-    hand: Hand | None,
+    hand: SigningIdentity | None,
 ) -> None:
     """Work on the open subjects of a run as far as this sitting goes.
 
@@ -85,7 +241,7 @@ def _restored(state: StateFolder) -> str:
 
 
 def _prepared(
-    plan: Plan, journal: RunJournal, settings: Settings, sitting: SittingOptions, hand: Hand | None
+    plan: Plan, journal: RunJournal, settings: Settings, sitting: SittingOptions, hand: SigningIdentity | None
 ) -> tuple[Conditions, Context]:
     secret = journal.secret or b""
     conditions = Conditions(
@@ -98,7 +254,7 @@ def _prepared(
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, settings.settle)
     if plan.job != Job.EXPORT:
         return conditions, context
-    from privacy_toolkit.cli.exporting import deliverer, remove_old
+    from privacy_toolkit.cli.jobs import deliverer, remove_old
 
     context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
     return replace(conditions, removed=remove_old(plan, datetime.now(UTC))), context

@@ -22,16 +22,17 @@ from privacy_toolkit.config.file import (
     ApprovalProfile,
     ConfigFile,
     ControlsProfile,
+    Notify,
     Profile,
     SecretSource,
     TimeoutProfile,
     find_config,
+    load_notify,
     read_config,
     read_secret,
 )
-from privacy_toolkit.config.notify import Notify, load_notify
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.privacy import Secret
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.privacy import Secret
 
 PREFIX = "PRIVACY_TOOLKIT_"
 DEFAULT_RATE = 500.0
@@ -70,7 +71,7 @@ class Flags:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustSettings:
     """Who signs, and whose signatures count.
 
     ``signing_key`` is the file of the key, ``signer`` the name under which others know it, ``allowed_signers`` the list
@@ -110,7 +111,7 @@ class Settings:
     generation: str
     timeouts: TimeoutProfile
     profile: str
-    trust: Trust = Trust()
+    trust: TrustSettings = TrustSettings()
     state_key: Path | None = None
     notify: Notify = field(default_factory=Notify)
     control_present: str | None = field(default=None, repr=False)
@@ -327,12 +328,12 @@ def _signature(profile: Profile) -> tuple[str, Secret] | None:
     return str(signer.application_id), read_secret(signer.key, "signing key of the Application")
 
 
-def _trust(env: Mapping[str, str], profile: Profile) -> Trust:
+def _trust(env: Mapping[str, str], profile: Profile) -> TrustSettings:
     approval = profile.approval if isinstance(profile.approval, ApprovalProfile) else ApprovalProfile(profile.approval)
     required = approval.required == "required"
     if required:
         _check_not_weakened(env, profile)
-    return Trust(
+    return TrustSettings(
         signing_key=_path(env.get("SIGNING_KEY_FILE") or profile.signing_key),
         signer=env.get("SIGNER") or profile.signer,
         allowed_signers=_path(env.get("ALLOWED_SIGNERS") or profile.allowed_signers),

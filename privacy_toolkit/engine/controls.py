@@ -20,15 +20,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from privacy_toolkit.api.connection import KEEP_ALIVE
-from privacy_toolkit.api.controls import judge, nobody
-from privacy_toolkit.api.exchange import Line, Mark
-from privacy_toolkit.api.operation import RetrySafety
-from privacy_toolkit.api.operations import OPERATIONS, Operation
-from privacy_toolkit.api.responses import Answer, Finding
-from privacy_toolkit.api.retry import backoff
+from privacy_toolkit.core.model import Control, StopReason
+from privacy_toolkit.http.connection import KEEP_ALIVE
+from privacy_toolkit.http.exchange import Line, Mark
+from privacy_toolkit.http.pacing import backoff
 from privacy_toolkit.journal.records import ControlRecord
-from privacy_toolkit.model import Control, StopReason
+from privacy_toolkit.talonone.controls import judge, nobody
+from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.responses import Answer, Finding
 
 #: A control that held vouches for what is asked within so many seconds after it.
 FRESH = 60.0

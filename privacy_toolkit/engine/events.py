@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from privacy_toolkit.model import Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.core.model import Outcome, Purpose, Reason, StopReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.facts import RunFacts, damaged
+from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.journal.sqlite.facts import RunFacts, damaged
 
 _FORMATS = "privacy-toolkit/plan/"
 #: Its digests are under a key, and it names the state folder that it was made for.

@@ -13,16 +13,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Final
 
+import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.evidence.checkpoint import ORIGIN, Checkpoint
-from privacy_toolkit.evidence.errors import BadPack, ChainError
-from privacy_toolkit.evidence.files import CHECKPOINT, SIGNATURE, SUMS, write_file
-from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
-from privacy_toolkit.files import read_regular
-from privacy_toolkit.journal.durability import sync
+from privacy_toolkit.core.durable import read_regular, sync
+from privacy_toolkit.evidence.checkpoint import ORIGIN, Checkpoint, Tree, decode_sums, encode_sums, hash_bytes
+from privacy_toolkit.evidence.files import CHECKPOINT, REMOVAL, SIGNATURE, SUMS, BadPack, ChainError, Place, write_file
+from privacy_toolkit.signatures.keys import PACK_NAMESPACE
+from privacy_toolkit.signatures.signers import DocumentSigner
 
 _ID = "id"
 _NAME = re.compile(r"([0-9]{8})-(.+)")
@@ -180,3 +182,60 @@ class Chain:
         if (head.origin, head.sequence, head.run_id) != (self.origin(), number, name[9:]):
             raise ChainError("A part of the record of the packs is not in its place.", _HINT)
         return link
+
+
+# A link of the chain of packs that is about no run: somebody was taken off the list of erased customers, and why.
+#
+# It lies among the packs, has a checkpoint without rows, is signed like them, and can't be left out without a gap.
+
+FORMAT: Final = "privacy-toolkit/removal/1"
+#: A reason is a sentence, and says nothing of who it is about.
+LONGEST_REASON: Final = 300
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_REASON, pattern="^[^\\x00-\\x1f\\x7f]*$(?!\\n)")]
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That one person was taken off the list: where, when (RFC 3339, UTC), by whose key, and why. Nothing says who."""
+
+    format: str = FORMAT
+    at: str
+    target: str
+    environment: str
+    reason: Reason
+    name: str | None
+    fingerprint: str | None
+
+    def encode(self) -> bytes:
+        """``removal.json``: indented, keys sorted."""
+        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
+
+
+def record_removal(packs: Path, chain: Chain, removal: Removal, signer: DocumentSigner | None, now: datetime) -> Path:
+    """Write a removal among the packs, and enter it into their chain; the folder it lies in.
+
+    Raises:
+        OSError: it can't be written.
+        ChainError: the record of all packs is damaged.
+        ToolkitError: the key can't sign.
+    """
+    run_id = f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-suppression-{secrets.token_hex(4)}"
+    content = removal.encode()
+    place = Place(packs / run_id)
+    try:
+        building = place.begin()
+        with chain.lock():
+            newest = chain.newest()
+            sequence = 1 if newest is None else newest.head().sequence + 1
+            head = Checkpoint(
+                chain.origin(), 0, Tree().root(), run_id, sequence, None if newest is None else newest.hash
+            ).encode()
+            sums = encode_sums({REMOVAL: hash_bytes(content), CHECKPOINT: hash_bytes(head)})
+            link = Link(head, sums, None if signer is None else signer.sign(sums, PACK_NAMESPACE))
+            for name, data in {REMOVAL: content, **link.files()}.items():
+                write_file(building / name, [data])
+            chain.append(link)
+            place.finish()
+    except BaseException:
+        place.discard()
+        raise
+    return place.path

@@ -10,8 +10,33 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from privacy_toolkit.journal import locks
-from privacy_toolkit.journal.durability import sync
+from privacy_toolkit.core import durable as locks
+from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.errors import ExitCode, ToolkitError
+
+# What can be wrong with evidence: a pack that is not what it should be, or one that can't be written.
+
+
+class BadPack(ToolkitError):  # noqa: N818 - it names what was found, as the word stands in reports and in the guides
+    """Something of a pack is not what it should be: changed, damaged, or made by something else."""
+
+    exit_code = ExitCode.VERIFICATION_FAILED
+    code = "bad_pack"
+
+
+class PackError(ToolkitError):
+    """The pack can't be written where it should be: disk full, permissions."""
+
+    exit_code = ExitCode.STOPPED
+    code = "pack"
+
+
+class ChainError(ToolkitError):
+    """The record of all packs can't be gone on with: a part of it is missing, changed or can't be read."""
+
+    exit_code = ExitCode.STOPPED
+    code = "chain"
+
 
 REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.schema.json"
 ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS = "rows.jsonl", "rows.parquet", "row.schema.json", "exceptions.csv"

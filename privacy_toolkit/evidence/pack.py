@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,27 +12,74 @@ from typing import Any
 
 import msgspec
 
+from privacy_toolkit.core.durable import probe, read_regular
+from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import Outcome, Reason
 from privacy_toolkit.engine.plan import plan_of
-from privacy_toolkit.errors import RefusedError, UsageError
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.errors import PackError
-from privacy_toolkit.evidence.files import Place, write_file
-from privacy_toolkit.evidence.rowfiles import write_rows
+from privacy_toolkit.evidence.files import PackError, Place, write_file
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
-from privacy_toolkit.files import read_regular
-from privacy_toolkit.journal.durability import probe
-from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.summary import StandingCount
-from privacy_toolkit.model import Outcome, Reason
-from privacy_toolkit.reporting.exceptions import REJECTED_HEADER, csv_line
+from privacy_toolkit.journal.sqlite.figures import StandingCount
+from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
+from privacy_toolkit.reporting.job_words import job_of
 from privacy_toolkit.reporting.report import build_report, moment_of, sums_differ
 from privacy_toolkit.reporting.schema import Report, SignedBy
-from privacy_toolkit.reporting.summaries import RowSummary
+from privacy_toolkit.reporting.tables import REJECTED_HEADER, Case, csv_line
 from privacy_toolkit.schemas import schema
 from privacy_toolkit.signatures.keys import check_principal
-from privacy_toolkit.signatures.signers import Signer
+from privacy_toolkit.signatures.signers import DocumentSigner
+
+# The files of a pack that hold its rows: ``rows.jsonl``, ``rows.parquet`` and ``exceptions.csv``.
+
+
+@dataclass(frozen=True, slots=True)
+class RowFiles:
+    """What was written.
+
+    ``size`` is how many rows, ``root`` the root of the tree over ``rows.jsonl``. ``cases`` are the subjects that need
+    attention, the first due first, or none of them where they are too many to be listed.
+    """
+
+    size: int
+    root: bytes
+    summary: RowSummary
+    cases: list[Case]
+
+
+def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
+    """Write the rows of a run into the folder ``building``, durably and for their owner only.
+
+    Rows are made in the order of the input and put down sorted in parts, by two processes if they are many; then the
+    parts are put together, and everything that is made of rows is made in one go. Memory does not grow with the run.
+
+    Args:
+        building: the folder, which holds none of the files yet. After an error it may hold parts of them.
+        journal: the run.
+        secret: its secret K.
+
+    Raises:
+        OSError: something can't be written, or the second process died.
+    """
+    # Loaded here since they load pandas and pyarrow: half a second, and 80 MB that a run under way has no use for.
+    from privacy_toolkit.evidence.row_writer import (  # noqa: PLC0415
+        WINDOWS,
+        merge,
+        scatter,
+    )
+    from privacy_toolkit.reporting.parquet import returned_memory  # noqa: PLC0415
+
+    spills = building / ".rows"
+    try:
+        spills.mkdir(mode=0o700)
+        with returned_memory():
+            scatter(journal, secret, spills)
+            return RowFiles(*merge(spills, building, job_of(journal.run_id)))
+    finally:
+        shutil.rmtree(spills, ignore_errors=True)
+        (building / WINDOWS).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +92,12 @@ class PackResult:
 
 
 def write_pack(
-    journal: RunReader, folder: Path, *, chain: Chain, signer: Signer | None = None, principal: str | None = None
+    journal: RunReader,
+    folder: Path,
+    *,
+    chain: Chain,
+    signer: DocumentSigner | None = None,
+    principal: str | None = None,
 ) -> PackResult:
     """Write the pack of the run at ``folder``, or replace the one that stands there from an earlier sitting.
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
-from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import required_column
-from privacy_toolkit.inputs.csvfile import CsvFile, open_csv
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import Hold
+from privacy_toolkit.inputs.csv import CsvFile, open_csv
 from privacy_toolkit.inputs.files import STDIN, kind_of
-from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.validation import CODE, judge
-from privacy_toolkit.model import Hold
+from privacy_toolkit.inputs.ids import CODE, judge
+from privacy_toolkit.inputs.options import InputOptions, required_column
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = "Mend the line: the list is used whole or not at all."

@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 
-from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import optional_columns
-from privacy_toolkit.inputs.compression import decompressed
-from privacy_toolkit.inputs.files import CHUNK, COMPRESSED_CHUNK, ByteSource, FileKind, open_bytes
-from privacy_toolkit.inputs.form import RowForm
-from privacy_toolkit.inputs.options import ID_COLUMNS, OPTIONAL_COLUMNS, InputOptions
-from privacy_toolkit.inputs.pages import Batch
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.inputs.files import CHUNK, COMPRESSED_CHUNK, ByteSource, FileKind, decompressed, open_bytes
+from privacy_toolkit.inputs.options import ID_COLUMNS, OPTIONAL_COLUMNS, InputOptions, optional_columns
+from privacy_toolkit.inputs.pages import RowBatch
+from privacy_toolkit.inputs.pairs import RowForm
 
 #: No line is longer, in bytes; a file that is no JSON Lines could be one line of any length.
 LONGEST_LINE = 2 * 1024 * 1024
@@ -47,7 +45,7 @@ class LinesFile:
         self.columns: tuple[str, ...] = OPTIONAL_COLUMNS if form is None and optional_columns(names) else ()
         self._has_form = form is not None
 
-    def pages(self, size: int) -> Iterator[Batch]:
+    def pages(self, size: int) -> Iterator[RowBatch]:
         """The records, at most ``size`` at a time; an id that is a whole number is taken in decimal.
 
         Raises:
@@ -56,7 +54,7 @@ class LinesFile:
         records = self._all()
         while page := list(_page(records, size)):
             objects = [record for _, record, _ in page]
-            yield Batch(
+            yield RowBatch(
                 [line for line, _, _ in page],
                 [_text(record.get(self.id_column)) for record in objects],
                 [[_text(record.get(name)) for record in objects] for name in self.columns],

@@ -1,19 +1,26 @@
-"""Rows on their way from a file to the spool, some at a time, column beside column."""
+"""Exact de-duplication with a few bytes a row: a hash finds the candidates, the ids themselves decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from privacy_toolkit.inputs.validation import RejectReason
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.inputs.ids import RejectReason
+
+# Rows on their way from a file to the spool, some at a time, column beside column.
 
 #: What one row says beside its id: ``requested_on`` and ``extended_on`` (ISO 8601 dates), ``ticket``, ``ground``.
 Words = tuple[str | None, str | None, str | None, str | None]
 
 
-class Batch(NamedTuple):
+class RowBatch(NamedTuple):
     """Some records as they stand in the file: ``rows``, ``texts`` of the id column, and ``others`` side by side.
 
     ``others`` holds the texts of each optional column that was found, in the order of ``InputFile.columns``. For a form
@@ -62,7 +69,7 @@ class Page(msgspec.Struct, array_like=True, frozen=True):
         return ((n, id_) for n, id_ in enumerate(self.names) if id_ is not None and n not in self.refused)
 
 
-class Said(msgspec.Struct, array_like=True, frozen=True):
+class SaidColumns(msgspec.Struct, array_like=True, frozen=True):
     """What the rows of a page say beside their ids, side by side, understood and in one form."""
 
     requested_on: list[str | None]
@@ -83,9 +90,11 @@ class Said(msgspec.Struct, array_like=True, frozen=True):
             self.ground[position],
         )
 
-    def first(self, number: int) -> Said:
+    def first(self, number: int) -> SaidColumns:
         """The first ``number`` rows."""
-        return Said(self.requested_on[:number], self.extended_on[:number], self.ticket[:number], self.ground[:number])
+        return SaidColumns(
+            self.requested_on[:number], self.extended_on[:number], self.ticket[:number], self.ground[:number]
+        )
 
 
 class Amendments(msgspec.Struct, array_like=True, frozen=True):
@@ -96,3 +105,113 @@ class Amendments(msgspec.Struct, array_like=True, frozen=True):
 
     positions: list[int]
     words: list[bytes]
+
+
+# Where the rows of an input wait between being read and being used: an unnamed file, read again page by page.
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Spool(Generic[T]):
+    """Pages of one ``kind`` in a file that nobody else can open, in the order in which they were put there."""
+
+    def __init__(self, file: BinaryIO, kind: type[T]) -> None:
+        self._file = file
+        self._ends = [0]
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, page: T) -> None:
+        """Put a page behind the others; all of them before the first is read.
+
+        Raises:
+            InputError: there is no room for it.
+        """
+        data = self._encode(page)
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"The input can't be set aside: {error.strerror}.", "Make room where the state folder is."
+            ) from None
+        self._ends.append(self._ends[-1] + len(data))
+
+    def pages(self, first: int = 0, end: int | None = None) -> Iterator[T]:
+        """All pages, or those from ``first`` to before ``end`` (from 0); several readers don't disturb each other."""
+        for number in range(first, len(self) if end is None else end):
+            start = self._ends[number]
+            self._file.seek(start)
+            yield self._decode(self._file.read(self._ends[number + 1] - start))
+
+
+def new_spool(folder: Path, kind: type[T], resources: ExitStack) -> Spool[T]:
+    """A spool in ``folder``, which is gone when ``resources`` are closed.
+
+    Raises:
+        InputError: the folder can't be written.
+    """
+    try:
+        return Spool(resources.enter_context(TemporaryFile(dir=folder)), kind)
+    except OSError as error:
+        raise InputError(
+            f"The input can't be set aside: {error.strerror}.", "Is there a state folder that may be written?"
+        ) from None
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Hashes = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+#: Ids compared in one walk. Each takes some 150 bytes; an input with more repeated ids is walked several times.
+IDS_AT_ONCE = 500_000
+
+
+def mark_duplicates(
+    hashes: array[int], pages: Callable[[], Iterator[Page]], rows: int, *, at_once: int = IDS_AT_ONCE
+) -> bytearray:
+    """For each row in input order: 1 where its id stood in an earlier row already, otherwise 0.
+
+    ``hashes`` are those of all accepted ids (``hash(id)``, 64 bits, keyed per process); their order is lost.
+    """
+    marks = bytearray(rows)
+    candidates = repeated(hashes)
+    for first in range(0, len(candidates), at_once):
+        seen: set[str] = set()
+        start = 0
+        for page in pages():
+            for position, id_ in among(candidates[first : first + at_once], page):
+                if id_ in seen:
+                    marks[start + position] = 1
+                else:
+                    seen.add(id_)
+            start += len(page.rows)
+    return marks
+
+
+def repeated(hashes: array[int]) -> Hashes:
+    """The hashes that occur more than once, each once and in order; ``hashes`` is sorted in place."""
+    import numpy as np
+
+    ordered = np.frombuffer(hashes, dtype=np.int64)
+    ordered.sort()
+    again = ordered[1:] == ordered[:-1]
+    second = again.copy()
+    second[1:] &= ~again[:-1]  # of equal hashes in a row, the second one stands for all
+    found: Hashes = ordered[1:][second]
+    return found
+
+
+def among(candidates: Hashes, page: Page) -> Iterator[tuple[int, str]]:
+    """Position and name of the accepted rows whose hash is one of ``candidates``."""
+    import numpy as np
+
+    names = page.names
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
+    nearest = np.searchsorted(candidates, hashes).clip(max=len(candidates) - 1)
+    found: list[int] = np.flatnonzero(candidates[nearest] == hashes).tolist()
+    return ((n, id_) for n in found if (id_ := names[n]) is not None and n not in page.refused)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 
-from privacy_toolkit.engine.declaration import Declaration
-from privacy_toolkit.model import Job
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.engine.job import Declaration
 
 #: Where each job is declared, and under which name: only the one that is used is loaded.
 _PLACES = {
     Job.ERASE: ("erase", "DECLARATION"),
     Job.EXPORT: ("export", "DECLARATION"),
-    Job.RESERVE: ("reservations", "RESERVE"),
-    Job.RELEASE: ("reservations", "RELEASE"),
-    Job.ASSIGN: ("reservations", "ASSIGN"),
+    Job.RESERVE: ("coupons", "RESERVE"),
+    Job.RELEASE: ("coupons", "RELEASE"),
+    Job.ASSIGN: ("coupons", "ASSIGN"),
     Job.HOLDERS: ("holders", "DECLARATION"),
     Job.REFERRALS: ("writes", "REFERRALS"),
     Job.EVENTS: ("writes", "EVENTS"),

@@ -6,21 +6,49 @@ what became of it; a refusal after that does not make it any better known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 
 from msgspec.structs import replace
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Finding, may_send_again
-from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters, pauses
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
-from privacy_toolkit.jobs.gone import Holding, holding
-from privacy_toolkit.jobs.pauses import pauses
-from privacy_toolkit.jobs.verification import verified
 from privacy_toolkit.journal.records import Entry, Standing
-from privacy_toolkit.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.talonone.inventory import Holding, holding
+from privacy_toolkit.talonone.operations import OPERATIONS
+from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
+
+# Which subjects are read again after their erasure.
+
+
+def check_verify(text: str) -> str:
+    """``text`` if it is a way to verify.
+
+    Raises:
+        UsageError: it is not ``all``, ``sample:N`` or ``none``.
+    """
+    if not re.fullmatch(r"all|none|sample:[1-9]\d*", text):
+        raise UsageError(f"--verify takes all, sample:N or none, not {text!r}.")
+    return text
+
+
+def verified(verify: str, subjects: int, seed: bytes) -> Callable[[int], bool]:
+    """Whether a subject is verified, by its number.
+
+    The sample is drawn by the run's secret: a resumed run draws the same one, and nobody who chose the input could
+    foresee it.
+    """
+    kind, _, size = check_verify(verify).partition(":")
+    if kind == "sample":
+        sample = frozenset(Random(seed).sample(range(1, subjects + 1), min(int(size), subjects)))  # noqa: S311 - as above
+        return sample.__contains__
+    return lambda _: kind == "all"
+
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 ERASE = OPERATIONS["delete_customer_data"]

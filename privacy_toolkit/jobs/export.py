@@ -9,15 +9,14 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Finding
-from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
-from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
-from privacy_toolkit.engine.exported import deal
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.engine.job import Calls, Context, Declaration, ForeignAnswerError, NotDeliveredError, Parameters
+from privacy_toolkit.engine.open_requests import deal
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.errors import UsageError
 from privacy_toolkit.journal.records import Entry, Standing
-from privacy_toolkit.model import Job, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.talonone.operations import OPERATIONS
+from privacy_toolkit.talonone.responses import Finding
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from privacy_toolkit.api.responses import Answer, Finding
-from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
-from privacy_toolkit.engine.holding import encode_holders
+from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, Sequencing
+from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
-from privacy_toolkit.inputs.form import RowForm
-from privacy_toolkit.inputs.pairs import COUPON_COLUMN, CodeForm
-from privacy_toolkit.jobs.holderlist import HOLDERS, holders_of
+from privacy_toolkit.inputs.pairs import COUPON_COLUMN, CodeForm, RowForm
 from privacy_toolkit.journal.records import Entry, Standing
-from privacy_toolkit.model import Job, Outcome, Purpose, Reason, Sequencing
+from privacy_toolkit.talonone.holders import HOLDERS, encode_holders, holders_of
+from privacy_toolkit.talonone.responses import Answer, Finding
 
 WITH_ATTRIBUTES = "with_attributes"
 

@@ -2,17 +2,321 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import hashlib
+import hmac
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-from privacy_toolkit.api.responses import Answer
-from privacy_toolkit.engine.declaration import Calls, Context, Declaration, Parameters
-from privacy_toolkit.engine.madecode import MadeCode, encode_code
-from privacy_toolkit.inputs.form import RowForm
-from privacy_toolkit.jobs import requested
-from privacy_toolkit.jobs.requested import Kind, form_of, request_of
-from privacy_toolkit.jobs.writing import Writing, named
-from privacy_toolkit.model import Job, Sequencing
+import msgspec
+from msgspec.structs import replace
+
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Job, Outcome, Reason, Sequencing
+from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters
+from privacy_toolkit.engine.steps import Sending, Steps
+from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
+from privacy_toolkit.inputs.options import ID_COLUMNS
+from privacy_toolkit.inputs.pairs import RowForm
+from privacy_toolkit.jobs.coupons import customer_key
+from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.talonone.addresses import QueryValue
+from privacy_toolkit.talonone.holders import MadeCode, encode_code
+from privacy_toolkit.talonone.models import RequestBody
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, RetrySafety
+from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
+
+# Which request a job makes of a row, by what the operator set: the version of the API, a dry run, the rule engine.
+
+#: How the flags of a query are called among the parameters of a plan, and on the command line.
+FLAGS = {"dry": ("dry", "--dry"), "runRuleEngine": ("run_rule_engine", "--run-rule-engine")}
+
+_EARNEST = "It would be carried out in earnest."
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKind:
+    """A job that makes one request of each row.
+
+    ``operations`` has its operation in each version of the API that has it. ``customers`` are the fields that name
+    customers; where ``id_field`` is set the id of the row stands in that field, else in the path. ``aliases`` are
+    further names of fields, ``opened`` the object whose fields are columns of their own.
+    """
+
+    job: Job
+    operations: Mapping[str, Operation]
+    id_columns: tuple[str, ...]
+    customers: tuple[str, ...] = ()
+    id_field: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    opened: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request of each row: its operation and body, what stands in the query, and the deployment's generation."""
+
+    operation: Operation
+    body: type[RequestBody]
+    version: str
+    query: Mapping[str, QueryValue]
+    generation: Generation
+
+
+REFERRAL_REQUESTS = RequestKind(
+    Job.REFERRALS,
+    {"v1": OPERATIONS["create_referral"]},
+    id_columns=("advocateProfileIntegrationId", *ID_COLUMNS),
+    id_field="advocateProfileIntegrationId",
+    customers=("friendProfileIntegrationId",),
+)
+EVENT_REQUESTS = RequestKind(
+    Job.EVENTS,
+    {"v1": OPERATIONS["track_event"], "v2": OPERATIONS["track_event_v2"]},
+    id_columns=("profileId", *ID_COLUMNS),
+    id_field="profileId",
+)
+PROFILE_REQUESTS = RequestKind(
+    Job.PROFILES,
+    {"v1": OPERATIONS["update_customer_profile"], "v2": OPERATIONS["update_customer_profile_v2"]},
+    id_columns=ID_COLUMNS,
+)
+SESSION_REQUESTS = RequestKind(
+    Job.SESSIONS,
+    {"v1": OPERATIONS["update_customer_session"], "v2": OPERATIONS["update_customer_session_v2"]},
+    id_columns=("session_id", "customerSessionId", "sessionId"),
+    customers=("profileId",),
+    aliases=dict.fromkeys(set(ID_COLUMNS) - {"id"}, "profileId"),
+    opened={"v2": "customerSession"},
+)
+
+
+def request_of(kind: RequestKind, parameters: Parameters) -> Request:
+    """The request that the parameters ask for.
+
+    Raises:
+        UsageError: there is no such request, or it would do something else than is meant.
+    """
+    generation = Generation(str(parameters.get("generation") or Generation.CURRENT))
+    version = str(parameters.get("api") or max(kind.operations))
+    operation = kind.operations.get(version)
+    if operation is None or operation.body is None:
+        raise UsageError(f"{kind.job.capitalize()} have no version {version} of the API.")
+    if generation not in operation.generations:
+        others = [one for one, other in kind.operations.items() if generation in other.generations]
+        raise UsageError(
+            f"{_deployments(generation).capitalize()} have no {operation.operation_id}.",
+            f"Use --api {' or '.join(others)}.",
+        )
+    return Request(operation, operation.body, version, _query(operation, generation, parameters), generation)
+
+
+def form_of(kind: RequestKind, request: Request) -> FieldForm:
+    """How a row becomes the body of the request."""
+    body = request.operation.body_for(request.generation) or request.body
+    opened = kind.opened.get(request.version)
+    newer = FieldPlaces(request.body, opened).fields - FieldPlaces(body, opened).fields
+    excluded = dict.fromkeys(newer, "deployments of 2020 do not know it")
+    flags = {flag.name for flag in request.operation.query if request.generation in flag.generations}
+    if "runRuleEngine" in flags and "runRuleEngine" not in request.query:
+        excluded["responseContent"] = "the API takes it only with --run-rule-engine"
+    return FieldForm(
+        body,
+        id_columns=kind.id_columns,
+        id_field=kind.id_field,
+        opened=opened,
+        aliases=kind.aliases,
+        customers=kind.customers,
+        excluded=excluded,
+    )
+
+
+def _query(operation: Operation, generation: Generation, parameters: Parameters) -> dict[str, QueryValue]:
+    wanted = {flag: option for flag, (name, option) in FLAGS.items() if parameters.get(name)}
+    known = {flag.name: flag for flag in operation.query if generation in flag.generations}
+    for name, option in wanted.items():
+        if name not in known:
+            raise UsageError(
+                f"{operation.operation_id} has no {option} at {_deployments(generation)}.",
+                "Leave it out." if name != "dry" else f"{_EARNEST} docs/writes.md says where a dry run is one.",
+            )
+        needs = known[name].needs
+        if needs and needs not in wanted:
+            raise UsageError(
+                f"{operation.operation_id} heeds {option} only together with {FLAGS[needs][1]}.",
+                f"{_EARNEST} Give {FLAGS[needs][1]} as well.",
+            )
+    return dict.fromkeys(wanted, True)
+
+
+def _deployments(generation: Generation) -> str:
+    return "deployments of 2020" if generation is Generation.SEED else "current deployments"
+
+
+# The walk of one row that becomes one request: send it, and name what the answer says.
+#
+# The API has no way to look up what became of such a request. Where it does no more the second time it is sent again;
+# where it would, an answer that was lost is lost for good, and the row is left to a person.
+
+#: How often a request is sent for one row in one sitting before it is left for the next one.
+ACT_TRIES = 5
+
+_REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
+#: What is believed of an answer without a name only once its connection is proven.
+_TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED})
+
+
+class Named(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """Who and what a body names, whichever body it is."""
+
+    profile_id: str | None = None
+    friend_profile_integration_id: str | None = None
+    session_id: str | None = None
+    customer_session: Named | None = None
+
+
+named = msgspec.json.Decoder(Named).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """The procedure of a job that makes one request of each row.
+
+    ``customers`` says whose data a row is about, by its id and its body, ``session`` which session it is about.
+    ``secret`` is the run's; ``keep`` takes what has to be kept of an answer. ``ordered``: a request that is carried out
+    late would undo what a later row of the same customer says.
+    """
+
+    operation: Operation
+    body: type[RequestBody]
+    query: Mapping[str, QueryValue]
+    secret: bytes
+    customers: Callable[[str, str], Collection[str]]
+    session: Callable[[str, str], str | None]
+    keep: Callable[[Answer], bytes] | None = None
+    ordered: bool = True
+
+    def keys(self, entries: Sequence[Entry]) -> Collection[str]:
+        """The customers and the session: their requests go out one after another, in the order of the input."""
+        subject = entries[0].subject
+        session = self.session(subject.id, subject.given)
+        found = {customer_key(customer) for customer in self.customers(subject.id, subject.given)}
+        return found if session is None else {*found, f"session\0{session}"}
+
+    async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
+        """Bring one row as far as it goes in this sitting."""
+        (entry,) = entries
+        await _WriteWalk(self, entry, steps).run()
+
+    def sending(self, entry: Entry) -> Sending:
+        """The request of a row: the same to the byte however often it is sent."""
+        subject, operation = entry.subject, self.operation
+        return Sending(
+            None if operation.parameter is None else subject.id,
+            msgspec.json.decode(subject.given, type=self.body),
+            self.query,
+            self._key(subject.seq) if operation.idempotency_key else None,
+        )
+
+    def _key(self, seq: int) -> str:
+        """The Idempotency-Key of a row: the same in every sitting, and to be told by nobody without the secret."""
+        return hmac.new(self.secret, f"key:{seq}".encode(), hashlib.sha256).hexdigest()
+
+
+class _WriteWalk:
+    """One row on its way. ``_standing`` is always what the journal has, or is about to have, on disk."""
+
+    def __init__(self, job: Writing, entry: Entry, steps: Steps) -> None:
+        self._job = job
+        self._entry = entry
+        self._seq = entry.subject.seq
+        self._standing = self._before = entry.standing
+        self._steps = steps
+
+    async def run(self) -> None:
+        """Send the request, unless nothing may be sent."""
+        if self._standing.reason in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}:
+            return  # as an earlier sitting left it: nothing was tried that could count as a failure of this one
+        subject = self._entry.subject
+        suppressed = any(map(self._steps.is_suppressed, self._job.customers(subject.id, subject.given)))
+        is_safe = self._job.operation.retry is RetrySafety.SAFE
+        if self._standing.outcome is Outcome.UNKNOWN and (suppressed or not is_safe):
+            for_a_person = replace(self._standing, reason=Reason.NO_LOOK_POSSIBLE, settled_at=self._steps.now)
+            self._steps.settle(for_a_person, self._seq)
+        elif suppressed:
+            self._steps.suppress(self._standing, self._seq)
+        else:
+            await self._send()
+
+    async def _send(self) -> None:
+        """Send the request, again where that is certain to do no harm, and settle by what it came to."""
+        job, sending = self._job, self._job.sending(self._entry)
+        keep = None if job.keep is None else self._keep
+        for tries in range(1, ACT_TRIES + 1):
+            lost = self._lost()
+            answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
+            if not self._is_certain(answer):
+                answer = await self._steps.vouched(job.operation, answer)
+                self._stand_by(answer)
+            if answer.finding is Finding.UNKNOWN and job.ordered:
+                self._steps.keep_quiet()
+            again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
+            if not again or not await self._steps.back_off(tries, answer):
+                break
+        self._steps.settle(self._standing, self._seq)
+        if self._standing.outcome.is_open and self._standing.reason is not Reason.NO_LOOK_POSSIBLE:
+            self._steps.hold_back()  # it is sent in a later sitting, and what comes after it must not overtake it
+
+    def _is_certain(self, answer: Answer) -> bool:
+        """Whether an answer that does not name its row needs no connection to vouch for it.
+
+        A refusal for now that was another's does no harm where the request may be repeated.
+        """
+        if answer.named or answer.is_in_step:
+            return True
+        harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
+        return harmless or answer.finding not in _TO_BE_VOUCHED_FOR
+
+    def _lost(self) -> Standing:
+        """Where the row stands if no answer is ever recorded."""
+        return replace(
+            self._standing,
+            outcome=Outcome.UNKNOWN,
+            reason=Reason.NO_ANSWER_RECORDED,
+            attempts=self._standing.attempts + 1,
+            settled_at=self._steps.now,
+        )
+
+    def _follows(self, answer: Answer) -> dict[int, Standing]:
+        """Where the row stands by the answer, as long as nothing vouches for it: a crash leaves no more than that."""
+        self._before = self._standing
+        if not self._is_certain(answer):
+            answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.NO_ANSWER_RECORDED)
+        attempts = self._standing.attempts + (answer.finding is not Finding.NEVER_SENT)
+        self._standing = replace(self._standing, attempts=attempts)
+        self._stand_by(answer)
+        return {self._seq: self._standing}
+
+    def _stand_by(self, answer: Answer) -> None:
+        outcome, reason = self._named(answer)
+        self._standing = replace(self._standing, outcome=outcome, reason=reason, settled_at=self._steps.now)
+
+    def _named(self, answer: Answer) -> tuple[Outcome, Reason | None]:
+        """What the answer says of the row; a refusal says nothing about what was sent earlier and not answered."""
+        before = self._before
+        if answer.finding is Finding.DONE:
+            return Outcome.DONE, Reason.DRY if self._job.query.get("dry") else None
+        if answer.finding is Finding.UNKNOWN:
+            safe = self._job.operation.retry is RetrySafety.SAFE
+            return Outcome.UNKNOWN, answer.reason if safe else Reason.NO_LOOK_POSSIBLE
+        if before.outcome is Outcome.UNKNOWN:
+            return Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE if answer.finding in _REFUSED_FOR_GOOD else before.reason
+        return Outcome.FAILED if answer.finding in _REFUSED_FOR_GOOD else Outcome.RETRYABLE, answer.reason
+
+    def _keep(self, answer: Answer) -> dict[int, bytes]:
+        if answer.finding is not Finding.DONE or self._job.keep is None:
+            return {}
+        return {self._seq: self._job.keep(answer)}
 
 
 def _code(answer: Answer) -> bytes:
@@ -61,15 +365,15 @@ _SESSIONS = {Job.EVENTS: _session_of_event, Job.SESSIONS: _session}
 _SHOWN = {Job.SESSIONS: _shown_owner}
 
 
-def _calls(kind: Kind, subjects: int, parameters: Parameters) -> Calls:
+def _calls(kind: RequestKind, subjects: int, parameters: Parameters) -> Calls:
     return {request_of(kind, parameters).operation.name: (subjects, subjects)}
 
 
-def _form(kind: Kind, parameters: Parameters) -> RowForm:
+def _form(kind: RequestKind, parameters: Parameters) -> RowForm:
     return form_of(kind, request_of(kind, parameters))
 
 
-def _make(kind: Kind, context: Context) -> Writing:
+def _make(kind: RequestKind, context: Context) -> Writing:
     request = request_of(kind, context.parameters)
     return Writing(
         operation=request.operation,
@@ -83,7 +387,7 @@ def _make(kind: Kind, context: Context) -> Writing:
     )
 
 
-def _declared(kind: Kind) -> Declaration:
+def _declared(kind: RequestKind) -> Declaration:
     return Declaration(
         job=kind.job,
         calls=partial(_calls, kind),
@@ -97,7 +401,7 @@ def _declared(kind: Kind) -> Declaration:
     )
 
 
-REFERRALS = _declared(requested.REFERRALS)
-EVENTS = _declared(requested.EVENTS)
-PROFILES = _declared(requested.PROFILES)
-SESSIONS = _declared(requested.SESSIONS)
+REFERRALS = _declared(REFERRAL_REQUESTS)
+EVENTS = _declared(EVENT_REQUESTS)
+PROFILES = _declared(PROFILE_REQUESTS)
+SESSIONS = _declared(SESSION_REQUESTS)

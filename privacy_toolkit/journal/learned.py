@@ -14,11 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.config import Settings
-from privacy_toolkit.errors import JournalError
-from privacy_toolkit.files import read_regular
-from privacy_toolkit.journal.durability import new_file, sync
-from privacy_toolkit.model import CONTROL_PREFIX, Learned
+from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.core.durable import new_file, read_regular, sync
+from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.core.model import CONTROL_PREFIX, Learned
 
 FOLDER = "controls"
 FORMAT = 1
@@ -26,7 +25,7 @@ _OWN_ID = re.compile(f"{CONTROL_PREFIX}[0-9a-f]{{32}}")
 _LARGEST = 100_000  # a file of ours has less than a kilobyte
 
 
-class Control(msgspec.Struct, frozen=True, kw_only=True):
+class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The control profile of a deployment.
 
     ``deployment`` is the key of ``Settings.deployment_key``, ``begun_at`` when its making began last (UTC, ISO 8601).
@@ -46,7 +45,7 @@ class ControlStore:
     def __init__(self, state: Path) -> None:
         self._folder = state / FOLDER
 
-    def read(self, deployment: str) -> Control | None:
+    def read(self, deployment: str) -> ControlProfile | None:
         """What is kept of a deployment, by its key; None if nothing is.
 
         Raises:
@@ -62,7 +61,7 @@ class ControlStore:
                 f"The file {path} can't be read: {error.strerror}.", "Is the state folder yours?"
             ) from None
         try:
-            control = msgspec.json.decode(content, type=Control)
+            control = msgspec.json.decode(content, type=ControlProfile)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             control = None
         if control is None or not _is_ours(control, deployment):
@@ -72,7 +71,7 @@ class ControlStore:
             )
         return control
 
-    def write(self, control: Control) -> None:
+    def write(self, control: ControlProfile) -> None:
         """Keep this of a deployment, durable when it returns; what was kept before is replaced in one step.
 
         Raises:
@@ -111,7 +110,7 @@ class ControlStore:
         return self._folder / f"{hashlib.sha256(deployment.encode()).hexdigest()[:16]}.json"
 
 
-def _is_ours(control: Control, deployment: str) -> bool:
+def _is_ours(control: ControlProfile, deployment: str) -> bool:
     """Whether this can have been written here. The id above all: ``controls remove`` erases whom it names."""
     ids = {control.profile_id} | ({control.learned.profile_id} if control.learned else set())
     return (

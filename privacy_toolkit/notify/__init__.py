@@ -2,8 +2,3 @@
 
 Nothing here raises, and nothing here changes how a run ends: what can't be told is said in one sentence.
 """
-
-from privacy_toolkit.notify.facts import Finished, Started, finished_of
-from privacy_toolkit.notify.telling import Means, failed, finished, started
-
-__all__ = ["Finished", "Means", "Started", "failed", "finished", "finished_of", "started"]

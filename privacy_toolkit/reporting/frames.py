@@ -2,15 +2,284 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Outcome, Reason
-from privacy_toolkit.reporting.summaries import Counts
-from privacy_toolkit.reporting.tables import CODES
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.journal.records import OpenRequests, decode_package
+from privacy_toolkit.journal.sqlite.figures import HOLD_REASONS, HoldCount, StandingCount
+from privacy_toolkit.journal.sqlite.reader import Observed
+from privacy_toolkit.reporting.counts import ATTENTION
+from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
+from privacy_toolkit.reporting.tables import Case, make_case
+
+# The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
+#
+# What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way.
+# Importing
+# this module loads pyarrow (50 MB): it is done only when rows are written or read.
+
+MOMENT = pa.timestamp("us", tz="UTC")
+SEND = pa.struct(
+    [
+        pa.field("intent_at", MOMENT),
+        pa.field("answered_at", MOMENT),
+        pa.field("status", pa.int32()),
+        pa.field("reason", pa.string()),
+        pa.field("shared", pa.bool_()),
+    ]
+)
+
+#: The columns of ``rows.parquet``, in the order in which an analyst reads them. A null means the same as in a row.
+SCHEMA = pa.schema(
+    [
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("held_before", pa.string()),
+        pa.field("attempts", pa.int64(), nullable=False),
+        pa.field("settled_at", MOMENT),
+        pa.field("time_span", pa.int64()),
+        pa.field("in_time", pa.bool_()),
+        pa.field("requested_on", pa.date32()),
+        pa.field("due_on", pa.date32()),
+        pa.field("ticket", pa.string()),
+        pa.field("ground", pa.string()),
+        pa.field("hold_reason", pa.string()),
+        pa.field("review_on", pa.date32()),
+        pa.field("package", pa.string()),
+        pa.field("redactions", pa.int64()),
+        pa.field("kept_coupons", pa.int64()),
+        pa.field("kept_referrals", pa.int64()),
+        pa.field("read_before_at", MOMENT),
+        pa.field("read_before_status", pa.int32()),
+        pa.field("read_after_at", MOMENT),
+        pa.field("read_after_status", pa.int32()),
+        pa.field("sends", pa.list_(pa.field("item", SEND, nullable=False)), nullable=False),
+    ]
+)
+#: Those of the form before, ``row/2``, do not have these.
+NEW: Final = frozenset({"time_span", "in_time"})
+#: Of these there are few different ones.
+CODES = ("outcome", "reason", "attribution", "held_before", "ground", "hold_reason")
+
+_ACT = Purpose.ACT.value
+_IN_TIME = pa.array(sorted(IN_TIME))
+_ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
+
+
+def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
+    """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
+    subjects, standings, exchanges, requests, results = zip(*observed, strict=True)
+    _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
+        *standings, strict=True
+    )
+    _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
+    packages = list(map(decode_package, results))
+    windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
+    starts = pa.array([window and window.start for window in windows], pa.int64())
+    settled, due = pa.array(settled_at, pa.int64()), _dates(due_on)
+    columns: dict[str, Any] = {
+        "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
+        "outcome": outcome,
+        "reason": reason,
+        "attribution": attribution,
+        "held_before": held_before,
+        "attempts": attempts,
+        "settled_at": _coarse(settled, starts),
+        "time_span": [window and window.span for window in windows],
+        "in_time": _in_time(outcome, settled, due),
+        "requested_on": _dates(requested_on),
+        "due_on": due,
+        "ticket": ticket if shown.tickets else [None] * len(ticket),
+        "ground": ground,
+        "hold_reason": hold,
+        "review_on": _dates(review_on),
+        "package": [package and package.sha256 for package in packages],
+        "redactions": [package and package.redactions for package in packages],
+        "kept_coupons": coupons,
+        "kept_referrals": referrals,
+        **_proofs(exchanges, starts),
+    }
+    return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def cases_of(table: Any, job: Job) -> list[Case]:
+    """The open and failed subjects among some rows, in their order."""
+    table = table.filter(pc.is_in(table.column("outcome"), _ATTENTION))
+    due_on = table.column("due_on").cast(pa.string())
+    columns = [*(table.column(name) for name in ("subject", "outcome", "reason", "attempts")), due_on]
+    return list(map(make_case, *(column.to_pylist() for column in columns), repeat(job)))
+
+
+def _column(values: Any, kind: Any) -> Any:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _dates(texts: Sequence[str | None]) -> Any:
+    return pa.array(texts, pa.string()).cast(pa.date32())
+
+
+def _coarse(moments: Any, starts: Any) -> Any:
+    """Times (microseconds) as a table holds them: those of a subject with a window are where that begins."""
+    return pc.if_else(pc.and_(moments.is_valid(), starts.is_valid()), starts, moments).cast(MOMENT)
+
+
+def _in_time(outcomes: Sequence[str], settled: Any, due: Any) -> Any:
+    """As ``rows.Row.in_time``, by the exact times."""
+    counted = pc.and_(pc.is_in(pa.array(outcomes, pa.string()), _IN_TIME), pc.and_(settled.is_valid(), due.is_valid()))
+    days = settled.cast(MOMENT).cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
+    return pc.if_else(counted, pc.less_equal(days, due), pa.scalar(None, pa.bool_()))
+
+
+def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]], starts: Any) -> dict[str, Any]:
+    """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
+    counts = np.fromiter(map(len, exchanges), np.int64, len(exchanges))
+    flat = list(chain.from_iterable(exchanges))
+    _, _, purposes, _, intents, ends, _, statuses, reasons, carriers = zip(*flat, strict=True) if flat else ((),) * 10
+    status = pa.array(statuses, pa.int32())
+    sent = pc.equal(pa.array(purposes, pa.string()), _ACT).to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    own_starts = starts.take(pa.array(owner))
+    ended = _coarse(pa.array(ends, pa.int64()), own_starts)
+    intended = _coarse(pa.array(intents, pa.int64()), own_starts)
+    sends = np.bincount(owner[sent], minlength=len(counts))
+    edges = np.concatenate(([0], np.cumsum(sends)))
+    sent_by_then = np.cumsum(sent) - edges[owner]  # of the same subject, up to and with this exchange
+    shown = ~sent & ended.is_valid().to_numpy(zero_copy_only=False)
+    before = _last(owner, shown & (sent_by_then == 0), len(counts))
+    after = _last(owner, shown & (sent_by_then > 0) & (sent_by_then == sends[owner]), len(counts))
+    acts = pa.array(np.flatnonzero(sent))
+    shared = pa.array(carriers, pa.int64()).is_valid()
+    items = [intended, ended, status, pa.array(reasons, pa.string()), shared]
+    walks = pa.StructArray.from_arrays([item.take(acts) for item in items], fields=list(SEND))
+    return {
+        "read_before_at": ended.take(before),
+        "read_before_status": status.take(before),
+        "read_after_at": ended.take(after),
+        "read_after_status": status.take(after),
+        "sends": pa.ListArray.from_arrays(pa.array(edges, pa.int32()), walks, type=SCHEMA.field("sends").type),
+    }
+
+
+def _last(owner: Any, chosen: Any, size: int) -> Any:
+    """For each of ``size`` subjects the place of its last chosen exchange, null where it has none."""
+    places = np.full(size, -1, np.int64)
+    places[owner[chosen]] = np.flatnonzero(chosen)  # of several for one subject the last one stays
+    return pa.array(places, mask=places < 0)
+
+
+# What a report counts of the rows: the second way to the figures that the journal gives in the first.
+
+#: Outcome, reason, attribution and what was held before, as codes.
+StandingKey: TypeAlias = tuple[str, str | None, str | None, str | None]
+#: Subjects; repeated, repeats, keeping, coupons and referrals kept: as in ``StandingCount``.
+StandingSums: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of some rows, by codes and dates as they stand there.
+
+    ``open_requests`` counts by day of request and due date; ``holds`` gives, by ground, how many subjects and the
+    earliest date of review.
+    """
+
+    standings: Mapping[StandingKey, StandingSums]
+    open_requests: Mapping[tuple[str, str | None], int]
+    open_undated: int
+    holds: Mapping[str | None, tuple[int, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSummary:
+    """The rows of a pack in figures.
+
+    ``standings`` counts every subject, the pending ones too. ``open_requests`` are the open subjects with a day of
+    request, by due date (none comes last) and day of request; ``open_undated`` is how many have none. ``holds`` are
+    the most frequent grounds.
+    """
+
+    outcomes: Mapping[Outcome, int]
+    standings: tuple[StandingCount, ...]
+    open_requests: tuple[OpenRequests, ...]
+    open_undated: int
+    holds: tuple[HoldCount, ...]
+
+
+class RowTally:
+    """Adds up the counts of all batches of rows."""
+
+    def __init__(self) -> None:
+        self._standings: dict[StandingKey, StandingSums] = {}
+        self._open: Counter[tuple[str, str | None]] = Counter()
+        self._undated = 0
+        self._holds: dict[str, tuple[int, str | None]] = {}
+
+    def add(self, counts: Counts) -> None:
+        """Take in the counts of further rows."""
+        for key, sums in counts.standings.items():
+            before = self._standings.get(key, (0,) * len(sums))
+            self._standings[key] = tuple(a + b for a, b in zip(before, sums, strict=True))
+        self._open.update(counts.open_requests)
+        self._undated += counts.open_undated
+        for reason, (subjects, review) in counts.holds.items():
+            count, earliest = self._holds.get(reason or "", (0, None))
+            dates = [day for day in (earliest, review) if day is not None]
+            self._holds[reason or ""] = (count + subjects, min(dates, default=None))
+
+    def summary(self) -> RowSummary:
+        """All of it.
+
+        Raises:
+            ValueError: a code of the rows is not in the vocabulary.
+        """
+        standings = tuple(_standing(key, sums) for key, sums in sorted(self._standings.items(), key=_by_code))
+        outcomes: Counter[Outcome] = Counter()
+        for standing in standings:
+            outcomes[standing.outcome] += standing.subjects
+        ranked = sorted(self._holds.items(), key=lambda hold: (-hold[1][0], hold[0]))
+        return RowSummary(
+            outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
+            standings=standings,
+            open_requests=tuple(
+                OpenRequests(requested_on, due_on, subjects)
+                for (requested_on, due_on), subjects in sorted(self._open.items(), key=_by_due_date)
+            ),
+            open_undated=self._undated,
+            holds=tuple(HoldCount(reason, subjects, review) for reason, (subjects, review) in ranked[:HOLD_REASONS]),
+        )
+
+
+def _standing(key: StandingKey, sums: StandingSums) -> StandingCount:
+    outcome, reason, attribution, held_before = key
+    return StandingCount(
+        Outcome(outcome),
+        Reason(reason) if reason else None,
+        Attribution(attribution) if attribution else None,
+        HeldBefore(held_before) if held_before else None,
+        *sums,
+    )
+
+
+def _by_code(item: tuple[StandingKey, StandingSums]) -> list[str]:
+    """In the order of the journal's own summary: no code comes before any."""
+    return [code or "" for code in item[0]]
+
+
+def _by_due_date(item: tuple[tuple[str, str | None], int]) -> tuple[bool, str, str]:
+    (requested_on, due_on), _ = item
+    return due_on is None, due_on or "", requested_on
+
 
 _STANDING = ["outcome", "reason", "attribution", "held_before"]
 _SUMS = ["repeated", "repeats", "keeping", "kept_coupons", "kept_referrals"]

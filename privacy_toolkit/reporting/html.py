@@ -6,21 +6,283 @@ import base64
 import hashlib
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.model import Job, Outcome, Verdict
-from privacy_toolkit.reporting import jobwords, page, templates_folder, wording
-from privacy_toolkit.reporting.charts import age_chart, outcome_chart
-from privacy_toolkit.reporting.clockwords import clock_words, days
-from privacy_toolkit.reporting.exceptions import Case
-from privacy_toolkit.reporting.pacechart import pace_chart, sittings_in_words
-from privacy_toolkit.reporting.schema import Report
-from privacy_toolkit.reporting.sentences import subjects
-from privacy_toolkit.reporting.times import duration
+from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
+from privacy_toolkit.reporting import job_words as jobwords
+from privacy_toolkit.reporting import words as wording
+from privacy_toolkit.reporting.clock import clock_words, days, due_words, duration
+from privacy_toolkit.reporting.job_words import JOBS
+from privacy_toolkit.reporting.pace import age_chart, outcome_chart, pace_chart, sittings_in_words
+from privacy_toolkit.reporting.schema import (
+    LABELS,
+    ControlLine,
+    OperationCalls,
+    Report,
+    Signatory,
+    SittingPart,
+    TrafficCount,
+)
+from privacy_toolkit.reporting.tables import Case
+from privacy_toolkit.reporting.words import subjects
+from privacy_toolkit.talonone.operations import OPERATIONS
+
+# What the templates show of a report, put together as values: no words of a job, no markup.
+
+#: So many who worked on a run are named on the first screen.
+NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure of the first screen; the tiles add up to the subjects."""
+
+    label: str
+    count: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of who did what: a name and a key, each empty where it was not recorded; ``said`` stands for both."""
+
+    what: str
+    name: str
+    key: str
+    at: str
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCalls:
+    """An operation as planned and as done, and what to think of the difference."""
+
+    calls: OperationCalls
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A subject that needs attention, as it is listed."""
+
+    case: Case
+    due: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlWords:
+    """The controls of one kind: what they are called, what has to be answered, and how many were."""
+
+    name: str
+    meaning: str
+    line: ControlLine
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedWords:
+    """Refused rows of one reason: the reason, how many, and where the first of them stand ("" where not recorded)."""
+
+    reason: str
+    count: int
+    rows: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the access packages: how many hold all of it, how many none, and how many could not get it."""
+
+    label: str
+    complete: int
+    not_held: int
+    not_obtainable: int
+
+
+def sections(report: Report) -> list[Section]:
+    """The parts of the packages in the order in which a package shows them; those without a name of ours come last."""
+    found = report.access.sections if report.access else {}
+    names = [*(name for name in wording.SECTIONS if name in found), *sorted(found.keys() - wording.SECTIONS.keys())]
+    states = ("complete", "not_held", "not_obtainable")
+    return [
+        Section(wording.SECTIONS.get(name, name), *(found[name].get(state, 0) for state in states)) for name in names
+    ]
+
+
+def tiles_of(report: Report) -> list[Tile]:
+    """One tile for each settled outcome with subjects, and for all that is open."""
+    closed = [
+        Tile(wording.outcome_words(line.outcome, Job(report.job))[0], line.count, line.outcome.value)
+        for line in report.outcomes
+        if not line.open and line.count
+    ]
+    return [*closed, Tile("Still open", report.open, "open" if report.open else "none")]
+
+
+def steps(report: Report) -> list[Step]:
+    """Who planned, approved and ran it, and whose key signs the pack."""
+    hands = report.hands
+    lines = [_step("Planned by", hands.planned)]
+    if hands.approved is None:
+        lines.append(Step("Approved by", "", "", "", "no approval by a second person is recorded"))
+    else:
+        same = hands.approved.fingerprint is not None and hands.approved.fingerprint == hands.planned.fingerprint
+        lines.append(_step("Approved by", hands.approved, "the key that planned it" if same else ""))
+    lines += [_step("Run by", hand) for hand in hands.ran[:NAMED]] or [Step("Run by", "", "", "", "nobody yet")]
+    if hands.ran[NAMED:]:
+        lines.append(Step("Run by", "", "", "", f"and {len(hands.ran) - NAMED} more, listed in report.json"))
+    if report.signed_by is None:
+        lines.append(Step("Signed by", "", "", "", "This pack is not signed."))
+    else:
+        lines.append(Step("Signed by", report.signed_by.name or "", report.signed_by.fingerprint, ""))
+    return lines
+
+
+def _step(what: str, hand: Signatory, note: str = "") -> Step:
+    if not hand.name and not hand.fingerprint:
+        return Step(what, "", "", hand.at or "", "not recorded")
+    return Step(what, hand.name or "", hand.fingerprint or "", hand.at or "", note)
+
+
+def planned(report: Report) -> list[PlannedCalls]:
+    """Each operation, and whether it was used as planned."""
+    return [PlannedCalls(calls, _compared(calls, report.open)) for calls in report.calls]
+
+
+def _compared(calls: OperationCalls, still_open: int) -> str:
+    withdrawn = f"; besides, {calls.withdrawn:,} withdrawn before sending" if calls.withdrawn else ""
+    if calls.planned_least is None or calls.planned_most is None:
+        return f"not in the plan{withdrawn}"
+    again = [
+        f"{number:,} {one if number == 1 else several}"
+        for number, one, several in (
+            (calls.repeats, "repeat", "repeats"),
+            (calls.look_ups, "look-up after a lost answer", "look-ups after lost answers"),
+        )
+        if number
+    ]
+    among = f"; of them {' and '.join(again)}" if again else ""
+    if calls.made > calls.planned_most:
+        return f"{calls.made - calls.planned_most:,} more than planned{among}{withdrawn}"
+    if calls.made < calls.planned_least:
+        opened = f": {still_open:,} still open" if still_open else ""
+        return f"{calls.planned_least - calls.made:,} fewer than planned{opened}{among}{withdrawn}"
+    return f"within the plan{among}{withdrawn}"
+
+
+def made(report: Report) -> list[TrafficCount]:
+    """What was sent, in lines."""
+    return [line for line in report.traffic if line.reason not in NEVER_SENT]
+
+
+def withdrawn(report: Report) -> list[TrafficCount]:
+    """What was prepared and never sent, in lines."""
+    return [line for line in report.traffic if line.reason in NEVER_SENT]
+
+
+def control_lines(report: Report) -> list[ControlWords]:
+    """The controls of each kind, in words."""
+    return [ControlWords(*wording.CONTROLS[line.control], line) for line in report.controls.lines]
+
+
+def control_requests(report: Report) -> int:
+    """How many controls were made."""
+    return sum(line.held + line.failed + line.unanswered for line in report.controls.lines)
+
+
+def what_may_come_late(report: Report) -> str:
+    """What stays possible of the requests that were sent and have no reliable answer, "" if nothing does."""
+    lost = sum(
+        line.count
+        for line in report.traffic
+        if line.purpose is Purpose.ACT and (not line.answered or line.reason in MAY_BE_DONE)
+    )
+    words = JOBS[Job(report.job)].late
+    return words.format(requests="one request" if lost == 1 else f"{lost:,} requests") if lost and words else ""
+
+
+def learned(report: Report) -> str:
+    """What the deployment had taught by its control profile when the last execution began, "" if that is not told."""
+    return report.sittings[-1].settings.get("learned", "") if report.sittings else ""
+
+
+def no_controls(report: Report) -> str:
+    """Why there are no controls."""
+    if not report.controls.needed:
+        return "Not needed: this job settles no subject because the API says that there is no such profile."
+    if not made(report):
+        return "No request was made, so there was no route to prove."
+    return "No controls were recorded: this run was made by an older version of the toolkit."
+
+
+def refused(report: Report) -> list[RefusedWords]:
+    """The refused rows by reason, in words."""
+    lines = []
+    for found in report.rejected.reasons:
+        rows = ", ".join(f"{row:,}" for row in found.rows)
+        if found.count > len(found.rows) > 0:
+            rows += f" and {found.count - len(found.rows):,} more"
+        where = f"row{'s' if found.count > 1 else ''} {rows}" if rows else ""
+        reason = wording.REJECTED.get(found.reason, found.reason.replace("_", " "))
+        lines.append(RefusedWords(reason, found.count, where))
+    return lines
+
+
+def listed(cases: Sequence[Case], today: str) -> list[Listed]:
+    """The subjects that need attention, in the order they come in."""
+    return [Listed(case, due_words(case.due_on, today)) for case in cases]
+
+
+def settings(sittings: Sequence[SittingPart]) -> list[tuple[str, str]]:
+    """Each setting with its value, or with the value in each sitting where they differ."""
+    lines = []
+    for key, label in LABELS.items():
+        values = [(sitting.number, sitting.settings.get(key, "not recorded")) for sitting in sittings]
+        distinct = {value for _, value in values}
+        if distinct - {"not recorded"}:
+            said = values[0][1] if len(distinct) == 1 else "; ".join(f"sitting {n}: {value}" for n, value in values)
+            lines.append((label, said))
+    return lines
+
+
+def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
+    """The files of a pack, in the order in which a stranger would want to know of them."""
+    lines = [
+        ("report.html", "This page."),
+        ("report.json, report.schema.json", "The same for machines, and its JSON Schema."),
+        (
+            "rows.jsonl, row.schema.json",
+            "Every subject: outcome, dates, requests and answers; in the order of the references. And its JSON Schema.",
+        ),
+        ("rows.parquet", "The same rows for analysis."),
+        ("exceptions.csv", "The open and failed subjects alone, with what to do."),
+        ("rejected.csv", "The refused rows of the input: where each stands, and why. Nobody acted on them."),
+    ]
+    if approved:
+        lines.append(("approval.txt, approval.txt.sig", "What the second person approved, and their signature."))
+    lines += [
+        ("checkpoint.txt", "The root of a hash tree over all rows, and this pack's place in the chain of packs."),
+        ("VERIFY.txt", "How to check this pack with nothing of ours, and what that does not prove."),
+        ("earlier/", "Where there are earlier editions of this pack: what names and signs them."),
+        ("SHA256SUMS", "The SHA-256 of every file named here."),
+    ]
+    return [*lines, ("SHA256SUMS.sig", "The signature over SHA256SUMS.")] if signed else lines
+
+
+def needs_a_look(report: Report) -> bool:
+    """Whether nobody of those who were looked for is known to the API: complete, and perhaps at the wrong place."""
+    totals = {line.outcome: line.count for line in report.outcomes}
+    unknown = totals.get(Outcome.NOTHING_HELD, 0)
+    return 0 < unknown == report.rows.subjects - totals.get(Outcome.ON_HOLD, 0)
+
+
+def failed(report: Report) -> int:
+    """How many subjects failed for good."""
+    return sum(line.count for line in report.outcomes if line.outcome is Outcome.FAILED)
+
 
 #: Foreign text is cut here; no text of our own is so long.
 LONGEST_TEXT = 400
@@ -50,16 +312,16 @@ def render(report: Report, cases: Sequence[Case]) -> str:
 
 
 def _first_screen(report: Report) -> dict[str, Any]:
-    tiles = page.tiles(report)
+    tiles = tiles_of(report)
     return {
         "words": jobwords.JOBS[Job(report.job)],
         "tiles": tiles,
         "tile_sum": " + ".join(f"{tile.count:,}" for tile in tiles),
-        "clock": clock_words(report.clock, page.failed(report)),
-        "steps": page.steps(report),
-        "refused": page.refused(report),
+        "clock": clock_words(report.clock, failed(report)),
+        "steps": steps(report),
+        "refused": refused(report),
         "tone": Verdict.OPEN_ITEMS.value
-        if report.verdict is Verdict.COMPLETE and page.needs_a_look(report)
+        if report.verdict is Verdict.COMPLETE and needs_a_look(report)
         else report.verdict.value,
     }
 
@@ -71,20 +333,20 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "ages": age_chart(report.ages),
         "pace": report.pace and pace_chart(report.pace),
         "pace_sittings": sittings_in_words(report.pace)[-PACE_SITTINGS:] if report.pace else [],
-        "cases": page.listed(cases, report.clock.on),
-        "planned": page.planned(report),
-        "sections": page.sections(report),
-        "traffic": page.made(report)[:LISTED],
-        "traffic_not_listed": page.made(report)[LISTED:],
-        "withdrawn": page.withdrawn(report)[:LISTED],
-        "controls": page.control_lines(report),
-        "control_requests": page.control_requests(report),
-        "no_controls": page.no_controls(report),
-        "learned": page.learned(report),
-        "late": page.what_may_come_late(report),
+        "cases": listed(cases, report.clock.on),
+        "planned": planned(report),
+        "sections": sections(report),
+        "traffic": made(report)[:LISTED],
+        "traffic_not_listed": made(report)[LISTED:],
+        "withdrawn": withdrawn(report)[:LISTED],
+        "controls": control_lines(report),
+        "control_requests": control_requests(report),
+        "no_controls": no_controls(report),
+        "learned": learned(report),
+        "late": what_may_come_late(report),
         "sittings": sittings,
-        "settings": page.settings(sittings),
-        "files": page.files(signed=report.signed_by is not None, approved=report.hands.approved is not None),
+        "settings": settings(sittings),
+        "files": files(signed=report.signed_by is not None, approved=report.hands.approved is not None),
     }
 
 

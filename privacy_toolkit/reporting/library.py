@@ -10,13 +10,12 @@ from typing import Any, Self
 import pandas as pd
 import pyarrow as pa
 
-from privacy_toolkit.config import Flags, load_settings
-from privacy_toolkit.engine.verdict import Summary, summarize
-from privacy_toolkit.errors import RefusedError
-from privacy_toolkit.journal.reading import Observed, RunReader
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.core.errors import RefusedError
+from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.journal.sqlite.reader import Observed, RunReader
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.reporting.frames import frame_of
-from privacy_toolkit.reporting.tables import SCHEMA, table_of
+from privacy_toolkit.reporting.frames import SCHEMA, frame_of, table_of
 
 _AT_ONCE = 2_000
 _IDS = pa.schema([pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)])

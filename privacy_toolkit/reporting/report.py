@@ -1,4 +1,4 @@
-"""From a run's journal to its report."""
+"""Who had a hand in a run, as far as it was recorded."""
 
 from __future__ import annotations
 
@@ -8,26 +8,57 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
-from privacy_toolkit.engine.verdict import Summary, summarize
-from privacy_toolkit.errors import RefusedError, ToolkitError
-from privacy_toolkit.journal.packages import count_packages
-from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.journal.records import Sitting
-from privacy_toolkit.journal.summary import RunSummary
-from privacy_toolkit.model import Outcome, Regime
+from privacy_toolkit.core.errors import RefusedError, ToolkitError
+from privacy_toolkit.core.model import Outcome, Regime
+from privacy_toolkit.engine.approval import terms_of
+from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.journal.records import Approval, Sitting, count_packages
+from privacy_toolkit.journal.sqlite.figures import RunSummary
+from privacy_toolkit.journal.sqlite.reader import RunReader
 from privacy_toolkit.reporting import counts, schema
-from privacy_toolkit.reporting.clock import ages, legal_clock
-from privacy_toolkit.reporting.hands import hands_of
+from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rfc3339
+from privacy_toolkit.reporting.counts import sample_of
 from privacy_toolkit.reporting.pace import pace_of
-from privacy_toolkit.reporting.pseudonyms import keyed_digest
-from privacy_toolkit.reporting.sampling import sample_of
-from privacy_toolkit.reporting.schema import Report, SignedBy
-from privacy_toolkit.reporting.sentences import ending, next_step, sentence
-from privacy_toolkit.reporting.settings import recorded_settings, shown_settings
-from privacy_toolkit.reporting.times import maybe_rfc3339, rfc3339
+from privacy_toolkit.reporting.rows import keyed_digest
+from privacy_toolkit.reporting.schema import Hands, Report, Signatory, SignedBy, recorded_settings, shown_settings
+from privacy_toolkit.reporting.words import ending, next_step, sentence
+
+
+def hands_of(plan: Plan, approval: Approval | None, sittings: Sequence[Sitting]) -> Hands:
+    """Who planned, approved and ran it; what was not recorded is None."""
+    planner = plan.planned_by
+    ran: dict[tuple[str | None, str | None], Signatory] = {}
+    for sitting in sittings:
+        said = recorded_settings(sitting.settings)
+        who = _text(said.get("signer")), _text(said.get("signing_key"))
+        ran.setdefault(who, Signatory(name=who[0], fingerprint=who[1], at=rfc3339(sitting.started_at)))
+    return Hands(
+        planned=Signatory(
+            name=planner.name if planner else None,
+            fingerprint=planner.fingerprint if planner else None,
+            at=plan.created_at,
+        ),
+        approved=None if approval is None else _approver(approval),
+        ran=tuple(ran.values()),
+    )
+
+
+def _approver(approval: Approval) -> Signatory:
+    """Who approved, and when, as the statement says; that of a plan of the first format doesn't."""
+    terms = terms_of(approval.statement.encode())
+    at = None if terms is None else rfc3339(int(terms.approved_at.timestamp()) * 1_000_000)
+    return Signatory(name=approval.approver, fingerprint=approval.fingerprint, at=at)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+# From a run's journal to its report.
 
 if TYPE_CHECKING:  # it brings pandas along, which this module does not need
-    from privacy_toolkit.reporting.summaries import RowSummary
+    from privacy_toolkit.reporting.frames import RowSummary
 
 
 def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: SignedBy | None) -> Report:

@@ -1,24 +1,187 @@
-"""The report of a run, as one frozen value: what every renderer shows and ``report.json`` holds.
-
-There is no id, no pseudonym, no file name and no path in it. Times are RFC 3339 in UTC, days ISO 8601. Its size does
-not depend on the size of the run. What hangs on time and on people is in ``schema_parts``.
-"""
+"""Which settings of a sitting a report shows, and how."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import msgspec
 
-from privacy_toolkit.model import Attribution, Outcome, Purpose, Reason, Verdict
-from privacy_toolkit.reporting.schema_parts import (
-    AgeGroup,
-    Clock,
-    ControlsPart,
-    Hands,
-    Pace,
-    RejectedPart,
-    Sample,
-    SignedBy,
-)
+from privacy_toolkit.core.model import Attribution, Control, Outcome, Purpose, Reason, Regime, Verdict
+
+# The parts of a report that hang on people, on days and on seconds.
+
+
+class SignedBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key, by its SHA-256 fingerprint, and the name its owner goes by, if one was given."""
+
+    name: str | None
+    fingerprint: str
+
+
+class Signatory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody who had a hand in the run, as far as it was recorded: a name, a key by its fingerprint, a time."""
+
+    name: str | None
+    fingerprint: str | None
+    at: str | None
+
+
+class Hands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who planned, approved and ran it.
+
+    ``approved`` null: no approval was given. ``ran`` has one entry for each name and key that worked on the run, with
+    the beginning of their first sitting.
+    """
+
+    planned: Signatory
+    approved: Signatory | None
+    ran: tuple[Signatory, ...]
+
+
+class DueDay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Open requests of one day. ``days_left`` is below zero once the due date has passed, null where there is none."""
+
+    requested_on: str
+    due_on: str | None
+    days_left: int | None
+    subjects: int
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The legal clock: open requests against their due dates, on the day (UTC) the report was made.
+
+    ``dated`` is how many subjects, holds left out, came with a date of request. ``oldest`` is the oldest open request,
+    ``first_due`` the one with the earliest due date; both are null where no open request has such a date. ``overdue``
+    subjects were due before that day, ``due_soon`` are due on it or within seven days. ``settled_in_time`` and
+    ``settled_late`` count subjects with a due date that are erased, not held or done, by the day (UTC) they were
+    settled.
+    """
+
+    regime: Regime
+    on: str
+    dated: int
+    open_dated: int
+    open_undated: int
+    oldest: DueDay | None
+    first_due: DueDay | None
+    overdue: int
+    due_soon: int
+    settled_in_time: int
+    settled_late: int
+
+
+class AgeGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Open subjects by whole days since their request. ``most_days`` null: no end; both null: no date was given."""
+
+    least_days: int | None
+    most_days: int | None
+    subjects: int
+
+
+class PacePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The requests begun in a stretch of time. ``at`` is its beginning, ``seconds`` its length."""
+
+    at: str
+    seconds: float
+    requests: int
+    per_second: float
+
+
+class PaceSitting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One sitting's pace. ``limit`` is requests a second, null where it was not recorded."""
+
+    number: int
+    limit: float | None
+    points: tuple[PacePoint, ...]
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast requests were begun, in stretches of ``step`` seconds; ``least``, ``median``, ``most`` are a second.
+
+    ``sittings_left_out`` of the earliest sittings that made requests are not in it.
+    """
+
+    step: int
+    least: float
+    median: float
+    most: float
+    sittings: tuple[PaceSitting, ...]
+    sittings_left_out: int
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a random sample of the accepted erasures says of all of them.
+
+    ``read`` were in the sample, ``showing`` of them still showed data or could not be read, ``not_read`` were not in
+    it. With a confidence of 95 per cent at most ``upper_share`` (0 to 1, one-sided Clopper-Pearson) of all accepted
+    erasures still showed data: at most ``upper_not_read`` of those that were not read.
+    """
+
+    read: int
+    showing: int
+    not_read: int
+    confidence: float
+    upper_share: float
+    upper_not_read: int
+
+
+class RejectedReason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refused rows of one reason: how many, and where the first of them stand in the input. All are in rejected.csv."""
+
+    reason: str
+    count: int
+    rows: tuple[int, ...]
+
+
+class AcceptedPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who accepted that rows were refused and nobody acts on them, and when; null: no signing key was set."""
+
+    at: str
+    name: str | None
+    fingerprint: str | None
+
+
+class RejectedPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The refused rows of the input.
+
+    ``recorded`` is false where a run of an older version counted them only. ``accepted`` is null where the operator
+    did not accept exactly their number.
+    """
+
+    recorded: bool
+    accepted: AcceptedPart | None
+    reasons: tuple[RejectedReason, ...]
+
+
+class ControlLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The controls of one kind: how many held, failed, and had no reliable answer."""
+
+    control: Control
+    held: int
+    failed: int
+    unanswered: int
+
+
+class ControlsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The requests that proved the route and not a subject, counted apart.
+
+    ``longest_gap`` is the longest time, in seconds, between two route or positive controls that held, one after the
+    other; ``most_absences`` the most answers "no such profile" between two of them. Null: there were no two. ``needed``
+    is whether the job settles subjects by such answers.
+    """
+
+    needed: bool
+    lines: tuple[ControlLine, ...]
+    longest_gap: float | None
+    most_absences: int | None
+
+
+# The report of a run, as one frozen value: what every renderer shows and ``report.json`` holds.
+#
+# There is no id, no pseudonym, no file name and no path in it. Times are RFC 3339 in UTC, days ISO 8601. Its size does
+# not depend on the size of the run. What hangs on time and on people is in ``schema_parts``.
 
 __all__ = ["FORMAT", "FORMAT_BEFORE", "Report", "SignedBy"]
 
@@ -260,3 +423,63 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_request_at: str | None
     last_answer_at: str | None
     duration: int | None
+
+
+#: The settings shown, by their key in the journal. What is not here is not shown: it could hold a path or a name.
+LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "toolkit": "Toolkit version",
+        "python": "Python version",
+        "generation": "API generation",
+        "rate": "Requests per second, at most",
+        "concurrency": "Requests in flight, at most",
+        "settle_seconds": "Time to settle after an erasure (s)",
+        "grace_seconds": "Wait after an update without an answer (s)",
+        "timeouts_seconds": "Time limits (s)",
+        "verify": "Verification",
+        "gone_predicate": "Predicate for gone",
+        "learned": "Learned by the control profile",
+        "max_failures": "Limit of failures",
+        "expect_missing": "Missing profiles expected",
+        "until": "Time window ends",
+        "input_file": "Input file at the start",
+        "state_restored": "State folder said to be restored",
+        "packages_removed": "Old packages removed first",
+        "approval": "Approval by a second person",
+        "api_key": "API key",
+        "content_signature": "Signing key of the Application",
+    }
+)
+_SECRETS = {"api_key", "content_signature"}
+
+
+def shown_settings(settings: str) -> dict[str, str]:
+    """The settings of a sitting (JSON) by their keys, as text; of a secret only whether it is set, and from where.
+
+    What does not apply to the job is recorded as an empty text, and left out.
+    """
+    known = recorded_settings(settings)
+    return {key: _said(key, known[key]) for key in LABELS if known.get(key, "") != ""}
+
+
+def recorded_settings(settings: str) -> dict[str, Any]:
+    """The settings of a sitting as values; what is not JSON is none."""
+    try:
+        return msgspec.json.decode(settings, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _said(key: str, value: Any) -> str:
+    if key in _SECRETS:
+        text = str(value)
+        return text if text == "not set" or (text.startswith("set (") and text.endswith(")")) else "set"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_said('', inner)}" for name, inner in value.items())
+    return str(value)

@@ -1,173 +1,288 @@
-"""The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
-
-What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way. Importing
-this module loads pyarrow (50 MB): it is done only when rows are written or read.
-"""
+"""The list of coupon holders as a file: a row for each pair of a coupon and one who has it reserved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain, repeat
-from typing import Any, Final
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from privacy_toolkit.journal.packages import decode_package
-from privacy_toolkit.journal.reading import Observed
-from privacy_toolkit.model import Job, Purpose
+from privacy_toolkit.core.durable import new_file, probe, sync
+from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.model import Job, Outcome, Reason, Subject
+from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
 from privacy_toolkit.reporting.counts import ATTENTION
-from privacy_toolkit.reporting.exceptions import Case, make_case
-from privacy_toolkit.reporting.pseudonyms import pseudonym
-from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown
+from privacy_toolkit.reporting.rows import Row
+from privacy_toolkit.reporting.words import action
+from privacy_toolkit.talonone.holders import Holder, decode_code, decode_holders
 
-MOMENT = pa.timestamp("us", tz="UTC")
-SEND = pa.struct(
-    [
-        pa.field("intent_at", MOMENT),
-        pa.field("answered_at", MOMENT),
-        pa.field("status", pa.int32()),
-        pa.field("reason", pa.string()),
-        pa.field("shared", pa.bool_()),
-    ]
-)
+# ``exceptions.csv``: the open and failed subjects, for whoever has to act on them in a spreadsheet.
 
-#: The columns of ``rows.parquet``, in the order in which an analyst reads them. A null means the same as in a row.
-SCHEMA = pa.schema(
-    [
-        pa.field("subject", pa.string(), nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
-        pa.field("attribution", pa.string()),
-        pa.field("held_before", pa.string()),
-        pa.field("attempts", pa.int64(), nullable=False),
-        pa.field("settled_at", MOMENT),
-        pa.field("time_span", pa.int64()),
-        pa.field("in_time", pa.bool_()),
-        pa.field("requested_on", pa.date32()),
-        pa.field("due_on", pa.date32()),
-        pa.field("ticket", pa.string()),
-        pa.field("ground", pa.string()),
-        pa.field("hold_reason", pa.string()),
-        pa.field("review_on", pa.date32()),
-        pa.field("package", pa.string()),
-        pa.field("redactions", pa.int64()),
-        pa.field("kept_coupons", pa.int64()),
-        pa.field("kept_referrals", pa.int64()),
-        pa.field("read_before_at", MOMENT),
-        pa.field("read_before_status", pa.int32()),
-        pa.field("read_after_at", MOMENT),
-        pa.field("read_after_status", pa.int32()),
-        pa.field("sends", pa.list_(pa.field("item", SEND, nullable=False)), nullable=False),
-    ]
-)
-#: Those of the form before, ``row/2``, do not have these.
-NEW: Final = frozenset({"time_span", "in_time"})
-#: Of these there are few different ones.
-CODES = ("outcome", "reason", "attribution", "held_before", "ground", "hold_reason")
+HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
-_ACT = Purpose.ACT.value
-_IN_TIME = pa.array(sorted(IN_TIME))
-_ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
+#: Of rejected.csv: where a refused row stands in the input, and why it was refused.
+REJECTED_HEADER = ("row", "reason")
+
+#: Up to so many subjects that need attention are listed one by one in the report; more stand in exceptions.csv only.
+LISTED_CASES = 2_000
+
+#: As plain text, which is looked up faster.
+_ATTENTION = {outcome.value for outcome in ATTENTION}
 
 
-def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
-    """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
-    subjects, standings, exchanges, requests, results = zip(*observed, strict=True)
-    _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
-        *standings, strict=True
-    )
-    _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
-    packages = list(map(decode_package, results))
-    windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
-    starts = pa.array([window and window.start for window in windows], pa.int64())
-    settled, due = pa.array(settled_at, pa.int64()), _dates(due_on)
-    columns: dict[str, Any] = {
-        "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
-        "outcome": outcome,
-        "reason": reason,
-        "attribution": attribution,
-        "held_before": held_before,
-        "attempts": attempts,
-        "settled_at": _coarse(settled, starts),
-        "time_span": [window and window.span for window in windows],
-        "in_time": _in_time(outcome, settled, due),
-        "requested_on": _dates(requested_on),
-        "due_on": due,
-        "ticket": ticket if shown.tickets else [None] * len(ticket),
-        "ground": ground,
-        "hold_reason": hold,
-        "review_on": _dates(review_on),
-        "package": [package and package.sha256 for package in packages],
-        "redactions": [package and package.redactions for package in packages],
-        "kept_coupons": coupons,
-        "kept_referrals": referrals,
-        **_proofs(exchanges, starts),
-    }
-    return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+class Case(NamedTuple):
+    """A subject that needs attention, under its pseudonym; ``due_on`` is empty where no date is known."""
+
+    reference: str
+    outcome: str
+    reason: str
+    attempts: int
+    due_on: str
+    what_to_do: str
 
 
-def cases_of(table: Any, job: Job) -> list[Case]:
-    """The open and failed subjects among some rows, in their order."""
-    table = table.filter(pc.is_in(table.column("outcome"), _ATTENTION))
-    due_on = table.column("due_on").cast(pa.string())
-    columns = [*(table.column(name) for name in ("subject", "outcome", "reason", "attempts")), due_on]
-    return list(map(make_case, *(column.to_pylist() for column in columns), repeat(job)))
+def needs_attention(row: Row) -> bool:
+    """Whether a row is listed in exceptions.csv."""
+    return row.outcome in _ATTENTION
 
 
-def _column(values: Any, kind: Any) -> Any:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+def case_of(row: Row, job: Job) -> Case:
+    """The case of an open or failed subject."""
+    return make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on, job)
 
 
-def _dates(texts: Sequence[str | None]) -> Any:
-    return pa.array(texts, pa.string()).cast(pa.date32())
+def make_case(subject: str, outcome: str, reason: str | None, attempts: int, due_on: str | None, job: Job) -> Case:
+    """The case of an open or failed subject, from the codes of its row."""
+    what_to_do = action(Outcome(outcome), Reason(reason) if reason else None, job)
+    return Case(subject, outcome, reason or "", attempts, due_on or "", what_to_do)
 
 
-def _coarse(moments: Any, starts: Any) -> Any:
-    """Times (microseconds) as a table holds them: those of a subject with a window are where that begins."""
-    return pc.if_else(pc.and_(moments.is_valid(), starts.is_valid()), starts, moments).cast(MOMENT)
+class CaseList:
+    """Gathers cases for the report; no more are held than it lists."""
+
+    def __init__(self) -> None:
+        self._cases: list[Case] = []
+
+    def add(self, cases: Iterable[Case]) -> None:
+        """Take in further cases."""
+        if len(self._cases) <= LISTED_CASES:
+            self._cases.extend(cases)
+
+    def listed(self) -> list[Case]:
+        """The cases, the first due first (so what is overdue leads), then by reference; none if they are too many."""
+        if len(self._cases) > LISTED_CASES:
+            return []
+        return sorted(self._cases, key=lambda case: (not case.due_on, case.due_on, case.reference))
 
 
-def _in_time(outcomes: Sequence[str], settled: Any, due: Any) -> Any:
-    """As ``rows.Row.in_time``, by the exact times."""
-    counted = pc.and_(pc.is_in(pa.array(outcomes, pa.string()), _IN_TIME), pc.and_(settled.is_valid(), due.is_valid()))
-    days = settled.cast(MOMENT).cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
-    return pc.if_else(counted, pc.less_equal(days, due), pa.scalar(None, pa.bool_()))
+def csv_line(fields: tuple[object, ...]) -> bytes:
+    """A record of RFC 4180, every field quoted where it has to be, that no spreadsheet takes for a formula."""
+    return (",".join(_field(str(value)) for value in fields) + "\r\n").encode()
 
 
-def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]], starts: Any) -> dict[str, Any]:
-    """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
-    counts = np.fromiter(map(len, exchanges), np.int64, len(exchanges))
-    flat = list(chain.from_iterable(exchanges))
-    _, _, purposes, _, intents, ends, _, statuses, reasons, carriers = zip(*flat, strict=True) if flat else ((),) * 10
-    status = pa.array(statuses, pa.int32())
-    sent = pc.equal(pa.array(purposes, pa.string()), _ACT).to_numpy(zero_copy_only=False)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    own_starts = starts.take(pa.array(owner))
-    ended = _coarse(pa.array(ends, pa.int64()), own_starts)
-    intended = _coarse(pa.array(intents, pa.int64()), own_starts)
-    sends = np.bincount(owner[sent], minlength=len(counts))
-    edges = np.concatenate(([0], np.cumsum(sends)))
-    sent_by_then = np.cumsum(sent) - edges[owner]  # of the same subject, up to and with this exchange
-    shown = ~sent & ended.is_valid().to_numpy(zero_copy_only=False)
-    before = _last(owner, shown & (sent_by_then == 0), len(counts))
-    after = _last(owner, shown & (sent_by_then > 0) & (sent_by_then == sends[owner]), len(counts))
-    acts = pa.array(np.flatnonzero(sent))
-    shared = pa.array(carriers, pa.int64()).is_valid()
-    items = [intended, ended, status, pa.array(reasons, pa.string()), shared]
-    walks = pa.StructArray.from_arrays([item.take(acts) for item in items], fields=list(SEND))
-    return {
-        "read_before_at": ended.take(before),
-        "read_before_status": status.take(before),
-        "read_after_at": ended.take(after),
-        "read_after_status": status.take(after),
-        "sends": pa.ListArray.from_arrays(pa.array(edges, pa.int32()), walks, type=SCHEMA.field("sends").type),
-    }
+def _field(text: str) -> str:
+    text = guarded(text)
+    if any(character in text for character in ',"\r\n'):
+        text = '"' + text.replace('"', '""') + '"'
+    return text
 
 
-def _last(owner: Any, chosen: Any, size: int) -> Any:
-    """For each of ``size`` subjects the place of its last chosen exchange, null where it has none."""
-    places = np.full(size, -1, np.int64)
-    places[owner[chosen]] = np.flatnonzero(chosen)  # of several for one subject the last one stays
-    return pa.array(places, mask=places < 0)
+# What a run hands over as one file, CSV or Parquet: written in a stream, and there as a whole or not at all.
+#
+# Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can
+# be
+# made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
+# front, and each row ends with one more cell, which has the names in it as JSON where one was guarded; by the name of
+# that column our own inputs know such a file, and refuse it.
+
+
+class TableFileError(ToolkitError):
+    """The file could not be written; what was to be in it is kept."""
+
+    exit_code = ExitCode.STOPPED
+    code = "out"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
+
+    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``. With ``guard`` no
+    cell of a CSV can be taken for a formula.
+    """
+
+    called: str
+    columns: Mapping[str, type]
+    names: tuple[str, ...]
+    rows: Callable[[], Iterator[Sequence[Any]]]
+    at_once: int = 10_000
+    guard: bool = False
+
+    @property
+    def named(self) -> dict[str, int]:
+        """The positions of the columns with names."""
+        order = list(self.columns)
+        return {name: order.index(name) for name in self.names}
+
+
+def check_out(path: str, *, guard: bool = False) -> None:
+    """Make sure, before anything is read, that a file of this name can be written (``guard``: one for spreadsheets).
+
+    Raises:
+        UsageError: its format can't be told from its name, or its folder is missing or can't be written.
+    """
+    place = Path(path)
+    if place.suffix.lower() not in _WRITERS:
+        raise UsageError("The format of the file is told from its name.", "End it with .csv or .parquet.")
+    if guard and place.suffix.lower() != ".csv":
+        raise UsageError("A Parquet file has no formulas.", "Leave --spreadsheet-safe out, or name a .csv.")
+    if not place.absolute().parent.is_dir():
+        raise UsageError(f"There is no folder {place.absolute().parent}.", "Make it, or name another file with --out.")
+    if place.is_dir():
+        raise UsageError(f"{place} is a folder.", "Name a file with --out.")
+    try:
+        probe(place.absolute().parent)
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be written to {place.absolute().parent}: {error.strerror}.", "Name another file with --out."
+        ) from None
+
+
+def write_table(path: Path, table: Table) -> int:
+    """Write the file, durably and for its owner alone, in place of one that stands there; how many rows it has.
+
+    Raises:
+        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+    """
+    building = path.with_name(f".{path.name}.part")
+    try:
+        building.unlink(missing_ok=True)  # of a process that was killed
+        with new_file(building) as file:
+            count = _WRITERS[path.suffix.lower()](file, table)
+        building.replace(path)
+        sync(path.absolute().parent)
+    except (OSError, UnicodeEncodeError) as error:
+        building.unlink(missing_ok=True)
+        reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
+        raise TableFileError(
+            f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",
+            "What was read is kept. Make room or mend the permissions, then resume the run.",
+        ) from None
+    return count
+
+
+def _write_csv(file: BinaryIO, table: Table) -> int:
+    named = table.named
+    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=False)
+    writer = csv.writer(text)
+    writer.writerow([*table.columns, *((MARK_COLUMN,) if table.guard else ())])
+    count = 0
+    for row in table.rows():
+        writer.writerow([*map(_safe, row), _exact(row, named)] if table.guard else row)
+        count += 1
+    text.detach()
+    return count
+
+
+def _safe(cell: Any) -> Any:
+    return guarded(cell) if isinstance(cell, str) else cell
+
+
+def _exact(row: Sequence[Any], named: Mapping[str, int]) -> str:
+    """The names in a row as JSON; "" where none of them was changed."""
+    if not any(is_formula(row[position]) for position in named.values()):
+        return ""
+    return json.dumps({name: row[position] for name, position in named.items()}, ensure_ascii=False)
+
+
+def _write_parquet(file: BinaryIO, table: Table) -> int:
+    import pyarrow as pa  # noqa: PLC0415 - half a second, which a CSV does not need
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
+    count = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        rows = table.rows()
+        for first in rows:
+            some = list(chain((first,), islice(rows, table.at_once)))
+            columns = [pa.array(cells, kind) for cells, kind in zip(zip(*some, strict=True), schema.types, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            count += len(some)
+    return count
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".pq": _write_parquet}
+
+
+# The referral codes of a run as a file: a row for each code that the API made.
+
+CODE_COLUMNS = {"row": int, "advocate_id": str, "referral_code": str, "referral_id": int, "expiry": str}
+NAMES = ("advocate_id", "referral_code")
+
+
+def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]], *, guard: bool = False) -> int:
+    """Write the file; how many rows it has.
+
+    Args:
+        path: its place.
+        kept: the row of the input, and what is kept of the answer to it, in input order.
+        guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
+
+    Raises:
+        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+    """
+
+    def rows() -> Iterator[list[Any]]:
+        for subject, data in kept():
+            made = decode_code(data)
+            yield [subject.row, subject.id, made.code, made.number, made.expiry]
+
+    return write_table(path, Table("file of referral codes", CODE_COLUMNS, NAMES, rows, guard=guard))
+
+
+HOLDER_COLUMNS = {"coupon_value": str, "customer_id": str}
+PROFILE_COLUMNS = {
+    "created": str,
+    "attributes": str,
+    "total_sales": float,
+    "closed_sessions": int,
+    "last_activity": str,
+}
+#: So many rows are written at a time.
+_AT_ONCE = 10_000
+
+#: A coupon, and one who has it.
+Pair = tuple[str, Holder]
+
+
+def write_holders(
+    path: Path, kept: Callable[[], Iterable[tuple[str, bytes]]], *, with_attributes: bool, guard: bool = False
+) -> int:
+    """Write the file; how many rows it has.
+
+    Args:
+        path: its place.
+        kept: coupon, and what is kept of the answer about it, for each coupon in order.
+        with_attributes: whether profiles are part of it.
+        guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
+
+    Raises:
+        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+    """
+    profile = PROFILE_COLUMNS if with_attributes else {}
+
+    def rows() -> Iterator[list[Any]]:
+        for coupon, holder in _pairs(kept()):
+            yield [coupon, holder.customer_id, *(getattr(holder, name) for name in profile)]
+
+    table = Table("list of holders", {**HOLDER_COLUMNS, **profile}, tuple(HOLDER_COLUMNS), rows, _AT_ONCE, guard)
+    return write_table(path, table)
+
+
+def _pairs(kept: Iterable[tuple[str, bytes]]) -> Iterator[Pair]:
+    return ((coupon, holder) for coupon, data in kept for holder in decode_holders(data))

@@ -1,6 +1,12 @@
 """A stand-in for the Talon.One Integration API on the loopback address, with faults; for fictitious data only."""
 
-from privacy_toolkit.errors import UsageError
+from __future__ import annotations
+
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.store import Store
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 try:
     from privacy_toolkit.sandbox.server import RunningSandbox, serve, start_in_thread
@@ -11,10 +17,6 @@ except ModuleNotFoundError as missing:
         "The sandbox needs Starlette and uvicorn.",
         "Install them with: pip install 'talonone-privacy-toolkit[sandbox]'",
     ) from missing
-from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
-from privacy_toolkit.sandbox.seeding import seed
-from privacy_toolkit.sandbox.settings import SandboxSettings
-from privacy_toolkit.sandbox.store import Store
 
 __all__ = [
     "FaultKind",

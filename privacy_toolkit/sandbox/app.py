@@ -9,24 +9,154 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import unquote_to_bytes
 
 import msgspec
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from privacy_toolkit.sandbox.breakage import Reaction, after_acting, rate_limited, refusal, without_acting
 from privacy_toolkit.sandbox.delivery import Parcel, deliver
-from privacy_toolkit.sandbox.deployment import Deployment, Result
+from privacy_toolkit.sandbox.deployment import (
+    Deployment,
+    Handled,
+    Player,
+    Reaction,
+    after_acting,
+    rate_limited,
+    refusal,
+    refused,
+    without_acting,
+)
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Outages, RateLimit
-from privacy_toolkit.sandbox.playing import Player, refused
-from privacy_toolkit.sandbox.problems import RefusalError
-from privacy_toolkit.sandbox.requestlog import LogEntry, RequestLog
-from privacy_toolkit.sandbox.routing import NoRoute, Route, Router
-from privacy_toolkit.sandbox.settings import SandboxSettings
-from privacy_toolkit.sandbox.store import Store
-from privacy_toolkit.sandbox.world import Call
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.store import LogEntry, RequestLog, Store
+from privacy_toolkit.sandbox.wire import RefusalError
+from privacy_toolkit.sandbox.world import Call, SandboxSettings
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
+
+# From the raw path to the operation: the path value is decoded exactly once, after the path was split.
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRoute:
+    """The operation that a request addresses, and its decoded path value ("" where the path has none)."""
+
+    operation: Operation
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """No operation: 404, 405 (path known, method not) or 400 (not UTF-8). ``path`` is the raw path."""
+
+    status: int
+    path: str
+
+
+class Router:
+    """The paths of the operations that a generation of the API has."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._fixed: dict[tuple[str, ...], dict[str, Operation]] = {}
+        self._open: dict[tuple[str | None, ...], dict[str, Operation]] = {}
+        for operation in OPERATIONS.values():
+            if generation in operation.generations:
+                segments = operation.path.split("/")
+                if operation.parameter is None:
+                    self._fixed.setdefault(tuple(segments), {})[operation.method] = operation
+                else:
+                    pattern = tuple(None if segment.startswith("{") else segment for segment in segments)
+                    self._open.setdefault(pattern, {})[operation.method] = operation
+
+    def match(self, method: str, raw_path: bytes) -> ApiRoute | NoRoute:
+        """The operation of a request.
+
+        An empty value, ``.`` and ``..``, encoded or not, name no customer: a client or proxy that resolves them
+        reaches another address (RFC 3986, section 5.2.4), so they are treated as an unknown path.
+        """
+        path = raw_path.decode("ascii", "backslashreplace")
+        segments = tuple(path.split("/"))
+        methods, segment = self._fixed.get(segments), ""
+        if methods is None:
+            methods, segment = self._with_segment(segments)
+        value = decoded(segment)
+        if methods is None or (segment and value in {".", ".."}):
+            return NoRoute(404, path)
+        if value is None:
+            return NoRoute(400, path)
+        operation = methods.get(method)
+        return NoRoute(405, path) if operation is None else ApiRoute(operation, value)
+
+    def _with_segment(self, segments: tuple[str, ...]) -> tuple[dict[str, Operation] | None, str]:
+        for pattern, methods in self._open.items():
+            if len(pattern) == len(segments):
+                at = pattern.index(None)
+                same = pattern[:at] == segments[:at] and pattern[at + 1 :] == segments[at + 1 :]
+                if same and segments[at]:
+                    return methods, segments[at]
+        return None, ""
+
+
+def decoded(segment: str) -> str | None:
+    """A path segment, percent-decoded once; None if that is not UTF-8."""
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+# Routes for tests and demonstrations, under ``/__sandbox__/``: look at the state and the log, reset, seed.
+#
+# They take no credentials: the server listens on the loopback address alone.
+
+
+class SeedOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST seed: how many customers, and optionally their ids."""
+
+    count: int
+    rng_seed: int = 0
+    ids: list[str] | None = None
+
+
+def admin_app(store: Store, log: RequestLog) -> Starlette:
+    """GET state, GET log, POST reset, POST seed."""
+
+    async def show_state(_: Request) -> Response:
+        return _json({"totals": store.totals(), "requests": len(log)})
+
+    async def show_log(_: Request) -> Response:
+        return _json(list(log))
+
+    async def reset(_: Request) -> Response:
+        store.reset()
+        log.clear()
+        return _json({"totals": store.totals()})
+
+    async def sow(request: Request) -> Response:
+        try:
+            order = msgspec.json.decode(await request.body(), type=SeedOrder)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _json({"message": str(error)}, 400)
+        seed(store, order.count, rng_seed=order.rng_seed, ids=order.ids)
+        return _json({"totals": store.totals()})
+
+    return Starlette(
+        routes=[
+            Route("/__sandbox__/state", show_state, methods=["GET"]),
+            Route("/__sandbox__/log", show_log, methods=["GET"]),
+            Route("/__sandbox__/reset", reset, methods=["POST"]),
+            Route("/__sandbox__/seed", sow, methods=["POST"]),
+        ]
+    )
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
 
 ADMIN_PREFIX = b"/__sandbox__/"
 
@@ -108,7 +238,7 @@ class SandboxApp:
         except RefusalError as error:  # too many at once
             return self._recorded(name, route.value, Reaction(refused(error)))
 
-    def _broken(self, fault: FaultKind, route: Route | NoRoute) -> Reaction:
+    def _broken(self, fault: FaultKind, route: ApiRoute | NoRoute) -> Reaction:
         operation = None if isinstance(route, NoRoute) else route.operation
         if fault is FaultKind.CLOSED_AT_ONCE and self._faults.outage is not None:
             self.on_outage(self._faults.outage.seconds)
@@ -117,7 +247,7 @@ class SandboxApp:
         value = route.path if isinstance(route, NoRoute) else route.value
         return self._recorded("" if operation is None else operation.name, value, reaction)
 
-    async def _carry_out(self, request: Request, route: Route) -> Reaction:
+    async def _carry_out(self, request: Request, route: ApiRoute) -> Reaction:
         """Read the call, wait out the latency, act, and record that before anybody is told."""
         body = await request.body()
         flags = request.query_params if request.scope["query_string"] else {}
@@ -133,7 +263,7 @@ class SandboxApp:
             await self._wait(draw.latency)
             return self._recorded(name, route.value, self._player.react(call, draw), call.about)
 
-    def _turned_away(self, result: Result, draw: Draw, route: Route) -> Reaction:
+    def _turned_away(self, result: Handled, draw: Draw, route: ApiRoute) -> Reaction:
         """A refusal of credentials or body on a line with faults: nothing is carried out either way."""
         if draw.fault is None:
             return Reaction(result)
@@ -141,7 +271,7 @@ class SandboxApp:
             return after_acting(draw.fault, draw.form, self._faults, result)
         return without_acting(draw.fault, draw.form, self._faults, route.operation)
 
-    def _note(self, call: Call, result: Result, outcome: Literal["late", "repeated"]) -> None:
+    def _note(self, call: Call, result: Handled, outcome: Literal["late", "repeated"]) -> None:
         self._append(call.operation.name, call.value, Reaction(result), outcome, call.about)
 
     def _recorded(self, operation: str, value: str, reaction: Reaction, about: str = "") -> Reaction:

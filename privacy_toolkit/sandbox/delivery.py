@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from privacy_toolkit.sandbox.breakage import Reaction
+from privacy_toolkit.sandbox.deployment import Reaction
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 
 #: The ASGI extension by which the server hands over the connection (see ``server``).

@@ -13,8 +13,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from itertools import accumulate
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 
 class FaultKind(StrEnum):

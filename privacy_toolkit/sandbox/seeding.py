@@ -8,7 +8,7 @@ from hashlib import blake2b
 from itertools import islice
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import JsonObject, Kind, Store
+from privacy_toolkit.sandbox.store import EntityKind, JsonObject, Store
 
 #: Names of trees and of weather: nobody's.
 GIVEN_NAMES = (
@@ -72,8 +72,8 @@ def seed(store: Store, count: int, *, rng_seed: int = 0, ids: Iterable[str] | No
     made: list[str] = []
     with store.transaction():
         for code in COUPON_CODES:
-            if store.raw(Kind.COUPON, code) is None:
-                store.put(Kind.COUPON, code, wire.coupon(store.number(), code, wire.timestamp(EPOCH)))
+            if store.raw(EntityKind.COUPON, code) is None:
+                store.put(EntityKind.COUPON, code, wire.coupon(store.number(), code, wire.timestamp(EPOCH)))
     while batch := list(islice(taken, min(BATCH, count - len(made)))):
         with store.transaction():
             for customer in batch:
@@ -86,7 +86,7 @@ def _make(store: Store, customer: str, dice: Dice) -> None:
     now = wire.timestamp(EPOCH + timedelta(seconds=dice.below("created", 365 * 86_400)))
     attributes = {} if dice.percent("empty", 5) else _attributes(dice)
     profile = wire.profile(store.number(), customer, now, attributes, store.environment)
-    store.put(Kind.PROFILE, customer, profile | {"closedSessions": dice.below("sessions", 20)})
+    store.put(EntityKind.PROFILE, customer, profile | {"closedSessions": dice.below("sessions", 20)})
     if dice.percent("referral", 40):
         _make_referral(store, customer, now, dice)
     if dice.percent("coupon", 50):
@@ -118,28 +118,30 @@ def _make_referral(store: Store, customer: str, now: str, dice: Dice) -> None:
     friend = f"friend-of-{dice.below('friend', 100_000):05d}" if dice.percent("has friend", 60) else None
     body |= {"friendProfileIntegrationId": friend, "attributes": {"Channel": dice.choice("channel", ("mail", "web"))}}
     made = wire.referral(store.number(), now, body)
-    store.put(Kind.REFERRAL, made["code"], made, owner=customer, friend=friend)
+    store.put(EntityKind.REFERRAL, made["code"], made, owner=customer, friend=friend)
 
 
 def _make_coupon(store: Store, customer: str, now: str, dice: Dice) -> None:
     number = store.number()
     made = wire.coupon(number, f"PERSONAL-{number:08d}", now, recipient=customer)
     made["attributes"] = {"Greeting": f"For {dice.choice('given', GIVEN_NAMES)}"}
-    store.put(Kind.COUPON, made["value"], made, owner=customer)
+    store.put(EntityKind.COUPON, made["value"], made, owner=customer)
 
 
 def _make_loyalty(store: Store, customer: str, now: str, dice: Dice) -> None:
     if dice.percent("ledger", 30):
         ledger = wire.ledger(1, now, dice.below("points", 5000))
-        store.put(Kind.LEDGER, f"1 {customer}", ledger, owner=customer)
+        store.put(EntityKind.LEDGER, f"1 {customer}", ledger, owner=customer)
     if dice.percent("card", 10):
         card = wire.card(store.number(), now, customer, dice.below("card points", 500))
-        store.put(Kind.CARD, card["identifier"], card, owner=customer)
+        store.put(EntityKind.CARD, card["identifier"], card, owner=customer)
 
 
 def _make_rewards(store: Store, customer: str, now: str, dice: Dice) -> None:
     if dice.percent("giveaway", 15):
         giveaway = wire.giveaway(store.number(), now, customer, {"Note": "Thank you"})
-        store.put(Kind.GIVEAWAY, giveaway["code"], giveaway, owner=customer)
+        store.put(EntityKind.GIVEAWAY, giveaway["code"], giveaway, owner=customer)
     if dice.percent("achievement", 15):
-        store.put(Kind.ACHIEVEMENT, f"1 {customer}", wire.achievement(1, dice.below("progress", 10)), owner=customer)
+        store.put(
+            EntityKind.ACHIEVEMENT, f"1 {customer}", wire.achievement(1, dice.below("progress", 10)), owner=customer
+        )

@@ -15,14 +15,12 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.sandbox.admin import admin_app
-from privacy_toolkit.sandbox.app import SandboxApp
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox.app import SandboxApp, admin_app
 from privacy_toolkit.sandbox.delivery import CONNECTION
-from privacy_toolkit.sandbox.requestlog import RequestLog
 from privacy_toolkit.sandbox.seeding import seed
-from privacy_toolkit.sandbox.settings import SandboxSettings
-from privacy_toolkit.sandbox.store import Kind, Store
+from privacy_toolkit.sandbox.store import EntityKind, RequestLog, Store
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 HOST = "127.0.0.1"
 BACKLOG = 2048
@@ -206,7 +204,7 @@ def _assembled(settings: SandboxSettings, ready: Callable[[str], None]) -> Itera
         closing(Store(settings.database, settings.environment)) as store,
         closing(RequestLog(settings.log_file)) as log,
     ):
-        if settings.seed_customers and not store.totals()[Kind.PROFILE]:
+        if settings.seed_customers and not store.totals()[EntityKind.PROFILE]:
             seed(store, settings.seed_customers, rng_seed=settings.rng_seed)
         app = SandboxApp(settings, store, log, admin_app(store, log))
         yield store, log, _Server(app, listener, ready)

@@ -12,11 +12,109 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import CONTROL_PREFIX
+
+# What the sandbox was asked, and what it did: the evidence against which the toolkit's reports are checked.
+#
+# It holds the ids that were asked for, in memory and in the file: it is for fictitious data only.
+
+
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """One request.
+
+    Attributes:
+        time: seconds since the epoch.
+        operation: the name in OPERATIONS, or "" where the path is none of the API's.
+        value: the decoded path value; the raw path where it is none of the API's.
+        status: the status sent; None where none was.
+        acted: whether the request was carried out (a refused one and a replayed one were not).
+        outcome: whether a complete answer left (``answered``, ``dropped``). ``late`` and ``repeated`` are no requests
+            of the client's: an earlier one carried out when nobody waited any more, and the first of two that a proxy
+            made of one.
+        fault: the fault that was played, if any.
+        about: the customer whom the body names, of a request whose path names nobody.
+    """
+
+    time: float
+    operation: str
+    value: str
+    status: int | None
+    acted: bool
+    outcome: Literal["answered", "dropped", "late", "repeated"]
+    fault: str | None = None
+    about: str = ""
+
+
+class RequestLog:
+    """Every request in the order in which it was dealt with, in memory and, where a path is given, in a JSONL file.
+
+    An entry is written and flushed before the answer leaves: what a client was told is in the file even if either
+    side is killed.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._entries: list[LogEntry] = []
+        self._grown = threading.Condition()
+        self._encoder = msgspec.json.Encoder()
+        self._file = None if path is None else _open(path)
+
+    def __iter__(self) -> Iterator[LogEntry]:
+        """The entries so far."""
+        return iter(tuple(self._entries))
+
+    def __len__(self) -> int:
+        """How many requests there were."""
+        return len(self._entries)
+
+    def append(self, entry: LogEntry) -> None:
+        """Record one request."""
+        if self._file is not None:
+            self._file.write(self._encoder.encode(entry) + b"\n")
+            self._file.flush()
+        with self._grown:
+            self._entries.append(entry)
+            self._grown.notify_all()
+
+    def wait_for(self, count: int, timeout: float) -> bool:
+        """Wait, at most ``timeout`` seconds, until there were ``count`` requests; whether there were."""
+        with self._grown:
+            return self._grown.wait_for(lambda: len(self._entries) >= count, timeout)
+
+    def of(self, operation: str) -> list[LogEntry]:
+        """The requests of one operation; ``""`` gives those that were none of the API's."""
+        return [entry for entry in self if entry.operation == operation]
+
+    def about_subjects(self) -> list[LogEntry]:
+        """The requests about anything but controls."""
+        return [entry for entry in self if not entry.value.startswith(CONTROL_PREFIX)]
+
+    def clear(self) -> None:
+        """Forget the entries in memory; the file only grows."""
+        self._entries.clear()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def read_log(path: Path) -> list[LogEntry]:
+    """The entries of a JSONL file, without a last line that was cut off by a kill."""
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [msgspec.json.decode(line, type=LogEntry) for line in whole.splitlines()]
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("ab")
+    except OSError as error:
+        raise UsageError(f"The request log of the sandbox can't be written: {error.strerror}.") from error
+
 
 JsonObject = dict[str, Any]
 #: What the profiles of a deployment say of themselves by their ``sandbox``.
@@ -40,7 +138,7 @@ INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
 _EMPTY = ("DELETE FROM entity", "DELETE FROM reservation", "DELETE FROM clearing", "DELETE FROM replay")
 
 
-class Kind(StrEnum):
+class EntityKind(StrEnum):
     """What an entity is."""
 
     PROFILE = "profile"
@@ -91,32 +189,32 @@ class Store:
         rows = self._query("UPDATE counter SET last = last + 1 RETURNING last")
         return int(rows[0][0])
 
-    def get(self, kind: Kind, key: str) -> JsonObject | None:
+    def get(self, kind: EntityKind, key: str) -> JsonObject | None:
         """One entity, or None."""
         body = self.raw(kind, key)
         return None if body is None else msgspec.json.decode(body, type=JsonObject)
 
-    def raw(self, kind: Kind, key: str) -> msgspec.Raw | None:
+    def raw(self, kind: EntityKind, key: str) -> msgspec.Raw | None:
         """One entity as it stands, to be embedded in an answer without decoding it."""
         rows = self._query("SELECT body FROM entity WHERE kind = ? AND key = ?", (kind, key))
         return msgspec.Raw(rows[0][0]) if rows else None
 
     def put(
-        self, kind: Kind, key: str, body: JsonObject, *, owner: str | None = None, friend: str | None = None
+        self, kind: EntityKind, key: str, body: JsonObject, *, owner: str | None = None, friend: str | None = None
     ) -> None:
         """Make or replace an entity. A profile is owned by its own key."""
-        row = (kind, key, key if kind is Kind.PROFILE else owner, friend, msgspec.json.encode(body))
+        row = (kind, key, key if kind is EntityKind.PROFILE else owner, friend, msgspec.json.encode(body))
         self._query("INSERT OR REPLACE INTO entity VALUES (?, ?, ?, ?, ?)", row)
 
-    def remove(self, kind: Kind, key: str) -> None:
+    def remove(self, kind: EntityKind, key: str) -> None:
         """Forget an entity, if it is there."""
         self._query("DELETE FROM entity WHERE kind = ? AND key = ?", (kind, key))
 
-    def owned(self, owner: str) -> dict[Kind, list[JsonObject]]:
+    def owned(self, owner: str) -> dict[EntityKind, list[JsonObject]]:
         """What belongs to a customer, by kind, in the order of the keys."""
-        found: dict[Kind, list[JsonObject]] = {}
+        found: dict[EntityKind, list[JsonObject]] = {}
         for kind, body in self._query("SELECT kind, body FROM entity WHERE owner = ? ORDER BY kind, key", (owner,)):
-            found.setdefault(Kind(kind), []).append(msgspec.json.decode(body))
+            found.setdefault(EntityKind(kind), []).append(msgspec.json.decode(body))
         return found
 
     def clear_attributes(self, customer: str) -> None:
@@ -186,8 +284,8 @@ class Store:
 
     def totals(self) -> dict[str, int]:
         """How many entities of each kind there are, and reservations."""
-        counted = dict.fromkeys(Kind, 0) | {
-            Kind(kind): count for kind, count in self._query("SELECT kind, count(*) FROM entity GROUP BY kind")
+        counted = dict.fromkeys(EntityKind, 0) | {
+            EntityKind(kind): count for kind, count in self._query("SELECT kind, count(*) FROM entity GROUP BY kind")
         }
         reservations = int(self._query("SELECT count(*) FROM reservation")[0][0])
         return {str(kind): count for kind, count in counted.items()} | {"reservation": reservations}

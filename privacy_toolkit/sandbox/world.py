@@ -5,12 +5,85 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from privacy_toolkit.api.operations import Operation
-from privacy_toolkit.sandbox.settings import SandboxSettings
-from privacy_toolkit.sandbox.store import JsonObject, Store
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox.faults import Faults
+from privacy_toolkit.sandbox.store import Environment, JsonObject, Store
 from privacy_toolkit.sandbox.wire import timestamp
+from privacy_toolkit.talonone.operations import Generation, Operation
+
+# The settings of the sandbox, field by field.
+
+DEFAULT_KEY = "sandbox-key"
+DEFAULT_APPLICATION_ID = 1
+DEFAULT_APPLICATION_KEY = "fefecafedeadbeef"  # the sample key of the vendor's own page on signatures
+MEMORY = ":memory:"
+MAX_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSettings:
+    """How the stand-in is started and what it plays.
+
+    Attributes:
+        port: TCP port on 127.0.0.1; 0 takes a free one.
+        api_key: the key that ``Authorization: ApiKey-v1 <key>`` has to carry.
+        application_id: the signer that ``Content-Signature`` has to name.
+        application_key: the Application's key for signatures, hexadecimal.
+        database: ``:memory:``, or the SQLite file that keeps the state across restarts.
+        generation: the published state of the API that is played; it decides which operations and flags are known.
+        environment: ``live`` or ``sandbox``: what the profiles say of themselves; None leaves their ``sandbox`` out.
+        seed_customers: how many fictitious customers are created at the start, unless the store holds customers.
+        rng_seed: seed of the fictitious data.
+        after_erase: what the inventory of an erased customer answers: ``404`` (the profile is gone, a second DELETE
+            answers 404), or ``empty`` (a profile without attributes, a second DELETE answers 204). Which of the two
+            the real service does is not published.
+        erase_delay: how many further reads of an erased customer still show the old data.
+        never_clear: the share (0 to 1) of customers whose erasure is accepted and never carried out.
+        never_clear_ids: customers of which the same holds, by id.
+        unknown_profile: what a reservation for an unknown customer does: ``404``, or ``create`` (an empty profile).
+            Not published either.
+        parallel_limit: requests for one profile or session that may be under way; one more is answered 409.
+        log_file: JSONL file to which every request is appended as it is dealt with.
+        faults: the faults that are played.
+    """
+
+    port: int = 0
+    api_key: str = field(default=DEFAULT_KEY, repr=False)
+    application_id: int = DEFAULT_APPLICATION_ID
+    application_key: str = field(default=DEFAULT_APPLICATION_KEY, repr=False)
+    database: str | Path = MEMORY
+    generation: Generation = Generation.CURRENT
+    environment: Environment | None = None
+    seed_customers: int = 0
+    rng_seed: int = 0
+    after_erase: Literal["404", "empty"] = "404"
+    erase_delay: int = 0
+    never_clear: float = 0.0
+    never_clear_ids: frozenset[str] = frozenset()
+    unknown_profile: Literal["404", "create"] = "404"
+    parallel_limit: int = 3
+    log_file: Path | None = None
+    faults: Faults = field(default_factory=Faults)
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be played.
+
+        Raises:
+            UsageError: a number is out of range, or the application key is not hexadecimal.
+        """
+        if not 0 <= self.port <= MAX_PORT:
+            raise UsageError("The port of the sandbox must be between 0 and 65535.")
+        if not 0 <= self.never_clear <= 1:
+            raise UsageError("never_clear is a share: it must be between 0 and 1.")
+        if min(self.erase_delay, self.seed_customers) < 0 or self.parallel_limit < 1:
+            raise UsageError("Counts of the sandbox must not be negative, and at least one request must be allowed.")
+        try:
+            bytes.fromhex(self.application_key)
+        except ValueError:
+            raise UsageError("The application key of the sandbox must be hexadecimal.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +114,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServedAnswer:
     """A status and what is sent as JSON; None is an empty body."""
 
     status: int

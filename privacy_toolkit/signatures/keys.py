@@ -3,20 +3,144 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import errno
 import hashlib
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.signatures import wire
-from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE, PACK_NAMESPACE
+from privacy_toolkit.core.durable import ExposedError, NotRegularError, read_private, read_regular
+from privacy_toolkit.core.errors import UsageError
+
+# What a signature is for. A signature made for one of these is worth nothing for the other.
+
+PACK_NAMESPACE: Final = "privacy-toolkit-audit-pack@v1"
+APPROVAL_NAMESPACE: Final = "privacy-toolkit-plan-approval@v1"
+
+
+# The bytes of OpenSSH: length-prefixed strings (RFC 4251, section 5) and the armor of a signature.
+
+_UINT32: Final = struct.Struct(">I")
+_ARMOR_BEGIN: Final = b"-----BEGIN SSH SIGNATURE-----\n"
+_ARMOR_END: Final = b"-----END SSH SIGNATURE-----\n"
+_COLUMNS: Final = 70
+#: A signature takes about 300 bytes. Whatever is longer than this is none, and nobody has to decode it to find out.
+_LONGEST_ARMOR: Final = 10_000
+
+
+class MalformedError(ValueError):
+    """Something is not of the expected form. It never leaves this package: callers turn it into an error for people."""
+
+
+class Reader:
+    """Takes fields off the front of some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes.
+
+        Raises:
+            MalformedError: there are fewer.
+        """
+        end = self._at + length
+        if end > len(self._data):
+            raise MalformedError
+        taken = self._data[self._at : end]
+        self._at = end
+        return taken
+
+    def uint32(self) -> int:
+        """The next four bytes as a number, big-endian.
+
+        Raises:
+            MalformedError: there are fewer.
+        """
+        (value,) = _UINT32.unpack(self.take(_UINT32.size))
+        return int(value)
+
+    def string(self) -> bytes:
+        """The next ``string``: four bytes of length, then as many bytes.
+
+        Raises:
+            MalformedError: there are fewer.
+        """
+        return self.take(self.uint32())
+
+    def expect(self, value: bytes) -> None:
+        """Take bytes that have to be these.
+
+        Raises:
+            MalformedError: they are others.
+        """
+        if self.take(len(value)) != value:
+            raise MalformedError
+
+    def end(self) -> None:
+        """Make sure that nothing is left.
+
+        Raises:
+            MalformedError: something is.
+        """
+        if self._at != len(self._data):
+            raise MalformedError
+
+
+def uint32(value: int) -> bytes:
+    """A number as four bytes, big-endian."""
+    return _UINT32.pack(value)
+
+
+def string(value: bytes) -> bytes:
+    """A ``string``: its length in four bytes, then the bytes."""
+    return uint32(len(value)) + value
+
+
+def from_base64(text: bytes | str) -> bytes:
+    """Decode base64 that holds no other character, not even a line break.
+
+    Raises:
+        MalformedError: it does, or its padding is wrong.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise MalformedError from None
+
+
+def armor(blob: bytes) -> bytes:
+    """The text form of a signature, byte for byte as ``ssh-keygen -Y sign`` writes it."""
+    text = base64.b64encode(blob)
+    lines = [text[start : start + _COLUMNS] + b"\n" for start in range(0, len(text), _COLUMNS)]
+    return _ARMOR_BEGIN + b"".join(lines) + _ARMOR_END
+
+
+def unarmor(armored: bytes) -> bytes:
+    """The bytes of a signature out of its text form, which has to be the one that ``armor`` makes.
+
+    One signature has one text: otherwise blanks, line breaks or the unused bits at the end of the base64 could be
+    changed without anybody noticing.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    if len(armored) > _LONGEST_ARMOR or not (armored.startswith(_ARMOR_BEGIN) and armored.endswith(_ARMOR_END)):
+        raise MalformedError
+    blob = from_base64(armored[len(_ARMOR_BEGIN) : -len(_ARMOR_END)].replace(b"\n", b""))
+    if armor(blob) != armored:
+        raise MalformedError
+    return blob
+
 
 ED25519: Final = "ssh-ed25519"
 ED25519_SK: Final = "sk-ssh-ed25519@openssh.com"
@@ -57,14 +181,14 @@ class PublicKey:
         Raises:
             MalformedError: it is none, or of a kind nobody knows.
         """
-        reader = wire.Reader(blob)
+        reader = Reader(blob)
         name = reader.string()
         kind = next((kind for kind in KINDS if kind.encode() == name), None)
         if kind is None:
-            raise wire.MalformedError
+            raise MalformedError
         if kind in ACCEPTED:
             if len(reader.string()) != _KEY_LENGTH:
-                raise wire.MalformedError
+                raise MalformedError
             if kind == ED25519_SK:
                 reader.string()  # the application that the token was told to make the key for
             reader.end()
@@ -79,8 +203,8 @@ class PublicKey:
         """
         fields = line.split(None, 2)
         try:
-            key = cls.from_blob(wire.from_base64(fields[1]))
-        except (IndexError, wire.MalformedError):
+            key = cls.from_blob(from_base64(fields[1]))
+        except (IndexError, MalformedError):
             key = None
         if key is None or key.kind != fields[0]:
             raise UsageError("This is not a public key as OpenSSH writes it.", "It begins like: ssh-ed25519 AAAA")
@@ -138,7 +262,7 @@ def generate(path: Path, principal: str) -> PublicKey:
     """
     check_principal(principal)
     private = Ed25519PrivateKey.generate()
-    key = PublicKey(ED25519, wire.string(ED25519.encode()) + wire.string(private.public_key().public_bytes_raw()))
+    key = PublicKey(ED25519, string(ED25519.encode()) + string(private.public_key().public_bytes_raw()))
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
@@ -186,3 +310,99 @@ def _sync_folder(folder: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> UsageError:
     reason = os.strerror(error.errno) if error.errno else "it can't be written"
     return UsageError(f"{path} can't be written: {reason}.", "Name a file in a folder that you can write to.")
+
+
+# What a signing key file is: a public key, or a private one in OpenSSH's format, with or without a passphrase.
+
+_BEGIN: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+_END: Final = b"-----END OPENSSH PRIVATE KEY-----"
+_MAGIC: Final = b"openssh-key-v1\0"
+_NO_CIPHER: Final = b"none"
+#: No key file that can be used is longer; whatever is, was named by mistake and isn't read.
+_LONGEST: Final = 65_536
+_MAKE_ONE: Final = "Make a key with: privacy-toolkit keys new FILE --signer PRINCIPAL"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A key file that was read.
+
+    Attributes:
+        path: where it lies.
+        public: the public key, which stands in the clear even in an encrypted file.
+        content: the whole file if it holds a private key without a passphrase. For a hardware token that is no secret
+            by itself: a handle, worth something only together with the token.
+    """
+
+    path: Path
+    public: PublicKey
+    content: bytes | None = field(default=None, repr=False)
+
+
+def read_key_file(path: Path) -> KeyFile:
+    """Read a key file.
+
+    Raises:
+        UsageError: it is missing, no key, a kind of key that is not accepted, or private and readable by others.
+    """
+    content = _read(path)
+    if content.startswith(_BEGIN):
+        return _private_key_file(path, _read(path, is_private=True))
+    if b"-----BEGIN " in content or content.startswith(b"PuTTY-User-Key-File"):
+        raise UsageError(
+            f"The signing key {path} is not in OpenSSH's format: PEM and PuTTY keys are not accepted.", _MAKE_ONE
+        )
+    try:
+        (line,) = content.decode().strip().splitlines()
+        public = PublicKey.parse(line)
+    except (ValueError, UsageError):
+        raise UsageError(
+            f"{path} holds no signing key.",
+            f"Name a private key of ssh-keygen, or the .pub file of a key in ssh-agent. {_MAKE_ONE}",
+        ) from None
+    return KeyFile(path, _accepted(path, public))
+
+
+def _read(path: Path, *, is_private: bool = False) -> bytes:
+    """The content of a key file; a pipe is not waited for."""
+    try:
+        return read_private(path, _LONGEST) if is_private else read_regular(path, _LONGEST)
+    except FileNotFoundError:
+        raise UsageError(f"There is no signing key {path}.", _MAKE_ONE) from None
+    except (IsADirectoryError, NotRegularError):
+        raise UsageError(f"The signing key {path} is not a file.", "Name the file with the key.") from None
+    except ExposedError as error:
+        raise UsageError(f"Others than its owner can read or change the signing key {path}.", error.hint) from None
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise UsageError(f"{path} holds no signing key: it is too long.", _MAKE_ONE) from None
+        reason = os.strerror(error.errno) if error.errno else "it can't be read"
+        raise UsageError(f"The signing key {path} can't be read: {reason}.", "Is it yours?") from None
+
+
+def _private_key_file(path: Path, content: bytes) -> KeyFile:
+    """Read what stands in the clear in a private key file (OpenSSH, PROTOCOL.key, section 1)."""
+    try:
+        reader = Reader(from_base64(_between_marks(content)))
+        reader.expect(_MAGIC)
+        cipher, _kdf, _options = reader.string(), reader.string(), reader.string()
+        reader.expect(uint32(1))  # one key a file, here and in ssh-keygen
+        public = PublicKey.from_blob(reader.string())
+    except MalformedError:
+        raise UsageError(f"The signing key {path} is damaged, or of an unknown kind.", _MAKE_ONE) from None
+    return KeyFile(path, _accepted(path, public), content if cipher == _NO_CIPHER else None)
+
+
+def _between_marks(content: bytes) -> bytes:
+    inner, mark, _ = content.removeprefix(_BEGIN).partition(_END)
+    if not mark:
+        raise MalformedError
+    return b"".join(inner.split())
+
+
+def _accepted(path: Path, public: PublicKey) -> PublicKey:
+    if public.kind not in ACCEPTED:
+        raise UsageError(
+            f"The signing key {path} is of the kind {public.kind}; only Ed25519 keys are accepted.", _MAKE_ONE
+        )
+    return public

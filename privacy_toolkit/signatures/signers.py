@@ -14,16 +14,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.signatures import sshsig
-from privacy_toolkit.signatures.keyfile import KeyFile, read_key_file
-from privacy_toolkit.signatures.keys import ED25519_SK, PublicKey
+from privacy_toolkit.signatures.keys import ED25519_SK, KeyFile, PublicKey, read_key_file
 
 #: Seconds to wait for a signature: a person may have to touch a token, or to allow the use of the key.
 PATIENCE: Final = 120.0
 
 
-class Signer(Protocol):
+class DocumentSigner(Protocol):
     """Something that signs."""
 
     @property
@@ -51,7 +50,7 @@ class KeySigner:
         self.public = public
 
     def sign(self, message: bytes, namespace: str) -> bytes:
-        """Sign a message for one use; see ``Signer``."""
+        """Sign a message for one use; see ``DocumentSigner``."""
         return sshsig.enclose(self.public, message, namespace, self._private.sign)
 
     def __repr__(self) -> str:
@@ -81,7 +80,7 @@ class KeygenSigner:
         self._patience = patience
 
     def sign(self, message: bytes, namespace: str) -> bytes:
-        """Sign a message for one use; see ``Signer``.
+        """Sign a message for one use; see ``DocumentSigner``.
 
         Raises:
             UsageError: ssh-keygen is missing, did not answer in time, or could not sign.
@@ -143,7 +142,7 @@ class KeygenSigner:
         return f"KeygenSigner({self.public.fingerprint})"
 
 
-def load_signer(path: Path) -> Signer:
+def load_signer(path: Path) -> DocumentSigner:
     """Load the signing key that a file holds or names.
 
     An OpenSSH Ed25519 key without a passphrase signs in this process. For a ``.pub`` file or a key with a passphrase,

@@ -14,10 +14,9 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from privacy_toolkit.errors import ExitCode, ToolkitError
-from privacy_toolkit.signatures import wire
-from privacy_toolkit.signatures.keys import ACCEPTED, ED25519_SK, PublicKey
-from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE, PACK_NAMESPACE
+from privacy_toolkit.core.errors import ExitCode, ToolkitError
+from privacy_toolkit.signatures import keys as wire
+from privacy_toolkit.signatures.keys import ACCEPTED, APPROVAL_NAMESPACE, ED25519_SK, PACK_NAMESPACE, PublicKey
 
 __all__ = ["APPROVAL_NAMESPACE", "PACK_NAMESPACE", "BadSignature", "enclose", "verify"]
 

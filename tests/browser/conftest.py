@@ -12,14 +12,13 @@ from types import ModuleType
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from privacy_toolkit.engine.exported import EXPORTED
+from privacy_toolkit.core.model import Hold, Outcome, StopReason
+from privacy_toolkit.engine.open_requests import EXPORTED
 from privacy_toolkit.engine.plan import PlannedInput, Planner
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.packages import PackageFacts
-from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Hold, Outcome, StopReason
+from privacy_toolkit.journal.records import Approval, PackageFacts
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 SUPPORT = Path(__file__).parents[1] / "support" / "reported_runs.py"
 ARGUMENTS = [

@@ -9,10 +9,10 @@ from urllib.parse import urlparse
 
 import pytest
 
-from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import verify_pack
-from privacy_toolkit.reporting.exceptions import csv_line
 from privacy_toolkit.reporting.html import LONGEST_CODE
+from privacy_toolkit.reporting.tables import csv_line
 
 _SPEC = importlib.util.spec_from_file_location("browser_reports", Path(__file__).with_name("conftest.py"))
 _REPORTS = importlib.util.module_from_spec(_SPEC)

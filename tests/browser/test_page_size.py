@@ -8,11 +8,11 @@ from urllib.parse import urlparse
 
 import pytest
 
+from privacy_toolkit.core.model import Hold, Outcome, StopReason
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.reading import RunReader
-from privacy_toolkit.model import Hold, Outcome, StopReason
-from privacy_toolkit.reporting.exceptions import LISTED_CASES
+from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.reporting.tables import LISTED_CASES
 
 MOST = 1_000_000  # bytes
 SYNTHETIC = Path(__file__).parents[2] / "bench" / "synthetic.py"

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import pytest
 
 from privacy_toolkit.cli.main import main
-from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.loopback import Handler, serving
 
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]

@@ -9,14 +9,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from privacy_toolkit.config import Flags, load_settings
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.core.model import CONTROL_PREFIX
 from privacy_toolkit.engine.controls import MOST_UNPROVEN
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import CONTROL_PREFIX
-from privacy_toolkit.sandbox import Faults, SandboxSettings, seed, start_in_thread
-from privacy_toolkit.sandbox.seeding import EPOCH
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.faults import Faults
+from privacy_toolkit.sandbox.seeding import EPOCH, seed
+from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import profile, timestamp
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 CONFIRMED = ("--confirm", "yes", "--json")
 #: The requests of ``create``: the route without a key, with a wrong one, with the right one; then the steps.
@@ -46,7 +48,7 @@ def sandbox(monkeypatch, tmp_path):
 
 
 def profiles(server):
-    return {entry.value for entry in server.log if server.store.get(Kind.PROFILE, entry.value) is not None}
+    return {entry.value for entry in server.log if server.store.get(EntityKind.PROFILE, entry.value) is not None}
 
 
 @pytest.mark.parametrize("generation", ["current", "2020"])
@@ -64,7 +66,7 @@ def test_what_a_deployment_teaches_is_shown(call, sandbox, tmp_path, generation,
     assert (learned["wrong_key_refused"], learned["error_members"]) == (True, ["StatusCode", "message"])
     assert [entry.operation for entry in server.log] == REQUESTS
     assert profiles(server) == {made.json["profile_id"]}
-    assert server.store.get(Kind.PROFILE, made.json["profile_id"])["attributes"] == {}
+    assert server.store.get(EntityKind.PROFILE, made.json["profile_id"])["attributes"] == {}
     shown = call("controls", "show").out
     assert made.json["profile_id"] in shown
     assert "StatusCode, message" in shown
@@ -242,7 +244,7 @@ def test_an_empty_copy_of_the_api_settles_nobody_where_there_is_a_control_profil
     asked = len(server.log)
     assert call(*arguments).json["outcomes"] == {"nothing_held": 5}
     assert made["profile_id"] in {entry.value for entry in list(server.log)[asked:]}
-    server.store.remove(Kind.PROFILE, made["profile_id"])
+    server.store.remove(EntityKind.PROFILE, made["profile_id"])
     done = call(*arguments)
     assert (done.code, done.json["outcomes"]) == (4, {"pending": 5})
     assert server.log.of("delete_customer_data")[-1].value == made["profile_id"]
@@ -255,7 +257,7 @@ def test_what_was_learned_decides_about_empty_profiles_and_is_in_the_report(
     """A 204 for an erasure that was not carried out shows where erased profiles are answered with 404."""
     server = sandbox(after_erase=after_erase, never_clear_ids=["empty-1"])
     assert call("controls", "create", *CONFIRMED).code == 0
-    server.store.put(Kind.PROFILE, "empty-1", profile(1, "empty-1", timestamp(EPOCH), {}))
+    server.store.put(EntityKind.PROFILE, "empty-1", profile(1, "empty-1", timestamp(EPOCH), {}))
     (tmp_path / "ids.csv").write_text("customer_id\nempty-1\n")
     target = server.base_url.removeprefix("http://")
     done = call(
@@ -300,13 +302,13 @@ def test_a_server_that_lies_perfectly_is_believed(call, sandbox, tmp_path):
     server = sandbox()
     people = [f"person-{number}" for number in range(3)]
     seed(server.store, 3, ids=people)
-    kept = {one: server.store.get(Kind.PROFILE, one) for one in people}
+    kept = {one: server.store.get(EntityKind.PROFILE, one) for one in people}
     requests = tmp_path / "requests.csv"
     requests.write_text("customer_id\n" + "\n".join(people) + "\n")
     target = server.base_url.removeprefix("http://")
     done = call("erase", requests, "--confirm", f"erase 3 from {target}", "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"erased": 3})
     for one, body in kept.items():
-        server.store.put(Kind.PROFILE, one, body)
+        server.store.put(EntityKind.PROFILE, one, body)
     assert call("verify", done.json["pack"]).code == 0
     assert set(people) <= profiles(server)

@@ -5,9 +5,9 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.cli import flow
-from privacy_toolkit.cli.ready import check_plan
-from privacy_toolkit.sandbox import seed
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.cli.working import check_plan
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.store import EntityKind
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]
 
@@ -180,7 +180,7 @@ def test_who_was_erased_is_reserved_nothing_and_may_be_released(call, free, pair
     done = call("coupons", "reserve", pairs, "--confirm", "yes", "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"done": 7, "on_hold": 1})
     assert subjects(call)[0]["reason"] == "suppressed"
-    assert free.store.raw(Kind.PROFILE, "customer-00000") is None
+    assert free.store.raw(EntityKind.PROFILE, "customer-00000") is None
     assert call("coupons", "release", pairs, "--confirm", "yes", "--json").json["outcomes"] == {"done": 8}
 
 

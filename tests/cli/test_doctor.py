@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from privacy_toolkit.model import CONTROL_PREFIX
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.core.model import CONTROL_PREFIX
+from privacy_toolkit.sandbox.store import EntityKind
 
 KEY = "sandbox-key"
 SPRING = b'{"timestamp":"2026-01-01T00:00:00Z","status":404,"error":"Not Found","path":"/v1/customer_profiles/x"}'
@@ -321,8 +321,8 @@ def test_who_is_told_is_checked_and_not_told(call, foreign, tmp_path):
 
 def test_the_environment_that_profiles_name_is_compared(call, server, state, monkeypatch):
     made = call("controls", "create", "--confirm", "yes", "--json").json
-    profile = server.store.get(Kind.PROFILE, made["profile_id"])
-    server.store.put(Kind.PROFILE, made["profile_id"], profile | {"sandbox": True})
+    profile = server.store.get(EntityKind.PROFILE, made["profile_id"])
+    server.store.put(EntityKind.PROFILE, made["profile_id"], profile | {"sandbox": True})
     for environment, code in [("sandbox", 0), ("live", 2)]:
         monkeypatch.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", environment)
         done = call("doctor", "--json")
@@ -342,7 +342,7 @@ def test_the_control_profile_is_looked_at(call, server, state):
 
 def test_a_control_profile_that_is_gone_is_a_finding(call, server, state):
     created = call("controls", "create", "--confirm", "yes", "--json").json
-    server.store.remove(Kind.PROFILE, created["profile_id"])
+    server.store.remove(EntityKind.PROFILE, created["profile_id"])
     done = call("doctor", "--json")
     assert (done.code, set(found(done))) == (4, {"control"})
     assert "controls create" in found(done)["control"]["remedy"]

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.journal.facts import FILE_NAME, SUMS_NAME
-from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures").glob("state-*.tar.xz"))
 PORT = 47613  # stands in the plans
@@ -98,9 +100,9 @@ def test_a_run_that_was_killed_goes_on_and_is_protected_from_then_on(call, left,
     assert (done.code, sum(done.json["outcomes"].values())) == (0, 22), done.err
     folder = left / "state" / "runs" / runs["half"]
     assert (folder / SUMS_NAME).exists()
-    content = bytearray((folder / FILE_NAME).read_bytes())
+    content = bytearray((folder / JOURNAL_FILE).read_bytes())
     content[content.index(b"customer-010") + 11] ^= 1
-    (folder / FILE_NAME).write_bytes(content)
+    (folder / JOURNAL_FILE).write_bytes(content)
     assert call("runs", "show", runs["half"], "--json").json["error"]["code"] == "damaged"
 
 

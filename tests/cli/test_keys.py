@@ -6,11 +6,11 @@ import stat
 import pytest
 from click.testing import CliRunner
 
-from privacy_toolkit.cli.keys import command
-from privacy_toolkit.errors import ExitCode, UsageError
-from privacy_toolkit.signatures.keys import PublicKey
+from privacy_toolkit.cli.evidence import keys_command
+from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.signatures.keys import PACK_NAMESPACE, PublicKey
 from privacy_toolkit.signatures.signers import load_signer
-from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
+from privacy_toolkit.signatures.sshsig import verify
 
 SIGNER = "dpo@example.org"
 
@@ -20,7 +20,7 @@ def keys():
     """Calls ``privacy-toolkit keys`` as the program does: errors come out as they are."""
 
     def run(*arguments):
-        return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
+        return CliRunner().invoke(keys_command, [str(argument) for argument in arguments], standalone_mode=False)
 
     return run
 

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.loopback import Handler, serving
 
 ERASE, INVENTORY = "delete_customer_data", "get_customer_inventory"
@@ -133,7 +135,7 @@ def test_a_proxy_that_answers_twice_settles_nobody_else(call, proxied, rows):
     for subject in subjects(call):
         assert subject["outcome"] == ("erased" if subject["id"] in held else "nothing_held"), subject
     assert asked_about(server, ERASE) == set(held)
-    assert all(server.store.get(Kind.PROFILE, one) is None for one in held)
+    assert all(server.store.get(EntityKind.PROFILE, one) is None for one in held)
 
 
 GATEWAY_503 = {
@@ -142,12 +144,12 @@ GATEWAY_503 = {
     "message": ({"Content-Type": "application/json", "Content-Length": 33}, b'{"message":"Service Unavailable"}'),
 }
 POSTS = {
-    "referrals": (("referrals", "create"), ("customer_id,campaignId", "c1,1", "c2,1"), Kind.REFERRAL),
-    "events": (("events", "track"), ("profileId,type,attributes.n:number", "c1,seen,1", "c2,seen,2"), Kind.EVENT),
+    "referrals": (("referrals", "create"), ("customer_id,campaignId", "c1,1", "c2,1"), EntityKind.REFERRAL),
+    "events": (("events", "track"), ("profileId,type,attributes.n:number", "c1,seen,1", "c2,seen,2"), EntityKind.EVENT),
     "events-v1": (
         ("events", "track", "--api", "v1"),
         ("sessionId,profileId,type,attributes.n:number", "s1,c1,seen,1", "s2,c2,seen,2"),
-        Kind.EVENT,
+        EntityKind.EVENT,
     ),
 }
 
@@ -190,7 +192,7 @@ def test_a_code_that_names_another_customer_is_nobodys(call, proxied, rows, tmp_
     with out.open(newline="", encoding="utf-8") as file:
         codes = {row["referral_code"]: row["advocate_id"] for row in csv.DictReader(file)}
     for code, owner in codes.items():
-        assert server.store.get(Kind.REFERRAL, code)["advocateProfileIntegrationId"] == owner
+        assert server.store.get(EntityKind.REFERRAL, code)["advocateProfileIntegrationId"] == owner
     assert set(codes.values()) == {"c1"}
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.cli import confirm as confirming
-from privacy_toolkit.cli import flow, ready
+from privacy_toolkit.cli import flow
+from privacy_toolkit.cli import preview as confirming
+from privacy_toolkit.cli import working as ready
 from privacy_toolkit.engine.plan import decode_plan
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import add_checksums
+from privacy_toolkit.journal.sqlite.create import add_checksums
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 REFUSED = [(14, "dot_segment"), (15, "surrounding_whitespace"), (16, "blank")]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.config import deployment_key
-from privacy_toolkit.journal.facts import FILE_NAME, SUMS_NAME
-from privacy_toolkit.journal.staging import add_checksums
+from privacy_toolkit.config.settings import deployment_key
+from privacy_toolkit.journal.sqlite.create import add_checksums
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.state import StateFolder
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]
@@ -70,7 +70,7 @@ def flip(path, place):
 
 
 def truncate(state, run_id):
-    os.truncate(state / "runs" / run_id / FILE_NAME, 5_000)
+    os.truncate(state / "runs" / run_id / JOURNAL_FILE, 5_000)
 
 
 def subjects(call, run="latest"):
@@ -84,7 +84,7 @@ def test_a_flipped_bit_in_a_page_erases_nobody_who_was_not_in_the_input(call, se
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
         run_id = call("erase", requests, "--confirm", phrase, "--json").json["run_id"]
-    journal = state / "runs" / run_id / FILE_NAME
+    journal = state / "runs" / run_id / JOURNAL_FILE
     flip(journal, journal.read_bytes().index(b"customer-00005") + 12)
     before = len(server.log)
     done = call("runs", "resume", run_id, "--json")
@@ -295,7 +295,7 @@ def test_a_changed_input_is_said_and_changes_nothing(call, server, requests, phr
 
 
 def test_a_journal_of_a_newer_toolkit_is_left_alone(call, server, erased, state):
-    journal = state / "runs" / erased / FILE_NAME
+    journal = state / "runs" / erased / JOURNAL_FILE
     connection = sqlite3.connect(journal)
     connection.execute("INSERT INTO migrations VALUES ('9999-tomorrow')")
     connection.commit()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from privacy_toolkit.privacy import visible
+from privacy_toolkit.core.privacy import visible
 
 #: C0, C1, direction, no width, tags: what a name, an id or a path may hold and nobody may be shown as it is.
 HOSTILE = "a\x1b[2Jb\x9b1mc\u202ed\u200be\u2066f\ufeffg\U000e0041h\xadi\u2028j"

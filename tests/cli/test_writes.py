@@ -7,8 +7,9 @@ import stat
 import pytest
 
 from privacy_toolkit.cli.main import main
-from privacy_toolkit.sandbox import SandboxSettings, start_in_thread
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 COMMANDS = [("referrals", "create"), ("events", "track"), ("profiles", "update"), ("sessions", "update")]
 ROWS = {
@@ -57,14 +58,16 @@ def test_each_row_becomes_a_request(call, server, rows, command):
 
 
 @pytest.mark.parametrize("api", ["v1", "v2"])
-@pytest.mark.parametrize(("command", "kind"), [(COMMANDS[2], Kind.PROFILE), (COMMANDS[3], Kind.SESSION)])
+@pytest.mark.parametrize(("command", "kind"), [(COMMANDS[2], EntityKind.PROFILE), (COMMANDS[3], EntityKind.SESSION)])
 def test_either_version_writes_the_same(call, server, rows, command, kind, api):
-    path = rows("customer_id,session_id,attributes.a\nc1,s1,x\n" if kind is Kind.SESSION else "id,attributes.a\nc1,x\n")
+    path = rows(
+        "customer_id,session_id,attributes.a\nc1,s1,x\n" if kind is EntityKind.SESSION else "id,attributes.a\nc1,x\n"
+    )
     done = call(*command, path, "--api", api, "--confirm", "yes", "--json")
     assert done.code == 0, done.err
     (entry,) = server.log.about_subjects()
     assert entry.operation.endswith("_v2") is (api == "v2")
-    assert server.store.get(kind, "s1" if kind is Kind.SESSION else "c1")["attributes"] == {"a": "x"}
+    assert server.store.get(kind, "s1" if kind is EntityKind.SESSION else "c1")["attributes"] == {"a": "x"}
 
 
 def test_v1_events_belong_to_a_session(call, server, rows):
@@ -72,7 +75,7 @@ def test_v1_events_belong_to_a_session(call, server, rows):
     assert (done.code, "'sessionId', which every row needs" in done.json["error"]["message"]) == (2, True)
     path = rows("profileId,type,sessionId\nc1,seen,s1\n")
     assert call("events", "track", path, "--api", "v1", "--confirm", "yes", "--json").code == 0
-    assert server.store.get(Kind.SESSION, "s1")["profileId"] == "c1"
+    assert server.store.get(EntityKind.SESSION, "s1")["profileId"] == "c1"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -109,7 +112,7 @@ def test_a_run_that_was_stopped_is_resumed_in_order(call, server, rows):
     assert len(server.log.about_subjects()) == 0
     done = call("runs", "resume", "latest", "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"done": 3})
-    assert [one["attributes"]["n"] for one in server.store.owned("c1")[Kind.EVENT]] == [1, 3]
+    assert [one["attributes"]["n"] for one in server.store.owned("c1")[EntityKind.EVENT]] == [1, 3]
 
 
 # what the rows say
@@ -139,7 +142,7 @@ def test_json_lines_are_rows_too(call, server, rows):
     lines = [{"session_id": "s1", "profileId": "c1", "attributes": {"a": [1, {"b": None}]}}, {"session_id": "s2"}]
     path = rows("\n".join(map(json.dumps, lines)), "rows.jsonl")
     assert call("sessions", "update", path, "--confirm", "yes", "--json").code == 0
-    assert server.store.get(Kind.SESSION, "s1")["attributes"] == {"a": [1, {"b": None}]}
+    assert server.store.get(EntityKind.SESSION, "s1")["attributes"] == {"a": [1, {"b": None}]}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_who_was_erased_is_not_made_anew(call, server, requests, phrase, rows, c
     path = rows(text)
     done = call(*command, path, "--confirm", "yes", "--json")
     assert (done.code, done.json["outcomes"]["on_hold"]) == (0, text.count("customer-00001"))
-    assert server.store.get(Kind.PROFILE, "customer-00001") is None
+    assert server.store.get(EntityKind.PROFILE, "customer-00001") is None
     reasons = {
         line["id"]: line["reason"]
         for line in map(json.loads, call("runs", "subjects", "latest", "--format", "jsonl").out.splitlines())
@@ -267,7 +270,7 @@ def test_the_new_codes_are_handed_over(call, server, rows, tmp_path, name):
         with out.open(newline="") as file:
             codes = list(csv.DictReader(file))
         assert [(one["row"], one["advocate_id"]) for one in codes] == [("2", "c1"), ("3", "c2")]
-        assert all(server.store.get(Kind.REFERRAL, one["referral_code"]) for one in codes)
+        assert all(server.store.get(EntityKind.REFERRAL, one["referral_code"]) for one in codes)
     again = call("runs", "resume", "latest", "--json")
     assert (again.code, "out" in again.json) == (0, False)  # the codes are forgotten, and the file is left alone
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from privacy_toolkit.access.fieldmap import ROOT, SHAPES, Category, Kind, place
 from privacy_toolkit.access.languages import LANGUAGES, language
+from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind, place
 
 DOCUMENTS = Path(__file__).parent / "documents"
 #: In no document; they would be personal data if they came.
@@ -81,7 +81,7 @@ def test_no_classification_is_left_of_a_field_that_is_gone(paths):
 
 
 def test_fields_hold_what_the_map_says(paths):
-    kinds = {Kind.MOMENT: "date-time", Kind.FLAG: "boolean", Kind.LIST: "array"}
+    kinds = {FieldKind.MOMENT: "date-time", FieldKind.FLAG: "boolean", FieldKind.LIST: "array"}
     wrong = []
     for of, path, schema in paths:
         shape, name = place(path)
@@ -89,9 +89,9 @@ def test_fields_hold_what_the_map_says(paths):
         said = {schema.get("format"), schema.get("type")}
         if field.kind in kinds and kinds[field.kind] not in said:
             wrong.append(f"{of}: {path}")
-        if field.kind is Kind.VALUE and said & {"date-time", "boolean"}:
+        if field.kind is FieldKind.VALUE and said & {"date-time", "boolean"}:
             wrong.append(f"{of}: {path}")
-        if name == "attributes" and field.kind is not Kind.FREE:
+        if name == "attributes" and field.kind is not FieldKind.FREE:
             wrong.append(f"{of}: {path}")
     assert wrong == []
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from privacy_toolkit.api.exchange import Line, Mark, Reply
-from privacy_toolkit.api.models import NewReferral
-from privacy_toolkit.api.operations import OPERATIONS, Generation, RetrySafety
-from privacy_toolkit.api.responses import Asked, Finding, read_exchange
-from privacy_toolkit.model import Reason
+from privacy_toolkit.core.model import Reason
+from privacy_toolkit.http.exchange import Line, Mark, Reply
+from privacy_toolkit.talonone.bodies import NewReferral
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, RetrySafety
+from privacy_toolkit.talonone.responses import Asked, Finding, read_exchange
 from tests.support.answers import coupon, profile, referral
 from tests.support.foreign import (
     ASKED,

@@ -12,9 +12,9 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from privacy_toolkit.api import models
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.talonone import bodies, models
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 DOCUMENTS = Path(__file__).parent / "documents"
 ANSWERS = {
@@ -35,18 +35,18 @@ SAME_NAMES = (
     "LoyaltyCardProfileRegistration", "LoyaltyMembership", "LoyaltyProgramLedgers", "Referral", "Tier",
 )  # fmt: skip
 REQUESTS = {
-    "CouponReservations": models.CouponReservations,
-    "NewReferral": models.NewReferral,
-    "NewEvent": models.NewEvent,
-    "NewEventLegacyV300": models.NewEvent,
-    "NewCustomerProfile": models.NewCustomerProfile,
-    "NewCustomerProfileLegacyV240": models.NewCustomerProfile,
-    "CustomerProfileIntegrationRequestV2": models.CustomerProfileRequestV2,
-    "NewCustomerSession": models.NewCustomerSession,
-    "NewCustomerSessionLegacyV240": models.NewCustomerSession,
-    "IntegrationRequest": models.IntegrationRequest,
-    "NewCustomerSessionV2": models.NewCustomerSessionV2,
-    "CartItem": models.CartItem,
+    "CouponReservations": bodies.CouponReservations,
+    "NewReferral": bodies.NewReferral,
+    "NewEvent": bodies.NewEvent,
+    "NewEventLegacyV300": bodies.NewEvent,
+    "NewCustomerProfile": bodies.NewCustomerProfile,
+    "NewCustomerProfileLegacyV240": bodies.NewCustomerProfile,
+    "CustomerProfileIntegrationRequestV2": bodies.CustomerProfileRequestV2,
+    "NewCustomerSession": bodies.NewCustomerSession,
+    "NewCustomerSessionLegacyV240": bodies.NewCustomerSession,
+    "IntegrationRequest": bodies.IntegrationRequest,
+    "NewCustomerSessionV2": bodies.NewCustomerSessionV2,
+    "CartItem": bodies.CartItem,
 }
 #: What deployments of 2020 don't know; it is sent to current ones only.
 NEWER_STATES = ("partially_returned",)
@@ -339,7 +339,7 @@ def test_what_is_sent_fits_the_documents(document, name, data):
     if name not in document.schemas:
         return
     kind = REQUESTS[name]
-    sent = msgspec.json.decode(models.encode_body(data.draw(BODIES[kind])))
+    sent = msgspec.json.decode(bodies.encode_body(data.draw(BODIES[kind])))
     if document.generation is Generation.SEED:
         sent = as_of_2020(sent)
     assert document.errors(reference(name), sent) == []
@@ -364,49 +364,49 @@ def as_of_2020(value):
 @pytest.mark.parametrize(
     "body",
     [
-        models.CouponReservations(integration_ids=[]),
-        models.CouponReservations(integration_ids=[""]),
-        models.CouponReservations(integration_ids=["x" * 1001]),
-        models.CouponReservations(integration_ids=["c"] * 1001),
-        models.CouponReservations(integration_ids="c1"),
-        models.CouponReservations(integration_ids=[1]),
-        models.NewReferral(campaign_id=1, advocate_profile_integration_id=""),
-        models.NewReferral(campaign_id="1", advocate_profile_integration_id="a"),
-        models.NewReferral(campaign_id=1, advocate_profile_integration_id="a", usage_limit=1_000_000),
-        models.NewReferral(campaign_id=1, advocate_profile_integration_id="a", start_date="tomorrow"),
-        models.NewReferral(campaign_id=1, advocate_profile_integration_id="a", start_date="2027-01-01T00:00:00"),
-        models.NewEvent(type="", session_id="s", attributes={}),
-        models.NewEvent(type="t", session_id="", attributes={}),
-        models.NewEvent(type="t", session_id="s", attributes=None),
-        models.EventV2(type="t", profile_id=""),
-        models.NewCustomerProfile(attributes={"a": object()}),
-        models.NewCustomerProfile(attributes={"a": "\ud800"}),
-        models.CustomerProfileRequestV2(response_content=["everything"]),
-        models.NewCustomerSession(state="ajar"),
-        models.NewCustomerSession(cart_items=[models.CartItem(sku="", quantity=1)]),
-        models.NewCustomerSession(cart_items=[models.CartItem(sku="s", quantity=0)]),
-        models.NewCustomerSessionV2(identifiers=["i"] * 6),
-        models.NewCustomerSessionV2(referral_code="x" * 101),
-        models.NewCustomerSessionV2(loyalty_cards=["a", "b"]),
+        bodies.CouponReservations(integration_ids=[]),
+        bodies.CouponReservations(integration_ids=[""]),
+        bodies.CouponReservations(integration_ids=["x" * 1001]),
+        bodies.CouponReservations(integration_ids=["c"] * 1001),
+        bodies.CouponReservations(integration_ids="c1"),
+        bodies.CouponReservations(integration_ids=[1]),
+        bodies.NewReferral(campaign_id=1, advocate_profile_integration_id=""),
+        bodies.NewReferral(campaign_id="1", advocate_profile_integration_id="a"),
+        bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="a", usage_limit=1_000_000),
+        bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="a", start_date="tomorrow"),
+        bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="a", start_date="2027-01-01T00:00:00"),
+        bodies.NewEvent(type="", session_id="s", attributes={}),
+        bodies.NewEvent(type="t", session_id="", attributes={}),
+        bodies.NewEvent(type="t", session_id="s", attributes=None),
+        bodies.EventV2(type="t", profile_id=""),
+        bodies.NewCustomerProfile(attributes={"a": object()}),
+        bodies.NewCustomerProfile(attributes={"a": "\ud800"}),
+        bodies.CustomerProfileRequestV2(response_content=["everything"]),
+        bodies.NewCustomerSession(state="ajar"),
+        bodies.NewCustomerSession(cart_items=[bodies.CartItem(sku="", quantity=1)]),
+        bodies.NewCustomerSession(cart_items=[bodies.CartItem(sku="s", quantity=0)]),
+        bodies.NewCustomerSessionV2(identifiers=["i"] * 6),
+        bodies.NewCustomerSessionV2(referral_code="x" * 101),
+        bodies.NewCustomerSessionV2(loyalty_cards=["a", "b"]),
     ],
     ids=lambda body: type(body).__name__,
 )
 def test_what_breaks_a_published_limit_is_not_sent(body):
     with pytest.raises(UsageError):
-        models.encode_body(body)
+        bodies.encode_body(body)
 
 
 def test_only_what_is_set_is_sent():
-    assert models.encode_body(models.NewCustomerSessionV2()) == b"{}"
-    assert models.encode_body(models.NewCustomerSessionV2(profile_id="", coupon_codes=[])) == (
+    assert bodies.encode_body(bodies.NewCustomerSessionV2()) == b"{}"
+    assert bodies.encode_body(bodies.NewCustomerSessionV2(profile_id="", coupon_codes=[])) == (
         b'{"profileId":"","couponCodes":[]}'
     )
-    assert models.encode_body(models.NewCustomerProfile(attributes={"gone": None})) == b'{"attributes":{"gone":null}}'
+    assert bodies.encode_body(bodies.NewCustomerProfile(attributes={"gone": None})) == b'{"attributes":{"gone":null}}'
 
 
 def test_no_repr_shows_what_a_body_holds():
     text = f"{{{PROFILE}}}".replace('"c"', '"somebody"')  # the braces of an object
     profile = msgspec.json.decode(text, type=models.CustomerProfile)
     assert repr([profile]) == "[CustomerProfile(...)]"
-    assert "somebody" not in f"{models.CouponReservations(integration_ids=['somebody'])}"
+    assert "somebody" not in f"{bodies.CouponReservations(integration_ids=['somebody'])}"
     assert profile.__rich_repr__() == []

@@ -8,7 +8,7 @@ import pytest
 import talon_one
 import yaml
 
-from privacy_toolkit.api.operations import OPERATIONS, Generation, Meaning, RetrySafety, Scheme
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Meaning, RetrySafety, Scheme
 
 DOCUMENTS = Path(__file__).parent / "documents"
 #: The documents declare the V2 events nowhere; the vendor's SDK does.

@@ -12,13 +12,14 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from privacy_toolkit.api.operations import OPERATIONS, Generation
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.jobs import declaration, requested
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import writes as requested
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 DOCUMENTS = Path(__file__).parent / "documents"
-KINDS = (requested.REFERRALS, requested.EVENTS, requested.PROFILES, requested.SESSIONS)
+KINDS = (requested.REFERRAL_REQUESTS, requested.EVENT_REQUESTS, requested.PROFILE_REQUESTS, requested.SESSION_REQUESTS)
 CART = [{"name": "Lamp", "sku": "s1", "quantity": 2, "price": 2.5, "attributes": {"colour": "red"}}]
 #: A row of each job with all that deployments of either generation take; V2 events are in neither document.
 ROWS = {
@@ -182,5 +183,5 @@ def test_v2_events_are_those_of_the_vendors_sdk(take):
         "storeIntegrationId": "store",
         "responseContent": ["loyalty"],
     }
-    body = take(requested.EVENTS, {"api": "v2"}, row, as_csv=True)
+    body = take(requested.EVENT_REQUESTS, {"api": "v2"}, row, as_csv=True)
     assert talon_one.IntegrationEventV2Request.from_dict(body).to_dict() == body

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.api import models
-from privacy_toolkit.api.client import Client, Credentials, Generation, Signer, Timeouts
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Asked, Finding, read_exchange
-from privacy_toolkit.model import Reason
-from privacy_toolkit.sandbox import FaultKind, Faults, RunningSandbox, SandboxSettings, start_in_thread
-from privacy_toolkit.sandbox.settings import DEFAULT_APPLICATION_KEY, DEFAULT_KEY
+from privacy_toolkit.core.model import Reason
+from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.world import DEFAULT_APPLICATION_KEY, DEFAULT_KEY, SandboxSettings
+from privacy_toolkit.talonone import bodies
+from privacy_toolkit.talonone.client import Client, Timeouts
+from privacy_toolkit.talonone.credentials import Credentials, Signer
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Credentials(api_key=DEFAULT_KEY)
@@ -22,21 +24,21 @@ CODE = "SANDBOX-0001"
 
 #: A call of each operation that succeeds: path value and body.
 CALLS = {
-    "create_coupon_reservation": (CODE, models.CouponReservations(integration_ids=["customer-00001"])),
-    "delete_coupon_reservation": (CODE, models.CouponReservations(integration_ids=["customer-00001"])),
+    "create_coupon_reservation": (CODE, bodies.CouponReservations(integration_ids=["customer-00001"])),
+    "delete_coupon_reservation": (CODE, bodies.CouponReservations(integration_ids=["customer-00001"])),
     "get_reserved_customers": (CODE, None),
-    "create_referral": (None, models.NewReferral(campaign_id=1, advocate_profile_integration_id="a1")),
+    "create_referral": (None, bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="a1")),
     "delete_customer_data": ("customer-00002", None),
     "get_customer_inventory": ("customer-00003", None),
-    "track_event": (None, models.NewEvent(type="seen", session_id="s1", attributes={"a": 1}, profile_id="c1")),
-    "track_event_v2": (None, models.EventV2(type="seen", profile_id="c1")),
-    "update_customer_profile": ("c1", models.NewCustomerProfile(attributes={"a": 1})),
-    "update_customer_profile_v2": ("c1", models.CustomerProfileRequestV2(attributes={"a": 1})),
-    "update_customer_session": ("s2", models.NewCustomerSession(profile_id="c1")),
+    "track_event": (None, bodies.NewEvent(type="seen", session_id="s1", attributes={"a": 1}, profile_id="c1")),
+    "track_event_v2": (None, bodies.EventV2(type="seen", profile_id="c1")),
+    "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={"a": 1})),
+    "update_customer_profile_v2": ("c1", bodies.CustomerProfileRequestV2(attributes={"a": 1})),
+    "update_customer_session": ("s2", bodies.NewCustomerSession(profile_id="c1")),
     "update_customer_session_v2": (
         "s3",
-        models.IntegrationRequest(
-            customer_session=models.NewCustomerSessionV2(profile_id="c1"), response_content=["customerSession"]
+        bodies.IntegrationRequest(
+            customer_session=bodies.NewCustomerSessionV2(profile_id="c1"), response_content=["customerSession"]
         ),
     ),
 }

@@ -12,8 +12,10 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator, oas30_forma
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.sandbox import Faults, RunningSandbox, SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
+from privacy_toolkit.sandbox.faults import Faults
+from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 DOCUMENTS = Path(__file__).parent / "documents"
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from privacy_toolkit.sandbox import SandboxSettings, seed, start_in_thread
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 CLI = (sys.executable, "-m", "privacy_toolkit")
 LIMIT = 240  # seconds after which a hanging process is a failure

@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from privacy_toolkit.sandbox import FaultKind, Faults, wire
+from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.app import SandboxApp
-from privacy_toolkit.sandbox.breakage import Reaction
-from privacy_toolkit.sandbox.deployment import Result
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.deployment import Handled, Reaction
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.store import EntityKind
 
 CUSTOMERS = 2_000
 KINDS = ("id", "name", "value", "code", "echo")
@@ -179,14 +179,14 @@ def echoing(monkeypatch, canaries):
         if "location" in headers:
             headers["location"] += f"/{quote(said, safe='')}"
         if reaction.content_type == "text/html":
-            page = Result(reaction.result.status, f"<h1>{said}</h1>".encode(), acted=reaction.result.acted)
+            page = Handled(reaction.result.status, f"<h1>{said}</h1>".encode(), acted=reaction.result.acted)
             return dataclasses.replace(reaction, result=page, headers=headers)
         if reaction.result.status >= 400 and reaction.result.body:
             return dataclasses.replace(reaction, result=refusal(reaction.result.status, said), headers=headers)
         return dataclasses.replace(reaction, headers=headers)
 
     def refusal(status, said):
-        return Result(status, msgspec.json.encode({"message": said, "errors": [{"title": said}]}), acted=False)
+        return Handled(status, msgspec.json.encode({"message": said, "errors": [{"title": said}]}), acted=False)
 
     monkeypatch.setattr(SandboxApp, "_react", echo)
 
@@ -198,9 +198,9 @@ def plant(store, canaries):
         for number, customer in enumerate(canaries, 1):
             if number % 10:
                 attributes = {customer["name"]: customer["value"], "Name": customer["value"]}
-                store.put(Kind.PROFILE, customer["id"], wire.profile(number, customer["id"], now, attributes))
+                store.put(EntityKind.PROFILE, customer["id"], wire.profile(number, customer["id"], now, attributes))
                 made = wire.coupon(number, customer["code"], now, recipient=customer["id"])
-                store.put(Kind.COUPON, customer["code"], made, owner=customer["id"])
+                store.put(EntityKind.COUPON, customer["code"], made, owner=customer["id"])
 
 
 def contents(path):

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from privacy_toolkit.sandbox import FaultKind, Faults
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.seeding import EPOCH
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, timestamp
 
 COUPONS = [f"CAMPAIGN-{number:02d}" for number in range(50)]
@@ -39,7 +39,7 @@ def stocked(sandbox):
         server = sandbox(CUSTOMERS, **settings)
         with server.store.transaction():
             for code in COUPONS:
-                server.store.put(Kind.COUPON, code, coupon(server.store.number(), code, timestamp(EPOCH)))
+                server.store.put(EntityKind.COUPON, code, coupon(server.store.number(), code, timestamp(EPOCH)))
         return server
 
     return start

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from privacy_toolkit.sandbox import FaultKind, Faults
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
 
 IDS = [f"customer-{number:05d}" for number in range(2000)]
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 
 from privacy_toolkit.access.pruning import CLOCK
-from privacy_toolkit.api.operations import Generation
-from privacy_toolkit.sandbox import FaultKind, Faults
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.talonone.operations import Generation
 
 IDS = [f"customer-{number:05d}" for number in range(240)]
 ODD = [
@@ -115,7 +115,7 @@ def befriend(server, pairs):
                 "friendProfileIntegrationId": friend,
                 "attributes": {"Note": f"Brought along {friend}, twice: {friend}."},
             }
-            server.store.put(Kind.REFERRAL, body["code"], body, owner=advocate, friend=friend)
+            server.store.put(EntityKind.REFERRAL, body["code"], body, owner=advocate, friend=friend)
 
 
 class Numbered:
@@ -307,7 +307,7 @@ def test_a_full_disk_stops_the_run_and_says_so_and_a_resume_completes_it(sandbox
     server = sandbox(ids)
     body = inventory(server, ids[0])["profile"]
     with server.store.transaction():
-        server.store.put(Kind.PROFILE, ids[0], body | {"attributes": {"Note": "x" * 3_000_000}})
+        server.store.put(EntityKind.PROFILE, ids[0], body | {"attributes": {"Note": "x" * 3_000_000}})
     kit, path = export(server), write_ids(ids)
     command = [*kit.command, "export", str(path), "--out", "out", "--concurrency", "2"]
     process = subprocess.Popen(

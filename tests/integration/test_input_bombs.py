@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs import compression, parquet, tally
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.inputs import files as compression
+from privacy_toolkit.inputs import parquet
+from privacy_toolkit.inputs import scan as tally
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 

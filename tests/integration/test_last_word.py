@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from privacy_toolkit.sandbox import Faults
+from privacy_toolkit.sandbox.faults import Faults
 
 IDS = [f"customer-{number:05d}" for number in range(60)]
 STEADY = Faults(latency_ms=20)

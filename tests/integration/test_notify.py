@@ -12,14 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from privacy_toolkit.api.outbound import Message, NotDeliveredError, send
-from privacy_toolkit.config import Flags, load_settings
-from privacy_toolkit.notify import Finished, Means, Started, failed, finished, started
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.http.outbound import Message, NotPostedError, send
+from privacy_toolkit.notify.telling import Finished, Means, RunStarted, failed, finished, started
 
 SECRET = "s3cret-path"
 KEY = "key-that-nobody-sees"
 RUN = Finished("run-1", "export", "shop.talon.one", "live", "open_items", 3, {"pending": 1}, 1, 1, None, 1, 2)
-BEGUN = Started("run-1", "export", "shop.talon.one", "live", 1)
+BEGUN = RunStarted("run-1", "export", "shop.talon.one", "live", 1)
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -153,7 +153,7 @@ def test_an_answer_that_drips_is_cut_off():
 
         thread = threading.Thread(target=drip)
         thread.start()
-        with pytest.raises(NotDeliveredError, match=r"no answer within 0\.2 seconds"):
+        with pytest.raises(NotPostedError, match=r"no answer within 0\.2 seconds"):
             send(Message(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"), seconds=0.2)
         stop.set()
         thread.join()
@@ -177,14 +177,14 @@ def test_what_is_no_answer_is_said(answer):
 
         thread = threading.Thread(target=close)
         thread.start()
-        with pytest.raises(NotDeliveredError, match="gave no answer that could be read") as error:
+        with pytest.raises(NotPostedError, match="gave no answer that could be read") as error:
             send(Message(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"))
         thread.join()
     assert SECRET not in str(error.value)
 
 
 def test_http_to_another_machine_is_not_sent():
-    with pytest.raises(NotDeliveredError, match="http") as error:
+    with pytest.raises(NotPostedError, match="http") as error:
         send(Message(f"http://192.0.2.1/{SECRET}"))
     assert SECRET not in str(error.value)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome, Purpose, Reason
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import ExchangeRecord, Standing
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome, Purpose, Reason
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 SECOND = 1_000_000
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
-from privacy_toolkit.signatures.keys import allowed_signers_line, generate
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
-from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE
 
 SUPPORT = Path(__file__).parents[1] / "support" / "reported_runs.py"
 SAMPLES = 400

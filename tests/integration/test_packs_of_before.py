@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.evidence.verify.findings import Code
-from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import verify_pack
 from privacy_toolkit.signatures.allowed import AllowedSigners
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from privacy_toolkit.config.settings import scope_of
-from privacy_toolkit.journal.reading import RunReader
+from privacy_toolkit.journal.sqlite.ledgers import Suppression
+from privacy_toolkit.journal.sqlite.reader import RunReader
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.reporting.pseudonyms import pseudonym
-from privacy_toolkit.sandbox import FaultKind, Faults
+from privacy_toolkit.reporting.rows import pseudonym
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
 
 KEY = "k3y-canary-77"
 IDS = [f"canary/{number}+ü@example.org" for number in range(120)]

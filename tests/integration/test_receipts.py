@@ -8,16 +8,13 @@ import subprocess
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Link
-from privacy_toolkit.evidence.checkpoint import Checkpoint
-from privacy_toolkit.evidence.receiptfolder import script, write_receipt
+from privacy_toolkit.evidence.checkpoint import Checkpoint, Tree, encode_sums, hash_bytes, inclusion_path, leaf_hash
+from privacy_toolkit.evidence.receipt_folder import script, write_receipt
 from privacy_toolkit.evidence.receipts import Receipt
-from privacy_toolkit.evidence.sums import encode_sums, hash_bytes
-from privacy_toolkit.evidence.tree import Tree, inclusion_path, leaf_hash
-from privacy_toolkit.model import Outcome
-from privacy_toolkit.reporting.rows import Proof, Row, encode_row
-from privacy_toolkit.signatures.keys import allowed_signers_line, generate
-from privacy_toolkit.signatures.namespaces import PACK_NAMESPACE
+from privacy_toolkit.reporting.rows import Row, RowProof, encode_row
+from privacy_toolkit.signatures.keys import PACK_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
 
 ID = "person-7"
@@ -93,7 +90,7 @@ def row_of(k, id_=None, **fields):
     row = {"attempts": 1, "outcome": "erased", "settled_at": "2026-11-23T08:01:02.345678Z"}
     subject = hmac.new(key_of(k), (id_ or f"person-{k}").encode(), "sha256").hexdigest()
     nothing = dict.fromkeys(Row.__struct_fields__)
-    proof = Proof(read_after=None, read_before=None, sends=[])
+    proof = RowProof(read_after=None, read_before=None, sends=[])
     return encode_row(Row(**{**nothing, "proof": proof, **row, "subject": subject, **fields})).rstrip(b"\n")
 
 

@@ -14,28 +14,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.engine.custody import Terms, statement
+from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import Job, Outcome, StopReason
+from privacy_toolkit.engine.approval import Terms, statement
 from privacy_toolkit.engine.plan import Planner
-from privacy_toolkit.errors import ExitCode
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.checkpoint import Checkpoint
+from privacy_toolkit.evidence.checkpoint import Checkpoint, Tree, encode_sums, hash_file, leaf_hash
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.sums import encode_sums, hash_file
-from privacy_toolkit.evidence.tree import Tree, leaf_hash
-from privacy_toolkit.evidence.verify.compare import compare_here
 from privacy_toolkit.evidence.verify.findings import Findings
 from privacy_toolkit.evidence.verify.folder import PackFolder
-from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
-from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.evidence.verify.manifest import Trust
+from privacy_toolkit.evidence.verify.rows import RowsFound, compare_here, read_rows
 from privacy_toolkit.evidence.verify.verifier import Verifier, Wanted, verify_pack
 from privacy_toolkit.journal.records import Approval, Note
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Job, Outcome, StopReason
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.schema import Report
 from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.keys import allowed_signers_line, generate
-from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE, PACK_NAMESPACE
+from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

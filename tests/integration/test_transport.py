@@ -14,11 +14,12 @@ import httpx2
 import pytest
 import uvloop
 
-from privacy_toolkit.api import connection
-from privacy_toolkit.api.client import Client, Credentials, Timeouts
-from privacy_toolkit.api.exchange import Fault, Phase, Reply, Trouble
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.transport import Transport
+from privacy_toolkit.http import connection
+from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
+from privacy_toolkit.http.transport import Transport
+from privacy_toolkit.talonone.client import Client, Timeouts
+from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 ERASE, READ = OPERATIONS["delete_customer_data"], OPERATIONS["get_customer_inventory"]
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"

@@ -12,11 +12,12 @@ import httpx2
 import pytest
 import uvloop
 
-from privacy_toolkit.api.client import Client, Credentials
-from privacy_toolkit.api.connection import LARGEST_HEAD, Connection
-from privacy_toolkit.api.exchange import Fault, Phase, Reply, Trouble
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.transport import Transport
+from privacy_toolkit.http.connection import LARGEST_HEAD, Connection
+from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
+from privacy_toolkit.http.transport import Transport
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 READ = OPERATIONS["get_customer_inventory"]
 JSON = b'{"profile":null}'

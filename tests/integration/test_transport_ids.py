@@ -8,8 +8,9 @@ from urllib.parse import unquote_to_bytes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.api.client import Client, Credentials
-from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 ERASE, READ, HOLDERS = (
     OPERATIONS[name] for name in ("delete_customer_data", "get_customer_inventory", "get_reserved_customers")

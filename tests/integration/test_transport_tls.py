@@ -11,9 +11,10 @@ import threading
 import pytest
 import uvloop
 
-from privacy_toolkit.api.client import Client, Credentials, Timeouts
-from privacy_toolkit.api.exchange import Fault, Phase, Trouble
-from privacy_toolkit.api.operations import OPERATIONS
+from privacy_toolkit.http.exchange import Fault, Phase, Trouble
+from privacy_toolkit.talonone.client import Client, Timeouts
+from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 ERASE = OPERATIONS["delete_customer_data"]
 

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from privacy_toolkit.sandbox import FaultKind, Faults
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.store import EntityKind
 
 CUSTOMERS = [f"customer-{number:03d}" for number in range(100)]
 EVENTS = 2000
@@ -67,7 +67,7 @@ def read_rows(path):
 def events_kept(server):
     """The numbers of the events that the server has of each customer, in the order in which it took them."""
     return {
-        customer: [one["attributes"]["n"] for one in server.store.owned(customer).get(Kind.EVENT, [])]
+        customer: [one["attributes"]["n"] for one in server.store.owned(customer).get(EntityKind.EVENT, [])]
         for customer in CUSTOMERS
     }
 
@@ -158,7 +158,7 @@ def test_updates_whose_answers_are_lost_are_sent_again_and_count_once(sandbox, t
     acted = Counter(entry.value for entry in server.log if entry.acted)
     assert acted == Counter(row["customer_id"] for row in rows)  # what was sent again was told by its key
     last = {row["customer_id"]: int(row["attributes.last:number"]) for row in rows}
-    assert {c: server.store.get(Kind.PROFILE, c)["attributes"]["last"] for c in last} == last
+    assert {c: server.store.get(EntityKind.PROFILE, c)["attributes"]["last"] for c in last} == last
     assert not [entry for entry in server.log if entry.status == 409]
 
 
@@ -171,7 +171,7 @@ def test_sessions_of_one_customer_go_out_one_after_another(sandbox, toolkit, wri
     assert (done.code, done.json["outcomes"]) == (0, {"done": 400})
     assert {entry.status for entry in server.log.about_subjects()} == {200}
     last = {row["session_id"]: int(row["attributes.n:number"]) for row in read_rows(path)}
-    assert {key: server.store.get(Kind.SESSION, key)["attributes"]["n"] for key in last} == last
+    assert {key: server.store.get(EntityKind.SESSION, key)["attributes"]["n"] for key in last} == last
 
 
 def test_rows_of_erased_customers_are_refused_and_the_others_are_not(sandbox, toolkit, write_ids, write_rows):
@@ -185,7 +185,7 @@ def test_rows_of_erased_customers_are_refused_and_the_others_are_not(sandbox, to
         erased = subject["id"] in CUSTOMERS[:2]
         assert subject["outcome"] == ("on_hold" if erased else "done")
         assert subject["reason"] == ("suppressed" if erased else None)
-    assert [server.store.get(Kind.PROFILE, customer) for customer in CUSTOMERS[:2]] == [None, None]
+    assert [server.store.get(EntityKind.PROFILE, customer) for customer in CUSTOMERS[:2]] == [None, None]
 
 
 def test_a_customer_erased_between_plan_and_resume_is_not_made_anew(sandbox, toolkit, write_ids, write_rows):
@@ -198,7 +198,7 @@ def test_a_customer_erased_between_plan_and_resume_is_not_made_anew(sandbox, too
     done = kit.resume(run=run)
     assert done.code == 0, done.err
     assert set(done.json["outcomes"]) == {"done", "on_hold"}
-    assert server.store.get(Kind.PROFILE, CUSTOMERS[0]) is None
+    assert server.store.get(EntityKind.PROFILE, CUSTOMERS[0]) is None
 
 
 def test_codes_are_handed_over_once_all_is_settled(sandbox, toolkit, write_rows, tmp_path):
@@ -216,7 +216,7 @@ def test_codes_are_handed_over_once_all_is_settled(sandbox, toolkit, write_rows,
         (number, row["customer_id"]) for number, row in enumerate(read_rows(path), 2)
     ]
     for one in codes:
-        made = server.store.get(Kind.REFERRAL, one["referral_code"])
+        made = server.store.get(EntityKind.REFERRAL, one["referral_code"])
         assert (made["advocateProfileIntegrationId"], str(made["id"])) == (one["advocate_id"], one["referral_id"])
     code = codes[0]["referral_code"].encode()
     left = [path for path in kit.state.rglob("*") if path.is_file() and code in path.read_bytes()]

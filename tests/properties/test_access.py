@@ -15,11 +15,11 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from privacy_toolkit.access.archive import zipped
-from privacy_toolkit.access.fieldmap import SHAPES, Category, place
 from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.page import visible
+from privacy_toolkit.access.placing import zipped
+from privacy_toolkit.talonone.inventory import SHAPES, Category, place
 
 DOCUMENTS = Path(__file__).parents[1] / "contract" / "documents"
 CUSTOMERS = int(os.environ.get("ACCESS_CUSTOMERS", "500"))

@@ -7,7 +7,7 @@ import socket
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from privacy_toolkit.api.connection import Connection, Room
+from privacy_toolkit.http.connection import Connection, Room
 from tests.support.wire import Wire
 
 SURPLUS = 0

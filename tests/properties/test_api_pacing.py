@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.http.pacing import Pacer
 
 RATES = st.one_of(st.floats(0.1, 20), st.integers(1, 60), st.sampled_from([50, 100, 250, 500, 2000]))
 #: Up to a few milliseconds of rounding, and now and then a process that was stopped for a while.

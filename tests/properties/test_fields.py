@@ -12,10 +12,11 @@ from msgspec import inspect
 
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.jobs import declaration, requested
-from privacy_toolkit.jobs.requested import request_of
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import writes as requested
+from privacy_toolkit.jobs.writes import request_of
 
-KINDS = [requested.REFERRALS, requested.EVENTS, requested.PROFILES, requested.SESSIONS]
+KINDS = [requested.REFERRAL_REQUESTS, requested.EVENT_REQUESTS, requested.PROFILE_REQUESTS, requested.SESSION_REQUESTS]
 CASES = [
     (kind, {"api": version, "generation": generation, "run_rule_engine": kind.job == "profiles" and newest})
     for kind in KINDS

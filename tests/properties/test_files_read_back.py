@@ -8,16 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.engine.holding import Holder
-from privacy_toolkit.engine.madecode import MadeCode, encode_code
-from privacy_toolkit.errors import InputError
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import Subject
+from privacy_toolkit.inputs.ids import judge
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.inputs.validation import judge
-from privacy_toolkit.model import Subject
-from privacy_toolkit.reporting.codefile import write_codes
-from privacy_toolkit.reporting.holderfile import write_holders
+from privacy_toolkit.reporting.tables import write_codes, write_holders
+from privacy_toolkit.talonone.holders import Holder, MadeCode, encode_code
 
 #: What formulas, quoting, other encodings and our own guard are made of; the API may hold any of it.
 PIECES = [

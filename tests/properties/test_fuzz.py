@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.files import TEXT_LIMIT
+from privacy_toolkit.core.durable import TEXT_LIMIT
 from tests.support.fuzzing import REFUSALS, SEEDS, TOKENS, mutated, valid
 
 EXAMPLES, BATCH = 6, 20

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.inputs.csvfile import CsvReader
+from privacy_toolkit.core.model import SubjectRequest
+from privacy_toolkit.inputs.csv import CsvReader
+from privacy_toolkit.inputs.ids import WHITE_SPACE, all_fine, judge
 from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS, InputOptions
-from privacy_toolkit.inputs.requests import understand
+from privacy_toolkit.inputs.request_columns import understand
 from privacy_toolkit.inputs.scan import Status, read_input
-from privacy_toolkit.inputs.validation import WHITE_SPACE, all_fine, judge
-from privacy_toolkit.model import SubjectRequest
 
 ODD = st.sampled_from([*WHITE_SPACE, *".,;\"'\x00\x1c\x7f\u200b\ufeff\U0001f600aA", "\r\n", "..", "x" * 999])
 #: Mostly ids as there are, often repeated, and everything that could be taken for something else.

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from privacy_toolkit.model import Job, Outcome
-from privacy_toolkit.notify import Finished
-from privacy_toolkit.notify.textfile import render
+from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.notify.telling import Finished, render
 
 _names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 _numbers = st.integers(0, 10**8)

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy_toolkit.core.model import Outcome, StopReason, Verdict
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome, StopReason, Verdict
-from privacy_toolkit.reporting.exceptions import csv_line
-from privacy_toolkit.reporting.pseudonyms import pseudonym
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.reporting.rows import pseudonym
+from privacy_toolkit.reporting.tables import csv_line
 
 OUTCOMES = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.DONE])
 IDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)

@@ -30,10 +30,11 @@ from fault_kinds import (
     RESERVE,
 )
 
-from privacy_toolkit.sandbox import SandboxSettings, start_in_thread
+from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.seeding import EPOCH
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, profile, referral, timestamp
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 PROGRAM = (sys.executable, "-m", "privacy_toolkit")
 ROUNDS = 8
@@ -107,7 +108,7 @@ class Work:
                 for number, id_ in enumerate(self.ids[start : start + 1000], start):
                     if self.kind_of(number) != ABSENT:
                         held = {"Mark": f"mark-{id_}"} if self.kind_of(number) == FULL else {}
-                        store.put(Kind.PROFILE, id_, profile(store.number(), id_, NOW, held))
+                        store.put(EntityKind.PROFILE, id_, profile(store.number(), id_, NOW, held))
                     if self.kind_of(number) == FULL and number % 4 == 0:
                         self.refer(store, id_, {"Channel": "mail"})
 
@@ -120,7 +121,7 @@ class Work:
     def refer(store, id_, attributes):
         """Give a customer a referral."""
         made = referral(store.number(), NOW, {"campaignId": 1, "advocateProfileIntegrationId": id_})
-        store.put(Kind.REFERRAL, made["code"], made | {"attributes": attributes}, owner=id_)
+        store.put(EntityKind.REFERRAL, made["code"], made | {"attributes": attributes}, owner=id_)
 
     def write(self, columns, rows, name="rows.csv"):
         """Write the input."""
@@ -254,7 +255,7 @@ class Referrals(Work):
         asked = self.asked(server)
         codes = {id_: set() for id_ in self.ids}
         for id_ in self.ids:
-            codes[id_] = {made["code"] for made in server.store.owned(id_).get(Kind.REFERRAL, [])}
+            codes[id_] = {made["code"] for made in server.store.owned(id_).get(EntityKind.REFERRAL, [])}
         for subject in told:
             id_, outcome, entries = subject["id"], subject["outcome"], asked.pop(subject["id"], [])
             done = outcome == "done"
@@ -291,7 +292,7 @@ class Events(Work):
         kept = Counter(
             (id_, event["attributes"]["n"])
             for id_ in dict.fromkeys(id_ for id_, _ in self.rows)
-            for event in server.store.owned(id_).get(Kind.EVENT, [])
+            for event in server.store.owned(id_).get(EntityKind.EVENT, [])
         )
         attempts = Counter()
         for subject, row in zip(told, self.rows, strict=True):
@@ -328,7 +329,7 @@ class Profiles(Events):
             entries = asked.pop(id_, [])
             acted = sum(entry.acted for entry in entries)
             own = [entry for entry in entries if entry.outcome in {"answered", "dropped"}]
-            held = server.store.get(Kind.PROFILE, id_)
+            held = server.store.get(EntityKind.PROFILE, id_)
             now = held["attributes"].get("n") if held else None
             done = [number for number, outcome in rows if outcome == "done"]
             settled = len(done) == len(rows)
@@ -360,7 +361,7 @@ class Coupons(Work):
         super().stock(store)
         with store.transaction():
             for code in self.codes:
-                store.put(Kind.COUPON, code, coupon(store.number(), code, NOW))
+                store.put(EntityKind.COUPON, code, coupon(store.number(), code, NOW))
 
     def held(self, server):
         """The pairs that the server has."""

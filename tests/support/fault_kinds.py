@@ -7,7 +7,7 @@ process or to its state folder. Shares are such that a run of 20,000 subjects co
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from privacy_toolkit.sandbox import FaultKind, Faults, Outage
+from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
 
 READS = frozenset({"get_customer_inventory", "get_reserved_customers"})
 SHARE = 0.02

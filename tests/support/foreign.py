@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from privacy_toolkit.api import models
-from privacy_toolkit.api.exchange import Reply
-from privacy_toolkit.api.operation import Generation
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Asked, read_exchange
+from privacy_toolkit.http.exchange import Reply
+from privacy_toolkit.talonone import bodies
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from privacy_toolkit.talonone.responses import Answer, Asked, read_exchange
 from tests.support.answers import coupon, profile, referral
 
 PAGE = Path(__file__).parents[2] / "docs" / "answers.md"
@@ -23,20 +22,20 @@ WIDEST = 110
 
 #: What was asked: the value in the path, and the body.
 ASKED = {
-    "create_coupon_reservation": ("CODE", models.CouponReservations(integration_ids=["c1"])),
-    "delete_coupon_reservation": ("CODE", models.CouponReservations(integration_ids=["c1"])),
+    "create_coupon_reservation": ("CODE", bodies.CouponReservations(integration_ids=["c1"])),
+    "delete_coupon_reservation": ("CODE", bodies.CouponReservations(integration_ids=["c1"])),
     "get_reserved_customers": ("CODE", None),
-    "create_referral": (None, models.NewReferral(campaign_id=1, advocate_profile_integration_id="c1")),
+    "create_referral": (None, bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="c1")),
     "delete_customer_data": ("c1", None),
     "get_customer_inventory": ("c1", None),
-    "track_event": (None, models.NewEvent(type="seen", session_id="s1", attributes={}, profile_id="c1")),
-    "track_event_v2": (None, models.EventV2(type="seen", profile_id="c1")),
-    "update_customer_profile": ("c1", models.NewCustomerProfile(attributes={})),
-    "update_customer_profile_v2": ("c1", models.CustomerProfileRequestV2(attributes={})),
-    "update_customer_session": ("s1", models.NewCustomerSession(profile_id="c1")),
+    "track_event": (None, bodies.NewEvent(type="seen", session_id="s1", attributes={}, profile_id="c1")),
+    "track_event_v2": (None, bodies.EventV2(type="seen", profile_id="c1")),
+    "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={})),
+    "update_customer_profile_v2": ("c1", bodies.CustomerProfileRequestV2(attributes={})),
+    "update_customer_session": ("s1", bodies.NewCustomerSession(profile_id="c1")),
     "update_customer_session_v2": (
         "s1",
-        models.IntegrationRequest(customer_session=models.NewCustomerSessionV2(profile_id="c1")),
+        bodies.IntegrationRequest(customer_session=bodies.NewCustomerSessionV2(profile_id="c1")),
     ),
 }
 

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from privacy_toolkit.access import notice
 from privacy_toolkit.access.package import made_note
-from privacy_toolkit.journal.learned import Control
-from privacy_toolkit.journal.suppression import Export, ExportKeys, ListPart, _name
-from privacy_toolkit.model import CONTROL_PREFIX, Gone, Learned
+from privacy_toolkit.core.model import CONTROL_PREFIX, Gone, Learned
+from privacy_toolkit.journal.learned import ControlProfile
+from privacy_toolkit.journal.sqlite.ledgers import ExportKeys, ListPart, SuppressionExport, _name
 from tests.support import answers
 from tests.support.foreign import REFUSALS, STATE_V1, STATE_V2, SUCCESSES
 
@@ -131,7 +131,9 @@ def seed_compressed():
 def seed_suppression():
     key = bytes(32)
     part = ListPart(_name(key), b64encode(bytes(64)).decode())
-    return b"\n\n".join(map(msgspec.json.encode, (Export(lists=[part]), ExportKeys(keys={part.name: key.hex()}))))
+    return b"\n\n".join(
+        map(msgspec.json.encode, (SuppressionExport(lists=[part]), ExportKeys(keys={part.name: key.hex()})))
+    )
 
 
 def seed_signing_key():
@@ -146,7 +148,9 @@ def seed_learned():
         profile_id=own, gone=Gone.ABSENT, gone_after=0.1, error_members=("message",), wrong_key_refused=True,
         sandbox=None, generation="current", learned_at="2026-01-01T00:00:00Z", toolkit="0.1.0",
     )  # fmt: skip
-    control = Control(deployment="https://x.talon.one", profile_id=own, begun_at="2026-01-01T00:00:00Z", learned=taught)
+    control = ControlProfile(
+        deployment="https://x.talon.one", profile_id=own, begun_at="2026-01-01T00:00:00Z", learned=taught
+    )
     return msgspec.json.encode(control)
 
 

@@ -25,52 +25,45 @@ import httpx2
 import msgspec
 
 from privacy_toolkit.access import faithful, notice
-from privacy_toolkit.access.package import made_note
+from privacy_toolkit.access.package import made_note, tables
 from privacy_toolkit.access.pruning import CLOCK, _kept, _read_at
 from privacy_toolkit.access.redaction import redact
-from privacy_toolkit.access.sections import sections_of
-from privacy_toolkit.access.tables import tables
-from privacy_toolkit.api.connection import Connection, Room
-from privacy_toolkit.api.controls import error_members
-from privacy_toolkit.api.exchange import Reply
-from privacy_toolkit.api.operation import Generation
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Asked, Finding, read_exchange
-from privacy_toolkit.api.retry import parse_retry_after
 from privacy_toolkit.config.file import read_config
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.engine.custody import Given, terms_of
-from privacy_toolkit.engine.holding import decode_holders, encode_holders
+from privacy_toolkit.core.errors import ToolkitError
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
-from privacy_toolkit.errors import ToolkitError
-from privacy_toolkit.evidence.chain import Link
-from privacy_toolkit.evidence.checkpoint import Checkpoint
-from privacy_toolkit.evidence.openings import _reported
+from privacy_toolkit.evidence.chain import Link, Removal
+from privacy_toolkit.evidence.checkpoint import Checkpoint, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.pack import _check_free
-from privacy_toolkit.evidence.receipts import _find, read_id
-from privacy_toolkit.evidence.removal import Removal
-from privacy_toolkit.evidence.sums import decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.verify.approvals import _differences
-from privacy_toolkit.evidence.verify.derived import read_plan
+from privacy_toolkit.evidence.receipts import _find, _reported, read_id
 from privacy_toolkit.evidence.verify.findings import Findings, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
-from privacy_toolkit.evidence.verify.reportcheck import add_up, read_report
-from privacy_toolkit.evidence.verify.rowcheck import RowsFound, read_rows
+from privacy_toolkit.evidence.verify.manifest import _differences
+from privacy_toolkit.evidence.verify.report import add_up, read_plan, read_report
+from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
+from privacy_toolkit.http.connection import Connection, Room
+from privacy_toolkit.http.exchange import Reply
+from privacy_toolkit.http.pacing import parse_retry_after
 from privacy_toolkit.inputs.exclusions import read_exclusions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.jobs.requested import EVENTS, PROFILES, SESSIONS, form_of, request_of
-from privacy_toolkit.journal.identity import Identity, _new
+from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of
 from privacy_toolkit.journal.learned import ControlStore
-from privacy_toolkit.journal.suppression import _read
-from privacy_toolkit.model import Job
-from privacy_toolkit.notify.textfile import _parse
+from privacy_toolkit.journal.sqlite.ledgers import _read
+from privacy_toolkit.journal.state import Identity, _new
+from privacy_toolkit.notify.telling import _parse
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE
 from privacy_toolkit.signatures.allowed import _parse_line
-from privacy_toolkit.signatures.namespaces import PACK_NAMESPACE
+from privacy_toolkit.signatures.keys import PACK_NAMESPACE, MalformedError
 from privacy_toolkit.signatures.signers import load_signer
 from privacy_toolkit.signatures.sshsig import verify
-from privacy_toolkit.signatures.wire import MalformedError
+from privacy_toolkit.talonone.controls import error_members
+from privacy_toolkit.talonone.holders import decode_holders, encode_holders
+from privacy_toolkit.talonone.inventory import sections_of
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from privacy_toolkit.talonone.responses import Asked, Finding, read_exchange
 from tests.support import fuzz_seeds
 from tests.support.foreign import ASKED
 from tests.support.fuzz_seeds import (
@@ -331,7 +324,7 @@ def codes_csv(data):
 
 @cache
 def fields(job):
-    kind = {kind.job: kind for kind in (EVENTS, PROFILES, SESSIONS)}[job]
+    kind = {kind.job: kind for kind in (EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS)}[job]
     return form_of(kind, request_of(kind, {}))
 
 

@@ -7,12 +7,19 @@ from typing import NamedTuple
 
 import msgspec
 
+from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.packages import PackageFacts, encode_package
-from privacy_toolkit.journal.records import Acceptance, Approval, ExchangeRecord, Note, Standing
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.journal.records import (
+    Acceptance,
+    Approval,
+    ExchangeRecord,
+    Note,
+    PackageFacts,
+    Standing,
+    encode_package,
+)
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 #: The refused rows of every made-up input.
 REJECTED = ((3, "surrounding_whitespace"), (5, "blank"), (6, "surrounding_whitespace"), (9, "surrounding_whitespace"))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.config import Flags, deployment_key, load_settings, target_of
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.privacy import Secret, describe
+from privacy_toolkit.config.settings import Flags, deployment_key, load_settings, target_of
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.privacy import Secret, describe
 
 FILE = """
 [profiles.default]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from privacy_toolkit import dumps
+from privacy_toolkit.core import privacy as dumps
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 #: What a process says of itself: its limit, and whether the system may dump it (PR_GET_DUMPABLE is 3).

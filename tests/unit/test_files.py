@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.access import notice
-from privacy_toolkit.cli.planfile import read_plan
+from privacy_toolkit.cli.apply import read_plan
 from privacy_toolkit.config.file import SecretSource, read_config, read_secret
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.durable import ExposedError, NotRegularError, open_regular, read_private, read_regular
+from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.evidence.receipts import read_id, read_link
-from privacy_toolkit.files import ExposedError, NotRegularError, open_regular, read_private, read_regular
 from privacy_toolkit.inputs.exclusions import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.keyfile import read_key_file
+from privacy_toolkit.signatures.keys import read_key_file
 
 SUFFIXES = ("", ".csv", ".csv.gz", ".csv.zst", ".jsonl", ".parquet")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.spreadsheets import guarded, is_formula
+from privacy_toolkit.core.privacy import guarded, is_formula
 
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 BEFORE = [

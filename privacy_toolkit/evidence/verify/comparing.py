@@ -11,8 +11,8 @@ from threading import Thread
 
 import msgspec
 
-from privacy_toolkit.dumps import forbid_core_dumps
-from privacy_toolkit.evidence.verify.compare import Reply, Task, difference
+from privacy_toolkit.core.privacy import forbid_core_dumps
+from privacy_toolkit.evidence.verify.rows import CompareReply, CompareTask, difference
 
 #: Bytes of address space; the libraries alone reserve more than a thousand million, and use a tenth of it.
 MOST_MEMORY = 6 * 1024**3
@@ -23,12 +23,12 @@ _LEFT_ALONE = 1  # exit status
 def main() -> None:
     """Do the task."""
     forbid_core_dumps()
-    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=CompareTask)
     Thread(target=_end_with_the_first, daemon=True).start()
     with contextlib.suppress(OSError, ValueError):  # some systems know no such limit, or have a lower one
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     found = difference(Path(os.fsdecode(task.rows)), Path(os.fsdecode(task.parquet)))
-    sys.stdout.buffer.write(msgspec.json.encode(Reply(difference=found)))
+    sys.stdout.buffer.write(msgspec.json.encode(CompareReply(difference=found)))
 
 
 def _end_with_the_first() -> None:

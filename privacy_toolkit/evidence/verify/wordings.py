@@ -14,11 +14,12 @@ from typing import Final
 
 import msgspec
 
-from privacy_toolkit.engine.verdict import Summary
+from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
+from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.journal.records import Sitting
-from privacy_toolkit.model import Job, Outcome, Reason, StopReason, Verdict
-from privacy_toolkit.reporting import sentences, wording
-from privacy_toolkit.reporting.jobwords import JOBS
+from privacy_toolkit.reporting import words as sentences
+from privacy_toolkit.reporting import words as wording
+from privacy_toolkit.reporting.job_words import JOBS
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE, NextStep
 
 #: How a report says that an execution was not stopped; the words of a stop are in its format's own.

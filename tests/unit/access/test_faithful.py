@@ -3,8 +3,7 @@ import json
 import pytest
 
 from privacy_toolkit.access import faithful
-from privacy_toolkit.access.errors import AnswerError
-from privacy_toolkit.access.faithful import Number, joined
+from privacy_toolkit.access.faithful import AnswerError, Number, joined
 
 
 @pytest.mark.parametrize("text", ["1.10", "-0", "1e5", "0.1000", "9" * 5000, "-1.5E+300"])

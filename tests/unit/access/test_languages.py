@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.access import languages, notice
-from privacy_toolkit.access.fieldmap import SHAPES, Kind
 from privacy_toolkit.access.languages import LANGUAGES, language
-from privacy_toolkit.templates import templates_folder
+from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.talonone.inventory import SHAPES, FieldKind
 
 SOURCES = [*(templates_folder() / "access").iterdir(), *Path(notice.__file__).parent.glob("*.py")]
 
@@ -52,9 +52,11 @@ def test_each_field_has_a_label_and_each_choice_its_words(code):
     assert {shape: set(fields) for shape, fields in SHAPES.items()} == {
         shape: set(labels) for shape, labels in words.labels.items()
     }
-    choices = {f"{shape}.{n}" for shape, fields in SHAPES.items() for n, f in fields.items() if f.kind is Kind.CHOICE}
+    choices = {
+        f"{shape}.{n}" for shape, fields in SHAPES.items() for n, f in fields.items() if f.kind is FieldKind.CHOICE
+    }
     assert words.choices.keys() == choices
-    many = {f.shape for fields in SHAPES.values() for f in fields.values() if f.kind in {Kind.LIST, Kind.MAP}}
+    many = {f.shape for fields in SHAPES.values() for f in fields.values() if f.kind in {FieldKind.LIST, FieldKind.MAP}}
     assert words.shapes.keys() == many
 
 

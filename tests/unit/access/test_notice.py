@@ -1,8 +1,8 @@
 import pytest
 
 from privacy_toolkit.access import notice
-from privacy_toolkit.access.notice import KEYS, Said, Texts, blank, load, sample
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.access.notice import KEYS, NoticeText, Texts, blank, load, sample
+from privacy_toolkit.core.errors import UsageError
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_a_byte_order_mark_does_no_harm(written):
 
 def test_languages_fall_back_to_english_then_to_the_first():
     made = notice.Notice(purposes=Texts(en="E", de="D"), rights=Texts(fr="F"), source="S")
-    assert made.said("purposes", "de") == Said("D", "de")
-    assert made.said("purposes", "es") == Said("E", "en")
-    assert made.said("rights", "de") == Said("F", "fr")
-    assert made.said("source", "de") == Said("S", None)
+    assert made.said("purposes", "de") == NoticeText("D", "de")
+    assert made.said("purposes", "es") == NoticeText("E", "en")
+    assert made.said("rights", "de") == NoticeText("F", "fr")
+    assert made.said("source", "de") == NoticeText("S", None)
     assert made.lacking("es") == ["purposes", "rights"]
     assert made.lacking("fr") == ["purposes"]
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pyrage
 import pytest
 
-from privacy_toolkit.access.errors import AnswerError
+from privacy_toolkit.access.faithful import AnswerError
 from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
 
 READ_AT = 1_764_187_200_123_456
 REFERENCE = "0123456789abcdef" * 2

@@ -11,7 +11,7 @@ from privacy_toolkit.access import page
 from privacy_toolkit.access.languages import LANGUAGES, language
 from privacy_toolkit.access.notice import Notice, Texts, blank
 from privacy_toolkit.access.page import Facts, render, visible
-from privacy_toolkit.access.sections import SECTIONS, sections_of
+from privacy_toolkit.talonone.inventory import SECTIONS, sections_of
 
 HOSTILE = "</style></bdi><script>alert(1)</script>\"'&"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.access.errors import DeliveryError
+from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.placing import BUILT, place, sweep
 
 MOMENT = 1_764_187_200_123_456

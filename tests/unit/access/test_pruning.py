@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pyrage
 import pytest
 
-from privacy_toolkit.access.errors import DeliveryError
+from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.pruning import CLOCK, believed, prune

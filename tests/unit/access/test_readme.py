@@ -4,8 +4,8 @@ import pytest
 
 from privacy_toolkit.access.languages import LANGUAGES, language
 from privacy_toolkit.access.notice import Notice, blank
+from privacy_toolkit.access.package import readme_text
 from privacy_toolkit.access.page import Facts
-from privacy_toolkit.access.readme import readme
 
 FILES = {"index.html": b"page", "data.json": b"{}", "data/coupons.csv": b"x"}
 
@@ -25,7 +25,7 @@ def make(lang="en", data=None, notice=None):
         notice=notice or blank(),
         files=tuple(FILES),
     )
-    return readme(facts, FILES).decode()
+    return readme_text(facts, FILES).decode()
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.access.sections import SECTIONS, entries, sections_of
+from privacy_toolkit.talonone.inventory import SECTIONS, entries, sections_of
 
 NEWER = {"loyalty", "giveaways", "achievements"}
 

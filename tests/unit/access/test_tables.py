@@ -3,7 +3,7 @@ import io
 import json
 
 from privacy_toolkit.access.faithful import Number, joined
-from privacy_toolkit.access.tables import MOST_COLUMNS, tables
+from privacy_toolkit.access.package import MOST_COLUMNS, tables
 
 
 def rows(made, name):

@@ -4,7 +4,7 @@ import pytest
 
 from privacy_toolkit.access import faithful
 from privacy_toolkit.access.languages import language
-from privacy_toolkit.access.view import View
+from privacy_toolkit.access.page import View
 
 
 def shown(data):

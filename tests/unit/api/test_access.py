@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.api.access import check_access, client_for
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.config import Flags, Settings, load_settings
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.privacy import Secret
+from privacy_toolkit.config.settings import Flags, Settings, load_settings
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.talonone.client import check_access, client_for
+from privacy_toolkit.talonone.credentials import Credentials
 
 SIGNATURE = ("1", Secret("fefecafedeadbeef", "from file"))
 

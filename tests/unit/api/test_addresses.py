@@ -1,8 +1,9 @@
 import pytest
 
-from privacy_toolkit.api.addresses import check_base_url, is_loopback, make_path, make_query
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.config.file import is_loopback
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.talonone.addresses import check_base_url, make_path, make_query
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 ERASE, INVENTORY = OPERATIONS["delete_customer_data"], OPERATIONS["get_customer_inventory"]
 CURRENT, SEED = Generation.CURRENT, Generation.SEED

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from privacy_toolkit.api import models
-from privacy_toolkit.api.calls import Calls
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.errors import ApiError, CredentialsError
+from privacy_toolkit.core.errors import ApiError, CredentialsError
+from privacy_toolkit.talonone import bodies
+from privacy_toolkit.talonone.client import Calls
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support.answers import coupon, profile, referral
 
 COUPON = json.dumps(coupon("CODE")).encode()
@@ -16,7 +16,7 @@ REFERRAL = json.dumps(referral("a")).encode()
 STATE = json.dumps({"session": {"integrationId": "s"}, "profile": profile("c"), "event": {"type": "t"}}).encode()
 INVENTORY = json.dumps({"profile": profile("c")}).encode()
 STATE_V2 = b'{"effects":[],"createdCoupons":null,"createdReferrals":[]}'
-REFERRED = models.NewReferral(
+REFERRED = bodies.NewReferral(
     campaign_id=1, advocate_profile_integration_id="a", start_date=datetime(2027, 1, 1, tzinfo=UTC)
 )
 LATER = b'{"message":"too many","StatusCode":429}'
@@ -44,27 +44,27 @@ CALLS = {
         "GET /v1/customer_profiles/c/inventory" + EVERYTHING, b"",
     ),
     "track_event": (
-        (models.NewEvent(type="t", session_id="s", attributes={}),), {"dry": True}, 201, STATE,
+        (bodies.NewEvent(type="t", session_id="s", attributes={}),), {"dry": True}, 201, STATE,
         "POST /v1/events?dry=true", b'{"type":"t","sessionId":"s","attributes":{}}',
     ),
     "track_event_v2": (
-        (models.EventV2(type="t", profile_id="c"),), {}, 200, STATE_V2,
+        (bodies.EventV2(type="t", profile_id="c"),), {}, 200, STATE_V2,
         "POST /v2/events?silent=no", b'{"profileId":"c","type":"t"}',
     ),
     "update_customer_profile": (
-        ("c", models.NewCustomerProfile(attributes={"a": None})), {}, 200, STATE,
+        ("c", bodies.NewCustomerProfile(attributes={"a": None})), {}, 200, STATE,
         "PUT /v1/customer_profiles/c", b'{"attributes":{"a":null}}',
     ),
     "update_customer_profile_v2": (
-        ("c", models.CustomerProfileRequestV2(attributes={})), {"run_rule_engine": True, "dry": True}, 200, STATE_V2,
+        ("c", bodies.CustomerProfileRequestV2(attributes={})), {"run_rule_engine": True, "dry": True}, 200, STATE_V2,
         "PUT /v2/customer_profiles/c?runRuleEngine=true&dry=true", b'{"attributes":{}}',
     ),
     "update_customer_session": (
-        ("s", models.NewCustomerSession(profile_id="")), {}, 200, STATE,
+        ("s", bodies.NewCustomerSession(profile_id="")), {}, 200, STATE,
         "PUT /v1/customer_sessions/s", b'{"profileId":""}',
     ),
     "update_customer_session_v2": (
-        ("s", models.IntegrationRequest(customer_session=models.NewCustomerSessionV2(coupon_codes=[]))),
+        ("s", bodies.IntegrationRequest(customer_session=bodies.NewCustomerSessionV2(coupon_codes=[]))),
         {"dry": True, "now": "2027-01-01T00:00:00Z"}, 200, STATE_V2,
         "PUT /v2/customer_sessions/s?dry=true&now=2027-01-01T00%3A00%3A00Z",
         b'{"customerSession":{"couponCodes":[]}}',

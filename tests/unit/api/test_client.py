@@ -5,12 +5,13 @@ import httpx2
 import pytest
 
 from privacy_toolkit import __version__
-from privacy_toolkit.api import client as client_module
-from privacy_toolkit.api import models
-from privacy_toolkit.api.client import Client, Credentials, Generation, Signer
-from privacy_toolkit.api.exchange import Fault, Line, Manner, Phase, Reply, Trouble
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.http.exchange import Fault, Line, Manner, Phase, Reply, Trouble
+from privacy_toolkit.talonone import bodies
+from privacy_toolkit.talonone import client as client_module
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.credentials import Credentials, Signer
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 ERASE, READ, RESERVE, PROFILE, EVENT = (
     OPERATIONS[name]
@@ -23,7 +24,7 @@ ERASE, READ, RESERVE, PROFILE, EVENT = (
     )
 )
 SIGNER = Signer("1", "fefecafedeadbeef")
-BODY = models.CouponReservations(integration_ids=["c1", "ü"])
+BODY = bodies.CouponReservations(integration_ids=["c1", "ü"])
 
 
 def exchanging(operation, value=None, **call):
@@ -191,14 +192,14 @@ def test_faults_are_returned_and_nothing_is_sent_again(talk, error, fault):
         (ERASE, "c", {"idempotency_key": "k"}),
         (ERASE, "c", {"query": {"dry": True}}),
         (RESERVE, "CODE", {}),
-        (RESERVE, "CODE", {"body": models.NewCustomerProfile()}),
-        (RESERVE, "CODE", {"body": models.CouponReservations(integration_ids=[])}),
-        (RESERVE, "CODE", {"body": models.CouponReservations(integration_ids=["c"] * 1001)}),
-        (RESERVE, "CODE", {"body": models.CouponReservations(integration_ids=["\ud800"])}),
-        (PROFILE, "c", {"body": models.CustomerProfileRequestV2(), "idempotency_key": ""}),
-        (PROFILE, "c", {"body": models.CustomerProfileRequestV2(), "idempotency_key": "a\r\nb"}),
-        (PROFILE, "c", {"body": models.CustomerProfileRequestV2(), "idempotency_key": "k" * 256}),
-        (EVENT, None, {"body": models.NewEvent(type="", session_id="s", attributes={})}),
+        (RESERVE, "CODE", {"body": bodies.NewCustomerProfile()}),
+        (RESERVE, "CODE", {"body": bodies.CouponReservations(integration_ids=[])}),
+        (RESERVE, "CODE", {"body": bodies.CouponReservations(integration_ids=["c"] * 1001)}),
+        (RESERVE, "CODE", {"body": bodies.CouponReservations(integration_ids=["\ud800"])}),
+        (PROFILE, "c", {"body": bodies.CustomerProfileRequestV2(), "idempotency_key": ""}),
+        (PROFILE, "c", {"body": bodies.CustomerProfileRequestV2(), "idempotency_key": "a\r\nb"}),
+        (PROFILE, "c", {"body": bodies.CustomerProfileRequestV2(), "idempotency_key": "k" * 256}),
+        (EVENT, None, {"body": bodies.NewEvent(type="", session_id="s", attributes={})}),
     ],
 )
 def test_what_is_not_possible_is_not_sent(talk, operation, value, call):
@@ -213,13 +214,13 @@ def test_what_is_not_possible_is_not_sent(talk, operation, value, call):
 def test_operations_of_another_generation_are_not_sent(talk):
     async def conversation(client):
         with pytest.raises(UsageError, match="has no trackEventV2"):
-            await client.exchange(OPERATIONS["track_event_v2"], body=models.EventV2(profile_id="c", type="t"))
+            await client.exchange(OPERATIONS["track_event_v2"], body=bodies.EventV2(profile_id="c", type="t"))
 
     talk(conversation, generation=Generation.SEED)
 
 
 def test_the_idempotency_key_is_sent(talk):
-    call = {"body": models.CustomerProfileRequestV2(attributes={}), "idempotency_key": "k-1"}
+    call = {"body": bodies.CustomerProfileRequestV2(attributes={}), "idempotency_key": "k-1"}
     _, requests = talk(exchanging(PROFILE, "c", **call), (200,))
     assert sent(requests)[2]["idempotency-key"] == "k-1"
 

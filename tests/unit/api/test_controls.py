@@ -11,11 +11,15 @@ import httpx2
 import msgspec
 import pytest
 
-from privacy_toolkit.api import client
-from privacy_toolkit.api.controls import (
-    Asker,
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.core.errors import CredentialsError
+from privacy_toolkit.core.model import CONTROL_PREFIX, Control, Gone, Reason
+from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.talonone import client
+from privacy_toolkit.talonone.controls import (
     ControlError,
     ControlMaker,
+    Prober,
     Proven,
     error_members,
     judge,
@@ -24,13 +28,9 @@ from privacy_toolkit.api.controls import (
     remove_control,
     wrong_key,
 )
-from privacy_toolkit.api.models import CustomerInventory
-from privacy_toolkit.api.responses import Answer, Finding
-from privacy_toolkit.api.signing import content_signature
-from privacy_toolkit.config import Flags, load_settings
-from privacy_toolkit.errors import CredentialsError
-from privacy_toolkit.model import CONTROL_PREFIX, Control, Gone, Reason
-from privacy_toolkit.privacy import Secret
+from privacy_toolkit.talonone.credentials import content_signature
+from privacy_toolkit.talonone.models import CustomerInventory
+from privacy_toolkit.talonone.responses import Answer, Finding
 
 KEY = "0123abcdef"
 OWN = b'{"message":"HMAC signature mismatch.","StatusCode":400}'
@@ -239,7 +239,7 @@ def learn(settings, answering):
     def run(api, *, settle=5.0, tries=1):
         answering(api)
         time, mine = Time(), replace(settings, settle=settle)
-        asker = Asker(mine, tries=tries, sleep=time.sleep, rng=random.Random(3))
+        asker = Prober(mine, tries=tries, sleep=time.sleep, rng=random.Random(3))
         maker = ControlMaker(
             asker,
             mine,
@@ -340,10 +340,10 @@ def test_removing_erases_or_sees_that_there_is_nothing(settings, answering):
     answering(api)
     api.profiles.add(f"{CONTROL_PREFIX}own")
     for _ in range(2):
-        asyncio.run(remove_control(Asker(settings), f"{CONTROL_PREFIX}own"))
+        asyncio.run(remove_control(Prober(settings), f"{CONTROL_PREFIX}own"))
     api.instead = {len(api.asked) + 4: httpx2.Response(404, html="<h1>Not here</h1>")}
     with pytest.raises(ControlError):
-        asyncio.run(remove_control(Asker(settings), f"{CONTROL_PREFIX}own"))
+        asyncio.run(remove_control(Prober(settings), f"{CONTROL_PREFIX}own"))
     assert api.asked.count("DELETE") == 3
 
 
@@ -372,7 +372,7 @@ def test_signatures_are_tried_on_a_coupon_that_does_not_exist(settings, answerin
         return httpx2.Response(status, content=body.replace(b"400", str(status).encode()))
 
     answering(handler)
-    asker = Asker(replace(settings, signature=("1", Secret("fefecafedeadbeef", "from file"))))
+    asker = Prober(replace(settings, signature=("1", Secret("fefecafedeadbeef", "from file"))))
     assert asyncio.run(asker.signed(rightly=rightly)).held is held
     (request,) = seen
     assert request.method == "DELETE"
@@ -384,6 +384,6 @@ def test_signatures_are_tried_on_a_coupon_that_does_not_exist(settings, answerin
 def test_what_was_proven_is_what_is_learned(settings, answering):
     api = Api()
     answering(api)
-    maker = ControlMaker(Asker(settings), replace(settings, settle=0), f"{CONTROL_PREFIX}own")
+    maker = ControlMaker(Prober(settings), replace(settings, settle=0), f"{CONTROL_PREFIX}own")
     learned = asyncio.run(maker.make(Proven(wrong_key_refused=False, error_members=("message",))))
     assert (learned.wrong_key_refused, learned.error_members) == (False, ("message",))

@@ -1,9 +1,9 @@
 import pytest
 
-from privacy_toolkit.api.credentials import Credentials, Signer
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.privacy import Secret
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.talonone.credentials import Credentials, Signer
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 HEX = "fefecafedeadbeef"
 SIGNER = Signer("1", HEX)

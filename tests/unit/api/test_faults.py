@@ -1,8 +1,7 @@
 import httpx2
 import pytest
 
-from privacy_toolkit.api.exchange import Fault, Phase, Trouble
-from privacy_toolkit.api.faults import failure, fault_of
+from privacy_toolkit.http.exchange import Fault, Phase, Trouble, failure, fault_of
 
 
 @pytest.mark.parametrize("sent", [False, True])

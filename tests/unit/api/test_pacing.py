@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from privacy_toolkit.api.pacing import Pacer
+from privacy_toolkit.http.pacing import Pacer
 
 
 class Clock:

@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.api.exchange import Fault, Phase, Reply, Trouble
-from privacy_toolkit.api.operations import OPERATIONS, Generation, RetrySafety
-from privacy_toolkit.api.responses import Answer, Asked, Finding, may_send_again, read_exchange
-from privacy_toolkit.model import Reason
+from privacy_toolkit.core.model import Reason
+from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, RetrySafety
+from privacy_toolkit.talonone.responses import Answer, Asked, Finding, may_send_again, read_exchange
 from tests.support.answers import coupon, profile
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from privacy_toolkit.engine.claims import Claims
+from privacy_toolkit.engine.runner import Claims
 
 
 def test_claims_without_a_name_in_common_are_free():

@@ -5,10 +5,10 @@ from random import Random
 
 import pytest
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.engine.controls import MOST_REFUSALS, TRIES, Controls, Surroundings
-from privacy_toolkit.model import Control, Reason, StopReason
+from privacy_toolkit.talonone.operations import OPERATIONS
+from privacy_toolkit.talonone.responses import Answer, Finding
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 REFUSED = Answer(Finding.CREDENTIALS, Reason.CREDENTIALS_REFUSED, 401)

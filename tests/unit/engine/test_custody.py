@@ -5,12 +5,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from privacy_toolkit.config import Trust
-from privacy_toolkit.engine.custody import Given, Terms, approved, check_approved, hand_of, require_direct, statement
+from privacy_toolkit.config.settings import TrustSettings
+from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.engine.approval import Given, Terms, approved, check_approved, hand_of, require_direct, statement
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.signatures.keys import allowed_signers_line, generate
-from privacy_toolkit.signatures.namespaces import APPROVAL_NAMESPACE, PACK_NAMESPACE
+from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -28,7 +27,7 @@ def keys(tmp_path):
 
 @pytest.fixture
 def trust(keys, tmp_path):
-    return Trust(
+    return TrustSettings(
         signing_key=keys["operator"],
         signer="operator@example.org",
         allowed_signers=tmp_path / "allowed_signers",
@@ -48,7 +47,7 @@ def plan(keys):
         created_at="2026-11-23T00:00:00Z",
         input=PlannedInput(path="/secret.csv", keyed_sha256="feed" * 16, size=1, format="csv", id_column="id"),
         rows=PlannedRows(read=2, rejected=0, duplicates=0, subjects=2),
-        planned_by=hand_of(Trust(signing_key=keys["planner"], signer="planner@example.org")).as_planner,
+        planned_by=hand_of(TrustSettings(signing_key=keys["planner"], signer="planner@example.org")).as_planner,
         nonce="00",
     ).sealed()
 
@@ -114,9 +113,11 @@ def test_a_plan_that_does_not_say_who_made_it_can_not_be_approved(plan, keys, tr
 def test_two_people_need_two_keys_and_a_list(plan, keys, trust):
     signature = signed(plan, keys["second"])
     with pytest.raises(UsageError, match="two keys"):
-        approved(plan, signature, Trust(allowed_signers=trust.allowed_signers, approval_required=True), NOW, STATE)
+        approved(
+            plan, signature, TrustSettings(allowed_signers=trust.allowed_signers, approval_required=True), NOW, STATE
+        )
     with pytest.raises(UsageError, match="allowed signers"):
-        approved(plan, signature, Trust(signing_key=trust.signing_key, approval_required=True), NOW, STATE)
+        approved(plan, signature, TrustSettings(signing_key=trust.signing_key, approval_required=True), NOW, STATE)
 
 
 def test_where_approval_is_asked_for_none_is_a_refusal_and_elsewhere_none_is_needed(plan, trust):
@@ -124,8 +125,8 @@ def test_where_approval_is_asked_for_none_is_a_refusal_and_elsewhere_none_is_nee
         check_approved(plan, None, trust, NOW, STATE)
     with pytest.raises(RefusedError):
         require_direct(trust)
-    check_approved(plan, None, Trust(), NOW, STATE)
-    require_direct(Trust())
+    check_approved(plan, None, TrustSettings(), NOW, STATE)
+    require_direct(TrustSettings())
 
 
 def test_a_revoked_approver_stops_the_next_sitting(plan, keys, trust):
@@ -137,17 +138,19 @@ def test_a_revoked_approver_stops_the_next_sitting(plan, keys, trust):
 
 
 def test_a_throwaway_key_neither_plans_nor_operates(plan, keys, trust):
-    unlisted = Trust(signing_key=keys["stranger"], allowed_signers=trust.allowed_signers, approval_required=True)
+    unlisted = TrustSettings(
+        signing_key=keys["stranger"], allowed_signers=trust.allowed_signers, approval_required=True
+    )
     with pytest.raises(RefusedError, match="don't list the key that carries the plan out"):
         approved(plan, signed(plan, keys["second"]), unlisted, NOW, STATE)
-    stranger = hand_of(Trust(signing_key=keys["stranger"])).as_planner
+    stranger = hand_of(TrustSettings(signing_key=keys["stranger"])).as_planner
     made = msgspec.structs.replace(plan, planned_by=stranger).sealed()
     with pytest.raises(RefusedError, match="don't list the key that made the plan"):
         approved(made, signed(made, keys["second"]), trust, NOW, STATE)
 
 
 def test_the_operator_goes_by_a_name_of_the_list(plan, keys, trust):
-    renamed = Trust(keys["operator"], "second@example.org", trust.allowed_signers, approval_required=True)
+    renamed = TrustSettings(keys["operator"], "second@example.org", trust.allowed_signers, approval_required=True)
     with pytest.raises(RefusedError, match="under another name"):
         approved(plan, signed(plan, keys["second"]), renamed, NOW, STATE)
 

@@ -5,16 +5,15 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from privacy_toolkit.config import scope_of
-from privacy_toolkit.engine.dealing import Dealing
-from privacy_toolkit.engine.exported import EXPORTED, Answered, answered, deal, unanswered
+from privacy_toolkit.config.settings import scope_of
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Hold, Outcome, Reason, Regime, SubjectRequest
+from privacy_toolkit.engine.job import Dealing
+from privacy_toolkit.engine.open_requests import EXPORTED, Answered, amended, answered, deal, request_rows, unanswered
 from privacy_toolkit.engine.plan import plan_of
-from privacy_toolkit.engine.requests import amended, request_rows
-from privacy_toolkit.errors import UsageError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.journal.records import Standing
-from privacy_toolkit.model import Hold, Outcome, Reason, Regime, SubjectRequest
 
 TARGET = "example.europe-west1.talon.one/shop"
 SCOPE = scope_of("https://example.europe-west1.talon.one", "sandbox")

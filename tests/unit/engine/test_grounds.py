@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.config import Flags, load_settings, scope_of
-from privacy_toolkit.engine.grounds import SUPPRESSED, Grounds, catch_up, suppression
+from privacy_toolkit.config.settings import Flags, load_settings, scope_of
+from privacy_toolkit.core.model import Hold, Outcome
+from privacy_toolkit.engine.holds import SUPPRESSED, Grounds, catch_up, suppression
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.records import Note, Standing
-from privacy_toolkit.journal.suppression import FILE_NAME, Suppression
-from privacy_toolkit.model import Hold, Outcome
+from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, Suppression
 
 LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
 PAGES = [[(2, "a"), (3, "b")], [(4, "c"), (5, "d")]]
@@ -106,6 +106,6 @@ def test_a_job_that_makes_no_profile_asks_for_no_list(run, state):
     settings = replace(load_settings(Flags(), {"PRIVACY_TOOLKIT_BASE_URL": BASE_URL}), environment="sandbox")
     with suppression(state, settings, used=False) as asked:
         assert asked is None
-    assert not (state.path / FILE_NAME).exists()
+    assert not (state.path / SUPPRESSION_FILE).exists()
     with suppression(state, settings, used=True) as asked:
         assert [asked("a"), asked("b")] == [True, False]

@@ -2,9 +2,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Outcome, Purpose, StopReason
 from privacy_toolkit.engine.limits import Limits, Watch, parse_max_failures, parse_until
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.model import Outcome, Purpose, StopReason
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=timezone(timedelta(hours=1)))
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.looking import TRIES, Asking, NotReadError, look
-from privacy_toolkit.errors import CredentialsError, ExitCode
+from privacy_toolkit.core.errors import CredentialsError, ExitCode
+from privacy_toolkit.engine.job import TRIES, Asking, NotReadError, look
+from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support.answers import refusal
 
 OK = httpx2.Response(200, json={"totalResultSize": 0, "data": []})

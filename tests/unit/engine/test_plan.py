@@ -3,6 +3,7 @@ import hashlib
 import msgspec
 import pytest
 
+from privacy_toolkit.core.errors import RefusedError, UsageError
 from privacy_toolkit.engine.plan import (
     FIRST_FORMAT,
     Plan,
@@ -12,7 +13,6 @@ from privacy_toolkit.engine.plan import (
     Planner,
     decode_plan,
 )
-from privacy_toolkit.errors import RefusedError, UsageError
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from privacy_toolkit.api.exchange import Line, Mark
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.api.responses import Answer, Finding
+from privacy_toolkit.core.model import StopReason
 from privacy_toolkit.engine.controls import Controls, Surroundings
-from privacy_toolkit.model import StopReason
+from privacy_toolkit.http.exchange import Line, Mark
+from privacy_toolkit.talonone.operations import OPERATIONS
+from privacy_toolkit.talonone.responses import Answer, Finding
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 

@@ -5,11 +5,10 @@ from datetime import date
 
 import pytest
 
-from privacy_toolkit.engine.answered import Counted, Kin
-from privacy_toolkit.engine.register import Due, NotCounted, register
-from privacy_toolkit.engine.verdict import summarize
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.engine.open_requests import Counted, DueRequest, Kin, NotCounted, register
+from privacy_toolkit.engine.summary import summarize
 from privacy_toolkit.journal.records import Standing
-from privacy_toolkit.model import Outcome
 
 TODAY = date(2026, 11, 24)
 LATE, SOON, FAR = ("2026-10-20", "2026-11-20"), ("2026-10-25", "2026-11-25"), ("2026-11-20", "2026-12-20")
@@ -51,11 +50,11 @@ def test_what_is_due_first_comes_first_and_what_has_no_date_last(state, run):
     run(2, ("d", P, LATE), ("e", P, SOON), ("f", P, LATE), job="erase")
     found = register(state, TODAY)
     assert found.due == (
-        Due("run-2", "erase", TARGET, *LATE, -4, 2),
-        Due("run-2", "erase", TARGET, *SOON, 1, 1),
-        Due("run-1", "export", TARGET, *FAR, 26, 1),
-        Due("run-1", "export", TARGET, "2026-11-01", None, None, 1),
-        Due("run-1", "export", TARGET, None, None, None, 1),
+        DueRequest("run-2", "erase", TARGET, *LATE, -4, 2),
+        DueRequest("run-2", "erase", TARGET, *SOON, 1, 1),
+        DueRequest("run-1", "export", TARGET, *FAR, 26, 1),
+        DueRequest("run-1", "export", TARGET, "2026-11-01", None, None, 1),
+        DueRequest("run-1", "export", TARGET, None, None, None, 1),
     )
     assert (found.open, found.overdue) == (6, 2)
 

@@ -2,9 +2,9 @@ from datetime import date
 
 import pytest
 
+from privacy_toolkit.core.model import Regime, SubjectRequest
+from privacy_toolkit.engine.open_requests import planned_clock, request_rows
 from privacy_toolkit.engine.plan import PlannedClock
-from privacy_toolkit.engine.requests import planned_clock, request_rows
-from privacy_toolkit.model import Regime, SubjectRequest
 
 TODAY = date(2026, 11, 24)
 REQUESTS = [

@@ -9,11 +9,11 @@ from types import ModuleType
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.keys import generate
-from privacy_toolkit.signatures.signers import Signer, load_signer
+from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 
 TESTS = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def chain(tmp_path: Path) -> Chain:
 
 
 @pytest.fixture(scope="session")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+def signer(tmp_path_factory: pytest.TempPathFactory) -> DocumentSigner:
     """A key, as it is read from a file."""
     path = tmp_path_factory.mktemp("keys") / "signing-key"
     generate(path, "dpo@example.org")
@@ -57,7 +57,7 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 
 
 @pytest.fixture(scope="session")
-def other_signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+def other_signer(tmp_path_factory: pytest.TempPathFactory) -> DocumentSigner:
     """Another key."""
     path = tmp_path_factory.mktemp("keys") / "other-key"
     generate(path, "other@example.org")

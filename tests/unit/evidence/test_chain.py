@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.core.errors import ExitCode
 from privacy_toolkit.evidence import chain as chain_module
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.checkpoint import Checkpoint
-from privacy_toolkit.evidence.errors import ChainError
-from privacy_toolkit.evidence.sums import encode_sums, hash_bytes
+from privacy_toolkit.evidence.checkpoint import Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.evidence.files import ChainError
 
 RUN, OTHER = "20261124-120000-erase-0a1b2c", "20261124-130000-erase-ffffff"
 

@@ -4,16 +4,15 @@ import json
 
 import pytest
 
+from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.engine.plan import PlannedInput
-from privacy_toolkit.errors import RefusedError, UsageError
 from privacy_toolkit.evidence.chain import Link
-from privacy_toolkit.evidence.errors import BadPack
-from privacy_toolkit.evidence.openings import opening_of
+from privacy_toolkit.evidence.checkpoint import encode_sums, hash_bytes
+from privacy_toolkit.evidence.files import BadPack
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.receipts import read_link
-from privacy_toolkit.evidence.sums import encode_sums, hash_bytes
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.evidence.receipts import opening_of, read_link
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 CONTENT = b"customer_id\nperson-1\n"
 

@@ -7,24 +7,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.errors import RefusedError, ToolkitError, UsageError
+from privacy_toolkit.core.errors import RefusedError, ToolkitError, UsageError
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence import pack as pack_module
 from privacy_toolkit.evidence import seal as seal_module
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.checkpoint import Checkpoint
-from privacy_toolkit.evidence.errors import ChainError, PackError
+from privacy_toolkit.evidence.checkpoint import Checkpoint, Tree, decode_sums, hash_bytes, leaf_hash
+from privacy_toolkit.evidence.files import ChainError, PackError
 from privacy_toolkit.evidence.pack import check_place, write_pack
-from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
-from privacy_toolkit.evidence.tree import Tree, leaf_hash
-from privacy_toolkit.evidence.verify.compare import compare_here
 from privacy_toolkit.evidence.verify.findings import Code
-from privacy_toolkit.evidence.verify.trust import Trust
+from privacy_toolkit.evidence.verify.manifest import Trust
+from privacy_toolkit.evidence.verify.rows import compare_here
 from privacy_toolkit.evidence.verify.verifier import verify_pack
 from privacy_toolkit.journal.records import Approval, Note
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.schemas import schema
-from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
+from privacy_toolkit.signatures.keys import PACK_NAMESPACE
+from privacy_toolkit.signatures.sshsig import verify
 
 UNSIGNED = {
     "report.html",

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.evidence import receiptfolder
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.evidence import receipt_folder as receiptfolder
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.receiptfolder import ReceiptError, default_name, write_receipt
+from privacy_toolkit.evidence.receipt_folder import ReceiptError, default_name, write_receipt
 from privacy_toolkit.evidence.receipts import read_link, receipt_of
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 ID = "customer-failed-1"
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence import files as files_module
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.errors import ChainError, PackError
+from privacy_toolkit.evidence.checkpoint import decode_sums, hash_bytes
+from privacy_toolkit.evidence.files import ChainError, PackError
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.sums import decode_sums, hash_bytes
 from privacy_toolkit.journal.records import Note
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 CHANGES = ("fsync", "mkdir", "rename", "rmdir", "unlink")
 

@@ -4,8 +4,8 @@ from hashlib import sha256
 
 import pytest
 
-from privacy_toolkit.evidence.errors import BadPack
-from privacy_toolkit.evidence.tree import Tree, inclusion_path, leaf_hash, node_hash, root_from_path
+from privacy_toolkit.evidence.checkpoint import Tree, inclusion_path, leaf_hash, node_hash, root_from_path
+from privacy_toolkit.evidence.files import BadPack
 
 #: The inputs and roots that the reference implementations of RFC 6962 are tested with.
 LINES = [

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.coarsening import LEAST
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.suppression import Suppression
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.figures import LEAST
+from privacy_toolkit.journal.sqlite.ledgers import Suppression
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 PEOPLE = 300
 #: Of each so many, in random order: erased ones were sent three requests, unknown customers one.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.columns import check_distinct, check_id_column, id_column, optional_columns, required_column
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.inputs.options import check_distinct, check_id_column, id_column, optional_columns, required_column
 
 
 @pytest.mark.parametrize(

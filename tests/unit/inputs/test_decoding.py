@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.inputs.decoding import MAX_LINE, LineError, lines
+from privacy_toolkit.inputs.csv import MAX_LINE, LineError, lines
 
 SIZES = [1, 2, 3, 5, 1000]
 

@@ -4,9 +4,8 @@ from array import array
 
 import pytest
 
-from privacy_toolkit.inputs.deduplication import mark_duplicates
-from privacy_toolkit.inputs.pages import Page
-from privacy_toolkit.inputs.validation import RejectReason
+from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.pages import Page, mark_duplicates
 
 
 def marks(pages, **options):
@@ -31,7 +30,7 @@ def test_few_rows_are_no_special_case(pages):
 
 
 def test_two_ids_with_one_hash_stay_two(monkeypatch):
-    monkeypatch.setattr("privacy_toolkit.inputs.deduplication.hash", len, raising=False)
+    monkeypatch.setattr("privacy_toolkit.inputs.pages.hash", len, raising=False)
     pages = [Page([2, 3, 4], ["aa", "bb", "c"], {}), Page([5, 6, 7], ["bb", "aa", "dd"], {})]
     hashes = array("q", [len(id_) for page in pages for id_ in page.ids])
     assert list(mark_duplicates(hashes, lambda: iter(pages), 6)) == [0, 0, 0, 1, 1, 0]

@@ -6,11 +6,10 @@ from datetime import date
 
 import pytest
 
-from privacy_toolkit.inputs.earliest import Requests
-from privacy_toolkit.inputs.pages import Amendments, Page, Said
-from privacy_toolkit.inputs.spool import Spool
-from privacy_toolkit.inputs.validation import RejectReason
-from privacy_toolkit.model import SubjectRequest
+from privacy_toolkit.core.model import SubjectRequest
+from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool
+from privacy_toolkit.inputs.request_columns import Requests
 
 #: How many rows stand on a page, and how many ids are compared in one walk.
 CUTS = [(1, 1), (2, 1), (3, 2), (1000, 1), (1000, 1000)]
@@ -21,12 +20,12 @@ def found():
     """Marks and requests for rows of ``(id, requested_on, ticket)``, an id of ``None`` being refused."""
 
     def run(rows, page_rows=1000, at_once=1000, hash_of=hash):
-        pages, said, amendments = (Spool(io.BytesIO(), kind) for kind in (Page, Said, Amendments))
+        pages, said, amendments = (Spool(io.BytesIO(), kind) for kind in (Page, SaidColumns, Amendments))
         for start in range(0, len(rows), page_rows):
             ids, days, tickets = (list(column) for column in zip(*rows[start : start + page_rows], strict=True))
             refused = {n: RejectReason.NULL for n, id_ in enumerate(ids) if id_ is None}
             pages.append(Page(list(range(start, start + len(ids))), ids, refused))
-            said.append(Said(days, [None] * len(ids), tickets, [None] * len(ids)))
+            said.append(SaidColumns(days, [None] * len(ids), tickets, [None] * len(ids)))
         requests = Requests(pages, said, amendments)
         hashes = array("q", [hash_of(id_) for id_, _, _ in rows if id_ is not None])
         marks = requests.mark_duplicates(hashes, len(rows), at_once=at_once)
@@ -96,7 +95,7 @@ def test_no_rows_are_no_special_case(found):
 
 
 def test_two_ids_with_one_hash_stay_two(found, monkeypatch):
-    monkeypatch.setattr("privacy_toolkit.inputs.deduplication.hash", len, raising=False)
+    monkeypatch.setattr("privacy_toolkit.inputs.pages.hash", len, raising=False)
     rows = [("aa", "2026-11-05", "T1"), ("bb", "2026-11-06", "T2"), ("bb", "2026-11-04", "T3"), ("aa", None, "T4")]
     assert found(rows, hash_of=len) == ([0, 0, 1, 1], [(1, ("2026-11-05", "T1")), (2, ("2026-11-04", "T3"))])
 
@@ -110,9 +109,9 @@ def test_amendments_of_more_than_a_page_come_in_order(found):
 
 
 def test_a_request_holds_dates():
-    pages, said, amendments = (Spool(io.BytesIO(), kind) for kind in (Page, Said, Amendments))
+    pages, said, amendments = (Spool(io.BytesIO(), kind) for kind in (Page, SaidColumns, Amendments))
     pages.append(Page([2], ["a"], {}))
-    said.append(Said(["2026-11-01"], ["2026-11-20"], ["T1"], ["17(1)(b)"]))
+    said.append(SaidColumns(["2026-11-01"], ["2026-11-20"], ["T1"], ["17(1)(b)"]))
     requests = Requests(pages, said, amendments)
     marks = requests.mark_duplicates(array("q", [hash("a")]), 1)
     assert list(requests.of_subjects(marks)) == [

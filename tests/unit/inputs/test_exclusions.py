@@ -5,10 +5,10 @@ import hashlib
 
 import pytest
 
-from privacy_toolkit.errors import InputError
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import Hold
 from privacy_toolkit.inputs.exclusions import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.model import Hold
 
 
 def test_holds_are_found_by_id(put):

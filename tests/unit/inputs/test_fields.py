@@ -7,11 +7,11 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from privacy_toolkit.errors import InputError
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import Job
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.model import Job
 
 V1, V2 = {"api": "v1"}, {"api": "v2"}
 OLD = {"generation": "2020"}

@@ -7,9 +7,8 @@ import io
 import pytest
 import zstandard
 
-from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.compression import decompressed
-from privacy_toolkit.inputs.files import ByteSource, FileKind, kind_of
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.inputs.files import ByteSource, FileKind, decompressed, kind_of
 
 PACK = {".gz": gzip.compress, ".zst": zstandard.compress}
 TEXT = b"customer_id\n" + b"".join(b"c-%d\n" % number for number in range(500))

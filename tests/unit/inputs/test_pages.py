@@ -1,9 +1,9 @@
 """Rows side by side, and one at a time."""
 
-from privacy_toolkit.inputs.pages import Page, Said
-from privacy_toolkit.inputs.validation import RejectReason
+from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.pages import Page, SaidColumns
 
-SAID = Said(["2026-11-01", None], [None, "2026-11-20"], ["A-1", None], [None, "17(1)(b)"])
+SAID = SaidColumns(["2026-11-01", None], [None, "2026-11-20"], ["A-1", None], [None, "17(1)(b)"])
 
 
 def test_accepted_leaves_out_what_was_refused():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from privacy_toolkit.inputs.requests import understand
-from privacy_toolkit.inputs.validation import WHITE_SPACE, RejectReason
+from privacy_toolkit.inputs.ids import WHITE_SPACE, RejectReason
+from privacy_toolkit.inputs.request_columns import understand
 
 
 def one(column, text, id_="c-1001", **options):

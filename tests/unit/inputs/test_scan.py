@@ -12,10 +12,10 @@ from datetime import date
 
 import pytest
 
-from privacy_toolkit.errors import InputError
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import SubjectRequest
+from privacy_toolkit.inputs.ids import RejectReason
 from privacy_toolkit.inputs.scan import Record, Status, read_input
-from privacy_toolkit.inputs.validation import RejectReason
-from privacy_toolkit.model import SubjectRequest
 
 MIXED = "id\na\n\nb\na\n c\n..\nb\nd\n"
 

@@ -4,10 +4,9 @@ import io
 
 import pytest
 
-from privacy_toolkit.errors import InputError
-from privacy_toolkit.inputs.pages import Page
-from privacy_toolkit.inputs.spool import Spool
-from privacy_toolkit.inputs.validation import RejectReason
+from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.pages import Page, Spool
 
 PAGES = [
     Page([2, 3], ["a", "\u00e4\U0001f600"], {}),

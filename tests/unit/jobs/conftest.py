@@ -5,16 +5,15 @@ import asyncio
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.control import Places, Stop
-from privacy_toolkit.engine.limits import Limits, Watch
+from privacy_toolkit.core.model import Sequencing, StopReason
+from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.tools import Tools
+from privacy_toolkit.engine.steps import Tools
+from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import Sequencing, StopReason
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support import answers
 
 READS = (OPERATIONS["get_customer_inventory"], OPERATIONS["get_reserved_customers"])

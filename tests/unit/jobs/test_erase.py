@@ -3,9 +3,9 @@
 import httpx2
 import pytest
 
+from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Outcome, Reason
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Attribution, Gone, HeldBefore, Outcome, Reason
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone", {"Name": "x"}, coupons=[{"value": "C"}])

@@ -3,13 +3,12 @@
 import httpx2
 import pytest
 
-from privacy_toolkit.engine.declaration import Context
-from privacy_toolkit.engine.delivery import ForeignAnswerError, NotDeliveredError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Outcome, Reason, StopReason
+from privacy_toolkit.engine.job import Context, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.steps import READ_TRIES
-from privacy_toolkit.errors import UsageError
 from privacy_toolkit.jobs.export import DECLARATION, Export
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Outcome, Reason, StopReason
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone")

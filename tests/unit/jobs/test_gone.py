@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from privacy_toolkit.api.models import CustomerInventory
-from privacy_toolkit.jobs.gone import Holding, holding
+from privacy_toolkit.talonone.inventory import Holding, holding
+from privacy_toolkit.talonone.models import CustomerInventory
 from tests.support.answers import profile
 
 HELD = profile("c")

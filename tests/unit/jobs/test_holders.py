@@ -5,10 +5,10 @@ import json
 import httpx2
 import pytest
 
-from privacy_toolkit.engine.holding import Holder, decode_holders
+from privacy_toolkit.core.model import Sequencing
 from privacy_toolkit.jobs.holders import Holders
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Sequencing
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.talonone.holders import Holder, decode_holders
 from tests.support.answers import profile, refusal
 
 FULL = {

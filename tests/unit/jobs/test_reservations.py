@@ -8,20 +8,17 @@ from collections import Counter, defaultdict
 import httpx2
 import pytest
 
-from privacy_toolkit.api.client import Client
-from privacy_toolkit.api.credentials import Credentials
-from privacy_toolkit.api.pacing import Pacer
-from privacy_toolkit.engine.control import Places, Stop
-from privacy_toolkit.engine.limits import Limits, Watch
+from privacy_toolkit.core.model import Outcome, Purpose, Sequencing
+from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import Tools
+from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
-from privacy_toolkit.jobs import reserving
-from privacy_toolkit.jobs.reservations import Reservations
-from privacy_toolkit.jobs.reserving import ACT_TRIES
-from privacy_toolkit.jobs.ways import ADDING, TAKING_AWAY
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Outcome, Purpose, Sequencing
+from privacy_toolkit.jobs import coupons as reserving
+from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.credentials import Credentials
 from tests.support.answers import coupon, profile, refusal
 
 CREATED = httpx2.Response(201, json=coupon("CODE"))

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import httpx2
 import pytest
 
-from privacy_toolkit.api.operations import Generation
-from privacy_toolkit.engine.declaration import Context
-from privacy_toolkit.engine.madecode import MadeCode, decode_code
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.engine.job import Context
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.writing import ACT_TRIES
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import Job
+from privacy_toolkit.jobs.writes import ACT_TRIES
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.talonone.holders import MadeCode, decode_code
+from privacy_toolkit.talonone.operations import Generation
 from tests.support.answers import control, event, profile, referral, refusal, rules, session
 
 EVENT = rules()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
 
 

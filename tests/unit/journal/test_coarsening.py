@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from privacy_toolkit.journal.coarsening import LEAST, Windows
+from privacy_toolkit.core.model import Outcome, Purpose
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
-from privacy_toolkit.model import Outcome, Purpose
+from privacy_toolkit.journal.sqlite.figures import LEAST, Windows
 
 SECOND = 1_000_000
 

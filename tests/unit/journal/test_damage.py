@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from privacy_toolkit.errors import DamagedError, ExitCode
-from privacy_toolkit.journal.facts import FILE_NAME, SUMS_NAME
+from privacy_toolkit.core.errors import DamagedError, ExitCode
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, Outcome, Purpose, Reason
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, Outcome, Purpose, Reason
 
 #: Every byte of every file takes minutes; so many are drawn for a suite that takes seconds.
 DAMAGED_BYTES = int(os.environ.get("PRIVACY_TEST_DAMAGED_BYTES", "120"))
@@ -104,20 +104,20 @@ def crashed(tmp_path_factory):
     with RunJournal(folder) as journal:
         worked_on(journal)
         copy = shutil.copytree(folder, tmp_path_factory.mktemp("copy") / RUN_ID)
-        (copy / f"{FILE_NAME}-shm").unlink()
+        (copy / f"{JOURNAL_FILE}-shm").unlink()
         journal.end_sitting(1, 9_000, None)
-    assert (copy / f"{FILE_NAME}-wal").stat().st_size > 100_000
+    assert (copy / f"{JOURNAL_FILE}-wal").stat().st_size > 100_000
     return copy
 
 
 @pytest.mark.parametrize(
     ("case", "name"),
     [
-        ("finished", FILE_NAME),
+        ("finished", JOURNAL_FILE),
         ("finished", SUMS_NAME),
-        ("crashed", FILE_NAME),
+        ("crashed", JOURNAL_FILE),
         ("crashed", SUMS_NAME),
-        ("crashed", f"{FILE_NAME}-wal"),
+        ("crashed", f"{JOURNAL_FILE}-wal"),
     ],
 )
 def test_a_damaged_byte_is_told_or_changes_nothing(request, tmp_path, case, name):
@@ -146,7 +146,7 @@ def test_a_damaged_byte_is_told_or_changes_nothing(request, tmp_path, case, name
     assert told > 0
 
 
-@pytest.mark.parametrize("name", [FILE_NAME, SUMS_NAME, f"{FILE_NAME}-wal"])
+@pytest.mark.parametrize("name", [JOURNAL_FILE, SUMS_NAME, f"{JOURNAL_FILE}-wal"])
 @pytest.mark.parametrize("share", [0, 1, 30, 50, 99])
 def test_a_file_that_was_cut_short_is_told(crashed, tmp_path, name, share):
     folder = shutil.copytree(crashed, tmp_path / RUN_ID)
@@ -156,7 +156,7 @@ def test_a_file_that_was_cut_short_is_told(crashed, tmp_path, name, share):
         everything(folder)
 
 
-@pytest.mark.parametrize("name", [SUMS_NAME, f"{FILE_NAME}-wal"])
+@pytest.mark.parametrize("name", [SUMS_NAME, f"{JOURNAL_FILE}-wal"])
 def test_a_file_that_is_missing_is_told(crashed, tmp_path, name):
     folder = shutil.copytree(crashed, tmp_path / RUN_ID)
     (folder / name).unlink()
@@ -166,7 +166,7 @@ def test_a_file_that_is_missing_is_told(crashed, tmp_path, name):
 
 def test_rows_exchanged_between_pages_are_told(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / RUN_ID)
-    connection = sqlite3.connect(folder / FILE_NAME)
+    connection = sqlite3.connect(folder / JOURNAL_FILE)
     connection.executescript(
         "CREATE TEMP TABLE t AS SELECT * FROM pages; UPDATE pages SET data = (SELECT data FROM t WHERE first = 11)"
         " WHERE first = 1"
@@ -178,7 +178,7 @@ def test_rows_exchanged_between_pages_are_told(finished, tmp_path):
 
 def test_nothing_is_begun_on_a_damaged_journal(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / RUN_ID)
-    with (folder / FILE_NAME).open("r+b") as file:
+    with (folder / JOURNAL_FILE).open("r+b") as file:
         file.seek(-2_000, os.SEEK_END)
         file.write(b"\xff")
     with RunJournal(folder) as journal, pytest.raises(DamagedError):

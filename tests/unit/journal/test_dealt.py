@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from privacy_toolkit.errors import JournalError, RefusedError
-from privacy_toolkit.journal.dealt import FILE_NAME, DealtCodes
+from privacy_toolkit.core.errors import JournalError, RefusedError
+from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, DealtCodes
 
 SCOPE = "live api.example.org/shop"
 
@@ -78,11 +78,11 @@ def test_neither_code_nor_customer_stands_in_it(opened, tmp_path):
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"somebody" not in data
     assert b"WELCOME" not in data
-    (digest,) = sqlite3.connect(tmp_path / FILE_NAME).execute("SELECT code FROM dealt").fetchone()
+    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM dealt").fetchone()
     assert len(digest) == 16
 
 
 def test_a_damaged_record_is_said_and_not_made_anew(opened, tmp_path):
-    (tmp_path / FILE_NAME).write_bytes(b"not a database at all, and long enough to be seen" * 20)
+    (tmp_path / ASSIGNED_FILE).write_bytes(b"not a database at all, and long enough to be seen" * 20)
     with pytest.raises(JournalError):
         opened()

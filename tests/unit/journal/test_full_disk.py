@@ -6,13 +6,13 @@ import resource
 
 import pytest
 
-from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.facts import FILE_NAME
+from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.core.model import HeldBefore, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import Staged, create_run
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
-from privacy_toolkit.model import HeldBefore, Outcome, Purpose, Reason, StopReason
 
 #: More than the bytes of a page and its head in the log, in steps that cut heads and pages alike.
 CUTS = range(0, 4_400, 275)
@@ -53,7 +53,7 @@ def test_what_was_durable_before_the_disk_was_full_is_there_and_nothing_is_damag
     folder = state.runs / "run"
     with contextlib.suppress(JournalError), RunJournal(folder) as journal:
         number = journal.begin_sitting(1, "{}")
-        with files_up_to((folder / f"{FILE_NAME}-wal").stat().st_size + 90_000 + cut):
+        with files_up_to((folder / f"{JOURNAL_FILE}-wal").stat().st_size + 90_000 + cut):
             durable = asyncio.run(intend_until_full(journal, 60))
         if ended:  # there is room again: more is written over what the failure left in the log
             with contextlib.suppress(JournalError):

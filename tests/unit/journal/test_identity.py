@@ -2,8 +2,7 @@ import shutil
 
 import pytest
 
-from privacy_toolkit.journal.identity import FILE_NAME, Identity
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.state import IDENTITY_FILE, Identity, StateFolder
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_a_copy_is_in_doubt(used, state, tmp_path):
 
 
 def test_a_folder_that_is_older_than_it_was_is_in_doubt(used, state, tmp_path):
-    path = state.path / FILE_NAME
+    path = state.path / IDENTITY_FILE
     before = path.read_bytes()
     used.advance()
     path.write_bytes(before.replace(b'"inode":', b'"inode":').replace(inode(before), inode(path.read_bytes())))
@@ -46,7 +45,7 @@ def test_a_folder_that_is_older_than_it_was_is_in_doubt(used, state, tmp_path):
 
 def test_a_machine_that_is_rolled_back_as_a_whole_is_not_noticed(used, state, tmp_path):
     """As docs/threats.md says: a snapshot puts back what is kept outside too, and inode numbers stay what they were."""
-    kept = [state.path / FILE_NAME, *(tmp_path / "outside").iterdir()]
+    kept = [state.path / IDENTITY_FILE, *(tmp_path / "outside").iterdir()]
     before = [path.read_bytes() for path in kept]
     used.advance()
     numbered = inode(kept[0].read_bytes())
@@ -80,7 +79,7 @@ def test_a_copied_journal_is_noticed(used, state, tmp_path, make_run):
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"id": 1}', b"\xff\xfe", b'{"id":"\xf5"}', b'{"x":' + b"[" * 5000])
 def test_an_identity_that_can_not_be_read_is_in_doubt(used, state, tmp_path, content):
-    (state.path / FILE_NAME).write_bytes(content)
+    (state.path / IDENTITY_FILE).write_bytes(content)
     assert of(state.path, tmp_path).doubt() == "its identity can't be read"
     used.acknowledge(5)
     assert used.doubt() == ""
@@ -99,7 +98,7 @@ def test_what_was_said_is_kept_and_the_copy_gets_a_name_of_its_own(used, state, 
 
 def test_neither_file_names_anybody_or_the_machine(used, state, tmp_path):
     (outside,) = (tmp_path / "outside").iterdir()
-    content = (state.path / FILE_NAME).read_bytes() + outside.read_bytes() + outside.name.encode()
+    content = (state.path / IDENTITY_FILE).read_bytes() + outside.read_bytes() + outside.name.encode()
     assert b"first" not in content
     assert str(state.path).encode() not in content
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.config import Flags, load_settings
-from privacy_toolkit.errors import JournalError, UsageError
-from privacy_toolkit.journal.learned import Control, ControlStore, learned_controls, positive_id
-from privacy_toolkit.model import Gone, Learned
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.core.errors import JournalError, UsageError
+from privacy_toolkit.core.model import Gone, Learned
+from privacy_toolkit.journal.learned import ControlProfile, ControlStore, learned_controls, positive_id
 
 DEPLOYMENT = "https://x.talon.one"
 LEARNED = Learned(
@@ -23,8 +23,8 @@ LEARNED = Learned(
     learned_at="2026-01-02T00:00:00Z",
     toolkit="0.1.0",
 )
-BEGUN = Control(deployment=DEPLOYMENT, profile_id=LEARNED.profile_id, begun_at="2026-01-02T00:00:00Z")
-READY = Control(deployment=DEPLOYMENT, profile_id=LEARNED.profile_id, begun_at=BEGUN.begun_at, learned=LEARNED)
+BEGUN = ControlProfile(deployment=DEPLOYMENT, profile_id=LEARNED.profile_id, begun_at="2026-01-02T00:00:00Z")
+READY = ControlProfile(deployment=DEPLOYMENT, profile_id=LEARNED.profile_id, begun_at=BEGUN.begun_at, learned=LEARNED)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_what_was_kept(tmp_path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("privacy_toolkit.journal.durability.os.fsync", full)
+    monkeypatch.setattr("privacy_toolkit.core.durable.os.fsync", full)
     with pytest.raises(JournalError, match="No space left"):
         store.write(READY)
     monkeypatch.undo()

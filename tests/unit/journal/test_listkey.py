@@ -4,15 +4,13 @@ import sqlite3
 
 import pytest
 
-from privacy_toolkit.errors import JournalError, UsageError
-from privacy_toolkit.journal.dealt import DealtCodes
-from privacy_toolkit.journal.keyfile import KeyFile
-from privacy_toolkit.journal.suppression import FILE_NAME, Suppression
+from privacy_toolkit.core.errors import JournalError, UsageError
+from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, DealtCodes, SecretFile, Suppression
 
 SCOPE = "live https://api.example.org"
 
 
-def facts(folder, name=FILE_NAME):
+def facts(folder, name=SUPPRESSION_FILE):
     connection = sqlite3.connect(folder / name)
     found = dict(connection.execute("SELECT name, value FROM facts"))
     connection.close()
@@ -33,7 +31,7 @@ def test_the_key_is_not_in_the_file_with_the_digests(tmp_path, make):
 
 
 def test_a_list_of_old_gives_its_key_up(tmp_path):
-    old = sqlite3.connect(tmp_path / FILE_NAME)
+    old = sqlite3.connect(tmp_path / SUPPRESSION_FILE)
     old.execute("PRAGMA journal_mode=WAL")
     old.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
     old.execute("INSERT INTO facts VALUES ('key', ?)", (b"old key of thirty-two bytes here",))
@@ -51,13 +49,13 @@ def test_a_list_of_old_gives_its_key_up(tmp_path):
 def test_the_key_may_lie_elsewhere_and_without_it_nothing_is_opened(tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "vault").mkdir()
-    key = KeyFile(tmp_path / "vault" / "key")
+    key = SecretFile(tmp_path / "vault" / "key")
     with Suppression(tmp_path / "state", key) as listed:
         listed.add(SCOPE, ["a"], "run", 1)
     assert not (tmp_path / "state" / "state.key").exists()
     with pytest.raises(JournalError, match="is missing"):
         Suppression(tmp_path / "state")
-    other = KeyFile(tmp_path / "vault" / "other")
+    other = SecretFile(tmp_path / "vault" / "other")
     other.read_or_draw()
     with pytest.raises(JournalError, match="not the one"):
         Suppression(tmp_path / "state", other)

@@ -2,15 +2,16 @@
 
 import json
 
-from privacy_toolkit.journal.packages import (
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.journal.records import (
+    Note,
     PackageCounts,
     PackageFacts,
+    Standing,
     count_packages,
     decode_package,
     encode_package,
 )
-from privacy_toolkit.journal.records import Note, Standing
-from privacy_toolkit.model import Outcome
 
 FACTS = PackageFacts(
     name="0123456789abcdef.zip",

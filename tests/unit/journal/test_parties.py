@@ -2,9 +2,9 @@
 
 import pytest
 
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
 from privacy_toolkit.journal.records import Note, Standing
-from privacy_toolkit.journal.staging import Staged, create_run
-from privacy_toolkit.model import OPEN_OUTCOMES, Outcome
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
 
 ROWS = [("a", "Y"), ("b", "X"), ("c", "Y"), ("d", "X"), ("e", "X"), ("f", "Z")]
 

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Outcome, Purpose
 from privacy_toolkit.journal.records import ExchangeRecord, Note, OpenRequests, Standing
-from privacy_toolkit.model import OPEN_OUTCOMES, Hold, Outcome, Purpose
 
 IDS = tuple("abcdefghij")
 DUE = {

@@ -5,10 +5,8 @@ import stat
 
 import pytest
 
-from privacy_toolkit.errors import JournalError, RefusedError
-from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing, Traffic
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import (
+from privacy_toolkit.core.errors import JournalError, RefusedError
+from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
     Attribution,
     HeldBefore,
@@ -19,6 +17,8 @@ from privacy_toolkit.model import (
     StopReason,
     Subject,
 )
+from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing, Traffic
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 INTENT = ExchangeRecord(Purpose.ACT, "delete_customer_data", intent_at=5)
 ANSWERED = ExchangeRecord(Purpose.ACT, "delete_customer_data", 5, 9, 4, 204)

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from privacy_toolkit.errors import RefusedError, UsageError
-from privacy_toolkit.journal.staging import Staged, create_run, left_over, sweep
+from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.journal.sqlite.create import Staged, create_run, left_over, sweep
 from privacy_toolkit.journal.state import StateFolder
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from privacy_toolkit.errors import JournalError
-from privacy_toolkit.journal.suppression import FILE_NAME, Suppression
+from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, Suppression
 
 SCOPE = "live https://api.example.org"
 
@@ -45,6 +45,6 @@ def test_no_id_stands_in_it(tmp_path):
 
 
 def test_a_damaged_list_is_said_and_not_made_anew(tmp_path):
-    (tmp_path / FILE_NAME).write_bytes(b"not a database at all, and long enough to be seen" * 20)
+    (tmp_path / SUPPRESSION_FILE).write_bytes(b"not a database at all, and long enough to be seen" * 20)
     with pytest.raises(JournalError):
         Suppression(tmp_path)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.config import Flags, Notify, Settings, Webhook, load_settings
-from privacy_toolkit.notify import Finished, Means
-from privacy_toolkit.privacy import Secret
+from privacy_toolkit.config.file import Notify, Webhook
+from privacy_toolkit.config.settings import Flags, Settings, load_settings
+from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.notify.telling import Finished, Means
 
 START = 1_795_420_800_000_000  # 2026-11-23 08:00 UTC
 NOW = 1_795_420_900.75

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from privacy_toolkit import __version__
-from privacy_toolkit.config import Webhook
-from privacy_toolkit.notify.messages import end_ping, signature, start_ping, webhook
-from privacy_toolkit.privacy import Secret
+from privacy_toolkit.config.file import Webhook
+from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.notify.telling import end_ping, signature, start_ping, webhook
 
 HOOK = "https://hooks.example.org/in"
 

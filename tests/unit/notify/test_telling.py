@@ -5,15 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from privacy_toolkit.api.outbound import NotDeliveredError
-from privacy_toolkit.engine.verdict import Summary
-from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.http.outbound import NotPostedError
 from privacy_toolkit.journal.records import OpenRequests
-from privacy_toolkit.model import Outcome
-from privacy_toolkit.notify import Means, Started, failed, finished, finished_of, started
+from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 
 PING, HOOK = "https://hc.example.org/ping/s3cret-uuid", "https://hooks.example.org/in?token=s3cret-token"
-BEGUN = Started("20261123-080000-export-abcdef", "export", "shop.talon.one/Shop", "live", 1)
+BEGUN = RunStarted("20261123-080000-export-abcdef", "export", "shop.talon.one/Shop", "live", 1)
 
 
 def test_nobody_is_told_where_nobody_is_named(settings_with, recorder, run):
@@ -40,7 +40,7 @@ def test_a_command_that_ended_before_its_run_pings_its_exit_code(settings_with, 
 
 
 @pytest.mark.parametrize(
-    "trouble", [NotDeliveredError("hc.example.org answered with status 500."), RuntimeError(PING), ValueError(HOOK)]
+    "trouble", [NotPostedError("hc.example.org answered with status 500."), RuntimeError(PING), ValueError(HOOK)]
 )
 def test_trouble_is_said_in_one_sentence_each_without_an_address_and_stops_nothing(
     settings_with, recorder, run, tmp_path, trouble
@@ -61,13 +61,13 @@ def test_a_listener_that_has_gone_is_no_trouble(settings_with, recorder, run):
     def gone(_):
         raise BrokenPipeError
 
-    recorder.trouble = NotDeliveredError("x")
+    recorder.trouble = NotPostedError("x")
     finished(settings_with(PING), run, Means(recorder.send, gone, lambda: 1.0))
     assert len(recorder.sent) == 1
 
 
 def test_without_a_listener_it_is_logged(settings_with, recorder, run, caplog):
-    recorder.trouble = NotDeliveredError("hc.example.org could not be reached.")
+    recorder.trouble = NotPostedError("hc.example.org could not be reached.")
     finished(settings_with(PING), run, Means(send=recorder.send))
     assert [record.name for record in caplog.records] == ["privacy_toolkit.notify"]
     assert "hc.example.org could not be reached" in caplog.text

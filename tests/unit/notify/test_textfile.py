@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from privacy_toolkit.notify.textfile import render, update
+from privacy_toolkit.notify.telling import render, update
 
 PREFIX = "privacy_toolkit_"
 LABELS = {"job": "export", "target": "shop.talon.one/Shop"}

@@ -8,13 +8,11 @@ from types import ModuleType
 
 import pytest
 
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
-from privacy_toolkit.reporting.frames import counts_of
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.reporting.frames import RowSummary, RowTally, counts_of, table_of
 from privacy_toolkit.reporting.report import build_report
 from privacy_toolkit.reporting.schema import Report
-from privacy_toolkit.reporting.summaries import RowSummary, Tally
-from privacy_toolkit.reporting.tables import table_of
 
 SUPPORT = Path(__file__).parents[2] / "support" / "reported_runs.py"
 
@@ -34,7 +32,7 @@ def runs() -> ModuleType:
 
 
 def count_rows(journal: RunJournal) -> RowSummary:
-    tally, rows = Tally(), list(journal.rows())
+    tally, rows = RowTally(), list(journal.rows())
     if rows:
         tally.add(counts_of(table_of(rows, journal.secret)))
     return tally.summary()

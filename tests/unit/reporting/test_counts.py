@@ -1,7 +1,7 @@
-from privacy_toolkit.journal.summary import AnswerTime
-from privacy_toolkit.model import Outcome
-from privacy_toolkit.reporting.charts import outcome_chart
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.journal.sqlite.figures import AnswerTime
 from privacy_toolkit.reporting.counts import percentile
+from privacy_toolkit.reporting.pace import outcome_chart
 from privacy_toolkit.reporting.schema import OutcomeCount
 
 

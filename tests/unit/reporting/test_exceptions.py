@@ -3,8 +3,9 @@ import io
 
 import pytest
 
-from privacy_toolkit.model import Job, Outcome
-from privacy_toolkit.reporting.exceptions import (
+from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.reporting.rows import row_of
+from privacy_toolkit.reporting.tables import (
     HEADER,
     LISTED_CASES,
     Case,
@@ -14,7 +15,6 @@ from privacy_toolkit.reporting.exceptions import (
     make_case,
     needs_attention,
 )
-from privacy_toolkit.reporting.rows import row_of
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("a","b")'])

@@ -8,11 +8,10 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from privacy_toolkit.engine.holding import Holder
-from privacy_toolkit.errors import ExitCode, UsageError
-from privacy_toolkit.reporting import holderfile
-from privacy_toolkit.reporting.holderfile import write_holders
-from privacy_toolkit.reporting.tablefile import TableFileError, check_out
+from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.reporting import tables as holderfile
+from privacy_toolkit.reporting.tables import TableFileError, check_out, write_holders
+from privacy_toolkit.talonone.holders import Holder
 
 PLAIN = [("X", [Holder("a"), Holder("00123")]), ("Y", []), ("Z", [Holder('q"u,o\nte')])]
 FULL = [("X", [Holder("a", "2020-02-07T08:15:22Z", '{"n":"=1"}', -1.5, 3, "2020-02-08T00:00:00Z"), Holder("b")])]

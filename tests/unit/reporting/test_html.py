@@ -8,15 +8,24 @@ import jinja2
 import msgspec
 import pytest
 
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Hold, Job, Outcome, Purpose, Reason
-from privacy_toolkit.reporting import html, templates_folder
+from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core.model import Hold, Job, Outcome, Purpose, Reason
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.counts import ATTENTION
-from privacy_toolkit.reporting.exceptions import LISTED_CASES, Case
-from privacy_toolkit.reporting.html import render, visible
-from privacy_toolkit.reporting.page import what_may_come_late
-from privacy_toolkit.reporting.schema import Cause, HoldReason, TrafficCount
-from privacy_toolkit.reporting.schema_parts import Hand, Hands, Pace, PacePoint, PaceSitting, SignedBy
+from privacy_toolkit.reporting.html import render, visible, what_may_come_late
+from privacy_toolkit.reporting.schema import (
+    Cause,
+    Hands,
+    HoldReason,
+    Pace,
+    PacePoint,
+    PaceSitting,
+    Signatory,
+    SignedBy,
+    TrafficCount,
+)
+from privacy_toolkit.reporting.tables import LISTED_CASES, Case
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -30,7 +39,7 @@ HOSTILE = [
 ]
 
 
-HAND = Hand(name="&" * 5_000, fingerprint="&" * 5_000, at="2026-11-23T08:01:30.000000Z")
+HAND = Signatory(name="&" * 5_000, fingerprint="&" * 5_000, at="2026-11-23T08:01:30.000000Z")
 POINTS = tuple(
     PacePoint(at=f"2026-11-23T08:01:{second}.000000Z", seconds=1.0, requests=10**9, per_second=1e9)
     for second in (30, 31, 32)
@@ -119,7 +128,7 @@ def page_with(runs, build, folder, text):
     with RunJournal(folder) as journal:
         report = build(journal)
     (hold,) = report.holds
-    hand = Hand(name=text, fingerprint=text, at=report.made_at)
+    hand = Signatory(name=text, fingerprint=text, at=report.made_at)
     report = msgspec.structs.replace(
         report,
         target=text,

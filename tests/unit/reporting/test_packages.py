@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from privacy_toolkit.engine.exported import EXPORTED
-from privacy_toolkit.journal.packages import PackageFacts
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Job, Outcome
-from privacy_toolkit.reporting.exceptions import make_case
+from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.engine.open_requests import EXPORTED
+from privacy_toolkit.journal.records import PackageFacts
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.html import render
+from privacy_toolkit.reporting.tables import make_case
 
 
 def facts(number, **sections):

@@ -6,12 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from privacy_toolkit.journal.packages import PackageFacts, encode_package
+from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.reporting import parquet
-from privacy_toolkit.reporting.lines import lines_of
+from privacy_toolkit.reporting.frames import SCHEMA, table_of
 from privacy_toolkit.reporting.parquet import STORED, matches, rows_parquet, summarise
-from privacy_toolkit.reporting.rows import Shown
-from privacy_toolkit.reporting.tables import SCHEMA, table_of
+from privacy_toolkit.reporting.rows import Shown, lines_of
 
 SECRET = b"k" * 32
 

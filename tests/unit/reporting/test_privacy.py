@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.DONE]
 

@@ -3,7 +3,7 @@ import hmac
 
 import pytest
 
-from privacy_toolkit.reporting.pseudonyms import file_key, keyed_digest, pseudonym, row_key
+from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key
 
 SECRET = bytes(range(32))
 

@@ -3,11 +3,11 @@ import sqlite3
 import msgspec
 import pytest
 
-from privacy_toolkit.errors import ToolkitError
+from privacy_toolkit.core.errors import ToolkitError
+from privacy_toolkit.core.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, Verdict
 from privacy_toolkit.journal.records import ExchangeRecord
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.staging import add_checksums
-from privacy_toolkit.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, Verdict
+from privacy_toolkit.journal.sqlite.create import add_checksums
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.report import moment_of
 
 

@@ -4,9 +4,9 @@ import json
 import msgspec
 import pytest
 
+from privacy_toolkit.core.model import Hold, Outcome, Purpose, Reason
 from privacy_toolkit.journal.records import ExchangeRecord
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.model import Hold, Outcome, Purpose, Reason
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.rows import encode_row, row_of
 
 SECRET = b"k" * 32

@@ -2,13 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.plan import PlannedRows
-from privacy_toolkit.engine.verdict import Summary
-from privacy_toolkit.errors import ExitCode
+from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.journal.records import Acceptance, Sitting
-from privacy_toolkit.model import Job, Outcome, Reason, StopReason, Verdict
-from privacy_toolkit.reporting.sentences import next_step, sentence
-from privacy_toolkit.reporting.wording import CHECKS, STOPS
+from privacy_toolkit.reporting.words import CHECKS, STOPS, next_step, sentence
 
 ALL = {Outcome.ERASED: 951, Outcome.NOTHING_HELD: 30, Outcome.ON_HOLD: 19}
 OPEN = {Outcome.ERASED: 971, Outcome.UNKNOWN: 20, Outcome.PENDING: 9}

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from privacy_toolkit.reporting.settings import shown_settings
+from privacy_toolkit.reporting.schema import shown_settings
 
 
 def test_known_settings_are_said_as_text():

@@ -3,10 +3,10 @@ import stat
 import pyarrow as pa
 import pytest
 
-from privacy_toolkit.model import Outcome
-from privacy_toolkit.reporting import sorting
-from privacy_toolkit.reporting.sorting import HELD, Spills, held_of, merged, returned_memory
-from privacy_toolkit.reporting.tables import SCHEMA, table_of
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.reporting import parquet as sorting
+from privacy_toolkit.reporting.frames import SCHEMA, table_of
+from privacy_toolkit.reporting.parquet import HELD, Spills, held_of, merged, returned_memory
 
 SECRET = b"k" * 32
 

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.journal.coarsening import Window, Windows
-from privacy_toolkit.journal.reading import Observed
-from privacy_toolkit.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
-from privacy_toolkit.reporting.exceptions import case_of, needs_attention
-from privacy_toolkit.reporting.lines import lines_of
-from privacy_toolkit.reporting.rows import Shown, encode_row, row_of
-from privacy_toolkit.reporting.tables import SCHEMA, cases_of, table_of
+from privacy_toolkit.core.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
+from privacy_toolkit.journal.sqlite.figures import Window, Windows
+from privacy_toolkit.journal.sqlite.reader import Observed
+from privacy_toolkit.reporting.frames import SCHEMA, cases_of, table_of
+from privacy_toolkit.reporting.rows import Shown, encode_row, lines_of, row_of
+from privacy_toolkit.reporting.tables import case_of, needs_attention
 
 SECRET = b"k" * 32
 LAST = 253_402_300_799_999_999  # microseconds; the end of the year 9999

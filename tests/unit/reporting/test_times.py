@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.reporting.times import duration, maybe_rfc3339, rfc3339
+from privacy_toolkit.reporting.clock import duration, maybe_rfc3339, rfc3339
 
 
 def test_moment_is_rfc_3339_in_utc_with_six_decimals():

@@ -5,14 +5,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from privacy_toolkit.core.model import Control, Outcome, Purpose, Reason
 from privacy_toolkit.evidence.verify.findings import Code, Findings
-from privacy_toolkit.evidence.verify.reportcheck import add_up
-from privacy_toolkit.journal import reading
+from privacy_toolkit.evidence.verify.report import add_up
 from privacy_toolkit.journal.records import ExchangeRecord, Standing
-from privacy_toolkit.journal.run import RunJournal
-from privacy_toolkit.journal.summary import ControlCount, summarise
-from privacy_toolkit.model import Control, Outcome, Purpose, Reason
-from privacy_toolkit.reporting import page
+from privacy_toolkit.journal.sqlite import reader as reading
+from privacy_toolkit.journal.sqlite.figures import ControlCount, summarise
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.reporting import html as page
 from privacy_toolkit.reporting.html import render
 
 AT = 1_795_420_860_000_000

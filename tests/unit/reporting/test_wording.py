@@ -1,10 +1,10 @@
 import pytest
 
-from privacy_toolkit.model import Job, Outcome, Purpose, Reason, Regime, StopReason
-from privacy_toolkit.reporting import wording
+from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, Regime, StopReason
+from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.counts import ATTENTION
-from privacy_toolkit.reporting.jobwords import JOBS, sampled, verification
-from privacy_toolkit.reporting.schema_parts import Sample
+from privacy_toolkit.reporting.job_words import JOBS, sampled, verification
+from privacy_toolkit.reporting.schema import Sample
 
 
 @pytest.mark.parametrize(

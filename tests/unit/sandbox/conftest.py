@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.sandbox import RunningSandbox, SandboxSettings, Store, start_in_thread
+from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
 from privacy_toolkit.sandbox import wire as wire_form
-from privacy_toolkit.sandbox.deployment import Deployment, Result
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.deployment import Deployment, Handled
+from privacy_toolkit.sandbox.store import EntityKind, Store
+from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -26,7 +27,7 @@ class Desk:
     deployment: Deployment
     store: Store
 
-    def call(self, operation: str, value: str = "", body=None, headers=None, **flags: str) -> Result:
+    def call(self, operation: str, value: str = "", body=None, headers=None, **flags: str) -> Handled:
         encoded = b"" if body is None else json.dumps(body).encode()
         call = self.deployment.read(OPERATIONS[operation], value, flags, KEY | (headers or {}), encoded)
         return self.deployment.act(call)
@@ -38,13 +39,13 @@ class Desk:
     def customer(self, customer: str, **attributes: object) -> None:
         made = wire_form.profile(self.store.number(), customer, wire_form.timestamp(NOON), attributes)
         with self.store.transaction():
-            self.store.put(Kind.PROFILE, customer, made)
+            self.store.put(EntityKind.PROFILE, customer, made)
 
     def coupon(self, value: str, recipient: str | None = None) -> None:
         made = wire_form.coupon(self.store.number(), value, wire_form.timestamp(NOON), recipient)
         made["attributes"] = {} if recipient is None else {"Greeting": "x"}
         with self.store.transaction():
-            self.store.put(Kind.COUPON, value, made, owner=recipient)
+            self.store.put(EntityKind.COUPON, value, made, owner=recipient)
 
 
 @pytest.fixture

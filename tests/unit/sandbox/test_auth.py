@@ -1,9 +1,9 @@
 import pytest
 
-from privacy_toolkit.api.operations import OPERATIONS
-from privacy_toolkit.sandbox.auth import Authenticator
-from privacy_toolkit.sandbox.problems import RefusalError
-from privacy_toolkit.sandbox.settings import SandboxSettings
+from privacy_toolkit.sandbox.deployment import Authenticator
+from privacy_toolkit.sandbox.wire import RefusalError
+from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 AUTHENTICATOR = Authenticator(SandboxSettings())
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}

@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.sandbox.problems import RefusalError
+from privacy_toolkit.sandbox.wire import RefusalError
 
 
 def refusal(call, *given, **flags) -> int:

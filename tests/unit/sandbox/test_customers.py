@@ -1,7 +1,7 @@
 import pytest
 
-from privacy_toolkit.sandbox.problems import RefusalError
 from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.wire import RefusalError
 
 ALL = dict.fromkeys(("profile", "referrals", "coupons", "loyalty", "giveaways", "achievements"), "true")
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from privacy_toolkit.api.operations import OPERATIONS
 from privacy_toolkit.sandbox.deployment import PLAYERS
-from privacy_toolkit.sandbox.problems import RefusalError
+from privacy_toolkit.sandbox.wire import RefusalError
+from privacy_toolkit.talonone.operations import OPERATIONS
 
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}
 

@@ -2,7 +2,8 @@ from dataclasses import fields
 
 import pytest
 
-from privacy_toolkit.sandbox import FaultKind, Faults, Outage, SandboxSettings
+from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.sandbox.requestlog import LogEntry, RequestLog, read_log
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox.store import LogEntry, RequestLog, read_log
 
 
 def entry(value):

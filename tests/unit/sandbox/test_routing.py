@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.api.operations import OPERATIONS, Generation
-from privacy_toolkit.sandbox.routing import NoRoute, Route, Router
+from privacy_toolkit.sandbox.app import ApiRoute, NoRoute, Router
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 ROUTER = Router(Generation.CURRENT)
 
@@ -13,7 +13,7 @@ ROUTER = Router(Generation.CURRENT)
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
 def test_every_declared_operation_has_a_route(operation):
     path = operation.path.replace("{" + str(operation.parameter) + "}", "a%20b")
-    assert ROUTER.match(operation.method, path.encode()) == Route(operation, "a b" if operation.parameter else "")
+    assert ROUTER.match(operation.method, path.encode()) == ApiRoute(operation, "a b" if operation.parameter else "")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_every_declared_operation_has_a_route(operation):
     ],
 )
 def test_path_value_is_decoded_once(segment, value):
-    assert ROUTER.match("DELETE", f"/v1/customer_data/{segment}".encode()) == Route(
+    assert ROUTER.match("DELETE", f"/v1/customer_data/{segment}".encode()) == ApiRoute(
         OPERATIONS["delete_customer_data"], value
     )
 
@@ -39,7 +39,7 @@ def test_path_value_is_decoded_once(segment, value):
 def test_any_quoted_id_arrives_as_it_is(customer):
     path = "/v1/customer_profiles/" + quote(customer, safe="") + "/inventory"
     route = ROUTER.match("GET", path.encode())
-    assert route == Route(OPERATIONS["get_customer_inventory"], customer)
+    assert route == ApiRoute(OPERATIONS["get_customer_inventory"], customer)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 from privacy_toolkit.sandbox.seeding import COUPON_CODES, customer_ids, seed
-from privacy_toolkit.sandbox.store import Kind, Store
+from privacy_toolkit.sandbox.store import EntityKind, Store
 
 
 def filled(count, **how):
@@ -9,7 +9,7 @@ def filled(count, **how):
 
 
 def shown(store, customer):
-    profile = store.get(Kind.PROFILE, customer)
+    profile = store.get(EntityKind.PROFILE, customer)
     return profile["attributes"], profile["created"], {kind: len(held) for kind, held in store.owned(customer).items()}
 
 
@@ -42,7 +42,7 @@ def test_a_share_holds_each_kind_of_entity():
 
 def test_people_are_fictitious():
     store, ids = filled(300)
-    profiles = [store.get(Kind.PROFILE, customer)["attributes"] for customer in ids]
+    profiles = [store.get(EntityKind.PROFILE, customer)["attributes"] for customer in ids]
     assert {attributes["Email"].rpartition("@")[2] for attributes in profiles if attributes} == {"example.org"}
     assert any(not attributes for attributes in profiles)
 

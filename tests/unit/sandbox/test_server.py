@@ -6,9 +6,10 @@ from http.client import HTTPConnection
 
 import pytest
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.sandbox import SandboxSettings, start_in_thread
-from privacy_toolkit.sandbox.requestlog import read_log
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.store import read_log
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 PROGRAM = """
 import sys

@@ -1,7 +1,7 @@
 import pytest
 
-from privacy_toolkit.sandbox.problems import RefusalError
-from privacy_toolkit.sandbox.store import Kind
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import RefusalError
 
 ITEMS = [
     {"sku": "s1", "quantity": 2, "price": 10, "additionalCosts": {"wrap": {"price": 1}}},
@@ -107,4 +107,4 @@ def test_v2_event_is_silent_unless_told_otherwise(desk):
     answer = opened.ask("track_event_v2", body=body | {"responseContent": ["event"]}, silent="no")
     assert answer["customerProfile"]["integrationId"] == "c1"
     assert answer["event"]["type"] == "seen"
-    assert opened.store.totals()[Kind.EVENT] == 2
+    assert opened.store.totals()[EntityKind.EVENT] == 2

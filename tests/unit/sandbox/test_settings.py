@@ -1,7 +1,7 @@
 import pytest
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.sandbox.settings import SandboxSettings
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@ import os
 
 import pytest
 
-from privacy_toolkit.errors import UsageError
-from privacy_toolkit.signatures.keyfile import read_key_file
-from privacy_toolkit.signatures.keys import PublicKey
-from privacy_toolkit.signatures.wire import string
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.signatures.keys import PublicKey, read_key_file, string
 
 
 def refused(path):

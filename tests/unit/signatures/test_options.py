@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.signatures.options import Options, parse_options
-from privacy_toolkit.signatures.wire import MalformedError
+from privacy_toolkit.signatures.allowed import Options, parse_options
+from privacy_toolkit.signatures.keys import MalformedError
 
 
 def seconds(*parts):

@@ -4,9 +4,10 @@ import pickle
 
 import pytest
 
-from privacy_toolkit.errors import UsageError
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.signatures.keys import PACK_NAMESPACE
 from privacy_toolkit.signatures.signers import KeygenSigner, KeySigner, load_signer
-from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
+from privacy_toolkit.signatures.sshsig import verify
 
 
 def test_a_key_file_signs_in_this_process(key_file, pair, monkeypatch):

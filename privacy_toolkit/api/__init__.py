@@ -1,1 +1,0 @@
-"""The Talon.One Integration API: the only folder that knows the vendor and HTTP."""

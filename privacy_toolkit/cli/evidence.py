@@ -1,0 +1,278 @@
+"""``privacy-toolkit verify``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from privacy_toolkit.cli.options import output_options, settings_options, take_settings
+from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.core.errors import ExitCode, UsageError
+
+# ``privacy-toolkit keys``.
+
+
+@click.group("keys")
+def keys_command() -> None:
+    """Make the key that signs packs and plan approvals."""
+
+
+@keys_command.command("new")
+@click.argument("file")
+@click.option(
+    "--signer",
+    metavar="PRINCIPAL",
+    required=True,
+    help="Who signs with it, such as an e-mail address: dpo@example.org.",
+)
+@output_options
+def new_key(file: str, signer: str, as_json: bool) -> int:
+    """Make an Ed25519 key for signing: FILE the private half, FILE.pub the public one.
+
+    Files that are there already are never overwritten. The key has no passphrase.
+    """
+    from privacy_toolkit.signatures.keys import allowed_signers_line, generate, public_path
+
+    path = Path(file)
+    key = generate(path, signer)
+    line = allowed_signers_line(signer, key)
+    if as_json:
+        emit_json(
+            {
+                "key_file": str(path),
+                "public_key_file": str(public_path(path)),
+                "signer": signer,
+                "fingerprint": key.fingerprint,
+                "allowed_signers": line,
+            }
+        )
+        return ExitCode.SETTLED
+    result(f"Fingerprint: {key.fingerprint}")
+    result(line)
+    say()
+    say(f"To sign packs, set PRIVACY_TOOLKIT_SIGNING_KEY_FILE={path.absolute()}")
+    say(f"            and PRIVACY_TOOLKIT_SIGNER={signer}")
+    say(f"{path} is the private key: whoever has it can sign in this name. It stays here, readable by you alone.")
+    say("The line above is for the auditor's list of allowed signers. Hand it over by another way than the packs,")
+    say("and have the fingerprint compared by telephone or face to face.")
+    return ExitCode.SETTLED
+
+
+# ``privacy-toolkit receipt``.
+
+if TYPE_CHECKING:
+    from privacy_toolkit.evidence.chain import Link
+    from privacy_toolkit.evidence.receipts import Receipt
+    from privacy_toolkit.journal.sqlite.run import RunJournal
+
+_GUESSES = "Whoever has this key, and can guess the whole file, can find out with it that the guess is right."
+
+
+@click.command("receipt")
+@click.argument("pack")
+@click.option("--id-file", metavar="FILE", help="One customer id and nothing else: open the row of this person.")
+@click.option("--row", metavar="N", type=click.IntRange(min=1), help="Which row of the input, if the id has several.")
+@click.option("--out", metavar="DIR", help="The folder to make for them [receipt-... here].")
+@click.option("--input", "source", metavar="FILE", help="The run's input: show an auditor that it is the one.")
+@settings_options
+def receipt_command(**options: Any) -> int:
+    """Open one row of the audit pack in the folder PACK for the person it is about, and no other row.
+
+    It makes a folder for them, with a script that checks it. The state folder has to hold the run. With --input it
+    opens the digest of the input instead, for an auditor.
+    """
+    from privacy_toolkit.evidence.receipts import read_link
+    from privacy_toolkit.journal.state import StateFolder
+
+    as_json, pack = options.pop("as_json"), Path(options.pop("pack"))
+    id_file, out, source, row = (options.pop(name) for name in ("id_file", "out", "source", "row"))
+    _check(id_file, out, source)
+    state = StateFolder.existing(take_settings(options).state)
+    link = read_link(pack)
+    run_id = link.head().run_id
+    if run_id not in state.run_ids():
+        raise UsageError(
+            f"This pack is of run {run_id}, which is not in this state folder.",
+            "Name the state folder in which it was carried out with --state; nothing else can open a pack.",
+            code="other_state",
+        )
+    with state.open(run_id) as journal:
+        if id_file:
+            receipt = _opened(journal, pack, link, Path(id_file), row, out)
+            _give(journal, receipt, link, out, as_json=as_json)
+        else:
+            _open(journal, pack, link, Path(source), as_json=as_json)
+    return ExitCode.SETTLED
+
+
+def _check(id_file: str | None, out: str | None, source: str | None) -> None:
+    if bool(id_file) == bool(source):
+        raise UsageError(
+            "What is to be opened?", "A row: --id-file FILE. The digest of the input: --input FILE. One of the two."
+        )
+    if out is not None and source:
+        raise UsageError("--out belongs to --id-file: opening the input writes no folder.", "Leave it out.")
+
+
+def _opened(journal: RunJournal, pack: Path, link: Link, id_file: Path, row: int | None, out: str | None) -> Receipt:
+    """The receipt of the person whose id is in a file; before the rows are read it is made sure that it has a place."""
+    from privacy_toolkit.evidence.receipt_folder import check_free
+    from privacy_toolkit.evidence.receipts import read_id, receipt_of
+
+    if out is not None:
+        check_free(Path(out))
+    return receipt_of(journal, pack, link.head(), read_id(id_file), row)
+
+
+def _give(journal: RunJournal, receipt: Receipt, link: Link, out: str | None, *, as_json: bool) -> None:
+    """Write a receipt."""
+    from privacy_toolkit.evidence.receipt_folder import default_name, write_receipt
+
+    folder = Path(out or default_name(receipt))
+    write_receipt(receipt, link, folder)
+    if as_json:
+        emit_json(
+            {
+                "run_id": journal.run_id,
+                "receipt": str(folder),
+                "subject": receipt.subject,
+                "index": receipt.index,
+                "size": receipt.checkpoint.size,
+                "signed": link.signature is not None,
+            }
+        )
+        return
+    result(f"Receipt for row {receipt.index + 1:,} of {receipt.checkpoint.size:,}, run {journal.run_id}: {folder}")
+    say("It opens this row and no other. Hand over the whole folder; README.txt in it explains the rest.")
+
+
+def _open(journal: RunJournal, pack: Path, link: Link, source: Path, *, as_json: bool) -> None:
+    """Open the digest of the input."""
+    from privacy_toolkit.evidence.receipts import opening_of
+
+    opening = opening_of(journal, pack, link, source)
+    if as_json:
+        emit_json(
+            {
+                "run_id": opening.run_id,
+                "key": opening.key.hex(),
+                "keyed_sha256": opening.keyed_sha256,
+                "command": opening.command,
+                "warning": _GUESSES,
+            }
+        )
+        return
+    result(f"This is the input of run {opening.run_id}, and the pack has its digest.")
+    result(f"The key of the digest: {opening.key.hex()}")
+    result("An auditor who has the input and this key, with INPUT for its path, runs:")
+    result(f"  {opening.command}")
+    result(f"and gets input.keyed_sha256 of report.json: {opening.keyed_sha256}")
+    say(_GUESSES)
+
+
+if TYPE_CHECKING:
+    from privacy_toolkit.evidence.verify.findings import Verification
+
+_MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "not checked"}
+
+
+@click.command("verify")
+@click.argument("pack")
+@click.option("--signers", metavar="FILE", help="Who may sign, as ssh-keygen's allowed signers. Unsigned then fails.")
+@click.option("--chain", metavar="DIR", help="The folder of all packs: walk the chain of packs as well.")
+@click.option("--require-approval", is_flag=True, help="Fail if no second person approved the plan.")
+@click.option("--no-page", is_flag=True, help="Don't compare report.html; it is not to be relied on then.")
+@output_options
+def verify_command(**options: Any) -> int:
+    """Check the audit pack in the folder PACK, offline: nothing of the state folder or the settings is needed.
+
+    The exit code is 0 if nothing at all is wrong, else 6.
+    """
+    from privacy_toolkit.evidence.verify.manifest import Trust
+    from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
+    from privacy_toolkit.signatures.allowed import AllowedSigners
+
+    names = {"pack": "PACK", "signers": "--signers", "chain": "--chain"}
+    pack, signers, chain = (_path(options.pop(name), said) for name, said in names.items())
+    allowed = None if signers is None else AllowedSigners.read(signers)
+    wanted = Wanted(page=not options.pop("no_page"), approval=options.pop("require_approval"))
+    found = verify_pack(pack or Path(), Trust(allowed, datetime.now(UTC)), chain=chain, wanted=wanted)
+    if options.pop("as_json"):
+        emit_json(_object(str(pack), found))
+    else:
+        _show(found)
+    return found.exit_code
+
+
+def _path(text: str | None, said: str) -> Path | None:
+    """A path, if one was given. An empty one is a variable that was not set, and never the wish to check less."""
+    if text == "":
+        raise UsageError(f"{said} was given as an empty text.", "Name a path. Was a variable not set?")
+    return None if text is None else Path(text)
+
+
+def _object(path: str, found: Verification) -> dict[str, Any]:
+    signer = found.signer and {
+        "principals": list(found.signer.principals),
+        "fingerprint": found.signer.fingerprint,
+        "allowed": found.signer.allowed,
+    }
+    return {
+        "pack": path.encode("utf-8", "backslashreplace").decode(),
+        "run_id": found.run_id,
+        "valid": found.valid,
+        "signed": found.signed,
+        "signer": signer,
+        "sequence": found.sequence,
+        "previous": found.previous,
+        "checks": [{"name": c.name, "result": c.result.value, "message": c.words} for c in found.checks],
+        "problems": [{"code": p.code.value, "file": p.file, "message": p.message} for p in found.problems],
+        "word_alone": list(found.word_alone),
+        "dropped": list(found.dropped),
+        "exit_code": int(found.exit_code),
+    }
+
+
+def _show(found: Verification) -> None:
+    if not found.valid:
+        result("DO NOT RELY ON THIS PACK")
+    if found.checks:  # else it is nothing that could be signed
+        result(_signed(found))
+    if found.run_id is not None:
+        place = "" if found.sequence is None else f", number {found.sequence} of its chain"
+        result(f"Pack of run {found.run_id}{place}.")
+    result("Nothing is wrong with it." if found.valid else f"{count(len(found.problems), 'problem')} found:")
+    for problem in found.problems:
+        where = f"{problem.file}: " if problem.file else ""
+        result(f"  {problem.code.value:<20}{where}{problem.message}")
+    for check in found.checks:
+        result(f"  {_MARKS[check.result.value]:<12}{check.words}")
+    _show_limits(found)
+
+
+def _show_limits(found: Verification) -> None:
+    """What the result does not stand for."""
+    if found.word_alone:
+        result("On the operator's word alone:")
+    for what in found.word_alone:
+        result(f"  {what}")
+    if found.dropped:
+        result(
+            f"Left in the folder by a system, harmless, no part of the pack and not covered: {', '.join(found.dropped)}"
+        )
+
+
+def _signed(found: Verification) -> str:
+    signer = found.signer
+    if not found.signed:
+        return "This pack is not signed. Whoever had it in their hands could have made all of it anew."
+    if signer is None:
+        return "The signature of this pack is NOT good."
+    if signer.allowed is None:
+        return f"Signed with the key {signer.fingerprint}. Nobody vouches for it: no allowed signers were given."
+    if not signer.allowed:
+        return f"Signed with the key {signer.fingerprint}, which is NOT allowed to sign."
+    return f"Signed by {', '.join(signer.principals)} with the key {signer.fingerprint}."

@@ -1,0 +1,490 @@
+"""``privacy-toolkit referrals``."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from privacy_toolkit.access.faithful import AnswerError, DeliveryError
+from privacy_toolkit.access.notice import Notice, blank, load
+from privacy_toolkit.access.package import Recipe, deliver
+from privacy_toolkit.access.placing import sweep
+from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
+from privacy_toolkit.cli.options import (
+    api_option,
+    dry_option,
+    input_options,
+    plan_options,
+    regime_option,
+    safe_option,
+    settings_options,
+    sitting_options,
+    start_job,
+    take_settings,
+    take_sitting,
+)
+from privacy_toolkit.cli.output import say
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, probe, read_regular
+from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.engine.job import ForeignAnswerError, NotDeliveredError
+from privacy_toolkit.engine.plan import Plan, PlannedInput
+from privacy_toolkit.journal.records import PackageFacts, encode_package
+
+# ``privacy-toolkit erase``.
+
+
+@click.command("erase")
+@click.argument("requests")
+@plan_options
+@regime_option
+@click.option(
+    "--verify", default="all", show_default=True, metavar="all|sample:N|none", help="Whom to read afterwards."
+)
+@input_options
+@sitting_options
+@settings_options
+def erase_command(**options: Any) -> int:
+    """Erase the personal data of the customers listed in REQUESTS (CSV or Parquet; - for CSV from standard input).
+
+    For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
+    says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
+    are erased from where.
+    """
+    from privacy_toolkit.cli.apply import input_of
+    from privacy_toolkit.cli.flow import start
+    from privacy_toolkit.core.model import Job, Regime
+    from privacy_toolkit.engine.planning import Order
+    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.jobs.erase import check_verify
+
+    sitting = take_sitting(options)
+    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
+    settings = take_settings(options, sitting)
+    order = Order(
+        job=declaration(Job.ERASE),
+        path=options["requests"],
+        options=input_of(options),
+        exclude=options["exclude"],
+        tickets=options["tickets"],
+        key_file=options["plan_key"],
+        verify=check_verify(options["verify"]),
+        regime=Regime(options["regime"]),
+    )
+    return start(order, settings, sitting, plan_file, as_json)
+
+
+# ``privacy-toolkit coupons``.
+
+_budget = click.option(
+    "--max-per-coupon",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="At most N customers may have any one coupon reserved, whoever reserved it.",
+)
+
+
+@click.group("coupons")
+def coupons_command() -> None:
+    """Reserve coupons for customers, release them, deal codes, and list who holds what."""
+
+
+@coupons_command.command("reserve")
+@click.argument("rows")
+@_budget
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def reserve(**options: Any) -> int:
+    """Reserve coupons for the customers listed in ROWS (columns coupon_value, customer_id, where wanted budget).
+
+    For each coupon: read who has it, send for those who are missing, read again. The API overrides a coupon's own
+    reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
+    beyond it is on hold.
+    """
+    return start_job("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+
+
+@coupons_command.command("release")
+@click.argument("rows")
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def release(**options: Any) -> int:
+    """Release the reservations listed in ROWS (columns coupon_value, customer_id).
+
+    For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
+    """
+    return start_job("release", options.pop("rows"), options, {})
+
+
+@coupons_command.command("assign")
+@click.argument("customers")
+@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to deal (column coupon_value).")
+@click.option("--seed", metavar="N", type=int, help="Deal in the order this number stands for [that of the files].")
+@_budget
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def assign(**options: Any) -> int:
+    """Deal one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
+
+    A code that this state folder dealt before goes to nobody else, and who was dealt one of these codes before keeps
+    it. If the codes run out, nothing is sent.
+    """
+    parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
+    return start_job("assign", options.pop("customers"), options, parameters)
+
+
+@coupons_command.command("holders")
+@click.argument("codes")
+@click.option("--out", metavar="FILE", required=True, help="The file to write: .csv or .parquet.")
+@click.option("--with-attributes", is_flag=True, help="The customers' profiles too, not only their ids.")
+@safe_option
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def holders(**options: Any) -> int:
+    """Write to a file which customers have each coupon listed in CODES (column coupon_value) reserved.
+
+    It only reads, so it asks for no confirmation. FILE holds personal data and is for its owner alone.
+    """
+    from privacy_toolkit.reporting.tables import check_out
+
+    parameters = {name: options.pop(name) for name in ("with_attributes", "spreadsheet_safe")}
+    check_out(options["out"], guard=parameters["spreadsheet_safe"])
+    return start_job("holders", options.pop("codes"), options, parameters)
+
+
+# What an export hands over: a package a person, made as the plan says, under a name that tells nobody whose it is.
+
+Deliver = Callable[[int, str, bytes | None, int], bytes]
+
+
+def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
+    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+
+    Raises:
+        UsageError: the folder can't be used, or the notice is not the one of the plan.
+    """
+    recipe = _recipe(plan, key)
+    sweep(recipe.out)
+
+    def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int) -> bytes:
+        reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
+        try:
+            delivered = deliver(recipe, reference, customer, answer, read_at)
+        except AnswerError:
+            raise ForeignAnswerError from None
+        except DeliveryError:
+            raise NotDeliveredError from None
+        return encode_package(
+            PackageFacts(
+                name=delivered.name,
+                sha256=delivered.sha256,
+                sections=dict(delivered.sections),
+                redactions=delivered.redactions,
+                people=delivered.people,
+            )
+        )
+
+    return hand_over
+
+
+def remove_old(plan: Plan, now: datetime) -> int | None:
+    """Remove the packages that are older than the plan allows; how many, None if it allows any age."""
+    days = plan.parameters.get("keep_days")
+    if not isinstance(days, int):
+        return None
+    folder = make_folder(plan.out or ".")
+    by = believed(folder, now.astimezone(UTC))
+    if now - by > LONGEST_PAUSE:
+        say(
+            f"The last export into {folder} was long ago, or the clock was set. Old packages are removed by the time of"
+            f" that export, {by:%Y-%m-%d}; an export tomorrow removes the others."
+        )
+    return prune(folder, by - timedelta(days=days))
+
+
+def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+    given, recipient = plan.parameters, plan.parameters.get("encrypt")
+    return Recipe(
+        out=make_folder(plan.out or "."),
+        lang=str(given["lang"]),
+        generation=plan.generation,
+        target=plan.target,
+        environment=plan.environment,
+        notice=blank() if plan.second is None else _notice(plan.second, key),
+        zip=bool(given.get("zip")),
+        recipient=recipient if isinstance(recipient, str) else None,
+    )
+
+
+def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
+    path = Path(planned.path)
+    notice = load(path)
+    if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):
+        raise UsageError(
+            f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan anew."
+        )
+    return notice
+
+
+def make_folder(path: str) -> Path:
+    """The folder for the packages, for its owner alone; made if it is missing.
+
+    Raises:
+        UsageError: it can't be made, or is no folder that may be written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with --out.") from None
+    try:
+        probe(folder)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {folder} can't be written: {error.strerror}.",
+            "Correct its permissions, or name another with --out.",
+        ) from None
+    return folder
+
+
+# ``privacy-toolkit export``.
+
+#: In the place of the list: write a sample of the notice instead.
+INIT_NOTICE = "init-notice"
+
+
+@click.command("export")
+@click.argument("requests")
+@click.argument("notice_file", required=False)
+@click.option("--out", metavar="DIR", help="The folder for the packages, one a person.")
+@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), default="en", show_default=True, help="Language.")
+@click.option("--notice", metavar="FILE", help="What the controller has to say (GDPR, Article 15(1)); see init-notice.")
+@click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
+@click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")
+@click.option("--new-only", is_flag=True, help="Leave out whose request was exported already.")
+@click.option("--keep-days", metavar="N", type=click.IntRange(min=1), help="Remove packages in DIR older than N days.")
+@plan_options
+@regime_option
+@input_options
+@sitting_options
+@settings_options
+def export_command(**options: Any) -> int:
+    """Export what is held about the customers listed in REQUESTS (CSV, Parquet or JSON Lines; - for standard input).
+
+    For each customer: read the inventory, write a package that the person can read and take elsewhere. Nothing is
+    changed at the API, so nothing has to be confirmed.
+
+    "export init-notice FILE" writes a commented sample of the controller's notice and does nothing else.
+    """
+    if options["requests"] == INIT_NOTICE:
+        return _init_notice(options["notice_file"], options["as_json"])
+    if options.pop("notice_file") is not None:
+        raise UsageError("There are two inputs; one list at a time.", "privacy-toolkit export --help")
+    from privacy_toolkit.cli.apply import input_of
+    from privacy_toolkit.cli.flow import start, telling
+    from privacy_toolkit.core.model import Job, Regime
+    from privacy_toolkit.engine.planning import Order
+    from privacy_toolkit.jobs import declaration
+
+    if options["out"] is None:
+        raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
+    sitting = take_sitting(options)
+    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
+    settings = take_settings(options, sitting)
+    with nullcontext() if plan_file is not None else telling(settings):
+        parameters = _parameters(options)
+        if plan_file is None:
+            make_folder(options["out"])  # known before anything is read, and before a run exists
+    order = Order(
+        job=declaration(Job.EXPORT),
+        path=options["requests"],
+        options=input_of(options),
+        exclude=options["exclude"],
+        tickets=options["tickets"],
+        key_file=options["plan_key"],
+        regime=Regime(options["regime"]),
+        parameters=parameters,
+        second=options["notice"],
+        out=options["out"],
+    )
+    return start(order, settings, sitting, plan_file, as_json)
+
+
+def _parameters(options: dict[str, Any]) -> dict[str, str | int | bool | None]:
+    """What the plan says of this export.
+
+    Raises:
+        UsageError: recipient or notice can't be used.
+    """
+    from privacy_toolkit.access.notice import load
+    from privacy_toolkit.access.placing import check_recipient
+
+    given = options["encrypt"]
+    if given is not None:
+        if not given.startswith("age:"):
+            raise UsageError("--encrypt takes age:RECIPIENT, such as age:age1….", "age-keygen makes a key pair.")
+        given = given.removeprefix("age:")
+        check_recipient(given)
+    if options["notice"] is not None:
+        load(Path(options["notice"]))
+    return {
+        "lang": options["lang"],
+        "zip": options["as_zip"],
+        "encrypt": given,
+        "new_only": options["new_only"],
+        "keep_days": options["keep_days"],
+    }
+
+
+def _init_notice(given: str | None, as_json: bool) -> int:
+    from privacy_toolkit.access.notice import sample
+    from privacy_toolkit.cli.output import emit_json, result
+
+    if given is None:
+        raise UsageError("The sample needs a file to be written to.", "privacy-toolkit export init-notice FILE")
+    path = Path(given)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(sample())
+    except FileExistsError:
+        raise UsageError(f"{path} exists already; nothing was written.", "Name a new file.") from None
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.") from None
+    if as_json:
+        emit_json({"notice": str(path)})
+    else:
+        result(f"Notice: {path}")
+        result(f"Fill it in, then: privacy-toolkit export REQUESTS --out DIR --notice {path}")
+    return ExitCode.SETTLED
+
+
+# ``privacy-toolkit events``.
+
+
+@click.group("events")
+def events_command() -> None:
+    """Track events of customers."""
+
+
+@events_command.command("track")
+@click.argument("rows")
+@api_option
+@dry_option
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def track(**options: Any) -> int:
+    """Track an event for each row of ROWS (CSV, Parquet or JSON Lines).
+
+    Columns: profileId (or a usual name of the column with the customers), type, attributes.NAME; with --api v1 also
+    sessionId.
+
+    The events of one customer go out one after another, in the order of the file. An event counts each time it is
+    sent, so none is ever sent twice: where an answer was lost the row stays unknown, for a person to look at.
+    """
+    parameters = {name: options.pop(name) for name in ("api", "dry")}
+    return start_job("events", options.pop("rows"), options, parameters, by_generation=True)
+
+
+# ``privacy-toolkit sessions``.
+
+
+@click.group("sessions")
+def sessions_command() -> None:
+    """Update customer sessions."""
+
+
+@sessions_command.command("update")
+@click.argument("rows")
+@api_option
+@dry_option
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def update_sessions(**options: Any) -> int:
+    """Update a customer session for each row of ROWS (CSV, Parquet or JSON Lines).
+
+    Columns: session_id, and where wanted profileId or customer_id, state, cartItems (JSON), attributes.NAME and the
+    other fields of a session.
+
+    The updates of one session and of one customer go out one after another, in the order of the file.
+    """
+    parameters = {name: options.pop(name) for name in ("api", "dry")}
+    return start_job("sessions", options.pop("rows"), options, parameters, by_generation=True)
+
+
+# ``privacy-toolkit profiles``.
+
+
+@click.group("profiles")
+def profiles_command() -> None:
+    """Update customer profiles."""
+
+
+@profiles_command.command("update")
+@click.argument("rows")
+@api_option
+@dry_option
+@click.option("--run-rule-engine", is_flag=True, help="Have the rules evaluated; --dry with --api v2 needs it.")
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def update_profiles(**options: Any) -> int:
+    """Update a customer profile for each row of ROWS (CSV, Parquet or JSON Lines).
+
+    Columns: customer_id (or another usual name of the column with the customers), attributes.NAME; with --api v2 also
+    audiencesChanges.adds and audiencesChanges.deletes, evaluableCampaignIds, responseContent.
+
+    Attributes are merged: leaving one out keeps it. A customer without a profile gets one. The updates of one customer
+    go out one after another, in the order of the file.
+    """
+    parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine")}
+    return start_job("profiles", options.pop("rows"), options, parameters, by_generation=True)
+
+
+@click.group("referrals")
+def referrals_command() -> None:
+    """Create referral codes."""
+
+
+@referrals_command.command("create")
+@click.argument("rows")
+@click.option("--out", metavar="FILE", help="Write the codes that were made to FILE: .csv or .parquet.")
+@safe_option
+@plan_options
+@input_options
+@sitting_options
+@settings_options
+def create(**options: Any) -> int:
+    """Create a referral code for each row of ROWS (CSV, Parquet or JSON Lines).
+
+    Columns: advocateProfileIntegrationId (or a usual name of the column with the customers), campaignId, and where
+    wanted friendProfileIntegrationId, startDate, expiryDate, usageLimit, attributes.NAME.
+
+    Each request makes a new code, so none is ever sent twice: where an answer was lost the row stays unknown, for a
+    person to look at. FILE has row, advocate_id, referral_code, referral_id and expiry; it holds personal data and is
+    for its owner alone.
+    """
+    parameters = {"spreadsheet_safe": options.pop("spreadsheet_safe")}
+    if options["out"] is not None:
+        from privacy_toolkit.reporting.tables import check_out
+
+        check_out(options["out"], guard=parameters["spreadsheet_safe"])
+    return start_job("referrals", options.pop("rows"), options, parameters, by_generation=True)

@@ -1,0 +1,119 @@
+"""Cells that no spreadsheet takes for a formula, for files that people look at.
+
+Files that are read back hold texts as they are, since a guarded id is another id. Where one was guarded all the same
+(``--spreadsheet-safe``), a column of its own says so, and it is not taken as an input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hmac
+import re
+import sys
+from typing import Final
+
+# Secrets and foreign text: the only place that masks.
+
+MASK: Final = "********"
+#: What steers a terminal, or is not seen on one: controls (C0, C1), what changes the direction of text, what has no
+#: width, line and paragraph separators, tags, and halves of characters.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+class Secret:
+    """A value that never shows itself: not by repr, str, format or pickle. ``reveal`` is for the one who sends it."""
+
+    __slots__ = ("_value", "origin")
+
+    def __init__(self, value: str, origin: str) -> None:
+        self._value = value
+        self.origin = origin
+
+    def reveal(self) -> str:
+        """The value itself, to be handed to the transport and to nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK}, {self.origin})"
+
+    __str__ = __repr__
+
+    def __format__(self, _: str) -> str:
+        return repr(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    __hash__ = None  # type: ignore[assignment]  # a secret is no key of a mapping
+
+    def __reduce__(self) -> str:
+        raise TypeError("A secret is not written anywhere.")
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Foreign text as a person may be shown it: every character that is unseen, or steers, as ``\u202e``.
+
+    The characters in ``keep`` stay.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return f"\\x{ord(character):02x}" if character.isascii() else character.encode("ascii", "backslashreplace").decode()
+
+
+def describe(secret: Secret | None) -> str:
+    """What a report may say of a secret: whether it is set and from where."""
+    return "not set" if secret is None else f"set ({secret.origin})"
+
+
+# No core dumps: a process that held ids or keys must leave them neither on the disk nor with a crash reporter.
+#
+# A limit of 0 keeps the system from writing a core file. A handler that takes cores through a pipe does not heed that
+# limit; on Linux the process is marked as not dumpable too, which also keeps other processes of the same user from
+# reading its memory. What a process starts has the limit from it, and the mark only after it asked for it itself.
+
+#: ``PR_SET_DUMPABLE`` of ``prctl`` (Linux, include/uapi/linux/prctl.h).
+_SET_DUMPABLE: Final = 4
+
+
+def forbid_core_dumps() -> None:
+    """Keep this process from being dumped, as far as the system lets us; never an error."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415 - not on every system
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+#: The column that marks a file whose cells are guarded; each of its cells says what was done to the row.
+MARK_COLUMN: Final = "guarded_for_spreadsheets"
+#: The same of files that earlier versions wrote: with the names of the row in JSON where a cell was guarded.
+OLD_MARK_COLUMN: Final = "exact"
+
+# What a spreadsheet takes for the beginning of a formula, also in full width, behind anything that it may drop or that
+# is not seen: white space, control characters (ESC among them), a byte order mark, zero-width and turning characters.
+# A control character at the very beginning is guarded whatever follows.
+_UNSEEN_IN_CELLS: Final = (
+    r"\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f"
+    r"\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
+_FORMULA: Final = re.compile(
+    rf"[\x00-\x1f\x7f-\x9f]|[{_UNSEEN_IN_CELLS}]*[=+\-@\uff1d\uff0b\uff0d\uff20\u2212\ufe62\ufe63\ufe66\ufe6b\u207a\u207b\u208a\u208b]"
+)
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet could take a text for a formula, or drop something to find one behind it."""
+    return _FORMULA.match(text) is not None
+
+
+def guarded(text: str) -> str:
+    """The text, with an apostrophe before it where a spreadsheet could take it for a formula."""
+    return f"'{text}" if is_formula(text) else text

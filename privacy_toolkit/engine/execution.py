@@ -1,0 +1,329 @@
+"""One process's work on a run: settings to client, signals to stops, until the journal says it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from privacy_toolkit.config.settings import Settings, deployment_key
+from privacy_toolkit.core import __version__
+from privacy_toolkit.core.errors import JournalError, RefusedError
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Gone, Learned, Outcome, Sequencing, StopReason
+from privacy_toolkit.core.privacy import describe
+from privacy_toolkit.engine.approval import SigningIdentity
+from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting
+from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
+from privacy_toolkit.engine.open_requests import look_through
+from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.runner import Runner
+from privacy_toolkit.engine.steps import Procedure, Tools
+from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.journal.sqlite.facts import moved
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+
+# What stands before anything is sent: one run at a time for a deployment, in a state folder that is what it seems.
+
+
+@contextmanager
+def claimed(
+    state: StateFolder,
+    base_url: str,
+    *,
+    restored: bool = False,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+) -> Iterator[None]:
+    """Hold the lock on a deployment, in a state folder that is not a copy and not older than it was.
+
+    Args:
+        state: the folder.
+        base_url: that of the deployment, in whatever way it is written.
+        restored: whether somebody says that the folder was restored, copied or moved on purpose. What was open in it
+            and can't be looked up is never sent then.
+        clock: microseconds since the epoch.
+
+    Raises:
+        RefusedError: another process has the lock; or the folder is a copy or older than it was, and nobody says why.
+        JournalError: the folder can't be written.
+    """
+    with state.lock(deployment_key(base_url)):
+        with state.identity.locked():
+            check_identity(state, restored=restored)
+            if restored:
+                _take_up(state, clock())
+            state.identity.advance()
+        try:
+            yield
+        finally:
+            # The folder may be gone, or another one at its place, of which the run has told already.
+            with suppress(OSError, JournalError), state.identity.locked():
+                if not state.identity.doubt():
+                    state.identity.advance()  # a copy that was made meanwhile is older too
+
+
+def check_identity(state: StateFolder, *, restored: bool) -> None:
+    """Make sure that the state folder is not a copy and not older than it was, unless somebody says why.
+
+    Raises:
+        RefusedError: it is (code ``restored``).
+    """
+    doubt = state.identity.doubt()
+    if doubt and not restored:
+        raise RefusedError(
+            f"The state folder is not what it was: {doubt}. What was sent since may be missing. Nothing was sent.",
+            "If it was restored, copied or moved on purpose, add --restored: what was open in it and can't be looked up"
+            " is left to you then, and never sent. See docs/state.md.",
+            code="restored",
+        )
+
+
+def _take_up(state: StateFolder, now: int) -> None:
+    """Go on with a folder that may lack what was done since the copy was made."""
+
+    def look(_: str, journal: RunJournal, plan: Plan) -> None:
+        if journal.is_running or journal.purged_at is not None:
+            return
+        open_ = sum(count for outcome, count in journal.totals().items() if outcome in OPEN_OUTCOMES)
+        if open_ and not _can_be_looked_up(plan):
+            journal.mark_restored(now)
+
+    look_through(state, look)
+    state.adopt()
+    state.identity.acknowledge(now)
+
+
+def _can_be_looked_up(plan: Plan) -> bool:
+    """Whether the API can be asked what became of the requests of a plan, or they may be sent twice."""
+    return all(OPERATIONS[name].retry is not RetrySafety.NEVER for name in plan.calls if name in OPERATIONS)
+
+
+#: Cyclic garbage is looked for after so many more objects were made than freed.
+COLLECT_AFTER = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds for one sitting beside the settings. ``until`` is an aware time.
+
+    ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
+    ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
+    restored (RFC 3339), "" if nobody did.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    until: datetime | None = None
+    verify: str = "all"
+    predicate: str = ""
+    hand: SigningIdentity | None = None
+    removed: int | None = None
+    input_file: str = ""
+    restored: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything an execution needs. ``clock`` is microseconds since the epoch.
+
+    ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible,
+    ``learned`` what the deployment taught by its control profile.
+    ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
+    """
+
+    journal: RunJournal
+    job: Procedure
+    settings: Settings
+    conditions: Conditions
+    make_client: Callable[[], Client]
+    listeners: Sequence[Listener] = ()
+    sequencing: Sequencing = Sequencing.URGENCY
+    recognise: Callable[[list[str]], bool] = lambda _: False
+    suppressed: Callable[[str], bool] = lambda _: False
+    absences: Sequence[Operation] = ()
+    positive: str | None = None
+    learned: Learned | None = None
+    waits_out: bool = False
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners."""
+        for listen in self.listeners:
+            listen(event)
+
+
+def sit(work: Work) -> StopReason | None:
+    """Work on the open subjects of a run until all were tried or something stops it; the reason of the stop.
+
+    The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
+
+    Raises:
+        JournalError: the sitting could not even be begun or ended in the journal, or its file was moved meanwhile.
+    """
+    number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions, taught(work)))
+    # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
+    gc.set_threshold(COLLECT_AFTER)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        reason = runner.run(_run(work))
+    try:
+        work.journal.end_sitting(number, work.clock(), reason)
+    except JournalError:
+        if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
+            raise
+    if reason is StopReason.STATE_MOVED or (reason is StopReason.JOURNAL_FAILED and not work.journal.is_in_place()):
+        raise moved(work.journal.run_id)
+    return reason
+
+
+def taught(work: Work) -> Mapping[str, object] | str:
+    """What the deployment taught, as the report says it; "" for a job that concludes nothing from absences."""
+    if not work.absences:
+        return ""
+    learned = work.learned
+    if learned is None:
+        return "nothing: no control profile was made on this deployment (privacy-toolkit controls create)"
+    return {
+        "on": learned.learned_at,
+        "by version": learned.toolkit,
+        "once erased": "404" if learned.gone is Gone.ABSENT else "still listed",
+        "seen after (s)": "not measured" if learned.gone_after is None else learned.gone_after,
+        "unknown key refused with 401": learned.wrong_key_refused,
+        "environment": {None: "not said", True: "sandbox", False: "live"}[learned.sandbox],
+        "errors have": " and ".join(learned.error_members) or "no member known",
+    }
+
+
+def described(settings: Settings, conditions: Conditions, learned: Mapping[str, object] | str = "") -> str:
+    """The settings of a sitting as JSON for the journal and the report; secrets only as whether they are set."""
+    said = {
+        "toolkit": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "rate": settings.rate,
+        "concurrency": settings.concurrency,
+        "settle_seconds": settings.settle,
+        "grace_seconds": settings.grace,
+        "timeouts_seconds": msgspec.structs.asdict(settings.timeouts),
+        "generation": settings.generation,
+        "profile": settings.profile,
+        "api_key": describe(settings.api_key),
+        "content_signature": describe(settings.signature and settings.signature[1]),
+        "verify": conditions.verify,
+        "gone_predicate": conditions.predicate,
+        "learned": learned,
+        "input_file": conditions.input_file,
+        "state_restored": conditions.restored,
+        "packages_removed": "" if conditions.removed is None else conditions.removed,
+        "max_failures": conditions.limits.max_failures,
+        "approval": "required" if settings.trust.approval_required else "not required",
+        "signer": conditions.hand and conditions.hand.name,
+        "signing_key": conditions.hand and conditions.hand.signer.public.fingerprint,
+        "expect_missing": conditions.limits.expect_missing,
+        "until": conditions.until and conditions.until.astimezone(UTC).isoformat(timespec="seconds"),
+    }
+    return msgspec.json.encode(said, order="sorted").decode()
+
+
+async def _run(work: Work) -> StopReason | None:
+    runner: Runner
+    stop = Stop(lambda reason: work.emit(Stopping(reason, runner.in_flight)))
+    watch = Watch(work.conditions.limits)
+    if _has_seen_profiles(work.journal):
+        watch.trust_absences()
+    async with work.make_client() as client:
+        tools = Tools(
+            journal=work.journal,
+            client=client,
+            pacer=Pacer(work.settings.rate),
+            watch=watch,
+            stop=stop,
+            places=Places(work.settings.concurrency, stop),
+            emit=work.emit,
+            clock=work.clock,
+            recognise=work.recognise,
+            suppressed=work.suppressed,
+            sandbox=work.settings.environment == "sandbox",
+            grace=work.settings.grace,
+            positive=work.positive,
+            gone=work.journal.gone() if work.learned is None and work.absences else None,
+            learned_gone=None if work.learned is None else work.learned.gone,
+        )
+        runner = Runner(work.job, tools, work.sequencing, work.absences)
+        with _signals(stop, runner), _window(work, stop):
+            await _wait_out(work, stop)
+            return await runner.run()
+
+
+async def _wait_out(work: Work, stop: Stop) -> None:
+    """Wait as long as an update may still be applied that an earlier execution sent and that was never answered."""
+    lost_at = work.journal.last_lost_at() if work.waits_out else None
+    left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
+    if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
+        seconds = min(left, work.settings.grace)
+        work.emit(Waiting(seconds))
+        await stop.sleep(seconds)
+
+
+def _has_seen_profiles(journal: RunJournal) -> bool:
+    """Whether an earlier sitting found any profile: then this is not the wrong environment."""
+    seen = set(journal.totals()) - {Outcome.PENDING, Outcome.ON_HOLD, Outcome.NOTHING_HELD, Outcome.RETRYABLE}
+    return bool(seen)
+
+
+@contextmanager
+def _signals(stop: Stop, runner: Runner) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def ask(number: int, reason: StopReason) -> None:
+        nonlocal asked
+        # A session that ends sends SIGHUP more than once, and SIGTERM with it: only a second word of somebody drops.
+        if number != signal.SIGHUP:
+            if asked:
+                runner.abort()
+            asked = True
+        stop.request(reason)
+
+    wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
+        wanted[signal.SIGHUP] = StopReason.TERMINATED
+    for number, reason in wanted.items():
+        loop.add_signal_handler(number, ask, number, reason)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _window(work: Work, stop: Stop) -> Iterator[None]:
+    """Close the window at its time."""
+    until = work.conditions.until
+    if until is None:
+        yield
+        return
+    seconds = max(0.0, until.timestamp() - work.clock() / 1e6)
+    timer = asyncio.get_running_loop().call_later(seconds, stop.request, StopReason.WINDOW_CLOSED)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Use uvloop where there is one (not on Windows)."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,331 @@
+"""How long an accepted change is waited for before it is looked for again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain, repeat
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Protocol
+
+from privacy_toolkit.core.errors import CredentialsError, ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.model import Hold, Job, Sequencing, SubjectRequest
+from privacy_toolkit.engine.limits import LONGEST_WAIT
+from privacy_toolkit.engine.plan import PlannedInput
+from privacy_toolkit.engine.steps import Procedure
+from privacy_toolkit.http.pacing import Pacer, backoff
+from privacy_toolkit.inputs.files import STDIN
+from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.pairs import RowForm
+from privacy_toolkit.inputs.scan import InputSummary, Scan
+from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.talonone.client import Client
+from privacy_toolkit.talonone.operations import Operation
+from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
+
+# What a job makes of its input before it is planned: nothing, unless it deals codes or compares rows.
+
+Page = list[tuple[int, str]] | list[tuple[int, str, str]]
+
+
+class Subjects(Protocol):
+    """The subjects of a plan, in input order: those of a scan, or what a job makes of them."""
+
+    def subjects(self) -> Iterator[Page]:
+        """Row, id and what else is given of each, a page at a time; repeatable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """What a job makes its subjects of: the scan of its input, the holds by number, and what the operator set.
+
+    ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
+    ``nonce`` the plan's. What is opened on the way is closed with ``resources``.
+    """
+
+    scan: Scan
+    holds: Mapping[int, Hold]
+    parameters: Mapping[str, str | int | bool | None]
+    options: InputOptions
+    second: str | None
+    state: StateFolder
+    scope: str
+    nonce: str
+    resources: ExitStack
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """The subjects, as many and in the same order as those of the scan, and what goes with them.
+
+    ``second`` is the second input they were made with, ``parameters`` what the plan says of them. ``remember`` makes
+    durable what later plans have to know; it is called before the run exists. ``holds`` are further subjects on hold,
+    ``requests`` those that count in place of the input's earliest.
+    """
+
+    subjects: Subjects
+    second: PlannedInput | None = None
+    parameters: Mapping[str, str | int | bool | None] = field(default_factory=dict)
+    remember: Callable[[], None] = lambda: None
+    holds: Mapping[int, Hold] = field(default_factory=dict)
+    requests: Mapping[int, SubjectRequest] = field(default_factory=dict)
+
+
+def planned_input(path: str, options: InputOptions, summary: InputSummary) -> PlannedInput:
+    """What a plan says of an input that was read."""
+    return PlannedInput(
+        path=path if path == STDIN else str(Path(path).absolute()),
+        sha256=summary.sha256,
+        size=summary.size,
+        format=summary.format,
+        id_column=summary.id_column,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+        strip=options.strip,
+        limit=options.limit,
+    )
+
+
+def as_they_stand(dealing: Dealing) -> Dealt:
+    """The subjects of the scan, and nothing besides."""
+    return Dealt(dealing.scan)
+
+
+def one_to_one(
+    customers: Iterable[Page],
+    holds: Mapping[int, Hold],
+    kept: Callable[[str], str | None],
+    free: Sequence[str],
+) -> Iterator[list[tuple[int, str, str]]]:
+    """Give every customer a code of their own, page by page: the one they had before, else the next free one.
+
+    Who is on hold gets none.
+
+    Args:
+        customers: row and id of each.
+        holds: those on hold, by number.
+        kept: the code that a customer was given before, if it is one of these.
+        free: the codes nobody has, in the order in which they are given.
+
+    Raises:
+        UsageError: there are not enough codes.
+    """
+    rest = iter(free)
+    seq = missing = 0
+    for page in customers:
+        dealt = []
+        for row, id_, *_ in page:
+            seq += 1
+            code = "" if seq in holds else kept(id_) or next(rest, None)
+            missing += code is None
+            dealt.append((row, id_, code or ""))
+        yield dealt
+    if missing:
+        raise UsageError(
+            f"The codes run out: {missing:,} more {'is' if missing == 1 else 'are'} needed. Nothing was sent.",
+            "Add codes to the list. Codes that were dealt before go to nobody else.",
+            code="codes_run_out",
+        )
+
+
+def order_of_codes(codes: list[str], seed: int | None) -> list[str]:
+    """The codes in the order in which they are given: that of their file, or the one a seed stands for."""
+    if seed is not None:
+        Random(seed).shuffle(codes)  # noqa: S311 - the order is to be told from the seed; nothing is kept secret by it
+    return codes
+
+
+# Reading for a plan: how things stand at the API, before anybody confirms what is to be done there.
+
+#: How often a question is put before the plan is given up.
+TRIES = 5
+
+_NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT, Finding.REFUSED})
+
+
+class NotReadError(ToolkitError):
+    """The API gave no reliable answer while a plan was made."""
+
+    exit_code = ExitCode.STOPPED
+    code = "not_read"
+
+
+class Look(Protocol):
+    """What a job wants to know for its plan: one question for each of ``values``, by one operation that only reads."""
+
+    operation: Operation
+
+    @property
+    def values(self) -> Collection[str]:
+        """What stands in the path of each question."""
+
+    def take(self, value: str, answer: Answer) -> bool:
+        """Count what an answer says; False if it says nothing reliable, so that it has to be asked again."""
+
+    def totals(self) -> Mapping[str, int]:
+        """What was counted; it names nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How is asked: at what pace, and how many questions at a time."""
+
+    pacer: Pacer
+    at_once: int
+    rng: Random = field(default_factory=SystemRandom)
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+async def look(wanted: Look, client: Client, asking: Asking) -> None:
+    """Put all questions.
+
+    Raises:
+        CredentialsError: the API refused the credentials.
+        NotReadError: a question had no reliable answer, however often it was put.
+    """
+    values = iter(wanted.values)
+    workers = [asyncio.create_task(_work(values, wanted, client, asking)) for _ in range(asking.at_once)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _work(values: Iterator[str], wanted: Look, client: Client, asking: Asking) -> None:
+    for value in values:
+        for tries in range(1, TRIES + 1):
+            await asking.pacer.wait()
+            exchange = await client.exchange(wanted.operation, value)
+            answer = read_exchange(wanted.operation, exchange, asking.now(), Asked(value, None, client.generation))
+            if answer.finding is Finding.CREDENTIALS:
+                raise CredentialsError(
+                    "The API refused the credentials; no plan was made.",
+                    "Check the key and that it belongs to this environment.",
+                )
+            if answer.finding not in _NO_ANSWER and wanted.take(value, answer):
+                break
+            await _wait(tries, answer, asking)
+        else:
+            raise NotReadError(
+                f"How things stand could not be read ({answer.reason or 'not all was told'}); no plan was made.",
+                "Nothing was changed. Try again later; privacy-toolkit doctor looks at the connection.",
+            )
+
+
+async def _wait(tries: int, answer: Answer, asking: Asking) -> None:
+    """Wait before the question is put again, and let everybody wait if the API asks for it."""
+    asked = answer.wait or 0.0
+    if asked > LONGEST_WAIT:
+        raise NotReadError(f"The API asks for a wait of {asked:,.0f} s; no plan was made.", "Try again after that.")
+    if asked:
+        asking.pacer.pause(asked)
+    if tries < TRIES:
+        await asking.sleep(max(backoff(tries, asking.rng), asked))
+
+
+# What a job says of itself, once: all that the engine, the plan and the command line need to know of it.
+
+Calls = dict[str, tuple[int, int]]
+#: What an operator sets for one job, such as the version of the API; stands in the plan. No secret, no path, no id.
+Parameters = Mapping[str, str | int | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a job is carried out with: its parameters, the run's secret, how many subjects there are, and settings.
+
+    ``settle`` is how long, in seconds, an accepted change may stay invisible. ``deliver`` takes what was read of a
+    person where a job hands it over: (number of the subject, id, body of the answer or None, time) to what is kept.
+    """
+
+    parameters: Parameters
+    verify: str
+    subjects: int
+    secret: bytes
+    settle: float
+    deliver: Callable[[int, str, bytes | None, int], bytes] | None = None
+
+
+def _no_form(parameters: Parameters) -> RowForm | None:  # noqa: ARG001 - for jobs that take only the id
+    return None
+
+
+def _nothing(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - for jobs that take only the id
+    return {}
+
+
+def _the_id(id_: str, given: str) -> tuple[str, ...]:  # noqa: ARG001 - for jobs that take only the id
+    return (id_,)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A job, declared.
+
+    Attributes:
+        job: its name.
+        calls: by the number of subjects, the least and the most requests of each operation, retries apart.
+        make: the procedure for one sitting.
+        form: what is taken of a row beside the id; None for an input of ids.
+        deal: what is made of the input before it is planned.
+        look: what is read for the plan, so that whoever confirms it knows how things stand; None for nothing.
+        must_look: whether a plan with these parameters may not be confirmed without that.
+        shown: what an operator is shown of a subject (its id, and what else is given) beside its id, by name.
+        customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
+        creates_profile: a request re-creates the profile of an erased customer (API facts, deleteCustomerData).
+        sequencing: in which order the subjects are taken.
+        ordered: what was sent and not answered may be carried out late, and undo what is sent after it.
+        party: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
+        writes: whether it changes anything at the API, so that it has to be confirmed.
+        absences: the operations whose 404 settles subjects: their controls are asked before anything else.
+        has_clock: whether a law says by when each subject has to be settled.
+    """
+
+    job: Job
+    calls: Callable[[int, Parameters], Calls]
+    make: Callable[[Context], Procedure]
+    form: Callable[[Parameters], RowForm | None] = _no_form
+    deal: Callable[[Dealing], Dealt] = as_they_stand
+    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Look | None] | None = None
+    must_look: Callable[[Parameters], bool] = lambda _: False
+    shown: Callable[[str, str], Mapping[str, str]] = _nothing
+    customers: Callable[[str, str], Collection[str]] = _the_id
+    creates_profile: bool = False
+    sequencing: Sequencing = Sequencing.URGENCY
+    ordered: bool = False
+    party: Callable[[str, str], str] | None = None
+    writes: bool = True
+    absences: tuple[Operation, ...] = ()
+    has_clock: bool = False
+
+
+# What may go wrong when something read is handed over, in the words the jobs know.
+
+
+class NotDeliveredError(Exception):
+    """It could not be written; nothing new stands under its name."""
+
+
+class ForeignAnswerError(Exception):
+    """What was read is not what was asked for, so nothing was made of it."""
+
+
+_STEPS = (0.25, 0.5, 1.0, 2.0)
+_LONGEST = 4.0
+
+
+def pauses(settle: float) -> Iterator[float]:
+    """The waits, in seconds, between looks: longer and longer, ``settle`` in all."""
+    left = settle
+    for step in chain(_STEPS, repeat(_LONGEST)):
+        if left <= 0:
+            return
+        yield min(step, left)
+        left -= step

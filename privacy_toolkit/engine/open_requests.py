@@ -1,0 +1,513 @@
+"""Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from privacy_toolkit.config.settings import deployment_key, scope_of
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Job, Outcome, Regime, SubjectRequest
+from privacy_toolkit.deadlines import deadline_of
+from privacy_toolkit.engine.job import Dealing, Dealt
+from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedInput, plan_of
+from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.journal.sqlite.create import Request
+from privacy_toolkit.journal.sqlite.reader import Observed, RunReader
+from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.state import StateFolder
+
+# The requests behind the subjects: when each came in, and by when it has to be answered.
+
+Numbered = Iterable[tuple[int, SubjectRequest]]
+
+
+def amended(requests: Numbered, instead: Mapping[int, SubjectRequest]) -> Numbered:
+    """The requests, with another one for the subjects in ``instead``."""
+    return ((seq, instead.get(seq, request)) for seq, request in requests)
+
+
+def request_rows(requests: Numbered, regime: Regime) -> Iterator[Request]:
+    """What the journal keeps of each request, with its due date."""
+    for seq, request in requests:
+        yield seq, _text(request.requested_on), _text(_due(request, regime)), request.ticket, request.ground
+
+
+def planned_clock(requests: Numbered, held: Collection[int], regime: Regime, today: date) -> PlannedClock | None:
+    """The legal clock of the subjects that are not ``held``, as of ``today``; None if none has a date."""
+    dated = overdue = 0
+    oldest: date | None = None
+    earliest: date | None = None
+    for seq, request in requests:
+        if request.requested_on is None or seq in held:
+            continue
+        dated += 1
+        oldest = min(oldest or request.requested_on, request.requested_on)
+        due = _due(request, regime)
+        if due is not None:
+            earliest = min(earliest or due, due)
+            overdue += due < today
+    if oldest is None:
+        return None
+    return PlannedClock(
+        dated=dated,
+        oldest_requested_on=oldest.isoformat(),
+        earliest_due_on=_text(earliest),
+        overdue=overdue,
+    )
+
+
+def _due(request: SubjectRequest, regime: Regime) -> date | None:
+    if request.requested_on is None:
+        return None
+    return deadline_of(regime, request.requested_on, request.extended_on)
+
+
+def _text(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+# What earlier runs of the same state folder know, as far as their journals can be read.
+#
+# A damaged journal hides no other run. Whoever asks says what is lost with what it may know: where that only means
+# more
+# work, the run is named and passed over; where somebody could be written for who was erased, or a code could go to two
+# people, nothing is begun until the run is put back or set aside.
+
+_ABSENT = frozenset({Outcome.ERASED, Outcome.NOTHING_HELD})
+_log = logging.getLogger(__name__)
+
+
+def look_through(
+    state: StateFolder,
+    look: Callable[[str, RunJournal, Plan], None],
+    needed: Callable[[str], bool] = lambda _: False,
+) -> None:
+    """Look at every run that can be read, newest first.
+
+    A run that can't be read is named in the log, once for each state folder opened, and passed over.
+
+    Args:
+        state: the folder.
+        look: called with the id of a run, its journal, which is closed afterwards, and its plan.
+        needed: whether nothing may be done without what a run knows, by its id.
+
+    Raises:
+        JournalError: a run that is needed can't be read.
+    """
+    for run_id in state.run_ids():
+        try:
+            with closing(state.open(run_id)) as journal:
+                look(run_id, journal, plan_of(journal))
+        except ToolkitError as error:
+            if not _is_unreadable(error, run_id) or needed(run_id):
+                raise
+            if run_id not in state.passed_over:
+                state.passed_over.add(run_id)
+                _log.warning("%s It is passed over. %s", error.message, error.hint)
+
+
+def may_be_of(job: Job) -> Callable[[str], bool]:
+    """Whether a run may be of a job, by its id; its plan, which says so, may be what can't be read."""
+
+    def is_of(run_id: str) -> bool:
+        return job_of(run_id) in {job.value, None}
+
+    return is_of
+
+
+def job_of(run_id: str) -> str | None:
+    """The job of a run by its id; None if the id is not one of ours."""
+    parts = run_id.split("-")
+    return parts[2] if len(parts) > 2 and parts[2] in set(Job) else None  # noqa: PLR2004 - day, time, job
+
+
+def all_known_absent(ids: Collection[str], state: StateFolder, scope: str, current: str) -> bool:
+    """Whether earlier runs in ``scope`` found every one of ``ids`` absent or erased it.
+
+    Then a list that answers nothing but 404 is no sign of the wrong environment.
+    """
+    missing = set(ids)
+
+    def look(run_id: str, journal: RunJournal, plan: Plan) -> None:
+        if missing and run_id != current and plan_scope(plan) == scope:
+            missing.difference_update(journal.among(missing, _ABSENT))
+
+    look_through(state, look)
+    return not missing
+
+
+def former_scopes(state: StateFolder, scope: str, needed: Callable[[str], bool]) -> set[str]:
+    """Under which names earlier versions remembered what holds in ``scope``: by the label, or the URL as written.
+
+    Raises:
+        JournalError: a run that is ``needed`` can't be read.
+    """
+    found: set[str] = set()
+
+    def look(_: str, __: RunJournal, plan: Plan) -> None:
+        if plan_scope(plan) == scope:
+            found.add(f"{plan.environment} {plan.target}")
+            found.add(f"{plan.environment} {plan.base_url.rstrip('/').lower()}")
+
+    look_through(state, look, needed)
+    return found - {scope}
+
+
+def plan_scope(plan: Plan) -> str:
+    """Where what a plan's run did holds: environment and deployment."""
+    return scope_of(plan.base_url, plan.environment)
+
+
+def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
+    """Whether it is the journal that can't be read, and not what was done with it."""
+    return (isinstance(error, JournalError) or error.code == "newer") and run_id in error.message
+
+
+# Which open requests a later run has taken over, so that nobody counts them twice or for ever.
+#
+# An operator may plan anew instead of resuming, and a nightly job does so every night. Whoever is settled in a later
+# run
+# of the same job and target is not open any more; whoever is open there for the same days is counted there. To find
+# out,
+# ids are compared, a bounded number at a time.
+
+SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
+#: How many ids are held at once to be compared with later runs.
+BATCH = 200_000
+
+#: The jobs that answer a person's request, so that the id alone says whether it was answered.
+_PERSONAL = frozenset({Job.ERASE, Job.EXPORT})
+
+#: Day of the request and due date, as ISO 8601; None where there is none.
+Days = tuple[str | None, str | None]
+
+
+@dataclass(slots=True)
+class Counted:
+    """A run, and its open subjects by their days as far as no later run has taken them over."""
+
+    summary: Summary
+    days: Counter[Days] = field(default_factory=Counter)
+
+    @property
+    def kin(self) -> tuple[str, str, str]:
+        """What has to be the same for a later run to be about the same requests."""
+        plan = self.summary.plan
+        return plan.job, deployment_key(plan.base_url), plan.environment
+
+
+class Kin:
+    """The runs of one job and target, the oldest first; none of them is purged."""
+
+    def __init__(self, state: StateFolder, runs: list[Counted], batch: int = BATCH) -> None:
+        self._state = state
+        self._runs = runs
+        self._most = batch
+        #: The open subjects at hand by id: for each run (by its place) that has them, their days.
+        self._batch: dict[str, dict[int, Days]] = {}
+        self._damaged: set[int] = set()
+
+    def count(self) -> list[str]:
+        """Count what is open into the ``days`` of the runs.
+
+        Returns:
+            The runs whose journals turned out to be damaged, and of which nothing is counted.
+        """
+        for place, run in enumerate(self._runs):
+            if run.summary.open:
+                try:
+                    self._take(place, run)
+                except Exception:  # noqa: BLE001 - damage shows in many ways, and none may hide the other runs
+                    self._damaged.add(place)
+        self._compare()
+        for place in self._damaged:
+            self._runs[place].days.clear()
+        return [self._runs[place].summary.run_id for place in sorted(self._damaged)]
+
+    def _take(self, place: int, run: Counted) -> None:
+        with self._state.open(run.summary.run_id) as journal:
+            if place == len(self._runs) - 1 or run.summary.plan.job not in _PERSONAL:
+                run.days = _days(journal, run.summary.open)
+                return
+            for id_, days in _open(journal):
+                run.days[days] += 1
+                self._batch.setdefault(id_, {})[place] = days
+                if len(self._batch) >= self._most:
+                    self._compare()
+
+    def _compare(self) -> None:
+        """Take off the count, from the batch at hand, what later runs have taken over; then drop the batch."""
+        for place, run in enumerate(self._runs):
+            names = {id_ for id_, found in self._batch.items() if min(found) < place}
+            if not names or place in self._damaged:
+                continue
+            try:
+                with self._state.open(run.summary.run_id) as journal:
+                    self._strike(place, run, journal, names)
+            except Exception:  # noqa: BLE001 - as above; without it people stay open, which is the safe side
+                self._damaged.add(place)
+        self._batch.clear()
+
+    def _strike(self, place: int, run: Counted, journal: RunReader, names: set[str]) -> None:
+        for id_ in journal.among(names, SETTLED_OUTCOMES):
+            self._forget(id_, place)
+        if run.summary.open:
+            for id_, days in _open(journal):
+                if id_ in names:
+                    self._forget(id_, place, days)
+
+    def _forget(self, id_: str, before: int, wanted: Days | None = None) -> None:
+        """Take an id off the count of all runs before a place, or of those only where its days are the same."""
+        found = self._batch.get(id_, {})
+        for place in [p for p, days in found.items() if p < before and wanted in {None, days}]:
+            self._runs[place].days[found.pop(place)] -= 1
+        if not found:
+            self._batch.pop(id_, None)
+
+
+def _days(journal: RunReader, number: int) -> Counter[Days]:
+    """The open subjects by day of request and due date, from their number and the dated ones."""
+    days: Counter[Days] = Counter()
+    for requests in journal.open_requests():
+        days[requests.requested_on, requests.due_on] += requests.subjects
+    days[None, None] += number - sum(days.values())
+    return days
+
+
+def _open(journal: RunReader) -> Iterator[tuple[str, Days]]:
+    """Every open subject by its id, with its days."""
+    for observed in journal.rows():
+        if observed.standing[1] in OPEN_OUTCOMES:
+            request = observed.request
+            yield observed.subject.id, (None, None) if request is None else (request[1], request[2])
+
+
+# The register of requests: what is open over all runs of a state folder, what is due first in front.
+
+
+@dataclass(frozen=True, slots=True)
+class DueRequest:
+    """The open subjects of a run that were requested on one day and are due on one day; None: not dated.
+
+    ``days_left`` is 0 on the last day in time and less than that afterwards.
+    """
+
+    run_id: str
+    job: str
+    target: str
+    requested_on: str | None
+    due_on: str | None
+    days_left: int | None
+    subjects: int
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the last day in time is over."""
+        return self.days_left is not None and self.days_left < 0
+
+
+@dataclass(frozen=True, slots=True)
+class NotCounted:
+    """A run whose open subjects are in no line: it was purged, or its journal can't be read (``open`` None)."""
+
+    run_id: str
+    reason: str
+    open: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """What is open on a day."""
+
+    today: date
+    due: tuple[DueRequest, ...]
+    not_counted: tuple[NotCounted, ...] = ()
+
+    @property
+    def open(self) -> int:
+        """How many subjects the lines are about."""
+        return sum(line.subjects for line in self.due)
+
+    @property
+    def overdue(self) -> int:
+        """How many of them are overdue."""
+        return sum(line.subjects for line in self.due if line.is_overdue)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every journal could be read; otherwise something may be overdue that nobody sees."""
+        return all(run.open is not None for run in self.not_counted)
+
+
+def register(state: StateFolder, today: date, within: int | None = None) -> Register:
+    """What is open over all runs, what is due first in front and what has no date last.
+
+    ``within`` leaves out what is due in more than so many days, or on no day.
+    """
+    runs, not_counted = _runs(state)
+    kins: defaultdict[tuple[str, str, str], list[Counted]] = defaultdict(list)
+    for run in runs:
+        kins[run.kin].append(run)
+    for kin in kins.values():
+        not_counted += [NotCounted(run_id, "unreadable") for run_id in Kin(state, kin).count()]
+    due = [line for run in runs for line in _lines(run, today) if within is None or _is_within(line, within)]
+    due.sort(key=lambda d: (d.due_on is None, d.due_on or "", d.requested_on is None, d.requested_on or "", d.run_id))
+    return Register(today, tuple(due), tuple(sorted(not_counted, key=lambda run: run.run_id)))
+
+
+def _runs(state: StateFolder) -> tuple[list[Counted], list[NotCounted]]:
+    """Every run that can be read and was not purged, the oldest first, and those that can't be counted."""
+    runs: list[Counted] = []
+    not_counted: list[NotCounted] = []
+    for run_id in state.run_ids():
+        try:
+            with state.open(run_id) as journal:
+                summary = summarize(journal)
+        except Exception:  # noqa: BLE001 - damage shows in many ways, and none may hide the other runs
+            not_counted.append(NotCounted(run_id, "unreadable"))
+            continue
+        if not summary.purged:
+            runs.append(Counted(summary))
+        elif summary.open:
+            not_counted.append(NotCounted(run_id, "purged", summary.open))
+    return sorted(runs, key=lambda run: (run.summary.started_at, run.summary.run_id)), not_counted
+
+
+def _lines(run: Counted, today: date) -> Iterator[DueRequest]:
+    plan = run.summary.plan
+    for (requested_on, due_on), subjects in run.days.items():
+        if subjects:
+            left = None if due_on is None else (date.fromisoformat(due_on) - today).days
+            yield DueRequest(run.summary.run_id, plan.job, plan.target, requested_on, due_on, left, subjects)
+
+
+def _is_within(line: DueRequest, days: int) -> bool:
+    return line.days_left is not None and line.days_left <= days
+
+
+#: The parameter that asks for it.
+NEW_ONLY = "new_only"
+#: The ground on which such a subject is left alone.
+EXPORTED = Hold("already_exported")
+
+_ANSWERED = frozenset({Outcome.DONE, Outcome.NOTHING_HELD})
+#: How long after UTC's midnight a day still lasts somewhere. A list says on which day somebody asked, not where.
+_LAST_PLACE = timedelta(hours=12)
+
+
+class Answered(NamedTuple):
+    """One export of one person: the day and the ticket of the request it was made for, and the day it was read.
+
+    ``day`` began everywhere on earth before the data was read.
+    """
+
+    asked: str | None
+    ticket: str | None
+    day: date
+
+    def covers(self, request: SubjectRequest) -> bool:
+        """Whether it answers a request: one of an earlier day, the very one it was made for, or one of no known day.
+
+        One of the same day that is not known to be the same may have come in afterwards.
+        """
+        asked = request.requested_on
+        if asked is None or asked < self.day:
+            return True
+        return self.asked == asked.isoformat() and (
+            self.ticket == request.ticket or None in {self.ticket, request.ticket}
+        )
+
+
+def deal(dealing: Dealing) -> Dealt:
+    """The subjects as they stand, those on hold that were exported before, and the controller's notice by its hash.
+
+    Who asked more than once is on hold if all of it was answered; else the earliest that was not counts.
+
+    Raises:
+        UsageError: the notice can't be read.
+    """
+    notice = _notice(dealing.second)
+    if not dealing.parameters.get(NEW_ONLY):
+        return Dealt(dealing.scan, second=notice)
+    numbers = {id_: seq for seq, id_ in enumerate(_ids(dealing), 1)}
+    found = answered(dealing.state, dealing.scope, numbers)
+    waiting = unanswered(dealing.scan.asked(), found)
+    holds = {numbers[id_]: EXPORTED for id_ in found if id_ not in waiting}
+    return Dealt(
+        dealing.scan,
+        second=notice,
+        holds={seq: hold for seq, hold in holds.items() if seq not in dealing.holds},
+        requests={numbers[id_]: request for id_, request in waiting.items()},
+    )
+
+
+def answered(state: StateFolder, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
+    """What earlier exports answered for the ids in ``wanted``, as far as runs in ``scope`` still know ids.
+
+    ``scope`` is environment and deployment. What a run answered that can't be read is answered once more.
+    """
+    found: dict[str, list[Answered]] = {}
+
+    def look(_: str, journal: RunJournal, plan: Plan) -> None:
+        if plan.job == Job.EXPORT and plan_scope(plan) == scope and journal.purged_at is None:
+            for id_, answer in _answered(journal.rows(), wanted):
+                found.setdefault(id_, []).append(answer)
+
+    look_through(state, look)
+    return found
+
+
+def unanswered(
+    asked: Iterable[tuple[str, SubjectRequest]], found: dict[str, list[Answered]]
+) -> dict[str, SubjectRequest]:
+    """The earliest request that none of the exports ``found`` answers, of the people exported before who have one."""
+    waiting: dict[str, SubjectRequest] = {}
+    for id_, request in asked:
+        if id_ in found and not any(answer.covers(request) for answer in found[id_]):
+            known = waiting.setdefault(id_, request)
+            if _asked_on(request) < _asked_on(known):
+                waiting[id_] = request
+    return waiting
+
+
+def _answered(rows: Iterable[Observed], wanted: Collection[str]) -> Iterator[tuple[str, Answered]]:
+    for observed in rows:
+        if observed.subject.id in wanted and observed.standing[1] in _ANSWERED:
+            asked, ticket = (observed.request[1], observed.request[3]) if observed.request else (None, None)
+            yield observed.subject.id, Answered(asked, ticket, _day(observed.standing[10]))
+
+
+def _day(microseconds: int | None) -> date:
+    return date.min if microseconds is None else (datetime.fromtimestamp(microseconds / 1e6, UTC) - _LAST_PLACE).date()
+
+
+def _asked_on(request: SubjectRequest) -> date:
+    return request.requested_on or date.max
+
+
+def _ids(dealing: Dealing) -> Iterator[str]:
+    for page in dealing.scan.subjects():
+        for _, id_, *_ in page:
+            yield id_
+
+
+def _notice(path: str | None) -> PlannedInput | None:
+    if path is None:
+        return None
+    place = Path(path).absolute()
+    try:
+        content = read_regular(place, SETTINGS_LIMIT)
+    except OSError as error:
+        raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
+    return PlannedInput(
+        path=str(place), sha256=hashlib.sha256(content).hexdigest(), size=len(content), format="toml", id_column=""
+    )

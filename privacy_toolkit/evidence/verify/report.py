@@ -1,0 +1,535 @@
+"""What a pack says in words, made again from its own figures: ``report.html``, ``VERIFY.txt`` and the schemas."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from privacy_toolkit.core import __version__
+from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Purpose, Reason, Verdict
+from privacy_toolkit.engine.approval import Terms, statement, terms_of
+from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows
+from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.evidence import files
+from privacy_toolkit.evidence.checkpoint import Checkpoint
+from privacy_toolkit.evidence.pack import encode_report
+from privacy_toolkit.evidence.seal import Signed, verify_text
+from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quoted
+from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
+from privacy_toolkit.evidence.verify.wordings import TO_ITS_END, UNRECORDED, Words, words_of
+from privacy_toolkit.journal.records import Acceptance, Sitting
+from privacy_toolkit.reporting import counts
+from privacy_toolkit.reporting.clock import ages, legal_clock
+from privacy_toolkit.reporting.counts import sample_of
+from privacy_toolkit.reporting.frames import RowSummary
+from privacy_toolkit.reporting.html import render
+from privacy_toolkit.reporting.job_words import job_of
+from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, Report, SittingPart
+from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
+from privacy_toolkit.schemas import schema
+
+# What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
+#
+# A report is not taken at its word where something else in the pack gives the same. What nothing else gives is listed,
+# so
+# that nobody takes the operator's word for more than that.
+
+#: What no check of a pack can tell from anything else than what the operator's program wrote down.
+WORD_ALONE: Final = (
+    "that each row says what was observed, and nothing was observed that no row says",
+    "all times, the settings, and how each execution began and ended",
+    "reads and controls, the pace, and how long answers took",
+    "which input and which exclusion list these were, and what was refused of the input",
+)
+_DRY: Final = "Dry run: the API was asked to evaluate each request and to store nothing. "
+_NOT_A_PLAN = (msgspec.MsgspecError, RecursionError, ValueError, UnicodeDecodeError)
+
+
+def read_plan(pack: PackFolder, report: Report) -> Plan | None:
+    """``plan.json``: what a pack may say of the plan; None for packs of the format before, which have none.
+
+    Raises:
+        Unusable: it is no plan; that was noted.
+    """
+    if report.format == FORMAT_BEFORE:
+        return None
+    data = pack.text(files.PLAN)
+    try:
+        plan = msgspec.json.decode(data, type=Plan)
+        same = plan.encode() == data
+    except _NOT_A_PLAN:
+        pack.note(Code.BAD_PLAN, files.PLAN, "It is nothing that a pack can say of a plan.")
+        raise Unusable from None
+    if not same or plan != plan.for_pack():
+        pack.note(Code.BAD_PLAN, files.PLAN, "It is not written as a pack says it: indented, keys sorted, no paths.")
+    return plan
+
+
+def check_derived(pack: PackFolder, report: Report, plan: Plan | None, rows: RowsFound) -> None:
+    """Compare what the report says with what the rows, and the plan if it is there, give in the words of its format."""
+    if rows.whole:
+        _note(pack, "the rows give", _of_rows(report, plan, rows, words_of(report.format)))
+    if plan is not None:
+        _note(pack, "the plan says", _of_plan(report, plan))
+
+
+def check_statement(pack: PackFolder, said: bytes, report: Report, plan: Plan | None) -> None:
+    """Compare an approval with the one that the plan in the pack gives, word for word but for addresses and paths."""
+    terms = terms_of(said)
+    if plan is None or terms is None:
+        return
+    if _comparable(said.decode("utf-8", "replace")) != _comparable(statement(plan, terms)):
+        pack.note(Code.BAD_APPROVAL, files.APPROVAL, "It approves another plan than the one in the pack.")
+    if report.hands.approved is not None and report.hands.approved.at != _approved_at(terms):
+        pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It says another time of the approval than its statement.")
+
+
+def _note(pack: PackFolder, by: str, found: Iterator[tuple[str, Any, Any]]) -> None:
+    try:
+        differ = [what for what, said, derived in found if said != derived]
+    except (ValueError, LookupError, TypeError, OverflowError):  # such as a job that is none
+        pack.note(Code.BAD_REPORT, files.REPORT_JSON, "It holds what no report of a run can.")
+        return
+    for what in differ:
+        pack.note(Code.NOT_DERIVED, files.REPORT_JSON, f"It says other than {by}: {what}.")
+
+
+def _of_rows(report: Report, plan: Plan | None, rows: RowsFound, words: Words) -> Iterator[tuple[str, Any, Any]]:
+    job, found = Job(report.job), rows.counts.summary()
+    sittings = [_sitting(sitting, words) for sitting in report.sittings]
+    run = _summary(report, plan or _plan_before(report), rows, sittings)
+    yield "the job", job, job_of(report.run_id)
+    yield "the verdict", report.verdict, words.verdict(run)
+    sentence = words.sentence(run, sittings)
+    if plan is None and report.sentence.startswith(_DRY):  # packs of that format don't say whether it was one
+        sentence = _DRY + sentence
+    yield "the verdict in words", report.sentence, sentence
+    yield "what to do next", report.next, words.next_step(run)
+    shown = words.possible(job) | run.totals.keys()
+    yield (
+        "what the outcomes mean",
+        [(line.outcome, line.count, line.meaning) for line in report.outcomes],
+        [(o, run.totals.get(o, 0), words.meaning(o, job)) for o in Outcome if o in shown],
+    )
+    yield (
+        "what to do about what needs attention",
+        {(cause.outcome, cause.reason): cause.action for cause in report.causes},
+        {
+            (s.outcome, s.reason): words.action(s.outcome, s.reason, job)
+            for s in found.standings
+            if s.outcome in counts.ATTENTION
+        },
+    )
+    yield "why subjects are done", _done(report.done), _done(counts.done_reasons(found.standings))
+    yield (
+        "what a sample proves",
+        (report.proof.sample, report.proof.sample_note),
+        sample_of(report.plan.verify, found.standings, sittings),
+    )
+
+
+def _done(lines: Iterable[DoneReason]) -> Counter[Any]:
+    return Counter({(line.reason, line.attribution): line.count for line in lines})
+
+
+def _of_plan(report: Report, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
+    for name in ("job", "target", "environment"):
+        yield f"the {name}", getattr(report, name), getattr(plan, name)
+    for name in ("digest", "created_at", "toolkit", "generation", "verify"):
+        yield f"the plan's {name.replace('_', ' ')}", getattr(report.plan, name), getattr(plan, name)
+    for name in ("read", "rejected", "duplicates", "subjects", "rejected_by_reason"):
+        yield f"the rows of the input ({name})", getattr(report.rows, name), getattr(plan.rows, name)
+    for name in ("size", "format", "encoding", "limit", "strip"):
+        yield f"the {name} of the input", getattr(report.input, name), getattr(plan.input, name)
+    if plan.input.keyed_sha256:
+        yield "the digest of the input", report.input.keyed_sha256, plan.input.keyed_sha256
+    listed, said = plan.exclusions, report.exclusions
+    yield (
+        "the exclusion list",
+        said and (said.entries, said.matched),
+        listed and (listed.entries, listed.matched),
+    )
+    yield "the law of the due dates", report.clock.regime, plan.regime
+    yield "how many subjects are dated", report.clock.dated, plan.clock.dated if plan.clock else 0
+    planner = plan.planned_by
+    yield (
+        "who made the plan",
+        (report.hands.planned.name, report.hands.planned.fingerprint, report.hands.planned.at),
+        (planner and planner.name, planner and planner.fingerprint, plan.created_at),
+    )
+    yield (
+        "how many requests were planned",
+        {c.operation: (c.planned_least, c.planned_most) for c in report.calls if c.planned_least is not None},
+        plan.calls,
+    )
+
+
+def _sitting(said: SittingPart, words: Words) -> Sitting:
+    """An execution as far as its words tell.
+
+    Raises:
+        ValueError: they are none of the format's.
+    """
+    if said.ending in words.stops:
+        return Sitting(said.number, 0, 1, words.stops[said.ending])
+    if said.ending not in {UNRECORDED, TO_ITS_END} or (said.ending == TO_ITS_END) != (said.ended_at is not None):
+        raise ValueError("an end that is none")
+    return Sitting(said.number, 0, 1 if said.ending == TO_ITS_END else None)
+
+
+def _summary(report: Report, plan: Plan, rows: RowsFound, sittings: list[Sitting]) -> Summary:
+    found = rows.counts.summary()
+    accepted = report.rejected.accepted
+    done: Counter[Reason | None] = Counter()
+    for standing in found.standings:
+        if standing.outcome is Outcome.DONE:
+            done[standing.reason] += standing.subjects
+    return Summary(
+        run_id=report.run_id,
+        plan=plan,
+        totals=dict(found.outcomes),
+        stopped_by=sittings[-1].stopped_by if sittings else None,
+        cut_short=not sittings or sittings[-1].ended_at is None,
+        started_at=0,
+        purged=False,
+        acceptance=None if accepted is None else Acceptance(0, report.rows.rejected),
+        done=dict(sorted(done.items(), key=lambda item: item[0] or "")),
+    )
+
+
+def _plan_before(report: Report) -> Plan:
+    """As much of a plan as the words of the format before hang on."""
+    return Plan(
+        toolkit=report.plan.toolkit,
+        job=report.job,
+        target=report.target,
+        base_url="",
+        environment=report.environment,
+        generation=report.plan.generation,
+        created_at=report.plan.created_at,
+        input=PlannedInput(path="", size=0, format="", id_column=""),
+        rows=PlannedRows(
+            read=report.rows.read,
+            rejected=report.rows.rejected,
+            duplicates=report.rows.duplicates,
+            subjects=report.rows.subjects,
+        ),
+    )
+
+
+def _comparable(said: str) -> list[str]:
+    """A statement without what ``plan.json`` leaves out; the plan's digest binds that as well."""
+    return [line for line in said.split("\n") if not line.startswith(("out: ", "requests go to: "))]
+
+
+def _approved_at(terms: Terms) -> str:
+    return datetime.fromtimestamp(terms.approved_at.timestamp(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+
+
+def described(plan: Plan | None, *, approved: bool) -> tuple[str, ...]:
+    """What rests on the operator's word alone, in this pack."""
+    whose = () if approved else ("which plan was made, for which target, and whether LIVE or SANDBOX",)
+    return (*WORD_ALONE, *whose, *(() if plan else (f"everything of the plan: {quoted(FORMAT_BEFORE)} has none",)))
+
+
+# ``report.json``: read strictly, added up, and held against the rows.
+
+#: A line of rejected.csv.
+_REJECTED = re.compile(rb"([1-9][0-9]{0,17}),([a-z_]{1,60})\r\n")
+#: More kinds of refusals than there are.
+_MOST_REASONS = 1_000
+_NOT_A_REPORT = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
+
+
+def read_report(pack: PackFolder) -> Report:
+    """Read ``report.json``.
+
+    Raises:
+        Unusable: it is no report; that was noted.
+    """
+    data = pack.text(files.REPORT_JSON)
+    try:
+        raw = msgspec.json.decode(data, type=dict[str, Any])
+        if raw.get("format") == FORMAT_BEFORE:
+            same = encode_report(raw) == data
+            report = msgspec.convert(_as_now(raw), Report)
+        else:
+            report = msgspec.json.decode(data, type=Report)
+            same = encode_report(report) == data
+    except _NOT_A_REPORT:
+        pack.note(Code.BAD_REPORT, files.REPORT_JSON, f"It is no report of the format {FORMAT}.")
+        raise Unusable from None
+    if not same:
+        pack.note(Code.NOT_CANONICAL, files.REPORT_JSON, "It is not written as a report is: indented, keys sorted.")
+    if report.format not in {FORMAT, FORMAT_BEFORE}:
+        pack.note(Code.BAD_REPORT, files.REPORT_JSON, f"Its format is {quoted(report.format)}, not {FORMAT}.")
+    return report
+
+
+def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
+    """A report of the format before with what it does not have, so that one type holds both.
+
+    Raises:
+        ValueError: it has what that format does not know.
+    """
+    new_of_calls = {"look_ups": 0, "repeats": 0, "withdrawn": 0}
+    new: dict[str, Any] = {
+        "rejected": {"recorded": False, "accepted": None, "reasons": []},
+        "controls": {"needed": False, "lines": [], "longest_gap": None, "most_absences": None},
+    }
+    calls = raw.get("calls")
+    if new.keys() & raw.keys() or not isinstance(calls, list):
+        raise ValueError("not of that format")
+    if any(not isinstance(line, dict) or new_of_calls.keys() & line.keys() for line in calls):
+        raise ValueError("not of that format")
+    return raw | new | {"calls": [line | new_of_calls for line in calls]}
+
+
+def made_by(report: Report) -> str:
+    """The version of the toolkit that made the pack, by its own word."""
+    return report.sittings[-1].settings.get("toolkit", "") if report.sittings else report.plan.toolkit
+
+
+def add_up(pack: PackFolder, report: Report) -> None:
+    """Check the sums inside the report."""
+    rows = report.rows
+    totals = Counter(line.outcome for line in report.outcomes)
+    checks = (
+        (rows.read == rows.rejected + rows.duplicates + rows.subjects, "read = rejected + duplicates + subjects"),
+        (rows.rejected == sum(rows.rejected_by_reason.values()), "rejected = the sum of its reasons"),
+        (rows.subjects == sum(line.count for line in report.outcomes), "subjects = the sum of the outcomes"),
+        (report.open == sum(line.count for line in report.outcomes if line.open), "open = the sum of open outcomes"),
+        (all(line.open is (line.outcome in OPEN_OUTCOMES) for line in report.outcomes), "which outcomes are open"),
+        (max(totals.values(), default=1) == 1, "each outcome once"),
+        (not report.open or report.verdict is not Verdict.COMPLETE, "complete only with nothing open"),
+        (all(number >= 0 for number in _numbers(report)), "no count below zero"),
+    )
+    for holds, what in (*checks, *_further(report)):
+        if not holds:
+            pack.note(Code.SUMS_DIFFER, files.REPORT_JSON, f"It does not add up: {what}.")
+
+
+def _further(report: Report) -> Iterator[tuple[bool, str]]:
+    """The sums that the format before did not have."""
+    if report.format != FORMAT:
+        return
+    rows, rejected = report.rows, report.rejected
+    by_reason = {found.reason: found.count for found in rejected.reasons}
+    yield by_reason == {k: n for k, n in rows.rejected_by_reason.items() if n}, "refused rows by reason, once each"
+    is_covered = not rows.rejected or rejected.accepted is not None
+    yield is_covered or report.verdict is not Verdict.COMPLETE, "complete only with all refused rows accepted"
+    kinds = Counter(line.control for line in report.controls.lines)
+    yield max(kinds.values(), default=1) == 1, "each kind of control once"
+    made = Counter({line.operation: line.made for line in report.calls if line.made})
+    counted: Counter[str] = Counter()
+    for line in report.traffic:
+        if line.reason not in NEVER_SENT:
+            counted[line.operation] += line.count
+    yield made == +counted, "requests made = the sum of what was sent"
+
+
+def check_rejected(pack: PackFolder, report: Report) -> None:
+    """Compare ``rejected.csv`` with what the report says of the refused rows; packs of the format before have none.
+
+    Raises:
+        Unusable: it can't be read; that was noted.
+    """
+    if report.format != FORMAT:
+        return
+    seen: Counter[str] = Counter()
+    first: defaultdict[str, list[int]] = defaultdict(list)
+    last = 0
+    for number, line in enumerate(pack.lines(files.REJECTED)):
+        match = _REJECTED.fullmatch(line)
+        if number == 0 and line == csv_line(REJECTED_HEADER):
+            continue
+        if number == 0 or match is None or int(match[1]) <= last:
+            pack.note(Code.REJECTED_DIFFER, files.REJECTED, f"Line {number + 1:,} is no row and reason in their order.")
+            raise Unusable
+        last, reason = int(match[1]), match[2].decode()
+        seen[reason] += 1
+        if len(first[reason]) < counts.LISTED_ROWS:
+            first[reason].append(last)
+        if len(seen) > _MOST_REASONS:
+            break
+    wanted = {found.reason: found.count for found in report.rejected.reasons} if report.rejected.recorded else {}
+    named = {found.reason: list(found.rows) for found in report.rejected.reasons if found.rows}
+    if dict(seen) != wanted or dict(first) != named:
+        pack.note(Code.REJECTED_DIFFER, files.REJECTED, "It does not hold the refused rows that the report counts.")
+
+
+def recount(pack: PackFolder, report: Report, found: RowsFound) -> None:
+    """Compare each figure of the report that the rows give with what they give."""
+    try:
+        differ = [what for what, said, counted in _figures(report, found) if said != counted]
+    except (ValueError, OverflowError):  # a day or a moment that is none
+        pack.note(Code.BAD_REPORT, files.REPORT_JSON, "It holds a day or a time that is none.")
+        return
+    for what in differ:
+        pack.note(Code.SUMS_DIFFER, files.REPORT_JSON, f"The rows give other figures for: {what}.")
+
+
+def _figures(report: Report, found: RowsFound) -> Iterator[tuple[str, Any, Any]]:
+    """What the report says, and what the rows give, of each thing."""
+    rows, today = found.counts.summary(), date.fromisoformat(report.made_at[:10])
+    waiting = rows.open_requests, rows.open_undated
+    held = rows.outcomes.get(Outcome.ON_HOLD, 0)
+    totals = Counter(dict(rows.outcomes))
+    yield "subjects", report.rows.subjects, found.tree.size
+    yield "outcomes", Counter({line.outcome: line.count for line in report.outcomes}), totals
+    yield "open subjects", report.open, sum(totals[outcome] for outcome in OPEN_OUTCOMES)
+    yield "erased, by attribution and what was visible", report.erased, counts.erased_split(rows.standings)
+    yield "what the API keeps", report.kept, counts.kept(rows.standings)
+    yield "requests repeated", report.repeated, counts.repeated(rows.standings)
+    yield "holds", report.holds, counts.holds(rows.holds, today.isoformat())
+    yield "holds not listed", report.holds_not_listed, held - sum(hold.subjects for hold in rows.holds)
+    yield "causes of what needs attention", _said_causes(report), _causes(rows)
+    yield (
+        "proof of absence",
+        (report.proof.gone, report.proof.still_present, report.proof.unverified),
+        (totals[Outcome.ERASED], totals[Outcome.RESIDUAL], totals[Outcome.UNVERIFIED]),
+    )
+    yield (
+        "the legal clock",
+        report.clock,
+        legal_clock(report.clock.regime, today, report.clock.dated, waiting, found.counts.settled()),
+    )
+    yield "ages of open requests", report.ages, ages(today, *waiting)
+    yield "what was sent and how it ended", _said_sends(report), found.counts.sends
+
+
+def _said_causes(report: Report) -> Counter[tuple[str, str | None]]:
+    return Counter({(cause.outcome.value, cause.reason and cause.reason.value): cause.count for cause in report.causes})
+
+
+def _causes(rows: RowSummary) -> Counter[tuple[str, str | None]]:
+    found: Counter[tuple[str, str | None]] = Counter()
+    for standing in rows.standings:
+        if standing.outcome in counts.ATTENTION:
+            found[standing.outcome.value, standing.reason and standing.reason.value] += standing.subjects
+    return found
+
+
+def _said_sends(report: Report) -> Counter[SendKey]:
+    said: Counter[SendKey] = Counter()
+    for line in report.traffic:
+        if line.purpose is Purpose.ACT:
+            said[line.status, line.reason and line.reason.value, line.answered] += line.count
+    return said
+
+
+def _numbers(report: Report) -> Iterator[int]:
+    rows = report.rows
+    yield from (rows.read, rows.rejected, rows.duplicates, rows.subjects, *rows.rejected_by_reason.values())
+    yield from (line.count for line in report.outcomes)
+    yield from (line.count for line in report.traffic)
+    for line in report.calls:
+        yield from (line.made, line.look_ups, line.repeats, line.withdrawn)
+    for control in report.controls.lines:
+        yield from (control.held, control.failed, control.unanswered)
+    yield from (row for found in report.rejected.reasons for row in (found.count, *found.rows))
+
+
+#: The SHA-256 of each schema of the format before, as version 0.x had them.
+_SCHEMAS_BEFORE = {
+    files.REPORT_SCHEMA: "a7d009a6ee002cadf30abc55fae1b8a8158cb04e003f04dec79e2024611790c3",
+    files.ROW_SCHEMA: "87844f138514c6e03e328b9b26b70278a417da5971a86f15b3e32c7847ae4b68",
+}
+
+
+def check_texts(
+    pack: PackFolder,
+    report: Report | None,
+    checkpoint: Checkpoint | None,
+    rows: RowsFound,
+    check: Check,
+    *,
+    page: bool = True,
+) -> None:
+    """Compare each text with the one that the same figures give.
+
+    What version made the pack is the pack's own word, so that can't switch a comparison off: a page that this version
+    can't make again is a problem, unless ``page`` says that it need not be compared.
+    """
+    if report is None:
+        check.skip("report.html, VERIFY.txt and the schemas: without a report there is nothing to make them from.")
+        return
+    before = report.format == FORMAT_BEFORE
+    compared = [files.REPORT_SCHEMA, files.ROW_SCHEMA]
+    for file, name in ((files.REPORT_SCHEMA, "report"), (files.ROW_SCHEMA, "row")):
+        if before:
+            _compare_digest(pack, file, _SCHEMAS_BEFORE[file])
+        else:
+            _compare(pack, file, Code.SCHEMA_DIFFERS, partial(schema, name))
+    if rows.whole and page:
+        compared.append(files.REPORT_HTML)
+        if before:
+            _not_compared(pack, report, f"its format is {quoted(report.format)}, and this version makes {FORMAT} alone")
+        else:
+            code, more = _of_page(report)
+            _compare(pack, files.REPORT_HTML, code, lambda: render(report, rows.cases).encode(), more)
+    if checkpoint is not None:
+        compared.append(files.VERIFY)
+        _compare(pack, files.VERIFY, Code.TEXT_DIFFERS, lambda: _verify_text(pack, report, checkpoint))
+    check.words = f"What the same figures give: {', '.join(compared)}."
+    if not page:
+        check.words += f" {files.REPORT_HTML} was not compared, as you asked: do not rely on what it says."
+
+
+def _of_page(report: Report) -> tuple[Code, str]:
+    """What a page is that differs: one of another version may differ rightly, and nobody can tell."""
+    if made_by(report) == __version__:
+        return Code.TEXT_DIFFERS, ""
+    return Code.PAGE_NOT_COMPARED, f" {_other_version(report)}"
+
+
+def _not_compared(pack: PackFolder, report: Report, why: str) -> None:
+    message = f"It could not be compared with the figures: {why}. {_other_version(report)}"
+    pack.note(Code.PAGE_NOT_COMPARED, files.REPORT_HTML, message)
+
+
+def _other_version(report: Report) -> str:
+    return (
+        f"By its own word the pack was made by version {quoted(made_by(report))}, this is {__version__}. Verify it with"
+        " that version; or leave the page out with --no-page, and rely on report.json alone."
+    )
+
+
+def _compare_digest(pack: PackFolder, file: str, wanted: str) -> None:
+    with suppress(Unusable):  # it was noted
+        if pack.digest(file) != wanted:
+            pack.note(Code.SCHEMA_DIFFERS, file, "It is not the schema of its format.")
+
+
+def _compare(pack: PackFolder, file: str, code: Code, make: Callable[[], bytes], more: str = "") -> None:
+    try:
+        found = pack.text(file)
+    except Unusable:  # it was noted
+        return
+    try:
+        made = make()
+    except Exception:  # noqa: BLE001 - a report may be of the right type and say things no page can be made of
+        pack.note(code, file, "It can't be compared: the report holds what no report of a run can.")
+        return
+    if found != made:
+        made_here = f"It is not what version {__version__} of the toolkit makes of report.json and the rows."
+        pack.note(code, file, made_here + more)
+
+
+def _verify_text(pack: PackFolder, report: Report, checkpoint: Checkpoint) -> bytes:
+    by, approved = report.signed_by, report.hands.approved
+    earlier = sorted({int(file.split("/")[1]) for file in pack.files if file.startswith(f"{files.EARLIER}/")})
+    return verify_text(
+        checkpoint,
+        earlier,
+        None if by is None else Signed(by.fingerprint, by.name),
+        None if approved is None else approved.name,
+    )

@@ -1,0 +1,392 @@
+"""``rows.jsonl``, line by line: each canonical, in order, hashed, counted, and compared with ``exceptions.csv``."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+import msgspec
+
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Reason
+from privacy_toolkit.evidence import files
+from privacy_toolkit.evidence.checkpoint import Tree, leaf_hash
+from privacy_toolkit.evidence.verify.findings import Code, Unusable
+from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
+from privacy_toolkit.evidence.verify.wordings import words_of
+from privacy_toolkit.journal.sqlite.figures import SettledRequests
+from privacy_toolkit.reporting.frames import Counts, RowSummary, RowTally, StandingKey
+from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
+from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
+from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
+
+# ``rows.parquet`` against ``rows.jsonl``, in a process of its own.
+#
+# A Parquet file is read by a large library in C++, which hostile bytes might bring down or make ask for any amount of
+# memory. So another process reads it, with a limit, while this one reads the rows: two cores get both done in the time
+# of
+# one. It is a program of its own and not one of ``multiprocessing``, which would run the caller's main module once
+# more.
+
+#: The number, from 0, of the first row in which both differ; None: they agree; ``CANNOT_BE_READ``: no row at all.
+Difference: TypeAlias = int | None
+#: Begins to compare, and gives back what waits for the result.
+Comparer: TypeAlias = Callable[[Path, Path], Callable[[], Difference]]
+
+CANNOT_BE_READ: Final = -1
+MODULE: Final = "privacy_toolkit.evidence.verify.comparing"
+_SETTINGS: Final = "PRIVACY_TOOLKIT_"
+
+
+class CompareTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be compared: both paths as the system has them."""
+
+    rows: bytes
+    parquet: bytes
+
+
+class CompareReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found."""
+
+    difference: int | None
+
+
+def compare_here(rows: Path, parquet: Path) -> Callable[[], Difference]:
+    """Compare in this process, when the result is asked for."""
+    return lambda: difference(rows, parquet)
+
+
+def compare_apart(rows: Path, parquet: Path) -> Callable[[], Difference]:
+    """Compare in another process, beginning now. It ends with this one, whose end closes its standard input."""
+    task = msgspec.json.encode(CompareTask(rows=os.fsencode(rows.absolute()), parquet=os.fsencode(parquet.absolute())))
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own module, by this very Python
+            [sys.executable, "-P", "-m", MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a message of the library could hold what stands in the file
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for the first process; it ends this one
+        )
+    except OSError:  # the system has no room for it
+        return compare_here(rows, parquet)
+    try:
+        _pipe(process.stdin).write(task + b"\n")
+        _pipe(process.stdin).flush()
+    except BrokenPipeError:
+        pass  # it has died, which is found out below
+    return lambda: _wait(process)
+
+
+def difference(rows: Path, parquet: Path) -> Difference:
+    """What differs first, read in this process."""
+    from privacy_toolkit.reporting.parquet import matches  # noqa: PLC0415 - it loads pyarrow and pandas
+
+    try:
+        return matches(_lines(rows), parquet)
+    except Exception:  # noqa: BLE001 - whatever the library makes of hostile bytes, they are not our rows
+        return CANNOT_BE_READ
+
+
+def _wait(process: subprocess.Popen[bytes]) -> Difference:
+    try:
+        return msgspec.json.decode(_pipe(process.stdout).read(), type=CompareReply).difference
+    except msgspec.DecodeError:  # it died: of a signal, or of its limit
+        return CANNOT_BE_READ
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            _pipe(pipe).close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise ValueError("the process was started without its pipes")
+    return pipe
+
+
+def _environment() -> dict[str, str]:
+    """What this process has, without the settings, which may hold keys; and where its modules are."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def _lines(rows: Path) -> Iterator[bytes]:
+    """The lines of the rows; one without an end in sight is cut, so it can't agree with anything."""
+    descriptor = os.open(rows, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=LONGEST_LINE) as stream:
+        while line := stream.readline(LONGEST_LINE + 1):
+            yield line
+
+
+# The rows of a pack, counted once more: from ``rows.jsonl`` alone, without pandas and without any journal.
+
+#: So many different grounds of holds, or pairs of days, are told apart: far more than there are in any pack.
+MOST_DIFFERENT: Final = 200_000
+#: Status, reason, and whether an answer or a fault was recorded.
+SendKey = tuple[int | None, str | None, bool]
+
+_OUTCOMES = frozenset(Outcome)
+_REASONS = frozenset({None, *Reason})
+_ATTRIBUTIONS = frozenset({None, *Attribution})
+_HELD = frozenset({None, *HeldBefore})
+_OPEN = frozenset(outcome.value for outcome in OPEN_OUTCOMES)
+
+
+class Unbelievable(ValueError):  # noqa: N818 - the name says what was found
+    """A row that can't be: a code that is not in the vocabulary, a day that is none, more of a kind than there are."""
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """What a report says of its rows, row by row. What it holds does not grow with the rows."""
+
+    sends: Counter[SendKey] = field(default_factory=Counter)
+    _standings: dict[StandingKey, list[int]] = field(default_factory=dict)
+    _requests: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    _undated: int = 0
+    _holds: dict[str | None, tuple[int, str | None]] = field(default_factory=dict)
+    _days: set[str] = field(default_factory=set)
+    _in_time: int = 0
+    _late: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row.
+
+        Raises:
+            Unbelievable: it has a code or a day that can't be. Nothing of it was counted.
+        """
+        key = row.outcome, row.reason, row.attribution, row.held_before
+        sums = self._standings.get(key) or self._new_standing(key)
+        for day in (row.requested_on, row.due_on, row.review_on):
+            if day is not None and day not in self._days:
+                self._new_day(day)
+        if (row.in_time is not None) != (
+            row.due_on is not None and row.settled_at is not None and row.outcome in IN_TIME
+        ):
+            raise Unbelievable("a word on what was settled in time that does not fit it")
+        if row.attempts < 0 or (row.time_span or 1) < 1 or (row.kept_coupons or 0) < 0 or (row.kept_referrals or 0) < 0:
+            raise Unbelievable("a number below zero")
+        self._stand(row, sums)
+        if row.outcome in _OPEN:
+            self._wait(row)
+        elif row.in_time is not None:
+            self._late += not row.in_time
+            self._in_time += row.in_time
+        if row.outcome == Outcome.ON_HOLD:
+            self._hold(row)
+        self._count_sends(row.proof.sends)
+
+    def summary(self) -> RowSummary:
+        """The figures in the form a report is made of."""
+        tally = RowTally()
+        tally.add(
+            Counts(
+                standings={key: tuple(sums) for key, sums in self._standings.items()},
+                open_requests=self._requests,
+                open_undated=self._undated,
+                holds=self._holds,
+            )
+        )
+        return tally.summary()
+
+    def settled(self) -> SettledRequests:
+        """Settled subjects with a due date, by whether they were in time."""
+        return SettledRequests(self._in_time, self._late)
+
+    def _stand(self, row: Row, sums: list[int]) -> None:
+        coupons, referrals = row.kept_coupons or 0, row.kept_referrals or 0
+        sums[0] += 1
+        if row.attempts > 1:
+            sums[1] += 1
+            sums[2] += row.attempts - 1
+        if coupons or referrals:
+            sums[3] += 1
+            sums[4] += coupons
+            sums[5] += referrals
+
+    def _new_standing(self, key: StandingKey) -> list[int]:
+        outcome, reason, attribution, held = key
+        if outcome not in _OUTCOMES or reason not in _REASONS or attribution not in _ATTRIBUTIONS or held not in _HELD:
+            raise Unbelievable("a code that is not in the vocabulary")
+        sums = self._standings[key] = [0] * 6
+        return sums
+
+    def _new_day(self, day: str) -> None:
+        try:
+            known = date.fromisoformat(day).isoformat() == day
+        except ValueError:
+            known = False
+        if not known or len(self._days) >= MOST_DIFFERENT:
+            raise Unbelievable("a day that is none")
+        self._days.add(day)
+
+    def _wait(self, row: Row) -> None:
+        if row.requested_on is None:
+            self._undated += 1
+            return
+        key = row.requested_on, row.due_on
+        if key not in self._requests and len(self._requests) >= MOST_DIFFERENT:
+            raise Unbelievable("more different days than there are")
+        self._requests[key] += 1
+
+    def _hold(self, row: Row) -> None:
+        reason = row.hold_reason or ""
+        if reason not in self._holds and len(self._holds) >= MOST_DIFFERENT:
+            raise Unbelievable("more different grounds than there are")
+        count, earliest = self._holds.get(reason, (0, None))
+        days = [day for day in (earliest, row.review_on) if day is not None]
+        self._holds[reason] = count + 1, min(days, default=None)
+
+    def _count_sends(self, sends: Iterable[Send]) -> None:
+        """Those about several subjects count with the one that carries them."""
+        for send in sends:
+            if not send.shared:
+                self._send((send.status, send.reason, send.answered_at is not None))
+
+    def _send(self, key: SendKey) -> None:
+        if key not in self.sends and (key[1] not in _REASONS or len(self.sends) >= MOST_DIFFERENT):
+            raise Unbelievable("an answer that can't be")
+        self.sends[key] += 1
+
+
+_SUBJECT = re.compile(r"[0-9a-f]{64}")
+_decode = msgspec.json.Decoder(Row).decode
+_decode_before = msgspec.json.Decoder(RowBefore).decode
+#: What hostile bytes make of decoding and encoding: no JSON, another type, too deep, a number too large, no text.
+_NOT_A_ROW = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
+
+
+@dataclass(slots=True)
+class RowsFound:
+    """What the rows come to. ``whole`` is False where some could not be read: then the figures tell nothing.
+
+    ``cases`` are as the report lists them.
+    """
+
+    tree: Tree = field(default_factory=Tree)
+    counts: RowCounts = field(default_factory=RowCounts)
+    cases: list[Case] = field(default_factory=list)
+    whole: bool = False
+
+
+def read_rows(pack: PackFolder, found: RowsFound, job: Job, form: str = FORMAT) -> None:
+    """Read all rows of a run of ``job`` into ``found``; ``form`` is the format of the report that goes with them.
+
+    Raises:
+        Unusable: they can't be read to their end; that was noted.
+    """
+    reading = _Reading(pack, found, job, form)
+    for line in pack.lines(files.ROWS):
+        reading.take(line)
+    reading.end()
+    found.whole = reading.good == reading.number
+
+
+class _Reading:
+    def __init__(self, pack: PackFolder, found: RowsFound, job: Job, form: str) -> None:
+        self.number = 0
+        self.good = 0
+        self._pack = pack
+        self._found = found
+        self._job = job
+        self._before = form == FORMAT_BEFORE
+        self._action = words_of(form).action
+        self._last = ""
+        self._listed = CaseList()
+        self._exceptions = _Exceptions(pack)
+
+    def take(self, line: bytes) -> None:
+        """A line with its end."""
+        self.number += 1
+        if not line.endswith(b"\n"):
+            self._note(Code.NOT_CANONICAL, "has no line end: the file was cut off.")
+            line += b"\n"
+        self._found.tree.add(leaf_hash(line[:-1]))
+        row = self._row(line)
+        if row is None:
+            return
+        if row.subject <= self._last:
+            self._note(Code.ROW_ORDER, "does not come after the line before it in the order of `subject`.")
+        self._last = row.subject
+        try:
+            self._found.counts.add(row)
+        except Unbelievable as error:
+            self._note(Code.BAD_ROW, f"holds {error}.")
+            return
+        self.good += 1
+        if needs_attention(row):
+            case = self._case(row)
+            self._listed.add([case])
+            self._exceptions.expect(csv_line(case))
+
+    def end(self) -> None:
+        """There are no more lines."""
+        self._exceptions.end()
+        self._found.cases = self._listed.listed()
+
+    def _row(self, line: bytes) -> Row | None:
+        try:
+            if self._before:
+                read = _decode_before(line)
+                row, same = read.as_now(), encode_row(read) == line
+            else:
+                row = _decode(line)
+                same = encode_row(row) == line
+        except _NOT_A_ROW:
+            self._note(Code.BAD_ROW, "is no row of a pack.")
+            return None
+        if not same:
+            self._note(Code.NOT_CANONICAL, "is not written as a row is: keys sorted, no blanks, ASCII.")
+        if not _SUBJECT.fullmatch(row.subject):
+            self._note(Code.BAD_ROW, "has a `subject` that is no pseudonym.")
+            return None
+        return row
+
+    def _case(self, row: Row) -> Case:
+        what_to_do = self._action(Outcome(row.outcome), Reason(row.reason) if row.reason else None, self._job)
+        return Case(row.subject, row.outcome, row.reason or "", row.attempts, row.due_on or "", what_to_do)
+
+    def _note(self, code: Code, what: str) -> None:
+        self._pack.note(code, files.ROWS, f"Line {self.number:,} {what}")
+
+
+class _Exceptions:
+    """``exceptions.csv`` against what the rows give; only the first difference is told, since others follow from it."""
+
+    def __init__(self, pack: PackFolder) -> None:
+        self._pack = pack
+        self._number = 0
+        self._lines: Iterator[bytes] | None = pack.lines(files.EXCEPTIONS)
+        self.expect(csv_line(HEADER))
+
+    def expect(self, line: bytes) -> None:
+        """The next line has to be this one."""
+        self._compare(line)
+
+    def end(self) -> None:
+        """Nothing may follow."""
+        self._compare(None)
+
+    def _compare(self, wanted: bytes | None) -> None:
+        if self._lines is None:
+            return
+        self._number += 1
+        try:
+            if next(self._lines, None) != wanted:
+                self._pack.note(
+                    Code.EXCEPTIONS_DIFFER,
+                    files.EXCEPTIONS,
+                    f"Line {self._number:,} is not what the rows give: the open and failed subjects, one a line.",
+                )
+                self._lines = None
+        except Unusable:  # it was noted
+            self._lines = None

@@ -1,0 +1,1 @@
+"""HTTP on our own connections: pace, exchanges and faults; no vendor."""

@@ -1,0 +1,306 @@
+"""The transport under the HTTP client: one attempt a request, never a silent second one.
+
+It stands in for the client's own one, whose pool takes longer the more connections it holds, and says of each failure
+in which phase it happened and whether anything had left (``.fault``). HTTP/1.1 over TCP or TLS, one origin, no proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+import httpx2
+
+from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room
+from privacy_toolkit.http.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble, failure
+
+#: Retired connections that are still listened to, at most; they carry nothing.
+MOST_RETIRED = 64
+_TURNS = 3  # of the event loop, so that it takes what came with the end of a TLS handshake
+
+_Waiter = asyncio.Future[Connection | None]
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """Connections to one origin, at most ``max_connections`` that carry requests; the one used last is used next.
+
+    Timeouts are taken from the request's extension ``timeout``: ``pool`` is the wait for a connection, ``connect``
+    name look-up, TCP and TLS, ``write`` until the last byte was handed to the system, ``read`` from then on until the
+    answer is complete; waits for the memory that large answers share count for nothing. An answer's extension
+    ``elapsed`` is the time from the first byte sent, in seconds, ``mark`` its ``Mark``. ``largest_answer`` is the most
+    that a body may take, in bytes; all bodies on their way together take at most a quarter more than that, and what one
+    read brings on each connection.
+    """
+
+    def __init__(
+        self,
+        origin: httpx2.URL,
+        *,
+        max_connections: int = 64,
+        ssl_context: ssl.SSLContext | None = None,
+        largest_answer: int = LARGEST_ANSWER,
+    ) -> None:
+        self._scheme, self._netloc = origin.scheme, origin.netloc
+        self._host = origin.raw_host.decode("ascii")
+        self._port = origin.port or (443 if origin.scheme == "https" else 80)
+        self._ssl = (ssl_context or _default_context()) if origin.scheme == "https" else None
+        self._places = max_connections
+        self._largest = largest_answer
+        self._room = Room(largest_answer // 4)
+        self._idle: list[Connection] = []
+        self._waiters: deque[_Waiter] = deque()
+        self._connections: set[Connection] = set()
+        self._retired: dict[Connection, None] = {}
+        self._gone: asyncio.Future[None] | None = None
+        self._shut = False
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send the request once.
+
+        Raises:
+            httpx2.TransportError: there is no complete answer; ``fault`` says what is known.
+        """
+        if request.url.netloc != self._netloc or request.url.scheme != self._scheme:
+            raise httpx2.UnsupportedProtocol("The transport leads to another origin.", request=request)
+        payload = await _payload(request)
+        limits = request.extensions.get("timeout", {})
+        received = await self.carry(payload, limits, bodiless=request.method == "HEAD")
+        return httpx2.Response(
+            received.status,
+            headers=received.headers,
+            stream=httpx2.ByteStream(received.body),
+            extensions={"elapsed": received.elapsed, "mark": received.mark},
+        )
+
+    async def carry(
+        self, payload: bytes, limits: Mapping[str, float | None], manner: Manner = PLAIN, *, bodiless: bool = False
+    ) -> Received:
+        """Send the bytes of a request once, and wait for its answer. ``limits`` are the timeouts, in seconds.
+
+        Raises:
+            httpx2.TransportError: there is no complete answer; ``fault`` says what is known.
+        """
+        connection = await self._acquire(limits, manner)
+        try:
+            if manner.before_write is not None:
+                await self._make_sure(connection, manner.before_write)
+            return await connection.exchange(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
+        finally:
+            self._release(connection)
+
+    def unproven(self) -> list[Line]:
+        """The lines of idle connections with answers that are not proven yet: a control on each can prove them.
+
+        What was quiet for long enough is proven here. Retired connections prove their answers by themselves within
+        ``KEEP_ALIVE`` seconds, or spoil them.
+        """
+        for connection in [connection for connection in self._idle if not connection.usable]:
+            self._idle.remove(connection)
+            self._retire(connection)
+            self._places += 1
+        return [connection.line for connection in self._idle if connection.line.proven < connection.line.answered]
+
+    async def aclose(self) -> None:
+        """Close all connections and wait until their sockets are gone. What is not proven by then stays so."""
+        self._shut = True
+        while self._waiters:
+            _fail(self._waiters.popleft(), Trouble.BROKEN)
+        for connection in self._connections:
+            connection.abort()
+        if self._connections:
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
+        self._idle.clear()
+
+    # ``_places`` counts the connections that may still be opened. An idle one that was closed meanwhile keeps its
+    # place until it is looked at; a retired one has none. Nobody waits while a connection is idle.
+
+    async def _acquire(self, limits: Mapping[str, float | None], manner: Manner) -> Connection:
+        """A connection on which nothing is unread, and which suits ``manner``."""
+        if manner.on is not None:
+            return self._on(manner.on)
+        apart = manner.apart
+        idle = self._idle_one(apart)
+        if idle is not None:
+            return idle
+        if self._places:
+            self._places -= 1
+        elif self._idle:  # all of them excluded: the one that was idle longest gives way
+            self._retire(self._idle.pop(0))
+        else:
+            waited = await self._wait(limits.get("pool"))
+            if waited is not None:
+                if waited.usable and waited.line not in apart:
+                    return waited
+                self._retire(waited)
+        return await self._open(limits.get("connect"))
+
+    def _idle_one(self, apart: Collection[Line]) -> Connection | None:
+        at = len(self._idle)
+        while at:
+            at -= 1
+            if not apart or self._idle[at].line not in apart:
+                connection = self._idle.pop(at)
+                if connection.usable:
+                    return connection
+                self._retire(connection)
+                self._places += 1
+        return None
+
+    def _on(self, line: Line) -> Connection:
+        for connection in self._idle:
+            if connection.line is line:
+                self._idle.remove(connection)
+                if connection.usable:
+                    return connection
+                self._retire(connection)
+                self._places += 1
+                break
+        raise failure(Fault(Phase.POOL, Trouble.BROKEN, sent=False))
+
+    async def _make_sure(self, connection: Connection, before_write: Callable[[], Awaitable[bool]]) -> None:
+        """Ask ``before_write``, and look afterwards whether the connection can still be used.
+
+        Raises:
+            httpx2.TransportError: it said no, or the connection broke meanwhile; nothing was sent.
+        """
+        started = asyncio.get_running_loop().time()
+        if await before_write():
+            await self._listen(connection)
+            if connection.usable:
+                return
+            connection.closed = True
+        elapsed = asyncio.get_running_loop().time() - started
+        raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))
+
+    async def _listen(self, connection: Connection) -> None:
+        """Let the event loop see what is unread under TLS: it may be a session ticket, which is nothing."""
+        for _ in range(_TURNS if self._ssl else 0):
+            if connection.closed or connection.quiet:
+                break
+            await asyncio.sleep(0)
+
+    async def _wait(self, seconds: float | None) -> Connection | None:
+        """Wait in line for a connection, or for a place to open one (None)."""
+        loop = asyncio.get_running_loop()
+        waiter: _Waiter = loop.create_future()
+        self._waiters.append(waiter)
+        timer = None if seconds is None else loop.call_later(seconds, _fail, waiter, Trouble.TIMEOUT, seconds)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._pass_on(waiter.result())
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del waiter  # its exception leads back to this frame
+
+    async def _open(self, seconds: float | None) -> Connection:
+        """Open a connection in a place already taken."""
+        loop = asyncio.get_running_loop()
+        phase, started = Phase.CONNECT, loop.time()
+        connection = Connection(loop, self._forget, room=self._room, largest=self._largest)
+        tcp: asyncio.Transport | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                tcp, _ = await loop.create_connection(lambda: connection, self._host, self._port)
+                if self._ssl is not None:
+                    phase = Phase.TLS
+                    connection.attach(await loop.start_tls(tcp, connection, self._ssl, server_hostname=self._host))
+                    await self._listen(connection)
+            if self._shut or not connection.quiet:  # a peer that speaks before it is asked
+                raise ConnectionResetError  # noqa: TRY301 - a break like any other
+        except BaseException as error:
+            if tcp is not None:
+                tcp.abort()
+            self._pass_on(None)
+            if isinstance(error, OSError | UnicodeError):  # the latter: a host name that can't be looked up
+                raise failure(Fault(phase, _trouble(error), sent=False, elapsed=loop.time() - started)) from None
+            raise
+        self._connections.add(connection)
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._retired.pop(connection, None)
+        if self._gone is not None and not self._connections and not self._gone.done():
+            self._gone.set_result(None)
+
+    def _retire(self, connection: Connection) -> None:
+        """Use a connection no more, but find out how it ends. Where too many are at that, the oldest is given up."""
+        connection.retire()
+        if not connection.over:
+            self._retired[connection] = None
+        if len(self._retired) > MOST_RETIRED:
+            oldest = next(iter(self._retired))
+            del self._retired[oldest]
+            oldest.line.spoil()
+            oldest.abort()
+
+    def _release(self, connection: Connection) -> None:
+        if connection.closed:
+            self._retire(connection)
+            self._pass_on(None)
+        else:
+            self._pass_on(connection)
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Hand a connection, or the place of one, to whoever has waited longest, or keep it."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if connection is None:
+            self._places += 1
+        else:
+            self._idle.append(connection)
+
+
+def _default_context() -> ssl.SSLContext:
+    """The system's certificate authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name; HTTP/1.1 only."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def _payload(request: httpx2.Request) -> bytes:
+    """The bytes of the request, head and body.
+
+    Raises:
+        httpx2.UnsupportedProtocol: the body has no length, or a header would break the head.
+    """
+    head = make_head(request.method, request.url.raw_path, request.headers.raw)
+    if b"\r\ntransfer-encoding:" in head.lower():
+        raise httpx2.UnsupportedProtocol("A body must be given as bytes.", request=request)
+    body = request.read() if isinstance(request.stream, httpx2.SyncByteStream) else await request.aread()
+    return head + body
+
+
+def make_head(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request, with the empty line after it.
+
+    Raises:
+        httpx2.UnsupportedProtocol: a header, or the target, would break it.
+    """
+    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
+    lines += [b"%b: %b" % header for header in headers]
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
+        raise httpx2.UnsupportedProtocol("A header holds a line break.")
+    return head + b"\r\n\r\n"
+
+
+def _trouble(error: OSError | UnicodeError) -> Trouble:
+    if isinstance(error, TimeoutError):
+        return Trouble.TIMEOUT
+    return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.BROKEN
+
+
+def _fail(waiter: _Waiter, trouble: Trouble, elapsed: float = 0.0) -> None:
+    if not waiter.done():
+        waiter.set_exception(failure(Fault(Phase.POOL, trouble, sent=False, elapsed=elapsed)))

@@ -1,0 +1,507 @@
+"""Coupon reservations: ``reserve``, ``release``, and ``assign``, which deals a code to each customer first.
+
+One walk is about one coupon: the endpoint overrides the coupon's own reservation limit, so that a budget is ours to
+keep, and it can only be kept by whoever sees all that is sent for the coupon.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from msgspec.structs import replace
+
+from privacy_toolkit.core.model import Attribution, Hold, Job, Outcome, Purpose, Reason, Sequencing
+from privacy_toolkit.engine.job import Calls, Context, Declaration, Look, Parameters, Subjects, pauses
+from privacy_toolkit.engine.runner import MOST_TOGETHER
+from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
+from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, RowForm, budget_of, coupon_of
+from privacy_toolkit.jobs.assign import (
+    CODES_LOOKED_AT,
+    LookAtCodes,
+    LookAtHolders,
+    LookAtReleases,
+    deal_codes,
+    with_budgets,
+)
+from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
+from privacy_toolkit.talonone.holders import HOLDERS, HolderList, holders_of
+from privacy_toolkit.talonone.operations import OPERATIONS, Operation
+from privacy_toolkit.talonone.responses import Answer, Finding
+
+# Reserving and releasing: the same walk, two ways.
+
+#: Something was sent, and whether it shows is not known yet.
+IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
+REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which way a walk goes: the request, and what the list of holders has to show afterwards.
+
+    ``already`` is why nothing has to be sent, ``unseen`` what is said where an accepted request does not show.
+    """
+
+    operation: Operation
+    adds: bool
+    already: Reason
+    unseen: Reason
+
+    def is_so(self, customer: str, holders: HolderList) -> bool:
+        """Whether the customer stands as wanted."""
+        return (customer in holders.ids) is self.adds
+
+    def follows(self, before: Outcome, answer: Answer, *, alone: bool) -> tuple[Outcome, Reason | None]:
+        """Where a pair stands by the answer to a request about it, ``alone`` or with others.
+
+        A refusal says nothing about what was sent earlier and is in doubt.
+        """
+        if answer.finding is Finding.DONE:
+            return Outcome.UNVERIFIED, Reason.NOT_READ_YET
+        if answer.finding is Finding.UNKNOWN or before is Outcome.UNKNOWN:
+            return Outcome.UNKNOWN, answer.reason
+        if before is Outcome.UNVERIFIED:
+            return before, self.unseen
+        final = alone and answer.finding in REFUSED_FOR_GOOD
+        return Outcome.FAILED if final else Outcome.RETRYABLE, answer.reason
+
+
+ADDING = Way(
+    OPERATIONS["create_coupon_reservation"],
+    adds=True,
+    already=Reason.ALREADY_RESERVED,
+    unseen=Reason.NOT_AMONG_HOLDERS,
+)
+TAKING_AWAY = Way(
+    OPERATIONS["delete_coupon_reservation"],
+    adds=False,
+    already=Reason.NOT_RESERVED,
+    unseen=Reason.STILL_AMONG_HOLDERS,
+)
+
+
+def coupon_key(coupon: str) -> str:
+    """The name of a coupon among what must not be in two requests at once."""
+    return f"coupon\0{coupon}"
+
+
+def customer_key(customer: str) -> str:
+    """The name of a customer among the same."""
+    return f"customer\0{customer}"
+
+
+# The walk for one coupon: read who has it, send for those who are missing, read again, and name what was seen.
+#
+# What was sent without a reliable answer stays ``unknown`` until the list of holders shows what became of it; nothing
+# is
+# sent for it before that.
+
+#: How often the same request is sent in one sitting before its pairs are left for the next one.
+ACT_TRIES = 4
+#: The ground of a pair for which there is no room in the budget of its coupon.
+OVER_BUDGET = "over_budget"
+
+_ATTRIBUTIONS = {Outcome.UNKNOWN: Attribution.INFERRED, Outcome.UNVERIFIED: Attribution.CONFIRMED}
+
+Chunk = tuple[list[int], int]  # the numbers of pairs that are sent together, and how often they were
+
+
+class Walk:
+    """The pairs of one coupon on their way. ``_at`` is where each stands by the journal, or is about to."""
+
+    def __init__(self, way: Way, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
+        self._way = way
+        self._settle_time = settle
+        self._steps = steps
+        self._coupon = coupon_of(entries[0].subject.given)
+        budgets = [n for entry in entries if (n := budget_of(entry.subject.given)) is not None]
+        self._budget = min(budgets) if budgets and way.adds else None
+        self._ids = {entry.subject.seq: entry.subject.id for entry in entries}
+        self._at = {entry.subject.seq: entry.standing for entry in entries}
+        self._open = dict.fromkeys(self._at)  # those not settled in this walk yet, in input order
+        self._holders = HolderList(frozenset(), 0)
+        self._why: Reason | None = None  # the last list could not be read, and this is why
+        self._refused: list[int] = []  # sent and lost, then refused for good: the list decides
+        self._has_sent = False
+        self._last: Answer | None = None  # to the last request that changes something
+        self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
+
+    async def run(self) -> None:
+        """Bring the pairs as far as they go in this sitting."""
+        try:
+            if await self._look_first():
+                await self._send(self._wanting())
+                await self._see()
+        finally:
+            self._guard_budget()
+
+    async def _look_first(self) -> bool:
+        """Settle what needs no request; whether it is known how things stand."""
+        outcomes = {standing.outcome for standing in self._at.values()}
+        purpose = Purpose.READ_AFTER if outcomes == {Outcome.UNVERIFIED} else Purpose.READ_BEFORE
+        purpose = Purpose.RECONCILE if Outcome.UNKNOWN in outcomes else purpose
+        answer = await self._look(purpose, self._open)
+        if self._why is None:
+            answer = await self._make_sure(purpose, answer)
+        if answer.finding is Finding.CREDENTIALS:
+            self._steps.leave()
+        elif self._why is not None:
+            self._unread(answer)
+        else:
+            await self._settle_seen(list(self._open))
+            return True
+        return False
+
+    async def _look(self, purpose: Purpose, about: Iterable[int]) -> Answer:
+        """Read who has the coupon. ``_why`` says why that told nothing, if it did not."""
+        pairs = list(about)
+        for _ in range(PROOF_TRIES):
+            answer = await self._steps.read(HOLDERS, purpose, self._coupon, pairs, apart=self._last)
+            if answer.finding is Finding.ABSENT:
+                answer = await self._steps.absence(HOLDERS, purpose, answer, self._coupon, pairs)
+            found = holders_of(answer)
+            if found is None or await self._counts(purpose, answer, found, pairs):
+                break
+            found = None
+        self._why = None if found is not None else answer.reason or Reason.FOREIGN_ANSWER
+        self._holders = found or self._holders
+        return answer
+
+    async def _make_sure(self, purpose: Purpose, first: Answer) -> Answer:
+        """Look once more, elsewhere, where a list says that there is nothing to release: who is in either has it."""
+        nothing = [seq for seq in self._open if self._way.is_so(self._ids[seq], self._holders)]
+        if self._way.adds or all(self._at[seq].outcome in IN_DOUBT for seq in nothing):
+            return first
+        second = await self._steps.again(HOLDERS, purpose, first, self._coupon, nothing)
+        found = holders_of(second)
+        if found is None:
+            self._why = second.reason or Reason.FOREIGN_ANSWER
+        else:
+            ids = self._holders.ids | found.ids
+            self._holders = HolderList(ids, len(ids))
+        return second
+
+    async def _counts(self, purpose: Purpose, answer: Answer, found: HolderList, pairs: Collection[int]) -> bool:
+        """Whether a list may be relied on: it does not name its coupon, so the connection has to vouch for it.
+
+        A budget rests on it before anything is sent; else only what is settled by it does.
+        """
+        if self._budget is not None and purpose is not Purpose.READ_AFTER and await self._steps.in_step(answer):
+            return True
+        concludes = self._budget is not None or self._refused
+        if concludes or any(self._way.is_so(self._ids[seq], found) for seq in pairs):
+            return await self._steps.proven(HOLDERS, answer)
+        return True
+
+    def _unread(self, answer: Answer) -> None:
+        """It could not be read who has the coupon: nothing is sent."""
+        for seq in list(self._open):
+            if self._at[seq].outcome in IN_DOUBT:
+                self._settle(seq, self._at[seq].outcome, self._at[seq].reason)
+            else:
+                self._settle(seq, _unread_outcome(answer), self._why)
+
+    async def _settle_seen(self, seqs: Collection[int]) -> None:
+        """Settle those that stand as wanted by the last list, and say why they do."""
+        for seq in seqs:
+            if self._way.is_so(self._ids[seq], self._holders):
+                sent = _ATTRIBUTIONS.get(self._at[seq].outcome)
+                accepted = self._accepted.get(seq)
+                if accepted is not None and not await self._steps.proven(self._way.operation, accepted):
+                    sent = Attribution.INFERRED
+                self._settle(seq, Outcome.DONE, None if sent else self._way.already, sent)
+
+    def _wanting(self) -> list[int]:
+        """Those to send for, what is in doubt first: it may still come to be, and has its room in the budget."""
+        wanting = []
+        for seq in list(self._open):
+            standing = self._at[seq]
+            if standing.outcome is Outcome.UNVERIFIED and standing.reason is not self._way.unseen:
+                continue  # accepted, and not looked for yet as long as it may take
+            if self._way.adds and self._steps.is_suppressed(self._ids[seq]):
+                self._hold(seq, "suppressed")
+            else:
+                wanting.append(seq)
+        return sorted(wanting, key=lambda seq: (self._at[seq].outcome not in IN_DOUBT, seq))
+
+    async def _send(self, wanting: list[int]) -> None:
+        """Send for all of them, as many at once as the API takes; a stop leaves the rest as it is."""
+        starts = range(0, len(wanting), MOST_RESERVATIONS)
+        waiting: deque[Chunk] = deque((wanting[n : n + MOST_RESERVATIONS], 0) for n in starts)
+        while waiting:
+            chunk, tries = waiting.popleft()
+            chunk = self._within_budget(chunk)
+            if chunk:
+                try:
+                    answer = await self._act(chunk)
+                except Stopped:
+                    return
+                waiting.extendleft(reversed(await self._after(chunk, tries + 1, answer)))
+
+    async def _act(self, chunk: list[int]) -> Answer:
+        lost = {
+            seq: replace(
+                self._at[seq],
+                outcome=Outcome.UNKNOWN,
+                reason=Reason.NO_ANSWER_RECORDED,
+                attempts=self._at[seq].attempts + 1,
+                settled_at=self._steps.now,
+            )
+            for seq in chunk
+        }
+        body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
+        follows = partial(self._follows, lost)
+        answer = await self._steps.act(self._way.operation, lost, follows, Sending(self._coupon, body))
+        if len(chunk) == 1 and answer.finding in REFUSED_FOR_GOOD:
+            answer = await self._steps.vouched(self._way.operation, answer)
+            self._follows(lost, answer)
+        self._has_sent, self._last = True, answer
+        if answer.finding is Finding.DONE and not answer.named:
+            self._accepted.update(dict.fromkeys(chunk, answer))
+        return answer
+
+    def _follows(self, lost: dict[int, Standing], answer: Answer) -> dict[int, Standing]:
+        """Where the pairs stand by the answer to the request alone."""
+        for seq, standing in lost.items():
+            outcome, reason = self._way.follows(self._at[seq].outcome, answer, alone=len(lost) == 1)
+            attempts = standing.attempts - (answer.finding is Finding.NEVER_SENT)
+            now = self._steps.now
+            self._at[seq] = replace(standing, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
+        return {seq: self._at[seq] for seq in lost}
+
+    async def _after(self, chunk: list[int], tries: int, answer: Answer) -> list[Chunk]:
+        """Go on by what the request came to; what has to be sent again."""
+        if answer.finding is Finding.DONE:
+            return []  # looked for when all is sent
+        if answer.finding in REFUSED_FOR_GOOD:
+            return self._split(chunk)
+        goes_on = await self._steps.back_off(tries, answer)
+        if answer.finding is Finding.UNKNOWN:
+            chunk = await self._missing(chunk)
+        if tries < ACT_TRIES and goes_on:
+            return [(chunk, tries)]
+        self._settle_standing(chunk)
+        return []
+
+    def _split(self, chunk: list[int]) -> list[Chunk]:
+        """Refused for good: one customer who can't have it must not keep it from the others."""
+        if len(chunk) > 1:
+            middle = len(chunk) // 2
+            return [(chunk[:middle], 0), (chunk[middle:], 0)]
+        if self._at[chunk[0]].outcome is Outcome.UNKNOWN:
+            self._refused += chunk
+        elif self._at[chunk[0]].outcome is Outcome.FAILED:
+            self._settle_standing(chunk)
+        return []
+
+    async def _missing(self, chunk: list[int]) -> list[int]:
+        """Look what became of a request whose answer was lost: those who are still to be sent for."""
+        await self._look(Purpose.RECONCILE, chunk)
+        if self._why is not None:
+            self._settle_standing(chunk)
+        else:
+            await self._settle_seen(chunk)
+        return [seq for seq in chunk if seq in self._open]
+
+    async def _see(self) -> None:
+        """Look, once for all that was sent, whether it shows; as long as it does not, give it time."""
+        sent = [seq for seq in self._open if self._at[seq].outcome is Outcome.UNVERIFIED]
+        if self._has_sent and (sent or self._refused):
+            await self._look(Purpose.READ_AFTER, [*sent, *self._refused])
+            await self._judge(sent)
+            await self._decide()
+        waits = pauses(self._settle_time)
+        while self._why is None and any(seq in self._open for seq in sent):
+            pause = next(waits, None)
+            if pause is None or not await self._steps.nap(pause):
+                break
+            await self._look(Purpose.READ_AFTER, [seq for seq in sent if seq in self._open])
+            await self._judge(sent)
+        for seq in sent:
+            if seq in self._open:
+                await self._settle_unseen(seq)
+
+    async def _settle_unseen(self, seq: int) -> None:
+        """Accepted and not seen; if the answer that said so may have been another's, it is as good as lost."""
+        accepted = self._accepted.get(seq)
+        if accepted is not None and not await self._steps.proven(self._way.operation, accepted):
+            self._settle(seq, Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
+        else:
+            self._settle(seq, Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS if self._why else self._way.unseen)
+
+    async def _judge(self, seqs: list[int]) -> None:
+        if self._why is None:
+            await self._settle_seen([seq for seq in seqs if seq in self._open])
+
+    async def _decide(self) -> None:
+        """Who was refused for good, and is not in the list, certainly did not get it by what was lost before."""
+        await self._judge(self._refused)
+        for seq in self._refused:
+            if seq in self._open:
+                self._settle(seq, Outcome.UNKNOWN if self._why else Outcome.FAILED, self._at[seq].reason)
+
+    def _within_budget(self, chunk: list[int]) -> list[int]:
+        """Those for whom there is room; the others are on hold.
+
+        Whoever may have it without being in the list counts as a holder.
+        """
+        if self._budget is None:
+            return chunk
+        sending = set(chunk)
+        doubted = [seq for seq, standing in self._at.items() if standing.outcome in IN_DOUBT and seq not in sending]
+        unseen = sum(self._ids[seq] not in self._holders.ids for seq in doubted)
+        room = max(0, self._budget - self._holders.count - unseen)
+        for seq in chunk[room:]:
+            self._hold(seq, OVER_BUDGET)
+        return chunk[:room]
+
+    def _guard_budget(self) -> None:
+        """Send nothing more for this coupon in this sitting while it is not known how many have it."""
+        if self._budget is not None and any(standing.outcome in IN_DOUBT for standing in self._at.values()):
+            self._steps.hold_back([coupon_key(self._coupon)])
+
+    def _hold(self, seq: int, ground: str) -> None:
+        self._at[seq] = replace(self._at[seq], hold_reason=ground)
+        self._settle(seq, Outcome.ON_HOLD, None)
+
+    def _settle_standing(self, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            self._settle(seq, self._at[seq].outcome, self._at[seq].reason)
+
+    def _settle(self, seq: int, outcome: Outcome, reason: Reason | None, sent: Attribution | None = None) -> None:
+        self._at[seq] = replace(
+            self._at[seq], outcome=outcome, reason=reason, attribution=sent, settled_at=self._steps.now
+        )
+        self._open.pop(seq, None)
+        self._steps.settle(self._at[seq], seq)
+
+
+def _unread_outcome(answer: Answer) -> Outcome:
+    """Where a pair stands for which nothing was sent, since it could not be read who has the coupon.
+
+    That there is no such coupon was said twice, between controls that held.
+    """
+    if answer.finding is Finding.ABSENT:
+        return Outcome.FAILED
+    return Outcome.PENDING if answer.reason is Reason.ROUTE_UNPROVEN else Outcome.RETRYABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible."""
+
+    way: Way
+    settle: float
+
+    def keys(self, entries: Sequence[Entry]) -> Collection[str]:
+        """The coupon, so that its budget is counted by one at a time, and all its customers."""
+        coupon = coupon_key(coupon_of(entries[0].subject.given))
+        return {coupon, *(customer_key(entry.subject.id) for entry in entries)}
+
+    async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
+        """Bring some pairs of one coupon as far as they go in this sitting."""
+        await Walk(self.way, self.settle, entries, steps).run()
+
+
+def _pair_calls(way: Way, subjects: int, parameters: Parameters) -> Calls:
+    """One read before and one after for each coupon, more for a coupon with very many customers.
+
+    Where there is nothing to release that is read twice.
+    """
+    coupons = min(subjects, int(parameters.get("coupons") or subjects))
+    walks = coupons + subjects // MOST_TOGETHER
+    sends = min(subjects, coupons + subjects // MOST_RESERVATIONS)
+    return {HOLDERS.name: (coupons, (2 if way.adds else 3) * walks), way.operation.name: (0, sends)}
+
+
+def _reserve_calls(subjects: int, parameters: Parameters) -> Calls:
+    return _pair_calls(ADDING, subjects, parameters)
+
+
+def _release_calls(subjects: int, parameters: Parameters) -> Calls:
+    return _pair_calls(TAKING_AWAY, subjects, parameters)
+
+
+def _assign_calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - each has a code of their own
+    return _pair_calls(ADDING, subjects, {})
+
+
+def _adding(context: Context) -> Reservations:
+    return Reservations(ADDING, context.settle)
+
+
+def _taking_away(context: Context) -> Reservations:
+    return Reservations(TAKING_AWAY, context.settle)
+
+
+def _pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter changes it
+    return PairForm()
+
+
+def _bare_pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter changes it
+    return PairForm(has_budget=False)
+
+
+def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look:  # noqa: ARG001 - as above
+    return LookAtHolders(subjects, holds)
+
+
+def _look_at_releases(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look:  # noqa: ARG001
+    return LookAtReleases(subjects, holds)
+
+
+def _must_look_at_codes(parameters: Parameters) -> bool:
+    return bool(parameters.get(CODES_LOOKED_AT))
+
+
+def _look_at_codes(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look | None:
+    return LookAtCodes(subjects, holds) if _must_look_at_codes(parameters) else None
+
+
+def _party(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
+    return coupon_of(given)
+
+
+def _shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
+    return {COUPON_COLUMN: coupon_of(given)}
+
+
+RESERVE = Declaration(
+    job=Job.RESERVE,
+    calls=_reserve_calls,
+    make=_adding,
+    form=_pairs,
+    deal=with_budgets,
+    look=_look,
+    shown=_shown,
+    creates_profile=True,
+    sequencing=Sequencing.TOGETHER,
+    party=_party,
+)
+RELEASE = Declaration(
+    job=Job.RELEASE,
+    calls=_release_calls,
+    make=_taking_away,
+    form=_bare_pairs,
+    deal=with_budgets,
+    look=_look_at_releases,
+    shown=_shown,
+    sequencing=Sequencing.TOGETHER,
+    party=_party,
+)
+ASSIGN = Declaration(
+    job=Job.ASSIGN,
+    calls=_assign_calls,
+    make=_adding,
+    deal=deal_codes,
+    look=_look_at_codes,
+    must_look=_must_look_at_codes,
+    shown=_shown,
+    creates_profile=True,
+    sequencing=Sequencing.TOGETHER,
+    party=_party,
+)

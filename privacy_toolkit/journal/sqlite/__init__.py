@@ -1,0 +1,1 @@
+"""The journal in SQLite files: the only folder with SQL."""

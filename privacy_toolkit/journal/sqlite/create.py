@@ -1,0 +1,229 @@
+"""Creating a run: all of its subjects on disk before the first request, or no run at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.core import durable as locks
+from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.core.model import Hold, Outcome
+from privacy_toolkit.journal.records import Approval, Standing
+from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, migrate, page_digest
+from privacy_toolkit.journal.sqlite.reader import standing_row
+
+Page = list[tuple[int, str]] | list[tuple[int, str, str]]
+Request = tuple[int, str | None, str | None, str | None, str | None]
+_PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
+_PUT_STANDING = f"INSERT INTO standings VALUES ({', '.join('?' * len(Standing.__struct_fields__))}, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What a run is made of.
+
+    ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
+    those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
+    something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
+    are row and reason of what was refused of the input, in its order.
+    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
+    """
+
+    plan: bytes
+    created_at: int
+    pages: Iterable[Page]
+    holds: Mapping[int, Hold] = field(default_factory=dict)
+    requests: Iterable[Request] = ()
+    party: Callable[[str, str], str] | None = None
+    approval: Approval | None = None
+    plan_key: bytes | None = None
+    rejected: Iterable[tuple[int, str]] = ()
+
+
+def create_run(folder: Path, staged: Staged) -> None:
+    """Make the journal of a new run at ``folder``, whose name is the run's id.
+
+    It is built beside its place and renamed when it is complete and durable, so a folder under the final name always
+    holds every subject of the plan.
+
+    Raises:
+        JournalError: it could not be written; nothing is left behind.
+    """
+    building, held = _begun(folder)
+    try:
+        _fill(building / JOURNAL_FILE, folder.name, staged)
+        sync(building / JOURNAL_FILE)
+        add_checksums(building / JOURNAL_FILE)
+        sync(building)
+        building.rename(folder)
+        sync(folder.parent)
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise _not_created(error) from None
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    finally:
+        os.close(held)
+
+
+def left_over(runs: Path) -> list[Path]:
+    """What processes that died while they created a run have left behind; it holds ids.
+
+    Whoever creates a run holds a lock on what they build, which the system gives back when they end, however that is;
+    so this can be told on every machine, and where process ids are used again, as in a container.
+    """
+    found = []
+    for folder in sorted(runs.glob(".new-*")):
+        held = locks.take_folder(folder)
+        if held is not None:
+            os.close(held)
+            found.append(folder)
+    return found
+
+
+def sweep(runs: Path) -> list[Path]:
+    """Remove what ``left_over`` names; return what could not be removed."""
+    found = left_over(runs)
+    for folder in found:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder for folder in found if os.path.lexists(folder)]
+
+
+def _begun(folder: Path) -> tuple[Path, int]:
+    """A new folder to build in, and the lock on it.
+
+    Raises:
+        JournalError: it can't be made.
+    """
+    try:
+        while True:
+            building = folder.with_name(f".new-{secrets.token_hex(8)}-{folder.name}")
+            building.mkdir(mode=0o700, parents=True)
+            held = locks.take_folder(building)
+            if held is None:
+                return building, os.open(building, os.O_RDONLY)  # no locks here: it is never swept
+            if building.exists():
+                return building, held
+            os.close(held)  # whoever swept in between took it for left over
+    except OSError as error:
+        raise _not_created(error) from None
+
+
+def _not_created(error: Exception) -> JournalError:
+    return JournalError(
+        f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
+    )
+
+
+def _fill(path: Path, run_id: str, staged: Staged) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        # Nothing refers to this file yet: it is synced once, as a whole, before it gets its name.
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=OFF")
+        migrate(connection)
+        connection.execute("BEGIN")
+        size, secret = 0, secrets.token_bytes(32)
+        digests: list[Digest] = []
+        for first, page in _numbered(staged.pages):
+            size = first + len(page) - 1
+            data = msgspec.msgpack.encode(page)
+            connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, data))
+            digests.append((first, size, page_digest(secret, first, size, data)))
+            if staged.party is not None:
+                connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
+        connection.executemany(_PUT_STANDING, _held(staged))
+        connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
+        connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
+        _bind(connection, _facts(run_id, staged, secret, size), digests)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+def protect(connection: sqlite3.Connection, path: Path, sums_path: Path, descriptor: int) -> Checksums:
+    """Take the journal of a toolkit that knew no checksums as it is, and make them.
+
+    ``descriptor`` is that of the database, from ``checksums.open_past_sqlite``.
+
+    Raises:
+        JournalError: another process reads it.
+    """
+    facts = {str(name): bytes(value) for name, value in connection.execute("SELECT name, value FROM facts")}
+    secret = facts.get("secret")
+    pages = connection.execute("SELECT first, last, data FROM pages ORDER BY first")
+    digests = [
+        (first, last, b"" if secret is None else page_digest(secret, first, last, data)) for first, last, data in pages
+    ]
+    connection.execute("BEGIN IMMEDIATE")
+    _bind(connection, facts, digests)
+    connection.execute("COMMIT")
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise JournalError(f"The journal of run {path.parent.name} is read by another process.", "Try again.")
+    Checksums.create(sums_path, descriptor)
+    return Checksums(sums_path, path, descriptor)
+
+
+def _bind(connection: sqlite3.Connection, facts: Mapping[str, bytes], digests: Sequence[Digest]) -> None:
+    """Write the facts and the digests of the pages, and what binds them together."""
+    connection.executemany("INSERT OR REPLACE INTO page_digests VALUES (?, ?, ?)", digests)
+    bound = {**facts, MAC: facts_mac(facts, digests)}
+    connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", bound.items())
+
+
+def add_checksums(path: Path) -> None:
+    """Make the checksums of a journal's file as it is."""
+    descriptor = open_past_sqlite(path)
+    try:
+        Checksums.create(path.with_name(SUMS_NAME), descriptor)
+    finally:
+        close_past_sqlite(descriptor)
+
+
+def _facts(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, bytes]:
+    facts = {
+        "run_id": run_id.encode(),
+        "plan": staged.plan,
+        "secret": secret,
+        "created_at": str(staged.created_at).encode(),
+        "size": str(size).encode(),
+    }
+    if staged.approval is not None:
+        facts["approval"] = msgspec.json.encode(staged.approval)
+    if staged.plan_key is not None:
+        facts["plan_key"] = staged.plan_key
+    return facts
+
+
+def _numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
+    first = 1
+    for page in pages:
+        if page:
+            yield first, page
+            first += len(page)
+
+
+def _parties(first: int, page: Page, party: Callable[[str, str], str]) -> Iterator[tuple[object, ...]]:
+    for seq, (row, id_, *more) in enumerate(page, start=first):
+        given = "".join(map(str, more))
+        yield party(str(id_), given), seq, row, id_, given
+
+
+def _held(staged: Staged) -> Iterator[tuple[object, ...]]:
+    for seq, hold in staged.holds.items():
+        yield standing_row(
+            seq,
+            Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at),
+        )

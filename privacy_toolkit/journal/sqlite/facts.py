@@ -1,0 +1,532 @@
+"""The journal's file, and the facts of a run that were fixed when it was created.
+
+Three things stand between a damaged file and what is done by it. The facts and the digests of all pages of subjects are
+bound together by an HMAC under the run's secret, looked at whenever a journal is opened; each page is compared with its
+digest whenever it is read; and the whole file is compared with its checksums (see ``checksums``) before the first row
+of it counts, unless a process that did so is at work on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import inspect
+import os
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import msgspec
+from filelock import FileLock
+
+from privacy_toolkit.core import durable as locks
+from privacy_toolkit.core.errors import MOVED, DamagedError, JournalError, RefusedError
+from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.sqlite.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite
+
+# The journal's tables, as named migrations; each is applied in one transaction with its own record.
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    (
+        "0001-first",
+        """
+        CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+        -- The accepted subjects in input order, up to 1,000 a page: immutable once the run is created.
+        CREATE TABLE pages (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, data BLOB NOT NULL);
+        -- A subject without a row here is pending.
+        CREATE TABLE standings (
+            seq INTEGER PRIMARY KEY,
+            outcome TEXT NOT NULL,
+            reason TEXT,
+            attribution TEXT,
+            held_before TEXT,
+            attempts INTEGER NOT NULL,
+            kept_coupons INTEGER,
+            kept_referrals INTEGER,
+            hold_reason TEXT,
+            review_on TEXT,
+            settled_at INTEGER
+        );
+        CREATE TABLE exchanges (
+            seq INTEGER NOT NULL,
+            n INTEGER NOT NULL,
+            purpose TEXT NOT NULL,
+            operation TEXT NOT NULL,
+            intent_at INTEGER,
+            ended_at INTEGER,
+            elapsed INTEGER,
+            status INTEGER,
+            reason TEXT,
+            PRIMARY KEY (seq, n)
+        ) WITHOUT ROWID;
+        CREATE TABLE sittings (
+            number INTEGER PRIMARY KEY,
+            started_at INTEGER NOT NULL,
+            ended_at INTEGER,
+            stopped_by TEXT,
+            settings TEXT NOT NULL
+        );
+        """,
+    ),
+    (
+        "0002-requests",
+        """
+        -- What the input says of the request behind a subject; a subject without any such word has no row.
+        CREATE TABLE requests (
+            seq INTEGER PRIMARY KEY,
+            requested_on TEXT,
+            due_on TEXT,
+            ticket TEXT,
+            ground TEXT
+        );
+        CREATE INDEX requests_by_due ON requests (due_on, seq);
+        """,
+    ),
+    (
+        "0003-shared-requests",
+        """
+        -- Set where one request is about several subjects: it is counted once, with the subject of that number.
+        ALTER TABLE exchanges ADD COLUMN carrier INTEGER;
+        -- For the jobs whose requests are about several subjects: which belong together, in order.
+        CREATE TABLE parties (
+            name TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            row INTEGER NOT NULL,
+            id TEXT NOT NULL,
+            given TEXT NOT NULL,
+            PRIMARY KEY (name, seq)
+        ) WITHOUT ROWID;
+        -- What has to be kept of an answer until it is handed over.
+        CREATE TABLE results (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+        """,
+    ),
+    (
+        "0004-controls",
+        """
+        -- Requests that prove the route and no subject; without a kind: the longest gap so far between two that held.
+        CREATE TABLE controls (
+            n INTEGER PRIMARY KEY,
+            kind TEXT,
+            operation TEXT NOT NULL,
+            ended_at INTEGER NOT NULL,
+            elapsed INTEGER NOT NULL,
+            status INTEGER,
+            reason TEXT,
+            held INTEGER
+        );
+        """,
+    ),
+    (
+        "0005-rejected",
+        """
+        -- The rows of the input that were refused, in its order: where each stands and why. No id.
+        CREATE TABLE rejected (row INTEGER NOT NULL, reason TEXT NOT NULL);
+        -- That somebody accepted that so many rows were refused and nobody acts on them; the last one counts.
+        CREATE TABLE acceptances (
+            number INTEGER PRIMARY KEY,
+            at INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            signer TEXT,
+            signing_key TEXT
+        );
+        """,
+    ),
+    (
+        "0006-page-digests",
+        """
+        -- HMAC-SHA256 of each page under the run's secret; the fact "mac" is bound to them all (see ``facts``).
+        CREATE TABLE page_digests (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest BLOB NOT NULL);
+        """,
+    ),
+)
+
+
+def applied(connection: sqlite3.Connection) -> set[str]:
+    """The migrations that a journal has seen, those of a newer toolkit among them; none if it is empty."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'").fetchone() is None:
+        return set()
+    return {str(name) for (name,) in connection.execute("SELECT name FROM migrations")}
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an open journal to the newest form; nothing happens if they have it."""
+    connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY)")
+    there = applied(connection)
+    for name, script in MIGRATIONS:
+        if name not in there:
+            connection.executescript(f"BEGIN;{script};INSERT INTO migrations VALUES ('{name}');COMMIT;")
+
+
+JOURNAL_FILE = "journal.sqlite"
+SUMS_NAME = "journal.sums"
+LOCK_NAME = "execution.lock"
+#: The fact that binds all others, and the digests of the pages.
+MAC = "mac"
+#: So long, in seconds, a look at where the journal's file is holds.
+_IN_PLACE_FOR = 0.2
+#: So long, in seconds, another process may hold a run's lock that only looks at how the run stands.
+_A_MOMENT = 2.0
+
+#: What SQLite says where nothing is wrong with the file itself: no room, no permission, another process.
+_NO_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_PRIMARY = 0xFF  # the lower byte of an extended code is the code proper
+
+Bounds = tuple[int, int]
+Digest = tuple[int, int, bytes]
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an existing journal for reading and writing, with commits that survive a power cut."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")  # see ``checksums``
+    return connection
+
+
+def page_digest(secret: bytes, first: int, last: int, data: bytes) -> bytes:
+    """What a page of subjects has to come to: HMAC-SHA256 of its numbers and its bytes."""
+    return hmac.digest(secret, struct.pack(">QQ", first, last) + data, hashlib.sha256)
+
+
+def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
+    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
+
+    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
+    """
+    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
+    for name in sorted(facts.keys() - {MAC}):
+        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
+    for first, last, digest in pages:
+        mac.update(struct.pack(">QQ", first, last) + digest)
+    return mac.digest()
+
+
+@contextmanager
+def damage_named(run_id: str) -> Iterator[None]:
+    """Turn whatever a damaged journal leads to into the one error that names the run.
+
+    Raises:
+        DamagedError: the journal does not hold what was written to it.
+        JournalError: it can't be read or written for another reason.
+    """
+    try:
+        yield
+    except Damage as damage:
+        raise damaged(run_id, str(damage)) from None
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NO_DAMAGE:
+            raise JournalError(
+                f"The journal of run {run_id} can't be used: {error}.", "Is the state folder complete and writable?"
+            ) from None
+        raise damaged(run_id, "the database") from None
+    except OSError as error:
+        raise JournalError(
+            f"The journal of run {run_id} can't be used: {error.strerror}.",
+            "Is the state folder complete and writable?",
+        ) from None
+    except (msgspec.MsgspecError, struct.error, ValueError, TypeError, OverflowError, LookupError):
+        raise damaged(run_id, "a record") from None  # the text of such an error may hold an id
+
+
+def damaged(run_id: str, part: str) -> DamagedError:
+    """The error of a journal of which ``part`` is not what was written to it."""
+    return DamagedError(
+        f"The journal of run {run_id} is damaged ({part}): it does not hold what was written to it.",
+        f"Put the run's folder back from a backup, or set it aside: privacy-toolkit runs set-aside {run_id}",
+    )
+
+
+def moved(run_id: str) -> JournalError:
+    """The error of a journal whose file is no longer where it was opened."""
+    return JournalError(
+        f"The journal of run {run_id} is no longer where it was opened: its folder was moved, removed or replaced.",
+        "Put it back as it was, then resume the run.",
+        code=MOVED,
+    )
+
+
+def reads(method: M) -> M:
+    """A method that reads the journal: damage that shows in it is named."""
+    if inspect.isgeneratorfunction(method):
+
+        @wraps(method)
+        def generate(self: RunFacts, *given: Any, **named: Any) -> Iterator[Any]:
+            with damage_named(self.folder.name):
+                yield from method(self, *given, **named)
+
+        return cast("M", generate)
+
+    @wraps(method)
+    def call(self: RunFacts, *given: Any, **named: Any) -> Any:
+        with damage_named(self.folder.name):
+            return method(self, *given, **named)
+
+    return cast("M", call)
+
+
+class RunFacts:
+    """An open journal, and what it says of its run as a whole. ``monotonic`` is a clock in seconds.
+
+    Raises:
+        DamagedError: it does not hold what was written to it.
+        RefusedError: it is of a newer toolkit (code ``newer``).
+        JournalError: it is missing with its folder (code ``moved``), or can't be opened.
+    """
+
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.folder = folder
+        self._path = folder / JOURNAL_FILE
+        self._sums_path = folder / SUMS_NAME
+        self._monotonic = monotonic
+        self._sums: Checksums | None = None
+        self._raw: sqlite3.Connection | None = None
+        self._lock: FileLock | None = None
+        self._is_verified = self._has_failed = False
+        self._in_place: tuple[float, bool] | None = None
+        self._facts: dict[str, bytes] = {}
+        self._digests: dict[int, Digest] = {}
+        try:
+            self._descriptor = open_past_sqlite(self._path)
+        except FileNotFoundError:
+            if not folder.exists():  # it was there when the run was begun, or looked for
+                raise moved(folder.name) from None
+            raise damaged(folder.name, "its file is missing") from None
+        except OSError as error:
+            raise JournalError(
+                f"The journal of run {folder.name} can't be opened: {error.strerror}.", "Is the state folder complete?"
+            ) from None
+        try:
+            with damage_named(folder.name):
+                self._open()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._raw is None:
+            return
+        try:
+            if self._is_there():  # else another file stands at its place, which is none of ours
+                with damage_named(self.folder.name):
+                    self._settle_log()
+        finally:
+            self._let_go()
+
+    def is_in_place(self) -> bool:
+        """Whether the journal's file is still where it was opened; what is written to it is lost if it is not.
+
+        A look holds for a fifth of a second.
+        """
+        now = self._monotonic()
+        if self._in_place is None or not 0 <= now - self._in_place[0] < _IN_PLACE_FOR:
+            self._in_place = (now, self._is_there())
+        return self._in_place[1]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process works on the run: it holds the run's lock."""
+        return self._lock is not None or locks.is_taken(self.folder / LOCK_NAME)
+
+    def verify(self) -> None:
+        """Compare the whole file with its checksums, once; a process at work on it did so before it began.
+
+        Raises:
+            DamagedError: a part of it is not what was written.
+        """
+        if self._is_verified or self._sums is None or (self._lock is None and self.is_running):
+            return
+        with damage_named(self.folder.name):
+            try:
+                self._compare(self._sums)
+            except Damage:
+                if self._lock is None and self.is_running:  # it began meanwhile, and writes
+                    return
+                self._sums.reload()  # or it began and ended meanwhile
+                self._compare(self._sums)
+        self._is_verified = True
+
+    def fact(self, name: str) -> bytes | None:
+        """A fact of the run by its name (see ``staging.create_run``); None if it was purged or never known."""
+        return self._facts.get(name)
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run; it holds no personal data."""
+        return (self.fact("run_id") or b"").decode()
+
+    @property
+    def plan(self) -> bytes:
+        """The plan as JSON, byte for byte as it was confirmed."""
+        return self.fact("plan") or b""
+
+    @property
+    def secret(self) -> bytes | None:
+        """The run's secret K, from which the pseudonyms of its rows are made; None once it is purged."""
+        return self.fact("secret")
+
+    @property
+    def plan_key(self) -> bytes | None:
+        """The key under which the plan names its files; None once the run is purged, or if its digests are plain."""
+        return self.fact("plan_key")
+
+    @property
+    def created_at(self) -> int:
+        """When the run was created, in microseconds since the epoch."""
+        return int(self.fact("created_at") or b"0")
+
+    @property
+    def size(self) -> int:
+        """How many subjects the run has, purged or not."""
+        return int(self.fact("size") or b"0")
+
+    @property
+    def purged_at(self) -> int | None:
+        """When ids and secret were destroyed, if they were."""
+        value = self.fact("purged_at")
+        return None if value is None else int(value)
+
+    @property
+    def approval(self) -> Approval | None:
+        """The approval of the plan by a second person, if it has one."""
+        value = self.fact("approval")
+        return None if value is None else msgspec.json.decode(value, type=Approval)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The way to all that is not a fact: only what was compared with its checksums counts."""
+        self.verify()
+        return self._facts_connection
+
+    @property
+    def _facts_connection(self) -> sqlite3.Connection:
+        if self._raw is None:
+            raise JournalError(f"The journal of run {self.folder.name} is closed.")
+        return self._raw
+
+    def _open(self) -> None:
+        if self._sums_path.exists():
+            self._sums = Checksums(self._sums_path, self._path, self._descriptor)
+            self._settle_log()
+        self._raw = connect(self._path)
+        self._bring_up_to_date(self._raw)
+        self._read_facts()
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        known = [name for name, _ in MIGRATIONS]
+        there = applied(connection)
+        if there == set(known):
+            return
+        self.verify()  # what seems to be of another toolkit may be damaged
+        if there - set(known):
+            raise RefusedError(
+                f"The journal of run {self.folder.name} was written by a newer version of this toolkit.",
+                "Use that version, or a later one. Nothing was changed.",
+                code="newer",
+            )
+        migrate(connection)
+        self._note_commit()
+
+    def _read_facts(self) -> None:
+        connection = self._facts_connection
+        facts = {str(name): bytes(value) for name, value in connection.execute("SELECT name, value FROM facts")}
+        digests: list[Digest] = connection.execute(
+            "SELECT first, last, digest FROM page_digests ORDER BY first"
+        ).fetchall()
+        said = facts.get(MAC)
+        if said is None and (self._sums is not None or digests):
+            raise Damage("the facts")
+        if said is not None and (self._sums is None or not hmac.compare_digest(said, facts_mac(facts, digests))):
+            raise Damage("the checksums are missing" if self._sums is None else "the facts")
+        self._facts = facts
+        self._digests = {digest[0]: digest for digest in digests}
+
+    @staticmethod
+    def _compare(sums: Checksums) -> None:
+        sums.verify(sums.read_log() if sums.has_log() else None)
+
+    def _note_commit(self) -> None:
+        """Tell the checksums of what this very connection wrote."""
+        if self._sums is not None:
+            self._sums.committed(after_failure=self._has_failed)
+            self._sums.checkpoint(self._facts_connection)
+
+    def _settle_log(self) -> None:
+        """Take into the checksums what a process that died left in the log, before SQLite does anything with it."""
+        if self._sums is None or self._lock is not None or not self._sums.has_log():
+            return
+        lock_path = self.folder / LOCK_NAME
+        lock = locks.take(lock_path) if lock_path.exists() else None
+        if lock is None and locks.is_taken(lock_path):
+            return  # it is at work, and does that itself
+        try:
+            self._sums.settle(lambda: connect(self._path))
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _is_there(self) -> bool:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        opened = os.fstat(self._descriptor)
+        return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def _take_lock(self) -> None:
+        """Say that this process works on the run, for as long as it does.
+
+        Raises:
+            RefusedError: another one does.
+        """
+        lock = locks.take(self.folder / LOCK_NAME, _A_MOMENT)
+        if lock is None:
+            raise running(self.folder.name)
+        self._lock = lock
+
+    def _let_go(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+        if self._sums is not None:
+            self._sums.close()
+            self._sums = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        close_past_sqlite(self._descriptor)
+
+
+def running(run_id: str) -> RefusedError:
+    """The error of what can't be done with a run that a process works on."""
+    return RefusedError(
+        f"Run {run_id} is under way in another process.",
+        f"Wait for it to end, or look at it with: privacy-toolkit runs show {run_id}",
+        code="locked",
+    )

@@ -1,0 +1,550 @@
+"""Erased stays erased: a list of whom this state folder erased, without any id.
+
+An entry is HMAC-SHA256 under a key of the list's own, which lies apart from it (see ``listkey``). The list outlives the
+purge of a run, which takes the ids away, since afterwards too a request would re-create the profile of whoever was
+erased. Lists of other machines can be taken in, each under its own key, and single people can be taken off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import sqlite3
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from privacy_toolkit.core.durable import ExposedError, new_file, read_private, sync
+from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
+
+# A key of the toolkit's own in a file: 64 hexadecimal digits that only its owner can read.
+
+_FORM: Final = re.compile(rb"[0-9a-f]{64}\n?")
+_LENGTH: Final = 32
+
+
+class SecretFile:
+    """A key of 32 bytes at ``path``, which may still be missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> bytes | None:
+        """The key; None if there is none.
+
+        Raises:
+            UsageError: it can't be read, others can read it too, or it is no key.
+        """
+        try:
+            content = read_private(self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            hint = error.hint if isinstance(error, ExposedError) else "Is it yours?"
+            raise UsageError(f"The key {self.path} can't be read: {error.strerror}.", hint) from None
+        if not _FORM.fullmatch(content):
+            raise UsageError(f"{self.path} holds no key of this toolkit.", "It has 64 hexadecimal digits, and no more.")
+        return bytes.fromhex(content.decode("ascii"))
+
+    def write(self, key: bytes) -> None:
+        """Write a key, whole and durably, where nothing is yet.
+
+        Raises:
+            UsageError: it can't be written, or something is there.
+        """
+        building = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        try:
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            try:
+                with new_file(building) as file:
+                    file.write(key.hex().encode() + b"\n")
+                os.link(building, self.path)  # never over another one
+            finally:
+                building.unlink(missing_ok=True)
+            sync(self.path.parent)
+        except OSError as error:
+            raise UsageError(
+                f"The key {self.path} can't be written: {error.strerror}.", "Name another place; none is overwritten."
+            ) from None
+
+    def read_or_draw(self) -> bytes:
+        """The key; one is drawn at random and written if there is none.
+
+        Raises:
+            UsageError: it can't be read or written.
+        """
+        found = self.read()
+        if found is None:
+            found = secrets.token_bytes(_LENGTH)
+            self.write(found)
+        return found
+
+    def remove(self) -> None:
+        """Destroy the key, if there is one."""
+        self.path.unlink(missing_ok=True)
+
+
+# The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
+#
+# Whoever has a list and its key can test whether somebody is on it. So the key of a list is never in the same file:
+# there
+# it is only XORed with HMAC-SHA256(the state folder's key, the list's name), which without that key says nothing of
+# it.
+
+_WRAPPED_LENGTH: Final = 32
+
+
+def own_key(connection: sqlite3.Connection, key: SecretFile, name: str) -> bytes:
+    """The key of a list, drawn with the first use; a list of a toolkit of old, which has it in the clear, is changed.
+
+    Args:
+        connection: the list's database, with a table ``facts``.
+        key: that of the state folder.
+        name: that of the list.
+
+    Raises:
+        UsageError: the state folder's key can't be read.
+        JournalError: it is missing, or another one than the list was made with.
+        sqlite3.Error: the database can't be read or written.
+    """
+    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN ('key', 'wrapped', 'check')"))
+    if "wrapped" in facts:
+        return unwrapped(key, name, bytes(facts["wrapped"]), bytes(facts.get("check", b"")))
+    master = key.read_or_draw()
+    found = bytes(facts.get("key") or secrets.token_bytes(_WRAPPED_LENGTH))
+    wrapped, check = _wrapped(master, name, found)
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", [("wrapped", wrapped), ("check", check)])
+    connection.execute("DELETE FROM facts WHERE name = 'key'")
+    connection.execute("COMMIT")
+    if "key" in facts:  # nothing of it may stay in the file or the log
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return own_key(connection, key, name)  # of two processes the first one's stays
+
+
+def wrap(key: SecretFile, name: str, value: bytes) -> tuple[bytes, bytes]:
+    """A list's key as it may lie next to the list, and what tells later whether the state folder's key is the same."""
+    return _wrapped(key.read_or_draw(), name, value)
+
+
+def unwrapped(key: SecretFile, name: str, wrapped: bytes, check: bytes) -> bytes:
+    """The key of a list.
+
+    Raises:
+        UsageError: the state folder's key can't be read.
+        JournalError: it is missing, or another one than the list was made with.
+    """
+    master = key.read()
+    if master is None:
+        raise JournalError(
+            f"The key {key.path} is missing: without it nobody can tell who is on the lists of this state folder.",
+            "Put it back from where it is kept. Without it nothing that creates profiles may be sent.",
+            code="state_key",
+        )
+    if not hmac.compare_digest(check, _check(master, name)):
+        raise JournalError(
+            f"The key {key.path} is not the one with which this state folder's lists were made.",
+            "Name the right one: [state] key = { file = … } in the configuration.",
+            code="state_key",
+        )
+    return _xored(wrapped, _pad(master, name))
+
+
+def _wrapped(master: bytes, name: str, value: bytes) -> tuple[bytes, bytes]:
+    return _xored(value, _pad(master, name)), _check(master, name)
+
+
+def _pad(master: bytes, name: str) -> bytes:
+    return hmac.digest(master, f"wrap:{name}".encode(), hashlib.sha256)
+
+
+def _check(master: bytes, name: str) -> bytes:
+    return hmac.digest(master, f"check:{name}".encode(), hashlib.sha256)
+
+
+def _xored(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
+SUPPRESSION_FILE = "suppression.sqlite"
+FORMAT: Final = "privacy-toolkit/suppression/1"
+#: The file with the state folder's key, unless the configuration names another place.
+KEY_NAME: Final = "state.key"
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS suppressed (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS counted (run_id TEXT PRIMARY KEY, erased INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS lists (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL, checked BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS imported (list TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (list, digest))
+        WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS removed (digest BLOB PRIMARY KEY, before TEXT NOT NULL) WITHOUT ROWID;
+"""
+_AT_ONCE = 10_000
+_DIGEST: Final = 16
+#: How many characters of a run's id say the second in which it was created.
+_SECOND: Final = len("20260101-000000")
+_NAME: Final = re.compile(r"[0-9a-f]{32}")
+
+
+class ListPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One list of an export: the name of its key, and its digests in base64, one after the other."""
+
+    name: str
+    digests: str
+
+
+class SuppressionExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one machine hands to another: digests alone. The keys go in a file of their own, ``ExportKeys``."""
+
+    lists: list[ListPart]
+    format: str = FORMAT
+
+
+class ExportKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of the lists of an export, by name, in hexadecimal digits."""
+
+    keys: dict[str, str]
+    format: str = f"{FORMAT}/keys"
+
+
+class Suppression:
+    """The list in a state folder, opened; made if it is missing.
+
+    ``key`` is the file with the state folder's key; None: next to the list.
+
+    Raises:
+        JournalError: it can't be opened, or the key is missing.
+    """
+
+    def __init__(self, folder: Path, key: SecretFile | None = None) -> None:
+        self._state_key = key or SecretFile(folder / KEY_NAME)
+        try:
+            self._connection = sqlite3.connect(folder / SUPPRESSION_FILE, isolation_level=None, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(_TABLES)
+            self._key = own_key(self._connection, self._state_key, "suppression")
+            self._imported = {
+                name: unwrapped(self._state_key, f"list:{name}", wrapped, checked)
+                for name, wrapped, checked in self._connection.execute("SELECT name, wrapped, checked FROM lists")
+            }
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"The list of erased customers can't be opened: {error}.", "Is the state folder complete and writable?"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def of(self, scopes: Collection[str]) -> Callable[[str], bool]:
+        """Whether a customer was erased in one of ``scopes``, here or on another machine.
+
+        They are the names of one deployment and its environment: earlier versions named it by its URL as it was
+        written.
+        """
+        marks = ", ".join("?" * len(scopes))
+
+        def is_suppressed(customer: str) -> bool:
+            execute = self._connection.execute
+            own = [self._digest(scope, customer) for scope in scopes]
+            try:
+                if execute(f"SELECT 1 FROM suppressed WHERE digest IN ({marks})", own).fetchone():
+                    return True
+                return any(
+                    execute(
+                        f"SELECT 1 FROM imported WHERE list = ? AND digest IN ({marks})",
+                        [name, *(_digest(key, scope, customer) for scope in scopes)],
+                    ).fetchone()
+                    for name, key in self._imported.items()
+                )
+            except sqlite3.Error as error:
+                raise JournalError(
+                    f"The list of erased customers can't be read: {error}.", "Put it back from a backup."
+                ) from None
+
+        return is_suppressed
+
+    def counted(self, run_id: str) -> int:
+        """How many erased customers of a run are in the list."""
+        found = self._connection.execute("SELECT erased FROM counted WHERE run_id = ?", (run_id,)).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def add(self, scope: str, customers: Iterable[str], run_id: str, erased: int) -> None:
+        """Enter the erased customers of a run, ``erased`` in number; who is in already stays there.
+
+        Who was taken off the list stays off, unless the run was created after that.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+        rest, second = iter(customers), run_id[:_SECOND]
+        with self._written():
+            while batch := list(islice(rest, _AT_ONCE)):
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO suppressed SELECT ?1 WHERE NOT EXISTS"
+                    " (SELECT 1 FROM removed WHERE digest = ?1 AND before >= ?2)",
+                    [(self._digest(scope, one), second) for one in batch],
+                )
+            self._connection.execute("INSERT OR REPLACE INTO counted VALUES (?, ?)", (run_id, erased))
+
+    def remove(self, scopes: Collection[str], customer: str, second: str) -> bool:
+        """Take a customer off, for all runs created up to ``second`` (``20260101-000000``, UTC); False: was not on it.
+
+        ``scopes`` are all names of the deployment and its environment, as for ``of``.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+        was_on = self.of(scopes)(customer)
+        own = [self._digest(scope, customer) for scope in scopes]
+        with self._written():
+            self._connection.executemany("DELETE FROM suppressed WHERE digest = ?", [(digest,) for digest in own])
+            for name, key in self._imported.items():
+                self._connection.executemany(
+                    "DELETE FROM imported WHERE list = ? AND digest = ?",
+                    [(name, _digest(key, scope, customer)) for scope in scopes],
+                )
+            if was_on:
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO removed VALUES (?, ?)", [(digest, second) for digest in own]
+                )
+        return was_on
+
+    def exported(self) -> tuple[bytes, bytes, int]:
+        """The list with all that were taken in, as JSON; the keys, as JSON; and how many entries there are."""
+        execute = self._connection.execute
+        keys = {_name(self._key): self._key, **self._imported}
+        digests = {_name(self._key): [d for (d,) in execute("SELECT digest FROM suppressed")]}
+        for name in self._imported:
+            found = [d for (d,) in execute("SELECT digest FROM imported WHERE list = ?", (name,))]
+            digests[name] = found
+        parts = [ListPart(name, b64encode(b"".join(found)).decode()) for name, found in digests.items()]
+        names = {name: key.hex() for name, key in keys.items()}
+        count = sum(map(len, digests.values()))
+        return _json(SuppressionExport(parts)), _json(ExportKeys(names)), count
+
+    def take_in(self, export: bytes, keys: bytes) -> int:
+        """Take in what ``exported`` gave on another machine; how many entries are new here.
+
+        Raises:
+            UsageError: it is no export, or the keys are not its keys.
+            JournalError: it can't be written.
+        """
+        found = list(_read(export, keys))
+        before = self._count()
+        with self._written():
+            for name, key, digests in found:
+                if hmac.compare_digest(key, self._key):
+                    self._connection.executemany("INSERT OR IGNORE INTO suppressed VALUES (?)", [(d,) for d in digests])
+                    continue
+                wrapped, check = wrap(self._state_key, f"list:{name}", key)
+                self._connection.execute("INSERT OR IGNORE INTO lists VALUES (?, ?, ?)", (name, wrapped, check))
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO imported VALUES (?, ?)", [(name, digest) for digest in digests]
+                )
+                self._imported[name] = key
+        return self._count() - before
+
+    def _count(self) -> int:
+        tables = ("suppressed", "imported")
+        return sum(int(self._connection.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0]) for t in tables)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            self._connection.execute("PRAGMA secure_delete=ON")
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"The list of erased customers can't be written: {error}.", "Make room on the disk, then go on."
+            ) from None
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _digest(self, scope: str, customer: str) -> bytes:
+        return _digest(self._key, scope, customer)
+
+
+def _digest(key: bytes, scope: str, customer: str) -> bytes:
+    return hmac.digest(key, f"{scope}\0{customer}".encode(), hashlib.sha256)[:_DIGEST]
+
+
+def _name(key: bytes) -> str:
+    return hmac.digest(key, b"name of the list", hashlib.sha256)[:16].hex()
+
+
+def _json(value: SuppressionExport | ExportKeys) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _read(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[bytes]]]:
+    """Name, key and digests of each list.
+
+    Raises:
+        UsageError: it is no export, or the keys are not its keys.
+    """
+    try:
+        lists = msgspec.json.decode(export, type=SuppressionExport)
+        named = msgspec.json.decode(keys, type=ExportKeys)
+        parts = [
+            (part.name, bytes.fromhex(named.keys[part.name]), b64decode(part.digests, validate=True))
+            for part in lists.lists
+        ]
+    except (msgspec.MsgspecError, KeyError, Base64Error, ValueError, RecursionError):
+        parts = []
+    whole = parts and all(
+        _NAME.fullmatch(name) and len(key) == 2 * _DIGEST and name == _name(key) and not len(data) % _DIGEST
+        for name, key, data in parts
+    )
+    if not whole or lists.format != FORMAT:
+        raise UsageError(
+            "This is no export of a list of erased customers, or the keys are not its keys.",
+            "Make both with: privacy-toolkit suppression export FILE --key-file FILE",
+        )
+    for name, key, data in parts:
+        yield name, key, [data[k : k + _DIGEST] for k in range(0, len(data), _DIGEST)]
+
+
+# Which code was dealt to whom, over all runs of a state folder, without any code or id.
+#
+# Codes and customers stand here as HMAC-SHA256 under a key of the record's own, which lies apart (see ``listkey``). It
+# outlives the purge of a run: a code that was dealt once goes to nobody else.
+
+ASSIGNED_FILE = "dealt.sqlite"
+_ASSIGNED_TABLES = """
+    CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS dealt (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS dealt_to ON dealt (customer);
+    CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_CODES_AT_ONCE = 10_000
+
+
+class DealtCodes:
+    """What was dealt in one scope, a deployment and its environment; opened, and made if it is missing.
+
+    ``former`` are the names under which earlier versions remembered it. What is known there counts; what is dealt from
+    now on is remembered under ``scope``.
+
+    ``key`` is the file with the state folder's key; None: next to the record.
+
+    Raises:
+        JournalError: it can't be opened.
+    """
+
+    def __init__(self, folder: Path, scope: str, former: Collection[str] = (), key: SecretFile | None = None) -> None:
+        self._scopes = (scope, *former)
+        with _explained("opened"):
+            self._connection = sqlite3.connect(folder / ASSIGNED_FILE, isolation_level=None, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(_ASSIGNED_TABLES)
+            self._key = own_key(self._connection, key or SecretFile(folder / KEY_NAME), "dealt")
+        #: How often something was dealt here; what was worked out at another count may not hold any more.
+        self.changes = self._changes()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def among(self, codes: Iterable[str]) -> dict[bytes, str]:
+        """Those of ``codes`` that were dealt to somebody, by their digests, in their order."""
+        if not self.changes:
+            return {}
+        with _explained("read"):
+            return {
+                digest: code
+                for code in codes
+                for scope in self._scopes
+                if self._is_dealt(digest := self._digest("code", code, scope))
+            }
+
+    def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
+        """The first of the codes ``among`` that was dealt to a customer."""
+        if not among:
+            return None
+        digests = [self._digest("customer", customer, scope) for scope in self._scopes]
+        marks = ", ".join("?" * len(digests))
+        with _explained("read"):
+            rows = self._connection.execute(f"SELECT code FROM dealt WHERE customer IN ({marks})", digests).fetchall()
+        mine = {code for (code,) in rows} & among.keys()
+        return next((code for digest, code in among.items() if digest in mine), None) if mine else None
+
+    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Make durable which codes are dealt to which customers, as worked out when this was opened; all or nothing.
+
+        Raises:
+            RefusedError: something was dealt meanwhile.
+            JournalError: it can't be written.
+        """
+        rest = iter(pairs)
+        with _explained("written"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._check_unchanged()
+                while batch := list(islice(rest, _CODES_AT_ONCE)):
+                    digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
+                    self._connection.executemany("INSERT OR IGNORE INTO dealt VALUES (?, ?)", digests)
+                self._connection.execute(
+                    "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
+                    (self._digest("scope", ""),),
+                )
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _check_unchanged(self) -> None:
+        if self._changes() != self.changes:
+            raise RefusedError(
+                "Codes were dealt by another run meanwhile, so these may be taken. Nothing was sent.",
+                "Give the command again; with a plan, make it anew.",
+                code="stale",
+            )
+
+    def _changes(self) -> int:
+        digests = [self._digest("scope", "", scope) for scope in self._scopes]
+        marks = ", ".join("?" * len(digests))
+        (changes,) = self._connection.execute(
+            f"SELECT IFNULL(SUM(changes), 0) FROM state WHERE scope IN ({marks})", digests
+        ).fetchone()
+        return int(changes)
+
+    def _is_dealt(self, digest: bytes) -> bool:
+        return self._connection.execute("SELECT 1 FROM dealt WHERE code = ?", (digest,)).fetchone() is not None
+
+    def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
+        return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"The record of dealt codes can't be {what}: {error}.", "Is the state folder complete and writable?"
+        ) from None

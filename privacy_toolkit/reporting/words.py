@@ -1,0 +1,381 @@
+"""The verdict in a sentence, and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
+from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.journal.records import Sitting
+from privacy_toolkit.reporting.job_words import JOBS
+from privacy_toolkit.reporting.schema import NextStep
+
+# The words of a report: plain English for people who have neither the toolkit nor its source at hand.
+#
+# Nothing is said here that was not observed.
+
+OUTCOMES: Mapping[Outcome, tuple[str, str]] = MappingProxyType(
+    {
+        Outcome.ERASED: (
+            "Erased",
+            "A profile was found, its erasure was requested, and a read afterwards showed no attributes any more.",
+        ),
+        Outcome.NOTHING_HELD: (
+            "Nothing held",
+            "The API answered that it has no such profile, so nothing was sent.",
+        ),
+        Outcome.ON_HOLD: (
+            "On hold",
+            "On the exclusion list: nothing was sent, on the ground recorded there.",
+        ),
+        Outcome.DONE: ("Done", "The request was carried out, and the API said so."),
+        Outcome.FAILED: (
+            "Failed",
+            "Certainly not done: the API refused for good. Sending the same again would not help.",
+        ),
+        Outcome.UNVERIFIED: (
+            "Not verified",
+            "The API accepted the erasure, but no read afterwards has shown its effect yet.",
+        ),
+        Outcome.RESIDUAL: (
+            "Data still visible",
+            "The API accepted the erasure, but a read afterwards still showed data.",
+        ),
+        Outcome.RETRYABLE: (
+            "Not done, can be repeated",
+            "Certainly not done: the request never reached the API, or was refused for the moment.",
+        ),
+        Outcome.UNKNOWN: (
+            "Unknown",
+            "A request was sent, or may have been, and no reliable answer came back. It may or may not have worked.",
+        ),
+        Outcome.PENDING: ("Not started", "The run ended before it came to this subject."),
+        Outcome.REAPPEARED: ("Reappeared", "Was erased, but a later read showed data again."),
+    }
+)
+
+REASONS: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.CONNECT_REFUSED: "connection refused, nothing was sent",
+        Reason.CONNECT_FAILED: "no connection, nothing was sent",
+        Reason.CONNECT_TIMEOUT: "no connection in time, nothing was sent",
+        Reason.TLS_FAILED: "no secure connection, nothing was sent",
+        Reason.POOL_TIMEOUT: "no free connection in time, nothing was sent",
+        Reason.NOT_WRITTEN: "withdrawn, or the connection broke, before anything was sent",
+        Reason.WRITE_FAILED: "the connection broke while sending",
+        Reason.WRITE_TIMEOUT: "sending took too long",
+        Reason.READ_FAILED: "the connection broke before the answer",
+        Reason.READ_TIMEOUT: "no answer in time",
+        Reason.TRUNCATED_ANSWER: "only a part of the answer came",
+        Reason.FOREIGN_ANSWER: "an answer that is not the API's own",
+        Reason.ANSWER_ABOUT_ANOTHER: "an answer about somebody or something else than was asked for",
+        Reason.REDIRECTED: "redirected elsewhere, which is not followed",
+        Reason.SERVER_ERROR: "an error of the server",
+        Reason.NO_ANSWER_RECORDED: "no answer recorded",
+        Reason.RATE_LIMITED: "refused for now: too many requests",
+        Reason.UNAVAILABLE: "refused for now: service unavailable",
+        Reason.CONFLICT: "refused for now: busy with the same customer",
+        Reason.CREDENTIALS_REFUSED: "credentials refused",
+        Reason.BAD_REQUEST: "refused: not a valid request",
+        Reason.NOT_FOUND: "not found",
+        Reason.REFUSED: "refused",
+        Reason.STILL_HELD: "data still visible afterwards",
+        Reason.NOT_READ_YET: "not read afterwards yet",
+        Reason.READ_FAILED_AFTERWARDS: "the read afterwards did not succeed",
+        Reason.VANISHED: "seen when read, gone when the erasure was sent",
+        Reason.ALREADY_RESERVED: "reserved already before this run sent anything",
+        Reason.NOT_RESERVED: "not reserved when read, so there was nothing to release",
+        Reason.NO_HOLDERS: "answered, and nobody has the coupon reserved",
+        Reason.NOT_AMONG_HOLDERS: "accepted, but not seen in the list of holders",
+        Reason.STILL_AMONG_HOLDERS: "accepted, but still seen in the list of holders",
+        Reason.DRY: "evaluated and not stored, as asked for",
+        Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
+        Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
+        Reason.STATE_RESTORED: "open when a restored state folder was taken up, and there is no way to look it up",
+        Reason.NOT_DELIVERED: "read, but what was to be made of it could not be written",
+    }
+)
+
+PURPOSES: Mapping[Purpose, str] = MappingProxyType(
+    {
+        Purpose.READ_BEFORE: "read before",
+        Purpose.ACT: "change",
+        Purpose.READ_AFTER: "read after",
+        Purpose.RECONCILE: "look-up after a lost answer",
+        Purpose.CONTROL: "control",
+    }
+)
+
+STOPS: Mapping[StopReason, str] = MappingProxyType(
+    {
+        StopReason.INTERRUPTED: "interrupted at the keyboard",
+        StopReason.TERMINATED: "ended by the system",
+        StopReason.WINDOW_CLOSED: "the time window closed",
+        StopReason.FAILURE_LIMIT: "the limit of failures was reached",
+        StopReason.WRONG_ENVIRONMENT: "the first 100 customers were all unknown to the API, so this may be the wrong"
+        " environment",
+        StopReason.ASKED_TO_WAIT: "the API asked for a longer wait than this run may take",
+        StopReason.TARGET_UNREACHABLE: "the API could not be reached reliably",
+        StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
+        StopReason.OUTPUT_FAILED: "what was read could not be written to the folder it is handed over in",
+        StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that somebody is unknown",
+        StopReason.ENVIRONMENT_DIFFERS: "the profiles are not of the environment (live or sandbox) that the settings"
+        " name; nothing was sent after that was seen",
+        StopReason.STATE_MOVED: "the state folder was moved, replaced or removed while the run was under way",
+        StopReason.JOURNAL_FAILED: "the run's record could not be written any more",
+    }
+)
+
+#: Where resuming comes second: what to look at first, and the command that shows it.
+CHECKS: Mapping[StopReason, str] = MappingProxyType(
+    {
+        StopReason.ROUTE_UNPROVEN: "First check what answers: the base URL and its path, the proxy and the route to"
+        " the API, the key.",
+        StopReason.WRONG_ENVIRONMENT: "First check that this is the right environment: the base URL, the key, live or"
+        " sandbox, and the column with the ids.",
+        StopReason.ENVIRONMENT_DIFFERS: "First check base URL, key and the setting of the environment: the profiles say"
+        " another one than the settings.",
+        StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run was begun in.",
+    }
+)
+
+#: Why a row of the input was refused, by its code.
+REJECTED: Mapping[str, str] = MappingProxyType(
+    {
+        RejectReason.NULL: "no value",
+        RejectReason.BLANK: "empty or blank",
+        RejectReason.CONTROL_CHARACTER: "a control character or line break in the id",
+        RejectReason.LONE_SURROGATE: "half a character in the id",
+        RejectReason.DOT_SEGMENT: "the id is . or .., which leads elsewhere",
+        RejectReason.TOO_LONG: "the id is too long",
+        RejectReason.SURROUNDING_WHITESPACE: "blanks around the id",
+        RejectReason.REQUESTED_AT_NO_DATE: "requested_at is no date",
+        RejectReason.EXTENDED_AT_NO_DATE: "extended_at is no date",
+        RejectReason.TICKET_NOT_USABLE: "the ticket can't be used as a reference",
+        RejectReason.GROUND_NOT_USABLE: "the ground is no code",
+        RejectReason.COUPON_NOT_USABLE: "the coupon can't be used",
+        RejectReason.BUDGET_NOT_USABLE: "the budget is no whole number",
+        RejectReason.FIELD_MISSING: "a field is missing",
+        RejectReason.FIELD_UNKNOWN: "a field that the request does not have",
+        RejectReason.FIELD_NOT_USABLE: "a field can't be used",
+    }
+)
+
+CONTROLS: Mapping[Control, tuple[str, str]] = MappingProxyType(
+    {
+        Control.ROUTE: ("Route control", "Asked without credentials, the API must refuse in its own words."),
+        Control.NEGATIVE: ("Negative control", "An id that nobody has must be answered as no such profile."),
+        Control.POSITIVE: ("Positive control", "A profile that is there must be visible."),
+    }
+)
+
+_ACTIONS: Mapping[Outcome, str] = MappingProxyType(
+    {
+        Outcome.FAILED: "Look at the reason and at the customer in Talon.One; then put the row into a new run.",
+        Outcome.UNVERIFIED: "Resume the run with verification on: it reads again.",
+        Outcome.RESIDUAL: "Resume the run: it reads again, and sends the erasure again if data is still there. If that"
+        " does not help, ask Talon.One.",
+        Outcome.RETRYABLE: "Resume the run: sending again is safe.",
+        Outcome.UNKNOWN: "Resume the run: it reads first, and sends again only where that is right.",
+        Outcome.PENDING: "Resume the run.",
+        Outcome.REAPPEARED: "Find out which system writes this customer, stop it, then put the id into a new run.",
+    }
+)
+_ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.CREDENTIALS_REFUSED: "Correct the API key, then resume the run.",
+        Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
+        Reason.ROUTE_UNPROVEN: "Check base URL, route, proxy and key (privacy-toolkit doctor), then resume the run: it"
+        " reads again.",
+        Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with somebody else's answers: a proxy or"
+        " cache. Then resume the run: it reads first.",
+        Reason.STATE_RESTORED: "Look in Talon.One whether it took place; the API has no way to ask. It is never sent"
+        " again on its own. If it did not take place, put the row into a new run.",
+        Reason.REDIRECTED: "Check the base URL: something answers with a redirect. Then resume the run.",
+        Reason.VANISHED: "Something else removed it meanwhile. A new run with this id shows whether anything is held.",
+    }
+)
+
+REGIMES: Mapping[Regime, str] = MappingProxyType(
+    {
+        Regime.GDPR: "GDPR, Article 12(3): one month, three where the person was told of the extension in time",
+        Regime.CCPA: "CCPA: 45 days, 90 where the person was told of the extension in time",
+        Regime.NONE: "no deadline: the run was planned under no regime",
+    }
+)
+
+
+def outcome_words(outcome: Outcome, job: Job) -> tuple[str, str]:
+    """The name of an outcome in a report of ``job``, and what it means."""
+    return JOBS[job].outcomes.get(outcome) or OUTCOMES[outcome]
+
+
+def action(outcome: Outcome, reason: Reason | None, job: Job = Job.ERASE) -> str:
+    """What to do about a subject of ``job`` that is open or failed."""
+    own = JOBS[job].actions
+    for key in ((outcome, reason), (outcome, None)):
+        if key in own:
+            return own[key]
+    if reason is not None and reason in _ACTIONS_BY_REASON:
+        return _ACTIONS_BY_REASON[reason]
+    return _ACTIONS[outcome]
+
+
+#: The parts of an access package, in the order in which it shows them.
+SECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "profile": "Profile and attributes",
+        "coupons": "Coupons",
+        "referrals": "Referrals",
+        "loyalty": "Loyalty programmes and cards",
+        "giveaways": "Giveaways",
+        "achievements": "Achievements",
+    }
+)
+
+
+#: For the jobs that look for profiles: what there was nothing to do.
+_UNKNOWN = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}
+#: For the jobs of which "done" may mean that there was nothing to do: why, of one subject and of several.
+_IDLE = {
+    Reason.ALREADY_RESERVED: ("the reservation was there already", "all {} reservations were there already"),
+    Reason.NOT_RESERVED: ("it was not reserved", "none of the {} was reserved"),
+    Reason.NO_HOLDERS: ("nobody has the coupon reserved", "nobody has any of the {} coupons reserved"),
+}
+_IDLE_ENDS = {
+    Reason.ALREADY_RESERVED: "nothing was sent",
+    Reason.NOT_RESERVED: "there was nothing to release",
+    Reason.NO_HOLDERS: "the list is empty",
+}
+
+
+def subjects(count: int) -> str:
+    """``1 subject``, ``1,000 subjects``."""
+    return f"{count:,} subject{'' if count == 1 else 's'}"
+
+
+def refused(count: int) -> str:
+    """``1 row was refused``, ``10 rows were refused``."""
+    return f"{count:,} row{' was' if count == 1 else 's were'} refused"
+
+
+def sentence(summary: Summary, sittings: Sequence[Sitting]) -> str:
+    """The verdict for people."""
+    told = _verdict(summary, sittings)
+    if summary.plan.parameters.get("dry"):  # or "done" would be taken for more than it is
+        return f"Dry run: the API was asked to evaluate each request and to store nothing. {told}"
+    return told
+
+
+def _verdict(summary: Summary, sittings: Sequence[Sitting]) -> str:
+    total, left_out = summary.plan.rows.subjects, _left_out(summary)
+    if summary.verdict is Verdict.RUNNING:
+        return f"Under way: {total - summary.open:,} of {subjects(total)} settled so far{left_out}."
+    if not sittings and summary.open:
+        return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
+    if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
+        return f"Stopped early with {subjects(summary.open)} still open: {ending(sittings[-1])}{left_out}."
+    if summary.open or summary.failed:
+        return _unfinished(summary.open, summary.failed) + left_out + "."
+    return _complete(summary, left_out)
+
+
+def _left_out(summary: Summary) -> str:
+    """What is said at the end of rows that were refused; "" if none was."""
+    if not summary.rejected:
+        return ""
+    if not summary.rejected_unaccepted:
+        return f"; {refused(summary.rejected)} and accepted so by the operator"
+    return f"; {refused(summary.rejected)} and nobody acted on {'it' if summary.rejected == 1 else 'them'}"
+
+
+def _unfinished(open_: int, failed: int) -> str:
+    if not failed:
+        return f"Finished with {subjects(open_)} still open"
+    if not open_:
+        return f"Finished, but {subjects(failed)} failed"
+    return f"Finished with {subjects(open_)} still open and {failed:,} failed"
+
+
+def _idle(summary: Summary, left_out: str) -> str:
+    """The sentence where there was nothing to do for anybody; "" where there was."""
+    total = summary.plan.rows.subjects
+    where = f"{summary.plan.environment.upper()}, {summary.plan.target}"
+    held = summary.totals.get(Outcome.ON_HOLD, 0)
+    asked = total - held
+    besides = f"; {held:,} {'is' if held == 1 else 'are'} on hold" if held and asked else ""
+    if not asked:
+        which = "the one subject is" if total == 1 else f"all {total:,} subjects are"
+        nothing = "nothing was read" if JOBS[Job(summary.plan.job)].reads_only else "nothing was sent"
+        return f"Complete: {which} on hold, so {nothing}{left_out}."
+    if summary.all_unknown:
+        which = "the one customer is not" if asked == 1 else f"none of the {asked:,} customers is"
+        nothing = _UNKNOWN.get(Job(summary.plan.job), "there was nothing to do")
+        return (
+            f"Complete: {which} known to this deployment ({where}): {nothing}{besides}{left_out}. Is it the right"
+            " environment?"
+        )
+    reason = next(iter(summary.done), None)
+    if reason in _IDLE and summary.done[reason] == asked:
+        which = _IDLE[reason][asked > 1].format(f"{asked:,}")
+        return f"Complete: {which} at this deployment ({where}): {_IDLE_ENDS[reason]}{besides}{left_out}."
+    return ""
+
+
+def _complete(summary: Summary, left_out: str) -> str:
+    """Nothing is open and nothing failed: that is never said alone where nothing was found, or rows were refused."""
+    total = summary.plan.rows.subjects
+    if total == 0:
+        return f"Nothing was done{left_out}." if left_out else "Complete: there was nothing to do."
+    idle = _idle(summary, left_out)
+    if idle:
+        return idle
+    if left_out and summary.rejected_unaccepted:
+        return f"Complete for {total:,}{left_out}."
+    return f"Complete: {'the one subject is' if total == 1 else f'all {total:,} subjects'} settled{left_out}."
+
+
+def ending(sitting: Sitting) -> str:
+    """How a sitting ended."""
+    if sitting.stopped_by is not None:
+        return STOPS[sitting.stopped_by]
+    return "its end was not recorded (a crash, or still under way)" if sitting.ended_at is None else "went to its end"
+
+
+def next_step(summary: Summary) -> NextStep | None:
+    """What to run next; None where only a person can go on."""
+    resume = f"privacy-toolkit runs resume {summary.run_id}"
+    if summary.verdict is Verdict.RUNNING:
+        return NextStep(
+            command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
+        )
+    if summary.open:
+        return _going_on(summary.stopped_by, resume)
+    if summary.failed:
+        return None
+    if summary.rejected_unaccepted:
+        return NextStep(
+            command=f"{resume} --accept-rejected {summary.rejected}",
+            when="Look at the refused rows (rejected.csv), and put them, corrected, into a new list. Only if nothing is"
+            " to be done about them, say so:",
+        )
+    if summary.all_unknown:
+        return NextStep(
+            command="privacy-toolkit doctor",
+            when="Before you rely on it, check the environment: the base URL, the key, live or sandbox, and the column"
+            " with the ids.",
+        )
+    return NextStep(
+        command=f"privacy-toolkit runs purge {summary.run_id}",
+        when="Nothing is left to do. When these rows need no longer be linked to people, destroy ids and key:",
+    )
+
+
+def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
+    """How an open run goes on: by a resume, or first by a look at what a resume would not cure."""
+    what = CHECKS.get(stopped_by) if stopped_by else None
+    if what is not None:
+        return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")
+    return NextStep(command=resume, when="Next: go on with what is open. Nothing that is settled is done again.")

@@ -1,0 +1,1 @@
+"""The Talon.One Integration API: the only folder that knows the vendor."""

@@ -1,0 +1,510 @@
+"""From settings to a client, and the checks that need no request."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from http.cookiejar import CookieJar
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx2
+import msgspec
+
+from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.core import __version__
+from privacy_toolkit.core.errors import ApiError, CredentialsError, UsageError
+from privacy_toolkit.core.model import Reason
+from privacy_toolkit.http.connection import LARGEST_ANSWER
+from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
+from privacy_toolkit.http.outbound import silence_library
+from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.transport import Transport, make_head
+from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query
+from privacy_toolkit.talonone.bodies import (
+    CouponReservations,
+    CustomerProfileRequestV2,
+    EventV2,
+    IntegrationRequest,
+    NewCustomerProfile,
+    NewCustomerSession,
+    NewEvent,
+    NewReferral,
+    encode_body,
+)
+from privacy_toolkit.talonone.credentials import EMPTY_BODY, Credentials, Signer
+from privacy_toolkit.talonone.models import (
+    AnswerBody,
+    Coupon,
+    CustomerInventory,
+    CustomerProfileResponseV2,
+    IntegrationState,
+    IntegrationStateV2,
+    Referral,
+    RequestBody,
+    ReservedCustomers,
+)
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
+from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
+
+# The operations as methods, for users of the library: typed in, typed out, and an exception for all but success.
+
+T = TypeVar("T", bound=AnswerBody)
+
+_UNAUTHORIZED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+_ADVICE = {
+    Finding.ABSENT: "The API does not know what was named.",
+    Finding.REFUSED: "It was not done, and may be sent again later.",
+    Finding.FINAL: "It was not done, and sending the same again is useless.",
+    Finding.NEVER_SENT: "Nothing was sent; it may be tried again.",
+    Finding.UNKNOWN: "It may have been done: look it up before anything is sent again.",
+}
+
+
+class Calls(ABC):
+    """One method for each operation.
+
+    All of them raise ``ApiError``, with the reason as its ``code``, where the call was not answered with success;
+    ``CredentialsError`` on 401 and 403; ``UsageError`` where nothing was sent because the call is not possible.
+    """
+
+    generation = Generation.CURRENT
+
+    def __init__(self, pacer: Pacer | None) -> None:
+        self._pacer = pacer
+        self._now: Callable[[], datetime] = partial(datetime.now, UTC)
+
+    @abstractmethod
+    async def exchange(
+        self,
+        operation: Operation,
+        value: str | None = None,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: RequestBody | None = None,
+        idempotency_key: str | None = None,
+        manner: Manner = PLAIN,
+    ) -> Exchange:
+        """Send one call, once, and return what came of it."""
+
+    async def create_coupon_reservation(self, coupon_value: str, integration_ids: Sequence[str]) -> Coupon:
+        """Reserve a coupon for at most 1,000 customers; overrides the coupon's reservation limit."""
+        body = CouponReservations(integration_ids=list(integration_ids))
+        return await self._ask("create_coupon_reservation", Coupon, coupon_value, body=body)
+
+    async def delete_coupon_reservation(self, coupon_value: str, integration_ids: Sequence[str]) -> None:
+        """Release the reservations that at most 1,000 customers have on a coupon."""
+        body = CouponReservations(integration_ids=list(integration_ids))
+        await self._call("delete_coupon_reservation", coupon_value, body=body)
+
+    async def get_reserved_customers(self, coupon_value: str) -> ReservedCustomers:
+        """The customers that have a coupon reserved, with their full profiles."""
+        return await self._ask("get_reserved_customers", ReservedCustomers, coupon_value)
+
+    async def create_referral(self, referral: NewReferral) -> Referral:
+        """Create a referral code; each call makes a new one."""
+        return await self._ask("create_referral", Referral, body=referral)
+
+    async def delete_customer_data(self, integration_id: str) -> None:
+        """Delete a customer's attributes, in all Applications of the environment. It can't be undone."""
+        await self._call("delete_customer_data", integration_id)
+
+    async def get_customer_inventory(self, integration_id: str) -> CustomerInventory:
+        """What is held about a customer, in all parts that the generation of the API shows."""
+        return await self._ask("get_customer_inventory", CustomerInventory, integration_id)
+
+    async def track_event(self, event: NewEvent, *, dry: bool = False) -> IntegrationState:
+        """Track an event of a session (legacy V1)."""
+        return await self._ask("track_event", IntegrationState, body=event, query=_set(dry=dry))
+
+    async def track_event_v2(
+        self, event: EventV2, *, dry: bool = False, idempotency_key: str | None = None
+    ) -> IntegrationStateV2:
+        """Track an event of a customer (V2)."""
+        query = _set(dry=dry)
+        return await self._ask("track_event_v2", IntegrationStateV2, body=event, query=query, key=idempotency_key)
+
+    async def update_customer_profile(
+        self, integration_id: str, profile: NewCustomerProfile, *, dry: bool = False
+    ) -> IntegrationState:
+        """Update or create a customer profile (legacy V1); attributes are merged."""
+        query = _set(dry=dry)
+        return await self._ask("update_customer_profile", IntegrationState, integration_id, body=profile, query=query)
+
+    async def update_customer_profile_v2(
+        self,
+        integration_id: str,
+        profile: CustomerProfileRequestV2,
+        *,
+        run_rule_engine: bool = False,
+        dry: bool = False,
+        idempotency_key: str | None = None,
+    ) -> CustomerProfileResponseV2:
+        """Update or create a customer profile (V2); ``dry`` only works with ``run_rule_engine``."""
+        return await self._ask(
+            "update_customer_profile_v2",
+            CustomerProfileResponseV2,
+            integration_id,
+            body=profile,
+            query=_set(runRuleEngine=run_rule_engine, dry=dry),
+            key=idempotency_key,
+        )
+
+    async def update_customer_session(
+        self, session_id: str, session: NewCustomerSession, *, dry: bool = False
+    ) -> IntegrationState:
+        """Update or create a customer session (legacy V1)."""
+        query = _set(dry=dry)
+        return await self._ask("update_customer_session", IntegrationState, session_id, body=session, query=query)
+
+    async def update_customer_session_v2(
+        self,
+        session_id: str,
+        session: IntegrationRequest,
+        *,
+        dry: bool = False,
+        now: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> IntegrationStateV2:
+        """Update or create a customer session (V2); ``now`` is a future time (RFC 3339) to evaluate a dry call at."""
+        query = _set(dry=dry) | ({} if now is None else {"now": now})
+        key = idempotency_key
+        return await self._ask(
+            "update_customer_session_v2", IntegrationStateV2, session_id, body=session, query=query, key=key
+        )
+
+    async def _ask(
+        self,
+        name: str,
+        kind: type[T],
+        value: str | None = None,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: RequestBody | None = None,
+        key: str | None = None,
+    ) -> T:
+        """Call an operation that answers with a body of this kind."""
+        answer = await self._call(name, value, query=query, body=body, key=key)
+        if not isinstance(answer.value, kind):
+            raise TypeError(f"{name} answers with another kind than {kind.__name__}.")
+        return answer.value
+
+    async def _call(
+        self,
+        name: str,
+        value: str | None = None,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: RequestBody | None = None,
+        key: str | None = None,
+    ) -> Answer:
+        operation = OPERATIONS[name]
+        if self._pacer is not None:
+            await self._pacer.wait()
+        exchange = await self.exchange(operation, value, query=query, body=body, idempotency_key=key)
+        answer = read_exchange(operation, exchange, self._now(), Asked(value, body, self.generation))
+        if answer.finding is not Finding.DONE:
+            raise _error(operation, answer)
+        return answer
+
+
+def _set(**flags: bool) -> dict[str, QueryValue]:
+    return {name: True for name, value in flags.items() if value}
+
+
+def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
+    """The exception for an answer that is no success; it names no id and nothing that a server wrote."""
+    status = "no answer" if answer.status is None else f"HTTP {answer.status}"
+    message = f"{operation.operation_id} did not succeed: {answer.reason} ({status})."
+    if answer.status in _UNAUTHORIZED:  # in whatever words: no call will get further
+        return CredentialsError(message, "Is the key right, and of this environment?", code=Reason.CREDENTIALS_REFUSED)
+    wait = "" if answer.wait is None else f" The API asks to wait for {answer.wait:.0f} s."
+    return ApiError(message, _ADVICE[answer.finding] + wait, code=answer.reason)
+
+
+# The client of the Integration API: one request over the wire, and what it came to.
+
+__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"]
+
+_LONGEST_IDEMPOTENCY_KEY = 255
+#: A cache on the way is to ask the API, and not to say what it said to somebody some time ago.
+_NOT_FROM_A_CACHE = (b"Cache-Control", b"no-cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each phase of a request may take, in seconds; ``read`` ends with the complete answer."""
+
+    connect: float = 5.0
+    write: float = 10.0
+    read: float = 15.0
+    pool: float = 30.0
+
+
+class Client(Calls):
+    """Sends calls of operations, each exactly once.
+
+    ``exchange`` tells what came of a call, whatever it is; the methods named after the operations hand back their
+    answer or raise. The latter wait for ``pacer``, if there is one. To be used as an asynchronous context manager::
+
+        async with Client("https://mycompany.europe-west1.talon.one", Credentials(api_key=key)) as client:
+            inventory = await client.get_customer_inventory("customer-1")
+
+    Raises:
+        UsageError: the base URL is not the https address of a deployment.
+    """
+
+    def __init__(  # noqa: PLR0913 - one setting each, all but two by keyword
+        self,
+        base_url: str,
+        credentials: Credentials,
+        *,
+        generation: Generation = Generation.CURRENT,
+        timeouts: Timeouts = Timeouts(),
+        max_connections: int = 64,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        pacer: Pacer | None = None,
+        allow_insecure_http: bool = False,
+    ) -> None:
+        super().__init__(pacer)
+        self._base = check_base_url(base_url, allow_insecure_http=allow_insecure_http)
+        self._prefix = self._base.raw_path.decode("ascii").rstrip("/")
+        self._credentials = credentials
+        self.generation = generation
+        self._timeout = asdict(timeouts)
+        self._queries: dict[str, str] = {}
+        self._common = [
+            (b"Host", self._base.netloc),
+            (b"Accept", b"application/json"),
+            (b"User-Agent", f"privacy-toolkit/{__version__}".encode()),
+        ]
+        silence_library()
+        transport = transport or Transport(self._base, max_connections=max_connections)
+        self._own = transport if isinstance(transport, Transport) else None
+        self._http = httpx2.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            cookies=_NoCookies(),
+            event_hooks={"response": [_forget_location]},
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def exchange(
+        self,
+        operation: Operation,
+        value: str | None = None,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: RequestBody | None = None,
+        idempotency_key: str | None = None,
+        manner: Manner = PLAIN,
+    ) -> Exchange:
+        """Send one call, once; whatever the network or the API does is in what is returned.
+
+        A transport that is not our own knows no lines: it can't keep ``manner.apart``, and for ``manner.on`` nothing is
+        sent. What ``manner.before_write`` raises is raised.
+
+        Raises:
+            UsageError: the call can't be made as asked; nothing was sent.
+        """
+        target, headers, content = self._parts(operation, value, query, body, idempotency_key, manner)
+        try:
+            if self._own is not None:
+                return await self._carried(self._own, operation, target, headers, content, manner)
+            return await _kept_back(manner) or await self._sent(operation, target, headers, content)
+        except httpx2.RequestError as error:
+            return fault_of(error)
+
+    async def _carried(
+        self,
+        transport: Transport,
+        operation: Operation,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes,
+        manner: Manner,
+    ) -> Reply:
+        """Send by our own transport, past the HTTP client: its objects would cost more than everything else."""
+        if self._http.is_closed:
+            raise RuntimeError("The client is closed.")
+        received = await transport.carry(make_head(operation.method, target, headers) + content, self._timeout, manner)
+        wait = None if received.status == operation.success else _retry_after(received.headers)
+        return Reply(received.status, received.body, wait, received.elapsed, received.mark)
+
+    async def _sent(
+        self, operation: Operation, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes
+    ) -> Reply:
+        """Send by the HTTP client, over a transport that is not our own."""
+        request = httpx2.Request(
+            operation.method,
+            self._base.copy_with(raw_path=target),
+            headers=headers,
+            stream=httpx2.ByteStream(content),
+            extensions={"timeout": self._timeout},
+        )
+        response = await self._http.send(request, auth=None, stream=True)
+        try:
+            whole = await _content(response)
+        finally:
+            await response.aclose()
+        wait = None if response.status_code == operation.success else response.headers.get("retry-after")
+        extensions = response.extensions
+        return Reply(response.status_code, whole, wait, extensions.get("elapsed", 0.0), extensions.get("mark"))
+
+    def unproven(self) -> list[Line]:
+        """The lines of idle connections with answers that are not proven yet; none where the transport is not ours.
+
+        A call on each (``Manner.on``) whose answer names what was asked about can prove them.
+        """
+        return [] if self._own is None else self._own.unproven()
+
+    def _parts(
+        self,
+        operation: Operation,
+        value: str | None,
+        query: Mapping[str, QueryValue] | None,
+        body: RequestBody | None,
+        idempotency_key: str | None,
+        manner: Manner,
+    ) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
+        """Target, headers and body. Every header is set here; nothing is left to the HTTP client's defaults.
+
+        The target is used as it is, so that no URL with an id is ever made.
+        """
+        if self.generation not in operation.generations:
+            raise UsageError(f"The API of {self.generation} has no {operation.operation_id}.")
+        target = self._prefix + make_path(operation, value) + self._query(operation, query)
+        content = self._body(operation, body, signed=not manner.anonymous)
+        headers = self._common + ([] if manner.anonymous else self._credentials.headers(operation, content))
+        if operation.method == "GET":
+            headers.append(_NOT_FROM_A_CACHE)
+        if content is not None:
+            headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
+        if idempotency_key is not None:
+            headers.append((b"Idempotency-Key", _key_bytes(operation, idempotency_key)))
+        return target.encode("ascii"), headers, content or b""
+
+    def _query(self, operation: Operation, given: Mapping[str, QueryValue] | None) -> str:
+        """Nearly always nothing is given: that query is made once for each operation."""
+        if given:
+            return make_query(operation, self.generation, given)
+        query = self._queries.get(operation.name)
+        if query is None:
+            query = self._queries[operation.name] = make_query(operation, self.generation, None)
+        return query
+
+    def _body(self, operation: Operation, body: RequestBody | None, *, signed: bool) -> bytes | None:
+        if type(body) is not (operation.body or type(None)):
+            wanted = operation.body.__name__ if operation.body else "no body"
+            raise UsageError(f"{operation.operation_id} takes {wanted}.")
+        if body is None:
+            return EMPTY_BODY if signed and self._credentials.signs(operation) else None
+        return encode_body(body)
+
+
+class _NoCookies(CookieJar):
+    """Cookies have no place in this API, and one kept would link people's requests."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep nothing."""
+
+
+async def _forget_location(response: httpx2.Response) -> None:
+    """Redirects are never followed, so a Location, which could be anything, is not parsed either."""
+    if response.is_redirect:
+        response.headers.pop("location", None)
+
+
+async def _kept_back(manner: Manner) -> Fault | None:
+    """Do for another transport what ours does right before the first byte."""
+    if manner.on is not None:
+        return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
+    if manner.before_write is not None and not await manner.before_write():
+        return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
+    return None
+
+
+async def _content(response: httpx2.Response) -> bytes:
+    """The body as it came over the wire: an encoding, which was not asked for, is refused and never undone.
+
+    Raises:
+        httpx2.RemoteProtocolError: it came in an encoding, or is too large.
+    """
+    if response.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
+        raise httpx2.RemoteProtocolError("An encoding that was not asked for.")
+    if not isinstance(response.stream, httpx2.AsyncByteStream):
+        return await response.aread()
+    parts, size = [], 0
+    async for part in response.stream:
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            raise httpx2.RemoteProtocolError("An answer that is too large.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _retry_after(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """What the header says; several of them are joined, as HTTP has it."""
+    found = [value.decode("latin-1") for name, value in headers if name.lower() == b"retry-after"]
+    return ", ".join(found) or None
+
+
+def _key_bytes(operation: Operation, key: str) -> bytes:
+    if not operation.idempotency_key:
+        raise UsageError(f"{operation.operation_id} takes no Idempotency-Key.")
+    if not (0 < len(key) <= _LONGEST_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
+        raise UsageError("An Idempotency-Key is 1 to 255 printable ASCII characters.")
+    return key.encode("ascii")
+
+
+_INVENTORY = OPERATIONS["get_customer_inventory"]
+
+
+def client_for(settings: Settings, credentials: Credentials | None = None) -> Client:
+    """The client for these settings, with other credentials where some are given; nothing is sent yet.
+
+    Raises:
+        UsageError: the base URL or the credentials are missing or can't be used.
+    """
+    return Client(
+        settings.deployment,
+        credentials or credentials_of(settings),
+        generation=Generation(settings.generation),
+        timeouts=Timeouts(**msgspec.structs.asdict(settings.timeouts)),
+        max_connections=settings.concurrency + max(2, settings.concurrency // 8),  # some reads go apart from others
+        allow_insecure_http=settings.allow_insecure_http,
+    )
+
+
+def check_access(settings: Settings) -> None:
+    """Make sure, without sending anything, that these settings lead to a deployment whose answers can be read.
+
+    Raises:
+        UsageError: base URL or credentials are missing or can't be used, or there is no API key to read with.
+    """
+    client_for(settings)
+    credentials_of(settings).headers(_INVENTORY, None)
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    """What requests are authenticated with.
+
+    Raises:
+        UsageError: nothing is set, or what is can't be used.
+    """
+    signer = Signer(*settings.signature) if settings.signature else None
+    return Credentials(settings.api_key, signer)

@@ -1,0 +1,330 @@
+"""The parts of an inventory, and how each stands: given completely, nothing held, or not to be had."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from privacy_toolkit.core.model import HeldBefore
+from privacy_toolkit.talonone.models import CustomerInventory
+
+# What counts as gone: the predicate by which an erasure is proven, and what the API keeps after it.
+#
+# Which of the two a deployment answers after an erasure, 404 or an empty profile, is documented nowhere (API facts,
+# deleteCustomerData): both are taken. A profile that was empty before looks the same emptied: it counts as gone only
+# where nothing says that this deployment answers 404 for an erased one.
+
+#: The name and version of the predicate, as reports give it.
+GONE_PREDICATE = "gone/2"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an inventory shows of a person: whether attributes are visible, and how many entries remain."""
+
+    visible: bool
+    coupons: int
+    referrals: int
+
+    @property
+    def held(self) -> HeldBefore:
+        """The same in the words of a report."""
+        return HeldBefore.VISIBLE if self.visible else HeldBefore.NONE_VISIBLE
+
+
+def holding(inventory: CustomerInventory) -> Holding:
+    """What ``inventory`` shows."""
+    return Holding(
+        visible=any(value is not None for shown in _attributes(inventory) for value in shown.values()),
+        coupons=len(inventory.coupons or ()),
+        referrals=len(inventory.referrals or ()),
+    )
+
+
+def _attributes(inventory: CustomerInventory) -> Iterator[Mapping[str, Any]]:
+    """The attributes of the profile, and of every entry that refers to it."""
+    yield inventory.profile.attributes or {}
+    for referral in inventory.referrals or ():
+        yield referral.attributes or {}
+    for coupon in inventory.coupons or ():
+        yield coupon.attributes or {}
+    if inventory.loyalty:
+        for card in inventory.loyalty.cards or ():
+            yield card.attributes or {}
+        for program in (inventory.loyalty.programs or {}).values():
+            yield program.attributes or {}
+
+
+# The field map: every field that a customer's inventory can hold, by what it is to the person it is about.
+#
+# It also says where other people's ids are replaced: in the fields of the category ``THIRD_PARTY``, by place, and
+# nowhere
+# else. What a person may have written (``FREE``) is given back as it is, since whoever guesses ids there could
+# otherwise
+# read from their package which guesses are right.
+#
+# Both published documents (2020 and current) are drawn against it in a test, so that a new release of the API is
+# noticed.
+# The plain words for each field stand in ``languages``, under the same two names: shape and field.
+
+
+class Category(StrEnum):
+    """What a field is to the person."""
+
+    PERSONAL = "personal"
+    THIRD_PARTY = "third_party"  # it holds the id of another person, or may hold it: replaced unless it is their own
+    TECHNICAL = "technical"  # how the system is set up, and its internal numbers
+
+
+class FieldKind(StrEnum):
+    """What a field holds, so that it can be shown in plain words."""
+
+    VALUE = "value"  # a text or a number, or a list of them
+    MOMENT = "moment"
+    FLAG = "flag"
+    CHOICE = "choice"  # one of few codes, which have words of their own
+    FREE = "free"  # names and values as the controller chose them
+    RECORD = "record"  # the fields of ``shape``
+    LIST = "list"  # many records of ``shape``
+    MAP = "map"  # records of ``shape`` by a name
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field; ``shape`` names what its records are made of."""
+
+    category: Category
+    kind: FieldKind = FieldKind.VALUE
+    shape: str | None = None
+
+
+ROOT: Final = "inventory"
+
+_PERSONAL = Field(Category.PERSONAL)
+_DATE = Field(Category.PERSONAL, FieldKind.MOMENT)
+_CHOICE = Field(Category.PERSONAL, FieldKind.CHOICE)
+_FREE = Field(Category.PERSONAL, FieldKind.FREE)
+_OTHERS = Field(Category.THIRD_PARTY)
+_TECHNICAL = Field(Category.TECHNICAL)
+_SET_DATE = Field(Category.TECHNICAL, FieldKind.MOMENT)
+_SET_FLAG = Field(Category.TECHNICAL, FieldKind.FLAG)
+_SET_CHOICE = Field(Category.TECHNICAL, FieldKind.CHOICE)
+
+
+def _record(shape: str) -> Field:
+    return Field(Category.PERSONAL, FieldKind.RECORD, shape)
+
+
+def _list(shape: str, category: Category = Category.PERSONAL) -> Field:
+    return Field(category, FieldKind.LIST, shape)
+
+
+def _map(shape: str) -> Field:
+    return Field(Category.PERSONAL, FieldKind.MAP, shape)
+
+
+SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
+    ROOT: {
+        "profile": _record("profile"),
+        "coupons": _list("coupon"),
+        "referrals": _list("referral"),
+        "loyalty": _record("loyalty"),
+        "giveaways": _list("giveaway"),
+        "achievements": _list("achievement"),
+    },
+    "profile": {
+        "integrationId": _PERSONAL,
+        "created": _DATE,
+        "lastActivity": _DATE,
+        "closedSessions": _PERSONAL,
+        "totalSales": _PERSONAL,
+        "attributes": _FREE,
+        "audienceMemberships": _list("audience"),
+        "loyaltyMemberships": _list("membership"),
+        "id": _PERSONAL,
+        "accountId": _TECHNICAL,
+        "sandbox": _SET_FLAG,
+    },
+    "audience": {"name": _PERSONAL, "id": _TECHNICAL},
+    "membership": {"loyaltyProgramId": _PERSONAL, "joined": _DATE},
+    "coupon": {
+        "value": _PERSONAL,
+        "state": _CHOICE,
+        "created": _DATE,
+        "startDate": _DATE,
+        "expiryDate": _DATE,
+        "usageCounter": _PERSONAL,
+        "profileRedemptionCount": _PERSONAL,
+        "discountLimit": _PERSONAL,
+        "discountCounter": _PERSONAL,
+        "discountRemainder": _PERSONAL,
+        "recipientIntegrationId": _OTHERS,
+        "referralId": _OTHERS,
+        "attributes": _FREE,
+        "limits": _list("limit", Category.TECHNICAL),
+        "usageLimit": _TECHNICAL,
+        "reservationLimit": _TECHNICAL,
+        "reservationCounter": _TECHNICAL,
+        "reservation": _SET_FLAG,
+        "isReservationMandatory": _SET_FLAG,
+        "implicitlyReserved": _SET_FLAG,
+        "id": _TECHNICAL,
+        "campaignId": _TECHNICAL,
+        "importId": _TECHNICAL,
+        "batchId": _TECHNICAL,
+    },
+    "limit": {"action": _TECHNICAL, "limit": _TECHNICAL, "period": _SET_CHOICE, "entities": _TECHNICAL},
+    "referral": {
+        "code": _PERSONAL,
+        "advocateProfileIntegrationId": _OTHERS,
+        "friendProfileIntegrationId": _OTHERS,
+        "referredCustomers": _OTHERS,
+        "created": _DATE,
+        "startDate": _DATE,
+        "expiryDate": _DATE,
+        "usageCounter": _PERSONAL,
+        "attributes": _FREE,
+        "usageLimit": _TECHNICAL,
+        "id": _TECHNICAL,
+        "campaignId": _TECHNICAL,
+        "importId": _TECHNICAL,
+        "batchId": _TECHNICAL,
+    },
+    "loyalty": {"programs": _map("program"), "cards": _list("card")},
+    "program": {
+        "title": _PERSONAL,
+        "joinDate": _DATE,
+        "ledger": _record("ledger"),
+        "subLedgers": _map("ledger"),
+        "attributes": _FREE,  # in no document; it would be personal data
+        "name": _TECHNICAL,
+        "id": _TECHNICAL,
+    },
+    "card": {
+        "identifier": _PERSONAL,
+        "programTitle": _PERSONAL,
+        "status": _CHOICE,
+        "blockReason": _PERSONAL,
+        "created": _DATE,
+        "modified": _DATE,
+        "oldCardIdentifier": _PERSONAL,
+        "newCardIdentifier": _PERSONAL,
+        "profiles": _list("holder"),
+        "ledger": _record("ledger"),
+        "subledgers": _map("ledger"),
+        "attributes": _FREE,  # as for a program
+        "usersPerCardLimit": _TECHNICAL,
+        "programName": _TECHNICAL,
+        "programID": _TECHNICAL,
+        "id": _TECHNICAL,
+        "batchId": _TECHNICAL,
+    },
+    "holder": {"integrationId": _OTHERS, "timestamp": _DATE},
+    "ledger": {
+        "currentBalance": _PERSONAL,
+        "pendingBalance": _PERSONAL,
+        "negativeBalance": _PERSONAL,
+        "expiredBalance": _PERSONAL,
+        "spentBalance": _PERSONAL,
+        "tentativeCurrentBalance": _PERSONAL,
+        "tentativePendingBalance": _PERSONAL,
+        "tentativeNegativeBalance": _PERSONAL,
+        "currentTier": _record("tier"),
+        "pointsToNextTier": _PERSONAL,
+        "nextTierName": _PERSONAL,
+    },
+    "tier": {
+        "name": _PERSONAL,
+        "startDate": _DATE,
+        "expiryDate": _DATE,
+        "downgradePolicy": _SET_CHOICE,
+        "id": _TECHNICAL,
+    },
+    "giveaway": {
+        "code": _PERSONAL,
+        "created": _DATE,
+        "startDate": _DATE,
+        "endDate": _DATE,
+        "used": Field(Category.PERSONAL, FieldKind.FLAG),
+        "profileIntegrationId": _OTHERS,
+        "profileId": _OTHERS,
+        "attributes": _FREE,
+        "poolId": _TECHNICAL,
+        "id": _TECHNICAL,
+        "importId": _TECHNICAL,
+    },
+    "achievement": {
+        "title": _PERSONAL,
+        "description": _PERSONAL,
+        "status": _CHOICE,
+        "progress": _PERSONAL,
+        "target": _PERSONAL,
+        "startDate": _DATE,
+        "completionDate": _DATE,
+        "endDate": _DATE,
+        "achievementFixedStartDate": _SET_DATE,
+        "achievementEndDate": _SET_DATE,
+        "achievementRecurrencePolicy": _SET_CHOICE,
+        "achievementActivationPolicy": _SET_CHOICE,
+        "achievementAllowRollbackAfterCompletion": _SET_FLAG,
+        "name": _TECHNICAL,
+        "achievementId": _TECHNICAL,
+        "campaignId": _TECHNICAL,
+    },
+}
+
+#: A step of a path: a name, and whether it stands for each of a list (``[]``) or of a map (``{}``).
+_STEP = re.compile(r"([^.\[\]{}]+)(\[\]|\{\})?")
+
+
+def place(path: str) -> tuple[str, str] | None:
+    """Shape and name of the field at a path such as ``loyalty.programs{}.ledger``; None if it is not classified."""
+    shape: str | None = ROOT
+    found = None
+    for name, _ in _STEP.findall(path):
+        field = SHAPES[shape].get(name) if shape else None
+        if shape is None or field is None:
+            return None
+        found, shape = (shape, name), field.shape
+    return found
+
+
+COMPLETE: Final = "complete"
+NOT_HELD: Final = "not_held"
+NOT_OBTAINABLE: Final = "not_obtainable"
+
+SECTIONS: Final = tuple(SHAPES[ROOT])
+#: What deployments of 2020 don't give out.
+_NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
+
+
+def sections_of(answer: Mapping[str, Any] | None, generation: str) -> dict[str, str]:
+    """How each section stands by an answer; None is a 404, which says that nothing is held."""
+    return {name: _standing(name, answer or {}, generation) for name in SECTIONS}
+
+
+def entries(name: str, value: Any) -> int:
+    """How many records a section holds; 0 for one that is a single record."""
+    if isinstance(value, list):
+        return len(value)
+    if name == "loyalty" and isinstance(value, dict):
+        return sum(len(part) for part in value.values() if isinstance(part, list | dict))
+    return 0
+
+
+def _standing(name: str, answer: Mapping[str, Any], generation: str) -> str:
+    if _holds(answer.get(name)):
+        return COMPLETE
+    return NOT_OBTAINABLE if generation == "2020" and name in _NEWER and name not in answer else NOT_HELD
+
+
+def _holds(value: Any) -> bool:
+    """Whether anything is in it: records that are all empty hold nothing."""
+    if isinstance(value, dict):
+        return any(map(_holds, value.values()))
+    if isinstance(value, list):
+        return bool(value)
+    return value is not None

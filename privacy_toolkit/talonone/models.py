@@ -1,0 +1,395 @@
+"""What the API holds about a customer: profile, coupons, referrals, loyalty, giveaways, achievements.
+
+Every property of both published documents (2020 and current) has its field here; contract tests compare them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+# What all bodies have in common: wire names in camel case, and a repr that shows no personal data.
+
+#: A JSON object whose shape the toolkit does not depend on.
+Json = dict[str, Any]
+#: A date and time as the API wrote it (RFC 3339). Kept as text: an odd one must not make an answer unreadable.
+Timestamp = str
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A body on the wire. Bodies hold personal data: only their type is shown."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class RequestBody(Body, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A body to be sent: what is not set is left out. ``encode_body`` checks it against the published limits."""
+
+
+class AnswerBody(Body, frozen=True):
+    """A body that was received.
+
+    Wider than the documents: real answers hold null for lists and objects, leave fields out and have fields that are
+    newer than the toolkit. A field that is null or missing is None.
+    """
+
+
+class Success(AnswerBody, frozen=True):
+    """The whole body of a success. None of the documents has an error in one; what tells of an error is no success."""
+
+    message: Any = UNSET
+    errors: Any = UNSET
+    error: Any = UNSET
+    status_code: Any = field(default=UNSET, name="StatusCode")
+
+    @property
+    def tells_of_an_error(self) -> bool:
+        """Whether there is a member by which the API, or anybody else, tells of an error."""
+        if self.message is UNSET and self.errors is UNSET and self.error is UNSET and self.status_code is UNSET:
+            return False  # nearly always, and it is asked of every answer
+        told = (self.message, self.errors, self.error, self.status_code)
+        return any(part is not UNSET and part is not None and part != [] for part in told)
+
+
+class LoyaltyMembership(AnswerBody, frozen=True):
+    """A loyalty program that a customer has joined."""
+
+    loyalty_program_id: int | None = None
+    joined: Timestamp | None = None
+
+
+class AudienceMembership(AnswerBody, frozen=True):
+    """An audience that a customer is in."""
+
+    id: int | None = None
+    name: str | None = None
+
+
+class CustomerProfile(AnswerBody, frozen=True):
+    """A customer; what both documents require has to be there. ``loyalty_memberships`` is always null today."""
+
+    integration_id: str
+    created: Timestamp
+    attributes: Json | None
+    account_id: int | None
+    closed_sessions: int | None
+    total_sales: float | None
+    last_activity: Timestamp | None
+    id: int | None = None
+    loyalty_memberships: list[LoyaltyMembership] | None = None
+    audience_memberships: list[AudienceMembership] | None = None
+    sandbox: bool | None = None
+
+
+class LimitConfig(AnswerBody, frozen=True):
+    """A limit on a coupon."""
+
+    action: str | None = None
+    limit: float | None = None
+    period: str | None = None
+    entities: list[str] | None = None
+
+
+class CouponDetails(Success, frozen=True):
+    """What a coupon may have: all that not both documents require."""
+
+    discount_limit: float | None = None
+    reservation_limit: int | None = None
+    start_date: Timestamp | None = None
+    expiry_date: Timestamp | None = None
+    limits: list[LimitConfig] | None = None
+    discount_counter: float | None = None
+    discount_remainder: float | None = None
+    reservation_counter: float | None = None
+    attributes: Json | None = None
+    referral_id: int | None = None
+    recipient_integration_id: str | None = None
+    import_id: int | None = None
+    reservation: bool | None = None
+    batch_id: str | None = None
+    is_reservation_mandatory: bool | None = None
+    implicitly_reserved: bool | None = None
+
+
+class Coupon(CouponDetails, frozen=True, kw_only=True):
+    """A coupon code; what both documents require has to be there.
+
+    The meaning of ``reservation`` changed over time; since 2023: true if several customers may reserve it, false for
+    a personal code. The coupon does not say who holds it: ``get_reserved_customers`` does.
+    """
+
+    value: str
+    id: int
+    created: Timestamp
+    campaign_id: int
+    usage_limit: int | None
+    usage_counter: int | None
+
+
+class InventoryCoupon(CouponDetails, frozen=True):
+    """A coupon in a customer's inventory; ``state``: active, used, expired, pending or disabled.
+
+    What such an entry lacks must not make all that is held about a person unreadable: the profile proves the answer.
+    """
+
+    value: str = ""
+    id: int | None = None
+    created: Timestamp | None = None
+    campaign_id: int | None = None
+    usage_limit: int | None = None
+    usage_counter: int | None = None
+    profile_redemption_count: int | None = None
+    state: str | None = None
+
+
+class ReferralDetails(Success, frozen=True):
+    """What a referral may have: all that not both documents require."""
+
+    friend_profile_integration_id: str | None = None
+    start_date: Timestamp | None = None
+    expiry_date: Timestamp | None = None
+    attributes: Json | None = None
+    import_id: int | None = None
+    batch_id: str | None = None
+
+
+class Referral(ReferralDetails, frozen=True, kw_only=True):
+    """A referral code of an advocate, for one friend or for anybody; what both documents require has to be there."""
+
+    code: str
+    id: int
+    created: Timestamp
+    campaign_id: int
+    advocate_profile_integration_id: str
+    usage_limit: int | None
+    usage_counter: int | None
+
+
+class InventoryReferral(ReferralDetails, frozen=True):
+    """A referral in a customer's inventory; ``referred_customers`` are the ids of other people."""
+
+    code: str = ""  # this and what follows as for ``InventoryCoupon``
+    id: int | None = None
+    created: Timestamp | None = None
+    campaign_id: int | None = None
+    advocate_profile_integration_id: str | None = None
+    usage_limit: int | None = None
+    usage_counter: int | None = None
+    referred_customers: list[str] | None = None
+
+
+class Tier(AnswerBody, frozen=True):
+    """A tier of a loyalty program."""
+
+    id: int | None = None
+    name: str | None = None
+    start_date: Timestamp | None = None
+    expiry_date: Timestamp | None = None
+    downgrade_policy: str | None = None
+
+
+class LedgerInfo(AnswerBody, frozen=True):
+    """The balances of a loyalty ledger, in points."""
+
+    current_balance: float | None = None
+    pending_balance: float | None = None
+    negative_balance: float | None = None
+    expired_balance: float | None = None
+    spent_balance: float | None = None
+    tentative_current_balance: float | None = None
+    tentative_pending_balance: float | None = None
+    tentative_negative_balance: float | None = None
+    current_tier: Tier | None = None
+    points_to_next_tier: float | None = None
+    next_tier_name: str | None = None
+
+
+class LoyaltyProgramLedgers(AnswerBody, frozen=True):
+    """A customer's ledgers in one loyalty program. ``attributes`` stands in no document; it would be personal data."""
+
+    id: int | None = None
+    attributes: Json | None = None
+    title: str | None = None
+    name: str | None = None
+    join_date: Timestamp | None = None
+    ledger: LedgerInfo | None = None
+    sub_ledgers: dict[str, LedgerInfo] | None = None
+
+
+class LoyaltyCardProfileRegistration(AnswerBody, frozen=True):
+    """A customer who uses a loyalty card."""
+
+    integration_id: str | None = None
+    timestamp: Timestamp | None = None
+
+
+class LoyaltyCard(AnswerBody, frozen=True):
+    """A loyalty card; its ``profiles`` may be other people. ``attributes`` as for ``LoyaltyProgramLedgers``."""
+
+    id: int | None = None
+    attributes: Json | None = None
+    created: Timestamp | None = None
+    program_id: int | None = field(default=None, name="programID")
+    program_name: str | None = None
+    program_title: str | None = None
+    status: str | None = None
+    block_reason: str | None = None
+    identifier: str | None = None
+    users_per_card_limit: int | None = None
+    profiles: list[LoyaltyCardProfileRegistration] | None = None
+    ledger: LedgerInfo | None = None
+    subledgers: dict[str, LedgerInfo] | None = None
+    modified: Timestamp | None = None
+    old_card_identifier: str | None = None
+    new_card_identifier: str | None = None
+    batch_id: str | None = None
+
+
+class Loyalty(AnswerBody, frozen=True):
+    """A customer's loyalty cards, and the programs by their id."""
+
+    cards: list[LoyaltyCard] | None = None
+    programs: dict[str, LoyaltyProgramLedgers] | None = None
+
+
+class Giveaway(AnswerBody, frozen=True):
+    """A giveaway code that a customer was awarded."""
+
+    id: int | None = None
+    created: Timestamp | None = None
+    code: str | None = None
+    pool_id: int | None = None
+    start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+    attributes: Json | None = None
+    used: bool | None = None
+    import_id: int | None = None
+    profile_integration_id: str | None = None
+    profile_id: int | None = None
+
+
+class AchievementProgress(AnswerBody, frozen=True):
+    """How far a customer is with an achievement, and the achievement itself."""
+
+    achievement_id: int | None = None
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    campaign_id: int | None = None
+    target: float | None = None
+    status: str | None = None
+    progress: float | None = None
+    start_date: Timestamp | None = None
+    completion_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+    achievement_recurrence_policy: str | None = None
+    achievement_activation_policy: str | None = None
+    achievement_fixed_start_date: Timestamp | None = None
+    achievement_end_date: Timestamp | None = None
+    achievement_allow_rollback_after_completion: bool | None = None
+
+
+class CustomerInventory(Success, frozen=True, kw_only=True):
+    """What is held about a customer. The profile is always asked for: without it the answer is not the API's."""
+
+    profile: CustomerProfile
+    referrals: list[InventoryReferral] | None = None
+    coupons: list[InventoryCoupon] | None = None
+    loyalty: Loyalty | None = None
+    giveaways: list[Giveaway] | None = None
+    achievements: list[AchievementProgress] | None = None
+
+
+# The answers that are not a customer's holdings: reservation holders, results of the rule engine, errors.
+
+
+class ReservedCustomers(Success, frozen=True, kw_only=True):
+    """The customers that have a coupon reserved: all of them, there is no paging."""
+
+    data: list[CustomerProfile] | None
+    total_result_size: int
+
+
+class IntegrationState(Success, frozen=True, kw_only=True):
+    """What the V1 calls answer: the state of session, profile and event after the call."""
+
+    session: Json | None
+    profile: CustomerProfile | None
+    event: Json | None
+    loyalty: Loyalty | None = None
+    coupon: Json | None = None
+
+
+class RuleEngineAnswer(Success, frozen=True):
+    """What both kinds of V2 answers may hold: what was asked for with them."""
+
+    customer_profile: CustomerProfile | None = None
+    event: Json | None = None
+    loyalty: Loyalty | None = None
+    triggered_campaigns: list[Json] | None = None
+    rule_failure_reasons: list[Json] | None = None
+    campaign_eligibility: list[Json] | None = None
+    awarded_giveaways: list[Json] | None = None
+    achievements: list[Json] | None = None
+
+
+class CustomerProfileResponseV2(RuleEngineAnswer, frozen=True):
+    """What a V2 profile update answers: effects and what they made; of deployments of 2020 ``customer_profile``."""
+
+    effects: list[Json] | UnsetType | None = UNSET
+    created_coupons: list[Json] | UnsetType | None = UNSET
+    created_referrals: list[Json] | UnsetType | None = UNSET
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether the members are there that the current document requires."""
+        return not any(part is UNSET for part in (self.effects, self.created_coupons, self.created_referrals))
+
+
+class IntegrationStateV2(RuleEngineAnswer, frozen=True, kw_only=True):
+    """What a V2 session update or event answers; what both documents require has to be there."""
+
+    effects: list[Json] | None
+    created_coupons: list[Json] | None
+    created_referrals: list[Json] | None
+    customer_session: Json | None = None
+    referral: Json | None = None
+    coupons: list[Json] | None = None
+    advanced_event: Json | None = None
+    return_: Json | None = field(default=None, name="return")
+    previous_returns: list[Json] | None = None
+
+
+class ErrorBody(AnswerBody, frozen=True):
+    """The body of a refusal: ErrorResponse, ErrorResponseWithStatus and the object of a 409.
+
+    The texts can echo customer data: they are never logged or reported.
+    """
+
+    message: Any = UNSET
+    errors: Any = UNSET
+    status_code: Any = field(default=UNSET, name="StatusCode")
+
+    def is_in_api_words(self, status: int, *, has_code: bool) -> bool:
+        """Whether the API itself refuses with this status.
+
+        It always says something (``message``). ``has_code``: it also repeats the status or, where it does not
+        (ErrorResponse), lists titled errors. A code that is not the status, or errors that are no list, are others'.
+        """
+        if not isinstance(self.message, str) or not self.message.strip():
+            return False
+        if self.errors is not UNSET and self.errors is not None and not isinstance(self.errors, list):
+            return False
+        if self.status_code is not UNSET and self.status_code is not None:
+            return type(self.status_code) is int and self.status_code == status
+        return not has_code or (isinstance(self.errors, list) and bool(self.errors) and all(map(_titled, self.errors)))
+
+
+def _titled(error: Any) -> bool:
+    return isinstance(error, dict) and isinstance(error.get("title"), str)
