@@ -35,7 +35,7 @@ check: $(VENV)/.dev  ## Format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev  ## Put the code into its one format and mend what the linter can
+format: $(VENV)/.dev  ## Put the code into its one format and fix what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
@@ -59,7 +59,7 @@ audit: $(VENV)/.dev  ## Ask for known vulnerabilities of what is pinned, and che
 release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of materials and sums into dist/
 	$(BIN)/python -m release.build
 
-schemas: $(VENV)/.dev  ## Make the JSON Schemas anew from the types
+schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
 	$(BIN)/python -m privacy_toolkit.schemas
 
 answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again

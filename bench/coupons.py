@@ -43,7 +43,7 @@ class Outcome:
 
     result: dict[str, object] = field(default_factory=dict)
     kills: int = 0
-    sittings: int = 1
+    executions: int = 1
     seconds: float = 0.0
     peak_mb: float = 0.0
 
@@ -100,12 +100,12 @@ def run(server: RunningSandbox, path: Path, state: Path, rng: random.Random) -> 
     while True:
         due = len(server.log) + rng.randrange(40, 100) if done.kills < KILLS else None
         ended = watched(command, environment, server, due, done)
-        if ended is not None and ended[0] != SETTLED and done.sittings > 3 * KILLS:
+        if ended is not None and ended[0] != SETTLED and done.executions > 3 * KILLS:
             raise SystemExit(f"it does not come to an end: {ended[1]}")
         if ended is not None and ended[0] == SETTLED:
             done.result, done.seconds = json.loads(ended[1]), time.monotonic() - started
             return done
-        done.sittings += 1
+        done.executions += 1
         command = resume if any((state / "runs").glob("2*")) else command
 
 
@@ -148,7 +148,7 @@ def judged(
     outcomes = done.result["outcomes"]
     wanted = {"on_hold": PAIRS - len(expected), "done": len(expected)}
     what = f"{PAIRS:,} pairs, {COUPONS} coupons, {done.kills} kills, {lost} answers lost"
-    yield f"{what}: time, with {done.sittings} starts", f"{done.seconds:.0f} s", "", None
+    yield f"{what}: time, with {done.executions} starts", f"{done.seconds:.0f} s", "", None
     yield "reported", f"{outcomes}", f"{wanted}", outcomes == wanted
     yield "reserved at the server as asked for", f"{len(held):,}", f"{len(expected):,}", held == expected
     yield "most for one coupon", f"{most}", f"{BUDGET}", most <= BUDGET

@@ -78,7 +78,7 @@ def wide(coupons: int) -> None:
 
 
 def measure(server: RunningSandbox, ids: list[str], folder: Path, arguments: argparse.Namespace) -> None:
-    """Export them all, then do so again with nothing due, then make the pack anew."""
+    """Export them all, then do so again with nothing due, then make the pack again."""
     path, out = folder / "requests.csv", folder / "out"
     path.write_text("customer_id\n" + "".join(f"{id_}\n" for id_ in ids), "utf-8")
     command = ["export", str(path), "--out", str(out), "--concurrency", str(arguments.concurrency), "--quiet"]

@@ -28,9 +28,9 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Acceptance, Approval
 from privacy_toolkit.journal.sqlite.create import Staged, add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.reader import RunReader, exchange_row, standing_row
+from privacy_toolkit.journal.sqlite.reader import RunReader, exchange_row, state_row
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
+from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
 from privacy_toolkit.signatures.keys import generate
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def make_sample(folder: Path, sample: Sample, signer: DocumentSigner) -> Path:
-    """Write the journal of a made-up run that went at its limit, with a rest between its sittings."""
+    """Write the journal of a made-up run that went at its limit, with a rest between its executions."""
     rng = Random(7)  # a sample, not a secret
     outcomes = [outcome for outcome, count in sample.mix.items() for _ in range(count)]
     rng.shuffle(outcomes)
@@ -164,13 +164,13 @@ def _work(
         for seq, outcome in list(enumerate(outcomes, 1))[k * share : (k + 1) * share]:
             if outcome in {Outcome.PENDING, Outcome.ON_HOLD}:
                 continue
-            standing, exchanges = history(outcome, Walk(now, rng))
+            state, exchanges = history(outcome, Walk(now, rng))
             if outcome is Outcome.UNVERIFIED and sample.verify != "all":
-                standing = msgspec.structs.replace(standing, reason=Reason.NOT_READ_YET)
+                state = msgspec.structs.replace(state, reason=Reason.NOT_READ_YET)
                 exchanges = exchanges[:-1]
             now += int(len(exchanges) * SECOND / RATE / _readiness(now))
             put_rows(connection, PUT_EXCHANGES, [exchange_row(seq, n, e) for n, e in enumerate(exchanges, 1)])
-            put_rows(connection, PUT_STANDINGS, [standing_row(seq, standing)])
+            put_rows(connection, PUT_STATES, [state_row(seq, state)])
         connection.execute(
             "INSERT INTO sittings (started_at, ended_at, stopped_by, settings) VALUES (?, ?, ?, ?)",
             (started - SECOND, now + SECOND, stop and stop.value, said),

@@ -14,11 +14,11 @@ import msgspec
 
 from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
 from privacy_toolkit.journal.sqlite.create import Staged, add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.reader import exchange_row, standing_row
-from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STANDINGS, put_rows
+from privacy_toolkit.journal.sqlite.reader import exchange_row, state_row
+from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
@@ -42,7 +42,7 @@ SETTINGS = {
     "content_signature": "not set",
 }
 
-History = tuple[Standing, list[ExchangeRecord]]
+History = tuple[SubjectState, list[ExchangeRecord]]
 
 
 class Walk:
@@ -73,7 +73,7 @@ class Walk:
         held = HeldBefore.VISIBLE if any(e.purpose is Purpose.ACT for e in self.exchanges) else None
         attempts = sum(e.purpose is Purpose.ACT and e.reason is not Reason.CONNECT_REFUSED for e in self.exchanges)
         given = {"held_before": held, "attempts": attempts, "settled_at": self.now} | more
-        return Standing(outcome, reason, **given), self.exchanges
+        return SubjectState(outcome, reason, **given), self.exchanges
 
 
 def history(outcome: Outcome, walk: Walk) -> History:
@@ -131,9 +131,9 @@ def make_run(
     for seq, outcome in enumerate(outcomes, 1):
         now += 5_000
         if outcome not in {Outcome.PENDING, Outcome.ON_HOLD}:
-            standing, exchanges = history(outcome, Walk(now, rng))
+            state, exchanges = history(outcome, Walk(now, rng))
             put_rows(connection, PUT_EXCHANGES, [exchange_row(seq, n, e) for n, e in enumerate(exchanges, 1)])
-            put_rows(connection, PUT_STANDINGS, [standing_row(seq, standing)])
+            put_rows(connection, PUT_STATES, [state_row(seq, state)])
     for stop in (*stops, None) if not mix.get(Outcome.PENDING) else stops:
         connection.execute(
             "INSERT INTO sittings (started_at, ended_at, stopped_by, settings) VALUES (?, ?, ?, ?)",

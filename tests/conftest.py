@@ -51,7 +51,7 @@ def ssh_keygen() -> str:
 
 @pytest.fixture(scope="session")
 def age() -> str:
-    """The path of age, beside which age-keygen stands; without it the test is skipped, and fails in CI."""
+    """The path of age, next to which age-keygen stands; without it the test is skipped, and fails in CI."""
     return _needed(("age",), "no age found: install the package age to run the tests of encrypted packages")
 
 

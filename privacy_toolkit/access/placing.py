@@ -174,19 +174,19 @@ def _write(path: Path, data: bytes, moment: int, flags: int) -> None:
 
 
 def _move(building: Path, path: Path) -> None:
-    """Give what was built its name. A folder can't replace another in one step: a death between two is mended later."""
+    """Give what was built its name. A folder can't replace another in one step: a death between two is fixed later."""
     old = path.with_name(building.name.replace(".new-", ".old-", 1))
-    standing = path.is_dir() and not path.is_symlink()
-    if standing:
+    state = path.is_dir() and not path.is_symlink()
+    if state:
         path.rename(old)
     try:
         building.rename(path)
     except BaseException:
-        if standing:
+        if state:
             old.rename(path)
         raise
     _sync(path.parent)
-    if standing:
+    if state:
         with contextlib.suppress(OSError):  # the new one stands; the next sweep removes what is left of the old
             take_away(old)
 

@@ -47,7 +47,7 @@ class _Own:
     ids: frozenset[str]
     profiles: frozenset[str]
     referrals: frozenset[str]
-    #: Numbers of other profiles whose id stands beside them.
+    #: Numbers of other profiles whose id stands next to them.
     known: Mapping[str, str]
 
 

@@ -13,13 +13,13 @@ import click
 import msgspec
 
 from privacy_toolkit.cli.options import (
-    SittingOptions,
+    ExecutionOptions,
+    execution_options,
     input_options,
     output_options,
     settings_options,
-    sitting_options,
+    take_execution,
     take_settings,
-    take_sitting,
 )
 from privacy_toolkit.cli.output import emit_json, emit_line, quoted, result, rows_object, rows_sentence
 from privacy_toolkit.cli.preview import confirmation, phrase, preview
@@ -185,7 +185,7 @@ if TYPE_CHECKING:
 @click.argument("plan")
 @click.option("--approval", metavar="FILE", help="The approval by a second person [PLAN.approval].")
 @click.option("--plan-key", metavar="FILE", help="The plan's key, if it was made with another state folder.")
-@sitting_options
+@execution_options
 @settings_options
 def apply_command(**options: Any) -> int:
     """Carry out exactly the plan in the file PLAN, and nothing else.
@@ -196,14 +196,14 @@ def apply_command(**options: Any) -> int:
     """
     from privacy_toolkit.cli.flow import telling
 
-    sitting = take_sitting(options)
+    execution = take_execution(options)
     as_json = options.pop("as_json")
-    settings = take_settings(options, sitting)
+    settings = take_settings(options, execution)
     with telling(settings):
-        return _apply(Path(options["plan"]), options, settings, sitting, as_json)
+        return _apply(Path(options["plan"]), options, settings, execution, as_json)
 
 
-def _apply(path: Path, options: dict[str, Any], settings: Settings, sitting: SittingOptions, as_json: bool) -> int:
+def _apply(path: Path, options: dict[str, Any], settings: Settings, execution: ExecutionOptions, as_json: bool) -> int:
     from privacy_toolkit.cli.flow import carry_out
     from privacy_toolkit.cli.preview import confirm, preview, require_someone
     from privacy_toolkit.cli.working import check_plan, check_ready
@@ -217,27 +217,27 @@ def _apply(path: Path, options: dict[str, Any], settings: Settings, sitting: Sit
     plan, encoded = read_plan(path)
     job = declaration(Job(plan.job))
     if job.writes:
-        require_someone(job.job, sitting, reads_stdin=False)
-    hand = check_ready(settings, sitting)
+        require_someone(job.job, execution, reads_stdin=False)
+    hand = check_ready(settings, execution)
     checks.check_target(plan, settings)
     now = datetime.now(UTC)
     state = StateFolder(settings.state, settings.state_key)
     approval = approval_of(plan, path, options["approval"], settings.trust, now, state.drawn_id)
-    check_identity(state, restored=sitting.restored)
+    check_identity(state, restored=execution.restored)
     checks.check_not_applied(plan, state)
     key = key_of(plan, options["plan_key"], state)
     with planning.prepared(planning.order_of(plan, job, key), settings, state, now) as again:
         checks.check_still_true(plan, again.plan)
-        check_plan(plan, sitting, state, hand)
-        if not sitting.quiet:
+        check_plan(plan, execution, state, hand)
+        if not execution.quiet:
             preview(plan, settings)
         if job.writes:
-            confirm(plan, sitting)
-        with claimed(state, settings.deployment, restored=sitting.restored):
+            confirm(plan, execution)
+        with claimed(state, settings.deployment, restored=execution.restored):
             checks.check_not_applied(plan, state)  # again, since another process may have done so meanwhile
             run_id = planning.create(replace(again, plan=plan, encoded=encoded), state, now, approval)
             state.plan_key(plan.nonce).remove()  # the run has it now, and destroys it when it is purged
-            return carry_out(run_id, settings, sitting, state, hand, as_json)
+            return carry_out(run_id, settings, execution, state, hand, as_json)
 
 
 if TYPE_CHECKING:

@@ -268,7 +268,7 @@ def _show_limits(found: Verification) -> None:
 def _signed(found: Verification) -> str:
     signer = found.signer
     if not found.signed:
-        return "This pack is not signed. Whoever had it in their hands could have made all of it anew."
+        return "This pack is not signed. Whoever had it in their hands could have made all of it again."
     if signer is None:
         return "The signature of this pack is NOT good."
     if signer.allowed is None:

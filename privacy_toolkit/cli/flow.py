@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from privacy_toolkit.cli.apply import write_plan
-from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.options import ExecutionOptions
 from privacy_toolkit.cli.output import (
     count,
     emit_json,
@@ -35,7 +35,7 @@ from privacy_toolkit.core.model import Job, Outcome, Verdict
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.holds import catch_up
-from privacy_toolkit.engine.job import Asking, Look, look
+from privacy_toolkit.engine.job import Asking, Preflight, look
 from privacy_toolkit.engine.planning import Order, Prepared, check_target, create, prepared
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
@@ -50,7 +50,7 @@ from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, 
 from privacy_toolkit.reporting.words import next_step, sentence
 from privacy_toolkit.talonone.client import check_access, client_for
 
-# What a run hands over beside its pack: the file for which it was made.
+# What a run hands over next to its pack: the file for which it was made.
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
     """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
 
     What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
-    file holds what is there, and the next sitting writes it anew.
+    file holds what is there, and the next execution writes it again.
 
     Raises:
         TableFileError: it can't be written; what is kept stays.
@@ -81,7 +81,7 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
         return None
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
-        return None  # handed over in an earlier sitting, and forgotten
+        return None  # handed over in an earlier execution, and forgotten
     rows = _written(Path(out), journal, summary)
     if summary.open:
         say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
@@ -123,7 +123,7 @@ def telling(settings: Settings) -> Iterator[None]:
 def carry_out(
     run_id: str,
     settings: Settings,
-    sitting: SittingOptions,
+    execution: ExecutionOptions,
     state: StateFolder,
     hand: SigningIdentity | None,
     as_json: bool,
@@ -132,7 +132,7 @@ def carry_out(
 
     From here on nothing ends in an error alone: whatever goes wrong is told together with the run and its counts.
     """
-    carrying = _Carrying(run_id, settings, sitting, state, hand, as_json)
+    carrying = _Carrying(run_id, settings, execution, state, hand, as_json)
     hangup = signal.getsignal(signal.SIGHUP)
     try:
         return carrying.through()
@@ -148,7 +148,7 @@ class _Carrying:
 
     run_id: str
     settings: Settings
-    sitting: SittingOptions
+    execution: ExecutionOptions
     state: StateFolder
     hand: SigningIdentity | None
     as_json: bool
@@ -160,7 +160,7 @@ class _Carrying:
 
     @property
     def folder(self) -> Path:
-        return pack_folder(self.sitting, self.state, self.run_id)
+        return pack_folder(self.execution, self.state, self.run_id)
 
     def through(self) -> ExitCode:
         with self.state.open(self.run_id) as journal:
@@ -208,18 +208,18 @@ class _Carrying:
             check_approved(plan, journal.approval, trust, now, identity, begun=begun)
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
-        check_plan(plan, self.sitting, self.state, self.hand, run_id=self.run_id, left=before.open)
-        if self.sitting.accept_rejected is not None and before.rejected_unaccepted:
+        check_plan(plan, self.execution, self.state, self.hand, run_id=self.run_id, left=before.open)
+        if self.execution.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
         started(
             self.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), Means(say=say)
         )
-        sittings = len(journal.sittings())
-        if before.open or not (sittings or before.purged):  # a night without work has old packages to remove
+        executions = len(journal.executions())
+        if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             try:
-                work_on(journal, before, self.settings, self.sitting, self.state, self.hand)
+                work_on(journal, before, self.settings, self.execution, self.state, self.hand)
             except (Exception, KeyboardInterrupt) as error:
-                if not journal.is_in_place() or len(journal.sittings()) == sittings:
+                if not journal.is_in_place() or len(journal.executions()) == executions:
                     raise  # there is nothing to go on with, or nothing was begun
                 self.trouble.append(error)
         self.has_worked = True
@@ -281,7 +281,7 @@ def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: Signi
 
 @dataclass(frozen=True, slots=True)
 class PrintedRun:
-    """What is shown beside the journal: the pack's folder, what was handed over, and what went wrong."""
+    """What is shown next to the journal: the pack's folder, what was handed over, and what went wrong."""
 
     folder: Path
     handed: Handed | None = None
@@ -333,7 +333,7 @@ def _show(summary: Summary, journal: RunJournal, shown: PrintedRun, following: s
 def _verdict(summary: Summary, journal: RunJournal) -> str:
     if summary.verdict is Verdict.RUNNING:
         return f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
-    return sentence(summary, journal.sittings())
+    return sentence(summary, journal.executions())
 
 
 def as_object(summary: Summary, shown: PrintedRun) -> dict[str, Any]:
@@ -381,43 +381,43 @@ def _next(summary: Summary, shown: PrintedRun) -> str:
     return "" if shown.has_pack else f"privacy-toolkit runs report {summary.run_id}"
 
 
-def start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: str | None, as_json: bool) -> int:
+def start(order: Order, settings: Settings, execution: ExecutionOptions, plan_file: str | None, as_json: bool) -> int:
     """Plan an order, and carry it out once it is confirmed; with ``plan_file`` write the plan and stop.
 
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
     with nullcontext() if plan_file is not None else telling(settings):
-        return _start(order, settings, sitting, plan_file, as_json)
+        return _start(order, settings, execution, plan_file, as_json)
 
 
-def _start(order: Order, settings: Settings, sitting: SittingOptions, plan_file: str | None, as_json: bool) -> int:
+def _start(order: Order, settings: Settings, execution: ExecutionOptions, plan_file: str | None, as_json: bool) -> int:
     writes = order.job.writes
     if plan_file is None:
         require_direct(settings.trust)
         if writes:
-            require_someone(order.job.job, sitting, reads_stdin=order.path == "-")
-        check_ready(settings, sitting)
+            require_someone(order.job.job, execution, reads_stdin=order.path == "-")
+        check_ready(settings, execution)
     hand = hand_of(settings.trust)
     state = StateFolder(settings.state, settings.state_key)
     if plan_file is None:
-        check_identity(state, restored=sitting.restored)
+        check_identity(state, restored=execution.restored)
     now = datetime.now(UTC)
     with prepared(order, settings, state, now, hand) as worked_out:
         if plan_file is None:
-            check_plan(worked_out.plan, sitting, state, hand)
-        check_accepted(worked_out.plan, sitting)
-        unseen = sitting.quiet and plan_file is None and not order.job.must_look(worked_out.plan.parameters)
+            check_plan(worked_out.plan, execution, state, hand)
+        check_accepted(worked_out.plan, execution)
+        unseen = execution.quiet and plan_file is None and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if unseen else looked(worked_out, settings)
         if plan_file is not None:
             return write_plan(ready, Path(plan_file), settings, state, as_json, order.key_file)
-        if not sitting.quiet:
+        if not execution.quiet:
             preview(ready.plan, settings)
         if writes:
-            confirm(ready.plan, sitting)
-        with claimed(state, settings.deployment, restored=sitting.restored):
+            confirm(ready.plan, execution)
+        with claimed(state, settings.deployment, restored=execution.restored):
             run_id = create(ready, state, now)
-            return carry_out(run_id, settings, sitting, state, hand, as_json)
+            return carry_out(run_id, settings, execution, state, hand, as_json)
 
 
 def looked(ready: Prepared, settings: Settings) -> Prepared:
@@ -440,6 +440,6 @@ def looked(ready: Prepared, settings: Settings) -> Prepared:
     return replace(ready, plan=plan)
 
 
-async def _look(wanted: Look, settings: Settings) -> None:
+async def _look(wanted: Preflight, settings: Settings) -> None:
     async with client_for(settings) as client:
         await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))

@@ -20,15 +20,15 @@ from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.cli.options import (
     api_option,
     dry_option,
+    execution_options,
     input_options,
     plan_options,
     regime_option,
     safe_option,
     settings_options,
-    sitting_options,
     start_job,
+    take_execution,
     take_settings,
-    take_sitting,
 )
 from privacy_toolkit.cli.output import say
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, probe, read_regular
@@ -48,7 +48,7 @@ from privacy_toolkit.journal.records import PackageFacts, encode_package
     "--verify", default="all", show_default=True, metavar="all|sample:N|none", help="Whom to read afterwards."
 )
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def erase_command(**options: Any) -> int:
     """Erase the personal data of the customers listed in REQUESTS (CSV or Parquet; - for CSV from standard input).
@@ -64,9 +64,9 @@ def erase_command(**options: Any) -> int:
     from privacy_toolkit.jobs import declaration
     from privacy_toolkit.jobs.erase import check_verify
 
-    sitting = take_sitting(options)
+    execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, sitting)
+    settings = take_settings(options, execution)
     order = Order(
         job=declaration(Job.ERASE),
         path=options["requests"],
@@ -77,7 +77,7 @@ def erase_command(**options: Any) -> int:
         verify=check_verify(options["verify"]),
         regime=Regime(options["regime"]),
     )
-    return start(order, settings, sitting, plan_file, as_json)
+    return start(order, settings, execution, plan_file, as_json)
 
 
 # ``privacy-toolkit coupons``.
@@ -92,7 +92,7 @@ _budget = click.option(
 
 @click.group("coupons")
 def coupons_command() -> None:
-    """Reserve coupons for customers, release them, deal codes, and list who holds what."""
+    """Reserve coupons for customers, release them, assign codes, and list who holds what."""
 
 
 @coupons_command.command("reserve")
@@ -100,7 +100,7 @@ def coupons_command() -> None:
 @_budget
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def reserve(**options: Any) -> int:
     """Reserve coupons for the customers listed in ROWS (columns coupon_value, customer_id, where wanted budget).
@@ -116,7 +116,7 @@ def reserve(**options: Any) -> int:
 @click.argument("rows")
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def release(**options: Any) -> int:
     """Release the reservations listed in ROWS (columns coupon_value, customer_id).
@@ -128,17 +128,17 @@ def release(**options: Any) -> int:
 
 @coupons_command.command("assign")
 @click.argument("customers")
-@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to deal (column coupon_value).")
-@click.option("--seed", metavar="N", type=int, help="Deal in the order this number stands for [that of the files].")
+@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to prepare (column coupon_value).")
+@click.option("--seed", metavar="N", type=int, help="Prepare in the order this number stands for [that of the files].")
 @_budget
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def assign(**options: Any) -> int:
-    """Deal one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
+    """Prepare one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
 
-    A code that this state folder dealt before goes to nobody else, and who was dealt one of these codes before keeps
+    A code that this state folder assigned before goes to nobody else, and who has one of these codes from before keeps
     it. If the codes run out, nothing is sent.
     """
     parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
@@ -152,7 +152,7 @@ def assign(**options: Any) -> int:
 @safe_option
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def holders(**options: Any) -> int:
     """Write to a file which customers have each coupon listed in CODES (column coupon_value) reserved.
@@ -235,7 +235,7 @@ def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
     notice = load(path)
     if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):
         raise UsageError(
-            f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan anew."
+            f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan again."
         )
     return notice
 
@@ -280,7 +280,7 @@ INIT_NOTICE = "init-notice"
 @plan_options
 @regime_option
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def export_command(**options: Any) -> int:
     """Export what is held about the customers listed in REQUESTS (CSV, Parquet or JSON Lines; - for standard input).
@@ -302,9 +302,9 @@ def export_command(**options: Any) -> int:
 
     if options["out"] is None:
         raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
-    sitting = take_sitting(options)
+    execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, sitting)
+    settings = take_settings(options, execution)
     with nullcontext() if plan_file is not None else telling(settings):
         parameters = _parameters(options)
         if plan_file is None:
@@ -321,7 +321,7 @@ def export_command(**options: Any) -> int:
         second=options["notice"],
         out=options["out"],
     )
-    return start(order, settings, sitting, plan_file, as_json)
+    return start(order, settings, execution, plan_file, as_json)
 
 
 def _parameters(options: dict[str, Any]) -> dict[str, str | int | bool | None]:
@@ -386,7 +386,7 @@ def events_command() -> None:
 @dry_option
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def track(**options: Any) -> int:
     """Track an event for each row of ROWS (CSV, Parquet or JSON Lines).
@@ -415,7 +415,7 @@ def sessions_command() -> None:
 @dry_option
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def update_sessions(**options: Any) -> int:
     """Update a customer session for each row of ROWS (CSV, Parquet or JSON Lines).
@@ -444,7 +444,7 @@ def profiles_command() -> None:
 @click.option("--run-rule-engine", is_flag=True, help="Have the rules evaluated; --dry with --api v2 needs it.")
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def update_profiles(**options: Any) -> int:
     """Update a customer profile for each row of ROWS (CSV, Parquet or JSON Lines).
@@ -470,7 +470,7 @@ def referrals_command() -> None:
 @safe_option
 @plan_options
 @input_options
-@sitting_options
+@execution_options
 @settings_options
 def create(**options: Any) -> int:
     """Create a referral code for each row of ROWS (CSV, Parquet or JSON Lines).

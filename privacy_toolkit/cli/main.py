@@ -18,7 +18,7 @@ from privacy_toolkit.core.privacy import forbid_core_dumps
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
 COMMANDS = {
     "erase": ("privacy_toolkit.cli.jobs", "Erase the listed customers' personal data."),
-    "coupons": ("privacy_toolkit.cli.jobs", "Reserve and release coupons, deal codes, list who holds what."),
+    "coupons": ("privacy_toolkit.cli.jobs", "Reserve and release coupons, assign codes, list who holds what."),
     "export": ("privacy_toolkit.cli.jobs", "Make an access package for each listed customer."),
     "referrals": ("privacy_toolkit.cli.jobs", "Create referral codes for customers."),
     "events": ("privacy_toolkit.cli.jobs", "Track events of customers."),

@@ -41,7 +41,7 @@ _REGIME = (
         help="The law that says by when a request is answered (column requested_at).",
     ),
 )
-_SITTING = (
+_EXECUTION = (
     click.option("--confirm", metavar="TEXT", help="The confirmation, where nobody is there to type it."),
     click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests a second, in all."),
     click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight."),
@@ -67,8 +67,8 @@ _SITTING = (
 
 
 @dataclass(frozen=True, slots=True)
-class SittingOptions:
-    """What the command line says about one sitting; see ``sitting_options`` for each."""
+class ExecutionOptions:
+    """What the command line says about one execution; see ``execution_options`` for each."""
 
     confirm: str | None
     rate: float | None
@@ -109,17 +109,17 @@ def regime_option(function: F) -> F:
     return _apply(function, _REGIME)
 
 
-def sitting_options(function: F) -> F:
+def execution_options(function: F) -> F:
     """How a run is carried out."""
-    return _apply(function, _SITTING)
+    return _apply(function, _EXECUTION)
 
 
-def take_sitting(options: dict[str, Any]) -> SittingOptions:
-    """Take the options of a sitting out of click's keyword arguments."""
-    return SittingOptions(**{name: options.pop(name) for name in SittingOptions.__slots__})
+def take_execution(options: dict[str, Any]) -> ExecutionOptions:
+    """Take the options of an execution out of click's keyword arguments."""
+    return ExecutionOptions(**{name: options.pop(name) for name in ExecutionOptions.__slots__})
 
 
-def take_settings(options: dict[str, Any], sitting: SittingOptions | None = None) -> Settings:
+def take_settings(options: dict[str, Any], execution: ExecutionOptions | None = None) -> Settings:
     """Take the settings out of click's keyword arguments and load them.
 
     Raises:
@@ -130,8 +130,8 @@ def take_settings(options: dict[str, Any], sitting: SittingOptions | None = None
         config=options.pop("config"),
         profile=options.pop("profile"),
         state=options.pop("state"),
-        rate=sitting.rate if sitting else None,
-        concurrency=sitting.concurrency if sitting else None,
+        rate=execution.rate if execution else None,
+        concurrency=execution.concurrency if execution else None,
     )
     settings = load_settings(flags)
     if settings.config_passed_over:
@@ -189,9 +189,9 @@ def start_job(
     from privacy_toolkit.engine.planning import Order
     from privacy_toolkit.jobs import declaration
 
-    sitting = take_sitting(options)
+    execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, sitting)
+    settings = take_settings(options, execution)
     given = dict(parameters)
     if by_generation and settings.generation != "current":
         given["generation"] = settings.generation
@@ -206,4 +206,4 @@ def start_job(
         second=options.get("second"),
         out=options.get("out"),
     )
-    return start(order, settings, sitting, plan_file, as_json)
+    return start(order, settings, execution, plan_file, as_json)

@@ -126,11 +126,11 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _put(data: bytes, path: Path) -> None:
     """Under its name the file is there as a whole or not at all."""
-    beside = path.with_name(f".new-{secrets.token_hex(8)}-{path.name}")
+    neighbour = path.with_name(f".new-{secrets.token_hex(8)}-{path.name}")
     try:
-        write_file(beside, [data])
-        beside.replace(path)
+        write_file(neighbour, [data])
+        neighbour.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        neighbour.unlink(missing_ok=True)
         raise
     sync(path.parent)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.options import ExecutionOptions
 from privacy_toolkit.cli.output import count, rows_sentence, say
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.errors import UsageError
@@ -21,7 +21,7 @@ _HEADLINES = {
     Job.EXPORT: ("Export what is held about", "customer", "by"),
     Job.RESERVE: ("Reserve", "coupon reservation", "at"),
     Job.RELEASE: ("Release", "coupon reservation", "at"),
-    Job.ASSIGN: ("Deal and reserve", "coupon", "at"),
+    Job.ASSIGN: ("Prepare and reserve", "coupon", "at"),
     Job.HOLDERS: ("List who holds", "coupon", "at"),
     Job.REFERRALS: ("Create", "referral", "at"),
     Job.EVENTS: ("Track", "event", "at"),
@@ -52,13 +52,13 @@ def confirmation(plan: Plan) -> str:
     return f' --confirm "{given}"' if " " in given else f" --confirm {given}"
 
 
-def require_someone(job: Job, sitting: SittingOptions, reads_stdin: bool) -> None:
+def require_someone(job: Job, execution: ExecutionOptions, reads_stdin: bool) -> None:
     """Make sure that a confirmation can be had at all, before anything is read.
 
     Raises:
         UsageError: nobody is there to type it, and none was given.
     """
-    if sitting.confirm is not None or not (sitting.no_input or reads_stdin or not _terminal()):
+    if execution.confirm is not None or not (execution.no_input or reads_stdin or not _terminal()):
         return
     if job is Job.ERASE:
         raise UsageError(
@@ -73,13 +73,13 @@ def require_someone(job: Job, sitting: SittingOptions, reads_stdin: bool) -> Non
     )
 
 
-def confirm(plan: Plan, sitting: SittingOptions) -> None:
+def confirm(plan: Plan, execution: ExecutionOptions) -> None:
     """Have the plan confirmed.
 
     Raises:
         UsageError: it was not; nothing was sent.
     """
-    given = sitting.confirm
+    given = execution.confirm
     if plan.job != Job.ERASE:
         if given is None:
             given = "yes" if click.confirm("Go on?", default=False, err=True) else "no"

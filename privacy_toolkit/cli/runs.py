@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import settings_options, sitting_options, take_settings, take_sitting
+from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
 from privacy_toolkit.cli.output import count, emit_json, emit_line, quoted, result, say
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.engine.open_requests import job_of
@@ -91,8 +91,8 @@ if TYPE_CHECKING:
     from privacy_toolkit.journal.state import StateFolder
 
 _run = click.argument("run")
-#: What is said of a subject beside its id and what else is shown of it.
-_STANDING = frozenset({"row", "outcome", "attribution", "held_before", "attempts", "reason"})
+#: What is said of a subject next to its id and what else is shown of it.
+_STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", "reason"})
 
 
 @click.group("runs")
@@ -173,27 +173,27 @@ def list_subjects(**options: Any) -> int:
             if form == "jsonl":
                 emit_line(line)
             else:
-                ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STANDING)
+                ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STATE)
                 result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
     return ExitCode.SETTLED
 
 
 def _subject(entry: Any) -> dict[str, Any]:
-    standing = entry.standing
+    state = entry.state
     return {
         "row": entry.subject.row,
         "id": entry.subject.id,
-        "outcome": standing.outcome.value,
-        "attribution": standing.attribution,
-        "held_before": standing.held_before,
-        "attempts": standing.attempts,
-        "reason": standing.reason or standing.hold_reason,
+        "outcome": state.outcome.value,
+        "attribution": state.attribution,
+        "held_before": state.held_before,
+        "attempts": state.attempts,
+        "reason": state.reason or state.hold_reason,
     }
 
 
 @runs_command.command("resume")
 @_run
-@sitting_options
+@execution_options
 @settings_options
 def resume(**options: Any) -> int:
     """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
@@ -202,15 +202,15 @@ def resume(**options: Any) -> int:
     from privacy_toolkit.engine.execution import claimed
     from privacy_toolkit.journal.state import StateFolder
 
-    sitting = take_sitting(options)
+    execution = take_execution(options)
     as_json, name = options.pop("as_json"), options.pop("run")
-    settings = take_settings(options, sitting)
+    settings = take_settings(options, execution)
     with telling(settings):
-        hand = check_ready(settings, sitting)
+        hand = check_ready(settings, execution)
         state = StateFolder(settings.state, settings.state_key)
         run_id = state.find(name)
-        with claimed(state, settings.deployment, restored=sitting.restored):
-            return carry_out(run_id, settings, sitting, state, hand, as_json)
+        with claimed(state, settings.deployment, restored=execution.restored):
+            return carry_out(run_id, settings, execution, state, hand, as_json)
 
 
 @runs_command.command("report")
@@ -219,7 +219,7 @@ def resume(**options: Any) -> int:
 @click.option("--pdf", metavar="FILE", help="Print the report to FILE too, through an installed Chromium or Chrome.")
 @settings_options
 def report(**options: Any) -> int:
-    """Write the report of a run anew, from its journal. Where nothing changed it is the same to the byte."""
+    """Write the report of a run again, from its journal. Where nothing changed it is the same to the byte."""
     from privacy_toolkit.cli.flow import PrintedRun, seal_pack, show
     from privacy_toolkit.cli.working import check_stays_signed
     from privacy_toolkit.engine.approval import hand_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import SittingOptions, output_options
+from privacy_toolkit.cli.options import ExecutionOptions, output_options
 from privacy_toolkit.cli.output import emit_json, result, say
 from privacy_toolkit.core.errors import ExitCode, UsageError
 
@@ -166,13 +166,13 @@ def demo_command(**options: Any) -> int:
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:
             preview(ready.plan, settings)
-            sitting = _sitting(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
-            say(f'You would be asked to type "{sitting.confirm}". The demo does it for you.')
-            say(f"It accepts the refused rows too: --accept-rejected {sitting.accept_rejected}")
-            confirm(ready.plan, sitting)
+            execution = _execution(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
+            say(f'You would be asked to type "{execution.confirm}". The demo does it for you.')
+            say(f"It accepts the refused rows too: --accept-rejected {execution.accept_rejected}")
+            confirm(ready.plan, execution)
             with claimed(state, settings.deployment):
                 run_id = create(ready, state, now)
-                code = carry_out(run_id, settings, sitting, state, hand, options["as_json"])
+                code = carry_out(run_id, settings, execution, state, hand, options["as_json"])
     say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
     return code
 
@@ -242,8 +242,8 @@ def _settings(base_url: str, state: Path, trust: TrustSettings) -> Settings:
     )
 
 
-def _sitting(confirmation: str, progress: str, rejected: int) -> SittingOptions:
-    return SittingOptions(
+def _execution(confirmation: str, progress: str, rejected: int) -> ExecutionOptions:
+    return ExecutionOptions(
         confirm=confirmation,
         rate=None,
         concurrency=None,

@@ -1,4 +1,4 @@
-"""One sitting on a run: from its plan, the settings and the options to the work itself."""
+"""One execution on a run: from its plan, the settings and the options to the work itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from privacy_toolkit.cli.options import SittingOptions
+from privacy_toolkit.cli.options import ExecutionOptions
 from privacy_toolkit.cli.output import count, progress, say
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.errors import UsageError
@@ -43,15 +43,15 @@ JOURNAL_BYTES, PACK_BYTES, PACKAGE_BYTES = 1_000, 1_200, 10_000
 LEAST_BYTES = 1_000_000
 
 
-def check_ready(settings: Settings, sitting: SittingOptions) -> SigningIdentity | None:
+def check_ready(settings: Settings, execution: ExecutionOptions) -> SigningIdentity | None:
     """Find out what can be known before anything is read or written; the signing key.
 
     Raises:
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
-    parse_max_failures(sitting.max_failures, 0)
-    parse_until(sitting.until, datetime.now().astimezone())
+    parse_max_failures(execution.max_failures, 0)
+    parse_until(execution.until, datetime.now().astimezone())
     hand = hand_of(settings.trust)
     if hand is not None:  # an agent may have lost the key, a token may be unplugged: better known before than after
         hand.signer.sign(b"", PROBE_NAMESPACE)
@@ -60,7 +60,7 @@ def check_ready(settings: Settings, sitting: SittingOptions) -> SigningIdentity 
 
 def check_plan(
     plan: Plan,
-    sitting: SittingOptions,
+    execution: ExecutionOptions,
     state: StateFolder,
     hand: SigningIdentity | None,
     *,
@@ -75,11 +75,11 @@ def check_plan(
         UsageError: the pack, what is handed over, or the room on the disk is not as it has to be.
         ChainError: the record of all packs is damaged.
     """
-    check_accepted(plan, sitting)
-    folder = pack_folder(sitting, state, run_id)
+    check_accepted(plan, execution)
+    folder = pack_folder(execution, state, run_id)
     check_place(folder, run_id)
     check_stays_signed(folder, hand)
-    _check_beside(folder, plan.out, state)
+    _check_next_to(folder, plan.out, state)
     if plan.out and plan.job == Job.EXPORT:
         from privacy_toolkit.cli.jobs import make_folder
 
@@ -90,13 +90,13 @@ def check_plan(
     _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, state)
 
 
-def check_accepted(plan: Plan, sitting: SittingOptions) -> None:
+def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
     """Make sure that who accepts refused rows knows how many they are.
 
     Raises:
         UsageError: another number was given.
     """
-    given, rejected = sitting.accept_rejected, plan.rows.rejected
+    given, rejected = execution.accept_rejected, plan.rows.rejected
     if given is not None and given != rejected:
         raise UsageError(
             f"{count(rejected, 'row')} of the input {'was' if rejected == 1 else 'were'} refused, not {given:,}."
@@ -106,9 +106,9 @@ def check_accepted(plan: Plan, sitting: SittingOptions) -> None:
         )
 
 
-def pack_folder(sitting: SittingOptions, state: StateFolder, run_id: str | None) -> Path:
+def pack_folder(execution: ExecutionOptions, state: StateFolder, run_id: str | None) -> Path:
     """Where the pack of a run is to stand; of one that has no name yet, any place of its kind."""
-    return Path(sitting.pack) if sitting.pack else state.pack(run_id or "of-the-next-run")
+    return Path(execution.pack) if execution.pack else state.pack(run_id or "of-the-next-run")
 
 
 def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
@@ -125,7 +125,7 @@ def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
         )
 
 
-def _check_beside(folder: Path, out: str | None, state: StateFolder) -> None:
+def _check_next_to(folder: Path, out: str | None, state: StateFolder) -> None:
     """Make sure that neither the pack nor what is handed over lies where the other, or the toolkit, has its files."""
     pack = folder.resolve()
     for own in (state.runs, state.locks, state.chain):
@@ -188,21 +188,21 @@ def work_on(
     journal: RunJournal,
     before: Summary,
     settings: Settings,
-    sitting: SittingOptions,
+    execution: ExecutionOptions,
     state: StateFolder,
     hand: SigningIdentity | None,
 ) -> None:
-    """Work on the open subjects of a run as far as this sitting goes.
+    """Work on the open subjects of a run as far as this execution goes.
 
     Raises:
         ToolkitError: it can't be begun, or its record can't be written.
     """
     plan, job = before.plan, declaration(Job(before.plan.job))
-    conditions, context = _prepared(plan, journal, settings, sitting, hand)
+    conditions, context = _prepared(plan, journal, settings, execution, hand)
     conditions = replace(conditions, input_file=_input(journal, plan), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
-        progress(sitting.progress, quiet=sitting.quiet) as listen,
+        progress(execution.progress, quiet=execution.quiet) as listen,
         suppression(state, settings, used=job.creates_profile) as is_suppressed,
     ):
         sit(
@@ -226,7 +226,7 @@ def work_on(
 
 def _input(journal: RunJournal, plan: Plan) -> str:
     """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
-    if not journal.sittings():
+    if not journal.executions():
         return ""  # it was read a moment ago
     now = input_now(plan, journal.plan_key)
     if now in {"changed", "missing"}:
@@ -241,12 +241,12 @@ def _restored(state: StateFolder) -> str:
 
 
 def _prepared(
-    plan: Plan, journal: RunJournal, settings: Settings, sitting: SittingOptions, hand: SigningIdentity | None
+    plan: Plan, journal: RunJournal, settings: Settings, execution: ExecutionOptions, hand: SigningIdentity | None
 ) -> tuple[Conditions, Context]:
     secret = journal.secret or b""
     conditions = Conditions(
-        limits=Limits(parse_max_failures(sitting.max_failures, plan.rows.subjects), sitting.expect_missing),
-        until=parse_until(sitting.until, datetime.now().astimezone()),
+        limits=Limits(parse_max_failures(execution.max_failures, plan.rows.subjects), execution.expect_missing),
+        until=parse_until(execution.until, datetime.now().astimezone()),
         verify=plan.verify,
         predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
         hand=hand,

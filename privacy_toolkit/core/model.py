@@ -215,7 +215,7 @@ class Subject:
     """One accepted, distinct entry of an input.
 
     ``seq`` counts the accepted subjects from 1 in input order; ``row`` is the line (CSV) or record number
-    (Parquet) where it stands. ``given`` is what the row says beside the id, in the form the job gives it: a coupon, the
+    (Parquet) where it stands. ``given`` is what the row says besides, in the form the job gives it: a coupon, the
     fields of a request as JSON; "" for the jobs that need no more than the id.
     """
 
@@ -235,7 +235,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class SubjectRequest:
-    """What an input says of the request behind a subject, beside the id.
+    """What an input says of the request behind a subject, next to the id.
 
     ``requested_on`` is the day the request came in, ``extended_on`` the day the person was told that it takes longer,
     and why. ``ticket`` is a reference, ``ground`` a code such as ``17(1)(b)``; neither is personal.

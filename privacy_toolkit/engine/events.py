@@ -29,7 +29,7 @@ class Exchanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """The walk of one subject ended for this sitting."""
+    """The walk of one subject ended for this execution."""
 
     outcome: Outcome
 
@@ -51,7 +51,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The sitting is over and everything is in the journal."""
+    """The execution is over and everything is in the journal."""
 
     stopped_by: StopReason | None
 

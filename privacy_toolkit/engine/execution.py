@@ -25,7 +25,7 @@ from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Procedure, Tools
+from privacy_toolkit.engine.steps import ExecutionContext, Procedure
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.sqlite.facts import moved
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -114,7 +114,7 @@ COLLECT_AFTER = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What holds for one sitting beside the settings. ``until`` is an aware time.
+    """What holds for one execution next to the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
     ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
@@ -167,15 +167,15 @@ def sit(work: Work) -> StopReason | None:
     The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
 
     Raises:
-        JournalError: the sitting could not even be begun or ended in the journal, or its file was moved meanwhile.
+        JournalError: the execution could not even be begun or ended in the journal, or its file was moved meanwhile.
     """
-    number = work.journal.begin_sitting(work.clock(), described(work.settings, work.conditions, taught(work)))
+    number = work.journal.begin_execution(work.clock(), described(work.settings, work.conditions, taught(work)))
     # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
     gc.set_threshold(COLLECT_AFTER)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         reason = runner.run(_run(work))
     try:
-        work.journal.end_sitting(number, work.clock(), reason)
+        work.journal.end_execution(number, work.clock(), reason)
     except JournalError:
         if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
             raise
@@ -203,7 +203,7 @@ def taught(work: Work) -> Mapping[str, object] | str:
 
 
 def described(settings: Settings, conditions: Conditions, learned: Mapping[str, object] | str = "") -> str:
-    """The settings of a sitting as JSON for the journal and the report; secrets only as whether they are set."""
+    """The settings of an execution as JSON for the journal and the report; secrets only as whether they are set."""
     said = {
         "toolkit": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -239,7 +239,7 @@ async def _run(work: Work) -> StopReason | None:
     if _has_seen_profiles(work.journal):
         watch.trust_absences()
     async with work.make_client() as client:
-        tools = Tools(
+        tools = ExecutionContext(
             journal=work.journal,
             client=client,
             pacer=Pacer(work.settings.rate),
@@ -273,7 +273,7 @@ async def _wait_out(work: Work, stop: Stop) -> None:
 
 
 def _has_seen_profiles(journal: RunJournal) -> bool:
-    """Whether an earlier sitting found any profile: then this is not the wrong environment."""
+    """Whether an earlier execution found any profile: then this is not the wrong environment."""
     seen = set(journal.totals()) - {Outcome.PENDING, Outcome.ON_HOLD, Outcome.NOTHING_HELD, Outcome.RETRYABLE}
     return bool(seen)
 

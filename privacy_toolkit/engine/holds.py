@@ -18,7 +18,7 @@ from privacy_toolkit.journal.state import StateFolder
 SUPPRESSED = Hold("suppressed")
 
 
-class Grounds:
+class Holds:
     """The grounds on which subjects are held.
 
     ``customers`` says whose data a subject is about, by its id and what else is given.

@@ -27,7 +27,7 @@ from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
-# What a job makes of its input before it is planned: nothing, unless it deals codes or compares rows.
+# What a job makes of its input before it is planned: nothing, unless it assigns codes or compares rows.
 
 Page = list[tuple[int, str]] | list[tuple[int, str, str]]
 
@@ -40,7 +40,7 @@ class Subjects(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Dealing:
+class Preparation:
     """What a job makes its subjects of: the scan of its input, the holds by number, and what the operator set.
 
     ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
@@ -59,7 +59,7 @@ class Dealing:
 
 
 @dataclass(frozen=True, slots=True)
-class Dealt:
+class Assigned:
     """The subjects, as many and in the same order as those of the scan, and what goes with them.
 
     ``second`` is the second input they were made with, ``parameters`` what the plan says of them. ``remember`` makes
@@ -90,9 +90,9 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
     )
 
 
-def as_they_stand(dealing: Dealing) -> Dealt:
+def as_they_stand(preparation: Preparation) -> Assigned:
     """The subjects of the scan, and nothing besides."""
-    return Dealt(dealing.scan)
+    return Assigned(preparation.scan)
 
 
 def one_to_one(
@@ -117,17 +117,17 @@ def one_to_one(
     rest = iter(free)
     seq = missing = 0
     for page in customers:
-        dealt = []
+        assigned = []
         for row, id_, *_ in page:
             seq += 1
             code = "" if seq in holds else kept(id_) or next(rest, None)
             missing += code is None
-            dealt.append((row, id_, code or ""))
-        yield dealt
+            assigned.append((row, id_, code or ""))
+        yield assigned
     if missing:
         raise UsageError(
             f"The codes run out: {missing:,} more {'is' if missing == 1 else 'are'} needed. Nothing was sent.",
-            "Add codes to the list. Codes that were dealt before go to nobody else.",
+            "Add codes to the list. Codes that were assigned before go to nobody else.",
             code="codes_run_out",
         )
 
@@ -154,7 +154,7 @@ class NotReadError(ToolkitError):
     code = "not_read"
 
 
-class Look(Protocol):
+class Preflight(Protocol):
     """What a job wants to know for its plan: one question for each of ``values``, by one operation that only reads."""
 
     operation: Operation
@@ -181,7 +181,7 @@ class Asking:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-async def look(wanted: Look, client: Client, asking: Asking) -> None:
+async def look(wanted: Preflight, client: Client, asking: Asking) -> None:
     """Put all questions.
 
     Raises:
@@ -198,7 +198,7 @@ async def look(wanted: Look, client: Client, asking: Asking) -> None:
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _work(values: Iterator[str], wanted: Look, client: Client, asking: Asking) -> None:
+async def _work(values: Iterator[str], wanted: Preflight, client: Client, asking: Asking) -> None:
     for value in values:
         for tries in range(1, TRIES + 1):
             await asking.pacer.wait()
@@ -272,12 +272,12 @@ class Declaration:
     Attributes:
         job: its name.
         calls: by the number of subjects, the least and the most requests of each operation, retries apart.
-        make: the procedure for one sitting.
-        form: what is taken of a row beside the id; None for an input of ids.
-        deal: what is made of the input before it is planned.
+        make: the procedure for one execution.
+        form: what is taken of a row next to the id; None for an input of ids.
+        prepare: what is made of the input before it is planned.
         look: what is read for the plan, so that whoever confirms it knows how things stand; None for nothing.
         must_look: whether a plan with these parameters may not be confirmed without that.
-        shown: what an operator is shown of a subject (its id, and what else is given) beside its id, by name.
+        shown: what an operator is shown of a subject (its id, and what else is given) next to its id, by name.
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
         creates_profile: a request re-creates the profile of an erased customer (API facts, deleteCustomerData).
         sequencing: in which order the subjects are taken.
@@ -292,8 +292,8 @@ class Declaration:
     calls: Callable[[int, Parameters], Calls]
     make: Callable[[Context], Procedure]
     form: Callable[[Parameters], RowForm | None] = _no_form
-    deal: Callable[[Dealing], Dealt] = as_they_stand
-    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Look | None] | None = None
+    prepare: Callable[[Preparation], Assigned] = as_they_stand
+    look: Callable[[Subjects, Mapping[int, Hold], Parameters], Preflight | None] | None = None
     must_look: Callable[[Parameters], bool] = lambda _: False
     shown: Callable[[str, str], Mapping[str, str]] = _nothing
     customers: Callable[[str, str], Collection[str]] = _the_id

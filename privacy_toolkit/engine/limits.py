@@ -36,7 +36,7 @@ class Limits:
 
 
 class Watch:
-    """Counts what happens in one sitting and says when it has to stop."""
+    """Counts what happens in one execution and says when it has to stop."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -129,11 +129,11 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether the sitting is to end."""
+        """Whether the execution is to end."""
         return self.reason is not None
 
     def request(self, reason: StopReason) -> None:
-        """Ask for the end of the sitting."""
+        """Ask for the end of the execution."""
         if self.reason is None:
             self.reason = reason
             self._event.set()

@@ -17,7 +17,7 @@ from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Job, Outcome, Regime, SubjectRequest
 from privacy_toolkit.deadlines import deadline_of
-from privacy_toolkit.engine.job import Dealing, Dealt
+from privacy_toolkit.engine.job import Assigned, Preparation
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedInput, plan_of
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.journal.sqlite.create import Request
@@ -174,7 +174,7 @@ def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
 
 # Which open requests a later run has taken over, so that nobody counts them twice or for ever.
 #
-# An operator may plan anew instead of resuming, and a nightly job does so every night. Whoever is settled in a later
+# An operator may plan again instead of resuming, and a nightly job does so every night. Whoever is settled in a later
 # run
 # of the same job and target is not open any more; whoever is open there for the same days is counted there. To find
 # out,
@@ -199,13 +199,13 @@ class Counted:
     days: Counter[Days] = field(default_factory=Counter)
 
     @property
-    def kin(self) -> tuple[str, str, str]:
+    def successors(self) -> tuple[str, str, str]:
         """What has to be the same for a later run to be about the same requests."""
         plan = self.summary.plan
         return plan.job, deployment_key(plan.base_url), plan.environment
 
 
-class Kin:
+class SuccessorRuns:
     """The runs of one job and target, the oldest first; none of them is purged."""
 
     def __init__(self, state: StateFolder, runs: list[Counted], batch: int = BATCH) -> None:
@@ -286,7 +286,7 @@ def _days(journal: RunReader, number: int) -> Counter[Days]:
 def _open(journal: RunReader) -> Iterator[tuple[str, Days]]:
     """Every open subject by its id, with its days."""
     for observed in journal.rows():
-        if observed.standing[1] in OPEN_OUTCOMES:
+        if observed.state[1] in OPEN_OUTCOMES:
             request = observed.request
             yield observed.subject.id, (None, None) if request is None else (request[1], request[2])
 
@@ -356,9 +356,9 @@ def register(state: StateFolder, today: date, within: int | None = None) -> Regi
     runs, not_counted = _runs(state)
     kins: defaultdict[tuple[str, str, str], list[Counted]] = defaultdict(list)
     for run in runs:
-        kins[run.kin].append(run)
-    for kin in kins.values():
-        not_counted += [NotCounted(run_id, "unreadable") for run_id in Kin(state, kin).count()]
+        kins[run.successors].append(run)
+    for successors in kins.values():
+        not_counted += [NotCounted(run_id, "unreadable") for run_id in SuccessorRuns(state, successors).count()]
     due = [line for run in runs for line in _lines(run, today) if within is None or _is_within(line, within)]
     due.sort(key=lambda d: (d.due_on is None, d.due_on or "", d.requested_on is None, d.requested_on or "", d.run_id))
     return Register(today, tuple(due), tuple(sorted(not_counted, key=lambda run: run.run_id)))
@@ -427,7 +427,7 @@ class Answered(NamedTuple):
         )
 
 
-def deal(dealing: Dealing) -> Dealt:
+def prepare(preparation: Preparation) -> Assigned:
     """The subjects as they stand, those on hold that were exported before, and the controller's notice by its hash.
 
     Who asked more than once is on hold if all of it was answered; else the earliest that was not counts.
@@ -435,17 +435,17 @@ def deal(dealing: Dealing) -> Dealt:
     Raises:
         UsageError: the notice can't be read.
     """
-    notice = _notice(dealing.second)
-    if not dealing.parameters.get(NEW_ONLY):
-        return Dealt(dealing.scan, second=notice)
-    numbers = {id_: seq for seq, id_ in enumerate(_ids(dealing), 1)}
-    found = answered(dealing.state, dealing.scope, numbers)
-    waiting = unanswered(dealing.scan.asked(), found)
+    notice = _notice(preparation.second)
+    if not preparation.parameters.get(NEW_ONLY):
+        return Assigned(preparation.scan, second=notice)
+    numbers = {id_: seq for seq, id_ in enumerate(_ids(preparation), 1)}
+    found = answered(preparation.state, preparation.scope, numbers)
+    waiting = unanswered(preparation.scan.asked(), found)
     holds = {numbers[id_]: EXPORTED for id_ in found if id_ not in waiting}
-    return Dealt(
-        dealing.scan,
+    return Assigned(
+        preparation.scan,
         second=notice,
-        holds={seq: hold for seq, hold in holds.items() if seq not in dealing.holds},
+        holds={seq: hold for seq, hold in holds.items() if seq not in preparation.holds},
         requests={numbers[id_]: request for id_, request in waiting.items()},
     )
 
@@ -481,9 +481,9 @@ def unanswered(
 
 def _answered(rows: Iterable[Observed], wanted: Collection[str]) -> Iterator[tuple[str, Answered]]:
     for observed in rows:
-        if observed.subject.id in wanted and observed.standing[1] in _ANSWERED:
+        if observed.subject.id in wanted and observed.state[1] in _ANSWERED:
             asked, ticket = (observed.request[1], observed.request[3]) if observed.request else (None, None)
-            yield observed.subject.id, Answered(asked, ticket, _day(observed.standing[10]))
+            yield observed.subject.id, Answered(asked, ticket, _day(observed.state[10]))
 
 
 def _day(microseconds: int | None) -> date:
@@ -494,8 +494,8 @@ def _asked_on(request: SubjectRequest) -> date:
     return request.requested_on or date.max
 
 
-def _ids(dealing: Dealing) -> Iterator[str]:
-    for page in dealing.scan.subjects():
+def _ids(preparation: Preparation) -> Iterator[str]:
+    for page in preparation.scan.subjects():
         for _, id_, *_ in page:
             yield id_
 

@@ -15,8 +15,8 @@ from privacy_toolkit.core import __version__
 from privacy_toolkit.core.errors import RefusedError, ToolkitError
 from privacy_toolkit.core.model import Hold, Regime, SubjectRequest
 from privacy_toolkit.engine.approval import SigningIdentity
-from privacy_toolkit.engine.holds import SUPPRESSED, Grounds, suppression
-from privacy_toolkit.engine.job import Dealing, Declaration, Parameters, Subjects, planned_input
+from privacy_toolkit.engine.holds import SUPPRESSED, Holds, suppression
+from privacy_toolkit.engine.job import Declaration, Parameters, Preparation, Subjects, planned_input
 from privacy_toolkit.engine.open_requests import (
     EXPORTED,
     Numbered,
@@ -59,7 +59,7 @@ def check_target(plan: Plan, settings: Settings) -> None:
 
 
 def check_still_true(plan: Plan, again: Plan) -> None:
-    """Compare a plan with one made anew for the same order.
+    """Compare a plan with one made again for the same order.
 
     Raises:
         RefusedError: what was read for it, or what other runs did since, would lead to something else now.
@@ -68,7 +68,7 @@ def check_still_true(plan: Plan, again: Plan) -> None:
     if what:
         raise RefusedError(
             f"The plan is stale: {what} what it was when the plan was made.",
-            "Make the plan anew with --plan FILE.",
+            "Make the plan again with --plan FILE.",
             code="stale",
         )
 
@@ -200,7 +200,7 @@ def prepared(
 
     Raises:
         InputError: one of the files can't be used.
-        UsageError: no target is set, or what is to be dealt does not suffice.
+        UsageError: no target is set, or what is to be assigned does not suffice.
     """
     target, job, moment = settings.target, order.job, now.astimezone(UTC)
     given, nonce = order.parameters, order.nonce or secrets.token_hex(16)
@@ -209,9 +209,11 @@ def prepared(
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, state))
         held, matched = _holds(job, listed, scan, settings, state)
-        dealt = job.deal(Dealing(scan, held, given, order.options, order.second, state, settings.scope, nonce, stack))
-        holds = {**dealt.holds, **held}
-        summary, parameters = scan.summary, {**given, **dealt.parameters}
+        assigned = job.prepare(
+            Preparation(scan, held, given, order.options, order.second, state, settings.scope, nonce, stack)
+        )
+        holds = {**assigned.holds, **held}
+        summary, parameters = scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
             toolkit=__version__,
@@ -225,19 +227,19 @@ def prepared(
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
-            clock=planned_clock(amended(scan.requests(), dealt.requests), holds, order.regime, moment.date()),
+            clock=planned_clock(amended(scan.requests(), assigned.requests), holds, order.regime, moment.date()),
             planned_by=None if hand is None else hand.as_planner,
             nonce=nonce,
             verify=order.verify,
             tickets=order.tickets,
             state=state.drawn_id,
             parameters=parameters,
-            second=dealt.second,
+            second=assigned.second,
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         sealed = plan.keyed(key).sealed()
-        yield Prepared(sealed, key, scan, holds, job, dealt.subjects, dealt.remember, dealt.requests)
+        yield Prepared(sealed, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
 
 
 def _scanned(order: Order, state: StateFolder) -> Scan:
@@ -249,7 +251,7 @@ def _holds(
 ) -> tuple[dict[int, Hold], int]:
     """The holds by the subjects' numbers, and how many of them the exclusion list names."""
     with suppression(state, settings, used=job.creates_profile) as is_suppressed:
-        return Grounds(listed.holds if listed else {}, is_suppressed, job.customers).among(scan.subjects())
+        return Holds(listed.holds if listed else {}, is_suppressed, job.customers).among(scan.subjects())
 
 
 def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:

@@ -11,7 +11,7 @@ from typing import Any
 from privacy_toolkit.core.errors import MOVED, JournalError
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Sequencing, StopReason
 from privacy_toolkit.engine.events import Ended, Started
-from privacy_toolkit.engine.steps import Procedure, Steps, Stopped, Tools
+from privacy_toolkit.engine.steps import ExecutionContext, Procedure, Steps, Stopped
 from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.talonone.operations import Operation
 
@@ -100,7 +100,7 @@ class Runner:
     def __init__(
         self,
         job: Procedure,
-        tools: Tools,
+        tools: ExecutionContext,
         sequencing: Sequencing = Sequencing.URGENCY,
         absences: Sequence[Operation] = (),
     ) -> None:
@@ -125,7 +125,7 @@ class Runner:
     async def run(self) -> StopReason | None:
         """Work until every open subject was tried or a stop is asked for; the reason of the stop.
 
-        What the last walks handed to the journal is durable once the sitting is ended there.
+        What the last walks handed to the journal is durable once the execution is ended there.
         """
         totals = self._tools.journal.totals()
         open_ = sum(count for outcome, count in totals.items() if outcome.is_open)

@@ -1,7 +1,7 @@
 """What a job may do for its subjects: read, act, wait, settle.
 
 Here stands, once for all jobs, what makes a run survive: an intent is durable before the request that changes
-something leaves, an answer and the standing that follows from it are one commit, and nothing is begun after a stop.
+something leaves, an answer and the state that follows from it are one commit, and nothing is begun after a stop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from privacy_toolkit.engine.events import Event, Exchanged, Settled, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Places, Stop, Watch
 from privacy_toolkit.http.exchange import PLAIN, Line, Manner
 from privacy_toolkit.http.pacing import Pacer, backoff
-from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.client import Client
@@ -33,14 +33,14 @@ from privacy_toolkit.talonone.models import RequestBody, ReservedCustomers
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
-# What all walks of a sitting share, and what an answer means for every one of them.
+# What all walks of an execution share, and what an answer means for every one of them.
 
 _CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
 
 
 @dataclass(slots=True)
-class Tools:
+class ExecutionContext:
     """What all walks of an execution share. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
     ``learned_gone`` is how the deployment answers for an erased profile, as its control profile taught, and ``gone``
@@ -162,12 +162,12 @@ PROOF_TRIES = 3
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for this sitting
-    """The sitting ends and the subjects are left as the journal has them."""
+class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for this execution
+    """The execution ends and the subjects are left as the journal has them."""
 
 
 class Sending(msgspec.Struct, frozen=True, gc=False):
-    """What a request holds beside its operation: the value in its path, and what else it may have."""
+    """What a request holds next to its operation: the value in its path, and what else it may have."""
 
     value: str | None
     body: RequestBody | None = None
@@ -180,7 +180,7 @@ class _Act:
     """A request on its way out: where its subjects stand if it is lost, and what its intent was recorded as."""
 
     operation: Operation
-    lost: Mapping[int, Standing]
+    lost: Mapping[int, SubjectState]
     numbers: Sequence[int] = ()
     intended_at: int | None = None
 
@@ -195,13 +195,13 @@ class Procedure(Protocol):
         """Names of what must not be in two requests at once; empty where the run has each only once."""
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
-        """Bring open subjects as far as they go in this sitting, and settle each."""
+        """Bring open subjects as far as they go in this execution, and settle each."""
 
 
 class Steps:
     """The steps for the subjects of one walk in one execution; the first of them carries what is about all."""
 
-    def __init__(self, entries: Sequence[Entry], tools: Tools) -> None:
+    def __init__(self, entries: Sequence[Entry], tools: ExecutionContext) -> None:
         self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
         self._lead = entries[0].subject
         self._tools = tools
@@ -354,8 +354,8 @@ class Steps:
     async def act(
         self,
         operation: Operation,
-        lost: Mapping[int, Standing],
-        then: Callable[[Answer], Mapping[int, Standing]],
+        lost: Mapping[int, SubjectState],
+        then: Callable[[Answer], Mapping[int, SubjectState]],
         sending: Sending | None = None,
         keep: Callable[[Answer], Mapping[int, bytes]] | None = None,
     ) -> Answer:
@@ -415,24 +415,24 @@ class Steps:
         """Wait without holding a place in flight; False if a stop was asked for meanwhile."""
         return await self._tools.places.nap(seconds)
 
-    def settle(self, standing: Standing, seq: int | None = None, result: bytes | None = None) -> None:
+    def settle(self, state: SubjectState, seq: int | None = None, result: bytes | None = None) -> None:
         """Record where a subject stands at the end of its walk, and what is kept of the answer for it."""
-        note = Note(self._lead.seq if seq is None else seq, (), standing, result)
+        note = Note(self._lead.seq if seq is None else seq, (), state, result)
         self._tools.journal.record([*self._unrecorded, note])
         self._unrecorded = []
-        self._tools.emit(Settled(standing.outcome))
-        reason = self._tools.watch.settled(standing.outcome)
+        self._tools.emit(Settled(state.outcome))
+        reason = self._tools.watch.settled(state.outcome)
         if reason is not None:
             self._tools.stop.request(reason)
 
     def leave(self) -> None:
-        """Record what was exchanged and leave the standing as the journal has it."""
+        """Record what was exchanged and leave the state as the journal has it."""
         if self._unrecorded:
             self._tools.journal.record(self._unrecorded)
             self._unrecorded = []
 
     def hold_back(self, keys: Collection[str] | None = None) -> None:
-        """Begin nothing later with the same keys in this sitting: what is left open here has to come first.
+        """Begin nothing later with the same keys in this execution: what is left open here has to come first.
 
         ``keys`` are those of the walk that this holds for, where it does not for all of them.
         """
@@ -443,7 +443,7 @@ class Steps:
         self.quiet_until = self._tools.monotonic() + self._tools.grace
 
     def stop(self, reason: StopReason) -> None:
-        """Ask for the end of the sitting."""
+        """Ask for the end of the execution."""
         self._tools.stop.request(reason)
 
     def is_suppressed(self, customer: str) -> bool:
@@ -469,35 +469,33 @@ class Steps:
         if self._tools.gone is None or gone is Gone.ABSENT:
             self._tools.gone = gone
 
-    def suppress(self, before: Standing, seq: int | None = None) -> None:
+    def suppress(self, before: SubjectState, seq: int | None = None) -> None:
         """Settle a subject, of which nothing is in doubt, as on hold because its customer was erased."""
         held = replace(before, outcome=Outcome.ON_HOLD, reason=None, hold_reason="suppressed", settled_at=self.now)
         self.settle(held, seq)
 
     def _notes(
-        self, seqs: Sequence[int], record: ExchangeRecord, standings: Mapping[int, Standing] | None = None
+        self, seqs: Sequence[int], record: ExchangeRecord, states: Mapping[int, SubjectState] | None = None
     ) -> list[Note]:
         """A request about some subjects: the first of them carries it."""
         notes = []
         for seq in seqs:
             self._made[seq] += 1
             told = record if seq == seqs[0] else replace(record, carrier=seqs[0])
-            notes.append(Note(seq, ((self._made[seq], told),), standings[seq] if standings else None))
+            notes.append(Note(seq, ((self._made[seq], told),), states[seq] if states else None))
         return notes
 
     @staticmethod
     def _answered(
         numbers: Mapping[int, int],
         record: ExchangeRecord,
-        standings: Mapping[int, Standing],
+        states: Mapping[int, SubjectState],
         results: Mapping[int, bytes],
     ) -> list[Note]:
         """What became of the request with these numbers, where its subjects stand by that, and what is kept of it."""
         lead = next(iter(numbers))
         return [
-            Note(
-                seq, ((n, record if seq == lead else replace(record, carrier=lead)),), standings[seq], results.get(seq)
-            )
+            Note(seq, ((n, record if seq == lead else replace(record, carrier=lead)),), states[seq], results.get(seq))
             for seq, n in numbers.items()
         ]
 

@@ -19,7 +19,7 @@ _MAY_BE_IDLE = frozenset({Job.RESERVE, Job.RELEASE, Job.ASSIGN, Job.HOLDERS})
 class Summary:
     """A run in a few figures. Times are microseconds since the epoch.
 
-    ``stopped_by`` is of the last sitting; ``cut_short`` says that its end is not recorded: it is under way, or it
+    ``stopped_by`` is of the last execution; ``cut_short`` says that its end is not recorded: it is under way, or it
     crashed, or there was none. ``is_running``: a process works on it at this moment. ``acceptance`` is the last one of
     refused rows. ``done`` counts the subjects that are done by why they are, for jobs of which that may be "there was
     nothing to do".
@@ -110,13 +110,13 @@ def summarize(journal: RunReader) -> Summary:
             "This is a fault of the toolkit or a damaged journal. No report is made; keep the state folder.",
             code="sums",
         )
-    sittings = journal.sittings()
+    executions = journal.executions()
     return Summary(
         run_id=journal.run_id,
         plan=plan,
         totals=totals,
-        stopped_by=sittings[-1].stopped_by if sittings else None,
-        cut_short=not sittings or sittings[-1].ended_at is None,
+        stopped_by=executions[-1].stopped_by if executions else None,
+        cut_short=not executions or executions[-1].ended_at is None,
         started_at=journal.created_at,
         purged=journal.purged_at is not None,
         is_running=journal.is_running,

@@ -84,7 +84,7 @@ def relative_files(folder: Path) -> Iterator[str]:
 
 
 class Place:
-    """Where a folder is to stand, and the folders beside it in which it is built and from which it is replaced.
+    """Where a folder is to stand, and the folders next to it in which it is built and from which it is replaced.
 
     While a folder is being built its maker holds a lock on it, which the system gives back when the process ends,
     however it ends. So what a dead process left can be told from what a living one works on, also where process ids
@@ -104,7 +104,7 @@ class Place:
         """
         if not self.path.parent.is_dir() or os.path.lexists(self.path):
             return
-        left = sorted(self._beside("old"), key=lambda old: old.stat().st_mtime_ns)
+        left = sorted(self._next_to("old"), key=lambda old: old.stat().st_mtime_ns)
         if left:
             left[-1].rename(self.path)
             sync(self.path.parent)
@@ -151,14 +151,14 @@ class Place:
             _remove(old)
 
     def sweep(self) -> None:
-        """Remove what dead processes left beside this place; call it when a whole folder stands there."""
-        for left in [*self._beside("new"), *self._beside("old")]:
+        """Remove what dead processes left next to this place; call it when a whole folder stands there."""
+        for left in [*self._next_to("new"), *self._next_to("old")]:
             held = locks.take_folder(left)
             if held is not None:
                 _remove(left)
                 os.close(held)
 
-    def _beside(self, kind: str) -> list[Path]:
+    def _next_to(self, kind: str) -> list[Path]:
         ours = re.compile(rf"\.{kind}-[0-9a-f]+-{re.escape(self.path.name)}")
         return [found for found in self.path.parent.iterdir() if ours.fullmatch(found.name)]
 

@@ -20,7 +20,7 @@ from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import PackError, Place, write_file
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
-from privacy_toolkit.journal.sqlite.figures import StandingCount
+from privacy_toolkit.journal.sqlite.figures import StateCount
 from privacy_toolkit.journal.sqlite.reader import RunReader
 from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
@@ -99,9 +99,9 @@ def write_pack(
     signer: DocumentSigner | None = None,
     principal: str | None = None,
 ) -> PackResult:
-    """Write the pack of the run at ``folder``, or replace the one that stands there from an earlier sitting.
+    """Write the pack of the run at ``folder``, or replace the one that stands there from an earlier execution.
 
-    It is built beside its place, entered into the chain of packs, and renamed when it is complete and durable. The same
+    It is built next to its place, entered into the chain of packs, and renamed once complete and durable. The same
     journal and key give the same bytes.
 
     Args:
@@ -126,7 +126,7 @@ def write_pack(
     except OSError as error:
         raise PackError(
             f"The pack can't be written: {error.strerror or 'the system gave no reason'}.",
-            "Make room or mend the permissions; nothing of the run is lost.",
+            "Make room or fix the permissions; nothing of the run is lost.",
         ) from None
 
 
@@ -160,7 +160,7 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
     rows = write_rows(building, journal, secret)
     key = None if seal.signer is None else SignedBy(name=seal.principal, fingerprint=seal.signer.public.fingerprint)
     report = build_report(journal, rows.summary, now=moment_of(journal), signed_by=key)
-    _compare(report, journal.standings(), rows.summary)
+    _compare(report, journal.states(), rows.summary)
     contents = {
         files.REPORT_JSON: encode_report(report),
         files.REPORT_HTML: render(report, rows.cases).encode(),
@@ -186,23 +186,23 @@ def encode_report(report: Report | dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2) + b"\n"
 
 
-def _compare(report: Report, journal: Iterable[StandingCount], rows: RowSummary) -> None:
+def _compare(report: Report, journal: Iterable[StateCount], rows: RowSummary) -> None:
     """Two counts, made independently of each other, have to agree: the journal's own, and the one over the rows.
 
     Raises:
         ToolkitError: they don't.
     """
     totals = Counter({line.outcome: line.count for line in report.outcomes})
-    if totals != Counter(dict(rows.outcomes)) or _by_reason(journal) != _by_reason(rows.standings):
+    if totals != Counter(dict(rows.outcomes)) or _by_reason(journal) != _by_reason(rows.states):
         raise sums_differ("The rows of the pack and the totals of the run differ.")
 
 
-def _by_reason(standings: Iterable[StandingCount]) -> Counter[tuple[Outcome, Reason | None]]:
+def _by_reason(states: Iterable[StateCount]) -> Counter[tuple[Outcome, Reason | None]]:
     """How many subjects stand so for which reason; those without any record are in the journal's totals only."""
     counted: Counter[tuple[Outcome, Reason | None]] = Counter()
-    for standing in standings:
-        if standing.outcome is not Outcome.PENDING:
-            counted[standing.outcome, standing.reason] += standing.subjects
+    for state in states:
+        if state.outcome is not Outcome.PENDING:
+            counted[state.outcome, state.reason] += state.subjects
     return counted
 
 

@@ -81,7 +81,7 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
         _title("All of it at once, with our software"),
         _text(
             "Offline, and without any access to the operator's systems, from another folder. It also reads the rows,"
-            " adds up the sums anew and, with the folder in which all packs lie, follows the chain:"
+            " adds up the sums again and, with the folder in which all packs lie, follows the chain:"
         ),
         f"  privacy-toolkit verify PACK{' --signers allowed_signers' if signed else ''} --chain PACKS",
     ]
@@ -93,7 +93,7 @@ def _unsigned() -> list[str]:
         _title("This pack is not signed"),
         _text(
             "Nobody answers for it with a key. The check below finds damage and careless changes. It does not find the"
-            " work of somebody who changed a file and made the sums anew."
+            " work of somebody who changed a file and made the sums again."
         ),
     ]
 

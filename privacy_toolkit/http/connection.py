@@ -461,7 +461,7 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.READ
         self._watch(self._read_limit)
 
-    # One timer serves many requests: it is only looked at when it fires, and set anew if there is time left.
+    # One timer serves many requests: it is only looked at when it fires, and set again if there is time left.
 
     def _watch(self, seconds: float | None) -> None:
         self._deadline = math.inf if seconds is None else self._loop.time() + seconds

@@ -115,7 +115,7 @@ Exchange = Reply | Fault
 
 
 class Manner(msgspec.Struct, frozen=True, gc=False):
-    """How a call is sent, beside what it says.
+    """How a call is sent, next to what it says.
 
     ``anonymous``: without credentials, as a route control is. ``apart``: not on any of these connections. ``on``: on
     this very connection and no other; where it is closed or in use, nothing is sent. ``before_write`` is awaited when

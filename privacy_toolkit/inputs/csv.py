@@ -235,7 +235,7 @@ class CsvFile:
                 [line for line, _ in page],
                 [fields[index] if fields else "" for _, fields in page],
                 [[fields[other] if fields else "" for _, fields in page] for other in others],
-                [self._beside(fields) for _, fields in page] if self._has_form else None,
+                [self._next_to(fields) for _, fields in page] if self._has_form else None,
             )
 
     def _page(self, records: Iterator[tuple[int, list[str]]], size: int) -> Iterator[tuple[int, list[str]]]:
@@ -247,8 +247,8 @@ class CsvFile:
             if length > PAGE_LENGTH:
                 return
 
-    def _beside(self, fields: list[str]) -> dict[str, str]:
-        """What a record says beside its id, by column; nothing, for a blank line."""
+    def _next_to(self, fields: list[str]) -> dict[str, str]:
+        """What a record says next to its id, by column; nothing, for a blank line."""
         record = dict(zip(self.reader.columns, fields, strict=False))
         record.pop(self.id_column, None)
         return record

@@ -19,7 +19,7 @@ from privacy_toolkit.inputs.ids import CODE, judge
 from privacy_toolkit.inputs.options import InputOptions, required_column
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WHOLE = "Mend the line: the list is used whole or not at all."
+_WHOLE = "Fix the line: the list is used whole or not at all."
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class RejectReason(StrEnum):
     EXTENDED_AT_NO_DATE = "extended_at_no_date"
     TICKET_NOT_USABLE = "ticket_not_usable"  # no reference, or it would carry the id into the report
     GROUND_NOT_USABLE = "ground_not_usable"  # no code, or the same
-    # The id is fine; what a job needs beside it is not.
+    # The id is fine; what a job needs next to it is not.
     COUPON_NOT_USABLE = "coupon_not_usable"  # empty, or what an id may not hold either
     BUDGET_NOT_USABLE = "budget_not_usable"  # no whole number of 0 or more
     FIELD_MISSING = "field_missing"
@@ -47,7 +47,7 @@ class RejectReason(StrEnum):
 def judge(text: str | None, *, strip: bool = False) -> tuple[str | None, RejectReason | None]:
     """The id to send for what stands in a row, or the text as it stands there and why it is refused.
 
-    What stripping can't mend comes first: a row is ``SURROUNDING_WHITESPACE`` only if its id is fine otherwise.
+    What stripping can't fix comes first: a row is ``SURROUNDING_WHITESPACE`` only if its id is fine otherwise.
     """
     if text is None:
         return None, RejectReason.NULL

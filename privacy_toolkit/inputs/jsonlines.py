@@ -58,12 +58,12 @@ class LinesFile:
                 [line for line, _, _ in page],
                 [_text(record.get(self.id_column)) for record in objects],
                 [[_text(record.get(name)) for record in objects] for name in self.columns],
-                [self._beside(record) for record in objects] if self._has_form else None,
+                [self._next_to(record) for record in objects] if self._has_form else None,
                 typed=True,
             )
 
-    def _beside(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What a record says beside its id."""
+    def _next_to(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What a record says next to its id."""
         return {name: value for name, value in record.items() if name != self.id_column}
 
     def fingerprint(self) -> tuple[str, int]:

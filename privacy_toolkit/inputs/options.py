@@ -15,7 +15,7 @@ from privacy_toolkit.core.privacy import MARK_COLUMN, OLD_MARK_COLUMN
 
 #: The columns looked for where none is named, the first present wins (contract, section 2).
 ID_COLUMNS = ("customer_id", "integration_id", "integrationId", "profile_id", "id")
-#: What an input may say of a request beside the id; recognised by these very names.
+#: What an input may say of a request next to the id; recognised by these very names.
 OPTIONAL_COLUMNS = ("requested_at", "extended_at", "ticket", "ground")
 #: Codecs that stand for two byte orders: without a byte order mark one of them would have to be guessed.
 ORDERED_BY_MARK = {

@@ -14,9 +14,9 @@ import msgspec
 from privacy_toolkit.core.errors import InputError
 from privacy_toolkit.inputs.ids import RejectReason
 
-# Rows on their way from a file to the spool, some at a time, column beside column.
+# Rows on their way from a file to the spool, some at a time, column next to column.
 
-#: What one row says beside its id: ``requested_on`` and ``extended_on`` (ISO 8601 dates), ``ticket``, ``ground``.
+#: What one row says next to its id: ``requested_on`` and ``extended_on`` (ISO 8601 dates), ``ticket``, ``ground``.
 Words = tuple[str | None, str | None, str | None, str | None]
 
 
@@ -24,7 +24,7 @@ class RowBatch(NamedTuple):
     """Some records as they stand in the file: ``rows``, ``texts`` of the id column, and ``others`` side by side.
 
     ``others`` holds the texts of each optional column that was found, in the order of ``InputFile.columns``. For a form
-    there are ``records`` instead, with all that stands beside the id; ``typed``: their values are no mere texts.
+    there are ``records`` instead, with all that stands next to the id; ``typed``: their values are no mere texts.
     """
 
     rows: list[int]
@@ -37,7 +37,7 @@ class RowBatch(NamedTuple):
 class Page(msgspec.Struct, array_like=True, frozen=True):
     """Some rows in input order: ``rows`` and ``ids`` side by side; ``refused`` says which positions, and why.
 
-    For a form ``given`` is what each row gives beside its id, ``keys`` what makes rows the same subject, and
+    For a form ``given`` is what each row gives next to its id, ``keys`` what makes rows the same subject, and
     ``details`` says more of why a position is refused.
     """
 
@@ -70,7 +70,7 @@ class Page(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SaidColumns(msgspec.Struct, array_like=True, frozen=True):
-    """What the rows of a page say beside their ids, side by side, understood and in one form."""
+    """What the rows of a page say next to their ids, side by side, understood and in one form."""
 
     requested_on: list[str | None]
     extended_on: list[str | None]

@@ -11,7 +11,7 @@ from privacy_toolkit.core.errors import InputError
 from privacy_toolkit.inputs.ids import RejectReason, judge
 from privacy_toolkit.inputs.options import ID_COLUMNS, required_column
 
-# What a job takes of a row beside the id: the coupon of a reservation, the fields of an event.
+# What a job takes of a row next to the id: the coupon of a reservation, the fields of an event.
 
 #: A row as it stands in the file: texts in a CSV, typed values in Parquet and JSON Lines.
 Record = Mapping[str, Any]
@@ -49,7 +49,7 @@ class RowForm(Protocol):
         """
 
     def take(self, id_: str, record: Record, *, typed: bool) -> str:
-        """What the row gives beside its id, in the form the job wants it. ``typed``: values have their types already.
+        """What the row gives next to its id, in the form the job wants it. ``typed``: values have their types already.
 
         Raises:
             RowFault: the row can't be used.
@@ -95,7 +95,7 @@ class PairForm:
     is_distinct: bool = True
 
     def check(self, columns: Sequence[str], id_column: str, where: str) -> None:
-        """Make sure that there is a coupon beside the customer.
+        """Make sure that there is a coupon next to the customer.
 
         Raises:
             InputError: there is none.

@@ -82,10 +82,10 @@ def texts(column: Any, where: str, before: int) -> list[str | None]:
         bad = _first_bad(column)
     else:
         return [None if value is None else str(value) for value in values]
-    raise InputError(f"{where}: record {before + 1 + bad} is not UTF-8.", "Fetch or make the file anew.")
+    raise InputError(f"{where}: record {before + 1 + bad} is not UTF-8.", "Fetch or make the file again.")
 
 
-def records_beside(batch: Any, id_column: str, where: str) -> list[dict[str, Any]]:
+def records_next_to(batch: Any, id_column: str, where: str) -> list[dict[str, Any]]:
     """The records of a batch without the column of the ids, their values as Python has them.
 
     What is null inside a value is left out of it: a column of objects has a null where an object lacks a member.
@@ -140,7 +140,7 @@ HEADROOM = 192 << 20
 LARGEST_BATCH = 64 << 20
 #: Bytes that a batch should have, by what the file says of itself.
 _USUAL_BATCH = 16 << 20
-_DAMAGED = "Fetch or make the file anew."
+_DAMAGED = "Fetch or make the file again."
 
 
 class ParquetFiles:
@@ -184,7 +184,7 @@ class ParquetFiles:
                 rows = _rows_at_once(parquet.metadata, size)
                 for batch in _bounded(parquet.iter_batches(rows, columns=wanted, use_threads=False), part.name):
                     ids, *others = (texts(batch.column(name), f"{part.name}, column {name!r}", row) for name in names)
-                    records = None if self._form is None else records_beside(batch, self.id_column, part.name)
+                    records = None if self._form is None else records_next_to(batch, self.id_column, part.name)
                     yield RowBatch(list(range(row + 1, row + 1 + len(ids))), ids, others, records, typed=True)
                     row += len(ids)
 

@@ -17,7 +17,7 @@ from privacy_toolkit.inputs.ids import CODE, WHITE_SPACE, RejectReason
 from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS
 from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool, Words, among, repeated
 
-# What an input says of a request beside the id: the columns ``requested_at``, ``extended_at``, ``ticket``, ``ground``.
+# What an input says of a request next to the id: the columns ``requested_at``, ``extended_at``, ``ticket``, ``ground``.
 #
 # All of it may get into reports, so only what is surely a day, a reference or a code is taken, and nothing with the
 # id.
@@ -41,7 +41,7 @@ _Column = list[str | None]
 def understand(
     columns: Mapping[str, _Column], ids: Sequence[str | None], *, strip: bool = False
 ) -> tuple[SaidColumns, dict[int, RejectReason]]:
-    """What the rows of a page say beside their ids, and which positions can't be understood, and why.
+    """What the rows of a page say next to their ids, and which positions can't be understood, and why.
 
     ``columns`` are the optional columns that were found, ``ids`` those of the same rows. With ``strip`` the white space
     around a text is passed over, as it is around an id.
@@ -94,7 +94,7 @@ def _giving_away(values: _Column, ids: Sequence[str | None]) -> set[int]:
 
 @lru_cache(maxsize=4096)
 def _day(text: str | None) -> str | None:
-    """The day as it is written, whatever the time and the offset beside it say of the day elsewhere."""
+    """The day as it is written, whatever the time and the offset next to it say of the day elsewhere."""
     if text and (found := _DAY.fullmatch(text)):
         return date.fromisoformat(found["day"]).isoformat()
     return _nothing(text)

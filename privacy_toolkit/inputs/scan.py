@@ -88,7 +88,7 @@ class Tally:
         return Page(rows, [_showable(text) for text, _ in judged], refused)
 
     def _understood(self, page: Page, batch: RowBatch) -> tuple[Page, SaidColumns]:
-        """What the rows say beside their ids, and the page without those that can't be understood."""
+        """What the rows say next to their ids, and the page without those that can't be understood."""
         columns = dict(zip(self._columns, batch.others, strict=True))
         said, faults = understand(columns, page.ids, strip=self._strip)
         if not faults:
@@ -107,7 +107,7 @@ class Tally:
 
 
 def _formed(page: Page, batch: RowBatch, form: RowForm) -> Page:
-    """The page with what its rows give beside their ids, without those that can't be used."""
+    """The page with what its rows give next to their ids, without those that can't be used."""
     given, keys = [""] * len(page.rows), list(page.ids)
     refused, details, ids = dict(page.refused), dict[int, str](), list(page.ids)
     for position, record in enumerate(batch.records or ()):
@@ -215,7 +215,7 @@ class Scan:
     def subjects(self) -> Iterator[list[tuple[int, str]] | list[tuple[int, str, str]]]:
         """Row and id of every subject in input order, a page of at most 1,000 at a time; repeatable.
 
-        With a form there is what the row gives beside the id as well.
+        With a form there is what the row gives next to the id as well.
         """
         for start, page in self._pages():
             if page.given is not None:
@@ -239,7 +239,7 @@ class Scan:
             yield chosen
 
     def given(self) -> Iterator[str]:
-        """What every row that was not rejected gives beside its id, duplicates too, in input order; repeatable."""
+        """What every row that was not rejected gives next to its id, duplicates too, in input order; repeatable."""
         for _, page in self._pages():
             if page.given is not None:
                 yield from (page.given[n] for n, _ in page.accepted())
@@ -301,7 +301,7 @@ def read_input(
 ) -> Scan:
     """Read an input once, from beginning to end; ``-`` is CSV from ``stdin`` (default: the process's own).
 
-    ``form`` is what is taken of a row beside the id, where it is more than what is said of a request.
+    ``form`` is what is taken of a row next to the id, where it is more than what is said of a request.
 
     The rows are set aside in ``spool_folder`` in a file without a name, so nothing of it outlives the process.
 

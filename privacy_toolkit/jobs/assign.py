@@ -12,13 +12,13 @@ import msgspec
 
 from privacy_toolkit.core.errors import InputError, RefusedError, UsageError
 from privacy_toolkit.core.model import Hold, Job
-from privacy_toolkit.engine.job import Dealing, Dealt, Page, Subjects, one_to_one, order_of_codes, planned_input
+from privacy_toolkit.engine.job import Assigned, Page, Preparation, Subjects, one_to_one, order_of_codes, planned_input
 from privacy_toolkit.engine.open_requests import former_scopes, may_be_of
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pages import Spool, new_spool
 from privacy_toolkit.inputs.pairs import CodeForm, budget_of, coupon_of, given_of
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
-from privacy_toolkit.journal.sqlite.ledgers import DealtCodes
+from privacy_toolkit.journal.sqlite.ledgers import AssignedCodes
 from privacy_toolkit.talonone.holders import HOLDERS, holders_of
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -53,17 +53,17 @@ class _Budgeted:
             yield [(row, id_, given_of(coupon, self.budgets[coupon])) for row, id_, coupon in coupons]
 
 
-def with_budgets(dealing: Dealing) -> Dealt:
+def with_budgets(preparation: Preparation) -> Assigned:
     """Give each pair the budget of its coupon: the smallest of all its rows and of what the operator set.
 
     A row that repeats a pair counts for that too.
     """
-    limit = limit_of(dealing.parameters)
+    limit = limit_of(preparation.parameters)
     budgets: dict[str, int | None] = {}
-    for given in dealing.scan.given():
+    for given in preparation.scan.given():
         coupon = coupon_of(given)
         budgets[coupon] = smallest(budget_of(given), budgets.get(coupon, limit))
-    return Dealt(_Budgeted(dealing.scan, budgets), parameters={"coupons": len(budgets)})
+    return Assigned(_Budgeted(preparation.scan, budgets), parameters={"coupons": len(budgets)})
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ class LookAtReleases(LookAtHolders):
         return {name: count for name, count in self._seen.items() if name != "over_budget"}
 
 
-# Dealing codes to customers, one to one, before they are reserved; what was dealt once stays dealt.
+# Preparation codes to customers, one to one, before they are reserved; what was assigned once stays assigned.
 
 SEED = "seed"
 #: The parameter of a plan that was made in a restored state folder: its record of codes may lack some.
@@ -166,7 +166,7 @@ CODES_LOOKED_AT = "codes_looked_at"
 class _Page(msgspec.Struct, array_like=True, frozen=True):
     """Row, customer, and code with budget, which is "" for who is on hold."""
 
-    dealt: list[tuple[int, str, str]]
+    assigned: list[tuple[int, str, str]]
 
 
 class _Hand:
@@ -177,41 +177,41 @@ class _Hand:
 
     def subjects(self) -> Iterator[list[tuple[int, str, str]]]:
         """Row, customer, and code with budget, a page at a time."""
-        return (page.dealt for page in self._spool.pages())
+        return (page.assigned for page in self._spool.pages())
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Every customer with a code, and that code."""
         return ((id_, coupon_of(given)) for page in self.subjects() for _, id_, given in page if given)
 
 
-def deal_codes(dealing: Dealing) -> Dealt:
-    """Deal a code of the second input to every customer who is not on hold.
+def assign_codes(preparation: Preparation) -> Assigned:
+    """Prepare a code of the second input to every customer who is not on hold.
 
     Raises:
         InputError: the codes can't be read.
         UsageError: there are none, or not enough.
-        JournalError: what was dealt before can't be read.
+        JournalError: what was assigned before can't be read.
     """
-    if dealing.second is None:
-        raise UsageError("There are no codes to deal.", "Name their file with --coupons.")
-    codes, summary = _codes(dealing.second, dealing)
-    seed = dealing.parameters.get(SEED)
-    former = former_scopes(dealing.state, dealing.scope, may_be_of(Job.ASSIGN))
-    record = DealtCodes(dealing.state.path, dealing.scope, former, dealing.state.key)
-    dealing.resources.callback(record.close)
+    if preparation.second is None:
+        raise UsageError("There are no codes to prepare.", "Name their file with --coupons.")
+    codes, summary = _codes(preparation.second, preparation)
+    seed = preparation.parameters.get(SEED)
+    former = former_scopes(preparation.state, preparation.scope, may_be_of(Job.ASSIGN))
+    record = AssignedCodes(preparation.state.path, preparation.scope, former, preparation.state.key)
+    preparation.resources.callback(record.close)
     ordered = order_of_codes(codes, None if seed is None else int(seed))
     taken = record.among(ordered)
     has_owner = set(taken.values())
     free = [code for code in ordered if code not in has_owner]
-    spool = new_spool(dealing.state.path, _Page, dealing.resources)
-    limit = limit_of(dealing.parameters)
-    for page in one_to_one(dealing.scan.subjects(), dealing.holds, partial(record.code_of, among=taken), free):
+    spool = new_spool(preparation.state.path, _Page, preparation.resources)
+    limit = limit_of(preparation.parameters)
+    for page in one_to_one(preparation.scan.subjects(), preparation.holds, partial(record.code_of, among=taken), free):
         spool.append(_Page([(row, id_, code and given_of(code, limit)) for row, id_, code in page]))
     hand = _Hand(spool)
-    looked_at = dealing.state.identity.may_lack
+    looked_at = preparation.state.identity.may_lack
 
     def remember() -> None:
-        if dealing.state.identity.may_lack and not looked_at:
+        if preparation.state.identity.may_lack and not looked_at:
             raise RefusedError(
                 "The state folder was restored, and nobody looked yet who has the codes. Nothing was sent.",
                 "Give the command again.",
@@ -219,26 +219,26 @@ def deal_codes(dealing: Dealing) -> Dealt:
             )
         record.remember(hand.pairs())
 
-    return Dealt(
+    return Assigned(
         hand,
-        second=planned_input(dealing.second, _options(dealing.options), summary),
+        second=planned_input(preparation.second, _options(preparation.options), summary),
         parameters={
             "codes": summary.subjects,
             "codes_rejected": summary.rejected,
             "codes_repeated": summary.duplicates,
             **({CODES_LOOKED_AT: True} if looked_at else {}),
-            "deal": _digest(dealing.nonce, hand.pairs()),
+            "prepare": _digest(preparation.nonce, hand.pairs()),
         },
         remember=remember,
     )
 
 
-def _codes(path: str, dealing: Dealing) -> tuple[list[str], InputSummary]:
+def _codes(path: str, preparation: Preparation) -> tuple[list[str], InputSummary]:
     """The codes in the order of their file, each once."""
     if path == "-":
         raise InputError("The codes can't come from standard input.", "Save them to a file, and name it.")
-    options = _options(dealing.options)
-    with read_input(path, options, spool_folder=dealing.state.path, form=CodeForm()) as scan:
+    options = _options(preparation.options)
+    with read_input(path, options, spool_folder=preparation.state.path, form=CodeForm()) as scan:
         return [code for page in scan.subjects() for _, code, *_ in page], scan.summary
 
 
@@ -248,7 +248,7 @@ def _options(given: InputOptions) -> InputOptions:
 
 
 def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """What tells one deal from another, and nobody without the plan's nonce who got what."""
+    """What tells one prepare from another, and nobody without the plan's nonce who got what."""
     digest = hmac.new(nonce.encode(), digestmod="sha256")
     for customer, code in pairs:
         digest.update(f"{customer}\n{code}\n".encode())

@@ -1,4 +1,4 @@
-"""Coupon reservations: ``reserve``, ``release``, and ``assign``, which deals a code to each customer first.
+"""Coupon reservations: ``reserve``, ``release``, and ``assign``, which assigns a code to each customer first.
 
 One walk is about one coupon: the endpoint overrides the coupon's own reservation limit, so that a budget is ours to
 keep, and it can only be kept by whoever sees all that is sent for the coupon.
@@ -14,7 +14,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, Hold, Job, Outcome, Purpose, Reason, Sequencing
-from privacy_toolkit.engine.job import Calls, Context, Declaration, Look, Parameters, Subjects, pauses
+from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters, Preflight, Subjects, pauses
 from privacy_toolkit.engine.runner import MOST_TOGETHER
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, RowForm, budget_of, coupon_of
@@ -23,10 +23,10 @@ from privacy_toolkit.jobs.assign import (
     LookAtCodes,
     LookAtHolders,
     LookAtReleases,
-    deal_codes,
+    assign_codes,
     with_budgets,
 )
-from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
 from privacy_toolkit.talonone.holders import HOLDERS, HolderList, holders_of
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
@@ -40,7 +40,7 @@ REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Direction:
     """Which way a walk goes: the request, and what the list of holders has to show afterwards.
 
     ``already`` is why nothing has to be sent, ``unseen`` what is said where an accepted request does not show.
@@ -70,13 +70,13 @@ class Way:
         return Outcome.FAILED if final else Outcome.RETRYABLE, answer.reason
 
 
-ADDING = Way(
+ADDING = Direction(
     OPERATIONS["create_coupon_reservation"],
     adds=True,
     already=Reason.ALREADY_RESERVED,
     unseen=Reason.NOT_AMONG_HOLDERS,
 )
-TAKING_AWAY = Way(
+TAKING_AWAY = Direction(
     OPERATIONS["delete_coupon_reservation"],
     adds=False,
     already=Reason.NOT_RESERVED,
@@ -100,7 +100,7 @@ def customer_key(customer: str) -> str:
 # is
 # sent for it before that.
 
-#: How often the same request is sent in one sitting before its pairs are left for the next one.
+#: How often the same request is sent in one execution before its pairs are left for the next one.
 ACT_TRIES = 4
 #: The ground of a pair for which there is no room in the budget of its coupon.
 OVER_BUDGET = "over_budget"
@@ -113,7 +113,7 @@ Chunk = tuple[list[int], int]  # the numbers of pairs that are sent together, an
 class Walk:
     """The pairs of one coupon on their way. ``_at`` is where each stands by the journal, or is about to."""
 
-    def __init__(self, way: Way, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
+    def __init__(self, way: Direction, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
         self._way = way
         self._settle_time = settle
         self._steps = steps
@@ -121,7 +121,7 @@ class Walk:
         budgets = [n for entry in entries if (n := budget_of(entry.subject.given)) is not None]
         self._budget = min(budgets) if budgets and way.adds else None
         self._ids = {entry.subject.seq: entry.subject.id for entry in entries}
-        self._at = {entry.subject.seq: entry.standing for entry in entries}
+        self._at = {entry.subject.seq: entry.state for entry in entries}
         self._open = dict.fromkeys(self._at)  # those not settled in this walk yet, in input order
         self._holders = HolderList(frozenset(), 0)
         self._why: Reason | None = None  # the last list could not be read, and this is why
@@ -131,7 +131,7 @@ class Walk:
         self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
 
     async def run(self) -> None:
-        """Bring the pairs as far as they go in this sitting."""
+        """Bring the pairs as far as they go in this execution."""
         try:
             if await self._look_first():
                 await self._send(self._wanting())
@@ -141,7 +141,7 @@ class Walk:
 
     async def _look_first(self) -> bool:
         """Settle what needs no request; whether it is known how things stand."""
-        outcomes = {standing.outcome for standing in self._at.values()}
+        outcomes = {state.outcome for state in self._at.values()}
         purpose = Purpose.READ_AFTER if outcomes == {Outcome.UNVERIFIED} else Purpose.READ_BEFORE
         purpose = Purpose.RECONCILE if Outcome.UNKNOWN in outcomes else purpose
         answer = await self._look(purpose, self._open)
@@ -219,8 +219,8 @@ class Walk:
         """Those to send for, what is in doubt first: it may still come to be, and has its room in the budget."""
         wanting = []
         for seq in list(self._open):
-            standing = self._at[seq]
-            if standing.outcome is Outcome.UNVERIFIED and standing.reason is not self._way.unseen:
+            state = self._at[seq]
+            if state.outcome is Outcome.UNVERIFIED and state.reason is not self._way.unseen:
                 continue  # accepted, and not looked for yet as long as it may take
             if self._way.adds and self._steps.is_suppressed(self._ids[seq]):
                 self._hold(seq, "suppressed")
@@ -264,13 +264,13 @@ class Walk:
             self._accepted.update(dict.fromkeys(chunk, answer))
         return answer
 
-    def _follows(self, lost: dict[int, Standing], answer: Answer) -> dict[int, Standing]:
+    def _follows(self, lost: dict[int, SubjectState], answer: Answer) -> dict[int, SubjectState]:
         """Where the pairs stand by the answer to the request alone."""
-        for seq, standing in lost.items():
+        for seq, state in lost.items():
             outcome, reason = self._way.follows(self._at[seq].outcome, answer, alone=len(lost) == 1)
-            attempts = standing.attempts - (answer.finding is Finding.NEVER_SENT)
+            attempts = state.attempts - (answer.finding is Finding.NEVER_SENT)
             now = self._steps.now
-            self._at[seq] = replace(standing, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
+            self._at[seq] = replace(state, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
         return {seq: self._at[seq] for seq in lost}
 
     async def _after(self, chunk: list[int], tries: int, answer: Answer) -> list[Chunk]:
@@ -284,7 +284,7 @@ class Walk:
             chunk = await self._missing(chunk)
         if tries < ACT_TRIES and goes_on:
             return [(chunk, tries)]
-        self._settle_standing(chunk)
+        self._settle_state(chunk)
         return []
 
     def _split(self, chunk: list[int]) -> list[Chunk]:
@@ -295,20 +295,20 @@ class Walk:
         if self._at[chunk[0]].outcome is Outcome.UNKNOWN:
             self._refused += chunk
         elif self._at[chunk[0]].outcome is Outcome.FAILED:
-            self._settle_standing(chunk)
+            self._settle_state(chunk)
         return []
 
     async def _missing(self, chunk: list[int]) -> list[int]:
         """Look what became of a request whose answer was lost: those who are still to be sent for."""
         await self._look(Purpose.RECONCILE, chunk)
         if self._why is not None:
-            self._settle_standing(chunk)
+            self._settle_state(chunk)
         else:
             await self._settle_seen(chunk)
         return [seq for seq in chunk if seq in self._open]
 
     async def _see(self) -> None:
-        """Look, once for all that was sent, whether it shows; as long as it does not, give it time."""
+        """Preflight, once for all that was sent, whether it shows; as long as it does not, give it time."""
         sent = [seq for seq in self._open if self._at[seq].outcome is Outcome.UNVERIFIED]
         if self._has_sent and (sent or self._refused):
             await self._look(Purpose.READ_AFTER, [*sent, *self._refused])
@@ -352,7 +352,7 @@ class Walk:
         if self._budget is None:
             return chunk
         sending = set(chunk)
-        doubted = [seq for seq, standing in self._at.items() if standing.outcome in IN_DOUBT and seq not in sending]
+        doubted = [seq for seq, state in self._at.items() if state.outcome in IN_DOUBT and seq not in sending]
         unseen = sum(self._ids[seq] not in self._holders.ids for seq in doubted)
         room = max(0, self._budget - self._holders.count - unseen)
         for seq in chunk[room:]:
@@ -360,15 +360,15 @@ class Walk:
         return chunk[:room]
 
     def _guard_budget(self) -> None:
-        """Send nothing more for this coupon in this sitting while it is not known how many have it."""
-        if self._budget is not None and any(standing.outcome in IN_DOUBT for standing in self._at.values()):
+        """Send nothing more for this coupon in this execution while it is not known how many have it."""
+        if self._budget is not None and any(state.outcome in IN_DOUBT for state in self._at.values()):
             self._steps.hold_back([coupon_key(self._coupon)])
 
     def _hold(self, seq: int, ground: str) -> None:
         self._at[seq] = replace(self._at[seq], hold_reason=ground)
         self._settle(seq, Outcome.ON_HOLD, None)
 
-    def _settle_standing(self, seqs: Iterable[int]) -> None:
+    def _settle_state(self, seqs: Iterable[int]) -> None:
         for seq in seqs:
             self._settle(seq, self._at[seq].outcome, self._at[seq].reason)
 
@@ -394,7 +394,7 @@ def _unread_outcome(answer: Answer) -> Outcome:
 class Reservations:
     """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible."""
 
-    way: Way
+    way: Direction
     settle: float
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:
@@ -403,11 +403,11 @@ class Reservations:
         return {coupon, *(customer_key(entry.subject.id) for entry in entries)}
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
-        """Bring some pairs of one coupon as far as they go in this sitting."""
+        """Bring some pairs of one coupon as far as they go in this execution."""
         await Walk(self.way, self.settle, entries, steps).run()
 
 
-def _pair_calls(way: Way, subjects: int, parameters: Parameters) -> Calls:
+def _pair_calls(way: Direction, subjects: int, parameters: Parameters) -> Calls:
     """One read before and one after for each coupon, more for a coupon with very many customers.
 
     Where there is nothing to release that is read twice.
@@ -446,11 +446,11 @@ def _bare_pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no paramet
     return PairForm(has_budget=False)
 
 
-def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look:  # noqa: ARG001 - as above
+def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight:  # noqa: ARG001 - as above
     return LookAtHolders(subjects, holds)
 
 
-def _look_at_releases(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look:  # noqa: ARG001
+def _look_at_releases(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight:  # noqa: ARG001
     return LookAtReleases(subjects, holds)
 
 
@@ -458,7 +458,7 @@ def _must_look_at_codes(parameters: Parameters) -> bool:
     return bool(parameters.get(CODES_LOOKED_AT))
 
 
-def _look_at_codes(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Look | None:
+def _look_at_codes(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight | None:
     return LookAtCodes(subjects, holds) if _must_look_at_codes(parameters) else None
 
 
@@ -475,7 +475,7 @@ RESERVE = Declaration(
     calls=_reserve_calls,
     make=_adding,
     form=_pairs,
-    deal=with_budgets,
+    prepare=with_budgets,
     look=_look,
     shown=_shown,
     creates_profile=True,
@@ -487,7 +487,7 @@ RELEASE = Declaration(
     calls=_release_calls,
     make=_taking_away,
     form=_bare_pairs,
-    deal=with_budgets,
+    prepare=with_budgets,
     look=_look_at_releases,
     shown=_shown,
     sequencing=Sequencing.TOGETHER,
@@ -497,7 +497,7 @@ ASSIGN = Declaration(
     job=Job.ASSIGN,
     calls=_assign_calls,
     make=_adding,
-    deal=deal_codes,
+    prepare=assign_codes,
     look=_look_at_codes,
     must_look=_must_look_at_codes,
     shown=_shown,

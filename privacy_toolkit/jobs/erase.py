@@ -18,7 +18,7 @@ from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters, pauses
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
-from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.inventory import Holding, holding
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
@@ -75,21 +75,21 @@ class Erase:
         """Bring one open subject as far as it goes in this execution."""
         (entry,) = entries
         walk = _Walk(self, entry, steps)
-        if entry.standing.outcome is Outcome.UNKNOWN:
+        if entry.state.outcome is Outcome.UNKNOWN:
             await walk.reconcile()
-        elif entry.standing.outcome in {Outcome.UNVERIFIED, Outcome.RESIDUAL}:
+        elif entry.state.outcome in {Outcome.UNVERIFIED, Outcome.RESIDUAL}:
             await walk.look_again()
         else:
             await walk.begin()
 
 
 class _Walk:
-    """One subject on its way. ``_standing`` is always what the journal has, or is about to have, on disk."""
+    """One subject on its way. ``_state`` is always what the journal has, or is about to have, on disk."""
 
     def __init__(self, job: Erase, entry: Entry, steps: Steps) -> None:
         self._job = job
         self._seq = entry.subject.seq
-        self._standing = entry.standing
+        self._state = entry.state
         self._steps = steps
         self._sends = 0
         self._accepted: Answer | None = None  # the API's 204 to an erase request of this walk
@@ -101,7 +101,7 @@ class _Walk:
             answer = await self._steps.absence(INVENTORY, Purpose.READ_BEFORE, answer)
         if answer.finding is Finding.ABSENT:
             # Seen earlier and refused to us since: somebody else removed it.
-            self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._standing.held_before else None)
+            self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._state.held_before else None)
         elif answer.finding is Finding.DONE:
             await self._erase(holding(answer.value))
         elif answer.finding is Finding.CREDENTIALS:
@@ -119,20 +119,20 @@ class _Walk:
             self._steps.saw_gone(Gone.ABSENT)
             await self._erased(Attribution.INFERRED, None)
         elif answer.finding is not Finding.DONE:
-            self._settle(Outcome.UNKNOWN, self._standing.reason)
+            self._settle(Outcome.UNKNOWN, self._state.reason)
         else:
             seen = holding(answer.value)
             # A profile that looked empty before looks the same now: only an accepted request says more.
-            if not seen.visible and self._standing.held_before is HeldBefore.VISIBLE:
+            if not seen.visible and self._state.held_before is HeldBefore.VISIBLE:
                 await self._erased(Attribution.INFERRED, seen)
             elif self._sends < ACT_TRIES:
                 await self._erase(seen)
             else:
-                self._settle(Outcome.UNKNOWN, self._standing.reason)
+                self._settle(Outcome.UNKNOWN, self._state.reason)
 
     async def look_again(self) -> None:
-        """An earlier sitting's erase was accepted, but not seen to have worked: look, and erase again if it has not."""
-        was_residual = self._standing.outcome is Outcome.RESIDUAL
+        """An earlier execution's erase was accepted, but not seen to have worked: look, and erase again if not."""
+        was_residual = self._state.outcome is Outcome.RESIDUAL
         seen = await self._look()
         if seen is None:
             return
@@ -144,9 +144,9 @@ class _Walk:
     async def _erase(self, seen: Holding) -> None:
         """Send the erase request, again where it is certain that it was refused, and see what came of it."""
         while True:
-            held = HeldBefore.VISIBLE if seen.visible else self._standing.held_before or HeldBefore.NONE_VISIBLE
-            before = self._standing
-            lost = Standing(
+            held = HeldBefore.VISIBLE if seen.visible else self._state.held_before or HeldBefore.NONE_VISIBLE
+            before = self._state
+            lost = SubjectState(
                 Outcome.UNKNOWN,
                 Reason.NO_ANSWER_RECORDED,
                 held_before=held,
@@ -166,7 +166,7 @@ class _Walk:
                 break
         await self._after(answer)
 
-    def _follows(self, before: Standing, lost: Standing, answer: Answer) -> dict[int, Standing]:
+    def _follows(self, before: SubjectState, lost: SubjectState, answer: Answer) -> dict[int, SubjectState]:
         """Where the subject stands by the answer to the erase request alone."""
         was_lost = before.outcome is Outcome.UNKNOWN
         was_accepted = before.outcome is Outcome.RESIDUAL
@@ -185,8 +185,8 @@ class _Walk:
         else:
             outcome = Outcome.RETRYABLE
         attempts = lost.attempts - (answer.finding is Finding.NEVER_SENT)
-        self._standing = replace(lost, outcome=outcome, reason=reason, attempts=attempts, settled_at=self._steps.now)
-        return {self._seq: self._standing}
+        self._state = replace(lost, outcome=outcome, reason=reason, attempts=attempts, settled_at=self._steps.now)
+        return {self._seq: self._state}
 
     async def _after(self, answer: Answer) -> None:
         """Go on by what the erase request came to."""
@@ -198,7 +198,7 @@ class _Walk:
             seen = await self._look()
             if seen is not None:
                 await self._watch(seen)
-        elif self._standing.outcome is Outcome.UNKNOWN and answer.finding in {Finding.UNKNOWN, Finding.ABSENT}:
+        elif self._state.outcome is Outcome.UNKNOWN and answer.finding in {Finding.UNKNOWN, Finding.ABSENT}:
             if answer.finding is Finding.UNKNOWN:
                 await self._steps.back_off(self._sends, answer)
             await self.reconcile()
@@ -207,14 +207,14 @@ class _Walk:
             if seen is not None:
                 self._settle(Outcome.RESIDUAL, Reason.STILL_HELD, seen)
         else:
-            self._steps.settle(self._standing)
+            self._steps.settle(self._state)
 
     async def _unread(self) -> None:
         """Accepted and not to be read afterwards: said only once it is certain that the 204 was ours."""
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
             self._settle(Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
         else:
-            self._steps.settle(self._standing)
+            self._steps.settle(self._state)
 
     async def _look(self) -> Holding | None:
         """Read after an accepted erasure. None if that settled the subject; else what is still visible."""
@@ -232,16 +232,16 @@ class _Walk:
             if seen.visible or await self._is_as_before(answer):
                 return seen
             await self._erased(Attribution.CONFIRMED, seen)
-        elif self._standing.outcome is Outcome.RESIDUAL:
+        elif self._state.outcome is Outcome.RESIDUAL:
             self._settle(Outcome.RESIDUAL, Reason.STILL_HELD)
         else:
             unproven = answer.reason is Reason.ROUTE_UNPROVEN
-            self._settle(self._standing.outcome, answer.reason if unproven else Reason.READ_FAILED_AFTERWARDS)
+            self._settle(self._state.outcome, answer.reason if unproven else Reason.READ_FAILED_AFTERWARDS)
         return None
 
     async def _is_as_before(self, answer: Answer) -> bool:
         """Whether an empty profile shows that nothing was erased: it was empty before, and should be listed no more."""
-        if self._standing.held_before is HeldBefore.NONE_VISIBLE:
+        if self._state.held_before is HeldBefore.NONE_VISIBLE:
             return await self._steps.are_erased_absent(answer)
         self._steps.saw_gone(Gone.EMPTIED)
         return False
@@ -262,19 +262,19 @@ class _Walk:
         """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing."""
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
             attribution = Attribution.INFERRED
-        self._standing = replace(self._standing, attribution=attribution)
+        self._state = replace(self._state, attribution=attribution)
         self._settle(Outcome.ERASED, None, kept)
 
     def _settle(self, outcome: Outcome, reason: Reason | None, kept: Holding | None = None) -> None:
-        self._standing = replace(
-            self._standing,
+        self._state = replace(
+            self._state,
             outcome=outcome,
             reason=reason,
             kept_coupons=kept.coupons if kept else None,
             kept_referrals=kept.referrals if kept else None,
             settled_at=self._steps.now,
         )
-        self._steps.settle(self._standing)
+        self._steps.settle(self._state)
 
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - an erasure has none

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.job import Calls, Context, Declaration, ForeignAnswerError, NotDeliveredError, Parameters
-from privacy_toolkit.engine.open_requests import deal
+from privacy_toolkit.engine.open_requests import prepare
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Finding
 
@@ -49,19 +49,19 @@ class Export:
         else:
             unproven = answer.reason is Reason.ROUTE_UNPROVEN
             outcome = Outcome.PENDING if unproven else Outcome.RETRYABLE
-            steps.settle(Standing(outcome, answer.reason, settled_at=steps.now))
+            steps.settle(SubjectState(outcome, answer.reason, settled_at=steps.now))
 
     async def _deliver(self, entry: Entry, body: bytes | None, outcome: Outcome, steps: Steps) -> None:
         subject = entry.subject
         try:
             kept = await asyncio.to_thread(self.deliver, subject.seq, subject.id, body, steps.now)
         except ForeignAnswerError:
-            steps.settle(Standing(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, settled_at=steps.now))
+            steps.settle(SubjectState(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, settled_at=steps.now))
         except NotDeliveredError:  # the next one would fail as well: a full disk stays full
-            steps.settle(Standing(Outcome.RETRYABLE, Reason.NOT_DELIVERED, settled_at=steps.now))
+            steps.settle(SubjectState(Outcome.RETRYABLE, Reason.NOT_DELIVERED, settled_at=steps.now))
             steps.stop(StopReason.OUTPUT_FAILED)
         else:
-            steps.settle(Standing(outcome, settled_at=steps.now), result=kept)
+            steps.settle(SubjectState(outcome, settled_at=steps.now), result=kept)
 
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - no parameter changes it
@@ -75,5 +75,5 @@ def _make(context: Context) -> Export:
 
 
 DECLARATION = Declaration(
-    job=Job.EXPORT, calls=_calls, make=_make, deal=deal, writes=False, absences=(INVENTORY,), has_clock=True
+    job=Job.EXPORT, calls=_calls, make=_make, prepare=prepare, writes=False, absences=(INVENTORY,), has_clock=True
 )

@@ -9,7 +9,7 @@ from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, CodeForm, RowForm
-from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.holders import HOLDERS, encode_holders, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -42,7 +42,7 @@ class Holders:
                 break
             outcome, reason = Outcome.RETRYABLE, Reason.ROUTE_UNPROVEN
         kept = encode_holders(answer.body, with_attributes=self.with_attributes) if outcome is Outcome.DONE else None
-        steps.settle(Standing(outcome, reason, settled_at=steps.now), entry.subject.seq, kept)
+        steps.settle(SubjectState(outcome, reason, settled_at=steps.now), entry.subject.seq, kept)
 
 
 def _named(answer: Answer) -> tuple[Outcome, Reason | None]:
@@ -68,7 +68,7 @@ def _form(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter cha
     return CodeForm()
 
 
-def _shown(code: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - nothing is given beside the code
+def _shown(code: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - nothing is given next to the code
     return {COUPON_COLUMN: code}
 
 

@@ -19,7 +19,7 @@ from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.jobs.coupons import customer_key
-from privacy_toolkit.journal.records import Entry, Standing
+from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.holders import MadeCode, encode_code
 from privacy_toolkit.talonone.models import RequestBody
@@ -158,7 +158,7 @@ def _deployments(generation: Generation) -> str:
 # The API has no way to look up what became of such a request. Where it does no more the second time it is sent again;
 # where it would, an answer that was lost is lost for good, and the row is left to a person.
 
-#: How often a request is sent for one row in one sitting before it is left for the next one.
+#: How often a request is sent for one row in one execution before it is left for the next one.
 ACT_TRIES = 5
 
 _REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
@@ -204,7 +204,7 @@ class Writing:
         return found if session is None else {*found, f"session\0{session}"}
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
-        """Bring one row as far as it goes in this sitting."""
+        """Bring one row as far as it goes in this execution."""
         (entry,) = entries
         await _WriteWalk(self, entry, steps).run()
 
@@ -219,32 +219,32 @@ class Writing:
         )
 
     def _key(self, seq: int) -> str:
-        """The Idempotency-Key of a row: the same in every sitting, and to be told by nobody without the secret."""
+        """The Idempotency-Key of a row: the same in every execution, and to be told by nobody without the secret."""
         return hmac.new(self.secret, f"key:{seq}".encode(), hashlib.sha256).hexdigest()
 
 
 class _WriteWalk:
-    """One row on its way. ``_standing`` is always what the journal has, or is about to have, on disk."""
+    """One row on its way. ``_state`` is always what the journal has, or is about to have, on disk."""
 
     def __init__(self, job: Writing, entry: Entry, steps: Steps) -> None:
         self._job = job
         self._entry = entry
         self._seq = entry.subject.seq
-        self._standing = self._before = entry.standing
+        self._state = self._before = entry.state
         self._steps = steps
 
     async def run(self) -> None:
         """Send the request, unless nothing may be sent."""
-        if self._standing.reason in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}:
-            return  # as an earlier sitting left it: nothing was tried that could count as a failure of this one
+        if self._state.reason in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}:
+            return  # as an earlier execution left it: nothing was tried that could count as a failure of this one
         subject = self._entry.subject
         suppressed = any(map(self._steps.is_suppressed, self._job.customers(subject.id, subject.given)))
         is_safe = self._job.operation.retry is RetrySafety.SAFE
-        if self._standing.outcome is Outcome.UNKNOWN and (suppressed or not is_safe):
-            for_a_person = replace(self._standing, reason=Reason.NO_LOOK_POSSIBLE, settled_at=self._steps.now)
+        if self._state.outcome is Outcome.UNKNOWN and (suppressed or not is_safe):
+            for_a_person = replace(self._state, reason=Reason.NO_LOOK_POSSIBLE, settled_at=self._steps.now)
             self._steps.settle(for_a_person, self._seq)
         elif suppressed:
-            self._steps.suppress(self._standing, self._seq)
+            self._steps.suppress(self._state, self._seq)
         else:
             await self._send()
 
@@ -263,9 +263,9 @@ class _WriteWalk:
             again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
                 break
-        self._steps.settle(self._standing, self._seq)
-        if self._standing.outcome.is_open and self._standing.reason is not Reason.NO_LOOK_POSSIBLE:
-            self._steps.hold_back()  # it is sent in a later sitting, and what comes after it must not overtake it
+        self._steps.settle(self._state, self._seq)
+        if self._state.outcome.is_open and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
+            self._steps.hold_back()  # it is sent in a later execution, and what comes after it must not overtake it
 
     def _is_certain(self, answer: Answer) -> bool:
         """Whether an answer that does not name its row needs no connection to vouch for it.
@@ -277,29 +277,29 @@ class _WriteWalk:
         harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
         return harmless or answer.finding not in _TO_BE_VOUCHED_FOR
 
-    def _lost(self) -> Standing:
+    def _lost(self) -> SubjectState:
         """Where the row stands if no answer is ever recorded."""
         return replace(
-            self._standing,
+            self._state,
             outcome=Outcome.UNKNOWN,
             reason=Reason.NO_ANSWER_RECORDED,
-            attempts=self._standing.attempts + 1,
+            attempts=self._state.attempts + 1,
             settled_at=self._steps.now,
         )
 
-    def _follows(self, answer: Answer) -> dict[int, Standing]:
+    def _follows(self, answer: Answer) -> dict[int, SubjectState]:
         """Where the row stands by the answer, as long as nothing vouches for it: a crash leaves no more than that."""
-        self._before = self._standing
+        self._before = self._state
         if not self._is_certain(answer):
             answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.NO_ANSWER_RECORDED)
-        attempts = self._standing.attempts + (answer.finding is not Finding.NEVER_SENT)
-        self._standing = replace(self._standing, attempts=attempts)
+        attempts = self._state.attempts + (answer.finding is not Finding.NEVER_SENT)
+        self._state = replace(self._state, attempts=attempts)
         self._stand_by(answer)
-        return {self._seq: self._standing}
+        return {self._seq: self._state}
 
     def _stand_by(self, answer: Answer) -> None:
         outcome, reason = self._named(answer)
-        self._standing = replace(self._standing, outcome=outcome, reason=reason, settled_at=self._steps.now)
+        self._state = replace(self._state, outcome=outcome, reason=reason, settled_at=self._steps.now)
 
     def _named(self, answer: Answer) -> tuple[Outcome, Reason | None]:
         """What the answer says of the row; a refusal says nothing about what was sent earlier and not answered."""

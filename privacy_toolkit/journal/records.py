@@ -48,7 +48,7 @@ class ControlRecord(msgspec.Struct, frozen=True, gc=False):
     held: bool | None = None
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class SubjectState(msgspec.Struct, frozen=True, gc=False):
     """Where a subject stands, by what was observed so far.
 
     ``attempts`` counts requests that change something and were sent or may have been. ``kept_*`` count what the API
@@ -67,14 +67,14 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     settled_at: int | None = None
 
 
-PENDING = Standing(Outcome.PENDING)
+PENDING = SubjectState(Outcome.PENDING)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A subject with its standing and everything that was exchanged for it. ``subject.id`` is "" after a purge."""
+    """A subject with its state and everything that was exchanged for it. ``subject.id`` is "" after a purge."""
 
     subject: Subject
-    standing: Standing
+    state: SubjectState
     exchanges: tuple[ExchangeRecord, ...] = ()
 
 
@@ -89,7 +89,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
 
     seq: int
     exchanges: Numbered = ()
-    standing: Standing | None = None
+    state: SubjectState | None = None
     result: bytes | None = None
 
 
@@ -140,7 +140,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class Execution:
     """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed."""
 
     number: int

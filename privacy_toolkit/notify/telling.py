@@ -74,7 +74,7 @@ def finished_of(
 ) -> Finished:
     """What is told of a run that stands so.
 
-    ``started_at`` is when this sitting began: a run that was resumed did not take all the time since it was created.
+    ``started_at`` is when this execution began: a run that was resumed did not take all the time since it was created.
     Where nobody says, it is when the run was created.
     """
     asked = [requests.requested_on for requests in open_requests]
@@ -236,7 +236,7 @@ def existing(path: Path) -> str:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file anew in one step: whoever reads meanwhile sees the old one or the new one.
+    """Write a file again in one step: whoever reads meanwhile sees the old one or the new one.
 
     Raises:
         OSError: it can't be written; the old one stays.

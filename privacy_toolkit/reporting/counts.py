@@ -10,8 +10,8 @@ from math import ceil, exp, floor, lgamma, log, log1p
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.journal.records import Sitting, Traffic
-from privacy_toolkit.journal.sqlite.figures import AnswerTime, HoldCount, RunSummary, StandingCount
+from privacy_toolkit.journal.records import Execution, Traffic
+from privacy_toolkit.journal.sqlite.figures import AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
 from privacy_toolkit.reporting.clock import rfc3339
@@ -25,26 +25,26 @@ CONFIDENCE = 0.95
 
 _CLOSE = 1e-12  # where the bisection ends
 _DIGITS = 1e9  # a bound is written with nine decimals, rounded up
-_NOTHING = 1e-18  # what is smaller beside the sum no longer changes it
+_NOTHING = 1e-18  # what is smaller next to the sum no longer changes it
 
 
 def sample_of(
-    verify: str, standings: Sequence[StandingCount], sittings: Sequence[Sitting]
+    verify: str, states: Sequence[StateCount], executions: Sequence[Execution]
 ) -> tuple[Sample | None, str | None]:
     """The sample of a plan that asked for one (``sample:N``), or why no bound is given; both None without one.
 
     The sample is drawn by the run's secret from all subjects, whatever they hold, so those of it whose erasure was
-    accepted are a random sample of all accepted erasures. That holds for a run of one sitting that went to its end: a
+    accepted are a random sample of all accepted erasures. That holds for a run of one execution that went to its end: a
     stop leaves a part of the sample unread, and a resumed run reads more than the sample.
     """
     if not verify.startswith("sample:"):
         return None, None
-    if len(sittings) != 1 or sittings[0].ended_at is None or sittings[0].stopped_by is not None:
+    if len(executions) != 1 or executions[0].ended_at is None or executions[0].stopped_by is not None:
         return None, (
             "The run was stopped or resumed, so what was read afterwards is not one random sample: no bound is given"
             " for what was not read."
         )
-    read, showing, not_read = _counted(standings)
+    read, showing, not_read = _counted(states)
     if not read:
         return None, "No erasure of the sample was accepted, so the sample says nothing about what was not read."
     if not not_read:
@@ -100,10 +100,10 @@ def _at_most(showing: int, read: int, share: float) -> float:
     return total
 
 
-def _counted(standings: Sequence[StandingCount]) -> tuple[int, int, int]:
+def _counted(states: Sequence[StateCount]) -> tuple[int, int, int]:
     """Accepted erasures: in the sample, showing data or unreadable of them, and not in the sample."""
     read = showing = not_read = 0
-    for s in standings:
+    for s in states:
         if s.outcome is Outcome.ERASED and s.attribution is Attribution.CONFIRMED:
             read += s.subjects
         elif s.outcome is Outcome.UNVERIFIED and s.reason is Reason.NOT_READ_YET:
@@ -140,10 +140,10 @@ def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
     )
 
 
-def done_reasons(standings: Sequence[StandingCount]) -> tuple[schema.DoneReason, ...]:
+def done_reasons(states: Sequence[StateCount]) -> tuple[schema.DoneReason, ...]:
     """The subjects that are done, by why they are, the most frequent first."""
     found: Counter[tuple[Reason | None, Attribution | None]] = Counter()
-    for s in standings:
+    for s in states:
         if s.outcome is Outcome.DONE:
             found[s.reason, s.attribution] += s.subjects
     return tuple(
@@ -152,10 +152,10 @@ def done_reasons(standings: Sequence[StandingCount]) -> tuple[schema.DoneReason,
     )
 
 
-def erased_split(standings: Sequence[StandingCount]) -> schema.ErasedSplit:
+def erased_split(states: Sequence[StateCount]) -> schema.ErasedSplit:
     """The erased subjects by attribution, and by what was visible before."""
     found: Counter[Attribution | HeldBefore | None] = Counter()
-    for s in standings:
+    for s in states:
         if s.outcome is Outcome.ERASED:
             found[s.attribution] += s.subjects
             found[s.held_before] += s.subjects
@@ -167,9 +167,9 @@ def erased_split(standings: Sequence[StandingCount]) -> schema.ErasedSplit:
     )
 
 
-def kept(standings: Sequence[StandingCount]) -> schema.Kept:
+def kept(states: Sequence[StateCount]) -> schema.Kept:
     """What the API keeps of the erased subjects."""
-    erased = [s for s in standings if s.outcome is Outcome.ERASED]
+    erased = [s for s in states if s.outcome is Outcome.ERASED]
     return schema.Kept(
         subjects=sum(s.keeping for s in erased),
         coupons=sum(s.kept_coupons for s in erased),
@@ -177,9 +177,9 @@ def kept(standings: Sequence[StandingCount]) -> schema.Kept:
     )
 
 
-def repeated(standings: Sequence[StandingCount]) -> schema.Repeated:
+def repeated(states: Sequence[StateCount]) -> schema.Repeated:
     """Changes that were sent more than once."""
-    return schema.Repeated(subjects=sum(s.repeated for s in standings), requests=sum(s.repeats for s in standings))
+    return schema.Repeated(subjects=sum(s.repeated for s in states), requests=sum(s.repeats for s in states))
 
 
 def holds(found: Iterable[HoldCount], today: str) -> tuple[schema.HoldReason, ...]:
@@ -329,10 +329,10 @@ def percentile(times: Sequence[AnswerTime], percent: int) -> int | None:
     return None
 
 
-def causes(run: Summary, standings: Iterable[StandingCount]) -> tuple[schema.Cause, ...]:
+def causes(run: Summary, states: Iterable[StateCount]) -> tuple[schema.Cause, ...]:
     """The open and failed subjects, grouped by outcome and reason, the largest group first."""
     found: Counter[tuple[Outcome, Reason | None]] = Counter()
-    for s in standings:
+    for s in states:
         if s.outcome in ATTENTION:
             found[s.outcome, s.reason] += s.subjects
     recorded = sum(count for (outcome, _), count in found.items() if outcome is Outcome.PENDING)

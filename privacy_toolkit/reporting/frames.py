@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.journal.records import OpenRequests, decode_package
-from privacy_toolkit.journal.sqlite.figures import HOLD_REASONS, HoldCount, StandingCount
+from privacy_toolkit.journal.sqlite.figures import HOLD_REASONS, HoldCount, StateCount
 from privacy_toolkit.journal.sqlite.reader import Observed
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
@@ -79,9 +79,9 @@ _ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
 
 def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
     """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
-    subjects, standings, exchanges, requests, results = zip(*observed, strict=True)
+    subjects, states, exchanges, requests, results = zip(*observed, strict=True)
     _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
-        *standings, strict=True
+        *states, strict=True
     )
     _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
     packages = list(map(decode_package, results))
@@ -181,9 +181,9 @@ def _last(owner: Any, chosen: Any, size: int) -> Any:
 # What a report counts of the rows: the second way to the figures that the journal gives in the first.
 
 #: Outcome, reason, attribution and what was held before, as codes.
-StandingKey: TypeAlias = tuple[str, str | None, str | None, str | None]
-#: Subjects; repeated, repeats, keeping, coupons and referrals kept: as in ``StandingCount``.
-StandingSums: TypeAlias = tuple[int, ...]
+StateKey: TypeAlias = tuple[str, str | None, str | None, str | None]
+#: Subjects; repeated, repeats, keeping, coupons and referrals kept: as in ``StateCount``.
+StateSums: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Counts:
     earliest date of review.
     """
 
-    standings: Mapping[StandingKey, StandingSums]
+    states: Mapping[StateKey, StateSums]
     open_requests: Mapping[tuple[str, str | None], int]
     open_undated: int
     holds: Mapping[str | None, tuple[int, str | None]]
@@ -204,13 +204,13 @@ class Counts:
 class RowSummary:
     """The rows of a pack in figures.
 
-    ``standings`` counts every subject, the pending ones too. ``open_requests`` are the open subjects with a day of
+    ``states`` counts every subject, the pending ones too. ``open_requests`` are the open subjects with a day of
     request, by due date (none comes last) and day of request; ``open_undated`` is how many have none. ``holds`` are
     the most frequent grounds.
     """
 
     outcomes: Mapping[Outcome, int]
-    standings: tuple[StandingCount, ...]
+    states: tuple[StateCount, ...]
     open_requests: tuple[OpenRequests, ...]
     open_undated: int
     holds: tuple[HoldCount, ...]
@@ -220,16 +220,16 @@ class RowTally:
     """Adds up the counts of all batches of rows."""
 
     def __init__(self) -> None:
-        self._standings: dict[StandingKey, StandingSums] = {}
+        self._states: dict[StateKey, StateSums] = {}
         self._open: Counter[tuple[str, str | None]] = Counter()
         self._undated = 0
         self._holds: dict[str, tuple[int, str | None]] = {}
 
     def add(self, counts: Counts) -> None:
         """Take in the counts of further rows."""
-        for key, sums in counts.standings.items():
-            before = self._standings.get(key, (0,) * len(sums))
-            self._standings[key] = tuple(a + b for a, b in zip(before, sums, strict=True))
+        for key, sums in counts.states.items():
+            before = self._states.get(key, (0,) * len(sums))
+            self._states[key] = tuple(a + b for a, b in zip(before, sums, strict=True))
         self._open.update(counts.open_requests)
         self._undated += counts.open_undated
         for reason, (subjects, review) in counts.holds.items():
@@ -243,14 +243,14 @@ class RowTally:
         Raises:
             ValueError: a code of the rows is not in the vocabulary.
         """
-        standings = tuple(_standing(key, sums) for key, sums in sorted(self._standings.items(), key=_by_code))
+        states = tuple(_state(key, sums) for key, sums in sorted(self._states.items(), key=_by_code))
         outcomes: Counter[Outcome] = Counter()
-        for standing in standings:
-            outcomes[standing.outcome] += standing.subjects
+        for state in states:
+            outcomes[state.outcome] += state.subjects
         ranked = sorted(self._holds.items(), key=lambda hold: (-hold[1][0], hold[0]))
         return RowSummary(
             outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
-            standings=standings,
+            states=states,
             open_requests=tuple(
                 OpenRequests(requested_on, due_on, subjects)
                 for (requested_on, due_on), subjects in sorted(self._open.items(), key=_by_due_date)
@@ -260,9 +260,9 @@ class RowTally:
         )
 
 
-def _standing(key: StandingKey, sums: StandingSums) -> StandingCount:
+def _state(key: StateKey, sums: StateSums) -> StateCount:
     outcome, reason, attribution, held_before = key
-    return StandingCount(
+    return StateCount(
         Outcome(outcome),
         Reason(reason) if reason else None,
         Attribution(attribution) if attribution else None,
@@ -271,7 +271,7 @@ def _standing(key: StandingKey, sums: StandingSums) -> StandingCount:
     )
 
 
-def _by_code(item: tuple[StandingKey, StandingSums]) -> list[str]:
+def _by_code(item: tuple[StateKey, StateSums]) -> list[str]:
     """In the order of the journal's own summary: no code comes before any."""
     return [code or "" for code in item[0]]
 
@@ -281,7 +281,7 @@ def _by_due_date(item: tuple[tuple[str, str | None], int]) -> tuple[bool, str, s
     return due_on is None, due_on or "", requested_on
 
 
-_STANDING = ["outcome", "reason", "attribution", "held_before"]
+_STATE = ["outcome", "reason", "attribution", "held_before"]
 _SUMS = ["repeated", "repeats", "keeping", "kept_coupons", "kept_referrals"]
 _DATES = ("requested_on", "due_on", "review_on")
 _OPEN = sorted(outcome.value for outcome in OPEN_OUTCOMES)
@@ -315,16 +315,14 @@ def counts_of(table: Any) -> Counts:
     is_open = frame["outcome"].isin(_OPEN)
     dated = frame["requested_on"].notna()
     held = frame["outcome"] == Outcome.ON_HOLD.value
-    alike = frame.groupby(_STANDING, observed=True, dropna=False, sort=False)
-    standings = alike[_SUMS].sum()
-    standings.insert(0, "subjects", alike.size())
+    alike = frame.groupby(_STATE, observed=True, dropna=False, sort=False)
+    states = alike[_SUMS].sum()
+    states.insert(0, "subjects", alike.size())
     due = frame[is_open & dated].groupby(["requested_on", "due_on"], observed=True, dropna=False, sort=False).size()
     on_hold = frame[held].groupby("hold_reason", observed=True, dropna=False, sort=False)
     reviews = on_hold["review_on"].min()
     return Counts(
-        standings={
-            _key(key): tuple(map(int, sums)) for key, sums in zip(standings.index, standings.to_numpy(), strict=True)
-        },
+        states={_key(key): tuple(map(int, sums)) for key, sums in zip(states.index, states.to_numpy(), strict=True)},
         open_requests={_key(key): int(count) for key, count in due.items()},
         open_undated=int((is_open & ~dated).sum()),
         holds={
@@ -336,7 +334,7 @@ def counts_of(table: Any) -> Counts:
 
 def _counted(table: Any) -> pd.DataFrame:
     """What is counted of the rows: codes and dates as categories, the rest as numbers."""
-    columns = {name: _encoded(table.column(name)) for name in (*_STANDING, "hold_reason")}
+    columns = {name: _encoded(table.column(name)) for name in (*_STATE, "hold_reason")}
     columns |= {name: _encoded(table.column(name).cast(pa.string())) for name in ("requested_on", "due_on")}
     attempts = table.column("attempts")
     coupons, referrals = (pc.fill_null(table.column(name), 0) for name in ("kept_coupons", "kept_referrals"))

@@ -18,14 +18,14 @@ from privacy_toolkit.reporting import job_words as jobwords
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.clock import clock_words, days, due_words, duration
 from privacy_toolkit.reporting.job_words import JOBS
-from privacy_toolkit.reporting.pace import age_chart, outcome_chart, pace_chart, sittings_in_words
+from privacy_toolkit.reporting.pace import age_chart, executions_in_words, outcome_chart, pace_chart
 from privacy_toolkit.reporting.schema import (
     LABELS,
     ControlLine,
+    ExecutionPart,
     OperationCalls,
     Report,
     Signatory,
-    SittingPart,
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import Case
@@ -124,16 +124,19 @@ def tiles_of(report: Report) -> list[Tile]:
 
 def steps(report: Report) -> list[Step]:
     """Who planned, approved and ran it, and whose key signs the pack."""
-    hands = report.hands
-    lines = [_step("Planned by", hands.planned)]
-    if hands.approved is None:
+    signatories = report.signatories
+    lines = [_step("Planned by", signatories.planned)]
+    if signatories.approved is None:
         lines.append(Step("Approved by", "", "", "", "no approval by a second person is recorded"))
     else:
-        same = hands.approved.fingerprint is not None and hands.approved.fingerprint == hands.planned.fingerprint
-        lines.append(_step("Approved by", hands.approved, "the key that planned it" if same else ""))
-    lines += [_step("Run by", hand) for hand in hands.ran[:NAMED]] or [Step("Run by", "", "", "", "nobody yet")]
-    if hands.ran[NAMED:]:
-        lines.append(Step("Run by", "", "", "", f"and {len(hands.ran) - NAMED} more, listed in report.json"))
+        same = (
+            signatories.approved.fingerprint is not None
+            and signatories.approved.fingerprint == signatories.planned.fingerprint
+        )
+        lines.append(_step("Approved by", signatories.approved, "the key that planned it" if same else ""))
+    lines += [_step("Run by", hand) for hand in signatories.ran[:NAMED]] or [Step("Run by", "", "", "", "nobody yet")]
+    if signatories.ran[NAMED:]:
+        lines.append(Step("Run by", "", "", "", f"and {len(signatories.ran) - NAMED} more, listed in report.json"))
     if report.signed_by is None:
         lines.append(Step("Signed by", "", "", "", "This pack is not signed."))
     else:
@@ -206,7 +209,7 @@ def what_may_come_late(report: Report) -> str:
 
 def learned(report: Report) -> str:
     """What the deployment had taught by its control profile when the last execution began, "" if that is not told."""
-    return report.sittings[-1].settings.get("learned", "") if report.sittings else ""
+    return report.executions[-1].settings.get("learned", "") if report.executions else ""
 
 
 def no_controls(report: Report) -> str:
@@ -236,14 +239,14 @@ def listed(cases: Sequence[Case], today: str) -> list[Listed]:
     return [Listed(case, due_words(case.due_on, today)) for case in cases]
 
 
-def settings(sittings: Sequence[SittingPart]) -> list[tuple[str, str]]:
-    """Each setting with its value, or with the value in each sitting where they differ."""
+def settings(executions: Sequence[ExecutionPart]) -> list[tuple[str, str]]:
+    """Each setting with its value, or with the value in each execution where they differ."""
     lines = []
     for key, label in LABELS.items():
-        values = [(sitting.number, sitting.settings.get(key, "not recorded")) for sitting in sittings]
+        values = [(execution.number, execution.settings.get(key, "not recorded")) for execution in executions]
         distinct = {value for _, value in values}
         if distinct - {"not recorded"}:
-            said = values[0][1] if len(distinct) == 1 else "; ".join(f"sitting {n}: {value}" for n, value in values)
+            said = values[0][1] if len(distinct) == 1 else "; ".join(f"execution {n}: {value}" for n, value in values)
             lines.append((label, said))
     return lines
 
@@ -288,10 +291,10 @@ def failed(report: Report) -> int:
 LONGEST_TEXT = 400
 #: And here a code or a date: none that an input may give is half as long, and a page lists hundreds of them.
 LONGEST_CODE = 100
-#: How many kinds of endings, and how many sittings, are listed one by one.
+#: How many kinds of endings, and how many executions, are listed one by one.
 LISTED = 100
-#: Of so many sittings the pace is said in words.
-PACE_SITTINGS = 12
+#: Of so many executions the pace is said in words.
+PACE_EXECUTIONS = 12
 
 #: Characters that are shown by their number, since they would not be seen or would turn text around.
 _HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
@@ -327,12 +330,12 @@ def _first_screen(report: Report) -> dict[str, Any]:
 
 
 def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
-    sittings = report.sittings[-LISTED:]
+    executions = report.executions[-LISTED:]
     return {
         "chart": outcome_chart(report.outcomes, Job(report.job)),
         "ages": age_chart(report.ages),
         "pace": report.pace and pace_chart(report.pace),
-        "pace_sittings": sittings_in_words(report.pace)[-PACE_SITTINGS:] if report.pace else [],
+        "pace_executions": executions_in_words(report.pace)[-PACE_EXECUTIONS:] if report.pace else [],
         "cases": listed(cases, report.clock.on),
         "planned": planned(report),
         "sections": sections(report),
@@ -344,9 +347,9 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "no_controls": no_controls(report),
         "learned": learned(report),
         "late": what_may_come_late(report),
-        "sittings": sittings,
-        "settings": settings(sittings),
-        "files": files(signed=report.signed_by is not None, approved=report.hands.approved is not None),
+        "executions": executions,
+        "settings": settings(executions),
+        "files": files(signed=report.signed_by is not None, approved=report.signatories.approved is not None),
     }
 
 

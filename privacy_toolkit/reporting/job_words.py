@@ -158,7 +158,7 @@ WRITE_JOBS: Mapping[Job, JobWords] = MappingProxyType(
 )
 
 
-# The words of a report for the jobs beside the erasure: access exports, coupons, and those of ``writejobs``.
+# The words of a report for the jobs next to the erasure: access exports, coupons, and those of ``writejobs``.
 
 _WRITES = frozenset(
     {

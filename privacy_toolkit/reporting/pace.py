@@ -11,16 +11,16 @@ from statistics import median
 from typing import NamedTuple
 
 from privacy_toolkit.core.model import Job, Outcome
-from privacy_toolkit.journal.records import Sitting
+from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.journal.sqlite.figures import PaceCount
 from privacy_toolkit.reporting.clock import rfc3339
-from privacy_toolkit.reporting.schema import AgeGroup, OutcomeCount, Pace, PacePoint, PaceSitting, recorded_settings
+from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, OutcomeCount, Pace, PacePoint, recorded_settings
 from privacy_toolkit.reporting.words import outcome_words
 
 # The pace of a run against its limit, in few enough points to be drawn.
 
-#: At most so many points are drawn, of at most so many sittings.
-POINTS, SITTINGS = 120, 40
+#: At most so many points are drawn, of at most so many executions.
+POINTS, EXECUTIONS = 120, 40
 
 _SECOND = 1_000_000
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
@@ -28,20 +28,20 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_4
 Counts = list[PaceCount]
 
 
-def pace_of(counts: Sequence[PaceCount], unit: int, sittings: Sequence[Sitting]) -> Pace | None:
-    """The pace of the last sittings that made requests; None where they made none, or took less than two seconds.
+def pace_of(counts: Sequence[PaceCount], unit: int, executions: Sequence[Execution]) -> Pace | None:
+    """The pace of the last executions that made requests; None where they made none, or took less than two seconds.
 
-    ``counts`` are of stretches of ``unit`` seconds. Time in which no sitting was under way is in no point; time in
+    ``counts`` are of stretches of ``unit`` seconds. Time in which no execution was under way is in no point; time in
     which one made no request is.
     """
-    worked = [(sitting, found) for sitting, found in _by_sitting(counts, sittings) if found]
-    drawn = worked[-SITTINGS:]
+    worked = [(execution, found) for execution, found in _by_execution(counts, executions) if found]
+    drawn = worked[-EXECUTIONS:]
     if sum(_length(found) for _, found in drawn) < 2 * _SECOND:
         return None
     step = _step([_length(found) for _, found in drawn], unit)
     lines = [
-        PaceSitting(number=sitting.number, limit=_limit(sitting), points=tuple(_points(found, step, unit)))
-        for sitting, found in drawn
+        ExecutionPace(number=execution.number, limit=_limit(execution), points=tuple(_points(found, step, unit)))
+        for execution, found in drawn
     ]
     rates = [point.per_second for line in lines for point in line.points]
     return Pace(
@@ -49,21 +49,21 @@ def pace_of(counts: Sequence[PaceCount], unit: int, sittings: Sequence[Sitting])
         least=min(rates),
         median=round(median(rates), 1),
         most=max(rates),
-        sittings=tuple(lines),
-        sittings_left_out=len(worked) - len(drawn),
+        executions=tuple(lines),
+        executions_left_out=len(worked) - len(drawn),
     )
 
 
-def _by_sitting(counts: Sequence[PaceCount], sittings: Sequence[Sitting]) -> Iterator[tuple[Sitting, Counts]]:
-    """Each sitting with what was begun from its start to the start of the next one."""
+def _by_execution(counts: Sequence[PaceCount], executions: Sequence[Execution]) -> Iterator[tuple[Execution, Counts]]:
+    """Each execution with what was begun from its start to the start of the next one."""
     k = 0
-    for place, sitting in enumerate(sittings):
-        end = sittings[place + 1].started_at if place + 1 < len(sittings) else None
+    for place, execution in enumerate(executions):
+        end = executions[place + 1].started_at if place + 1 < len(executions) else None
         found: Counts = []
         while k < len(counts) and (end is None or counts[k].first < end):
             found.append(counts[k])
             k += 1
-        yield sitting, found
+        yield execution, found
 
 
 def _length(counts: Counts) -> int:
@@ -71,7 +71,7 @@ def _length(counts: Counts) -> int:
 
 
 def _step(lengths: Sequence[int], unit: int) -> int:
-    """The shortest step, in seconds, with which all sittings together have few enough points.
+    """The shortest step, in seconds, with which all executions together have few enough points.
 
     It is a multiple of the journal's stretches, so that none of them is counted where it does not belong.
     """
@@ -84,7 +84,7 @@ def _step(lengths: Sequence[int], unit: int) -> int:
 
 
 def _points(counts: Counts, step: int, unit: int) -> Iterator[PacePoint]:
-    """The points of one sitting, between the same moments as the journal's stretches.
+    """The points of one execution, between the same moments as the journal's stretches.
 
     The first one begins with the first request, the last one ends with the last; one that is short joins its neighbour.
     A rate is never worked out over less than a second.
@@ -104,7 +104,7 @@ def _points(counts: Counts, step: int, unit: int) -> Iterator[PacePoint]:
 
 
 def _edges(counts: Counts, length: int, stretch: int) -> list[int]:
-    """Where the points of a sitting begin and end."""
+    """Where the points of an execution begin and end."""
     start, end, short = counts[0].first, counts[-1].last, max(length // 2, _SECOND)
     inner = list(range(start // stretch * stretch + length, end, length))
     if inner and inner[0] - start < short:
@@ -114,8 +114,8 @@ def _edges(counts: Counts, length: int, stretch: int) -> list[int]:
     return [start, *inner, end]
 
 
-def _limit(sitting: Sitting) -> float | None:
-    rate = recorded_settings(sitting.settings).get("rate")
+def _limit(execution: Execution) -> float | None:
+    rate = recorded_settings(execution.settings).get("rate")
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0 else None
 
 
@@ -198,7 +198,7 @@ WIDTH, HEIGHT = 1_000, 200
 #: Pixels above the drawing, for the label of its top line, and below it, for times.
 TOP, BOTTOM = 22, 26
 
-_GAP = 16  # units across for a time in which no sitting was under way
+_GAP = 16  # units across for a time in which no execution was under way
 _ALL_GAPS = 240  # and for all of them together, at most
 
 
@@ -222,7 +222,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A time in which no sitting was under way: from ``x``, ``width`` units wide."""
+    """A time in which no execution was under way: from ``x``, ``width`` units wide."""
 
     x: str
     width: str
@@ -244,16 +244,16 @@ class PaceChart:
 
 def pace_chart(pace: Pace) -> PaceChart:
     """The chart of a pace; each point is drawn level, as wide as the time it stands for."""
-    limits = [sitting.limit for sitting in pace.sittings if sitting.limit is not None]
+    limits = [execution.limit for execution in pace.executions if execution.limit is not None]
     scale = HEIGHT / (1.12 * max(pace.most, *limits, 0.1))
-    placed = list(_placed(pace.sittings))
+    placed = list(_placed(pace.executions))
     top = _tick(max(limits), scale, _limit_label(limits)) if limits else None
     return PaceChart(
         lines=tuple(_steps(points, scale) for _, points in placed),
         limits=tuple(
-            Path([f"M{points[0][0]:.1f} {_y(sitting.limit, scale)}H{points[-1][1]:.1f}"])
-            for sitting, points in placed
-            if sitting.limit is not None
+            Path([f"M{points[0][0]:.1f} {_y(execution.limit, scale)}H{points[-1][1]:.1f}"])
+            for execution, points in placed
+            if execution.limit is not None
         ),
         gaps=tuple(
             Band(f"{before[-1][1]:.1f}", f"{after[0][0] - before[-1][1]:.1f}")
@@ -262,23 +262,23 @@ def pace_chart(pace: Pace) -> PaceChart:
         ticks=tuple(_ticks(scale)),
         limit=top,
         begins=_side(pace, _start(pace)),
-        ends=f"{_side(pace, _end(pace.sittings[-1]))} UTC",
+        ends=f"{_side(pace, _end(pace.executions[-1]))} UTC",
     )
 
 
-def _placed(sittings: tuple[PaceSitting, ...]) -> Iterator[tuple[PaceSitting, list[tuple[float, float, float]]]]:
-    """Each sitting with its points as left side, right side and rate; between sittings there is a gap of one width."""
-    gaps = len(sittings) - 1
+def _placed(executions: tuple[ExecutionPace, ...]) -> Iterator[tuple[ExecutionPace, list[tuple[float, float, float]]]]:
+    """Each execution with its points as left side, right side and rate; between them is a gap of one width."""
+    gaps = len(executions) - 1
     gap = min(_GAP, _ALL_GAPS / gaps) if gaps else 0.0
-    seconds = sum(point.seconds for sitting in sittings for point in sitting.points)
+    seconds = sum(point.seconds for execution in executions for point in execution.points)
     across = (WIDTH - gap * gaps) / seconds
     x = 0.0
-    for sitting in sittings:
+    for execution in executions:
         points = []
-        for point in sitting.points:
+        for point in execution.points:
             points.append((x, x + point.seconds * across, point.per_second))
             x += point.seconds * across
-        yield sitting, points
+        yield execution, points
         x += gap
 
 
@@ -318,21 +318,21 @@ def _y(rate: float | None, scale: float) -> str:
 
 def _side(pace: Pace, moment: datetime) -> str:
     """A time at a side of the chart; with its day where the chart goes over more than one."""
-    one_day = _start(pace).date() == _end(pace.sittings[-1]).date()
+    one_day = _start(pace).date() == _end(pace.executions[-1]).date()
     return f"{moment:%H:%M:%S}" if one_day else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def _start(pace: Pace) -> datetime:
-    return datetime.fromisoformat(pace.sittings[0].points[0].at)
+    return datetime.fromisoformat(pace.executions[0].points[0].at)
 
 
-def _end(sitting: PaceSitting) -> datetime:
-    last = sitting.points[-1]
+def _end(execution: ExecutionPace) -> datetime:
+    last = execution.points[-1]
     return datetime.fromisoformat(last.at) + timedelta(seconds=last.seconds)
 
 
-class SittingPace(NamedTuple):
-    """A sitting in words: when it made requests (UTC), how many, its lowest and highest rate, its limit."""
+class SettingsPace(NamedTuple):
+    """An execution in words: when it made requests (UTC), how many, its lowest and highest rate, its limit."""
 
     number: int
     begins: str
@@ -343,17 +343,17 @@ class SittingPace(NamedTuple):
     limit: float | None
 
 
-def sittings_in_words(pace: Pace) -> list[SittingPace]:
-    """What the chart shows, sitting by sitting, for those who don't see it."""
+def executions_in_words(pace: Pace) -> list[SettingsPace]:
+    """What the chart shows, execution by execution, for those who don't see it."""
     return [
-        SittingPace(
-            sitting.number,
-            f"{datetime.fromisoformat(sitting.points[0].at):%Y-%m-%d %H:%M:%S}",
-            f"{_end(sitting):%Y-%m-%d %H:%M:%S}",
-            sum(point.requests for point in sitting.points),
-            min(point.per_second for point in sitting.points),
-            max(point.per_second for point in sitting.points),
-            sitting.limit,
+        SettingsPace(
+            execution.number,
+            f"{datetime.fromisoformat(execution.points[0].at):%Y-%m-%d %H:%M:%S}",
+            f"{_end(execution):%Y-%m-%d %H:%M:%S}",
+            sum(point.requests for point in execution.points),
+            min(point.per_second for point in execution.points),
+            max(point.per_second for point in execution.points),
+            execution.limit,
         )
-        for sitting in pace.sittings
+        for execution in pace.executions
     ]

@@ -80,7 +80,7 @@ def stored(table: Any) -> Any:
 def matches(lines: Iterable[bytes], path: Path) -> int | None:
     """The number (from 0) of the first row in which ``rows.parquet`` and the canonical lines differ.
 
-    The lines are made anew from the columns and compared byte for byte, so every field takes part. Also where one of
+    The lines are made again from the columns and compared byte for byte, so every field takes part. Also where one of
     both is longer they differ; a file that can't be read, or that has other columns, differs from the row on at which
     that shows.
 

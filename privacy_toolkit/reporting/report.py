@@ -13,7 +13,7 @@ from privacy_toolkit.core.model import Outcome, Regime
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary, summarize
-from privacy_toolkit.journal.records import Approval, Sitting, count_packages
+from privacy_toolkit.journal.records import Approval, Execution, count_packages
 from privacy_toolkit.journal.sqlite.figures import RunSummary
 from privacy_toolkit.journal.sqlite.reader import RunReader
 from privacy_toolkit.reporting import counts, schema
@@ -21,19 +21,19 @@ from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rf
 from privacy_toolkit.reporting.counts import sample_of
 from privacy_toolkit.reporting.pace import pace_of
 from privacy_toolkit.reporting.rows import keyed_digest
-from privacy_toolkit.reporting.schema import Hands, Report, Signatory, SignedBy, recorded_settings, shown_settings
+from privacy_toolkit.reporting.schema import Report, Signatories, Signatory, SignedBy, recorded_settings, shown_settings
 from privacy_toolkit.reporting.words import ending, next_step, sentence
 
 
-def hands_of(plan: Plan, approval: Approval | None, sittings: Sequence[Sitting]) -> Hands:
+def signatories_of(plan: Plan, approval: Approval | None, executions: Sequence[Execution]) -> Signatories:
     """Who planned, approved and ran it; what was not recorded is None."""
     planner = plan.planned_by
     ran: dict[tuple[str | None, str | None], Signatory] = {}
-    for sitting in sittings:
-        said = recorded_settings(sitting.settings)
+    for execution in executions:
+        said = recorded_settings(execution.settings)
         who = _text(said.get("signer")), _text(said.get("signing_key"))
-        ran.setdefault(who, Signatory(name=who[0], fingerprint=who[1], at=rfc3339(sitting.started_at)))
-    return Hands(
+        ran.setdefault(who, Signatory(name=who[0], fingerprint=who[1], at=rfc3339(execution.started_at)))
+    return Signatories(
         planned=Signatory(
             name=planner.name if planner else None,
             fingerprint=planner.fingerprint if planner else None,
@@ -76,27 +76,27 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
     run = summarize(journal)
     figures = journal.summary()
     _check(run, figures, rows)
-    sittings = journal.sittings()
+    executions = journal.executions()
     today = datetime.fromtimestamp(now / 1e6, UTC).date()
     open_ = rows.open_requests, rows.open_undated
     return Report(
         signed_by=signed_by,
         made_at=rfc3339(now),
         verdict=run.verdict,
-        sentence=sentence(run, sittings),
+        sentence=sentence(run, executions),
         next=next_step(run),
-        hands=hands_of(run.plan, journal.approval, sittings),
+        signatories=signatories_of(run.plan, journal.approval, executions),
         clock=legal_clock(
             Regime(run.plan.regime), today, run.plan.clock.dated if run.plan.clock else 0, open_, figures.settled
         ),
         ages=ages(today, *open_),
-        sittings=tuple(_sitting(sitting) for sitting in sittings),
+        executions=tuple(_execution(execution) for execution in executions),
         rejected=counts.rejected(run, journal.rejected()),
         controls=counts.controls(run, figures),
         access=_access(journal),
-        gone_predicate=_predicate(sittings),
-        proof=counts.proof(run, figures.traffic, sample_of(run.plan.verify, rows.standings, sittings)),
-        pace=pace_of(figures.pace, figures.pace_unit, sittings),
+        gone_predicate=_predicate(executions),
+        proof=counts.proof(run, figures.traffic, sample_of(run.plan.verify, rows.states, executions)),
+        pace=pace_of(figures.pace, figures.pace_unit, executions),
         **_planned(run, secret),
         **_counted(run, figures, rows, today.isoformat()),
         **_timed(figures),
@@ -104,11 +104,11 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
 
 
 def moment_of(journal: RunReader) -> int:
-    """The moment up to which the journal tells: the last end of a sitting, or the last thing before a crash."""
-    sittings = journal.sittings()
-    if sittings and sittings[-1].ended_at is not None:
-        return sittings[-1].ended_at
-    seen = [journal.created_at, journal.summary().last_answer_at, *(sitting.started_at for sitting in sittings)]
+    """The moment up to which the journal tells: the last end of an execution, or the last thing before a crash."""
+    executions = journal.executions()
+    if executions and executions[-1].ended_at is not None:
+        return executions[-1].ended_at
+    seen = [journal.created_at, journal.summary().last_answer_at, *(execution.started_at for execution in executions)]
     return max(moment for moment in seen if moment is not None)
 
 
@@ -125,7 +125,7 @@ def _check(run: Summary, figures: RunSummary, rows: RowSummary) -> None:
         if rows.outcomes.get(outcome, 0) != run.totals.get(outcome, 0):
             raise sums_differ(f"The rows of the pack and the journal differ in the outcome {outcome}.")
         if outcome is not Outcome.PENDING:
-            counted = sum(s.subjects for s in figures.standings if s.outcome is outcome)
+            counted = sum(s.subjects for s in figures.states if s.outcome is outcome)
             if counted != run.totals.get(outcome, 0):
                 raise sums_differ(f"Two counts of the outcome {outcome} differ.")
     if any(count < 0 for count in run.totals.values()):
@@ -160,19 +160,19 @@ def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
 
 
 def _counted(run: Summary, figures: RunSummary, rows: RowSummary, today: str) -> dict[str, Any]:
-    standings, traffic = rows.standings, figures.traffic
+    states, traffic = rows.states, figures.traffic
     return {
         "open": run.open,
         "outcomes": counts.outcome_counts(run),
-        "done": counts.done_reasons(standings),
-        "erased": counts.erased_split(standings),
-        "kept": counts.kept(standings),
+        "done": counts.done_reasons(states),
+        "erased": counts.erased_split(states),
+        "kept": counts.kept(states),
         "traffic": counts.traffic_counts(traffic, figures.repeats),
         "calls": counts.calls(run.plan, traffic, figures.repeats, figures.answer_times),
-        "repeated": counts.repeated(standings),
+        "repeated": counts.repeated(states),
         "holds": counts.holds(rows.holds, today),
         "holds_not_listed": run.totals.get(Outcome.ON_HOLD, 0) - sum(hold.subjects for hold in rows.holds),
-        "causes": counts.causes(run, standings),
+        "causes": counts.causes(run, states),
     }
 
 
@@ -191,17 +191,17 @@ def _access(journal: RunReader) -> schema.AccessPart | None:
     return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
 
 
-def _sitting(sitting: Sitting) -> schema.SittingPart:
-    return schema.SittingPart(
-        number=sitting.number,
-        started_at=rfc3339(sitting.started_at),
-        ended_at=maybe_rfc3339(sitting.ended_at),
-        ending=ending(sitting),
-        settings=shown_settings(sitting.settings),
+def _execution(execution: Execution) -> schema.ExecutionPart:
+    return schema.ExecutionPart(
+        number=execution.number,
+        started_at=rfc3339(execution.started_at),
+        ended_at=maybe_rfc3339(execution.ended_at),
+        ending=ending(execution),
+        settings=shown_settings(execution.settings),
     )
 
 
-def _predicate(sittings: Sequence[Sitting]) -> str:
-    """The version of the predicate by which the last sitting called a profile gone."""
-    said = recorded_settings(sittings[-1].settings).get("gone_predicate") if sittings else None
+def _predicate(executions: Sequence[Execution]) -> str:
+    """The version of the predicate by which the last execution called a profile gone."""
+    said = recorded_settings(executions[-1].settings).get("gone_predicate") if executions else None
     return said if isinstance(said, str) and said else "not recorded"

@@ -32,7 +32,7 @@ from privacy_toolkit.reporting.clock import maybe_rfc3339
 #
 # HMAC-SHA256 (RFC 2104) is put together from ``hashlib`` here: it is made two times for every row of every pack, and
 # the
-# library's one-call form sets OpenSSL up anew each time, which takes longer than the digest (5 s of a million rows).
+# library's one-call form sets OpenSSL up again each time, which takes longer than the digest (5 s of a million rows).
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -203,7 +203,7 @@ def _bytes(lines: Any) -> bytes:
     return bytes(memoryview(data)[first:last])
 
 
-#: In the place of a row of ``REQUEST_COLUMNS``, where the input says nothing beside the id.
+#: In the place of a row of ``REQUEST_COLUMNS``, where the input says nothing next to the id.
 NOTHING_SAID: Columns = (None,) * 5
 
 # Fields stand in alphabetical order: the encoder writes them as they stand.
@@ -326,9 +326,9 @@ def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
 
     For one subject. ``tables.table_of`` does the same for thousands at once, and many times as fast.
     """
-    subject, standing, exchanges, request, result = observed
+    subject, state, exchanges, request, result = observed
     package = decode_package(result)
-    (_, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold_reason, review_on, at) = standing
+    (_, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold_reason, review_on, at) = state
     _, requested_on, due_on, ticket, ground = request or NOTHING_SAID
     window = None if shown.windows is None else shown.windows[subject.seq]
     settled = maybe_rfc3339(at)

@@ -1,4 +1,4 @@
-"""Which settings of a sitting a report shows, and how."""
+"""Which settings of an execution a report shows, and how."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Signatory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     at: str | None
 
 
-class Hands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Signatories(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who planned, approved and ran it.
 
     ``approved`` null: no approval was given. ``ran`` has one entry for each name and key that worked on the run, with
-    the beginning of their first sitting.
+    the beginning of their first execution.
     """
 
     planned: Signatory
@@ -89,8 +89,8 @@ class PacePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     per_second: float
 
 
-class PaceSitting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One sitting's pace. ``limit`` is requests a second, null where it was not recorded."""
+class ExecutionPace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One execution's pace. ``limit`` is requests a second, null where it was not recorded."""
 
     number: int
     limit: float | None
@@ -100,15 +100,15 @@ class PaceSitting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How fast requests were begun, in stretches of ``step`` seconds; ``least``, ``median``, ``most`` are a second.
 
-    ``sittings_left_out`` of the earliest sittings that made requests are not in it.
+    ``executions_left_out`` of the earliest executions that made requests are not in it.
     """
 
     step: int
     least: float
     median: float
     most: float
-    sittings: tuple[PaceSitting, ...]
-    sittings_left_out: int
+    executions: tuple[ExecutionPace, ...]
+    executions_left_out: int
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -316,7 +316,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     action: str
 
 
-class SittingPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExecutionPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One process that worked on the run. ``ended_at`` null: its end was not recorded. No secret is in ``settings``."""
 
     number: int
@@ -395,7 +395,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     verdict: Verdict
     sentence: str
     next: NextStep | None
-    hands: Hands
+    signatories: Signatories
     clock: Clock
     ages: tuple[AgeGroup, ...]
     rows: Rows
@@ -416,7 +416,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     holds: tuple[HoldReason, ...]
     holds_not_listed: int
     causes: tuple[Cause, ...]
-    sittings: tuple[SittingPart, ...]
+    executions: tuple[ExecutionPart, ...]
     plan: PlanPart
     input: InputPart
     exclusions: ExclusionsPart | None
@@ -454,7 +454,7 @@ _SECRETS = {"api_key", "content_signature"}
 
 
 def shown_settings(settings: str) -> dict[str, str]:
-    """The settings of a sitting (JSON) by their keys, as text; of a secret only whether it is set, and from where.
+    """The settings of an execution (JSON) by their keys, as text; of a secret only whether it is set, and from where.
 
     What does not apply to the job is recorded as an empty text, and left out.
     """
@@ -463,7 +463,7 @@ def shown_settings(settings: str) -> dict[str, str]:
 
 
 def recorded_settings(settings: str) -> dict[str, Any]:
-    """The settings of a sitting as values; what is not JSON is none."""
+    """The settings of an execution as values; what is not JSON is none."""
     try:
         return msgspec.json.decode(settings, type=dict[str, Any])
     except msgspec.DecodeError:

@@ -170,7 +170,7 @@ def write_table(path: Path, table: Table) -> int:
         reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
             f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",
-            "What was read is kept. Make room or mend the permissions, then resume the run.",
+            "What was read is kept. Make room or fix the permissions, then resume the run.",
         ) from None
     return count
 

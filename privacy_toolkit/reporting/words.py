@@ -8,7 +8,7 @@ from types import MappingProxyType
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.inputs.ids import RejectReason
-from privacy_toolkit.journal.records import Sitting
+from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.job_words import JOBS
 from privacy_toolkit.reporting.schema import NextStep
 
@@ -261,22 +261,22 @@ def refused(count: int) -> str:
     return f"{count:,} row{' was' if count == 1 else 's were'} refused"
 
 
-def sentence(summary: Summary, sittings: Sequence[Sitting]) -> str:
+def sentence(summary: Summary, executions: Sequence[Execution]) -> str:
     """The verdict for people."""
-    told = _verdict(summary, sittings)
+    told = _verdict(summary, executions)
     if summary.plan.parameters.get("dry"):  # or "done" would be taken for more than it is
         return f"Dry run: the API was asked to evaluate each request and to store nothing. {told}"
     return told
 
 
-def _verdict(summary: Summary, sittings: Sequence[Sitting]) -> str:
+def _verdict(summary: Summary, executions: Sequence[Execution]) -> str:
     total, left_out = summary.plan.rows.subjects, _left_out(summary)
     if summary.verdict is Verdict.RUNNING:
         return f"Under way: {total - summary.open:,} of {subjects(total)} settled so far{left_out}."
-    if not sittings and summary.open:
+    if not executions and summary.open:
         return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
     if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
-        return f"Stopped early with {subjects(summary.open)} still open: {ending(sittings[-1])}{left_out}."
+        return f"Stopped early with {subjects(summary.open)} still open: {ending(executions[-1])}{left_out}."
     if summary.open or summary.failed:
         return _unfinished(summary.open, summary.failed) + left_out + "."
     return _complete(summary, left_out)
@@ -337,11 +337,11 @@ def _complete(summary: Summary, left_out: str) -> str:
     return f"Complete: {'the one subject is' if total == 1 else f'all {total:,} subjects'} settled{left_out}."
 
 
-def ending(sitting: Sitting) -> str:
-    """How a sitting ended."""
-    if sitting.stopped_by is not None:
-        return STOPS[sitting.stopped_by]
-    return "its end was not recorded (a crash, or still under way)" if sitting.ended_at is None else "went to its end"
+def ending(execution: Execution) -> str:
+    """How an execution ended."""
+    if execution.stopped_by is not None:
+        return STOPS[execution.stopped_by]
+    return "its end was not recorded (a crash, or still under way)" if execution.ended_at is None else "went to its end"
 
 
 def next_step(summary: Summary) -> NextStep | None:

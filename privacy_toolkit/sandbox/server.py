@@ -1,4 +1,4 @@
-"""The stand-in as a server on the loopback address: until a signal, or in a thread beside the caller."""
+"""The stand-in as a server on the loopback address: until a signal, or in a thread next to the caller."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class RunningSandbox:
 
 
 def start_in_thread(settings: SandboxSettings) -> RunningSandbox:
-    """Start a sandbox beside the caller, and return once it answers.
+    """Start a sandbox next to the caller, and return once it answers.
 
     Raises:
         UsageError: the port is taken, or the database or log can't be opened.

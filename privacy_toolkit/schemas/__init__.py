@@ -1,6 +1,6 @@
 """JSON Schemas (draft 2020-12) of what the toolkit writes for machines: ``report``, ``row`` and ``plan``.
 
-They are made from the types by ``python -m privacy_toolkit.schemas`` and lie beside this module, so that a pack can
+They are made from the types by ``python -m privacy_toolkit.schemas`` and are next to this module, so that a pack can
 carry them and whoever reads one needs nothing else.
 """
 

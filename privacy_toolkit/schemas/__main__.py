@@ -1,4 +1,4 @@
-"""``python -m privacy_toolkit.schemas``: write the schemas anew from the types."""
+"""``python -m privacy_toolkit.schemas``: write the schemas again from the types."""
 
 from __future__ import annotations
 

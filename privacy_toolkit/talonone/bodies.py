@@ -116,7 +116,7 @@ class CartItemAdjustment(RequestBody, frozen=True):
 
 
 class AdditionalCost(RequestBody, frozen=True):
-    """A cost beside the items, such as shipping."""
+    """A cost next to the items, such as shipping."""
 
     price: float
 

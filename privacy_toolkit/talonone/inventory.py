@@ -303,7 +303,7 @@ _NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
 
 def sections_of(answer: Mapping[str, Any] | None, generation: str) -> dict[str, str]:
     """How each section stands by an answer; None is a 404, which says that nothing is held."""
-    return {name: _standing(name, answer or {}, generation) for name in SECTIONS}
+    return {name: _state(name, answer or {}, generation) for name in SECTIONS}
 
 
 def entries(name: str, value: Any) -> int:
@@ -315,7 +315,7 @@ def entries(name: str, value: Any) -> int:
     return 0
 
 
-def _standing(name: str, answer: Mapping[str, Any], generation: str) -> str:
+def _state(name: str, answer: Mapping[str, Any], generation: str) -> str:
     if _holds(answer.get(name)):
         return COMPLETE
     return NOT_OBTAINABLE if generation == "2020" and name in _NEWER and name not in answer else NOT_HELD

@@ -120,7 +120,7 @@ def _export(runs: ModuleType, folder: Path) -> str:
 
 
 def _hostile_changes(runs: ModuleType) -> dict[str, object]:
-    """What is hostile of a plan, its approval and the settings of its sittings."""
+    """What is hostile of a plan, its approval and the settings of its executions."""
     settings = {name: hostile(name) for name in ("python", "rate", "max_failures", "api_key", "gone_predicate")}
     settings |= {"signer": hostile("operator"), "signing_key": hostile("operator key")}
     settings |= {"timeouts_seconds": {"connect": hostile("timeout"), HOSTILE: 1}}

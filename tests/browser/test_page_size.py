@@ -61,7 +61,7 @@ def test_page_of_a_larger_run_is_small_and_lists_what_it_can(open_page, syntheti
 
 
 def test_page_of_a_small_run_with_the_longest_of_everything_is_small(open_page, runs, page_of, tmp_path):
-    """As many cases, grounds, sittings, settings, reasons and dates as are told apart, each as long as it can be."""
+    """As many cases, grounds, executions, settings, reasons and dates as are told apart, each as long as it can be."""
     outcomes = [Outcome.RETRYABLE] * LISTED_CASES + [Outcome.ON_HOLD] * 300 + [Outcome.ERASED]
     subjects = [
         runs.told(

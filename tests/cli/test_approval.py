@@ -68,7 +68,7 @@ def test_an_approved_plan_is_carried_out_and_the_pack_says_by_whom(call, plan, p
     said = (pack / "approval.txt").read_text()
     assert said in approved.out
     (at,) = (line.removeprefix("approved at: ") for line in said.splitlines() if line.startswith("approved at"))
-    hands = json.loads((pack / "report.json").read_text())["hands"]
+    hands = json.loads((pack / "report.json").read_text())["signatories"]
     assert hands["approved"]["at"] == at.replace("Z", ".000000Z")
 
 
@@ -112,7 +112,7 @@ def test_the_statement_can_be_signed_by_ssh_keygen_alone(call, plan, profile, ph
     assert done.code == 0, done.out
 
 
-def test_who_is_taken_off_the_list_stops_the_next_sitting(call, plan, profile, phrase, keys, server):
+def test_who_is_taken_off_the_list_stops_the_next_execution(call, plan, profile, phrase, keys, server):
     call("approve", plan, "--key", keys / "second", "--confirm", "yes")
     stopped = call("apply", plan, "--confirm", phrase, "--until", "0s", "--json", *profile)
     assert stopped.code == 4, stopped.out

@@ -265,7 +265,7 @@ def test_what_was_learned_decides_about_empty_profiles_and_is_in_the_report(
     )
     assert done.json["outcomes"] == {outcome: 1}
     report = json.loads((tmp_path / "p" / "report.json").read_text())
-    assert f"once erased {said}" in report["sittings"][0]["settings"]["learned"]
+    assert f"once erased {said}" in report["executions"][0]["settings"]["learned"]
     page = (tmp_path / "p" / "report.html").read_text()
     assert "What the deployment taught before" in page
     assert CONTROL_PREFIX not in page

@@ -198,14 +198,14 @@ def test_no_coupon_value_and_no_id_stands_in_the_pack(call, free, pairs, tmp_pat
     assert checked.code == 0, checked.out
 
 
-def test_assign_deals_in_the_order_of_the_files(call, free, customers, codes):
+def test_assign_assigns_in_the_order_of_the_files(call, free, customers, codes):
     done = call("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
     assert (done.code, done.json["job"], done.json["outcomes"]) == (0, "assign", {"done": 4})
     assert [s["coupon_value"] for s in subjects(call)] == CODES[:4]
     assert all(len(holders(free, code)) == 1 for code in CODES[:4])
 
 
-def test_who_was_dealt_a_code_keeps_it_and_it_goes_to_nobody_else(call, free, table, customers, codes):
+def test_who_was_assigned_a_code_keeps_it_and_it_goes_to_nobody_else(call, free, table, customers, codes):
     call("coupons", "assign", customers, "--coupons", codes, "--seed", "3", "--confirm", "yes")
     first = {s["id"]: s["coupon_value"] for s in subjects(call)}
     assert len(set(first.values())) == 4
@@ -229,14 +229,14 @@ def test_codes_that_run_out_are_said_before_anything_is_sent_or_remembered(call,
     assert subjects(call)[0]["coupon_value"] == CODES[0]
 
 
-def test_a_plan_deals_what_is_carried_out_or_is_stale(call, free, customers, codes, table, tmp_path):
+def test_a_plan_assigns_what_is_carried_out_or_is_stale(call, free, customers, codes, table, tmp_path):
     plan, other = tmp_path / "plan.json", tmp_path / "other.json"
     for path in (plan, other):
         done = call("coupons", "assign", customers, "--coupons", codes, "--seed", "5", "--plan", path, "--json")
         assert done.code == 0
     assert (done.json["parameters"]["codes"], done.json["parameters"]["seed"]) == (5, 5)
     assert not any(text in plan.read_text() for text in ("customer-0", "SANDBOX-0"))
-    # somebody else is dealt codes of the list meanwhile: not enough are left, or others than planned
+    # somebody else is assigned codes of the list meanwhile: not enough are left, or others than planned
     others = table("others.csv", "customer_id", ["customer-00009"])
     call("coupons", "assign", others, "--coupons", codes, "--seed", "5", "--confirm", "yes")
     done = call("apply", plan, "--confirm", "yes", "--json")

@@ -74,7 +74,7 @@ def test_the_list_is_for_people_and_names_nobody(call, dated, erase):
     assert "customer-0" not in shown.out + shown.err
 
 
-def test_planning_anew_settles_what_an_older_run_left_open(call, dated, erase):
+def test_planning_again_settles_what_an_older_run_left_open(call, dated, erase):
     erase(dated, 3, "--until", "0s")
     erase(dated, 3)
     assert (call("due", "--json").code, call("due", "--json").json["open"]) == (0, 0)

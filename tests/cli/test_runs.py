@@ -47,7 +47,7 @@ def test_show_and_resume_say_the_same_of_a_settled_run(call, run, server):
     assert len(server.log) == 0
 
 
-def test_a_report_is_made_anew_with_the_same_bytes(call, run, tmp_path):
+def test_a_report_is_made_again_with_the_same_bytes(call, run, tmp_path):
     first = call("runs", "report", run, "--pack", tmp_path / "a", "--json").json["pack"]
     call("runs", "report", run, "--pack", tmp_path / "b", "--json")
     assert first == str(tmp_path / "a")

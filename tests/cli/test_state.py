@@ -107,7 +107,7 @@ def test_one_damaged_run_hides_no_other(call, server, erased, requests, state, p
     assert call("runs", "show", erased, "--json").json["error"]["code"] == "damaged"
 
 
-def test_nightly_jobs_go_on_beside_a_damaged_run_and_name_it_once(
+def test_nightly_jobs_go_on_next_to_a_damaged_run_and_name_it_once(
     call, server, erased, requests, state, phrase, tmp_path
 ):
     truncate(state, erased)
@@ -147,7 +147,7 @@ def test_a_plan_is_not_applied_where_a_damaged_run_may_have_applied_it(call, ser
 
 def test_a_run_under_way_is_running_and_is_left_alone(call, server, erased, state):
     with StateFolder(state).open(erased) as journal:
-        journal.begin_sitting(1, "{}")
+        journal.begin_execution(1, "{}")
         (line,) = call("runs", "list", "--json").json["runs"]
         assert line["verdict"] == "running"
         shown = call("runs", "show", erased, "--json").json
@@ -239,7 +239,7 @@ def test_once_said_to_be_restored_a_folder_works_on_and_its_reports_say_so(call,
     done = call("erase", requests, "--confirm", phrase, "--expect-missing", "--restored", "--json")
     assert done.code == 0
     report = json.loads((Path(done.json["pack"]) / "report.json").read_bytes())
-    assert report["sittings"][-1]["settings"]["state_restored"].startswith("20")
+    assert report["executions"][-1]["settings"]["state_restored"].startswith("20")
     assert call("erase", requests, "--confirm", phrase, "--expect-missing", "--json").code == 0
 
 
@@ -288,7 +288,7 @@ def test_a_changed_input_is_said_and_changes_nothing(call, server, requests, phr
     assert (done.code, done.json["outcomes"]) == (0, {"erased": 12})
     assert "was changed since the run was planned" in done.err
     report = json.loads((Path(done.json["pack"]) / "report.json").read_bytes())
-    assert [s["settings"].get("input_file") for s in report["sittings"]] == [None, "changed"]
+    assert [s["settings"].get("input_file") for s in report["executions"]] == [None, "changed"]
 
 
 # of another version

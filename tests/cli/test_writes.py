@@ -180,7 +180,7 @@ def test_the_exclusion_list_holds_for_everybody_a_row_names(call, server, rows, 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_who_was_erased_is_not_made_anew(call, server, requests, phrase, rows, command):
+def test_who_was_erased_is_not_made_again(call, server, requests, phrase, rows, command):
     assert call("erase", requests, "--confirm", phrase, "--json").code == 0
     text = ROWS[command[0]].replace("c1", "customer-00001")
     path = rows(text)

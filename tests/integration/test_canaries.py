@@ -1,7 +1,7 @@
 """Ten thousand canaries, and nothing but the journal and the files of the operator ever sings.
 
 Each customer has five: the id, the name of an attribute, its value, the code of a coupon, and a text that stands in
-every refusal, in headers, in foreign pages and in redirects (beside the id). None of them may be found, in any of the
+every refusal, in headers, in foreign pages and in redirects (next to the id). None of them may be found, in any of the
 encodings below, in what the toolkit writes, says or leaves behind. Looked for are the first and the last characters of
 each, so that a part of one is found as well.
 """

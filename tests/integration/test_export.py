@@ -402,7 +402,7 @@ def test_old_packages_are_removed_and_the_report_says_how_many(sandbox, export, 
     assert (done.code, done.json["outcomes"]) == (0, {"on_hold": 8})
     assert (place.names(), place.leftovers()) == (sorted([*kept, "notes.txt"]), [])
     pack = kit.state / "packs" / done.json["run_id"]
-    assert [s["settings"]["packages_removed"] for s in report_of(kit, done.json["run_id"])["sittings"]] == ["3"]
+    assert [s["settings"]["packages_removed"] for s in report_of(kit, done.json["run_id"])["executions"]] == ["3"]
     assert "Old packages removed" in (pack / "report.html").read_text()
 
 

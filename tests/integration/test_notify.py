@@ -223,8 +223,8 @@ def test_a_run_ends_with_the_same_exit_code_whoever_listens(toolkit, sandbox, wr
         again = kit.run(*command, *wrong, "--json")
     assert (done.code, done.json["exit_code"], stopped.code, resumed.code, again.code) == (0, 0, 4, 0, 2)
     start, end, hook = ("GET", f"/{SECRET}/start"), ("GET", f"/{SECRET}"), ("POST", f"/hook?token={SECRET}")
-    sittings = [start, end, hook, start, ("GET", f"/{SECRET}/4"), hook, start, end, hook]
-    assert [(command, path) for command, path, *_ in server.requests] == [*sittings, ("GET", f"/{SECRET}/2")]
+    executions = [start, end, hook, start, ("GET", f"/{SECRET}/4"), hook, start, end, hook]
+    assert [(command, path) for command, path, *_ in server.requests] == [*executions, ("GET", f"/{SECRET}/2")]
     bodies = [json.loads(body) for command, _, _, body in server.requests if command == "POST"]
     assert [(body["run_id"], body["exit_code"]) for body in bodies] == [
         (one.json["run_id"], one.code) for one in (done, stopped, resumed)

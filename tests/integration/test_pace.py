@@ -9,7 +9,7 @@ import pytest
 from privacy_toolkit.core.model import Outcome, Purpose, Reason
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 SECOND = 1_000_000
@@ -35,7 +35,7 @@ def pace(runs, tmp_path):
         subjects = [
             runs.Told(
                 f"customer-{k}",
-                Standing(Outcome.NOTHING_HELD, settled_at=moment + 20_000),
+                SubjectState(Outcome.NOTHING_HELD, settled_at=moment + 20_000),
                 (ExchangeRecord(read.purpose, read.operation, None, moment + 20_000, 20_000, 404, read.reason),),
             )
             for k, moment in enumerate(moments)
@@ -51,7 +51,7 @@ def pace(runs, tmp_path):
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 6), (50, 40), (10, 300)])
 def test_an_even_pace_is_shown_as_even_wherever_in_a_second_it_begins(pace, runs, rate, seconds, after):
     found = pace(rate, seconds, runs.START + 2 * SECOND + after)
-    points = found.sittings[0].points
+    points = found.executions[0].points
     assert sum(point.requests for point in points) == rate * seconds
     assert found.most <= 1.01 * rate + 1  # one request more than the pace fits into a stretch that begins with one
     assert found.least >= 0.99 * rate - 1

@@ -158,7 +158,7 @@ def test_missing_emptied_or_swapped_files_are_refused(copy, damage):
     assert check(folder, script).returncode != 0
 
 
-def test_sums_made_anew_after_a_change_are_refused(copy):
+def test_sums_made_again_after_a_change_are_refused(copy):
     folder = copy("named")
     rows = folder / "rows.jsonl"
     rows.write_bytes(b"\n".join(rows.read_bytes().splitlines()[1:]) + b"\n")

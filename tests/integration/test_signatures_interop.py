@@ -254,7 +254,7 @@ def test_a_key_that_the_agent_does_not_hold_is_to_be_added(tmp_path, agent, name
     assert caught.value.hint == f"The key has to be in ssh-agent: ssh-add {tmp_path / 'key'}"
 
 
-def test_a_private_key_beside_a_public_file_is_left_alone(tmp_path, agent):
+def test_a_private_key_next_to_a_public_file_is_left_alone(tmp_path, agent):
     make(tmp_path / "key")
     with pytest.raises(UsageError, match="could not sign"):
         load_signer(tmp_path / "key.pub").sign(MESSAGE, PACK_NAMESPACE)

@@ -118,10 +118,10 @@ def make_workshop(runs, folder, keys, *, signed):
         write_pack(journal, shop.pack, chain=chain, **seal)
         shutil.copytree(shop.pack, shop.first_edition)
         write_other(runs, shop, chain, seal, RUN_B, [Outcome.ERASED] * 5)
-        number = journal.begin_sitting(runs.START + 100_000_000, msgspec.json.encode(runs.SETTINGS).decode())
+        number = journal.begin_execution(runs.START + 100_000_000, msgspec.json.encode(runs.SETTINGS).decode())
         last = runs.told("customer-4", Outcome.ERASED, runs.START + 120_000_000)
-        journal.record([Note(5, list(enumerate(last.exchanges, 1)), last.standing)])
-        journal.end_sitting(number, runs.START + 130_000_000, None)
+        journal.record([Note(5, list(enumerate(last.exchanges, 1)), last.state)])
+        journal.end_execution(number, runs.START + 130_000_000, None)
         write_pack(journal, shop.pack, chain=chain, **seal)
     write_other(runs, shop, chain, seal, RUN_C, [Outcome.NOTHING_HELD])
     return shop
@@ -175,7 +175,7 @@ def names_of(pack):
 
 
 def sum_up(pack, signer=None):
-    """Make the sums of a pack anew, and sign them, or leave them unsigned."""
+    """Make the sums of a pack again, and sign them, or leave them unsigned."""
     outside = {"SHA256SUMS", "SHA256SUMS.sig"}
     sums = encode_sums({name: hash_file(pack / name) for name in names_of(pack) if name not in outside})
     (pack / "SHA256SUMS").write_bytes(sums)
@@ -185,7 +185,7 @@ def sum_up(pack, signer=None):
 
 
 def commit(pack):
-    """Make the checkpoint of a pack anew from its rows."""
+    """Make the checkpoint of a pack again from its rows."""
     tree = Tree()
     for line in (pack / "rows.jsonl").read_bytes().splitlines():
         tree.add(leaf_hash(line))
@@ -218,7 +218,7 @@ def test_unsigned_pack_is_valid_only_where_no_signers_are_given(unsigned):
 
 
 class Held(PackFolder):
-    """A pack held in memory, with the digests of its files as they were: what is changed is read anew, nothing else."""
+    """A pack held in memory, with the digests of its files as they were: what is changed is read again."""
 
     original: dict[str, bytes]
     digests: dict[str, str]
@@ -379,7 +379,7 @@ def test_files_that_changed_places_are_found(copied):
     assert codes(copied) == {"hash_differs", "schema_differs"}
 
 
-# Rows: changed alone; with the sums made anew; with sums and checkpoint made anew
+# Rows: changed alone; with the sums made again; with sums and checkpoint made again
 
 
 def invented(line):
@@ -450,14 +450,14 @@ def test_what_is_found_names_the_line(copied):
 # Parts of other packs, other keys, other places
 
 
-def test_report_of_another_run_with_all_sums_made_anew_is_found(shop, copied):
+def test_report_of_another_run_with_all_sums_made_again_is_found(shop, copied):
     for name in ("report.json", "report.html"):
         (copied / name).write_bytes((shop.packs / RUN_B / name).read_bytes())
     sum_up(copied)
     assert codes(copied) >= {"run_differs", "sums_differ"}
 
 
-def test_rows_of_another_run_with_checkpoint_and_sums_made_anew_are_found(shop, copied):
+def test_rows_of_another_run_with_checkpoint_and_sums_made_again_are_found(shop, copied):
     for name in ("rows.jsonl", "rows.parquet", "exceptions.csv"):
         (copied / name).write_bytes((shop.packs / RUN_B / name).read_bytes())
     commit(copied)
@@ -498,14 +498,14 @@ def forged_pack(runs, shop, folder):
         return write_pack(journal, folder / "packs" / RUN_A, chain=Chain(folder / "chain"), **signed).path
 
 
-def test_everything_made_anew_and_signed_with_another_key_is_found_by_the_allowed_signers(runs, signed, tmp_path):
+def test_everything_made_again_and_signed_with_another_key_is_found_by_the_allowed_signers(runs, signed, tmp_path):
     forged = forged_pack(runs, signed, tmp_path)
     assert codes(forged, signed.signers) == {"signer_not_allowed"}
     found = verified(forged)
     assert (found.valid, found.signer.allowed) == (True, None)  # without signers nobody vouches, and that is said
 
 
-def test_everything_made_anew_without_a_signature_can_be_found_by_the_chain_alone(runs, unsigned, tmp_path):
+def test_everything_made_again_without_a_signature_can_be_found_by_the_chain_alone(runs, unsigned, tmp_path):
     """What no program can find: so it is said of every pack that is not signed."""
     forged = forged_pack(runs, unsigned, tmp_path)
     found = verified(forged)
@@ -559,7 +559,7 @@ def test_older_edition_put_back_is_found(shop, packs, signers):
     assert "chain_gap" in codes(packs / RUN_B, signers, packs)
 
 
-def test_older_edition_beside_the_newer_is_found(shop, packs, signers):
+def test_older_edition_next_to_the_newer_is_found(shop, packs, signers):
     assert codes(shop.first_edition, signers, packs) == {"replayed"}
 
 
@@ -679,12 +679,12 @@ def test_whatever_bytes_a_file_has_the_answer_is_yes_or_no(shop, copied, data):
         piece,
     )
     bytes_ = data.draw(st.one_of(st.binary(max_size=200), spliced))
-    anew = data.draw(st.booleans())
+    again = data.draw(st.booleans())
     saved = (copied / "SHA256SUMS").read_bytes(), original
     signature = (copied / "SHA256SUMS.sig").read_bytes() if (copied / "SHA256SUMS.sig").exists() else None
     try:
         (copied / name).write_bytes(bytes_)
-        if anew:
+        if again:
             sum_up(copied)
         found = verified(copied, chain=copied.parent)
         if bytes_ != original:
@@ -703,7 +703,7 @@ def test_whatever_bytes_a_file_has_the_answer_is_yes_or_no(shop, copied, data):
 
 
 def resealed(shop, pack, changes, file="report.json"):
-    """Change a report, or the plan, and make everything that follows from it anew; False if it is no report then."""
+    """Change a report, or the plan, and make everything that follows from it again; False if it is no report then."""
     path = pack / file
     value = msgspec.json.decode(path.read_bytes())
     changes(value)
@@ -733,14 +733,14 @@ LIES = {
     "next": setter("next", to={"command": "privacy-toolkit runs purge latest", "when": "Nothing is left to do."}),
     "meaning": setter("outcomes", 0, "meaning", to="Erased everywhere, in backups too."),
     "action": setter("causes", 0, "action", to="Nothing."),
-    "planner": setter("hands", "planned", "name", to="boss@example.org"),
-    "planned at": setter("hands", "planned", "at", to="2026-11-01T00:00:00Z"),
-    "approved at": setter("hands", "approved", "at", to="2026-11-22T00:00:00.000000Z"),
-    "approver": setter("hands", "approved", "name", to="dpo@example.org"),
+    "planner": setter("signatories", "planned", "name", to="boss@example.org"),
+    "planned at": setter("signatories", "planned", "at", to="2026-11-01T00:00:00Z"),
+    "approved at": setter("signatories", "approved", "at", to="2026-11-22T00:00:00.000000Z"),
+    "approver": setter("signatories", "approved", "name", to="dpo@example.org"),
     "plan digest": setter("plan", "digest", to="0" * 64),
     "rejected": setter("rows", "read", to=99),
-    "how it ended": setter("sittings", -1, "ending", to="all went very well"),
-    "version": setter("sittings", -1, "settings", "toolkit", to="9.9.9"),
+    "how it ended": setter("executions", -1, "ending", to="all went very well"),
+    "version": setter("executions", -1, "settings", "toolkit", to="9.9.9"),
     "planned requests": setter("calls", 0, "planned_most", to=1),
     "input": setter("input", "size", to=1),
     "format": setter("format", to="privacy-toolkit/report/2"),

@@ -73,7 +73,7 @@ def events_kept(server):
 
 
 def check_events(kit, server, path):
-    """Nothing is done that the server does not have, nothing twice, nothing out of order, nothing beside each other."""
+    """Nothing is done that the server does not have, nothing twice, nothing out of order, no two at once."""
     rows, subjects, kept = read_rows(path), kit.subjects(), events_kept(server)
     assert [subject["id"] for subject in subjects] == [row["profileId"] for row in rows]
     assert all(numbers == sorted(set(numbers)) for numbers in kept.values())
@@ -188,7 +188,7 @@ def test_rows_of_erased_customers_are_refused_and_the_others_are_not(sandbox, to
     assert [server.store.get(EntityKind.PROFILE, customer) for customer in CUSTOMERS[:2]] == [None, None]
 
 
-def test_a_customer_erased_between_plan_and_resume_is_not_made_anew(sandbox, toolkit, write_ids, write_rows):
+def test_a_customer_erased_between_plan_and_resume_is_not_made_again(sandbox, toolkit, write_ids, write_rows):
     server = sandbox(CUSTOMERS[:2])
     kit = toolkit(server.base_url)
     path = write_rows(6, ["customer_id", "attributes.last:number"], lambda one, n: [one, n], CUSTOMERS[:2])

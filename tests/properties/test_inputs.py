@@ -28,7 +28,7 @@ TEXTS = st.one_of(
 DAYS = st.dates().map(str) | st.sampled_from(["2026-11-01", "2026-11-02", "2026-11-02T10:00Z", "", " ", "2.11.2026"])
 TICKETS = st.sampled_from(["DSR-1", "DSR-2", "", "x y", "00123", "a@b"])
 GROUNDS = st.sampled_from(["17(1)(b)", "consent", "", "x y"])
-#: Rows of an id and what is said beside it, in the order of ``OPTIONAL_COLUMNS``; few ids, so that many are repeated.
+#: Rows of an id and what is said next to it, in the order of ``OPTIONAL_COLUMNS``; few ids, so that many are repeated.
 ASKED = st.lists(st.tuples(st.sampled_from(["a", "b", "00123", "", "c d"]), DAYS, DAYS, TICKETS, GROUNDS), max_size=25)
 LISTS = st.lists(TEXTS, max_size=40)
 SIZES = st.integers(1, 7)

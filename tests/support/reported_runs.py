@@ -15,7 +15,7 @@ from privacy_toolkit.journal.records import (
     ExchangeRecord,
     Note,
     PackageFacts,
-    Standing,
+    SubjectState,
     encode_package,
 )
 from privacy_toolkit.journal.sqlite.create import Staged, create_run
@@ -57,11 +57,11 @@ class Asked(NamedTuple):
 class Told:
     """One subject: its id, where it stands (None: nothing recorded) and what was exchanged, or why it is on hold.
 
-    ``request`` is what the input says beside the id, ``result`` what was kept of the answer, if anything.
+    ``request`` is what the input says next to the id, ``result`` what was kept of the answer, if anything.
     """
 
     id: str
-    standing: Standing | None = None
+    state: SubjectState | None = None
     exchanges: tuple[ExchangeRecord, ...] = ()
     hold: Hold | None = None
     request: Asked | None = None
@@ -83,8 +83,8 @@ def exported(id_: str, facts: PackageFacts | None = None, at: int = START + 60_0
     """A subject whose package is ``facts``; without one its package could not be written."""
     read = ExchangeRecord(Purpose.READ_BEFORE, READ, None, at, 20_000, 200)
     if facts is None:
-        return Told(id_, Standing(Outcome.RETRYABLE, Reason.NOT_DELIVERED, settled_at=at), (read,))
-    return Told(id_, Standing(Outcome.DONE, settled_at=at), (read,), result=encode_package(facts))
+        return Told(id_, SubjectState(Outcome.RETRYABLE, Reason.NOT_DELIVERED, settled_at=at), (read,))
+    return Told(id_, SubjectState(Outcome.DONE, settled_at=at), (read,), result=encode_package(facts))
 
 
 def _walked(id_: str, outcome: Outcome, at: int, hold: Hold | None) -> Told:
@@ -95,18 +95,16 @@ def _walked(id_: str, outcome: Outcome, at: int, hold: Hold | None) -> Told:
     before = ExchangeRecord(Purpose.READ_BEFORE, READ, None, at, 20_000, 200)
     if outcome is Outcome.NOTHING_HELD:
         absent = msgspec.structs.replace(before, status=404, reason=Reason.NOT_FOUND)
-        return Told(id_, Standing(outcome, settled_at=at), (absent,))
+        return Told(id_, SubjectState(outcome, settled_at=at), (absent,))
     status, reason = ANSWERS[outcome]
     accepted = status == 204
     sent = ExchangeRecord(Purpose.ACT, ERASE, at + 1_000, at + 31_000, 30_000, status, None if accepted else reason)
     after = ExchangeRecord(Purpose.READ_AFTER, READ, None, at + 55_000, 24_000, 200)
     seen = (after,) if accepted and outcome is not Outcome.UNVERIFIED else ()
-    standing = Standing(outcome, reason, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
+    state = SubjectState(outcome, reason, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
     if outcome is Outcome.ERASED:
-        standing = msgspec.structs.replace(
-            standing, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1
-        )
-    return Told(id_, standing, (before, sent, *seen))
+        state = msgspec.structs.replace(state, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1)
+    return Told(id_, state, (before, sent, *seen))
 
 
 def plan_of(subjects: int, held: int = 0, **changes: object) -> Plan:
@@ -150,7 +148,7 @@ def write_run(
     plan_key: bytes | None = None,
     **changes: object,
 ) -> Path:
-    """Write the journal of a run; each of ``stops`` is the end of a sitting, all the work is done in the last one.
+    """Write the journal of a run; each of ``stops`` is the end of an execution, all the work is done in the last one.
 
     The refused rows are those of the plan where it is the usual one, and ``accepted`` by the operator.
     """
@@ -178,13 +176,13 @@ def write_run(
     if accepted and rejected:
         journal.accept_rejected(Acceptance(START, len(rejected)))
     for k, stop in enumerate(stops):
-        number = journal.begin_sitting(START + k * 1_000_000, msgspec.json.encode(settings).decode())
+        number = journal.begin_execution(START + k * 1_000_000, msgspec.json.encode(settings).decode())
         if k == len(stops) - 1:
             for seq, subject in enumerate(subjects, 1):
-                if subject.standing:
+                if subject.state:
                     exchanges = list(enumerate(subject.exchanges, 1))
-                    journal.record([Note(seq, exchanges, subject.standing, subject.result)])
+                    journal.record([Note(seq, exchanges, subject.state, subject.result)])
         if not crashed:
-            journal.end_sitting(number, START + 90_000_000 + k, stop)
+            journal.end_execution(number, START + 90_000_000 + k, stop)
     journal.close()
     return folder

@@ -154,7 +154,7 @@ def check_signature(pack: PackFolder, manifest: Manifest, trust: Trust, check: C
     manifest.signed = files.SIGNATURE in pack.files
     if not manifest.signed:
         if trust.signers is None:
-            check.skip("This pack is not signed: whoever changed it could have made everything in it anew.")
+            check.skip("This pack is not signed: whoever changed it could have made everything in it again.")
         else:
             check.words = "The signature of SHA256SUMS."
             pack.note(Code.UNSIGNED, files.SIGNATURE, "This pack is not signed, and allowed signers were given.")
@@ -278,7 +278,7 @@ def check_approval(
         Unusable: its signature does not hold; that was noted.
     """
     there = [name for name in (files.APPROVAL, files.APPROVAL_SIGNATURE) if name in pack.files]
-    said = report.hands.approved if report else None
+    said = report.signatories.approved if report else None
     if not there and said is None:
         check.skip("No approval: the plan was not approved by a second person, and the report does not say it was.")
         return
@@ -302,7 +302,7 @@ def check_approval(
 
 def _check_people(pack: PackFolder, report: Report, key: SignerFound, signer: SignerFound | None, trust: Trust) -> None:
     """Four eyes are two people: by their keys, and where a list is given by the names under which it has them."""
-    hands = {hand.fingerprint for hand in (report.hands.planned, *report.hands.ran)}
+    hands = {hand.fingerprint for hand in (report.signatories.planned, *report.signatories.ran)}
     same = frozenset({key.fingerprint}) if trust.signers is None else trust.signers.same_person(key.fingerprint)
     if same & (hands | {signer and signer.fingerprint}):
         message = "Whoever approved also made the plan, carried it out, or signed the pack, by the keys or by the list."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import partial
@@ -25,14 +25,14 @@ from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quot
 from privacy_toolkit.evidence.verify.folder import PackFolder
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
 from privacy_toolkit.evidence.verify.wordings import TO_ITS_END, UNRECORDED, Words, words_of
-from privacy_toolkit.journal.records import Acceptance, Sitting
+from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
 from privacy_toolkit.reporting.clock import ages, legal_clock
 from privacy_toolkit.reporting.counts import sample_of
 from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.job_words import job_of
-from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, Report, SittingPart
+from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
 from privacy_toolkit.schemas import schema
 
@@ -88,7 +88,7 @@ def check_statement(pack: PackFolder, said: bytes, report: Report, plan: Plan | 
         return
     if _comparable(said.decode("utf-8", "replace")) != _comparable(statement(plan, terms)):
         pack.note(Code.BAD_APPROVAL, files.APPROVAL, "It approves another plan than the one in the pack.")
-    if report.hands.approved is not None and report.hands.approved.at != _approved_at(terms):
+    if report.signatories.approved is not None and report.signatories.approved.at != _approved_at(terms):
         pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It says another time of the approval than its statement.")
 
 
@@ -104,11 +104,11 @@ def _note(pack: PackFolder, by: str, found: Iterator[tuple[str, Any, Any]]) -> N
 
 def _of_rows(report: Report, plan: Plan | None, rows: RowsFound, words: Words) -> Iterator[tuple[str, Any, Any]]:
     job, found = Job(report.job), rows.counts.summary()
-    sittings = [_sitting(sitting, words) for sitting in report.sittings]
-    run = _summary(report, plan or _plan_before(report), rows, sittings)
+    executions = [_execution(execution, words) for execution in report.executions]
+    run = _summary(report, plan or _plan_before(report), rows, executions)
     yield "the job", job, job_of(report.run_id)
     yield "the verdict", report.verdict, words.verdict(run)
-    sentence = words.sentence(run, sittings)
+    sentence = words.sentence(run, executions)
     if plan is None and report.sentence.startswith(_DRY):  # packs of that format don't say whether it was one
         sentence = _DRY + sentence
     yield "the verdict in words", report.sentence, sentence
@@ -124,15 +124,15 @@ def _of_rows(report: Report, plan: Plan | None, rows: RowsFound, words: Words) -
         {(cause.outcome, cause.reason): cause.action for cause in report.causes},
         {
             (s.outcome, s.reason): words.action(s.outcome, s.reason, job)
-            for s in found.standings
+            for s in found.states
             if s.outcome in counts.ATTENTION
         },
     )
-    yield "why subjects are done", _done(report.done), _done(counts.done_reasons(found.standings))
+    yield "why subjects are done", _done(report.done), _done(counts.done_reasons(found.states))
     yield (
         "what a sample proves",
         (report.proof.sample, report.proof.sample_note),
-        sample_of(report.plan.verify, found.standings, sittings),
+        sample_of(report.plan.verify, found.states, executions),
     )
 
 
@@ -162,7 +162,7 @@ def _of_plan(report: Report, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
     planner = plan.planned_by
     yield (
         "who made the plan",
-        (report.hands.planned.name, report.hands.planned.fingerprint, report.hands.planned.at),
+        (report.signatories.planned.name, report.signatories.planned.fingerprint, report.signatories.planned.at),
         (planner and planner.name, planner and planner.fingerprint, plan.created_at),
     )
     yield (
@@ -172,32 +172,32 @@ def _of_plan(report: Report, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
     )
 
 
-def _sitting(said: SittingPart, words: Words) -> Sitting:
+def _execution(said: ExecutionPart, words: Words) -> Execution:
     """An execution as far as its words tell.
 
     Raises:
         ValueError: they are none of the format's.
     """
     if said.ending in words.stops:
-        return Sitting(said.number, 0, 1, words.stops[said.ending])
+        return Execution(said.number, 0, 1, words.stops[said.ending])
     if said.ending not in {UNRECORDED, TO_ITS_END} or (said.ending == TO_ITS_END) != (said.ended_at is not None):
         raise ValueError("an end that is none")
-    return Sitting(said.number, 0, 1 if said.ending == TO_ITS_END else None)
+    return Execution(said.number, 0, 1 if said.ending == TO_ITS_END else None)
 
 
-def _summary(report: Report, plan: Plan, rows: RowsFound, sittings: list[Sitting]) -> Summary:
+def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execution]) -> Summary:
     found = rows.counts.summary()
     accepted = report.rejected.accepted
     done: Counter[Reason | None] = Counter()
-    for standing in found.standings:
-        if standing.outcome is Outcome.DONE:
-            done[standing.reason] += standing.subjects
+    for state in found.states:
+        if state.outcome is Outcome.DONE:
+            done[state.reason] += state.subjects
     return Summary(
         run_id=report.run_id,
         plan=plan,
         totals=dict(found.outcomes),
-        stopped_by=sittings[-1].stopped_by if sittings else None,
-        cut_short=not sittings or sittings[-1].ended_at is None,
+        stopped_by=executions[-1].stopped_by if executions else None,
+        cut_short=not executions or executions[-1].ended_at is None,
         started_at=0,
         purged=False,
         acceptance=None if accepted is None else Acceptance(0, report.rows.rejected),
@@ -285,6 +285,10 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
         "rejected": {"recorded": False, "accepted": None, "reasons": []},
         "controls": {"needed": False, "lines": [], "longest_gap": None, "most_absences": None},
     }
+    raw = _renamed(raw, {"hands": "signatories", "sittings": "executions"})
+    if isinstance(raw.get("pace"), dict):
+        names = {"sittings": "executions", "sittings_left_out": "executions_left_out"}
+        raw["pace"] = _renamed(raw["pace"], names)
     calls = raw.get("calls")
     if new.keys() & raw.keys() or not isinstance(calls, list):
         raise ValueError("not of that format")
@@ -293,9 +297,20 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | new | {"calls": [line | new_of_calls for line in calls]}
 
 
+def _renamed(raw: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The same with today's names of what was called otherwise.
+
+    Raises:
+        ValueError: it has a name of today already, which that format does not know.
+    """
+    if raw.keys() & set(names.values()):
+        raise ValueError("not of that format")
+    return {names.get(name, name): value for name, value in raw.items()}
+
+
 def made_by(report: Report) -> str:
     """The version of the toolkit that made the pack, by its own word."""
-    return report.sittings[-1].settings.get("toolkit", "") if report.sittings else report.plan.toolkit
+    return report.executions[-1].settings.get("toolkit", "") if report.executions else report.plan.toolkit
 
 
 def add_up(pack: PackFolder, report: Report) -> None:
@@ -386,9 +401,9 @@ def _figures(report: Report, found: RowsFound) -> Iterator[tuple[str, Any, Any]]
     yield "subjects", report.rows.subjects, found.tree.size
     yield "outcomes", Counter({line.outcome: line.count for line in report.outcomes}), totals
     yield "open subjects", report.open, sum(totals[outcome] for outcome in OPEN_OUTCOMES)
-    yield "erased, by attribution and what was visible", report.erased, counts.erased_split(rows.standings)
-    yield "what the API keeps", report.kept, counts.kept(rows.standings)
-    yield "requests repeated", report.repeated, counts.repeated(rows.standings)
+    yield "erased, by attribution and what was visible", report.erased, counts.erased_split(rows.states)
+    yield "what the API keeps", report.kept, counts.kept(rows.states)
+    yield "requests repeated", report.repeated, counts.repeated(rows.states)
     yield "holds", report.holds, counts.holds(rows.holds, today.isoformat())
     yield "holds not listed", report.holds_not_listed, held - sum(hold.subjects for hold in rows.holds)
     yield "causes of what needs attention", _said_causes(report), _causes(rows)
@@ -412,9 +427,9 @@ def _said_causes(report: Report) -> Counter[tuple[str, str | None]]:
 
 def _causes(rows: RowSummary) -> Counter[tuple[str, str | None]]:
     found: Counter[tuple[str, str | None]] = Counter()
-    for standing in rows.standings:
-        if standing.outcome in counts.ATTENTION:
-            found[standing.outcome.value, standing.reason and standing.reason.value] += standing.subjects
+    for state in rows.states:
+        if state.outcome in counts.ATTENTION:
+            found[state.outcome.value, state.reason and state.reason.value] += state.subjects
     return found
 
 
@@ -525,7 +540,7 @@ def _compare(pack: PackFolder, file: str, code: Code, make: Callable[[], bytes],
 
 
 def _verify_text(pack: PackFolder, report: Report, checkpoint: Checkpoint) -> bytes:
-    by, approved = report.signed_by, report.hands.approved
+    by, approved = report.signed_by, report.signatories.approved
     earlier = sorted({int(file.split("/")[1]) for file in pack.files if file.startswith(f"{files.EARLIER}/")})
     return verify_text(
         checkpoint,

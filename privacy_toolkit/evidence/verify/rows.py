@@ -22,7 +22,7 @@ from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
 from privacy_toolkit.evidence.verify.wordings import words_of
 from privacy_toolkit.journal.sqlite.figures import SettledRequests
-from privacy_toolkit.reporting.frames import Counts, RowSummary, RowTally, StandingKey
+from privacy_toolkit.reporting.frames import Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
@@ -150,7 +150,7 @@ class RowCounts:
     """What a report says of its rows, row by row. What it holds does not grow with the rows."""
 
     sends: Counter[SendKey] = field(default_factory=Counter)
-    _standings: dict[StandingKey, list[int]] = field(default_factory=dict)
+    _states: dict[StateKey, list[int]] = field(default_factory=dict)
     _requests: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     _undated: int = 0
     _holds: dict[str | None, tuple[int, str | None]] = field(default_factory=dict)
@@ -165,7 +165,7 @@ class RowCounts:
             Unbelievable: it has a code or a day that can't be. Nothing of it was counted.
         """
         key = row.outcome, row.reason, row.attribution, row.held_before
-        sums = self._standings.get(key) or self._new_standing(key)
+        sums = self._states.get(key) or self._new_state(key)
         for day in (row.requested_on, row.due_on, row.review_on):
             if day is not None and day not in self._days:
                 self._new_day(day)
@@ -190,7 +190,7 @@ class RowCounts:
         tally = RowTally()
         tally.add(
             Counts(
-                standings={key: tuple(sums) for key, sums in self._standings.items()},
+                states={key: tuple(sums) for key, sums in self._states.items()},
                 open_requests=self._requests,
                 open_undated=self._undated,
                 holds=self._holds,
@@ -213,11 +213,11 @@ class RowCounts:
             sums[4] += coupons
             sums[5] += referrals
 
-    def _new_standing(self, key: StandingKey) -> list[int]:
+    def _new_state(self, key: StateKey) -> list[int]:
         outcome, reason, attribution, held = key
         if outcome not in _OUTCOMES or reason not in _REASONS or attribution not in _ATTRIBUTIONS or held not in _HELD:
             raise Unbelievable("a code that is not in the vocabulary")
-        sums = self._standings[key] = [0] * 6
+        sums = self._states[key] = [0] * 6
         return sums
 
     def _new_day(self, day: str) -> None:

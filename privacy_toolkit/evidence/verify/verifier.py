@@ -261,7 +261,9 @@ class Verifier:
             previous=head.previous if head else None,
             checks=tuple(self.findings.checks),
             problems=tuple(self.findings.problems()),
-            word_alone=() if report is None else described(self._plan, approved=report.hands.approved is not None),
+            word_alone=()
+            if report is None
+            else described(self._plan, approved=report.signatories.approved is not None),
             dropped=tuple(map(shown, self._dropped)),
         )
 
@@ -329,10 +331,10 @@ class Verifier:
 
     def _recount(self, pack: PackFolder, check: Check) -> None:
         if self._report is None or not self._rows.whole:
-            check.skip("The figures of the report were not counted anew: the rows, or the report, can't be read.")
+            check.skip("The figures of the report were not counted again: the rows, or the report, can't be read.")
             return
         check.words = (
-            "Each figure of the report that the rows give was counted anew. Reads, answer times and pace are not in the"
+            "Each figure of the report that rows give was counted again. Reads, answer times and pace are not in the"
             " rows: they rest on the report alone."
         )
         recount(pack, self._report, self._rows)

@@ -16,7 +16,7 @@ import msgspec
 
 from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.journal.records import Sitting
+from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting import words as sentences
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.job_words import JOBS
@@ -36,7 +36,7 @@ class Words:
     meaning: Callable[[Outcome, Job], str]
     action: Callable[[Outcome, Reason | None, Job], str]
     verdict: Callable[[Summary], Verdict]
-    sentence: Callable[[Summary, Sequence[Sitting]], str]
+    sentence: Callable[[Summary, Sequence[Execution]], str]
     next_step: Callable[[Summary], NextStep | None]
 
 
@@ -83,19 +83,19 @@ class _Frozen(msgspec.Struct, frozen=True):
                 return own[key]
         return self.actions_by_reason.get(reason or "") or self.actions[outcome]
 
-    def sentence(self, summary: Summary, sittings: Sequence[Sitting]) -> str:
-        told = self._verdict(summary, sittings)
+    def sentence(self, summary: Summary, executions: Sequence[Execution]) -> str:
+        told = self._verdict(summary, executions)
         if summary.plan.parameters.get("dry"):
             return f"Dry run: the API was asked to evaluate each request and to store nothing. {told}"
         return told
 
-    def _verdict(self, summary: Summary, sittings: Sequence[Sitting]) -> str:
+    def _verdict(self, summary: Summary, executions: Sequence[Execution]) -> str:
         total, open_, failed = summary.plan.rows.subjects, summary.open, summary.failed
-        if not sittings and open_:
+        if not executions and open_:
             return f"Not started: {_subjects(total)} planned, {open_:,} open."
         verdict = _verdict_before(summary)
         if verdict in {Verdict.STOPPED, Verdict.REFUSED}:
-            return f"Stopped early with {_subjects(open_)} still open: {self._ending(sittings[-1])}."
+            return f"Stopped early with {_subjects(open_)} still open: {self._ending(executions[-1])}."
         if verdict is Verdict.OPEN_ITEMS:
             return _unfinished_before(open_, failed)
         return self._complete(summary, total)
@@ -107,10 +107,10 @@ class _Frozen(msgspec.Struct, frozen=True):
             return "Complete: there was nothing to do."
         return f"Complete: {'the one subject is' if total == 1 else f'all {total:,} subjects'} settled."
 
-    def _ending(self, sitting: Sitting) -> str:
-        if sitting.stopped_by is not None:
-            return self.stops[sitting.stopped_by]
-        return UNRECORDED if sitting.ended_at is None else TO_ITS_END
+    def _ending(self, execution: Execution) -> str:
+        if execution.stopped_by is not None:
+            return self.stops[execution.stopped_by]
+        return UNRECORDED if execution.ended_at is None else TO_ITS_END
 
 
 @cache

@@ -16,15 +16,15 @@ from privacy_toolkit.core import durable as locks
 from privacy_toolkit.core.durable import sync
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import Hold, Outcome
-from privacy_toolkit.journal.records import Approval, Standing
+from privacy_toolkit.journal.records import Approval, SubjectState
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, migrate, page_digest
-from privacy_toolkit.journal.sqlite.reader import standing_row
+from privacy_toolkit.journal.sqlite.reader import state_row
 
 Page = list[tuple[int, str]] | list[tuple[int, str, str]]
 Request = tuple[int, str | None, str | None, str | None, str | None]
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
-_PUT_STANDING = f"INSERT INTO standings VALUES ({', '.join('?' * len(Standing.__struct_fields__))}, ?)"
+_PUT_STATE = f"INSERT INTO standings VALUES ({', '.join('?' * len(SubjectState.__struct_fields__))}, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Staged:
 def create_run(folder: Path, staged: Staged) -> None:
     """Make the journal of a new run at ``folder``, whose name is the run's id.
 
-    It is built beside its place and renamed when it is complete and durable, so a folder under the final name always
+    It is built next to its place and renamed when it is complete and durable, so a folder under the final name always
     holds every subject of the plan.
 
     Raises:
@@ -142,7 +142,7 @@ def _fill(path: Path, run_id: str, staged: Staged) -> None:
             digests.append((first, size, page_digest(secret, first, size, data)))
             if staged.party is not None:
                 connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
-        connection.executemany(_PUT_STANDING, _held(staged))
+        connection.executemany(_PUT_STATE, _held(staged))
         connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
         connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
         _bind(connection, _facts(run_id, staged, secret, size), digests)
@@ -223,7 +223,9 @@ def _parties(first: int, page: Page, party: Callable[[str, str], str]) -> Iterat
 
 def _held(staged: Staged) -> Iterator[tuple[object, ...]]:
     for seq, hold in staged.holds.items():
-        yield standing_row(
+        yield state_row(
             seq,
-            Standing(Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at),
+            SubjectState(
+                Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at
+            ),
         )

@@ -153,7 +153,7 @@ _DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class StandingCount:
+class StateCount:
     """How many subjects stand alike.
 
     ``repeated`` of them had more than one request sent that changes something, ``repeats`` such requests too many.
@@ -235,7 +235,7 @@ class RunSummary:
     other; ``control_gap_absences`` the most answers "no such profile" between two of them. None: none were recorded.
     """
 
-    standings: tuple[StandingCount, ...]
+    states: tuple[StateCount, ...]
     holds: tuple[HoldCount, ...]
     traffic: tuple[Traffic, ...]
     repeats: Mapping[Traffic, int]
@@ -260,7 +260,7 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
     unit = _pace_unit(connection)
     controls, gap, absences = _controls(connection)
     return RunSummary(
-        standings=standing_counts(connection),
+        states=state_counts(connection),
         holds=_holds(connection),
         traffic=traffic,
         repeats=repeats,
@@ -276,7 +276,7 @@ def summarise(connection: sqlite3.Connection) -> RunSummary:
     )
 
 
-def standing_counts(connection: sqlite3.Connection) -> tuple[StandingCount, ...]:
+def state_counts(connection: sqlite3.Connection) -> tuple[StateCount, ...]:
     """How many subjects stand alike, for every way to stand that occurs."""
     rows = connection.execute(
         "SELECT outcome, reason, attribution, held_before, COUNT(*), SUM(attempts > 1), SUM(MAX(attempts - 1, 0)),"
@@ -284,7 +284,7 @@ def standing_counts(connection: sqlite3.Connection) -> tuple[StandingCount, ...]
         " SUM(IFNULL(kept_referrals, 0)) FROM standings GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
     )
     return tuple(
-        StandingCount(
+        StateCount(
             Outcome(outcome),
             Reason(reason) if reason else None,
             Attribution(attribution) if attribution else None,
@@ -316,7 +316,7 @@ def _holds(connection: sqlite3.Connection) -> tuple[HoldCount, ...]:
 
 
 def _pace_unit(connection: sqlite3.Connection) -> int:
-    """Seconds of one stretch: the time the sittings took (a sitting without an end counts up to its last answer)."""
+    """Seconds of one stretch: the time the executions took (one without an end counts up to its last answer)."""
     (worked,) = connection.execute(
         "SELECT SUM(MAX(0, COALESCE(ended_at, (SELECT MAX(ended_at) FROM exchanges), started_at) - started_at))"
         " FROM sittings"

@@ -422,26 +422,26 @@ def _read(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[bytes]]
         yield name, key, [data[k : k + _DIGEST] for k in range(0, len(data), _DIGEST)]
 
 
-# Which code was dealt to whom, over all runs of a state folder, without any code or id.
+# Which code was assigned to whom, over all runs of a state folder, without any code or id.
 #
 # Codes and customers stand here as HMAC-SHA256 under a key of the record's own, which lies apart (see ``listkey``). It
-# outlives the purge of a run: a code that was dealt once goes to nobody else.
+# outlives the purge of a run: a code that was assigned once goes to nobody else.
 
 ASSIGNED_FILE = "dealt.sqlite"
 _ASSIGNED_TABLES = """
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS dealt (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS dealt_to ON dealt (customer);
+    CREATE TABLE IF NOT EXISTS assigned (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS assigned_to ON assigned (customer);
     CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CODES_AT_ONCE = 10_000
 
 
-class DealtCodes:
-    """What was dealt in one scope, a deployment and its environment; opened, and made if it is missing.
+class AssignedCodes:
+    """What was assigned in one scope, a deployment and its environment; opened, and made if it is missing.
 
-    ``former`` are the names under which earlier versions remembered it. What is known there counts; what is dealt from
-    now on is remembered under ``scope``.
+    ``former`` are the names under which earlier versions remembered it. What is known there counts; what is
+    assigned from now on is remembered under ``scope``.
 
     ``key`` is the file with the state folder's key; None: next to the record.
 
@@ -457,7 +457,7 @@ class DealtCodes:
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(_ASSIGNED_TABLES)
             self._key = own_key(self._connection, key or SecretFile(folder / KEY_NAME), "dealt")
-        #: How often something was dealt here; what was worked out at another count may not hold any more.
+        #: How often something was assigned here; what was worked out at another count may not hold any more.
         self.changes = self._changes()
 
     def __enter__(self) -> Self:
@@ -471,7 +471,7 @@ class DealtCodes:
         self._connection.close()
 
     def among(self, codes: Iterable[str]) -> dict[bytes, str]:
-        """Those of ``codes`` that were dealt to somebody, by their digests, in their order."""
+        """Those of ``codes`` that were assigned to somebody, by their digests, in their order."""
         if not self.changes:
             return {}
         with _explained("read"):
@@ -479,25 +479,27 @@ class DealtCodes:
                 digest: code
                 for code in codes
                 for scope in self._scopes
-                if self._is_dealt(digest := self._digest("code", code, scope))
+                if self._is_assigned(digest := self._digest("code", code, scope))
             }
 
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
-        """The first of the codes ``among`` that was dealt to a customer."""
+        """The first of the codes ``among`` that was assigned to a customer."""
         if not among:
             return None
         digests = [self._digest("customer", customer, scope) for scope in self._scopes]
         marks = ", ".join("?" * len(digests))
         with _explained("read"):
-            rows = self._connection.execute(f"SELECT code FROM dealt WHERE customer IN ({marks})", digests).fetchall()
+            rows = self._connection.execute(
+                f"SELECT code FROM assigned WHERE customer IN ({marks})", digests
+            ).fetchall()
         mine = {code for (code,) in rows} & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
 
     def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Make durable which codes are dealt to which customers, as worked out when this was opened; all or nothing.
+        """Make durable which codes are assigned to which customers, as worked out when this was opened; all or nothing.
 
         Raises:
-            RefusedError: something was dealt meanwhile.
+            RefusedError: something was assigned meanwhile.
             JournalError: it can't be written.
         """
         rest = iter(pairs)
@@ -507,7 +509,7 @@ class DealtCodes:
                 self._check_unchanged()
                 while batch := list(islice(rest, _CODES_AT_ONCE)):
                     digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
-                    self._connection.executemany("INSERT OR IGNORE INTO dealt VALUES (?, ?)", digests)
+                    self._connection.executemany("INSERT OR IGNORE INTO assigned VALUES (?, ?)", digests)
                 self._connection.execute(
                     "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
                     (self._digest("scope", ""),),
@@ -520,8 +522,8 @@ class DealtCodes:
     def _check_unchanged(self) -> None:
         if self._changes() != self.changes:
             raise RefusedError(
-                "Codes were dealt by another run meanwhile, so these may be taken. Nothing was sent.",
-                "Give the command again; with a plan, make it anew.",
+                "Codes were assigned by another run meanwhile, so these may be taken. Nothing was sent.",
+                "Give the command again; with a plan, make it again.",
                 code="stale",
             )
 
@@ -533,8 +535,8 @@ class DealtCodes:
         ).fetchone()
         return int(changes)
 
-    def _is_dealt(self, digest: bytes) -> bool:
-        return self._connection.execute("SELECT 1 FROM dealt WHERE code = ?", (digest,)).fetchone() is not None
+    def _is_assigned(self, digest: bytes) -> bool:
+        return self._connection.execute("SELECT 1 FROM assigned WHERE code = ?", (digest,)).fetchone() is not None
 
     def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
         return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]
@@ -546,5 +548,5 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise JournalError(
-            f"The record of dealt codes can't be {what}: {error}.", "Is the state folder complete and writable?"
+            f"The record of assigned codes can't be {what}: {error}.", "Is the state folder complete and writable?"
         ) from None

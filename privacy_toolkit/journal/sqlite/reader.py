@@ -29,24 +29,24 @@ from privacy_toolkit.journal.records import (
     ControlRecord,
     Entry,
     ExchangeRecord,
+    Execution,
     OpenRequests,
-    Sitting,
-    Standing,
+    SubjectState,
 )
 from privacy_toolkit.journal.sqlite.checksums import Damage
 from privacy_toolkit.journal.sqlite.facts import RunFacts, page_digest, reads
 from privacy_toolkit.journal.sqlite.figures import (
     RunSummary,
-    StandingCount,
+    StateCount,
     Windows,
-    standing_counts,
+    state_counts,
     summarise,
     windows_of,
 )
 
 # Between the journal's values and the rows of its tables.
 
-STANDING_COLUMNS = (
+STATE_COLUMNS = (
     "seq, outcome, reason, attribution, held_before, attempts, kept_coupons, kept_referrals, hold_reason, review_on,"
     " settled_at"
 )
@@ -72,20 +72,20 @@ def exchange_row(seq: int, n: int, record: ExchangeRecord) -> Row:
     )
 
 
-def standing_row(seq: int, standing: Standing) -> Row:
+def state_row(seq: int, state: SubjectState) -> Row:
     """The row of subject ``seq``."""
     return (
         seq,
-        standing.outcome.value,
-        standing.reason and standing.reason.value,
-        standing.attribution and standing.attribution.value,
-        standing.held_before and standing.held_before.value,
-        standing.attempts,
-        standing.kept_coupons,
-        standing.kept_referrals,
-        standing.hold_reason,
-        standing.review_on,
-        standing.settled_at,
+        state.outcome.value,
+        state.reason and state.reason.value,
+        state.attribution and state.attribution.value,
+        state.held_before and state.held_before.value,
+        state.attempts,
+        state.kept_coupons,
+        state.kept_referrals,
+        state.hold_reason,
+        state.review_on,
+        state.settled_at,
     )
 
 
@@ -110,10 +110,10 @@ def exchange_of(row: Row) -> ExchangeRecord:
     )
 
 
-def standing_of(row: Row) -> Standing:
-    """The standing of a row."""
+def state_of(row: Row) -> SubjectState:
+    """The state of a row."""
     _, outcome, reason, attribution, held_before, *rest = row
-    return Standing(
+    return SubjectState(
         Outcome(outcome),
         Reason(reason) if reason else None,
         Attribution(attribution) if attribution else None,
@@ -133,7 +133,7 @@ _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
 def parties(connection: sqlite3.Connection, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
     """The subjects in some outcomes, party by party, at most ``most`` in one list; several such lists at once.
 
-    What is in doubt comes first, since what may be begun beside it hangs on what became of it; then the others, each in
+    What is in doubt comes first, since what may be begun with it depends on what became of it; then the others, each in
     the order of the parties' names and of the input. Of a subject's exchanges there are only as many as were made,
     without what they came to.
     """
@@ -164,10 +164,10 @@ def _rows(
     connection: sqlite3.Connection, outcomes: Collection[Outcome], after: tuple[str, int], most: int, doubted: str
 ) -> list[Row]:
     marks = ", ".join("?" * len(outcomes))
-    standing = STANDING_COLUMNS.replace("seq,", "s.seq,", 1)
+    state = STATE_COLUMNS.replace("seq,", "s.seq,", 1)
     return connection.execute(
         "SELECT p.name, p.seq, p.row, p.id, p.given, (SELECT IFNULL(MAX(n), 0) FROM exchanges WHERE seq = p.seq),"
-        f" {standing} FROM parties AS p LEFT JOIN standings AS s ON s.seq = p.seq WHERE (p.name, p.seq) > (?, ?)"
+        f" {state} FROM parties AS p LEFT JOIN standings AS s ON s.seq = p.seq WHERE (p.name, p.seq) > (?, ?)"
         f" AND IFNULL(outcome, '{Outcome.PENDING}') IN ({marks}) AND p.seq {doubted} doubted"
         " ORDER BY p.name, p.seq LIMIT ?",
         (*after, *sorted(outcomes), most),
@@ -175,8 +175,8 @@ def _rows(
 
 
 def _entry(row: Row) -> Entry:
-    _, seq, place, id_, given, made, *standing = row
-    stands = PENDING if standing[0] is None else standing_of(tuple(standing))
+    _, seq, place, id_, given, made, *state = row
+    stands = PENDING if state[0] is None else state_of(tuple(state))
     return Entry(Subject(seq, place, id_, given), stands, (_MADE,) * made)
 
 
@@ -207,13 +207,13 @@ def _pieces_of_page(data: bytes) -> Iterator[bytes]:
 
 
 class Observed(NamedTuple):
-    """A subject with all that the journal has of it, as rows of ``STANDING_``, ``EXCHANGE_`` and ``REQUEST_COLUMNS``.
+    """A subject with all that the journal has of it, as rows of ``STATE_``, ``EXCHANGE_`` and ``REQUEST_COLUMNS``.
 
-    ``request`` is None where the input says nothing beside the id, ``result`` where nothing was kept of an answer.
+    ``request`` is None where the input says nothing next to the id, ``result`` where nothing was kept of an answer.
     """
 
     subject: Subject
-    standing: Row
+    state: Row
     exchanges: list[Row]
     request: Row | None
     result: bytes | None = None
@@ -261,13 +261,13 @@ class RunReader(RunFacts):
 
     @reads
     def summary(self) -> RunSummary:
-        """The figures of a report beside ``totals`` and ``traffic``."""
+        """The figures of a report next to ``totals`` and ``traffic``."""
         return summarise(self._connection)
 
     @reads
-    def standings(self) -> tuple[StandingCount, ...]:
+    def states(self) -> tuple[StateCount, ...]:
         """How many subjects stand alike; those without any record are in none of the counts."""
-        return standing_counts(self._connection)
+        return state_counts(self._connection)
 
     @reads
     def open_requests(self) -> list[OpenRequests]:
@@ -290,13 +290,13 @@ class RunReader(RunFacts):
         return {Reason(reason) if reason else None: count for reason, count in rows}
 
     @reads
-    def sittings(self) -> list[Sitting]:
+    def executions(self) -> list[Execution]:
         """Every process that worked on the run, in order."""
         rows = self._connection.execute(
             "SELECT number, started_at, ended_at, stopped_by, settings FROM sittings ORDER BY number"
         )
         return [
-            Sitting(number, started, ended, StopReason(stopped) if stopped else None, settings)
+            Execution(number, started, ended, StopReason(stopped) if stopped else None, settings)
             for number, started, ended, stopped, settings in rows
         ]
 
@@ -378,7 +378,7 @@ class RunReader(RunFacts):
 
     @reads
     def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:
-        """As ``entries``, with standing, exchanges and request as rows of their columns (see ``rows``).
+        """As ``entries``, with state, exchanges and request as rows of their columns (see ``rows``).
 
         ``first`` and ``last`` are numbers of subjects where pages begin and end. For a reader of millions: several
         times as fast.
@@ -386,7 +386,7 @@ class RunReader(RunFacts):
         for start, end in self.bounds():
             if start < first or (last is not None and end > last):
                 continue
-            standings = {row[0]: row for row in self._standing_rows(start, end)}
+            states = {row[0]: row for row in self._state_rows(start, end)}
             requests = {row[0]: row for row in self._request_rows(start, end)}
             results = dict(self._results(start, end))
             exchanges: defaultdict[int, list[Row]] = defaultdict(list)
@@ -394,8 +394,8 @@ class RunReader(RunFacts):
                 exchanges[row[0]].append(row)
             for subject in self._subjects(start, end):
                 seq = subject.seq
-                standing = standings.get(seq) or standing_row(seq, PENDING)
-                yield Observed(subject, standing, exchanges.get(seq, []), requests.get(seq), results.get(seq))
+                state = states.get(seq) or state_row(seq, PENDING)
+                yield Observed(subject, state, exchanges.get(seq, []), requests.get(seq), results.get(seq))
 
     @reads
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
@@ -403,14 +403,14 @@ class RunReader(RunFacts):
         return parties(self._connection, outcomes, most)
 
     @reads
-    def results(self) -> Iterator[tuple[Subject, Standing, bytes]]:
+    def results(self) -> Iterator[tuple[Subject, SubjectState, bytes]]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
             kept = dict(self._results(first, last))
-            standings = self._standings(first, last) if kept else {}
+            states = self._states(first, last) if kept else {}
             for subject in self._subjects(first, last) if kept else ():
                 if subject.seq in kept:
-                    yield subject, standings.get(subject.seq, PENDING), kept[subject.seq]
+                    yield subject, states.get(subject.seq, PENDING), kept[subject.seq]
 
     @reads
     def bounds(self) -> list[tuple[int, int]]:
@@ -425,23 +425,21 @@ class RunReader(RunFacts):
         found: set[str] = set()
         for first, last in self.bounds():
             hits = [subject for subject in self._subjects(first, last) if subject.id in ids]
-            standings = self._standings(first, last) if hits else {}
-            found.update(s.id for s in hits if standings.get(s.seq, PENDING).outcome in outcomes)
+            states = self._states(first, last) if hits else {}
+            found.update(s.id for s in hits if states.get(s.seq, PENDING).outcome in outcomes)
         return found
 
     def _among_outcomes(
         self, first: int, last: int, seqs: Sequence[int], outcomes: Collection[Outcome] | None
     ) -> list[Entry]:
         """Those of ``seqs`` in the page from ``first`` to ``last`` that stand in one of ``outcomes``."""
-        standings = self._standings(first, last) if seqs else {}
-        wanted = [seq for seq in seqs if outcomes is None or standings.get(seq, PENDING).outcome in outcomes]
+        states = self._states(first, last) if seqs else {}
+        wanted = [seq for seq in seqs if outcomes is None or states.get(seq, PENDING).outcome in outcomes]
         if not wanted:
             return []
         subjects = self._subjects(first, last)
         exchanges = self._exchanges(first, last)
-        return [
-            Entry(subjects[seq - first], standings.get(seq, PENDING), tuple(exchanges.get(seq, ()))) for seq in wanted
-        ]
+        return [Entry(subjects[seq - first], states.get(seq, PENDING), tuple(exchanges.get(seq, ()))) for seq in wanted]
 
     def _due_dates(self) -> list[str | None]:
         """Every due date, the earliest first, and None for the subjects without one."""
@@ -475,9 +473,9 @@ class RunReader(RunFacts):
             raise Damage("a page of subjects")
         return found
 
-    def _standing_rows(self, first: int, last: int) -> Iterable[Row]:
+    def _state_rows(self, first: int, last: int) -> Iterable[Row]:
         return self._connection.execute(
-            f"SELECT {STANDING_COLUMNS} FROM standings WHERE seq BETWEEN ? AND ?",
+            f"SELECT {STATE_COLUMNS} FROM standings WHERE seq BETWEEN ? AND ?",
             (first, last),
         )
 
@@ -487,8 +485,8 @@ class RunReader(RunFacts):
             (first, last),
         )
 
-    def _standings(self, first: int, last: int) -> dict[int, Standing]:
-        return {row[0]: standing_of(row) for row in self._standing_rows(first, last)}
+    def _states(self, first: int, last: int) -> dict[int, SubjectState]:
+        return {row[0]: state_of(row) for row in self._state_rows(first, last)}
 
     def _exchanges(self, first: int, last: int) -> dict[int, list[ExchangeRecord]]:
         found: dict[int, list[ExchangeRecord]] = {}

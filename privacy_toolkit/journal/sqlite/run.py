@@ -1,7 +1,7 @@
 """Writing to the journal of one run.
 
-A subject's standing is always written in the same commit as the exchange that led to it. Together with an intent, the
-standing is ``unknown``: so whatever instant a crash comes at, what is on disk is true as it stands, and there is no
+A subject's state is always written in the same commit as the exchange that led to it. Together with an intent, the
+state is ``unknown``: so whatever instant a crash comes at, what is on disk is true as it stands, and there is no
 recovery step that could be forgotten or get it wrong.
 """
 
@@ -17,13 +17,13 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
-from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Standing
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, SubjectState
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.create import protect
 from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac, moved
 from privacy_toolkit.journal.sqlite.figures import windows_of
-from privacy_toolkit.journal.sqlite.reader import RunReader, control_row, exchange_row, standing_row
-from privacy_toolkit.journal.sqlite.writer import PUT_STANDINGS, CommitBatch, Writer, put_rows
+from privacy_toolkit.journal.sqlite.reader import RunReader, control_row, exchange_row, state_row
+from privacy_toolkit.journal.sqlite.writer import PUT_STATES, CommitBatch, Writer, put_rows
 
 #: So many milliseconds a purge waits for whoever reads the journal.
 READER_PATIENCE = 2_000
@@ -58,7 +58,7 @@ _COARSEN = (
 
 
 class RunJournal(RunReader):
-    """The journal of one run, opened. Writing starts with ``begin_sitting``.
+    """The journal of one run, opened. Writing starts with ``begin_execution``.
 
     Raises:
         JournalError: as ``RunFacts``.
@@ -83,8 +83,8 @@ class RunJournal(RunReader):
             finally:
                 super().close()
 
-    def begin_sitting(self, started_at: int, settings: str) -> int:
-        """Start to work on the run, once its whole file was compared with its checksums; the number of the sitting.
+    def begin_execution(self, started_at: int, settings: str) -> int:
+        """Start to work on the run, once its whole file was compared with its checksums; the number of the execution.
 
         Raises:
             DamagedError: the journal does not hold what was written to it.
@@ -98,8 +98,8 @@ class RunJournal(RunReader):
         self._writer = Writer(self._path, connect, self._committed)
         return int(number)
 
-    def end_sitting(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
-        """Wait until all is written, then note the end of the sitting.
+    def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
+        """Wait until all is written, then note the end of the execution.
 
         Raises:
             JournalError: something handed in could not be written.
@@ -115,7 +115,7 @@ class RunJournal(RunReader):
     async def intend(self, notes: Iterable[Note]) -> None:
         """Make an intent durable, with what was read before it; return only then.
 
-        The standings are what a crash would leave behind: ``unknown``.
+        The states are what a crash would leave behind: ``unknown``.
 
         Raises:
             JournalError: it is not durable, so nothing may be sent.
@@ -123,7 +123,7 @@ class RunJournal(RunReader):
         await self._open_writer().commit(_batch(notes))
 
     def record(self, notes: Iterable[Note]) -> None:
-        """Note what exchanges came to, and the standings that follow, all with the next commit."""
+        """Note what exchanges came to, and the states that follow, all with the next commit."""
         self._open_writer().put(_batch(notes))
 
     def record_control(self, control: ControlRecord) -> None:
@@ -175,11 +175,11 @@ class RunJournal(RunReader):
             try:
                 for page in self.pages(OPEN_OUTCOMES):
                     doubtful = [
-                        standing_row(entry.subject.seq, _doubtful(entry.standing, now))
+                        state_row(entry.subject.seq, _doubtful(entry.state, now))
                         for entry in page
-                        if entry.standing.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
+                        if entry.state.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
                     ]
-                    put_rows(self._connection, PUT_STANDINGS, doubtful)
+                    put_rows(self._connection, PUT_STATES, doubtful)
                     marked += len(doubtful)
             except sqlite3.Error as error:
                 raise JournalError(f"The journal could not be written: {error}.", "Make room on the disk.") from None
@@ -335,16 +335,16 @@ class RunJournal(RunReader):
         return int(value)
 
 
-def _doubtful(standing: Standing, now: int) -> Standing:
-    return replace(standing, outcome=Outcome.UNKNOWN, reason=Reason.STATE_RESTORED, settled_at=now)
+def _doubtful(state: SubjectState, now: int) -> SubjectState:
+    return replace(state, outcome=Outcome.UNKNOWN, reason=Reason.STATE_RESTORED, settled_at=now)
 
 
 def _batch(notes: Iterable[Note]) -> CommitBatch:
     batch = CommitBatch()
     for note in notes:
         batch.exchanges += [exchange_row(note.seq, n, exchange) for n, exchange in note.exchanges]
-        if note.standing is not None:
-            batch.standings.append(standing_row(note.seq, note.standing))
+        if note.state is not None:
+            batch.states.append(state_row(note.seq, note.state))
         if note.result is not None:
             batch.results.append((note.seq, note.result))
     return batch

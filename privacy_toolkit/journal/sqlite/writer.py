@@ -35,7 +35,7 @@ PUT_CONTROL = (
     "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
-PUT_STANDINGS = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
+PUT_STATES = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
 
 #: The longest time, in seconds, that something nobody waits for is kept from the thread.
 LINGER = 0.01
@@ -48,7 +48,7 @@ class CommitBatch:
     """What is written together or not at all, and whom to tell when it is durable."""
 
     exchanges: list[Row] = field(default_factory=list)
-    standings: list[Row] = field(default_factory=list)
+    states: list[Row] = field(default_factory=list)
     results: list[Row] = field(default_factory=list)
     controls: list[Row] = field(default_factory=list)
     done: asyncio.Future[None] | None = None
@@ -161,7 +161,7 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             put_rows(connection, PUT_EXCHANGES, [row for batch in batches for row in batch.exchanges])
-            put_rows(connection, PUT_STANDINGS, [row for batch in batches for row in batch.standings])
+            put_rows(connection, PUT_STATES, [row for batch in batches for row in batch.states])
             results = [row for batch in batches for row in batch.results]
             if results:
                 connection.executemany(PUT_RESULT, results)
@@ -176,7 +176,7 @@ class Writer:
 
 
 def put_rows(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
-    """Write rows, in their order, by ``PUT_EXCHANGES`` or ``PUT_STANDINGS``."""
+    """Write rows, in their order, by ``PUT_EXCHANGES`` or ``PUT_STATES``."""
     if rows:
         connection.execute(statement, (msgspec.json.encode(rows).decode(),))
 

@@ -1,4 +1,4 @@
-"""An answer with everything in it that a package has to deal with."""
+"""An answer with everything in it that a package has to prepare with."""
 
 import copy
 

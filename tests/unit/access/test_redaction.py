@@ -53,7 +53,7 @@ def test_referral_of_a_coupon_is_the_customers_own_or_another_person():
     assert (people, places) == (1, 2)
 
 
-def test_profile_number_of_a_giveaway_belongs_to_the_person_beside_it():
+def test_profile_number_of_a_giveaway_belongs_to_the_person_next_to_it():
     giveaways = [
         {"profileId": 7, "profileIntegrationId": ME},
         {"profileId": 8, "profileIntegrationId": "other-0001"},

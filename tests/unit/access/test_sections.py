@@ -26,7 +26,7 @@ def test_what_is_empty_is_not_held(empty):
 @pytest.mark.parametrize("answer", [None, {}])
 def test_what_deployments_of_2020_do_not_give_out_is_not_said_to_be_nothing(answer):
     found = sections_of(answer, "2020")
-    assert {name for name, standing in found.items() if standing == "not_obtainable"} == NEWER
+    assert {name for name, state in found.items() if state == "not_obtainable"} == NEWER
     assert set(sections_of(answer, "current").values()) == {"not_held"}
 
 

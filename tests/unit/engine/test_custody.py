@@ -129,7 +129,7 @@ def test_where_approval_is_asked_for_none_is_a_refusal_and_elsewhere_none_is_nee
     require_direct(TrustSettings())
 
 
-def test_a_revoked_approver_stops_the_next_sitting(plan, keys, trust):
+def test_a_revoked_approver_stops_the_next_execution(plan, keys, trust):
     approval = approved(plan, signed(plan, keys["second"]), trust, NOW, STATE)
     lines = trust.allowed_signers.read_text().splitlines()
     trust.allowed_signers.write_text("\n".join(line for line in lines if "second" not in line) + "\n")

@@ -8,28 +8,28 @@ from privacy_toolkit.engine.job import one_to_one, order_of_codes
 PAGES = [[(2, "a"), (3, "b")], [(4, "c")]]
 
 
-def dealt(free, *, kept=None, holds=None):
+def assigned(free, *, kept=None, holds=None):
     pages = list(one_to_one(PAGES, holds or {}, (kept or {}).get, free))
     assert [len(page) for page in pages] == [2, 1]
     return {id_: code for page in pages for _, id_, code in page}
 
 
 def test_each_customer_gets_the_next_code():
-    assert dealt(["X", "Y", "Z", "W"]) == {"a": "X", "b": "Y", "c": "Z"}
+    assert assigned(["X", "Y", "Z", "W"]) == {"a": "X", "b": "Y", "c": "Z"}
 
 
 def test_who_had_one_keeps_it_and_uses_up_none():
-    assert dealt(["X", "Y"], kept={"b": "OLD"}) == {"a": "X", "b": "OLD", "c": "Y"}
+    assert assigned(["X", "Y"], kept={"b": "OLD"}) == {"a": "X", "b": "OLD", "c": "Y"}
 
 
 def test_who_is_on_hold_gets_none():
-    assert dealt(["X", "Y"], holds={1: "hold"}) == {"a": "", "b": "X", "c": "Y"}
+    assert assigned(["X", "Y"], holds={1: "hold"}) == {"a": "", "b": "X", "c": "Y"}
 
 
 @pytest.mark.parametrize(("free", "said"), [([], "3 more are"), (["X", "Y"], "1 more is")])
 def test_where_codes_run_out_it_is_said_how_many_are_missing(free, said):
     with pytest.raises(UsageError) as caught:
-        dealt(free)
+        assigned(free)
     assert said in caught.value.message
     assert caught.value.code == "codes_run_out"
 

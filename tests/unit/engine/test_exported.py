@@ -8,12 +8,20 @@ import pytest
 from privacy_toolkit.config.settings import scope_of
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Hold, Outcome, Reason, Regime, SubjectRequest
-from privacy_toolkit.engine.job import Dealing
-from privacy_toolkit.engine.open_requests import EXPORTED, Answered, amended, answered, deal, request_rows, unanswered
+from privacy_toolkit.engine.job import Preparation
+from privacy_toolkit.engine.open_requests import (
+    EXPORTED,
+    Answered,
+    amended,
+    answered,
+    prepare,
+    request_rows,
+    unanswered,
+)
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.journal.records import Standing
+from privacy_toolkit.journal.records import SubjectState
 
 TARGET = "example.europe-west1.talon.one/shop"
 SCOPE = scope_of("https://example.europe-west1.talon.one", "sandbox")
@@ -37,7 +45,7 @@ def run(state, reported_runs):
         reason = Reason.SERVER_ERROR if outcome is Outcome.RETRYABLE else None
         subject = reported_runs.Told(
             id_,
-            None if outcome is Outcome.PENDING else Standing(outcome, reason, settled_at=at),
+            None if outcome is Outcome.PENDING else SubjectState(outcome, reason, settled_at=at),
             request=reported_runs.Asked(asked, None, ticket) if asked or ticket else None,
         )
         name = f"20261123-120000-export-{number:09x}"
@@ -56,11 +64,11 @@ def skips(state, tmp_path):
         with ExitStack() as resources:
             scan = resources.enter_context(read_input(str(path), spool_folder=state.path))
             parameters = {"new_only": new_only}
-            dealing = Dealing(scan, holds or {}, parameters, InputOptions(), None, state, SCOPE, "", resources)
-            dealt = deal(dealing)
-            asked = {seq: request.requested_on for seq, request in amended(scan.requests(), dealt.requests)}
-        assert set(dealt.holds.values()) <= {EXPORTED}
-        return set(dealt.holds), asked
+            preparation = Preparation(scan, holds or {}, parameters, InputOptions(), None, state, SCOPE, "", resources)
+            assigned = prepare(preparation)
+            asked = {seq: request.requested_on for seq, request in amended(scan.requests(), assigned.requests)}
+        assert set(assigned.holds.values()) <= {EXPORTED}
+        return set(assigned.holds), asked
 
     return plan
 
@@ -196,7 +204,7 @@ def test_the_notice_is_planned_by_its_hash_and_has_to_be_there(state, tmp_path):
     def planned(notice):
         with ExitStack() as resources:
             scan = resources.enter_context(read_input(str(path), spool_folder=state.path))
-            return deal(Dealing(scan, {}, {}, InputOptions(), notice, state, SCOPE, "", resources)).second
+            return prepare(Preparation(scan, {}, {}, InputOptions(), notice, state, SCOPE, "", resources)).second
 
     notice = tmp_path / "notice.toml"
     notice.write_bytes(b"abc")

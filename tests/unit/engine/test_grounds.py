@@ -6,9 +6,9 @@ import pytest
 
 from privacy_toolkit.config.settings import Flags, load_settings, scope_of
 from privacy_toolkit.core.model import Hold, Outcome
-from privacy_toolkit.engine.holds import SUPPRESSED, Grounds, catch_up, suppression
+from privacy_toolkit.engine.holds import SUPPRESSED, Holds, catch_up, suppression
 from privacy_toolkit.engine.plan import plan_of
-from privacy_toolkit.journal.records import Note, Standing
+from privacy_toolkit.journal.records import Note, SubjectState
 from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, Suppression
 
 LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
@@ -51,17 +51,17 @@ def test_without_any_ground_nothing_is_read():
     def none():
         yield pytest.fail("read")
 
-    assert Grounds({}, None, of_the_id).among(none()) == ({}, 0)
+    assert Holds({}, None, of_the_id).among(none()) == ({}, 0)
 
 
 def test_subjects_are_held_by_their_numbers_and_the_list_comes_first():
-    grounds = Grounds(LISTED, {"a", "b"}.__contains__, of_the_id)
+    grounds = Holds(LISTED, {"a", "b"}.__contains__, of_the_id)
     assert grounds.among(PAGES) == ({1: SUPPRESSED, 2: LISTED["b"], 3: LISTED["c"]}, 2)
 
 
 def test_a_subject_is_held_for_any_customer_it_is_about():
     pages = [[(2, "CODE", "a"), (3, "CODE", "c")], [(4, "CODE", "d,b")]]
-    grounds = Grounds(LISTED, {"a"}.__contains__, lambda _, given: given.split(","))
+    grounds = Holds(LISTED, {"a"}.__contains__, lambda _, given: given.split(","))
     assert grounds.among(pages) == ({1: SUPPRESSED, 2: LISTED["c"], 3: LISTED["b"]}, 2)
 
 
@@ -82,13 +82,13 @@ def test_an_erasure_holds_in_all_applications_of_its_environment_alone(run, is_s
     assert not is_suppressed("a", scope_of("https://other.talon.one", "sandbox"))
 
 
-def test_who_is_erased_by_a_later_sitting_comes_on_the_list(run, state, is_suppressed):
+def test_who_is_erased_by_a_later_execution_comes_on_the_list(run, state, is_suppressed):
     name = run(1, ("a", Outcome.ERASED), ("b", Outcome.UNVERIFIED))
     assert not is_suppressed("b")
     with state.open(name) as journal:
-        number = journal.begin_sitting(1, "{}")
-        journal.record([Note(2, (), Standing(Outcome.ERASED, settled_at=2))])
-        journal.end_sitting(number, 2, None)
+        number = journal.begin_execution(1, "{}")
+        journal.record([Note(2, (), SubjectState(Outcome.ERASED, settled_at=2))])
+        journal.end_execution(number, 2, None)
     assert is_suppressed("b")
 
 

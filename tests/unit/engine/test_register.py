@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.engine.open_requests import Counted, DueRequest, Kin, NotCounted, register
+from privacy_toolkit.engine.open_requests import Counted, DueRequest, NotCounted, SuccessorRuns, register
 from privacy_toolkit.engine.summary import summarize
-from privacy_toolkit.journal.records import Standing
+from privacy_toolkit.journal.records import SubjectState
 
 TODAY = date(2026, 11, 24)
 LATE, SOON, FAR = ("2026-10-20", "2026-11-20"), ("2026-10-25", "2026-11-25"), ("2026-11-20", "2026-12-20")
@@ -24,7 +24,7 @@ def run(state, reported_runs):
         told = [
             reported_runs.Told(
                 id_,
-                None if outcome is P else Standing(outcome, settled_at=1),
+                None if outcome is P else SubjectState(outcome, settled_at=1),
                 request=reported_runs.Asked(*days) if days else None,
             )
             for id_, outcome, days in subjects
@@ -130,7 +130,7 @@ def test_the_size_of_a_batch_changes_nothing(state, run, batch):
     for run_id in ("run-1", "run-2", "run-3"):
         with state.open(run_id) as journal:
             counted.append(Counted(summarize(journal)))
-    assert Kin(state, counted, batch).count() == []
+    assert SuccessorRuns(state, counted, batch).count() == []
     assert [{days: n for days, n in one.days.items() if n} for one in counted] == [{}, {SOON: 3}, {LATE: 4}]
 
 

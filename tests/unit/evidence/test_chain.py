@@ -179,7 +179,7 @@ def test_a_damaged_id_stops_the_chain(chain, content):
         chain.newest()
 
 
-def test_an_id_is_not_drawn_anew_for_links_that_are_there(chain):
+def test_an_id_is_not_drawn_again_for_links_that_are_there(chain):
     extend(chain, RUN)
     (chain.folder / "id").unlink()
     with pytest.raises(ChainError, match="lost its id"):

@@ -15,7 +15,7 @@ def build(path, content):
     return place
 
 
-def beside(path):
+def neighbour(path):
     return sorted(found.name for found in path.parent.iterdir())
 
 
@@ -33,7 +33,7 @@ def died_while_building(packs):
         "(Place(Path(sys.argv[1])).begin() / 'half').write_text('half')\nos._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", script, packs / "p"], check=False).returncode == 9
-    assert len(beside(packs / "p")) == 1
+    assert len(neighbour(packs / "p")) == 1
 
 
 def test_file_is_for_its_owner_only_and_never_replaced(tmp_path):
@@ -58,14 +58,14 @@ def test_folder_comes_to_its_place_as_a_whole(packs):
     place.finish()
     assert (packs / "p" / "content").read_bytes() == b"new"
     assert stat.S_IMODE((packs / "p").stat().st_mode) == 0o700
-    assert beside(packs / "p") == ["p"]
+    assert neighbour(packs / "p") == ["p"]
 
 
 def test_folder_takes_the_place_of_another(packs):
     build(packs / "p", b"old").finish()
     build(packs / "p", b"new").finish()
     assert (packs / "p" / "content").read_bytes() == b"new"
-    assert beside(packs / "p") == ["p"]
+    assert neighbour(packs / "p") == ["p"]
 
 
 def test_folder_that_can_not_be_moved_leaves_the_old_one_in_its_place(packs, monkeypatch):
@@ -84,7 +84,7 @@ def test_folder_that_can_not_be_moved_leaves_the_old_one_in_its_place(packs, mon
             place.finish()
     place.discard()
     assert (packs / "p" / "content").read_bytes() == b"old"
-    assert beside(packs / "p") == ["p"]
+    assert neighbour(packs / "p") == ["p"]
 
 
 def test_nothing_is_put_in_place_that_was_not_built(packs):
@@ -96,7 +96,7 @@ def test_what_a_dead_process_left_goes_away(packs, died_while_building):
     place = build(packs / "p", b"new")
     place.finish()
     place.sweep()
-    assert beside(packs / "p") == ["p"]
+    assert neighbour(packs / "p") == ["p"]
 
 
 def test_what_another_process_works_on_stays(packs):
@@ -104,10 +104,10 @@ def test_what_another_process_works_on_stays(packs):
     place = build(packs / "p", b"new")
     place.finish()
     place.sweep()
-    assert len(beside(packs / "p")) == 2
+    assert len(neighbour(packs / "p")) == 2
     other.finish()
     assert (packs / "p" / "content").read_bytes() == b"other"
-    assert beside(packs / "p") == ["p"]
+    assert neighbour(packs / "p") == ["p"]
 
 
 def test_what_belongs_to_another_place_stays(packs):
@@ -116,7 +116,7 @@ def test_what_belongs_to_another_place_stays(packs):
     place = build(packs / "p", b"new")
     place.finish()
     place.sweep()
-    assert beside(packs / "p") == [".new-1-other", ".new-x y-p", ".old-1-other", "p", "p-new"]
+    assert neighbour(packs / "p") == [".new-1-other", ".new-x y-p", ".old-1-other", "p", "p-new"]
 
 
 def test_folder_that_was_moved_away_by_a_process_that_died_is_put_back(packs):
@@ -127,7 +127,7 @@ def test_folder_that_was_moved_away_by_a_process_that_died_is_put_back(packs):
         os.utime(old, (number, number))
     Place(packs / "p").restore()
     assert (packs / "p" / "content").read_text() == "2b"
-    assert beside(packs / "p") == [".old-1a-p", "p"]
+    assert neighbour(packs / "p") == [".old-1a-p", "p"]
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.touch(), lambda p: p.symlink_to("nowhere")])
@@ -135,7 +135,7 @@ def test_nothing_is_put_back_where_something_stands(packs, make):
     (packs / ".old-1a-p").mkdir()
     make(packs / "p")
     Place(packs / "p").restore()
-    assert beside(packs / "p") == [".old-1a-p", "p"]
+    assert neighbour(packs / "p") == [".old-1a-p", "p"]
 
 
 def test_there_is_nothing_to_put_back_where_no_folder_is(tmp_path):
@@ -150,7 +150,7 @@ def test_what_was_half_removed_is_never_put_back(packs, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(files_module.shutil, "rmtree", lambda *_, **__: None)
         place.finish()
-    assert len(beside(packs / "p")) == 2
+    assert len(neighbour(packs / "p")) == 2
     (packs / "p").rename(packs / "taken-elsewhere")
     Place(packs / "p").restore()
     assert not (packs / "p").exists()

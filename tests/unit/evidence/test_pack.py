@@ -67,9 +67,9 @@ def resumed(runs, tmp_path):
         def resume():
             seq = next(left)
             told = runs.told(f"c{seq - 1}", Outcome.ERASED, at=runs.START + seq * 100_000_000)
-            number = journal.begin_sitting(runs.START + seq * 100_000_000, json.dumps(runs.SETTINGS))
-            journal.record([Note(seq, list(enumerate(told.exchanges, 1)), told.standing)])
-            journal.end_sitting(number, runs.START + seq * 100_000_000 + 90_000_000, None)
+            number = journal.begin_execution(runs.START + seq * 100_000_000, json.dumps(runs.SETTINGS))
+            journal.record([Note(seq, list(enumerate(told.exchanges, 1)), told.state)])
+            journal.end_execution(number, runs.START + seq * 100_000_000 + 90_000_000, None)
 
         yield journal, resume
 
@@ -117,7 +117,7 @@ def test_unsigned_pack_says_so_wherever_somebody_may_look(mixed, chain, tmp_path
     assert "dpo@example.org" not in (folder / "VERIFY.txt").read_text()
 
 
-def test_schemas_lie_beside_what_they_describe(mixed, chain, tmp_path):
+def test_schemas_lie_next_to_what_they_describe(mixed, chain, tmp_path):
     folder = write_pack(mixed, tmp_path / "p", chain=chain).path
     assert (folder / "report.schema.json").read_bytes() == schema("report")
     assert (folder / "row.schema.json").read_bytes() == schema("row")
@@ -171,7 +171,7 @@ def test_packs_of_different_runs_follow_each_other(mixed, other_run, chain, tmp_
     assert not (second / "earlier").exists()
 
 
-def test_pack_is_made_anew_in_the_same_place(mixed, chain, tmp_path, contents):
+def test_pack_is_made_again_in_the_same_place(mixed, chain, tmp_path, contents):
     folder = write_pack(mixed, tmp_path / "p", chain=chain).path
     before = contents(folder)
     (folder / "rows.jsonl").write_bytes(b"")
@@ -255,7 +255,7 @@ def test_a_name_that_could_mislead_in_a_command_is_refused(mixed, chain, tmp_pat
     assert not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("wrong", ["outcomes", "standings"])
+@pytest.mark.parametrize("wrong", ["outcomes", "states"])
 def test_two_counts_that_differ_give_no_pack(mixed, chain, tmp_path, monkeypatch, wrong):
     write_rows = pack_module.write_rows
 
@@ -265,8 +265,8 @@ def test_two_counts_that_differ_give_no_pack(mixed, chain, tmp_path, monkeypatch
         if wrong == "outcomes":
             outcomes = Counter(dict(summary.outcomes)) + Counter({Outcome.ERASED: 1})
             return replace(files, summary=replace(summary, outcomes=outcomes))
-        swapped = tuple(replace(s, reason=None) for s in summary.standings)
-        return replace(files, summary=replace(summary, standings=swapped))
+        swapped = tuple(replace(s, reason=None) for s in summary.states)
+        return replace(files, summary=replace(summary, states=swapped))
 
     monkeypatch.setattr(pack_module, "write_rows", miscounted)
     with pytest.raises(ToolkitError) as error:

@@ -112,9 +112,9 @@ def resumed(runs, tmp_path):
 def go_on(journal, runs, seq):
     at = runs.START + seq * 100_000_000
     told = runs.told(f"c{seq - 1}", Outcome.ERASED, at=at)
-    number = journal.begin_sitting(at, json.dumps(runs.SETTINGS))
-    journal.record([Note(seq, list(enumerate(told.exchanges, 1)), told.standing)])
-    journal.end_sitting(number, at + 90_000_000, None)
+    number = journal.begin_execution(at, json.dumps(runs.SETTINGS))
+    journal.record([Note(seq, list(enumerate(told.exchanges, 1)), told.state)])
+    journal.end_execution(number, at + 90_000_000, None)
 
 
 def copy(state, to):

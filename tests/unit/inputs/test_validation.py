@@ -70,7 +70,7 @@ def test_ids_are_refused_for_a_reason_and_left_as_they_stand(text, reason):
     [(" a\x00b ", "control_character"), (" .. ", "dot_segment"), (" " + "x" * 1001, "too_long"), (" \n ", "blank")],
 )
 @pytest.mark.parametrize("strip", [False, True])
-def test_what_stripping_can_not_mend_is_named_first(text, reason, strip):
+def test_what_stripping_can_not_fix_is_named_first(text, reason, strip):
     assert judge(text, strip=strip) == (text, RejectReason(reason))
 
 

@@ -1,4 +1,4 @@
-"""One sitting of a run against a script: what a job asks is noted, and answered in the order given."""
+"""One execution of a run against a script: what a job asks is noted, and answered in the order given."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ import pytest
 from privacy_toolkit.core.model import Sequencing, StopReason
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Tools
+from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.talonone.client import Client
@@ -111,12 +111,12 @@ def script():
 
 @pytest.fixture
 def sit(state):
-    """Works on the run named ``run`` in one sitting, one request in flight; why it ended.
+    """Works on the run named ``run`` in one execution, one request in flight; why it ended.
 
     ``make`` gives the procedure for the journal of the run. After ``stop_after`` requests a stop is asked for.
     """
 
-    def sitting(
+    def execution(
         make,
         script,
         *,
@@ -133,7 +133,7 @@ def sit(state):
             timed = {} if clock is None else {"monotonic": clock}
             client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
             async with client:
-                tools = Tools(
+                tools = ExecutionContext(
                     journal=journal,
                     client=client,
                     pacer=Pacer(None),
@@ -148,10 +148,10 @@ def sit(state):
                 return await Runner(make(journal), tools, sequencing, absences).run()
 
         with state.open("run") as journal:
-            number = journal.begin_sitting(1, "{}")
+            number = journal.begin_execution(1, "{}")
             reason = asyncio.run(work(journal))
-            journal.end_sitting(number, 2, reason)
+            journal.end_execution(number, 2, reason)
         assert script.answers == []
         return reason
 
-    return sitting
+    return execution

@@ -28,7 +28,7 @@ NOT_SENT = httpx2.ConnectError("")
 
 @pytest.fixture
 def erase(state, script, sit):
-    """Makes one sitting of a run with one subject; what it was asked, and where the subject stands."""
+    """Makes one execution of a run with one subject; what it was asked, and where the subject stands."""
 
     def run(*answers, job=None, resume=False, stop_after=None, **options):
         if not resume:
@@ -37,7 +37,7 @@ def erase(state, script, sit):
         sit(lambda _: job or Erase(settle=0), told, stop_after=stop_after, **options)
         with state.open("run") as journal:
             (entry,) = journal.entries()
-        return "".join(method[0] for method in told.asked), entry.standing
+        return "".join(method[0] for method in told.asked), entry.state
 
     return run
 
@@ -103,24 +103,24 @@ WALKS = [
 
 @pytest.mark.parametrize(("answers", "asked", "outcome", "reason", "attribution", "held", "attempts"), WALKS)
 def test_a_walk_ends_where_the_answers_lead(erase, answers, asked, outcome, reason, attribution, held, attempts):
-    sent, standing = erase(*answers)
+    sent, state = erase(*answers)
     assert sent == asked
-    assert (standing.outcome, standing.reason) == (outcome, reason)
-    assert (standing.attribution, standing.held_before, standing.attempts) == (attribution, held, attempts)
+    assert (state.outcome, state.reason) == (outcome, reason)
+    assert (state.attribution, state.held_before, state.attempts) == (attribution, held, attempts)
 
 
 def test_what_the_api_keeps_is_counted(erase):
-    _, standing = erase(HELD, OK, EMPTY)
-    assert (standing.kept_coupons, standing.kept_referrals) == (1, 0)
+    _, state = erase(HELD, OK, EMPTY)
+    assert (state.kept_coupons, state.kept_referrals) == (1, 0)
 
 
 def test_after_a_404_nothing_is_claimed_about_what_is_kept(erase):
-    _, standing = erase(HELD, OK, ABSENT)
-    assert (standing.kept_coupons, standing.kept_referrals) == (None, None)
+    _, state = erase(HELD, OK, ABSENT)
+    assert (state.kept_coupons, state.kept_referrals) == (None, None)
 
 
 RESUMES = [
-    # the first sitting, the second one, what the second one asked, where the subject stands then
+    # the first execution, the second one, what the second one asked, where the subject stands then
     ([E500] * 5, [ABSENT, ABSENT], "GG", Outcome.NOTHING_HELD, None, None),
     ([HELD, *[LIMITED] * 4], [HELD, OK, ABSENT], "GDG", Outcome.ERASED, None, CONFIRMED),
     ([HELD, *[LIMITED] * 4], [ABSENT, ABSENT], "GG", Outcome.NOTHING_HELD, Reason.VANISHED, None),
@@ -139,31 +139,31 @@ RESUMES = [
 
 
 @pytest.mark.parametrize(("first", "second", "asked", "outcome", "reason", "attribution"), RESUMES)
-def test_a_second_sitting_goes_on_from_what_was_observed(erase, first, second, asked, outcome, reason, attribution):
+def test_a_second_execution_goes_on_from_what_was_observed(erase, first, second, asked, outcome, reason, attribution):
     erase(*first)
-    sent, standing = erase(*second, resume=True)
+    sent, state = erase(*second, resume=True)
     assert sent == asked
-    assert (standing.outcome, standing.reason, standing.attribution) == (outcome, reason, attribution)
+    assert (state.outcome, state.reason, state.attribution) == (outcome, reason, attribution)
 
 
 def test_a_subject_that_is_not_chosen_for_verification_is_not_read_again(erase):
-    sent, standing = erase(HELD, OK, job=Erase(settle=0, verified=lambda _: False))
-    assert (sent, standing.outcome, standing.reason) == ("GD", Outcome.UNVERIFIED, Reason.NOT_READ_YET)
+    sent, state = erase(HELD, OK, job=Erase(settle=0, verified=lambda _: False))
+    assert (sent, state.outcome, state.reason) == ("GD", Outcome.UNVERIFIED, Reason.NOT_READ_YET)
 
 
 def test_a_stop_before_the_erasure_leaves_the_subject_pending(erase):
-    sent, standing = erase(HELD, stop_after=1)
-    assert (sent, standing.outcome) == ("G", Outcome.PENDING)
+    sent, state = erase(HELD, stop_after=1)
+    assert (sent, state.outcome) == ("G", Outcome.PENDING)
 
 
 def test_a_stop_after_the_erasure_still_reads(erase):
-    sent, standing = erase(HELD, OK, ABSENT, stop_after=2)
-    assert (sent, standing.outcome) == ("GDG", Outcome.ERASED)
+    sent, state = erase(HELD, OK, ABSENT, stop_after=2)
+    assert (sent, state.outcome) == ("GDG", Outcome.ERASED)
 
 
 def test_a_stop_while_data_is_still_visible_claims_neither_erased_nor_residual(erase):
-    sent, standing = erase(HELD, OK, HELD, job=Erase(settle=60), stop_after=3)
-    assert (sent, standing.outcome, standing.reason) == ("GDG", Outcome.UNVERIFIED, Reason.STILL_HELD)
+    sent, state = erase(HELD, OK, HELD, job=Erase(settle=60), stop_after=3)
+    assert (sent, state.outcome, state.reason) == ("GDG", Outcome.UNVERIFIED, Reason.STILL_HELD)
 
 
 KNOWN = [
@@ -181,17 +181,17 @@ KNOWN = [
 def test_an_empty_profile_is_not_erased_while_it_is_listed_where_erased_ones_are_not(
     erase, gone, answers, asked, outcome, reason, attribution
 ):
-    sent, standing = erase(*answers, learned_gone=gone)
+    sent, state = erase(*answers, learned_gone=gone)
     assert sent == asked
-    assert (standing.outcome, standing.reason, standing.attribution) == (outcome, reason, attribution)
+    assert (state.outcome, state.reason, state.attribution) == (outcome, reason, attribution)
 
 
 def test_an_empty_profile_that_stays_listed_is_erased_again_and_again_until_it_is_gone(erase):
     erase(EMPTY, OK, EMPTY, learned_gone=Gone.ABSENT)
-    sent, standing = erase(EMPTY, OK, EMPTY, resume=True, learned_gone=Gone.ABSENT)
-    assert (sent, standing.outcome) == ("GDG", Outcome.RESIDUAL)
-    sent, standing = erase(EMPTY, OK, ABSENT, resume=True, learned_gone=Gone.ABSENT)
-    assert (sent, standing.outcome, standing.attribution) == ("GDG", Outcome.ERASED, CONFIRMED)
+    sent, state = erase(EMPTY, OK, EMPTY, resume=True, learned_gone=Gone.ABSENT)
+    assert (sent, state.outcome) == ("GDG", Outcome.RESIDUAL)
+    sent, state = erase(EMPTY, OK, ABSENT, resume=True, learned_gone=Gone.ABSENT)
+    assert (sent, state.outcome, state.attribution) == ("GDG", Outcome.ERASED, CONFIRMED)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -202,7 +202,7 @@ def test_a_run_learns_by_itself_how_a_deployment_answers_for_who_was_erased(stat
     one, other = ([HELD, OK, ABSENT], [second, OK, second]) if is_first else ([EMPTY, OK, EMPTY], [second, OK, ABSENT])
     sit(lambda _: Erase(settle=0), script([*one, *other]))
     with state.open("run") as journal:
-        outcomes = [entry.standing.outcome for entry in journal.entries()]
+        outcomes = [entry.state.outcome for entry in journal.entries()]
     assert outcomes == [Outcome.ERASED, Outcome.RESIDUAL][:: 1 if is_first else -1]
 
 
@@ -229,6 +229,6 @@ def test_an_id_that_is_answered_both_ways_takes_back_what_was_absent_before(stat
     asked.choose = lambda: given[asked.asked[-1]].pop(0)
     sit(lambda _: Erase(settle=0), asked)
     with state.open("run") as journal:
-        outcomes = [entry.standing.outcome for entry in journal.entries()]
+        outcomes = [entry.state.outcome for entry in journal.entries()]
     assert outcomes == [Outcome.NOTHING_HELD, Outcome.ERASED]
     assert asked.asked.count("someone") > 2

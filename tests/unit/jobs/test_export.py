@@ -41,7 +41,7 @@ class Folder:
 
 @pytest.fixture
 def export(state, script, sit):
-    """Makes one sitting of a run: where its subjects stand, what is kept of them, and why it ended."""
+    """Makes one execution of a run: where its subjects stand, what is kept of them, and why it ended."""
 
     def run(*answers, folder, ids=("someone",)):
         if not state.run_ids():
@@ -50,16 +50,16 @@ def export(state, script, sit):
         asked = script(answers)
         reason = sit(lambda _: Export(folder.deliver), asked)
         with state.open("run") as journal:
-            standings = [(entry.standing.outcome, entry.standing.reason) for entry in journal.entries()]
+            states = [(entry.state.outcome, entry.state.reason) for entry in journal.entries()]
             kept = [(subject.id, data) for subject, _, data in journal.results()]
         assert set(asked.asked) <= {"GET"}
-        return standings, kept, reason
+        return states, kept, reason
 
     return run
 
 
 WALKS = [
-    # what is answered, whether a package is made (with a body), where the subject stands, why the sitting ended
+    # what is answered, whether a package is made (with a body), where the subject stands, why the execution ended
     ([HELD], HELD.content, Outcome.DONE, None, None),
     ([ABSENT, ABSENT], None, Outcome.NOTHING_HELD, None, None),
     # a read is made again, since that changes nothing
@@ -81,8 +81,8 @@ WALKS = [
 @pytest.mark.parametrize(("answers", "body", "outcome", "reason", "stopped"), WALKS)
 def test_a_walk_ends_where_the_answers_lead(export, answers, body, outcome, reason, stopped):
     folder = Folder()
-    standings, kept, ended = export(*answers, folder=folder)
-    assert (standings, ended) == ([(outcome, reason)], stopped)
+    states, kept, ended = export(*answers, folder=folder)
+    assert (states, ended) == ([(outcome, reason)], stopped)
     assert folder.handed == ([] if body == "no" else [(1, "someone", body)])
     assert kept == ([] if body == "no" else [("someone", KEPT)])
 
@@ -93,17 +93,17 @@ def test_an_answer_about_somebody_else_makes_no_package_and_the_others_go_on(exp
             self.failure = ForeignAnswerError() if seq == 1 else None
             return super().deliver(seq, id_, body, read_at)
 
-    standings, kept, ended = export(inventory("a"), inventory("b"), folder=Doubtful(), ids=("a", "b"))
-    assert standings == [(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER), (Outcome.DONE, None)]
+    states, kept, ended = export(inventory("a"), inventory("b"), folder=Doubtful(), ids=("a", "b"))
+    assert states == [(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER), (Outcome.DONE, None)]
     assert ([id_ for id_, _ in kept], ended) == (["b"], None)
 
 
-def test_a_package_that_can_not_be_written_ends_the_sitting_and_the_next_one_completes_it(export):
-    standings, kept, ended = export(inventory("a"), folder=Folder(NotDeliveredError()), ids=("a", "b", "c"))
-    assert standings == [(Outcome.RETRYABLE, Reason.NOT_DELIVERED), *[(Outcome.PENDING, None)] * 2]
+def test_a_package_that_can_not_be_written_ends_the_execution_and_the_next_one_completes_it(export):
+    states, kept, ended = export(inventory("a"), folder=Folder(NotDeliveredError()), ids=("a", "b", "c"))
+    assert states == [(Outcome.RETRYABLE, Reason.NOT_DELIVERED), *[(Outcome.PENDING, None)] * 2]
     assert (kept, ended) == ([], StopReason.OUTPUT_FAILED)
-    standings, kept, ended = export(inventory("a"), inventory("b"), ABSENT, ABSENT, folder=Folder())
-    assert standings == [(Outcome.DONE, None), (Outcome.DONE, None), (Outcome.NOTHING_HELD, None)]
+    states, kept, ended = export(inventory("a"), inventory("b"), ABSENT, ABSENT, folder=Folder())
+    assert states == [(Outcome.DONE, None), (Outcome.DONE, None), (Outcome.NOTHING_HELD, None)]
     assert (kept, ended) == ([("a", KEPT), ("b", KEPT), ("c", KEPT)], None)
 
 

@@ -32,7 +32,7 @@ def answer(*profiles, total=None):
 
 @pytest.fixture
 def ask(state, script, sit):
-    """One sitting for one code; where it stands, and what is kept."""
+    """One execution for one code; where it stands, and what is kept."""
     create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "A/B", "")]]))
 
     def run(*answers, with_attributes=False):
@@ -42,7 +42,7 @@ def ask(state, script, sit):
             (entry,) = journal.entries()
             kept = [decode_holders(data) for _, _, data in journal.results()]
         assert set(asked.asked) == {"/v1/coupon_reservations/customerprofiles/A%2FB"}
-        return f"{entry.standing.outcome} {entry.standing.reason or ''}".strip(), kept
+        return f"{entry.state.outcome} {entry.state.reason or ''}".strip(), kept
 
     return run
 

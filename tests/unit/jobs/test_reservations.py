@@ -11,7 +11,7 @@ import pytest
 from privacy_toolkit.core.model import Outcome, Purpose, Sequencing
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Tools
+from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
@@ -46,7 +46,7 @@ def told(request, content):
 
 @pytest.fixture
 def walk(state, script, sit):
-    """One sitting of a run; what was asked, and where each pair stands by its customer."""
+    """One execution of a run; what was asked, and where each pair stands by its customer."""
 
     def run(*answers, customers="abc", budget=None, way=ADDING, resume=False, settle=0, stop_after=None, suppressed=""):
         if not resume:
@@ -70,13 +70,13 @@ def walk(state, script, sit):
 def stands(entries):
     """Outcome, and why, of each."""
     return {
-        one: f"{entry.standing.outcome} {entry.standing.reason or entry.standing.hold_reason or ''}".strip()
+        one: f"{entry.state.outcome} {entry.state.reason or entry.state.hold_reason or ''}".strip()
         for one, entry in entries.items()
     }
 
 
 def attributions(entries):
-    return {one: str(entry.standing.attribution) for one, entry in entries.items() if entry.standing.attribution}
+    return {one: str(entry.state.attribution) for one, entry in entries.items() if entry.state.attribution}
 
 
 def test_one_read_one_request_one_read(walk):
@@ -93,7 +93,7 @@ def test_who_has_it_already_is_not_sent_for(walk):
     asked, entries = walk(has("b"), CREATED, has("a", "b", "c"))
     assert asked == ["G", "Pa,c", "G"]
     assert stands(entries) == {"a": "done", "b": "done already_reserved", "c": "done"}
-    assert entries["b"].standing.attempts == 0
+    assert entries["b"].state.attempts == 0
     assert len(entries["b"].exchanges) == 1
 
 
@@ -129,7 +129,7 @@ def test_refused_for_now_is_sent_again_and_given_up_after_some_tries(walk):
     asked, entries = walk(has(), LIMITED, REJECTED, NOT_SENT, CREATED, has("a", "b", "c"))
     assert asked == ["G", *["Pa,b,c"] * 4, "G"]
     assert stands(entries) == dict.fromkeys("abc", "done")
-    assert entries["a"].standing.attempts == 3
+    assert entries["a"].state.attempts == 3
 
 
 def test_refused_for_now_again_and_again_is_left_for_later(walk):
@@ -206,7 +206,7 @@ def test_accepted_and_not_seen_is_not_done(walk):
         "b": "unverified not_among_holders",
         "c": "unverified not_among_holders",
     }
-    # the next sitting looks first, and sends only for those who are still missing
+    # the next execution looks first, and sends only for those who are still missing
     asked, entries = walk(has("a", "b"), CREATED, has("a", "b", "c"), resume=True)
     assert asked == ["G", "Pc", "G"]
     assert stands(entries) == dict.fromkeys("abc", "done")
@@ -393,7 +393,7 @@ def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(stat
     async def work(journal):
         stop = Stop()
         async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=desk) as client:
-            tools = Tools(
+            tools = ExecutionContext(
                 journal=journal,
                 client=client,
                 pacer=Pacer(None),
@@ -405,8 +405,8 @@ def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(stat
             return await Runner(Reservations(ADDING, 0), tools, Sequencing.TOGETHER).run()
 
     with state.open("run") as journal:
-        number = journal.begin_sitting(1, "{}")
-        journal.end_sitting(number, 2, asyncio.run(work(journal)))
+        number = journal.begin_execution(1, "{}")
+        journal.end_execution(number, 2, asyncio.run(work(journal)))
         assert journal.totals() == {Outcome.DONE: 300}
     assert {(code, one) for code, customers in desk.holders.items() for one in customers} == set(rows)
     assert desk.most > 1

@@ -77,7 +77,7 @@ def number_of(body):
 
 @pytest.fixture
 def write(state, sit):
-    """One sitting of a run, one request in flight; the script, and how each row stands, in the order of the rows."""
+    """One execution of a run, one request in flight; the script, and how each row stands, in the order of the rows."""
 
     def run(
         *answers,
@@ -123,13 +123,13 @@ class Rows(list):
     """How rows stand."""
 
     def __eq__(self, other):
-        return [told(entry.standing) for entry in self] == other
+        return [told(entry.state) for entry in self] == other
 
     __hash__ = None
 
 
-def told(standing):
-    return f"{standing.outcome} {standing.reason or standing.hold_reason or ''}".strip()
+def told(state):
+    return f"{state.outcome} {state.reason or state.hold_reason or ''}".strip()
 
 
 def test_each_row_is_one_request(write):
@@ -137,7 +137,7 @@ def test_each_row_is_one_request(write):
     assert script.sent == ["1", "2"]
     assert rows == ["done"] * 3
     assert script.asked[0][:3] == ("POST", "http://127.0.0.1:1/v2/events?silent=no", {"profileId": "a", "type": "1"})
-    assert [entry.standing.attempts for entry in rows] == [1, 1, 1]
+    assert [entry.state.attempts for entry in rows] == [1, 1, 1]
 
 
 # refused for now: sent again, and nothing of the same customer overtakes it
@@ -150,7 +150,7 @@ def test_refused_for_now_is_sent_again_before_the_next_one(write, refusal, job):
     script, stand = write(refusal, refusal, EVENT, EVENT, job=job, rows=rows)
     assert script.sent == ["1", "1", "1", "2"]
     assert stand == ["done"] * 3
-    assert stand[0].standing.attempts == (1 if refusal is NOT_SENT else 3)
+    assert stand[0].state.attempts == (1 if refusal is NOT_SENT else 3)
 
 
 @pytest.mark.parametrize("job", [Job.EVENTS, Job.PROFILES])
@@ -169,7 +169,7 @@ def test_refused_for_good_is_failed_and_the_next_one_goes_on(write, refusal, rea
     assert (script.sent, rows) == (["1", "2"], [f"failed {reason}", "done", "done"])
 
 
-def test_credentials_stop_the_sitting(write):
+def test_credentials_stop_the_execution(write):
     script, rows = write(KEY, rows=EVENT_ROWS[:2])
     assert (script.sent, rows) == (["1"], ["retryable credentials_refused", "pending"])
     script, rows = write(EVENT, EVENT, rows=EVENT_ROWS[:2], resume=True)
@@ -184,15 +184,15 @@ def test_credentials_stop_the_sitting(write):
 def test_a_post_is_never_sent_twice_after_a_lost_answer(write, lost, parameters):
     script, rows = write(lost, EVENT, **parameters)
     assert script.sent == ["1", "2"]
-    assert told(rows[0].standing) == "unknown no_look_possible"
-    assert rows[0].standing.attempts == 1
-    since = rows[0].standing
+    assert told(rows[0].state) == "unknown no_look_possible"
+    assert rows[0].state.attempts == 1
+    since = rows[0].state
     script, rows = write(resume=True, **parameters)
-    assert (script.sent, rows[0].standing) == ([], since)
-    assert [told(entry.standing).split()[0] for entry in rows[1:]] == ["done", "done"]
+    assert (script.sent, rows[0].state) == ([], since)
+    assert [told(entry.state).split()[0] for entry in rows[1:]] == ["done", "done"]
 
 
-def test_what_was_lost_is_in_the_record_beside_the_reason(write):
+def test_what_was_lost_is_in_the_record_next_to_the_reason(write):
     _, rows = write(LOST, EVENT)
     (record,) = rows[0].exchanges
     assert record.reason == "read_timeout"
@@ -331,7 +331,7 @@ def test_what_was_sent_and_lost_stays_unknown_although_the_customer_was_erased_s
     write(*[LOST] * ACT_TRIES, job=Job.PROFILES, rows=PROFILE_ROWS)
     script, rows = write(job=Job.PROFILES, rows=PROFILE_ROWS, resume=True, suppressed="a")
     assert (script.sent, rows) == ([], ["unknown no_look_possible", "on_hold suppressed", "done"])
-    assert rows[0].standing.attempts == ACT_TRIES
+    assert rows[0].state.attempts == ACT_TRIES
 
 
 # order and keys

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose
-from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.sqlite.figures import LEAST, Windows
 
 SECOND = 1_000_000
@@ -21,11 +21,11 @@ def timed(make_run):
 
     def make(moments, kinds=None, ends=None):
         with make_run([f"c{k}" for k in range(len(moments))], page=100) as journal:
-            number = journal.begin_sitting(SECOND, "{}")
+            number = journal.begin_execution(SECOND, "{}")
             for seq, at in enumerate(moments, 1):
                 reads = [(n, read(at)) for n in range(1, (kinds[seq - 1] if kinds else 1) + 1)]
-                journal.record([Note(seq, reads, Standing(Outcome.NOTHING_HELD, settled_at=at))])
-            journal.end_sitting(number, ends or max(moments) + SECOND, None)
+                journal.record([Note(seq, reads, SubjectState(Outcome.NOTHING_HELD, settled_at=at))])
+            journal.end_execution(number, ends or max(moments) + SECOND, None)
             return journal.windows()
 
     return make

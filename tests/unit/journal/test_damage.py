@@ -12,7 +12,7 @@ import pytest
 
 from privacy_toolkit.core.errors import DamagedError, ExitCode
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, Outcome, Purpose, Reason
-from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.sqlite.create import Staged, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -33,9 +33,9 @@ def everything(folder):
             journal.bounds(),
             journal.totals(),
             journal.summary(),
-            journal.standings(),
+            journal.states(),
             journal.open_requests(),
-            journal.sittings(),
+            journal.executions(),
             list(journal.entries()),
             list(journal.rows()),
             list(journal.results()),
@@ -72,16 +72,18 @@ def made(state):
 
 def worked_on(journal):
     """Some subjects settled, in many commits."""
-    journal.begin_sitting(2_000, "{}")
+    journal.begin_execution(2_000, "{}")
 
     async def work():
         for seq in range(1, 30):
-            lost = Standing(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, held_before=HeldBefore.VISIBLE, attempts=1)
+            lost = SubjectState(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, held_before=HeldBefore.VISIBLE, attempts=1)
             intent = ExchangeRecord(Purpose.ACT, "delete_customer_data", intent_at=seq)
             await journal.intend([Note(seq, [(1, intent)], lost)])
             if seq % 3:
                 answered = ExchangeRecord(Purpose.ACT, "delete_customer_data", seq, seq + 9, 4, 204)
-                stands = Standing(Outcome.ERASED, None, Attribution.CONFIRMED, HeldBefore.VISIBLE, 1, settled_at=seq)
+                stands = SubjectState(
+                    Outcome.ERASED, None, Attribution.CONFIRMED, HeldBefore.VISIBLE, 1, settled_at=seq
+                )
                 await journal.intend([Note(seq, [(1, answered)], stands, b"kept" if seq % 5 == 0 else None)])
 
     asyncio.run(work())
@@ -93,7 +95,7 @@ def finished(tmp_path_factory):
     folder = made(StateFolder(tmp_path_factory.mktemp("finished")))
     with RunJournal(folder) as journal:
         worked_on(journal)
-        journal.end_sitting(1, 9_000, None)
+        journal.end_execution(1, 9_000, None)
     return folder
 
 
@@ -105,7 +107,7 @@ def crashed(tmp_path_factory):
         worked_on(journal)
         copy = shutil.copytree(folder, tmp_path_factory.mktemp("copy") / RUN_ID)
         (copy / f"{JOURNAL_FILE}-shm").unlink()
-        journal.end_sitting(1, 9_000, None)
+        journal.end_execution(1, 9_000, None)
     assert (copy / f"{JOURNAL_FILE}-wal").stat().st_size > 100_000
     return copy
 
@@ -182,7 +184,7 @@ def test_nothing_is_begun_on_a_damaged_journal(finished, tmp_path):
         file.seek(-2_000, os.SEEK_END)
         file.write(b"\xff")
     with RunJournal(folder) as journal, pytest.raises(DamagedError):
-        journal.begin_sitting(1, "{}")
+        journal.begin_execution(1, "{}")
 
 
 def test_a_crash_costs_no_commit_and_the_run_goes_on(crashed, tmp_path):
@@ -191,9 +193,9 @@ def test_a_crash_costs_no_commit_and_the_run_goes_on(crashed, tmp_path):
     assert everything(folder) == before
     with RunJournal(folder) as journal:
         assert journal.totals()[Outcome.ERASED] == 20
-        number = journal.begin_sitting(3_000, "{}")
-        asyncio.run(journal.intend([Note(30, [], Standing(Outcome.FAILED))]))
-        journal.end_sitting(number, 4_000, None)
+        number = journal.begin_execution(3_000, "{}")
+        asyncio.run(journal.intend([Note(30, [], SubjectState(Outcome.FAILED))]))
+        journal.end_execution(number, 4_000, None)
     with RunJournal(folder) as journal:
         assert journal.totals()[Outcome.FAILED] == 1
 
@@ -202,7 +204,7 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from privacy_toolkit.journal import run
-from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
 from privacy_toolkit.model import Outcome, Purpose
 
 run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill comes in the middle of one
@@ -210,11 +212,11 @@ run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill co
 async def work(journal, told):
     for n in range(told + 1, 100_000):
         exchange = ExchangeRecord(Purpose.ACT, "x", n, n)
-        await journal.intend([Note(n % 40 + 1, [(n, exchange)], Standing(Outcome.UNKNOWN))])
+        await journal.intend([Note(n % 40 + 1, [(n, exchange)], SubjectState(Outcome.UNKNOWN))])
         print(n, flush=True)
 
 with run.RunJournal(Path(sys.argv[1])) as journal:
-    journal.begin_sitting(1, "{}")
+    journal.begin_execution(1, "{}")
     asyncio.run(work(journal, int(sys.argv[2])))
 """
 

@@ -1,11 +1,11 @@
-"""What was dealt stays dealt, and the record names nobody."""
+"""What was assigned stays assigned, and the record names nobody."""
 
 import sqlite3
 
 import pytest
 
 from privacy_toolkit.core.errors import JournalError, RefusedError
-from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, DealtCodes
+from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, AssignedCodes
 
 SCOPE = "live api.example.org/shop"
 
@@ -13,18 +13,18 @@ SCOPE = "live api.example.org/shop"
 @pytest.fixture
 def opened(tmp_path):
     def make(scope=SCOPE):
-        return DealtCodes(tmp_path, scope)
+        return AssignedCodes(tmp_path, scope)
 
     return make
 
 
-def test_at_first_nothing_is_dealt(opened):
+def test_at_first_nothing_is_assigned(opened):
     with opened() as record:
         assert record.among(["X", "Y"]) == {}
         assert record.code_of("a", {}) is None
 
 
-def test_what_was_dealt_is_known_to_whoever_opens_it_next(opened):
+def test_what_was_assigned_is_known_to_whoever_opens_it_next(opened):
     with opened() as record:
         record.remember([("a", "X"), ("b", "Y")])
     with opened() as record:
@@ -49,7 +49,7 @@ def test_another_target_is_another_record(opened):
         assert record.among(["X"]) == {}
 
 
-def test_what_was_worked_out_before_somebody_else_dealt_is_refused(opened):
+def test_what_was_worked_out_before_somebody_else_assigned_is_refused(opened):
     with opened() as one, opened() as other, opened("another") as elsewhere:
         elsewhere.remember([("a", "X")])
         one.remember([("a", "X")])
@@ -78,11 +78,11 @@ def test_neither_code_nor_customer_stands_in_it(opened, tmp_path):
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"somebody" not in data
     assert b"WELCOME" not in data
-    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM dealt").fetchone()
+    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM assigned").fetchone()
     assert len(digest) == 16
 
 
-def test_a_damaged_record_is_said_and_not_made_anew(opened, tmp_path):
+def test_a_damaged_record_is_said_and_not_made_again(opened, tmp_path):
     (tmp_path / ASSIGNED_FILE).write_bytes(b"not a database at all, and long enough to be seen" * 20)
     with pytest.raises(JournalError):
         opened()

@@ -8,7 +8,7 @@ import pytest
 
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import HeldBefore, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.journal.records import ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.sqlite.create import Staged, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -30,7 +30,7 @@ def files_up_to(size):
 
 
 def lost(seq):
-    return Standing(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, held_before=HeldBefore.VISIBLE, attempts=seq)
+    return SubjectState(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, held_before=HeldBefore.VISIBLE, attempts=seq)
 
 
 async def intend_until_full(journal, size):
@@ -52,17 +52,17 @@ def test_what_was_durable_before_the_disk_was_full_is_there_and_nothing_is_damag
     create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=pages))
     folder = state.runs / "run"
     with contextlib.suppress(JournalError), RunJournal(folder) as journal:
-        number = journal.begin_sitting(1, "{}")
+        number = journal.begin_execution(1, "{}")
         with files_up_to((folder / f"{JOURNAL_FILE}-wal").stat().st_size + 90_000 + cut):
             durable = asyncio.run(intend_until_full(journal, 60))
         if ended:  # there is room again: more is written over what the failure left in the log
             with contextlib.suppress(JournalError):
-                journal.end_sitting(number, 2, StopReason.JOURNAL_FAILED)
+                journal.end_execution(number, 2, StopReason.JOURNAL_FAILED)
     assert durable > 3
     for _ in range(2):
         with RunJournal(folder) as journal:
             journal.verify()
-            attempts = [entry.standing.attempts for entry in journal.entries()]
+            attempts = [entry.state.attempts for entry in journal.entries()]
             assert attempts[:durable] == list(range(1, durable + 1))
-            assert journal.begin_sitting(3, "{}")
-            journal.end_sitting(2, 4, None)
+            assert journal.begin_execution(3, "{}")
+            journal.end_execution(2, 4, None)

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.core.errors import JournalError, UsageError
-from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, DealtCodes, SecretFile, Suppression
+from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, AssignedCodes, SecretFile, Suppression
 
 SCOPE = "live https://api.example.org"
 
@@ -17,7 +17,7 @@ def facts(folder, name=SUPPRESSION_FILE):
     return found
 
 
-@pytest.mark.parametrize("make", [Suppression, lambda folder: DealtCodes(folder, SCOPE)])
+@pytest.mark.parametrize("make", [Suppression, lambda folder: AssignedCodes(folder, SCOPE)])
 def test_the_key_is_not_in_the_file_with_the_digests(tmp_path, make):
     opened = make(tmp_path)
     key = opened._key

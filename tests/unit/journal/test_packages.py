@@ -7,7 +7,7 @@ from privacy_toolkit.journal.records import (
     Note,
     PackageCounts,
     PackageFacts,
-    Standing,
+    SubjectState,
     count_packages,
     decode_package,
     encode_package,
@@ -69,9 +69,9 @@ def test_no_package_is_no_count():
 
 def test_a_purge_destroys_them(make_run):
     with make_run() as journal:
-        number = journal.begin_sitting(1, "{}")
-        journal.record([Note(1, (), Standing(Outcome.DONE, settled_at=2), encode_package(FACTS))])
-        journal.end_sitting(number, 2, None)
+        number = journal.begin_execution(1, "{}")
+        journal.record([Note(1, (), SubjectState(Outcome.DONE, settled_at=2), encode_package(FACTS))])
+        journal.end_execution(number, 2, None)
         assert [decode_package(data) for _, _, data in journal.results()] == [FACTS]
         journal.purge(3, b"{}")
         assert list(journal.results()) == []

@@ -3,7 +3,7 @@
 import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
-from privacy_toolkit.journal.records import Note, Standing
+from privacy_toolkit.journal.records import Note, SubjectState
 from privacy_toolkit.journal.sqlite.create import Staged, create_run
 
 ROWS = [("a", "Y"), ("b", "X"), ("c", "Y"), ("d", "X"), ("e", "X"), ("f", "Z")]
@@ -18,10 +18,10 @@ def journal(state):
 
 
 def stand(journal, **outcomes):
-    number = journal.begin_sitting(1, "{}")
+    number = journal.begin_execution(1, "{}")
     seqs = {id_: seq for seq, (id_, _) in enumerate(ROWS, 1)}
-    journal.record([Note(seqs[id_], (), Standing(outcome)) for id_, outcome in outcomes.items()])
-    journal.end_sitting(number, 2, None)
+    journal.record([Note(seqs[id_], (), SubjectState(outcome)) for id_, outcome in outcomes.items()])
+    journal.end_execution(number, 2, None)
 
 
 def handed(journal, most=10):

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Outcome, Purpose
-from privacy_toolkit.journal.records import ExchangeRecord, Note, OpenRequests, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, Note, OpenRequests, SubjectState
 
 IDS = tuple("abcdefghij")
 DUE = {
@@ -66,11 +66,11 @@ def purged(make_run):
     ids = [f"c{k}" for k in range(1, 301)]
     requests = [(seq, "2026-10-20", f"2026-11-{seq % 28 + 1:02}", f"T-{seq}", None) for seq in range(1, 301)]
     with make_run(ids, page=50, requests=requests) as journal:
-        journal.begin_sitting(1, "{}")
+        journal.begin_execution(1, "{}")
         for seq in range(1, 301):
             read = ExchangeRecord(Purpose.READ_BEFORE, "get", None, seq, 1, 404)
-            journal.record([Note(seq, [(1, read)], Standing(Outcome.NOTHING_HELD, settled_at=seq))])
-        journal.end_sitting(1, 2, None)
+            journal.record([Note(seq, [(1, read)], SubjectState(Outcome.NOTHING_HELD, settled_at=seq))])
+        journal.end_execution(1, 2, None)
         before = journal.totals(), journal.summary()
         journal.purge(99, b'{"left": 1}')
         yield journal, before
@@ -80,8 +80,8 @@ def test_a_purge_keeps_every_figure_but_the_exact_times(purged):
     journal, (totals, figures) = purged
     left = journal.summary()
     assert journal.totals() == totals
-    assert (left.standings, left.holds, left.traffic, left.repeats) == (
-        figures.standings,
+    assert (left.states, left.holds, left.traffic, left.repeats) == (
+        figures.states,
         figures.holds,
         figures.traffic,
         figures.repeats,
@@ -94,7 +94,7 @@ def test_after_a_purge_numbers_and_times_tell_nothing_of_the_input(purged):
     rows = list(journal.rows())
     assert {o.subject.id for o in rows} == {""}
     assert not any(o.request and o.request[3] for o in rows)
-    assert {o.standing[-1] for o in rows} == {0}  # all was done within one second
+    assert {o.state[-1] for o in rows} == {0}  # all was done within one second
     assert {o.exchanges[0][4:7] for o in rows} == {(None, 0, None)}
     same = sum(o.request[2] == f"2026-11-{o.subject.seq % 28 + 1:02}" for o in rows)
     assert same < 35  # one of 28 by chance: some 11

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Control, Hold, Outcome, Purpose, Reason, Subject
-from privacy_toolkit.journal.records import ControlRecord, ExchangeRecord, Note, Standing
+from privacy_toolkit.journal.records import ControlRecord, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.sqlite.create import Staged, create_run
 
 RUN_ID = "20260101-000000-reserve-abcdef"
@@ -34,22 +34,22 @@ def found(journal, most=100, outcomes=OPEN_OUTCOMES):
 
 
 def test_those_in_doubt_come_first_with_row_coupon_and_the_number_of_exchanges(journal):
-    journal.begin_sitting(1, "{}")
-    lost = Standing(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, attempts=1)
+    journal.begin_execution(1, "{}")
+    lost = SubjectState(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, attempts=1)
     asyncio.run(journal.intend([Note(1, ((1, SENT),), lost), Note(3, ((1, SENT),), lost)]))
     ((first, third), *others) = [party for page in journal.parties(OPEN_OUTCOMES, 100) for party in page]
     assert [[entry.subject.id for entry in party] for party in others] == [["d"], ["b"], ["f"]]
     assert first.subject == Subject(1, 2, "a", "X")
-    assert (third.standing, len(third.exchanges)) == (lost, 1)
+    assert (third.state, len(third.exchanges)) == (lost, 1)
 
 
 def test_a_request_about_several_is_counted_once(journal):
-    journal.begin_sitting(1, "{}")
+    journal.begin_execution(1, "{}")
     carried = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201, carrier=1)
     own = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201)
-    done = Standing(Outcome.DONE, attempts=1)
+    done = SubjectState(Outcome.DONE, attempts=1)
     journal.record([Note(1, ((1, own),), done), Note(3, ((1, carried),), done), Note(4, ((1, carried),), done)])
-    journal.end_sitting(1, 9, None)
+    journal.end_execution(1, 9, None)
     (line,) = journal.summary().traffic
     assert (line.operation, line.status, line.count) == (SENT.operation, 201, 1)
     assert sum(stretch.requests for stretch in journal.summary().pace) == 1
@@ -58,21 +58,21 @@ def test_a_request_about_several_is_counted_once(journal):
 
 def test_controls_are_in_the_pace(journal):
     """They go through the same pace as everything else, so whoever holds it against the limit needs them."""
-    journal.begin_sitting(1, "{}")
+    journal.begin_execution(1, "{}")
     journal.record_control(ControlRecord(Control.ROUTE, "get_customer_inventory", 9, 4, 401, None, held=True))
     journal.record_control(
         ControlRecord(Control.ROUTE, "get_customer_inventory", 9, 4, None, Reason.CONNECT_REFUSED, held=None)
     )
     journal.record_control(ControlRecord(None, "get_customer_inventory", 9, 4, 17, None, held=True))  # a gap
-    journal.end_sitting(1, 9, None)
+    journal.end_execution(1, 9, None)
     assert sum(stretch.requests for stretch in journal.summary().pace) == 1
 
 
 def test_what_is_kept_of_answers_is_there_until_it_is_forgotten(journal):
-    journal.begin_sitting(1, "{}")
-    journal.record([Note(6, (), Standing(Outcome.DONE), b"six"), Note(2, (), Standing(Outcome.DONE), b"two")])
-    journal.end_sitting(1, 9, None)
-    assert [(s.id, standing.outcome, kept) for s, standing, kept in journal.results()] == [
+    journal.begin_execution(1, "{}")
+    journal.record([Note(6, (), SubjectState(Outcome.DONE), b"six"), Note(2, (), SubjectState(Outcome.DONE), b"two")])
+    journal.end_execution(1, 9, None)
+    assert [(s.id, state.outcome, kept) for s, state, kept in journal.results()] == [
         ("b", Outcome.DONE, b"two"),
         ("f", Outcome.DONE, b"six"),
     ]
@@ -82,12 +82,12 @@ def test_what_is_kept_of_answers_is_there_until_it_is_forgotten(journal):
 
 
 def test_a_purge_takes_ids_coupons_and_answers_away_and_keeps_what_carries_what(state, journal):
-    journal.begin_sitting(1, "{}")
+    journal.begin_execution(1, "{}")
     carried = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201, carrier=1)
     own = ExchangeRecord(Purpose.ACT, SENT.operation, intent_at=5, ended_at=9, elapsed=4, status=201)
-    done = Standing(Outcome.DONE, attempts=1)
+    done = SubjectState(Outcome.DONE, attempts=1)
     journal.record([Note(1, ((1, own),), done, b"kept-answer"), Note(3, ((1, carried),), done)])
-    journal.end_sitting(1, 9, None)
+    journal.end_execution(1, 9, None)
     journal.purge(99, b"{}")
     assert found(journal) == []
     assert list(journal.results()) == []

@@ -44,7 +44,7 @@ def test_no_id_stands_in_it(tmp_path):
     assert b"somebody" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
-def test_a_damaged_list_is_said_and_not_made_anew(tmp_path):
+def test_a_damaged_list_is_said_and_not_made_again(tmp_path):
     (tmp_path / SUPPRESSION_FILE).write_bytes(b"not a database at all, and long enough to be seen" * 20)
     with pytest.raises(JournalError):
         Suppression(tmp_path)

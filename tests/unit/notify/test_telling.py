@@ -89,7 +89,7 @@ def test_the_totals_come_from_the_journal(summary):
     assert (found.started_at, found.ended_at, found.rejected) == (5, 9, 6)
 
 
-def test_the_last_day_in_time_is_not_overdue_and_a_sitting_may_begin_later(summary):
+def test_the_last_day_in_time_is_not_overdue_and_a_execution_may_begin_later(summary):
     requests = [OpenRequests("2026-10-25", "2026-11-25", 2)]
     found = finished_of(summary, requests, date(2026, 11, 25), started_at=7, ended_at=9)
     assert (found.overdue, found.started_at) == (0, 7)

@@ -13,7 +13,7 @@ LABELS = {"job": "export", "target": "shop.talon.one/Shop"}
 
 
 def samples(text):
-    """Each sample by its short name and its labels beside job and target."""
+    """Each sample by its short name and its labels next to job and target."""
     return {
         (s.name.removeprefix(PREFIX), s.labels["job"], s.labels.get("outcome")): s.value
         for family in text_string_to_metric_families(text)

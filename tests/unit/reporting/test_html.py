@@ -16,11 +16,11 @@ from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.html import render, visible, what_may_come_late
 from privacy_toolkit.reporting.schema import (
     Cause,
-    Hands,
+    ExecutionPace,
     HoldReason,
     Pace,
     PacePoint,
-    PaceSitting,
+    Signatories,
     Signatory,
     SignedBy,
     TrafficCount,
@@ -133,7 +133,7 @@ def page_with(runs, build, folder, text):
         report,
         target=text,
         holds=(msgspec.structs.replace(hold, review_on=text),),
-        hands=Hands(planned=hand, approved=hand, ran=(hand,)),
+        signatories=Signatories(planned=hand, approved=hand, ran=(hand,)),
         signed_by=SignedBy(name=text, fingerprint=text),
     )
     return Page(render(report, []))
@@ -184,15 +184,15 @@ def test_size_does_not_grow_with_the_run(report):
             for p in Purpose
             for s in range(100, 600)
         ),
-        sittings=report.sittings * 5_000,
-        hands=Hands(planned=HAND, approved=HAND, ran=(HAND,) * 5_000),
+        executions=report.executions * 5_000,
+        signatories=Signatories(planned=HAND, approved=HAND, ran=(HAND,) * 5_000),
         pace=Pace(
             step=1,
             least=0.1,
             median=many,
             most=many,
-            sittings=(PaceSitting(number=many, limit=many, points=POINTS),) * 40,
-            sittings_left_out=many,
+            executions=(ExecutionPace(number=many, limit=many, points=POINTS),) * 40,
+            executions_left_out=many,
         ),
     )
     text = render(large, cases)

@@ -58,21 +58,21 @@ def test_crashed_run_is_reported_up_to_its_last_answer(runs, tmp_path, report_of
     report = report_of(runs.write_run(tmp_path / "r", subjects, crashed=True))
     assert report.verdict is Verdict.STOPPED
     assert report.made_at == report.last_answer_at
-    assert report.sittings[0].ended_at is None
+    assert report.executions[0].ended_at is None
 
 
 def test_run_that_never_began_can_be_reported(runs, tmp_path, report_of):
     report = report_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.PENDING)], stops=()))
     assert (report.verdict, report.open, report.first_request_at) == (Verdict.STOPPED, 1, None)
-    assert (report.gone_predicate, report.duration, report.sittings) == ("not recorded", None, ())
+    assert (report.gone_predicate, report.duration, report.executions) == ("not recorded", None, ())
 
 
 def test_repeats_and_lost_answers_are_counted(runs, tmp_path, report_of):
     base = runs.told("a", Outcome.ERASED)
     crash = ExchangeRecord(Purpose.ACT, runs.ERASE, intent_at=runs.START)
     looked = msgspec.structs.replace(base.exchanges[2], purpose=Purpose.RECONCILE)
-    standing = msgspec.structs.replace(base.standing, attempts=3, attribution=Attribution.INFERRED)
-    told = runs.Told("a", standing, (base.exchanges[0], crash, base.exchanges[1], looked))
+    state = msgspec.structs.replace(base.state, attempts=3, attribution=Attribution.INFERRED)
+    told = runs.Told("a", state, (base.exchanges[0], crash, base.exchanges[1], looked))
     report = report_of(runs.write_run(tmp_path / "r", [told, runs.told("b", Outcome.ERASED)]))
     assert (report.repeated.subjects, report.repeated.requests) == (1, 2)
     assert [line.count for line in report.traffic if not line.answered] == [1]
@@ -98,11 +98,11 @@ def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path, report_of)
     assert error.value.code == "sums"
 
 
-def test_settings_and_ends_of_each_sitting(runs, tmp_path, report_of):
+def test_settings_and_ends_of_each_execution(runs, tmp_path, report_of):
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)], stops=(StopReason.INTERRUPTED, None))
     report = report_of(folder)
-    assert [sitting.ending for sitting in report.sittings] == ["interrupted at the keyboard", "went to its end"]
-    assert report.sittings[0].settings["api_key"] == "set (from file)"
+    assert [execution.ending for execution in report.executions] == ["interrupted at the keyboard", "went to its end"]
+    assert report.executions[0].settings["api_key"] == "set (from file)"
     assert report.gone_predicate == "gone/1"
 
 

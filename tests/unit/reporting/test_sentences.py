@@ -6,7 +6,7 @@ from privacy_toolkit.core.errors import ExitCode
 from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.plan import PlannedRows
 from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.journal.records import Acceptance, Sitting
+from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting.words import CHECKS, STOPS, next_step, sentence
 
 ALL = {Outcome.ERASED: 951, Outcome.NOTHING_HELD: 30, Outcome.ON_HOLD: 19}
@@ -43,10 +43,10 @@ def summary(runs, totals, end=None, rejected=0, accepted=None, done=None, **chan
     )
 
 
-def sittings(end):
+def executions(end):
     if end == CRASH:
-        return [Sitting(1, 0)]
-    return [Sitting(1, 0, 5, end)]
+        return [Execution(1, 0)]
+    return [Execution(1, 0, 5, end)]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def sittings(end):
 def test_verdict_and_sentence(runs, totals, end, verdict, said):
     run = summary(runs, totals, end)
     assert run.verdict == Verdict(verdict)
-    assert sentence(run, sittings(end)) == said
+    assert sentence(run, executions(end)) == said
 
 
 def test_run_that_never_began_says_so(runs):
@@ -113,13 +113,13 @@ WHERE = "(SANDBOX, example.europe-west1.talon.one/shop)"
 @pytest.mark.parametrize("job", [Job.ERASE, Job.EXPORT])
 def test_complete_never_stands_alone_where_everybody_was_unknown(runs, job):
     nothing = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}[job]
-    told = sentence(summary(runs, {Outcome.NOTHING_HELD: 50}, job=job), sittings(None))
+    told = sentence(summary(runs, {Outcome.NOTHING_HELD: 50}, job=job), executions(None))
     assert told == (
         f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. Is it the right"
         " environment?"
     )
     held = {Outcome.NOTHING_HELD: 1, Outcome.ON_HOLD: 3}
-    told = sentence(summary(runs, held, job=job), sittings(None))
+    told = sentence(summary(runs, held, job=job), executions(None))
     assert told.startswith(f"Complete: the one customer is not known to this deployment {WHERE}: {nothing}; 3 are on")
 
 
@@ -134,14 +134,14 @@ def test_complete_never_stands_alone_where_everybody_was_unknown(runs, job):
 )
 def test_complete_never_stands_alone_where_there_was_nothing_to_do(runs, job, reason, said):
     idle = summary(runs, {Outcome.DONE: 7}, job=job, done={reason: 7})
-    assert said in sentence(idle, sittings(None))
+    assert said in sentence(idle, executions(None))
     busy = summary(runs, {Outcome.DONE: 7}, job=job, done={reason: 6, None: 1})
-    assert sentence(busy, sittings(None)) == "Complete: all 7 subjects settled."
+    assert sentence(busy, executions(None)) == "Complete: all 7 subjects settled."
 
 
 @pytest.mark.parametrize("job", Job)
 def test_complete_never_stands_alone_where_all_are_on_hold(runs, job):
-    told = sentence(summary(runs, {Outcome.ON_HOLD: 12}, job=job), sittings(None))
+    told = sentence(summary(runs, {Outcome.ON_HOLD: 12}, job=job), executions(None))
     assert told.startswith("Complete: all 12 subjects are on hold, so nothing was ")
 
 
@@ -149,11 +149,11 @@ def test_refused_rows_are_in_every_verdict_and_never_complete(runs):
     some = {Outcome.ERASED: 10}
     run = summary(runs, some, rejected=10)
     assert (run.verdict, run.exit_code) == (Verdict.OPEN_ITEMS, ExitCode.OPEN_ITEMS)
-    assert sentence(run, sittings(None)) == "Complete for 10; 10 rows were refused and nobody acted on them."
+    assert sentence(run, executions(None)) == "Complete for 10; 10 rows were refused and nobody acted on them."
     for totals, end in ((OPEN, None), (FAILED, None), (OPEN, StopReason.WINDOW_CLOSED)):
-        told = sentence(summary(runs, totals, end, rejected=1), sittings(end))
+        told = sentence(summary(runs, totals, end, rejected=1), executions(end))
         assert told.endswith("; 1 row was refused and nobody acted on it.")
-    assert sentence(summary(runs, {}, rejected=2), sittings(None)).startswith("Nothing was done; 2 rows were refused")
+    assert sentence(summary(runs, {}, rejected=2), executions(None)).startswith("Nothing was done; 2 rows were refused")
     step = next_step(run)
     assert step.command.endswith("--accept-rejected 10")
     assert "rejected.csv" in step.when
@@ -162,7 +162,7 @@ def test_refused_rows_are_in_every_verdict_and_never_complete(runs):
 def test_refused_rows_are_accepted_by_their_number_alone(runs):
     accepted = summary(runs, {Outcome.ERASED: 10}, rejected=4, accepted=4)
     assert (accepted.verdict, accepted.exit_code) == (Verdict.COMPLETE, ExitCode.SETTLED)
-    told = sentence(accepted, sittings(None))
+    told = sentence(accepted, executions(None))
     assert told == "Complete: all 10 subjects settled; 4 rows were refused and accepted so by the operator."
     assert summary(runs, {Outcome.ERASED: 10}, rejected=4, accepted=3).verdict is Verdict.OPEN_ITEMS
 
@@ -177,7 +177,7 @@ def test_what_a_resume_would_not_cure_is_looked_at_first(runs, reason):
 def test_a_run_under_way_says_so(runs):
     run = replace(summary(runs, OPEN, CRASH), is_running=True)
     assert run.verdict is Verdict.RUNNING
-    assert sentence(run, sittings(CRASH)) == "Under way: 971 of 1,000 subjects settled so far."
+    assert sentence(run, executions(CRASH)) == "Under way: 971 of 1,000 subjects settled so far."
     assert next_step(run).command == "privacy-toolkit runs show 20261123-x"
 
 

@@ -35,7 +35,7 @@ exchanges = st.lists(
 @st.composite
 def subjects(draw: st.DrawFn, seq: int) -> Observed:
     """Whatever a journal could hold of a subject, likely or not."""
-    standing = (
+    state = (
         seq,
         draw(st.sampled_from([outcome.value for outcome in Outcome])),
         draw(st.none() | st.sampled_from([reason.value for reason in Reason])),
@@ -48,7 +48,7 @@ def subjects(draw: st.DrawFn, seq: int) -> Observed:
         for n, (purpose, intent, ended, status, reason) in enumerate(draw(exchanges), 1)
     ]
     request = draw(st.none() | st.tuples(st.just(seq), days, days, texts, texts))
-    return Observed(Subject(seq, seq + 1, draw(st.text(st.characters(codec="utf-8")))), standing, walk, request)
+    return Observed(Subject(seq, seq + 1, draw(st.text(st.characters(codec="utf-8")))), state, walk, request)
 
 
 @given(st.integers(1, 6).flatmap(lambda size: st.tuples(*(subjects(seq) for seq in range(1, size + 1)))))

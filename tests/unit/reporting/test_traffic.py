@@ -8,7 +8,7 @@ import pytest
 from privacy_toolkit.core.model import Control, Outcome, Purpose, Reason
 from privacy_toolkit.evidence.verify.findings import Code, Findings
 from privacy_toolkit.evidence.verify.report import add_up
-from privacy_toolkit.journal.records import ExchangeRecord, Standing
+from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
 from privacy_toolkit.journal.sqlite import reader as reading
 from privacy_toolkit.journal.sqlite.figures import ControlCount, summarise
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -28,7 +28,7 @@ def journal(runs, tmp_path):
 
     hard = runs.Told(
         "hard",
-        Standing(Outcome.UNKNOWN, Reason.READ_TIMEOUT, attempts=1, settled_at=AT),
+        SubjectState(Outcome.UNKNOWN, Reason.READ_TIMEOUT, attempts=1, settled_at=AT),
         (
             read(Purpose.READ_BEFORE, AT),
             ExchangeRecord(Purpose.ACT, runs.ERASE, AT - 50_000_000, AT - 50_000_000, 0, None, Reason.NOT_WRITTEN),
@@ -48,7 +48,7 @@ def test_what_was_withdrawn_is_not_among_the_requests_made(journal, build, runs)
     assert (calls[runs.ERASE].made, calls[runs.ERASE].withdrawn, calls[runs.ERASE].repeats) == (3, 1, 0)
     assert (calls[runs.READ].made, calls[runs.READ].look_ups) == (7, 2)
     assert report.proof.reads_after == 4
-    assert sum(point.requests for sitting in report.pace.sittings for point in sitting.points) == 10
+    assert sum(point.requests for execution in report.pace.executions for point in execution.points) == 10
     shown = render(report, [])
     assert "within the plan; besides, 1 withdrawn before sending" in shown
     assert "1 more than planned; of them 2 look-ups after lost answers" in shown
@@ -82,7 +82,7 @@ def test_controls_are_counted_apart_and_in_the_total(journal, build, monkeypatch
 def test_why_there_are_no_controls_is_said(runs, build, tmp_path, job, said):
     told = runs.told("c1", Outcome.ERASED if job == "erase" else Outcome.NOTHING_HELD)
     if job != "erase":
-        told = replace(told, standing=Standing(Outcome.DONE, settled_at=AT))
+        told = replace(told, state=SubjectState(Outcome.DONE, settled_at=AT))
     run = runs.write_run(tmp_path / f"20261123-{job}-run", [told], job=job)
     with RunJournal(run) as journal:
         assert said in render(build(journal), [])
