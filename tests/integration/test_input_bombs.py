@@ -20,7 +20,7 @@ from privacy_toolkit.inputs.scan import read_input
 READ = """
 import sys
 from pathlib import Path
-from privacy_toolkit.errors import InputError
+from privacy_toolkit.core.errors import InputError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 try:

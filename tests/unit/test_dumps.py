@@ -19,7 +19,7 @@ ALLOW = "import resource as r; r.setrlimit(r.RLIMIT_CORE, (r.getrlimit(r.RLIMIT_
 
 STARTS = {
     "the command line": "import privacy_toolkit.cli.main as m; m._run = lambda *_: SAID() or 0; m.main(['--help'])",
-    "the helper that makes rows": "import privacy_toolkit.evidence.rowworker as m; m.msgspec = SAID; m.main()",
+    "the helper that makes rows": "import privacy_toolkit.evidence.row_worker as m; m.msgspec = SAID; m.main()",
     "the helper that compares": "import privacy_toolkit.evidence.verify.comparing as m; m.msgspec = SAID; m.main()",
 }
 #: Called, or asked for anything, it says how the process stands and ends it.
@@ -46,7 +46,7 @@ def test_no_process_of_ours_can_be_dumped(what):
 
 @LINUX
 def test_a_killed_process_says_that_it_was_not_dumped():
-    code = f"{ALLOW} import os; from privacy_toolkit.dumps import forbid_core_dumps; forbid_core_dumps(); os.abort()"
+    code = f"{ALLOW} import os; from privacy_toolkit.core.privacy import forbid_core_dumps as f; f(); os.abort()"
     process = subprocess.Popen([sys.executable, "-c", code])
     _, status = os.waitpid(process.pid, 0)
     process.returncode = 0
@@ -68,7 +68,7 @@ def test_a_system_that_refuses_is_no_error(monkeypatch):
 @LINUX
 def test_standard_input_can_still_be_opened_by_its_name(tmp_path):
     (tmp_path / "x").write_text("read")
-    code = "from privacy_toolkit.dumps import forbid_core_dumps as f; f(); print(open('/dev/stdin').read())"
+    code = "from privacy_toolkit.core.privacy import forbid_core_dumps as f; f(); print(open('/dev/stdin').read())"
     with (tmp_path / "x").open() as file:
         done = subprocess.run([sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True)
     assert done.stdout == "read\n"

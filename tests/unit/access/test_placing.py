@@ -122,7 +122,7 @@ def test_full_disk_leaves_nothing_new_under_the_name(out, what, before):
     code = f"""
         import resource
         from pathlib import Path
-        from privacy_toolkit.access.errors import DeliveryError
+        from privacy_toolkit.access.faithful import DeliveryError
         from privacy_toolkit.access.placing import place
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         try:

@@ -203,9 +203,9 @@ def test_a_crash_costs_no_commit_and_the_run_goes_on(crashed, tmp_path):
 WORKER = """
 import asyncio, sys
 from pathlib import Path
-from privacy_toolkit.journal import run
+from privacy_toolkit.journal.sqlite import run
 from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
-from privacy_toolkit.model import Outcome, Purpose
+from privacy_toolkit.core.model import Outcome, Purpose
 
 run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill comes in the middle of one
 

@@ -64,7 +64,7 @@ def test_a_run_that_can_not_be_staged_leaves_nothing(state):
 KILLED = """
 import os, sys
 from pathlib import Path
-from privacy_toolkit.journal.staging import Staged, create_run, left_over, sweep
+from privacy_toolkit.journal.sqlite.create import Staged, create_run, left_over, sweep
 
 def pages():
     yield [(2, "somebody")]
