@@ -12,11 +12,11 @@ from privacy_toolkit.core import __version__
 
 if TYPE_CHECKING:
     from privacy_toolkit.http.pacing import Pacer
-    from privacy_toolkit.talonone.client import Client, Timeouts
+    from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts
     from privacy_toolkit.talonone.credentials import Credentials, Signer
     from privacy_toolkit.talonone.operations import Generation
 
-__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts", "__version__"]
+__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "SyncClient", "Timeouts", "__version__"]
 
 
 def __getattr__(name: str) -> object:
