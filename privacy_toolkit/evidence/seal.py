@@ -55,7 +55,9 @@ class Signed:
     principal: str | None
 
 
-def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed | None, approver: str | None) -> bytes:
+def verify_text(
+    checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed | None, approver: str | None, again: str = "again"
+) -> bytes:
     """The file's bytes.
 
     Args:
@@ -63,6 +65,7 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
         earlier: the numbers of the earlier packs of the same run.
         signed: None if the pack is not signed.
         approver: the name of who approved the plan, None if nobody had to.
+        again: the word for it, which was another one in the format before.
     """
     parts = [
         _title("How to check this pack"),
@@ -71,7 +74,7 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
             " (of OpenSSH 8.2 or later) and sha256sum (GNU coreutils). Run the commands in a copy of this folder, so"
             " that the pack itself stays as it is."
         ),
-        *(_unsigned() if signed is None else _signature(signed)),
+        *(_unsigned(again) if signed is None else _signature(signed)),
         *_files(is_signed=signed is not None),
         *(_approval(approver, is_signed=signed is not None) if approver is not None else []),
         *_position(checkpoint, earlier),
@@ -81,19 +84,19 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
         _title("All of it at once, with our software"),
         _text(
             "Offline, and without any access to the operator's systems, from another folder. It also reads the rows,"
-            " adds up the sums again and, with the folder in which all packs lie, follows the chain:"
+            f" adds up the sums {again} and, with the folder in which all packs lie, follows the chain:"
         ),
         f"  privacy-toolkit verify PACK{' --signers allowed_signers' if signed else ''} --chain PACKS",
     ]
     return ("\n\n".join(parts) + "\n").encode()
 
 
-def _unsigned() -> list[str]:
+def _unsigned(again: str) -> list[str]:
     return [
         _title("This pack is not signed"),
         _text(
             "Nobody answers for it with a key. The check below finds damage and careless changes. It does not find the"
-            " work of somebody who changed a file and made the sums again."
+            f" work of somebody who changed a file and made the sums {again}."
         ),
     ]
 

@@ -227,7 +227,7 @@ def assign_codes(preparation: Preparation) -> Assigned:
             "codes_rejected": summary.rejected,
             "codes_repeated": summary.duplicates,
             **({CODES_LOOKED_AT: True} if looked_at else {}),
-            "prepare": _digest(preparation.nonce, hand.pairs()),
+            "deal": _digest(preparation.nonce, hand.pairs()),
         },
         remember=remember,
     )

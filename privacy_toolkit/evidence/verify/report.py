@@ -453,6 +453,8 @@ def _numbers(report: Report) -> Iterator[int]:
     yield from (row for found in report.rejected.reasons for row in (found.count, *found.rows))
 
 
+#: The one word in which VERIFY.txt of the format before differs.
+_AGAIN_BEFORE = "anew"
 #: The SHA-256 of each schema of the format before, as version 0.x had them.
 _SCHEMAS_BEFORE = {
     files.REPORT_SCHEMA: "a7d009a6ee002cadf30abc55fae1b8a8158cb04e003f04dec79e2024611790c3",
@@ -547,4 +549,5 @@ def _verify_text(pack: PackFolder, report: Report, checkpoint: Checkpoint) -> by
         earlier,
         None if by is None else Signed(by.fingerprint, by.name),
         None if approved is None else approved.name,
+        _AGAIN_BEFORE if report.format == FORMAT_BEFORE else "again",
     )

@@ -430,8 +430,8 @@ def _read(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[bytes]]
 ASSIGNED_FILE = "dealt.sqlite"
 _ASSIGNED_TABLES = """
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS assigned (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS assigned_to ON assigned (customer);
+    CREATE TABLE IF NOT EXISTS dealt (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS dealt_to ON dealt (customer);
     CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CODES_AT_ONCE = 10_000
@@ -489,9 +489,7 @@ class AssignedCodes:
         digests = [self._digest("customer", customer, scope) for scope in self._scopes]
         marks = ", ".join("?" * len(digests))
         with _explained("read"):
-            rows = self._connection.execute(
-                f"SELECT code FROM assigned WHERE customer IN ({marks})", digests
-            ).fetchall()
+            rows = self._connection.execute(f"SELECT code FROM dealt WHERE customer IN ({marks})", digests).fetchall()
         mine = {code for (code,) in rows} & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
 
@@ -509,7 +507,7 @@ class AssignedCodes:
                 self._check_unchanged()
                 while batch := list(islice(rest, _CODES_AT_ONCE)):
                     digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
-                    self._connection.executemany("INSERT OR IGNORE INTO assigned VALUES (?, ?)", digests)
+                    self._connection.executemany("INSERT OR IGNORE INTO dealt VALUES (?, ?)", digests)
                 self._connection.execute(
                     "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
                     (self._digest("scope", ""),),
@@ -536,7 +534,7 @@ class AssignedCodes:
         return int(changes)
 
     def _is_assigned(self, digest: bytes) -> bool:
-        return self._connection.execute("SELECT 1 FROM assigned WHERE code = ?", (digest,)).fetchone() is not None
+        return self._connection.execute("SELECT 1 FROM dealt WHERE code = ?", (digest,)).fetchone() is not None
 
     def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
         return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]

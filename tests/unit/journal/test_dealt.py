@@ -78,7 +78,7 @@ def test_neither_code_nor_customer_stands_in_it(opened, tmp_path):
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"somebody" not in data
     assert b"WELCOME" not in data
-    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM assigned").fetchone()
+    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM dealt").fetchone()
     assert len(digest) == 16
 
 
