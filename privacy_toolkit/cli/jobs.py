@@ -15,7 +15,7 @@ import click
 from privacy_toolkit.access.faithful import AnswerError, DeliveryError
 from privacy_toolkit.access.notice import Notice, blank, load
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.placing import sweep
+from privacy_toolkit.access.placing import clear_up
 from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.cli.options import (
     api_option,
@@ -178,7 +178,7 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
     """
     recipe = _recipe(plan, key)
-    sweep(recipe.out)
+    clear_up(recipe.out)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int) -> bytes:
         reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()

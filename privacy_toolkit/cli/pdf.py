@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -12,9 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.core.durable import open_regular, sync
+from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
-from privacy_toolkit.evidence.files import write_file
 
 #: Names under which Debian, other distributions and the vendor install the browser.
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -126,11 +124,5 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _put(data: bytes, path: Path) -> None:
     """Under its name the file is there as a whole or not at all."""
-    neighbour = path.with_name(f".new-{secrets.token_hex(8)}-{path.name}")
-    try:
-        write_file(neighbour, [data])
-        neighbour.replace(path)
-    except BaseException:
-        neighbour.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+    with put_file(path, over=True) as file:
+        file.write(data)

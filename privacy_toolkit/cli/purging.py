@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.engine.holds import catch_up
 from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.journal.sqlite.create import left_over, sweep
 from privacy_toolkit.journal.sqlite.ledgers import Suppression
 from privacy_toolkit.journal.state import StateFolder
 

@@ -144,9 +144,10 @@ def _write(path: Path, content: bytes) -> None:
     Raises:
         UsageError: it can't be written, or is there already.
     """
-    from privacy_toolkit.evidence.files import write_file
+    from privacy_toolkit.core.durable import put_file
 
     try:
-        write_file(path, [content])
+        with put_file(path, over=False) as file:
+            file.write(content)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}.", "Name a new file.") from None

@@ -6,9 +6,9 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.durable import write_files
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.checkpoint import Checkpoint, encode_sums, hash_bytes, hash_file
 from privacy_toolkit.evidence.files import (
@@ -22,7 +22,6 @@ from privacy_toolkit.evidence.files import (
     ChainError,
     PackError,
     relative_files,
-    write_file,
 )
 from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE
 from privacy_toolkit.signatures.signers import DocumentSigner
@@ -249,7 +248,7 @@ class Seal:
             link, extras = self._next(contents, links)
         else:
             extras = self._extras(link.head(), contents, links[:-1])
-        _write(building, extras | link.files())
+        write_files(building, extras | link.files())
         if is_new:
             self.chain.append(link)
         return link
@@ -320,14 +319,3 @@ def _is_by(signer: DocumentSigner, link: Link) -> bool:
         return verify(link.signature, link.sums, PACK_NAMESPACE) == signer.public
     except BadSignature:
         return False
-
-
-def _write(building: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder and those below it, and make their names durable."""
-    folders = sorted({parent for name in files for parent in PurePosixPath(name).parents})
-    for folder in folders[1:]:  # the first is the folder itself
-        (building / folder).mkdir(mode=0o700)
-    for name, content in files.items():
-        write_file(building / name, [content])
-    for folder in reversed(folders):
-        sync(building / folder)

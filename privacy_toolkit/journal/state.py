@@ -22,11 +22,11 @@ import msgspec
 from filelock import FileLock
 from platformdirs import user_state_path
 
-from privacy_toolkit.core import durable as locks
-from privacy_toolkit.core.durable import is_taken, sync, take
+from privacy_toolkit.core import locks
+from privacy_toolkit.core.durable import sweep, sync
 from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
+from privacy_toolkit.core.locks import is_taken, take
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
-from privacy_toolkit.journal.sqlite.create import sweep
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, running
 from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, SecretFile
 from privacy_toolkit.journal.sqlite.run import RunJournal

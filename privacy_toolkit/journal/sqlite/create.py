@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.core import durable as locks
-from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import Hold, Outcome
 from privacy_toolkit.journal.records import Approval, SubjectState
@@ -58,71 +55,16 @@ def create_run(folder: Path, staged: Staged) -> None:
     Raises:
         JournalError: it could not be written; nothing is left behind.
     """
-    building, held = _begun(folder)
     try:
-        _fill(building / JOURNAL_FILE, folder.name, staged)
-        sync(building / JOURNAL_FILE)
-        add_checksums(building / JOURNAL_FILE)
-        sync(building)
-        building.rename(folder)
-        sync(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with put_folder(folder, over=False) as building:
+            _fill(building / JOURNAL_FILE, folder.name, staged)
+            sync(building / JOURNAL_FILE)
+            add_checksums(building / JOURNAL_FILE)
     except (OSError, sqlite3.Error) as error:
-        shutil.rmtree(building, ignore_errors=True)
-        raise _not_created(error) from None
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    finally:
-        os.close(held)
-
-
-def left_over(runs: Path) -> list[Path]:
-    """What processes that died while they created a run have left behind; it holds ids.
-
-    Whoever creates a run holds a lock on what they build, which the system gives back when they end, however that is;
-    so this can be told on every machine, and where process ids are used again, as in a container.
-    """
-    found = []
-    for folder in sorted(runs.glob(".new-*")):
-        held = locks.take_folder(folder)
-        if held is not None:
-            os.close(held)
-            found.append(folder)
-    return found
-
-
-def sweep(runs: Path) -> list[Path]:
-    """Remove what ``left_over`` names; return what could not be removed."""
-    found = left_over(runs)
-    for folder in found:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder for folder in found if os.path.lexists(folder)]
-
-
-def _begun(folder: Path) -> tuple[Path, int]:
-    """A new folder to build in, and the lock on it.
-
-    Raises:
-        JournalError: it can't be made.
-    """
-    try:
-        while True:
-            building = folder.with_name(f".new-{secrets.token_hex(8)}-{folder.name}")
-            building.mkdir(mode=0o700, parents=True)
-            held = locks.take_folder(building)
-            if held is None:
-                return building, os.open(building, os.O_RDONLY)  # no locks here: it is never swept
-            if building.exists():
-                return building, held
-            os.close(held)  # whoever swept in between took it for left over
-    except OSError as error:
-        raise _not_created(error) from None
-
-
-def _not_created(error: Exception) -> JournalError:
-    return JournalError(
-        f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
-    )
+        raise JournalError(
+            f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
+        ) from None
 
 
 def _fill(path: Path, run_id: str, staged: Staged) -> None:

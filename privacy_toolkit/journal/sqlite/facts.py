@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar, cast
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.core import durable as locks
+from privacy_toolkit.core import locks
 from privacy_toolkit.core.errors import MOVED, DamagedError, JournalError, RefusedError
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.sqlite.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite

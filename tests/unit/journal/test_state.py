@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.core.errors import RefusedError, UsageError
-from privacy_toolkit.journal.sqlite.create import Staged, create_run, left_over, sweep
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
 from privacy_toolkit.journal.state import StateFolder
 
 
@@ -64,7 +65,8 @@ def test_a_run_that_can_not_be_staged_leaves_nothing(state):
 KILLED = """
 import os, sys
 from pathlib import Path
-from privacy_toolkit.journal.sqlite.create import Staged, create_run, left_over, sweep
+from privacy_toolkit.core.durable import left_over, sweep
+from privacy_toolkit.journal.sqlite.create import Staged, create_run
 
 def pages():
     yield [(2, "somebody")]
