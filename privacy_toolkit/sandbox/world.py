@@ -46,7 +46,7 @@ class SandboxSettings:
         unknown_profile: what a reservation for an unknown customer does: ``404``, or ``create`` (an empty profile).
             Not published either.
         parallel_limit: requests for one profile or session that may be under way; one more is answered 409.
-        log_file: JSONL file to which every request is appended as it is assigned with.
+        log_file: JSONL file to which every request is appended as it is handled.
         faults: the faults that are played.
     """
 
