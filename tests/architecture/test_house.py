@@ -1,6 +1,7 @@
 """The house rules hold: size, imports, names and words of the whole package."""
 
 import ast
+import re
 
 import pytest
 
@@ -80,3 +81,11 @@ def test_the_table_of_modules_is_that_of_today(package):
 
 def test_every_module_says_what_it_is_for(package):
     assert [one.path for one in package if one.has_code and not module_table.one_line(one)] == []
+
+
+def test_the_glossary_names_places_that_exist(root):
+    lines = (root / "docs" / "glossary.md").read_text("utf-8").splitlines()
+    cells = [line.split("|")[-2] for line in lines if line.startswith("|")]
+    places = [place for cell in cells for place in re.findall(r"`([\w/.]+)`", cell)]
+    assert len(places) > 40
+    assert [place for place in places if not (root / "privacy_toolkit" / place).exists()] == []
