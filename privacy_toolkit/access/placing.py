@@ -1,4 +1,4 @@
-"""How a package comes to its place: as a whole, durably, or not at all."""
+"""Putting a package in place: whole and durable, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the templates of the pages lie: the report's at the top, the access package's in ``access``."""
+"""Files that survive a power cut, bounded reading of files of others, and locks that the kernel holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of a pack's files, and how files and folders come to their places: as a whole, durably, or not at all."""
+"""The names of a pack's files, and how files and folders are put in place: whole and durable, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation is played with: a call, the world it acts on, and the answer it gives."""
+"""What a handler of the sandbox gets and returns: settings, a call, the store it acts on, the answer."""
 
 from __future__ import annotations
 
