@@ -1,4 +1,4 @@
-"""The controller's information under Article 15(1) and (2) GDPR: filled in once, put into every package."""
+"""The controller's information under Article 15(1) and (2) GDPR: filled in once, part of every package."""
 
 from __future__ import annotations
 

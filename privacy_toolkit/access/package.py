@@ -1,4 +1,4 @@
-"""An access package: from an answer of the API to a folder or a file that is handed to the person."""
+"""An access package: from an answer of the API to the folder or file that the person gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that have been kept long enough are removed; whatever is not certainly one of ours is left alone."""
+"""Retention: removes packages that were kept long enough, and leaves alone whatever is not certainly ours."""
 
 from __future__ import annotations
 

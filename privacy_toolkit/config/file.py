@@ -1,4 +1,4 @@
-"""Who is told of a run: the settings under ``[notify]``, checked before anything is done."""
+"""The configuration file: what it may contain, and reading it. An unknown key is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells that no spreadsheet takes for a formula, for files that people look at.
+"""What keeps personal data and secrets in: masking, no core dumps, cells that no spreadsheet runs as a formula.
 
 Files that are read back hold texts as they are, since a guarded id is another id. Where one was guarded all the same
 (``--spreadsheet-safe``), a column of its own says so, and it is not taken as an input.

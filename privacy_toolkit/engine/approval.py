@@ -1,4 +1,4 @@
-"""Whose hand it was: who planned a run, who approved it, who carried it out, each known by a key.
+"""Signatories and approvals: who planned, approved and carried out a run, each known by a key.
 
 Four eyes are two people. The list of allowed signers says whose a key is, so planner, operator and approver each have
 to be on it, and none of the approver's keys may be theirs. What is signed is a statement in words that holds the plan's

@@ -1,4 +1,4 @@
-"""Who is not to be touched: the exclusion list, and for what would write, everybody whom this state folder erased."""
+"""Who must not be touched: the exclusion list and, for writes, everybody erased from this state folder."""
 
 from __future__ import annotations
 

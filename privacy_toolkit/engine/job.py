@@ -1,4 +1,4 @@
-"""How long an accepted change is waited for before it is looked for again."""
+"""What a job declares, and what it may use before anything is sent: preparing its input, preflight reads."""
 
 from __future__ import annotations
 

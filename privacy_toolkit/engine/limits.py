@@ -1,4 +1,4 @@
-"""Stopping, and the places in flight."""
+"""Limits of an execution: when to stop, and how many requests may be in flight."""
 
 from __future__ import annotations
 

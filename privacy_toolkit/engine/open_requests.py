@@ -1,4 +1,4 @@
-"""Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up."""
+"""Data subject requests over all runs: due dates, what is open, what an earlier export or a later run answered."""
 
 from __future__ import annotations
 
@@ -77,8 +77,7 @@ def _text(day: date | None) -> str | None:
 
 # What earlier runs of the same state folder know, as far as their journals can be read.
 #
-# A damaged journal hides no other run. Whoever asks says what is lost with what it may know: where that only means
-# more
+# A damaged journal hides no other run. Whoever asks says what is lost with what it may know: where that only means more
 # work, the run is named and passed over; where somebody could be written for who was erased, or a code could go to two
 # people, nothing is begun until the run is put back or set aside.
 
@@ -175,10 +174,8 @@ def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
 # Which open requests a later run has taken over, so that nobody counts them twice or for ever.
 #
 # An operator may plan again instead of resuming, and a nightly job does so every night. Whoever is settled in a later
-# run
-# of the same job and target is not open any more; whoever is open there for the same days is counted there. To find
-# out,
-# ids are compared, a bounded number at a time.
+# run of the same job and target is not open any more; whoever is open there for the same days is counted there. To find
+# out, ids are compared, a bounded number at a time.
 
 SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
 #: How many ids are held at once to be compared with later runs.

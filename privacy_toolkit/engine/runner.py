@@ -1,4 +1,4 @@
-"""The runner: it walks every open subject of a run, as many at once as there are places."""
+"""The runner: works through every open subject of a run, as many at once as may be in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run stands as a whole, from its journal alone: verdict, exit code, sums."""
+"""The state of a run as a whole, from its journal alone: verdict, exit code, sums."""
 
 from __future__ import annotations
 

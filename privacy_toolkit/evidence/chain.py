@@ -1,4 +1,4 @@
-"""The chain of packs: a record of every pack that was ever sealed for one state folder.
+"""The chain of packs: a record of every pack ever sealed for a state folder.
 
 A link is the part of a pack that binds the rest: ``checkpoint.txt``, ``SHA256SUMS`` (which lists it) and the
 signature. Each names the one before by the SHA-256 of its ``SHA256SUMS``. It holds no personal data and stays when runs

@@ -1,4 +1,4 @@
-"""The hash tree over the rows of a pack: RFC 6962, section 2.1, which RFC 9162, section 2.1, repeats.
+"""What a pack commits to: the hash tree over its rows (RFC 6962, section 2.1), its checkpoint and ``SHA256SUMS``.
 
 A tree is built of the hashes of its leaves, 32 bytes each; a leaf is a line of ``rows.jsonl`` without its line end.
 """

@@ -1,4 +1,4 @@
-"""The audit pack of a run: a folder that is there as a whole or not at all."""
+"""The audit pack of a run: a folder that is there completely or not at all."""
 
 from __future__ import annotations
 

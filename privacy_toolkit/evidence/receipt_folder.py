@@ -1,4 +1,4 @@
-"""The folder that one person is handed: their receipt, the script that checks it, and words that explain both."""
+"""The folder that one person gets: their receipt, the script that checks it, and an explanation of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receipts: what one person needs to show, without anybody's help, which row of a pack is theirs.
+"""Receipts: what one person needs to show, on their own, which row of a pack is theirs.
 
 A receipt opens one row. It holds the key of that row and no other, and the hashes that lead from the row to the root in
 ``checkpoint.txt``; none of them tells anything of another row, since no line of a pack can be guessed.

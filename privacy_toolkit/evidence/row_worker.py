@@ -1,4 +1,4 @@
-"""The second process that makes rows: reads its task from standard input, says on standard output how it went."""
+"""The second process that writes rows: a task on standard input, the result on standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first half of writing rows: from the journal to sorted parts, by two processes where that saves time."""
+"""Writing the rows of a pack: from the journal to sorted parts, and from those to its files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line
 
 # The second process that makes rows, as the first one sees it.
 #
-# It is a program of its own and not one of ``multiprocessing``: that would load the caller's main module once more,
-# and
+# It is a program of its own and not one of ``multiprocessing``: that would load the caller's main module once more, and
 # what a script of an analyst does there must not be done twice. It ends with the first process, however that ends: its
 # standard input is then closed.
 

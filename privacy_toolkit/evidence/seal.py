@@ -1,4 +1,4 @@
-"""Sealing: what binds the files of a pack to each other, to the key that signs, and to the packs before."""
+"""Sealing: what binds the files of a pack to each other, to the signing key, and to earlier packs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP library's exceptions and what they say about a request: the phase, the trouble, whether anything left."""
+"""What came of one request: a reply, or a fault with its phase; and the HTTP library's exceptions as such faults."""
 
 from __future__ import annotations
 

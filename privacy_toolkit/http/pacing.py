@@ -1,4 +1,4 @@
-"""How long to wait before something is sent again. Pure: time and chance are handed in."""
+"""The pace of requests, backoff, and ``Retry-After``. Pure: time and randomness are passed in."""
 
 from __future__ import annotations
 

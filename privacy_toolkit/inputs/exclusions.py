@@ -1,4 +1,4 @@
-"""The exclusion list: who is not to be touched, on what ground, and when that is looked at again.
+"""The exclusion list: who must not be touched, on what ground, and when that is reviewed.
 
 It is read all or nothing: a hold that is not understood could erase somebody.
 """

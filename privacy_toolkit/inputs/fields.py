@@ -1,4 +1,4 @@
-"""Rows that become the bodies of requests: each column a field by its dotted name, checked against the declared type.
+"""Columns to request bodies: each column is a field by its dotted name, checked against the declared type.
 
 A row that would not make a body is refused before anything is planned, with the field and the rule it breaks.
 """

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, its values with their types, and lines counted as they stand in the file."""
+"""JSON Lines: one object per line, values with their types, and the line numbers of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column holds the ids, and what is said about a header that does not fit."""
+"""How an input is read: encoding, delimiter, and which column has the ids; checked before a file is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact de-duplication with a few bytes a row: a hash finds the candidates, the ids themselves decide."""
+"""Rows between reading and use: pages in an unnamed file, and exact de-duplication with a few bytes per row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of the rows of one subject, the one whose request counts: the earliest, since the clock began to run with it."""
+"""The columns about a data subject request; of several rows for one subject, the earliest request counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading an input: once over the file, then as often as wanted over what was set aside of it."""
+"""Reading an input: one pass over the file, then any number of passes over the pages set aside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling that a run began and how it ended. Nothing here raises; each step is bounded in time."""
+"""Notifying others that a run began and how it ended. Nothing here raises; each step is bounded in time."""
 
 from __future__ import annotations
 
@@ -163,8 +163,7 @@ def _time(microseconds: int) -> str:
 # The figures of a run in a file for the textfile collector of Prometheus' node_exporter.
 #
 # One file may serve several jobs and targets: what it says of the others stays, and so does the time of the last
-# success
-# when a run fails.
+# success when a run fails.
 
 _PREFIX = "privacy_toolkit_"
 _LAST_SUCCESS = f"{_PREFIX}last_success_timestamp_seconds"

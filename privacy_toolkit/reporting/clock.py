@@ -1,4 +1,4 @@
-"""The legal clock in words."""
+"""The legal clock in words: what is due, overdue, settled in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a report that are counted."""
+"""The counted parts of a report: outcomes, holds, calls, answer times, and the bound that a sample proves."""
 
 from __future__ import annotations
 

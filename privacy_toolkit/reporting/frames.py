@@ -1,4 +1,4 @@
-"""The rows as pandas data frames: for the figures of a report, and for analysts."""
+"""The rows of a run as pandas data frames: for the figures of a report, and for analysts."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from privacy_toolkit.reporting.tables import Case, make_case
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
 #
 # What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way.
-# Importing
-# this module loads pyarrow (50 MB): it is done only when rows are written or read.
+# Importing this module loads pyarrow (50 MB): it is done only when rows are written or read.
 
 MOMENT = pa.timestamp("us", tz="UTC")
 SEND = pa.struct(

@@ -1,4 +1,4 @@
-"""``report.html``: one file for people, complete without scripts, that asks nothing of any network."""
+"""``report.html``: one file for people, complete without scripts and without network access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run for analysts: ``from privacy_toolkit import Run``."""
+"""A run for analysts: data frames of its rows, in scripts and notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The geometry of the line chart: requests a second over time, against the limit."""
+"""Pace and charts: requests per second against the limit, and the geometry that the templates draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sorting more rows than fit in memory: by their pseudonyms, which are hexadecimal digits spread evenly."""
+"""``rows.parquet``, and sorting more rows than fit in memory by their pseudonyms."""
 
 from __future__ import annotations
 

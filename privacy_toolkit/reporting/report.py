@@ -1,4 +1,4 @@
-"""Who had a hand in a run, as far as it was recorded."""
+"""The report of a run, built from its journal: signatories, settings, and the parts that other modules count."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ from privacy_toolkit.reporting.clock import maybe_rfc3339
 # plain digest, or one key for all, a single disclosure would open everybody's.
 #
 # HMAC-SHA256 (RFC 2104) is put together from ``hashlib`` here: it is made two times for every row of every pack, and
-# the
-# library's one-call form sets OpenSSL up again each time, which takes longer than the digest (5 s of a million rows).
+# the library's one-call form sets OpenSSL up again each time, which takes longer than the digest (5 s of a million
+# rows).
 
 if TYPE_CHECKING:
     from hashlib import _Hash

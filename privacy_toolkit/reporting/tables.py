@@ -1,4 +1,4 @@
-"""The list of coupon holders as a file: a row for each pair of a coupon and one who has it reserved."""
+"""Tables as files: ``exceptions.csv``, the holders of coupons, referral codes; each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -94,8 +94,7 @@ def _field(text: str) -> str:
 # What a run hands over as one file, CSV or Parquet: written in a stream, and there as a whole or not at all.
 #
 # Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can
-# be
-# made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
+# be made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
 # front, and each row ends with one more cell, which has the names in it as JSON where one was guarded; by the name of
 # that column our own inputs know such a file, and refuse it.
 

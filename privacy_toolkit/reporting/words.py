@@ -1,4 +1,4 @@
-"""The verdict in a sentence, and the next step."""
+"""The words of a report: the verdict in a sentence, what outcomes and reasons mean, and the next step."""
 
 from __future__ import annotations
 

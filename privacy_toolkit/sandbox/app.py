@@ -1,4 +1,4 @@
-"""The stand-in over HTTP: one request from its raw path to its answer, through latency, limit and faults."""
+"""The sandbox over HTTP: from a raw path to an answer, through latency, rate limit and faults."""
 
 from __future__ import annotations
 

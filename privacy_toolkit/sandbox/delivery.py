@@ -1,4 +1,4 @@
-"""How an answer travels: as HTTP has it, or cut, doubled, swollen, dribbling, or not at all."""
+"""How an answer travels: as HTTP defines it, or cut, doubled, oversized, byte by byte, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in without HTTP: from a request's parts to an answer, by the declarations in OPERATIONS."""
+"""The sandbox without HTTP: from the parts of a request to an answer, by the declared operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which request meets which fault.
+"""Faults: which request meets which one.
 
 A fault is drawn from the seed, the operation, whom it is about and how often that pair was asked before, not from the
 order of arrival: a run repeats whatever the concurrency, and a retry draws again.

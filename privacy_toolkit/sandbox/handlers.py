@@ -1,4 +1,4 @@
-"""Customer sessions and events, in both versions of the operations."""
+"""How the sandbox answers each operation: inventory, erasure, profiles, coupons, referrals, sessions, events."""
 
 from __future__ import annotations
 

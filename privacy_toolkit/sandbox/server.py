@@ -1,4 +1,4 @@
-"""The stand-in as a server on the loopback address: until a signal, or in a thread next to the caller."""
+"""The sandbox as a server on the loopback address: until a signal, or in a thread of the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public keys, and making a new pair of keys."""
+"""Keys in OpenSSH's formats: reading and writing them, and generating a new pair."""
 
 from __future__ import annotations
 

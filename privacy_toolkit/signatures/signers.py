@@ -1,4 +1,4 @@
-"""Who signs: a key in this process, or ``ssh-keygen`` with a key in ssh-agent or in a hardware token."""
+"""Signing: with a key in this process, or through ``ssh-keygen`` with ssh-agent or a hardware token."""
 
 from __future__ import annotations
 

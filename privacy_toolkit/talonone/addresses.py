@@ -1,4 +1,4 @@
-"""Where requests go: the checks on the base URL and on what stands in a path, and the making of paths."""
+"""Where requests go: checking the base URL and the values in a path, and building paths and queries."""
 
 from __future__ import annotations
 

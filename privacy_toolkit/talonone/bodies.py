@@ -1,4 +1,4 @@
-"""The bodies as deployments of 2020 take them, where current ones take more.
+"""The bodies that are sent, with the limits of the published documents; also as deployments of 2020 take them.
 
 A body that fits one of these fits the type of its operation too; what those deployments don't know would be lost or
 refused there, so it is not sent.

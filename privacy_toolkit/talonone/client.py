@@ -1,4 +1,4 @@
-"""From settings to a client, and the checks that need no request."""
+"""The typed client of the Integration API: one method per operation, one request per call; and its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A referral code as it waits in the journal for being handed over: the form, and both ways."""
+"""What the journal keeps of coupon holders and referral codes until they are written to a file."""
 
 from __future__ import annotations
 

@@ -44,8 +44,7 @@ from privacy_toolkit.talonone.operations import Generation, Meaning, Operation, 
 
 # Whether an answer is about what was asked: names in it are compared with those of the request, byte for byte. Pure.
 #
-# A proxy that answers twice, or mixes connections up, gives well-formed answers about somebody else. Each operation
-# has
+# A proxy that answers twice, or mixes connections up, gives well-formed answers about somebody else. Each operation has
 # its check. What an answer need not say can't contradict; ids that differ only in case or Unicode normalisation do.
 
 

@@ -1,4 +1,4 @@
-"""The process that compares: reads its task from standard input, says on standard output what it found."""
+"""The second process of ``verify``, which compares rows: a task on standard input, its findings on standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check of a pack comes to: the checks that were made, and every problem found.
+"""The result of checking a pack: the checks that were made, and every problem found.
 
 All that is said about a pack is in our own words. What is quoted from it goes through ``quoted`` or ``shown`` first: a
 pack that was tampered with may hold anything, and whoever reads the result has a terminal.

@@ -1,4 +1,4 @@
-"""Reading a folder nobody vouches for: no link is followed, no pipe is waited for, nothing is read without bound."""
+"""Reading an untrusted folder: follows no link, waits for no pipe, reads nothing without a bound."""
 
 from __future__ import annotations
 

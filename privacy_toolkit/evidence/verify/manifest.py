@@ -1,4 +1,4 @@
-"""A removal from the list of erased customers, in the place of a pack."""
+"""Checks of files and signatures: ``SHA256SUMS``, allowed signers, links of the chain, approval, removals."""
 
 from __future__ import annotations
 

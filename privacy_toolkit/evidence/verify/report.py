@@ -39,8 +39,7 @@ from privacy_toolkit.schemas import schema
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #
 # A report is not taken at its word where something else in the pack gives the same. What nothing else gives is listed,
-# so
-# that nobody takes the operator's word for more than that.
+# so that nobody takes the operator's word for more than that.
 
 #: What no check of a pack can tell from anything else than what the operator's program wrote down.
 WORD_ALONE: Final = (

@@ -31,8 +31,7 @@ from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, n
 #
 # A Parquet file is read by a large library in C++, which hostile bytes might bring down or make ask for any amount of
 # memory. So another process reads it, with a limit, while this one reads the rows: two cores get both done in the time
-# of
-# one. It is a program of its own and not one of ``multiprocessing``, which would run the caller's main module once
+# of one. It is a program of its own and not one of ``multiprocessing``, which would run the caller's main module once
 # more.
 
 #: The number, from 0, of the first row in which both differ; None: they agree; ``CANNOT_BE_READ``: no row at all.
