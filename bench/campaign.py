@@ -18,13 +18,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+from tests.support.campaign import Found, play
+from tests.support.fault_kinds import BY_NAME, ERASE, JOBS
 
-from campaign import Found, play  # noqa: E402 - found by the line above
-from fault_kinds import BY_NAME, ERASE, JOBS  # noqa: E402
-
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 LIMIT = 1800  # seconds that one run may take
 BEGIN, END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
 

@@ -3,11 +3,8 @@
 The text of the report ``hostile`` is, wherever somebody else has a say in it, made of ``HOSTILE``.
 """
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -19,8 +16,9 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Approval, PackageFacts
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
+from tests.support.hostile import HOSTILE, hostile
 
-SUPPORT = Path(__file__).parents[1] / "support" / "reported_runs.py"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -38,48 +36,8 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
-#: Markup, a template, a formula, an address, characters that turn text around, and such that steer a terminal.
-HOSTILE = (
-    "=1+1</title></style></textarea>\"'><img src=http://127.0.0.1:9/x onerror=alert(1)><script>alert(2)</script>"
-    "<svg onload=alert(3)>--><a href=javascript:alert(4)>{{ 7 * 7 }}{% raw %}&lt;"
-    "\x00\x07\x1b[31m\x9b\u202eoiduts\u2066\u200b\u2028\ufeff\U000e0041\ud7ff"
-)
-#: Where it stands: each place has a name of its own, to be told apart.
-PLACES = (
-    "target",
-    "planner",
-    "approver",
-    "approver key",
-    "operator",
-    "operator key",
-    "hold",
-    "python",
-    "rate",
-    "max_failures",
-    "api_key",
-    "gone_predicate",
-    "timeout",
-)
-
-
-def hostile(place: str) -> str:
-    """The text that stands in a place; a plan takes none that is not seen."""
-    text = "".join(filter(str.isprintable, HOSTILE)) if place in {"target", "planner"} else HOSTILE
-    return f"{place}: {text}"
-
-
 @pytest.fixture(scope="session")
-def runs() -> ModuleType:
-    """The module tests/support/reported_runs.py."""
-    spec = importlib.util.spec_from_file_location("reported_runs", SUPPORT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def reports(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> dict[str, str]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The addresses of four reports.
 
     ``complete``; ``mixed`` with every outcome, long names and a hard stop; ``hostile``, as ``mixed``; ``export``, whose
@@ -95,7 +53,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> dict[
     for name, outcomes, stop, changes in (
         ("complete", calm, None, {}),
         ("mixed", every, StopReason.WINDOW_CLOSED, long_names),
-        ("hostile", every, StopReason.WINDOW_CLOSED, _hostile_changes(runs)),
+        ("hostile", every, StopReason.WINDOW_CLOSED, _hostile_changes()),
     ):
         hold = Hold(hostile("hold")) if name == "hostile" else None
         subjects = [runs.told(f"customer-{k}", outcome, hold=hold) for k, outcome in enumerate(outcomes)]
@@ -103,10 +61,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> dict[
         with RunJournal(run) as journal:
             pack = write_pack(journal, folder / f"{name}-pack", chain=Chain(folder / f"{name}-chain"))
             found[name] = (pack.path / "report.html").as_uri()
-    return found | {"export": _export(runs, folder)}
+    return found | {"export": _export(folder)}
 
 
-def _export(runs: ModuleType, folder: Path) -> str:
+def _export(folder: Path) -> str:
     states = {"profile": "complete", "coupons": "not_held", "loyalty": "not_obtainable", "new": "complete"}
     facts = PackageFacts(name="f" * 32, sha256="a" * 64, sections=states, redactions=3, people=2)
     subjects = [runs.exported(f"customer-{k}", facts) for k in range(40)]
@@ -119,7 +77,7 @@ def _export(runs: ModuleType, folder: Path) -> str:
     return (pack.path / "report.html").as_uri()
 
 
-def _hostile_changes(runs: ModuleType) -> dict[str, object]:
+def _hostile_changes() -> dict[str, object]:
     """What is hostile of a plan, its approval and the settings of its executions."""
     settings = {name: hostile(name) for name in ("python", "rate", "max_failures", "api_key", "gone_predicate")}
     settings |= {"signer": hostile("operator"), "signing_key": hostile("operator key")}

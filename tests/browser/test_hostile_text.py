@@ -1,7 +1,6 @@
 """Text of others stays text: whatever stands in a plan, a list, a key's name or a setting, the page only shows it."""
 
 import csv
-import importlib.util
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +12,7 @@ from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import verify_pack
 from privacy_toolkit.reporting.html import LONGEST_CODE
 from privacy_toolkit.reporting.tables import csv_line
-
-_SPEC = importlib.util.spec_from_file_location("browser_reports", Path(__file__).with_name("conftest.py"))
-_REPORTS = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_REPORTS)
-HOSTILE, PLACES, hostile = _REPORTS.HOSTILE, _REPORTS.PLACES, _REPORTS.hostile
+from tests.support.hostile import HOSTILE, PLACES, hostile
 
 #: Categories of characters that are not seen, or turn what is around them.
 UNSEEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}

@@ -1,34 +1,23 @@
 """The page stays under 1 MB, however large the run is and whatever stands in its journal."""
 
-import importlib.util
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
 
+from bench.synthetic import make_run
 from privacy_toolkit.core.model import Hold, Outcome, StopReason
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.sqlite.reader import RunReader
 from privacy_toolkit.reporting.tables import LISTED_CASES
+from tests.support import reported_runs as runs
 
 MOST = 1_000_000  # bytes
-SYNTHETIC = Path(__file__).parents[2] / "bench" / "synthetic.py"
 #: Longer than anything is shown, and four bytes a character.
 LONG = "\U0001f4a0" * 1_000
 TODAY = date(2026, 11, 23)
-
-
-@pytest.fixture(scope="module")
-def synthetic():
-    """The module bench/synthetic.py."""
-    spec = importlib.util.spec_from_file_location("synthetic", SYNTHETIC)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["synthetic"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -43,7 +32,7 @@ def page_of(tmp_path):
 
 
 @pytest.mark.parametrize("attention", [LISTED_CASES, LISTED_CASES + 1])
-def test_page_of_a_larger_run_is_small_and_lists_what_it_can(open_page, synthetic, page_of, tmp_path, attention):
+def test_page_of_a_larger_run_is_small_and_lists_what_it_can(open_page, page_of, tmp_path, attention):
     outcomes = (Outcome.FAILED, Outcome.UNVERIFIED, Outcome.RESIDUAL, Outcome.UNKNOWN)
     mix = dict.fromkeys(outcomes, attention // len(outcomes)) | {
         Outcome.RETRYABLE: attention % len(outcomes),
@@ -51,7 +40,7 @@ def test_page_of_a_larger_run_is_small_and_lists_what_it_can(open_page, syntheti
         Outcome.ON_HOLD: 400,
     }
     mix[Outcome.ERASED] = 20_000 - sum(mix.values())
-    path = page_of(synthetic.make_run(tmp_path / "20261123-080000-erase-0a1b2c", mix))
+    path = page_of(make_run(tmp_path / "20261123-080000-erase-0a1b2c", mix))
     assert path.stat().st_size < MOST
     page = open_page(path.as_uri(), width=320)
     assert page.locator(".cases tr").count() == (attention if attention == LISTED_CASES else 0)
@@ -60,7 +49,7 @@ def test_page_of_a_larger_run_is_small_and_lists_what_it_can(open_page, syntheti
     assert (page.asked, page.said) == ([path.as_uri()], [])
 
 
-def test_page_of_a_small_run_with_the_longest_of_everything_is_small(open_page, runs, page_of, tmp_path):
+def test_page_of_a_small_run_with_the_longest_of_everything_is_small(open_page, page_of, tmp_path):
     """As many cases, grounds, executions, settings, reasons and dates as are told apart, each as long as it can be."""
     outcomes = [Outcome.RETRYABLE] * LISTED_CASES + [Outcome.ON_HOLD] * 300 + [Outcome.ERASED]
     subjects = [

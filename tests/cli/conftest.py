@@ -1,10 +1,8 @@
 """The command line in this process, and a sandbox for it."""
 
 import io
-import json
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 
@@ -12,23 +10,10 @@ from privacy_toolkit.cli.main import main
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.world import SandboxSettings
+from tests.support.commands import Done
 from tests.support.loopback import Handler, serving
 
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
-
-
-@dataclass
-class Done:
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        """The one JSON object on stdout."""
-        return json.loads(self.out)
 
 
 @pytest.fixture

@@ -7,30 +7,16 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.world import SandboxSettings
+from tests.support.commands import Done
 
 CLI = (sys.executable, "-m", "privacy_toolkit")
 LIMIT = 240  # seconds after which a hanging process is a failure
-
-
-@dataclass
-class Done:
-    """A finished process."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        """The one JSON object on stdout."""
-        return json.loads(self.out)
 
 
 class Toolkit:

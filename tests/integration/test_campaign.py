@@ -3,12 +3,11 @@
 All kinds at full size: ``make campaign``.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 
-SUPPORT = str(Path(__file__).parents[1] / "support")
+from tests.support.campaign import play
+from tests.support.fault_kinds import BY_NAME, ERASE
+
 KINDS = (
     "foreign_404",
     "foreign_4xx",
@@ -22,22 +21,9 @@ KINDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def campaign():
-    """The modules of the campaign, which find each other by the path."""
-    sys.path.insert(0, SUPPORT)
-    try:
-        import campaign as played  # noqa: PLC0415
-        import fault_kinds  # noqa: PLC0415
-    finally:
-        sys.path.remove(SUPPORT)
-    return played, fault_kinds
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
-def test_an_erasure_claims_nothing_that_did_not_happen(campaign, tmp_path, name):
-    played, kinds = campaign
-    found = played.play(kinds.BY_NAME[name], kinds.ERASE, 90, tmp_path)
+def test_an_erasure_claims_nothing_that_did_not_happen(tmp_path, name):
+    found = play(BY_NAME[name], ERASE, 90, tmp_path)
     assert dict(found.false) == {}
     assert found.outcomes["erased"] + found.outcomes["nothing_held"] + found.open == 90

@@ -1,9 +1,5 @@
 """The pace that a report shows is the one at which requests were begun, and never one above it."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose, Reason
@@ -11,22 +7,13 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
 
 SECOND = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def runs():
-    path = Path(__file__).parents[1] / "support" / "reported_runs.py"
-    spec = importlib.util.spec_from_file_location("reported_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def pace(runs, tmp_path):
+def pace(tmp_path):
     """The pace that is reported of a run with evenly spaced reads."""
 
     def make(rate, seconds, start):
@@ -49,7 +36,7 @@ def pace(runs, tmp_path):
 
 @pytest.mark.parametrize("after", [0, 1, 370_000, 630_987, 999_999])
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 6), (50, 40), (10, 300)])
-def test_an_even_pace_is_shown_as_even_wherever_in_a_second_it_begins(pace, runs, rate, seconds, after):
+def test_an_even_pace_is_shown_as_even_wherever_in_a_second_it_begins(pace, rate, seconds, after):
     found = pace(rate, seconds, runs.START + 2 * SECOND + after)
     points = found.executions[0].points
     assert sum(point.requests for point in points) == rate * seconds

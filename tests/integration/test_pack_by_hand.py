@@ -1,11 +1,9 @@
 """A stranger checks a pack with nothing but what VERIFY.txt says: ssh-keygen, sha256sum and a shell."""
 
-import importlib.util
 import os
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,18 +15,10 @@ from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
+from tests.support import reported_runs as runs
 
-SUPPORT = Path(__file__).parents[1] / "support" / "reported_runs.py"
 SAMPLES = 400
 WHO = "dpo@example.org"
-
-
-def load_support():
-    spec = importlib.util.spec_from_file_location("reported_runs", SUPPORT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +46,6 @@ def keys(tmp_path_factory):
 def packs(tmp_path_factory, keys):
     """Packs of one run: signed with and without a known name, by a key nobody knows, not signed, and approved."""
     folder = tmp_path_factory.mktemp("packs")
-    runs = load_support()
     subjects = [runs.told(f"c{k}", outcome) for k, outcome in enumerate([Outcome.ERASED, Outcome.PENDING] * 3)]
     key, stranger = load_signer(keys / "key"), load_signer(keys / "stranger")
     with RunJournal(runs.write_run(folder / "20261124-run", subjects)) as journal:

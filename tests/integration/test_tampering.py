@@ -1,11 +1,8 @@
 """Whatever is done to a pack, ``verify`` finds it, but for what nobody could find; and that is shown here as well."""
 
 import dataclasses
-import functools
-import importlib.util
 import random
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +30,7 @@ from privacy_toolkit.reporting.schema import Report
 from privacy_toolkit.signatures.allowed import AllowedSigners
 from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
+from tests.support import reported_runs as runs
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUN_A, RUN_B, RUN_C = (f"20261123-08000{k}-erase-abcde{k}" for k in (1, 2, 3))
@@ -43,24 +41,6 @@ CHANGES = {
     "top bit": lambda byte: byte ^ 0x80,
     "line end": lambda byte: 0x0A if byte != 0x0A else 0x20,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def templates_compiled_once():
-    """Most of the time of a verification goes into compiling the templates of the page; once is enough here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(html, "_environment", functools.cache(html._environment))
-        yield
-
-
-@pytest.fixture(scope="module")
-def runs():
-    path = Path(__file__).parents[1] / "support" / "reported_runs.py"
-    spec = importlib.util.spec_from_file_location("reported_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclasses.dataclass
@@ -86,7 +66,7 @@ class Workshop:
         return self.folder / "first-edition" / RUN_A
 
 
-def make_workshop(runs, folder, keys, *, signed):
+def make_workshop(folder, keys, *, signed):
     names = {"dpo": "dpo@example.org", "other": "other@example.org", "approver": "second@example.org"}
     names["planner"] = "planner@example.org"
     for name, principal in names.items():
@@ -117,17 +97,17 @@ def make_workshop(runs, folder, keys, *, signed):
     with RunJournal(run) as journal:
         write_pack(journal, shop.pack, chain=chain, **seal)
         shutil.copytree(shop.pack, shop.first_edition)
-        write_other(runs, shop, chain, seal, RUN_B, [Outcome.ERASED] * 5)
+        write_other(shop, chain, seal, RUN_B, [Outcome.ERASED] * 5)
         number = journal.begin_execution(runs.START + 100_000_000, msgspec.json.encode(runs.SETTINGS).decode())
         last = runs.told("customer-4", Outcome.ERASED, runs.START + 120_000_000)
         journal.record([Note(5, list(enumerate(last.exchanges, 1)), last.state)])
         journal.end_execution(number, runs.START + 130_000_000, None)
         write_pack(journal, shop.pack, chain=chain, **seal)
-    write_other(runs, shop, chain, seal, RUN_C, [Outcome.NOTHING_HELD])
+    write_other(shop, chain, seal, RUN_C, [Outcome.NOTHING_HELD])
     return shop
 
 
-def write_other(runs, shop, chain, seal, run_id, outcomes):
+def write_other(shop, chain, seal, run_id, outcomes):
     subjects = [runs.told(f"other-{k}", outcome) for k, outcome in enumerate(outcomes)]
     with RunJournal(runs.write_run(shop.folder / "runs" / run_id, subjects)) as journal:
         write_pack(journal, shop.packs / run_id, chain=chain, **seal)
@@ -139,13 +119,13 @@ def keys(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def signed(runs, keys, tmp_path_factory):
-    return make_workshop(runs, tmp_path_factory.mktemp("signed"), keys, signed=True)
+def signed(keys, tmp_path_factory):
+    return make_workshop(tmp_path_factory.mktemp("signed"), keys, signed=True)
 
 
 @pytest.fixture(scope="module")
-def unsigned(runs, keys, tmp_path_factory):
-    return make_workshop(runs, tmp_path_factory.mktemp("unsigned"), keys, signed=False)
+def unsigned(keys, tmp_path_factory):
+    return make_workshop(tmp_path_factory.mktemp("unsigned"), keys, signed=False)
 
 
 @pytest.fixture(scope="module", params=["signed", "unsigned"])
@@ -465,7 +445,7 @@ def test_rows_of_another_run_with_checkpoint_and_sums_made_again_are_found(shop,
     assert codes(copied) >= {"sums_differ"}
 
 
-def test_approval_of_another_plan_is_found(signed, runs, keys, tmp_path):
+def test_approval_of_another_plan_is_found(signed, keys, tmp_path):
     pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
     said = statement(runs.plan_of(6, 1))
     (pack / "approval.txt").write_text(said)
@@ -489,7 +469,7 @@ def test_signature_for_another_use_is_found(signed, tmp_path):
     assert codes(pack) == {"bad_signature"}
 
 
-def forged_pack(runs, shop, folder):
+def forged_pack(shop, folder):
     """A pack in which everything is consistent, and one outcome is not what happened; signed with another key."""
     outcomes = (Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.ON_HOLD, Outcome.ERASED, Outcome.ERASED)
     subjects = [runs.told(f"customer-{k}", outcome) for k, outcome in enumerate(outcomes)]
@@ -498,16 +478,16 @@ def forged_pack(runs, shop, folder):
         return write_pack(journal, folder / "packs" / RUN_A, chain=Chain(folder / "chain"), **signed).path
 
 
-def test_everything_made_again_and_signed_with_another_key_is_found_by_the_allowed_signers(runs, signed, tmp_path):
-    forged = forged_pack(runs, signed, tmp_path)
+def test_everything_made_again_and_signed_with_another_key_is_found_by_the_allowed_signers(signed, tmp_path):
+    forged = forged_pack(signed, tmp_path)
     assert codes(forged, signed.signers) == {"signer_not_allowed"}
     found = verified(forged)
     assert (found.valid, found.signer.allowed) == (True, None)  # without signers nobody vouches, and that is said
 
 
-def test_everything_made_again_without_a_signature_can_be_found_by_the_chain_alone(runs, unsigned, tmp_path):
+def test_everything_made_again_without_a_signature_can_be_found_by_the_chain_alone(unsigned, tmp_path):
     """What no program can find: so it is said of every pack that is not signed."""
-    forged = forged_pack(runs, unsigned, tmp_path)
+    forged = forged_pack(unsigned, tmp_path)
     found = verified(forged)
     assert (found.valid, found.signed) == (True, False)
     assert "not signed" in next(check.words for check in found.checks if check.name == "signature")
@@ -586,8 +566,8 @@ def test_pack_that_is_there_twice_is_found(packs, signers):
     assert codes(packs / RUN_A, signers, packs) == {"replayed"}
 
 
-def test_pack_of_another_chain_is_found(runs, shop, packs, tmp_path):
-    shutil.copytree(forged_pack(runs, shop, tmp_path / "forged"), packs / "20261123-080009-erase-abcdef")
+def test_pack_of_another_chain_is_found(shop, packs, tmp_path):
+    shutil.copytree(forged_pack(shop, tmp_path / "forged"), packs / "20261123-080009-erase-abcdef")
     assert codes(packs / RUN_A, chain=packs) >= {"chain_origin"}
 
 
@@ -615,7 +595,7 @@ def test_unsigned_pack_in_a_signed_chain_is_found(signed, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def large(runs, keys, signed, tmp_path_factory):
+def large(keys, signed, tmp_path_factory):
     """A pack of 20,000 rows, most of them of subjects that nothing was done for yet."""
     folder = tmp_path_factory.mktemp("large")
     kinds = [*Outcome] * 20 + [Outcome.PENDING] * (20_000 - 20 * len(Outcome))

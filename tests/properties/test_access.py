@@ -8,6 +8,7 @@ import os
 import random
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
@@ -43,12 +44,18 @@ class Customer:
     answer: dict = field(default_factory=dict)
 
 
+@cache
+def schemas_of(generation):
+    """The schemas of a document."""
+    document = yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    return document["components"]["schemas"]
+
+
 class Generator:
     """Makes answers by a document: every property that it has may be there, in any of its forms."""
 
     def __init__(self, generation, rng):
-        document = yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
-        self.schemas, self.rng = document["components"]["schemas"], rng
+        self.schemas, self.rng = schemas_of(generation), rng
 
     def customer(self, number):
         rng = self.rng

@@ -1,16 +1,12 @@
 """Whatever a run came to, its pack adds up."""
 
 import csv
-import importlib.util
 import io
 import json
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,19 +16,10 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.rows import pseudonym
 from privacy_toolkit.reporting.tables import csv_line
+from tests.support import reported_runs as runs
 
 OUTCOMES = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.DONE])
 IDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
-
-
-@pytest.fixture(scope="module")
-def runs() -> ModuleType:
-    path = Path(__file__).parents[1] / "support" / "reported_runs.py"
-    spec = importlib.util.spec_from_file_location("reported_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @settings(max_examples=60)
@@ -41,7 +28,7 @@ def runs() -> ModuleType:
     stop=st.none() | st.sampled_from(StopReason),
     crashed=st.booleans(),
 )
-def test_rows_add_up_to_the_totals(runs, subjects, stop, crashed):
+def test_rows_add_up_to_the_totals(subjects, stop, crashed):
     told = [runs.told(id_, outcome) for id_, outcome in subjects.items()]
     with tempfile.TemporaryDirectory() as folder:
         run = runs.write_run(Path(folder) / "run", told, stops=(stop,), crashed=crashed)

@@ -17,7 +17,12 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from fault_kinds import (
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import EPOCH
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import coupon, profile, referral, timestamp
+from privacy_toolkit.sandbox.world import SandboxSettings
+from tests.support.fault_kinds import (
     ASSIGN,
     ERASE,
     EVENTS,
@@ -29,12 +34,6 @@ from fault_kinds import (
     RELEASE,
     RESERVE,
 )
-
-from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.seeding import EPOCH
-from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import coupon, profile, referral, timestamp
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 PROGRAM = (sys.executable, "-m", "privacy_toolkit")
 ROUNDS = 8

@@ -22,6 +22,7 @@ from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.journal.records import SubjectState
+from tests.support import reported_runs
 
 TARGET = "example.europe-west1.talon.one/shop"
 SCOPE = scope_of("https://example.europe-west1.talon.one", "sandbox")
@@ -36,7 +37,7 @@ NOON = micros(2026, 11, 23, 12)
 
 
 @pytest.fixture
-def run(state, reported_runs):
+def run(state):
     """Writes a run in which somebody stands somehow, and was asked for on a day with a ticket."""
 
     def write(

@@ -10,6 +10,7 @@ from privacy_toolkit.engine.holds import SUPPRESSED, Holds, catch_up, suppressio
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.records import Note, SubjectState
 from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, Suppression
+from tests.support import reported_runs
 
 LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
 PAGES = [[(2, "a"), (3, "b")], [(4, "c"), (5, "d")]]
@@ -22,7 +23,7 @@ def of_the_id(id_, _):
 
 
 @pytest.fixture
-def run(state, reported_runs):
+def run(state):
     """Writes a run of (id, outcome)."""
 
     def write(number, *subjects, **changes):

@@ -9,6 +9,7 @@ from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.engine.open_requests import Counted, DueRequest, NotCounted, SuccessorRuns, register
 from privacy_toolkit.engine.summary import summarize
 from privacy_toolkit.journal.records import SubjectState
+from tests.support import reported_runs
 
 TODAY = date(2026, 11, 24)
 LATE, SOON, FAR = ("2026-10-20", "2026-11-20"), ("2026-10-25", "2026-11-25"), ("2026-11-20", "2026-12-20")
@@ -17,7 +18,7 @@ P, DONE = Outcome.PENDING, Outcome.DONE
 
 
 @pytest.fixture
-def run(state, reported_runs):
+def run(state):
     """Writes a run of (id, outcome, days or None); its number says which is newer."""
 
     def write(number, *subjects, job="export", **changes):

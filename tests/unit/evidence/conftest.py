@@ -1,45 +1,16 @@
 """Made-up runs, an open journal of one that has every outcome, a chain to seal packs into, and keys to sign them."""
 
-import importlib.util
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.keys import generate
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 
 TESTS = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def runs() -> ModuleType:
-    """The module tests/support/reported_runs.py."""
-    spec = importlib.util.spec_from_file_location("reported_runs", TESTS / "support" / "reported_runs.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reported_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def mixed(runs: ModuleType, tmp_path: Path) -> Iterator[RunJournal]:
-    """A run with each outcome of an erasure, as many times as its place in the vocabulary."""
-    subjects = [
-        runs.told(f"customer-{outcome}-{k}", outcome)
-        for place, outcome in enumerate(Outcome, 1)
-        if outcome is not Outcome.DONE
-        for k in range(place)
-    ]
-    journal = RunJournal(runs.write_run(tmp_path / "20261123-mixed", subjects))
-    yield journal
-    journal.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from privacy_toolkit.evidence.files import BadPack
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import opening_of, read_link
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
 
 CONTENT = b"customer_id\nperson-1\n"
 
@@ -22,7 +23,7 @@ def planned(sha256):
 
 
 @pytest.fixture
-def packed(runs, chain, tmp_path):
+def packed(chain, tmp_path):
     """Makes the run of an input with a SHA-256, and its pack."""
     opened = []
 

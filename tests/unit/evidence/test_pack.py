@@ -24,6 +24,7 @@ from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.schemas import schema
 from privacy_toolkit.signatures.keys import PACK_NAMESPACE
 from privacy_toolkit.signatures.sshsig import verify
+from tests.support import reported_runs as runs
 
 UNSIGNED = {
     "report.html",
@@ -51,14 +52,14 @@ def checkpoint_of(folder):
 
 
 @pytest.fixture
-def other_run(runs, tmp_path):
+def other_run(tmp_path):
     """Another run of the same state folder."""
     with RunJournal(runs.write_run(tmp_path / "20261123-other", [runs.told("c1", Outcome.ERASED)])) as journal:
         yield journal
 
 
 @pytest.fixture
-def resumed(runs, tmp_path):
+def resumed(tmp_path):
     """A run with open subjects, and what goes on with it: each call settles one more."""
     subjects = [runs.told(f"c{k}", Outcome.PENDING) for k in range(4)]
     with RunJournal(runs.write_run(tmp_path / "20261123-resumed", subjects)) as journal:

@@ -12,12 +12,13 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipt_folder import ReceiptError, default_name, write_receipt
 from privacy_toolkit.evidence.receipts import read_link, receipt_of
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
 
 ID = "customer-failed-1"
 
 
 @pytest.fixture(scope="module")
-def made(runs, signer, tmp_path_factory):
+def made(signer, tmp_path_factory):
     """A receipt and the link of a signed pack."""
     folder = tmp_path_factory.mktemp("made")
     chain = Chain(folder / "chain")

@@ -16,13 +16,14 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import Receipt, _PathFinder, read_id, read_link, receipt_of
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.sshsig import BadSignature
+from tests.support import reported_runs as runs
 
 SUBJECTS = 23
 RUN_ID = "20261123-080000-erase-0a0a"
 
 
 @pytest.fixture(scope="module")
-def original(runs, tmp_path_factory):
+def original(tmp_path_factory):
     """A run and its pack."""
     folder = tmp_path_factory.mktemp("original")
     subjects = [runs.told(f"person-{k}", Outcome.ERASED) for k in range(SUBJECTS)]
@@ -108,7 +109,7 @@ def test_no_two_rows_have_the_same_key_and_no_receipt_holds_an_id(journal, pack)
     assert not any(b"person-" in one.encode() for one in made)
 
 
-def test_of_several_rows_with_one_id_the_wanted_one_is_opened(runs, tmp_path):
+def test_of_several_rows_with_one_id_the_wanted_one_is_opened(tmp_path):
     subjects = [runs.told("same-person" if k in {3, 7} else f"person-{k}", Outcome.ERASED) for k in range(9)]
     with RunJournal(runs.write_run(tmp_path / RUN_ID, subjects)) as journal:
         pack = write_pack(journal, tmp_path / "pack", chain=Chain(tmp_path / "chain")).path

@@ -21,6 +21,7 @@ from privacy_toolkit.evidence.files import ChainError, PackError
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Note
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
 
 CHANGES = ("fsync", "mkdir", "rename", "rmdir", "unlink")
 
@@ -78,7 +79,7 @@ def disk(monkeypatch) -> Iterator[Callable[..., contextlib.AbstractContextManage
 
 
 @pytest.fixture
-def resumed(runs, tmp_path):
+def resumed(tmp_path):
     """A run of which a pack was made before it went on, with another run's pack in between; nothing is sealed since."""
     subjects = [runs.told(f"c{k}", Outcome.PENDING) for k in range(2)]
     state = tmp_path / "before"
@@ -86,11 +87,11 @@ def resumed(runs, tmp_path):
         write_pack(journal, state / "packs" / "p", chain=Chain(state / "chain"))
         with RunJournal(runs.write_run(tmp_path / "20261123-other", [runs.told("x", Outcome.ERASED)])) as other:
             write_pack(other, state / "packs" / "other", chain=Chain(state / "chain"))
-        go_on(journal, runs, 1)
+        go_on(journal, 1)
         yield journal, state
 
 
-def go_on(journal, runs, seq):
+def go_on(journal, seq):
     at = runs.START + seq * 100_000_000
     told = runs.told(f"c{seq - 1}", Outcome.ERASED, at=at)
     number = journal.begin_execution(at, json.dumps(runs.SETTINGS))
@@ -202,7 +203,7 @@ def test_full_disk_at_any_step_is_an_error_that_leaves_a_whole_pack_and_nothing_
 
 
 def test_run_that_went_on_after_a_crash_accounts_for_the_pack_that_never_got_its_name(
-    resumed, runs, disk, tmp_path, contents
+    resumed, disk, tmp_path, contents
 ):
     journal, state = resumed
     steps = steps_of(resumed, disk, tmp_path)
@@ -210,7 +211,7 @@ def test_run_that_went_on_after_a_crash_accounts_for_the_pack_that_never_got_its
     with disk(dies_at=steps.index("rename p") + 1):
         write_pack(journal, folder, chain=chain)
     lost = chain.newest()
-    go_on(journal, runs, 2)
+    go_on(journal, 2)
     write_pack(journal, folder, chain=chain)
     assert [link.head().sequence for link in check_chain(chain)] == [1, 2, 3, 4]
     assert chain.newest().head().previous == lost.hash
@@ -218,7 +219,7 @@ def test_run_that_went_on_after_a_crash_accounts_for_the_pack_that_never_got_its
     check_pack(folder, contents)
 
 
-def test_others_may_be_sealed_between_a_crash_and_the_next_attempt(resumed, runs, disk, tmp_path, contents):
+def test_others_may_be_sealed_between_a_crash_and_the_next_attempt(resumed, disk, tmp_path, contents):
     journal, state = resumed
     steps = steps_of(resumed, disk, tmp_path)
     folder, chain = copy(state, tmp_path / "crash")
@@ -247,7 +248,7 @@ def test_run_that_was_purged_after_a_crash_has_its_pack_back(resumed, disk, tmp_
 
 
 @pytest.mark.slow
-def test_first_pack_of_all_survives_a_crash_at_any_step(runs, disk, tmp_path, contents):
+def test_first_pack_of_all_survives_a_crash_at_any_step(disk, tmp_path, contents):
     with RunJournal(runs.write_run(tmp_path / "20261123-first", [runs.told("c", Outcome.ERASED)])) as journal:
         with disk() as seen:
             write_pack(journal, tmp_path / "whole" / "packs" / "p", chain=Chain(tmp_path / "whole" / "chain"))

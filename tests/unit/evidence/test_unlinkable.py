@@ -15,6 +15,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.sqlite.figures import LEAST
 from privacy_toolkit.journal.sqlite.ledgers import Suppression
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
 
 PEOPLE = 300
 #: Of each so many, in random order: erased ones were sent three requests, unknown customers one.
@@ -23,7 +24,7 @@ STEP = 137_111
 
 
 @pytest.fixture(scope="module")
-def worked(runs, tmp_path_factory):
+def worked(tmp_path_factory):
     """The purged state folder, the pack, and what an access log of the API has: who was asked about when."""
     folder = tmp_path_factory.mktemp("worked")
     outcomes = random.Random(7).sample(OUTCOMES, PEOPLE)

@@ -26,6 +26,7 @@ from privacy_toolkit.reporting.schema import (
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import LISTED_CASES, Case
+from tests.support import reported_runs as runs
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -121,7 +122,7 @@ def test_live_is_said_in_words(report):
     assert ">LIVE: customers" in render(msgspec.structs.replace(report, environment="live"), [])
 
 
-def page_with(runs, build, folder, text):
+def page_with(build, folder, text):
     """The page of a run with ``text`` wherever somebody else's text can stand."""
     subjects = [runs.told("a", Outcome.ON_HOLD, hold=Hold(text)), runs.told("b", Outcome.ERASED)]
     runs.write_run(folder, subjects, settings={"until": text, "gone_predicate": text})
@@ -140,8 +141,8 @@ def page_with(runs, build, folder, text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_foreign_text_stays_text(runs, build, tmp_path, text):
-    hostile, calm = page_with(runs, build, tmp_path / "r", text), page_with(runs, build, tmp_path / "r2", "calm")
+def test_foreign_text_stays_text(build, tmp_path, text):
+    hostile, calm = page_with(build, tmp_path / "r", text), page_with(build, tmp_path / "r2", "calm")
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in calm.tags]
     assert [sorted(names) for _, names in hostile.tags] == [sorted(names) for _, names in calm.tags]
     # Target, ground, review, predicate, two settings; name and key of three hands; of the signer, who is named three

@@ -10,6 +10,7 @@ from privacy_toolkit.journal.records import PackageFacts
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.tables import make_case
+from tests.support import reported_runs as runs
 
 
 def facts(number, **sections):
@@ -17,7 +18,7 @@ def facts(number, **sections):
 
 
 @pytest.fixture
-def page(runs, build, tmp_path):
+def page(build, tmp_path):
     """The report of an export, and its page in words: each cell after a bar, each row on a line."""
 
     def made(*subjects, **settings):
@@ -31,7 +32,7 @@ def page(runs, build, tmp_path):
     return made
 
 
-def test_sections_are_named_in_plain_words_in_the_order_of_a_package(runs, page):
+def test_sections_are_named_in_plain_words_in_the_order_of_a_package(page):
     states = {"referrals": "not_held", "loyalty": "not_obtainable", "profile": "complete", "stamps": "complete"}
     report, text = page(runs.exported("a", facts(1, **states)), runs.exported("b", facts(2, profile="complete")))
     assert (report.access.packages, report.access.people, report.access.redactions) == (2, 2, 3)
@@ -44,13 +45,13 @@ def test_sections_are_named_in_plain_words_in_the_order_of_a_package(runs, page)
     assert sorted(text.index(row) for row in rows) == [text.index(row) for row in rows]
 
 
-def test_a_package_that_did_not_fit_is_said_with_what_to_do(runs, page):
+def test_a_package_that_did_not_fit_is_said_with_what_to_do(page):
     _, text = page(runs.exported("a", facts(1, profile="complete")), runs.exported("b"))
     assert "No package yet" in text
     assert "Make room in the folder of the packages" in text
 
 
-def test_who_was_exported_before_is_explained_and_an_export_claims_no_change(runs, page):
+def test_who_was_exported_before_is_explained_and_an_export_claims_no_change(page):
     _, text = page(runs.told("a", Outcome.ON_HOLD, hold=EXPORTED))
     assert "already_exported | 1" in text
     assert "an earlier export answered the request" in text
@@ -59,12 +60,12 @@ def test_who_was_exported_before_is_explained_and_an_export_claims_no_change(run
     assert "What the packages hold" not in text
 
 
-def test_how_many_old_packages_were_removed_stands_among_the_settings_of_an_export_alone(runs, page):
+def test_how_many_old_packages_were_removed_stands_among_the_settings_of_an_export_alone(page):
     _, text = page(runs.exported("a", facts(1, profile="complete")), packages_removed=3, gone_predicate="")
     assert "Old packages removed first | 3" in text
     assert "Predicate for gone" not in text
 
 
-def test_where_nothing_is_removed_nothing_is_said(runs, page):
+def test_where_nothing_is_removed_nothing_is_said(page):
     _, text = page(runs.exported("a", facts(1, profile="complete")), packages_removed="")
     assert "Old packages" not in text

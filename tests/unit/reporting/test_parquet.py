@@ -6,23 +6,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.reporting import parquet
 from privacy_toolkit.reporting.frames import SCHEMA, table_of
 from privacy_toolkit.reporting.parquet import STORED, matches, rows_parquet, summarise
 from privacy_toolkit.reporting.rows import Shown, lines_of
+from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
 
 
 @pytest.fixture
-def table(runs, tmp_path):
+def table(tmp_path):
     """A row with something in every column, and rows of all outcomes, in the order of the pseudonyms."""
     asked = runs.Asked("2026-10-31", "2026-11-30", "DSR-412", "17(1)(b)")
     subjects = [
         runs.told(f"c-{outcome}-{k}", outcome, request=asked if k else None)
-        for outcome in runs.Outcome
-        if outcome is not runs.Outcome.DONE
+        for outcome in Outcome
+        if outcome is not Outcome.DONE
         for k in range(2)
     ]
     with runs.RunJournal(runs.write_run(tmp_path / "r", subjects)) as journal:

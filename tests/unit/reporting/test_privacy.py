@@ -14,6 +14,7 @@ from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from tests.support import reported_runs as runs
 
 OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.DONE]
 
@@ -52,7 +53,7 @@ def windows(data: bytes, length: int, wanted: set[bytes]) -> set[bytes]:
 
 
 @pytest.fixture(scope="module")
-def packed(runs, tmp_path_factory):
+def packed(tmp_path_factory):
     """A pack of 2,500 canaries, and the canaries."""
     ids = canaries(2_500)
     folder = tmp_path_factory.mktemp("privacy")

@@ -9,6 +9,7 @@ from privacy_toolkit.journal.records import ExchangeRecord
 from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.report import moment_of
+from tests.support import reported_runs as runs
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_counts_come_from_what_was_observed(mixed, build):
     }
 
 
-def test_times_come_from_the_journal(runs, tmp_path, report_of):
+def test_times_come_from_the_journal(tmp_path, report_of):
     report = report_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)]))
     assert report.made_at == "2026-11-23T08:01:30.000000Z"
     assert report.first_request_at == "2026-11-23T08:00:59.980000Z"
@@ -53,7 +54,7 @@ def test_times_come_from_the_journal(runs, tmp_path, report_of):
     assert report.duration == 75_000
 
 
-def test_crashed_run_is_reported_up_to_its_last_answer(runs, tmp_path, report_of):
+def test_crashed_run_is_reported_up_to_its_last_answer(tmp_path, report_of):
     subjects = [runs.told("a", Outcome.ERASED), runs.told("b", Outcome.PENDING)]
     report = report_of(runs.write_run(tmp_path / "r", subjects, crashed=True))
     assert report.verdict is Verdict.STOPPED
@@ -61,13 +62,13 @@ def test_crashed_run_is_reported_up_to_its_last_answer(runs, tmp_path, report_of
     assert report.executions[0].ended_at is None
 
 
-def test_run_that_never_began_can_be_reported(runs, tmp_path, report_of):
+def test_run_that_never_began_can_be_reported(tmp_path, report_of):
     report = report_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.PENDING)], stops=()))
     assert (report.verdict, report.open, report.first_request_at) == (Verdict.STOPPED, 1, None)
     assert (report.gone_predicate, report.duration, report.executions) == ("not recorded", None, ())
 
 
-def test_repeats_and_lost_answers_are_counted(runs, tmp_path, report_of):
+def test_repeats_and_lost_answers_are_counted(tmp_path, report_of):
     base = runs.told("a", Outcome.ERASED)
     crash = ExchangeRecord(Purpose.ACT, runs.ERASE, intent_at=runs.START)
     looked = msgspec.structs.replace(base.exchanges[2], purpose=Purpose.RECONCILE)
@@ -79,13 +80,13 @@ def test_repeats_and_lost_answers_are_counted(runs, tmp_path, report_of):
     assert report.erased.inferred == 1
 
 
-def test_grounds_beyond_the_hundred_most_frequent_are_counted_together(runs, tmp_path, report_of):
+def test_grounds_beyond_the_hundred_most_frequent_are_counted_together(tmp_path, report_of):
     subjects = [runs.told(f"c{k}", Outcome.ON_HOLD, hold=Hold(f"ground {k}")) for k in range(150)]
     report = report_of(runs.write_run(tmp_path / "r", subjects))
     assert (len(report.holds), report.holds_not_listed) == (100, 50)
 
 
-def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path, report_of):
+def test_no_report_is_made_of_sums_that_do_not_add_up(tmp_path, report_of):
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)])
     with sqlite3.connect(folder / "journal.sqlite") as connection:
         connection.execute(
@@ -98,7 +99,7 @@ def test_no_report_is_made_of_sums_that_do_not_add_up(runs, tmp_path, report_of)
     assert error.value.code == "sums"
 
 
-def test_settings_and_ends_of_each_execution(runs, tmp_path, report_of):
+def test_settings_and_ends_of_each_execution(tmp_path, report_of):
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)], stops=(StopReason.INTERRUPTED, None))
     report = report_of(folder)
     assert [execution.ending for execution in report.executions] == ["interrupted at the keyboard", "went to its end"]

@@ -8,6 +8,7 @@ from privacy_toolkit.core.model import Hold, Outcome, Purpose, Reason
 from privacy_toolkit.journal.records import ExchangeRecord
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.rows import encode_row, row_of
+from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
 
@@ -18,7 +19,7 @@ def lines_of(folder):
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.DONE])
-def test_line_is_canonical(runs, tmp_path, outcome):
+def test_line_is_canonical(tmp_path, outcome):
     (line,) = lines_of(runs.write_run(tmp_path / "r", [runs.told("a", outcome)]))
     row = json.loads(line)
     assert line.decode("ascii") == json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n"
@@ -31,14 +32,14 @@ def test_line_is_canonical(runs, tmp_path, outcome):
     }
 
 
-def test_foreign_text_is_written_in_ascii(runs, tmp_path):
+def test_foreign_text_is_written_in_ascii(tmp_path):
     hold = Hold("späte Prüfung ✓ \u202e \x7f", "2027-01-31")
     (line,) = lines_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ON_HOLD, hold=hold)]))
     assert line.isascii()
     assert json.loads(line)["hold_reason"] == hold.reason
 
 
-def test_erased_subject_has_its_whole_proof(runs, tmp_path):
+def test_erased_subject_has_its_whole_proof(tmp_path):
     (line,) = lines_of(runs.write_run(tmp_path / "r", [runs.told("a", Outcome.ERASED)]))
     assert json.loads(line)["proof"] == {
         "read_before": {"status": 200, "at": "2026-11-23T08:01:00.000000Z"},
@@ -55,7 +56,7 @@ def test_erased_subject_has_its_whole_proof(runs, tmp_path):
     }
 
 
-def test_read_before_a_repeated_send_proves_nothing_about_it(runs, tmp_path):
+def test_read_before_a_repeated_send_proves_nothing_about_it(tmp_path):
     base = runs.told("a", Outcome.UNKNOWN)
     before, lost = base.exchanges
     looked = ExchangeRecord(Purpose.RECONCILE, runs.READ, None, runs.START, 5, 200)
@@ -68,7 +69,7 @@ def test_read_before_a_repeated_send_proves_nothing_about_it(runs, tmp_path):
     assert proof["sends"][1]["answered_at"] is None
 
 
-def test_a_request_about_several_is_told_apart_from_one_of_its_own(runs, tmp_path):
+def test_a_request_about_several_is_told_apart_from_one_of_its_own(tmp_path):
     base = runs.told("a", Outcome.UNKNOWN)
     before, lost = base.exchanges
     told = dataclasses.replace(base, exchanges=(before, msgspec.structs.replace(lost, carrier=7)))
@@ -76,7 +77,7 @@ def test_a_request_about_several_is_told_apart_from_one_of_its_own(runs, tmp_pat
     assert {row["proof"]["sends"][0]["shared"] for row in (carried, own)} == {True, False}
 
 
-def test_pending_subject_has_a_row_as_well(runs, tmp_path):
+def test_pending_subject_has_a_row_as_well(tmp_path):
     first, second = map(
         json.loads, lines_of(runs.write_run(tmp_path / "r", [runs.told(i, Outcome.PENDING) for i in "ab"]))
     )
@@ -84,7 +85,7 @@ def test_pending_subject_has_a_row_as_well(runs, tmp_path):
     assert first["proof"] == {"read_before": None, "sends": [], "read_after": None}
 
 
-def test_what_the_input_says_of_the_request_stands_in_the_row(runs, tmp_path):
+def test_what_the_input_says_of_the_request_stands_in_the_row(tmp_path):
     asked = runs.Asked("2026-10-31", "2026-11-30", "DSR-412", "17(1)(b)")
     subjects = [runs.told("a", Outcome.PENDING, request=asked), runs.told("b", Outcome.PENDING)]
     first, second = map(json.loads, lines_of(runs.write_run(tmp_path / "r", subjects)))
@@ -93,7 +94,7 @@ def test_what_the_input_says_of_the_request_stands_in_the_row(runs, tmp_path):
     assert [second[name] for name in names] == [None] * 4
 
 
-def test_read_whose_end_is_not_recorded_has_shown_nothing(runs, tmp_path):
+def test_read_whose_end_is_not_recorded_has_shown_nothing(tmp_path):
     told = runs.told("a", Outcome.ERASED)
     begun = ExchangeRecord(Purpose.READ_AFTER, runs.READ)
     (line,) = lines_of(

@@ -8,6 +8,7 @@ from privacy_toolkit.engine.plan import PlannedRows
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting.words import CHECKS, STOPS, next_step, sentence
+from tests.support import reported_runs as runs
 
 ALL = {Outcome.ERASED: 951, Outcome.NOTHING_HELD: 30, Outcome.ON_HOLD: 19}
 OPEN = {Outcome.ERASED: 971, Outcome.UNKNOWN: 20, Outcome.PENDING: 9}
@@ -27,7 +28,7 @@ def rows_of(subjects, rejected=0, held=0):
     )
 
 
-def summary(runs, totals, end=None, rejected=0, accepted=None, done=None, **changes):
+def summary(totals, end=None, rejected=0, accepted=None, done=None, **changes):
     rows = rows_of(sum(totals.values()), rejected, totals.get(Outcome.ON_HOLD, 0))
     plan = runs.plan_of(sum(totals.values()), **{"rows": rows, **changes})
     return Summary(
@@ -88,22 +89,22 @@ def executions(end):
         ),
     ],
 )
-def test_verdict_and_sentence(runs, totals, end, verdict, said):
-    run = summary(runs, totals, end)
+def test_verdict_and_sentence(totals, end, verdict, said):
+    run = summary(totals, end)
     assert run.verdict == Verdict(verdict)
     assert sentence(run, executions(end)) == said
 
 
-def test_run_that_never_began_says_so(runs):
-    assert sentence(summary(runs, {Outcome.PENDING: 3}), []) == "Not started: 3 subjects planned, 3 open."
+def test_run_that_never_began_says_so():
+    assert sentence(summary({Outcome.PENDING: 3}), []) == "Not started: 3 subjects planned, 3 open."
 
 
 @pytest.mark.parametrize(
     ("totals", "command"),
     [(ALL, "privacy-toolkit runs purge 20261123-x"), (OPEN, "privacy-toolkit runs resume 20261123-x"), (FAILED, None)],
 )
-def test_next_command(runs, totals, command):
-    step = next_step(summary(runs, totals))
+def test_next_command(totals, command):
+    step = next_step(summary(totals))
     assert (step.command if step else None) == command
 
 
@@ -111,15 +112,15 @@ WHERE = "(SANDBOX, example.europe-west1.talon.one/shop)"
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.EXPORT])
-def test_complete_never_stands_alone_where_everybody_was_unknown(runs, job):
+def test_complete_never_stands_alone_where_everybody_was_unknown(job):
     nothing = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}[job]
-    told = sentence(summary(runs, {Outcome.NOTHING_HELD: 50}, job=job), executions(None))
+    told = sentence(summary({Outcome.NOTHING_HELD: 50}, job=job), executions(None))
     assert told == (
         f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. Is it the right"
         " environment?"
     )
     held = {Outcome.NOTHING_HELD: 1, Outcome.ON_HOLD: 3}
-    told = sentence(summary(runs, held, job=job), executions(None))
+    told = sentence(summary(held, job=job), executions(None))
     assert told.startswith(f"Complete: the one customer is not known to this deployment {WHERE}: {nothing}; 3 are on")
 
 
@@ -132,54 +133,54 @@ def test_complete_never_stands_alone_where_everybody_was_unknown(runs, job):
         (Job.HOLDERS, Reason.NO_HOLDERS, f"nobody has any of the 7 coupons reserved at this deployment {WHERE}"),
     ],
 )
-def test_complete_never_stands_alone_where_there_was_nothing_to_do(runs, job, reason, said):
-    idle = summary(runs, {Outcome.DONE: 7}, job=job, done={reason: 7})
+def test_complete_never_stands_alone_where_there_was_nothing_to_do(job, reason, said):
+    idle = summary({Outcome.DONE: 7}, job=job, done={reason: 7})
     assert said in sentence(idle, executions(None))
-    busy = summary(runs, {Outcome.DONE: 7}, job=job, done={reason: 6, None: 1})
+    busy = summary({Outcome.DONE: 7}, job=job, done={reason: 6, None: 1})
     assert sentence(busy, executions(None)) == "Complete: all 7 subjects settled."
 
 
 @pytest.mark.parametrize("job", Job)
-def test_complete_never_stands_alone_where_all_are_on_hold(runs, job):
-    told = sentence(summary(runs, {Outcome.ON_HOLD: 12}, job=job), executions(None))
+def test_complete_never_stands_alone_where_all_are_on_hold(job):
+    told = sentence(summary({Outcome.ON_HOLD: 12}, job=job), executions(None))
     assert told.startswith("Complete: all 12 subjects are on hold, so nothing was ")
 
 
-def test_refused_rows_are_in_every_verdict_and_never_complete(runs):
+def test_refused_rows_are_in_every_verdict_and_never_complete():
     some = {Outcome.ERASED: 10}
-    run = summary(runs, some, rejected=10)
+    run = summary(some, rejected=10)
     assert (run.verdict, run.exit_code) == (Verdict.OPEN_ITEMS, ExitCode.OPEN_ITEMS)
     assert sentence(run, executions(None)) == "Complete for 10; 10 rows were refused and nobody acted on them."
     for totals, end in ((OPEN, None), (FAILED, None), (OPEN, StopReason.WINDOW_CLOSED)):
-        told = sentence(summary(runs, totals, end, rejected=1), executions(end))
+        told = sentence(summary(totals, end, rejected=1), executions(end))
         assert told.endswith("; 1 row was refused and nobody acted on it.")
-    assert sentence(summary(runs, {}, rejected=2), executions(None)).startswith("Nothing was done; 2 rows were refused")
+    assert sentence(summary({}, rejected=2), executions(None)).startswith("Nothing was done; 2 rows were refused")
     step = next_step(run)
     assert step.command.endswith("--accept-rejected 10")
     assert "rejected.csv" in step.when
 
 
-def test_refused_rows_are_accepted_by_their_number_alone(runs):
-    accepted = summary(runs, {Outcome.ERASED: 10}, rejected=4, accepted=4)
+def test_refused_rows_are_accepted_by_their_number_alone():
+    accepted = summary({Outcome.ERASED: 10}, rejected=4, accepted=4)
     assert (accepted.verdict, accepted.exit_code) == (Verdict.COMPLETE, ExitCode.SETTLED)
     told = sentence(accepted, executions(None))
     assert told == "Complete: all 10 subjects settled; 4 rows were refused and accepted so by the operator."
-    assert summary(runs, {Outcome.ERASED: 10}, rejected=4, accepted=3).verdict is Verdict.OPEN_ITEMS
+    assert summary({Outcome.ERASED: 10}, rejected=4, accepted=3).verdict is Verdict.OPEN_ITEMS
 
 
 @pytest.mark.parametrize("reason", CHECKS)
-def test_what_a_resume_would_not_cure_is_looked_at_first(runs, reason):
-    step = next_step(summary(runs, OPEN, reason))
+def test_what_a_resume_would_not_cure_is_looked_at_first(reason):
+    step = next_step(summary(OPEN, reason))
     assert step.command == "privacy-toolkit doctor"
     assert step.when.startswith("First ")
 
 
-def test_a_run_under_way_says_so(runs):
-    run = replace(summary(runs, OPEN, CRASH), is_running=True)
+def test_a_run_under_way_says_so():
+    run = replace(summary(OPEN, CRASH), is_running=True)
     assert run.verdict is Verdict.RUNNING
     assert sentence(run, executions(CRASH)) == "Under way: 971 of 1,000 subjects settled so far."
     assert next_step(run).command == "privacy-toolkit runs show 20261123-x"
 
 
-def test_where_everybody_was_unknown_the_environment_is_looked_at_before_anything_is_destroyed(runs):
-    assert next_step(summary(runs, {Outcome.NOTHING_HELD: 3})).command == "privacy-toolkit doctor"
+def test_where_everybody_was_unknown_the_environment_is_looked_at_before_anything_is_destroyed():
+    assert next_step(summary({Outcome.NOTHING_HELD: 3})).command == "privacy-toolkit doctor"

@@ -4,18 +4,20 @@ import pyarrow as pa
 import pytest
 
 from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import parquet as sorting
 from privacy_toolkit.reporting.frames import SCHEMA, table_of
 from privacy_toolkit.reporting.parquet import HELD, Spills, held_of, merged, returned_memory
+from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
 
 
 @pytest.fixture
-def table(runs, tmp_path):
+def table(tmp_path):
     """The rows of 600 subjects in the order of the input."""
     folder = runs.write_run(tmp_path / "r", [runs.told(f"c{k}", list(Outcome)[k % 3]) for k in range(600)])
-    with runs.RunJournal(folder) as journal:
+    with RunJournal(folder) as journal:
         return table_of(list(journal.rows()), SECRET)
 
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from privacy_toolkit.core.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.journal.sqlite.figures import Window, Windows
 from privacy_toolkit.journal.sqlite.reader import Observed
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.frames import SCHEMA, cases_of, table_of
 from privacy_toolkit.reporting.rows import Shown, encode_row, lines_of, row_of
 from privacy_toolkit.reporting.tables import case_of, needs_attention
+from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
 LAST = 253_402_300_799_999_999  # microseconds; the end of the year 9999
@@ -99,7 +101,7 @@ def test_lines_of_a_part_are_that_part_of_the_lines(mixed):
     assert lines_of(table.slice(3, 0)) == b""
 
 
-def test_sends_of_a_subject_stay_its_own(runs, tmp_path, mixed):
+def test_sends_of_a_subject_stay_its_own(tmp_path, mixed):
     rows = [json.loads(line) for line in lines_of(table_of(list(mixed.rows()), SECRET)).splitlines()]
     sent = {row["outcome"]: len(row["proof"]["sends"]) for row in rows}
     assert sent["pending"] == sent["on_hold"] == sent["nothing_held"] == 0
@@ -114,10 +116,10 @@ def test_cases_are_those_of_the_rows(mixed):
     ]
 
 
-def test_case_has_the_due_date(runs, tmp_path):
+def test_case_has_the_due_date(tmp_path):
     asked = runs.Asked("2026-10-31", "2026-11-30")
     folder = runs.write_run(tmp_path / "r", [runs.told("a", Outcome.FAILED, request=asked)])
-    with runs.RunJournal(folder) as journal:
+    with RunJournal(folder) as journal:
         (case,) = cases_of(table_of(list(journal.rows()), SECRET), Job.ERASE)
     assert case.due_on == "2026-11-30"
 
@@ -129,11 +131,11 @@ def test_date_that_is_none_gives_no_row(mixed, day):
         table_of([one._replace(request=(1, day, None, None, None))], SECRET)
 
 
-def test_later_reads_replace_earlier_ones(runs, tmp_path):
+def test_later_reads_replace_earlier_ones(tmp_path):
     told = runs.told("a", Outcome.RESIDUAL)
     later = runs.ExchangeRecord(Purpose.READ_AFTER, runs.READ, None, runs.START + 99_000_000, 5, 404)
     folder = runs.write_run(tmp_path / "r", [dataclasses.replace(told, exchanges=(*told.exchanges, later))])
-    with runs.RunJournal(folder) as journal:
+    with RunJournal(folder) as journal:
         table = table_of(list(journal.rows()), SECRET)
     assert table.column("read_after_status").to_pylist() == [404]
     assert table.column("read_before_status").to_pylist() == [200]

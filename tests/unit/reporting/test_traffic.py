@@ -14,13 +14,14 @@ from privacy_toolkit.journal.sqlite.figures import ControlCount, summarise
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html as page
 from privacy_toolkit.reporting.html import render
+from tests.support import reported_runs as runs
 
 AT = 1_795_420_860_000_000
 CONTROLS = (ControlCount(Control.ROUTE, 3, 1, 0), ControlCount(Control.POSITIVE, 5, 0, 2))
 
 
 @pytest.fixture
-def journal(runs, tmp_path):
+def journal(tmp_path):
     """Two that were erased; one whose erasure was withdrawn, then sent, its answer lost, and looked up."""
 
     def read(purpose, at):
@@ -42,7 +43,7 @@ def journal(runs, tmp_path):
         yield opened
 
 
-def test_what_was_withdrawn_is_not_among_the_requests_made(journal, build, runs):
+def test_what_was_withdrawn_is_not_among_the_requests_made(journal, build):
     report = build(journal)
     calls = {line.operation: line for line in report.calls}
     assert (calls[runs.ERASE].made, calls[runs.ERASE].withdrawn, calls[runs.ERASE].repeats) == (3, 1, 0)
@@ -79,7 +80,7 @@ def test_controls_are_counted_apart_and_in_the_total(journal, build, monkeypatch
     ("job", "said"),
     [("erase", "No controls were recorded: this run was made by an older version"), ("profiles", "Not needed: this")],
 )
-def test_why_there_are_no_controls_is_said(runs, build, tmp_path, job, said):
+def test_why_there_are_no_controls_is_said(build, tmp_path, job, said):
     told = runs.told("c1", Outcome.ERASED if job == "erase" else Outcome.NOTHING_HELD)
     if job != "erase":
         told = replace(told, state=SubjectState(Outcome.DONE, settled_at=AT))
@@ -88,7 +89,7 @@ def test_why_there_are_no_controls_is_said(runs, build, tmp_path, job, said):
         assert said in render(build(journal), [])
 
 
-def test_controls_are_no_line_of_the_subjects(runs, build, tmp_path):
+def test_controls_are_no_line_of_the_subjects(build, tmp_path):
     told = runs.told("c1", Outcome.ERASED)
     control = ExchangeRecord(Purpose.CONTROL, runs.READ, None, AT, 20_000, 404, Reason.NOT_FOUND)
     run = runs.write_run(tmp_path / "20261123-run", [replace(told, exchanges=(*told.exchanges, control))])

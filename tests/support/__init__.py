@@ -1,0 +1,1 @@
+"""What tests of several folders share; no test, and nothing that pytest collects, is in here."""
