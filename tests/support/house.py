@@ -48,6 +48,8 @@ OLD_LITERALS = {
     r"dealt\.sqlite": "a file in every state folder",
     r'"dealt"': "the name under which that file's key is kept in the key file",
     r"(?:FROM|INTO|UPDATE|TABLE|table) [`'\"]?sittings": "a table in the journal of every run",
+    r"(?:FROM|INTO|EXISTS|ON) dealt(?:_to)?": "a table of that file, and its index",
+    r'^_AGAIN_BEFORE = "anew"': "one word of VERIFY.txt up to report/2",
     r'"sittings(?:_left_out)?"|`sittings(?:_left_out)?`': "members of a report up to report/2, and that table",
 }
 TEXTS = ("*.py", "*.md", "*.json", "*.toml", "*.html", "*.css", "*.js", "*.sh", "*.txt", "*.yml", "*.yaml", "*.in")
