@@ -219,6 +219,8 @@ def write_files(folder: Path, files: Mapping[str, bytes], modified: int | None =
 def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Write a file that has its name, durably, when the block ends without an error; else nothing has changed.
 
+    Only where it replaces another, and its name can't be made durable after that, the new one is there all the same.
+
     Args:
         path: its place, in a folder that exists.
         over: whether it replaces a file that is there; if not, that is an error.
@@ -234,10 +236,9 @@ def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]
             _to_disk(file)
             if over:
                 building.rename(path)
+                sync(path.parent)
             else:
-                os.link(building, path)  # never over another one
-                building.unlink()
-            sync(path.parent)
+                _link(building, path)
     finally:
         with contextlib.suppress(OSError):
             building.unlink(missing_ok=True)
@@ -442,6 +443,17 @@ def _opened(descriptor: int) -> Iterator[BinaryIO]:
 def _to_disk(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _link(building: Path, path: Path) -> None:
+    """Give a file its name, which nothing may have yet: a rename would replace what is there."""
+    os.link(building, path)
+    try:
+        building.unlink()
+        sync(path.parent)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _begin(path: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
