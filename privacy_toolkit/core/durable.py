@@ -9,7 +9,6 @@ import re
 import secrets
 import shlex
 import shutil
-import sqlite3
 import stat
 import tempfile
 import tomllib
@@ -537,19 +536,6 @@ def probe(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     Path(tempfile.mkdtemp(prefix=".probe-", dir=folder)).rmdir()
-
-
-#: The system's words for "there is no room", or none for us.
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-
-
-def storage_failure(error: BaseException) -> str | None:
-    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
-    if isinstance(error, sqlite3.Error):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return error.strerror
-    return None
 
 
 def templates_folder() -> Path:
