@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from privacy_toolkit.cli.options import (
 from privacy_toolkit.cli.output import emit_json, emit_line, quoted, result, rows_object, rows_sentence
 from privacy_toolkit.cli.preview import confirmation, phrase, preview
 from privacy_toolkit.config.settings import Settings, TrustSettings
-from privacy_toolkit.core.durable import KEY_LIMIT, read_regular
+from privacy_toolkit.core.durable import KEY_LIMIT, put_file, read_regular
 from privacy_toolkit.core.errors import ExitCode, UsageError
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.engine.approval import Given, approved, check_approved
@@ -105,12 +104,10 @@ def write_new(path: Path, data: bytes) -> None:
     Raises:
         UsageError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with put_file(path, over=True, mode=0o666) as file:
+            file.write(data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"{path} can't be written: {error.strerror}.") from None
 
 

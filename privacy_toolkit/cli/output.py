@@ -149,12 +149,12 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
 
 def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """Any error in words that hold no data, with its exit code."""
-    from privacy_toolkit.core.durable import storage_failure
-
     if isinstance(error, ToolkitError):
         return error, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
+    from privacy_toolkit.journal.sqlite.facts import storage_failure
+
     why = storage_failure(error)
     if why is not None:
         told = JournalError(f"The state folder can't be read or written: {why}.", "Make room on the disk, then resume.")

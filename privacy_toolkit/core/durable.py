@@ -9,7 +9,6 @@ import re
 import secrets
 import shlex
 import shutil
-import sqlite3
 import stat
 import tempfile
 import tomllib
@@ -219,6 +218,8 @@ def write_files(folder: Path, files: Mapping[str, bytes], modified: int | None =
 def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Write a file that has its name, durably, when the block ends without an error; else nothing has changed.
 
+    Only where it replaces another, and its name can't be made durable after that, the new one is there all the same.
+
     Args:
         path: its place, in a folder that exists.
         over: whether it replaces a file that is there; if not, that is an error.
@@ -234,10 +235,9 @@ def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]
             _to_disk(file)
             if over:
                 building.rename(path)
+                sync(path.parent)
             else:
-                os.link(building, path)  # never over another one
-                building.unlink()
-            sync(path.parent)
+                _link(building, path)
     finally:
         with contextlib.suppress(OSError):
             building.unlink(missing_ok=True)
@@ -444,6 +444,17 @@ def _to_disk(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+def _link(building: Path, path: Path) -> None:
+    """Give a file its name, which nothing may have yet: a rename would replace what is there."""
+    os.link(building, path)
+    try:
+        building.unlink()
+        sync(path.parent)
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def _begin(path: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
     """Make what is built in next to ``path``; its name, and the descriptor that holds the lock on it.
 
@@ -525,19 +536,6 @@ def probe(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     Path(tempfile.mkdtemp(prefix=".probe-", dir=folder)).rmdir()
-
-
-#: The system's words for "there is no room", or none for us.
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-
-
-def storage_failure(error: BaseException) -> str | None:
-    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
-    if isinstance(error, sqlite3.Error):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return error.strerror
-    return None
 
 
 def templates_folder() -> Path:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.durable import new_file, read_regular, sync
+from privacy_toolkit.core.durable import put_file, read_regular, sync
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import CONTROL_PREFIX, Learned
 
@@ -78,17 +76,12 @@ class ControlStore:
             JournalError: it can't be written; what was kept before still is.
         """
         path = self._path(control.deployment)
-        building = path.with_name(f".{path.stem}-{secrets.token_hex(8)}")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            with new_file(building) as file:
+            with put_file(path, over=True) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(control)) + b"\n")
-            building.replace(path)
-            sync(self._folder)
             sync(self._folder.parent)
         except OSError as error:
-            with suppress(OSError):
-                building.unlink(missing_ok=True)
             raise JournalError(
                 f"The file {path} can't be written: {error.strerror}.", "Is there room on the disk? Is it yours?"
             ) from None

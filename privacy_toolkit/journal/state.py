@@ -23,7 +23,7 @@ from filelock import FileLock
 from platformdirs import user_state_path
 
 from privacy_toolkit.core import locks
-from privacy_toolkit.core.durable import sweep, sync
+from privacy_toolkit.core.durable import put_file, sweep
 from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
 from privacy_toolkit.core.locks import is_taken, take
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
@@ -164,9 +164,8 @@ class Identity:
 
     def _write(self, record: _Record) -> None:
         """Write the next generation: first here, so that what is kept outside is never ahead of a folder in use."""
-        temporary = self._folder / f".{IDENTITY_FILE}.{os.getpid()}"
         try:
-            with temporary.open("wb") as file:
+            with put_file(self._path, over=True) as file:
                 numbered = msgspec.structs.replace(
                     record,
                     inode=os.fstat(file.fileno()).st_ino,
@@ -175,12 +174,7 @@ class Identity:
                     generation=record.generation + 1,
                 )
                 file.write(msgspec.json.encode(numbered))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            sync(self._folder)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise JournalError(
                 f"The identity of the state folder can't be written: {error.strerror}.", "Is there room on the disk?"
             ) from None
@@ -189,14 +183,10 @@ class Identity:
     def _tell_outside(self, record: _Record) -> None:
         """Where nothing can be kept outside (no home, a read-only one), a restore on the same file is not noticed."""
         place = self._place_outside(record.id)
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
         try:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with put_file(place, over=True) as file:
                 file.write(msgspec.json.encode(_Seen(generation=record.generation)))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
         except OSError:
             return
 
@@ -296,12 +286,8 @@ class StateFolder:
         path = self.path / "identity"
         with _explained(self.path):
             if not path.exists():
-                drawn = path.with_name(f".identity-{secrets.token_hex(8)}")
-                drawn.write_text(f"{secrets.token_hex(16)}\n")
-                drawn.chmod(0o600)
-                with suppress(FileExistsError):
-                    os.link(drawn, path)  # of two processes the first one's stays
-                drawn.unlink()
+                with suppress(FileExistsError), put_file(path, over=False) as file:  # the first of two processes' stays
+                    file.write(f"{secrets.token_hex(16)}\n".encode())
             found = path.read_text(encoding="ascii", errors="replace").strip()
         if not _IDENTITY.fullmatch(found):
             raise UsageError(f"The identity of the state folder {self.path} is damaged.", "Restore it from a backup.")

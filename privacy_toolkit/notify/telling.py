@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.durable import open_regular
+from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.http.outbound import Message, NotPostedError, send
 from privacy_toolkit.journal.records import OpenRequests
@@ -205,7 +205,10 @@ def update(path: Path, run: Finished) -> None:
     Raises:
         OSError: it can't be written.
     """
-    replace(path, render(run, existing(path)).encode())
+    content = render(run, existing(path)).encode()
+    with put_file(path, over=True) as file:  # while it is built its name ends otherwise than the collector looks for
+        file.write(content)
+        os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
 
 
 def render(run: Finished, before: str = "") -> str:
@@ -232,25 +235,6 @@ def existing(path: Path) -> str:
             return file.read(_LARGEST).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file again in one step: whoever reads meanwhile sees the old one or the new one.
-
-    Raises:
-        OSError: it can't be written; the old one stays.
-    """
-    building = path.with_name(f".{path.name}.{os.getpid()}.new")  # no .prom at its end: the collector passes it over
-    try:
-        with building.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
-            os.fsync(file.fileno())
-        building.replace(path)
-    except BaseException:
-        building.unlink(missing_ok=True)
-        raise
 
 
 def _samples(run: Finished, labels: Mapping[str, str]) -> Iterator[MetricSample]:

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from privacy_toolkit.core.durable import new_file, probe, sync
+from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.core.model import Job, Outcome, Reason, Subject
 from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
@@ -157,15 +157,12 @@ def write_table(path: Path, table: Table) -> int:
     Raises:
         TableFileError: it can't be written; nothing stands at ``path`` that did not before.
     """
-    building = path.with_name(f".{path.name}.part")
     try:
-        building.unlink(missing_ok=True)  # of a process that was killed
-        with new_file(building) as file:
+        sweep(path.parent, path.name)
+        path.with_name(f".{path.name}.part").unlink(missing_ok=True)  # of an earlier version that was killed
+        with put_file(path, over=True) as file:
             count = _WRITERS[path.suffix.lower()](file, table)
-        building.replace(path)
-        sync(path.absolute().parent)
     except (OSError, UnicodeEncodeError) as error:
-        building.unlink(missing_ok=True)
         reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
             f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",

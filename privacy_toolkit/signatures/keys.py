@@ -8,8 +8,6 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy_toolkit.core.durable import ExposedError, NotRegularError, read_private, read_regular
+from privacy_toolkit.core.durable import ExposedError, NotRegularError, put_file, read_private, read_regular
 from privacy_toolkit.core.errors import UsageError
 
 # What a signature is for. A signature made for one of these is worth nothing for the other.
@@ -266,8 +264,12 @@ def generate(path: Path, principal: str) -> PublicKey:
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    with _created(public_path(path), f"{key.line} {principal}\n".encode(), 0o644), _created(path, text, 0o600):
-        _sync_folder(path.parent)
+    _create(public_path(path), f"{key.line} {principal}\n".encode(), 0o644)
+    try:
+        _create(path, text, 0o600)
+    except BaseException:
+        public_path(path).unlink()
+        raise
     return key
 
 
@@ -276,35 +278,14 @@ def public_path(path: Path) -> Path:
     return path.with_name(path.name + ".pub")
 
 
-@contextmanager
-def _created(path: Path, content: bytes, mode: int) -> Iterator[None]:
-    """A new file, complete and on the disk; taken away again if what follows fails."""
+def _create(path: Path, content: bytes, mode: int) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with put_file(path, over=False, mode=mode) as file:
+            file.write(content)
     except FileExistsError:
         raise UsageError(f"{path} is there already; a key is never overwritten.", "Name another file.") from None
     except OSError as error:
         raise _unwritable(path, error) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield
-    except OSError as error:
-        path.unlink()
-        raise _unwritable(path, error) from None
-    except BaseException:
-        path.unlink()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

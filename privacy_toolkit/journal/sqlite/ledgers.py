@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import sqlite3
@@ -23,7 +22,7 @@ from typing import Final, Self
 
 import msgspec
 
-from privacy_toolkit.core.durable import ExposedError, new_file, read_private, sync
+from privacy_toolkit.core.durable import ExposedError, put_file, read_private
 from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
 
 # A key of the toolkit's own in a file: 64 hexadecimal digits that only its owner can read.
@@ -61,16 +60,10 @@ class SecretFile:
         Raises:
             UsageError: it can't be written, or something is there.
         """
-        building = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         try:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
-            try:
-                with new_file(building) as file:
-                    file.write(key.hex().encode() + b"\n")
-                os.link(building, self.path)  # never over another one
-            finally:
-                building.unlink(missing_ok=True)
-            sync(self.path.parent)
+            with put_file(self.path, over=False) as file:
+                file.write(key.hex().encode() + b"\n")
         except OSError as error:
             raise UsageError(
                 f"The key {self.path} can't be written: {error.strerror}.", "Name another place; none is overwritten."
