@@ -253,6 +253,12 @@ def _starts(table: Any) -> list[int]:
     return [int(start) for start in np.searchsorted(parts, range(PARTS))]
 
 
+#: A part without rows, which in a small run most are: making it takes longer than writing it.
+_NO_ROWS = pa.RecordBatch.from_pylist([], SCHEMA)
+
+
 def _one_batch(table: Any) -> Any:
-    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], SCHEMA)]
+    if not len(table):
+        return _NO_ROWS
+    (batch,) = table.combine_chunks().to_batches()
     return batch
