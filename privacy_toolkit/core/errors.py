@@ -84,3 +84,34 @@ class ApiError(ToolkitError):
     """An API call made through the library did not succeed; ``reason`` says how it ended."""
 
     code = "api"
+
+
+def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
+    """Any error in words that hold no data, with its exit code."""
+    if isinstance(error, ToolkitError):
+        return error, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
+    from privacy_toolkit.core.durable import storage_failure  # noqa: PLC0415 - it raises errors of this module
+
+    why = storage_failure(error)
+    if why is not None:
+        told = JournalError(f"The state folder can't be read or written: {why}.", "Make room on the disk, then resume.")
+        return told, told.exit_code
+    return _bug(error), ExitCode.BUG
+
+
+def _bug(error: BaseException) -> ToolkitError:
+    """A bug in words that hold no data: the kind of the error and the place in our code, never its text."""
+    place = "an unknown place"
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("privacy_toolkit"):
+            place = f"{module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return ToolkitError(
+        f"This is a bug in privacy-toolkit: {type(error).__name__} at {place}.",
+        "Nothing in the journal is lost. Please report it with this line; it holds no personal data.",
+        code="bug",
+    )
