@@ -158,9 +158,9 @@ def _confirm(question: str, given: str | None, no_input: bool) -> None:
     Raises:
         UsageError: it was not; nothing was sent.
     """
-    from privacy_toolkit.cli.preview import _terminal
+    from privacy_toolkit.cli.preview import is_terminal
 
-    if given is None and (no_input or not _terminal()):
+    if given is None and (no_input or not is_terminal()):
         raise UsageError(
             "This needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
             "Give it with --confirm yes",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import output_options, settings_options, take_settings
-from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.cli.output import emit_json, result, say
 from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.reporting.words import count
 
 # ``privacy-toolkit keys``.
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from privacy_toolkit.cli.output import explained, fail, say, silence
+from privacy_toolkit.cli.output import fail, say, silence
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.errors import ExitCode, ToolkitError
+from privacy_toolkit.core.errors import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
@@ -25,11 +25,11 @@ COMMANDS = {
     "profiles": ("privacy_toolkit.cli.jobs", "Update customer profiles."),
     "sessions": ("privacy_toolkit.cli.jobs", "Update customer sessions."),
     "apply": ("privacy_toolkit.cli.apply", "Carry out exactly the plan in a file."),
-    "approve": ("privacy_toolkit.cli.approve", "Approve a plan as the second person, by a signature."),
+    "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, by a signature."),
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, what of a file would be taken, row by row."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
     "suppression": ("privacy_toolkit.cli.suppression", "Hand the list of erased customers on, or take one off it."),
-    "due": ("privacy_toolkit.cli.due", "List what is open over all runs, by its due date."),
+    "due": ("privacy_toolkit.cli.runs", "List what is open over all runs, by its due date."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.evidence", "Make the key that signs packs and approvals."),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from privacy_toolkit.cli.output import say, show_warnings
-from privacy_toolkit.config.settings import Flags, Settings, load_settings
+from privacy_toolkit.cli.output import microseconds, say, show_warnings
+from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
+from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.inputs.files import STDIN
+from privacy_toolkit.inputs.options import InputOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,22 +71,16 @@ _EXECUTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOptions(ExecutionOptions):
     """What the command line says about one execution; see ``execution_options`` for each."""
 
-    confirm: str | None
-    rate: float | None
-    concurrency: int | None
-    until: str | None
-    max_failures: str | None
-    expect_missing: bool
-    pack: str | None
-    quiet: bool
-    progress: str
-    no_input: bool
-    restored: bool = False
-    accept_rejected: int | None = None
+    confirm: str | None = None
+    rate: float | None = None
+    concurrency: int | None = None
+    quiet: bool = False
+    progress: str = "auto"
+    no_input: bool = False
 
 
 def settings_options(function: F) -> F:
@@ -114,12 +113,12 @@ def execution_options(function: F) -> F:
     return _apply(function, _EXECUTION)
 
 
-def take_execution(options: dict[str, Any]) -> ExecutionOptions:
+def take_execution(options: dict[str, Any]) -> CommandOptions:
     """Take the options of an execution out of click's keyword arguments."""
-    return ExecutionOptions(**{name: options.pop(name) for name in ExecutionOptions.__slots__})
+    return CommandOptions(**{field.name: options.pop(field.name) for field in fields(CommandOptions)})
 
 
-def take_settings(options: dict[str, Any], execution: ExecutionOptions | None = None) -> Settings:
+def take_settings(options: dict[str, Any], execution: CommandOptions | None = None) -> Settings:
     """Take the settings out of click's keyword arguments and load them.
 
     Raises:
@@ -167,43 +166,66 @@ safe_option = click.option(
 )
 
 
-def start_job(
-    name: str,
-    path: str,
-    options: dict[str, Any],
-    parameters: Mapping[str, str | int | bool | None],
-    *,
-    by_generation: bool = False,
-) -> int:
-    """Plan a job on the rows in ``path``, and carry it out once it is confirmed.
+def input_of(options: dict[str, Any]) -> InputOptions:
+    """How the input is read, by the options of the command line.
 
-    ``parameters`` are what is set for this job alone; what is None or False of them is not set. With ``by_generation``
-    the generation of the API decides which fields a body may have, and so which rows are taken.
+    Raises:
+        UsageError: an option can't be used.
+    """
+    return InputOptions(
+        id_column=options["id_column"],
+        encoding=options["encoding"],
+        delimiter=options["delimiter"],
+        strip=options["strip"],
+        limit=options["limit"],
+    )
+
+
+def start_job(
+    job: Job, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None] | None = None
+) -> int:
+    """Plan a job on the rows in ``path``, and carry it out once it is confirmed; with ``--plan`` write the plan.
+
+    ``parameters`` are what are set for this job alone; ``options`` what is left of click's keyword arguments.
 
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
-    from privacy_toolkit.cli.apply import input_of
-    from privacy_toolkit.cli.flow import start
-    from privacy_toolkit.core.model import Job
+    from privacy_toolkit.app.checks import check_accepted, checked
+    from privacy_toolkit.app.planfile import write_plan
+    from privacy_toolkit.app.service import planned, start, telling
+    from privacy_toolkit.cli.preview import Terminal, show_plan, show_result
+    from privacy_toolkit.core.model import Regime
+    from privacy_toolkit.engine.approval import require_direct
     from privacy_toolkit.engine.planning import Order
     from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.journal.state import StateFolder
 
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, execution)
-    given = dict(parameters)
-    if by_generation and settings.generation != "current":
-        given["generation"] = settings.generation
+    settings, host = take_settings(options, execution), Terminal(execution)
     order = Order(
-        job=declaration(Job(name)),
+        job=declaration(job),
         path=path,
         options=input_of(options),
         exclude=options["exclude"],
+        verify=options.get("verify", "all"),
+        regime=Regime(options.get("regime", Regime.NONE)),
         tickets=options["tickets"],
         key_file=options["plan_key"],
-        parameters={key: value for key, value in given.items() if value is not None and value is not False},
+        parameters=parameters or {},
         second=options.get("second"),
         out=options.get("out"),
     )
-    return start(order, settings, execution, plan_file, as_json)
+    if plan_file is not None:
+        state = StateFolder(settings.state, settings.state_key)
+        with planned(checked(order, settings), settings, state, host, microseconds) as ready:
+            check_accepted(ready.plan, execution)
+            write_plan(ready, Path(plan_file), state, order.key_file)
+            show_plan(ready.plan, Path(plan_file), settings, as_json)
+        return ExitCode.SETTLED
+    with telling(settings, host), host.whole():
+        order = checked(order, settings)
+        require_direct(settings.trust)
+        host.require_someone(order.job, reads_stdin=path == STDIN)
+        return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import ExecutionOptions, output_options
-from privacy_toolkit.cli.output import emit_json, result, say
+from privacy_toolkit.cli.options import CommandOptions, output_options
+from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.core.errors import ExitCode, UsageError
 
 # ``privacy-toolkit sandbox``.
@@ -139,8 +139,10 @@ def demo_command(**options: Any) -> int:
     Nothing leaves this machine. The list has the dirt of real ones: duplicates, leading zeros, blanks, unknown
     customers, a few that are on hold.
     """
-    from privacy_toolkit.cli.flow import carry_out
-    from privacy_toolkit.cli.preview import confirm, phrase, preview
+    from privacy_toolkit.app.checks import sentence_to_confirm
+    from privacy_toolkit.app.service import carry_out
+    from privacy_toolkit.app.work import Duty
+    from privacy_toolkit.cli.preview import Terminal, preview, show_result
     from privacy_toolkit.core.model import Job, Regime
     from privacy_toolkit.engine.approval import hand_of
     from privacy_toolkit.engine.execution import claimed
@@ -166,13 +168,15 @@ def demo_command(**options: Any) -> int:
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:
             preview(ready.plan, settings)
-            execution = _execution(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
-            say(f'You would be asked to type "{execution.confirm}". The demo does it for you.')
-            say(f"It accepts the refused rows too: --accept-rejected {execution.accept_rejected}")
-            confirm(ready.plan, execution)
-            with claimed(state, settings.deployment):
+            rejected = ready.plan.rows.rejected
+            execution = CommandOptions(progress=options["progress"], no_input=True, accept_rejected=rejected)
+            say(f'You would be asked to type "{sentence_to_confirm(ready.plan)}". The demo does it for you.')
+            say(f"It accepts the refused rows too: --accept-rejected {rejected}")
+            host = Terminal(execution)
+            with claimed(state, settings.deployment), host.whole():
                 run_id = create(ready, state, now)
-                code = carry_out(run_id, settings, execution, state, hand, options["as_json"])
+                shown = carry_out(run_id, Duty(settings, execution, state, hand, host, microseconds))
+                code = show_result(shown, options["as_json"])
     say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
     return code
 
@@ -239,21 +243,4 @@ def _settings(base_url: str, state: Path, trust: TrustSettings) -> Settings:
         timeouts=TimeoutProfile(),
         profile="demo",
         trust=trust,
-    )
-
-
-def _execution(confirmation: str, progress: str, rejected: int) -> ExecutionOptions:
-    return ExecutionOptions(
-        confirm=confirmation,
-        rate=None,
-        concurrency=None,
-        until=None,
-        max_failures=None,
-        expect_missing=False,
-        pack=None,
-        quiet=False,
-        progress=progress,
-        no_input=True,
-        accept_rejected=rejected,
-        restored=False,
     )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
-from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.cli.output import emit_json, result, say
 from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.reporting.words import count
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings

@@ -71,6 +71,23 @@ class Flags:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutionOptions:
+    """What is said about one execution; each means what the option of that name does on the command line.
+
+    ``until`` is a time of day or a duration, ``max_failures`` a number of subjects or a share (``5%``), ``pack`` the
+    folder for the report; None takes what is usual. ``accept_rejected`` is how many refused rows are accepted as they
+    are. ``restored``: the state folder was restored, copied or moved on purpose.
+    """
+
+    until: str | None = None
+    max_failures: str | None = None
+    expect_missing: bool = False
+    pack: str | None = None
+    restored: bool = False
+    accept_rejected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrustSettings:
     """Who signs, and whose signatures count.
 

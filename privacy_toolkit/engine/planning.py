@@ -149,7 +149,8 @@ class Order:
     ``regime`` is the law that says when a request is due, ``parameters`` what is set for this job alone, ``second`` the
     path of the job's second input, ``out`` that of the file it hands over. ``nonce``, ``format`` and ``key`` are
     those of the plan that is made once more, if one is. ``tickets``: whether the pack shows the tickets of the input.
-    ``key_file`` is where the plan's key goes besides the state folder.
+    ``key_file`` is where the plan's key goes besides the state folder. ``known_as`` is what the plan names as the path
+    of the input where ``path`` is none to come back to, such as that of rows that were in memory.
     """
 
     job: Declaration
@@ -166,6 +167,7 @@ class Order:
     tickets: bool = False
     key: bytes | None = None
     key_file: str | None = None
+    known_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def prepared(
             environment=settings.environment,
             generation=settings.generation,
             created_at=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            input=planned_input(order.path, order.options, summary),
+            input=planned_input(order.known_as or order.path, order.options, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,

@@ -379,3 +379,8 @@ def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
     if what is not None:
         return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")
     return NextStep(command=resume, when="Next: go on with what is open. Nothing that is settled is done again.")
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: ``1 subject``, ``1,000 subjects``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -8,7 +8,6 @@ of it counts, unless a process that did so is at work on it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import hmac
 import inspect
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 from filelock import FileLock
@@ -531,16 +530,3 @@ def running(run_id: str) -> RefusedError:
         f"Wait for it to end, or look at it with: privacy-toolkit runs show {run_id}",
         code="locked",
     )
-
-
-#: The system's words for "there is no room", or none for us.
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-
-
-def storage_failure(error: BaseException) -> str | None:
-    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
-    if isinstance(error, sqlite3.Error):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return error.strerror
-    return None

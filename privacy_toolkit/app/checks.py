@@ -1,37 +1,95 @@
-"""One execution on a run: from its plan, the settings and the options to the work itself."""
+"""What is asked for, and what would keep it from being carried out to the end, found out before anything is sent."""
 
 from __future__ import annotations
 
 import shutil
 from collections import defaultdict
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-from privacy_toolkit.cli.options import ExecutionOptions
-from privacy_toolkit.cli.output import count, progress, say
-from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.access.notice import load
+from privacy_toolkit.access.placing import check_recipient
+from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.core.durable import probe
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.engine.approval import SigningIdentity, hand_of
-from privacy_toolkit.engine.execution import Conditions, Work, sit
-from privacy_toolkit.engine.holds import suppression
-from privacy_toolkit.engine.job import Context
-from privacy_toolkit.engine.limits import Limits, parse_max_failures, parse_until
-from privacy_toolkit.engine.open_requests import all_known_absent
+from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.planning import input_now
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import SIGNATURE
 from privacy_toolkit.evidence.pack import check_place
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.learned import ControlStore, learned_controls, positive_id
-from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.reporting.tables import check_out
-from privacy_toolkit.talonone.client import check_access, client_for
-from privacy_toolkit.talonone.inventory import GONE_PREDICATE
+from privacy_toolkit.reporting.words import count
+from privacy_toolkit.talonone.client import check_access
+
+# What is asked for: an order, checked as far as that goes without its input.
+
+#: The jobs whose rows are bodies, of which the generation of the API says what may be in them.
+_BODIES = frozenset({Job.REFERRALS, Job.EVENTS, Job.PROFILES, Job.SESSIONS})
+
+
+def checked(order: Order, settings: Settings) -> Order:
+    """The order as it is planned: what it sets is checked, and what follows from the settings is added.
+
+    Raises:
+        UsageError: the file it hands over, or something that is set for the job, can't be used.
+    """
+    if order.job.job is Job.EXPORT:
+        return _checked_export(order)
+    given = dict(order.parameters)
+    if order.out is not None:
+        check_out(order.out, guard=bool(given.get("spreadsheet_safe")))
+    elif order.job.job is Job.HOLDERS:
+        raise UsageError("The holders are written to a file.", "Name one with --out FILE: .csv or .parquet.")
+    if order.job.job in _BODIES and settings.generation != "current":
+        given["generation"] = settings.generation
+    return replace(
+        order,
+        verify=check_verify(order.verify),
+        parameters={name: value for name, value in given.items() if value is not None and value is not False},
+    )
+
+
+def _checked_export(order: Order) -> Order:
+    if order.out is None:
+        raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
+    given = order.parameters.get("encrypt")
+    if given is not None:
+        recipient = str(given)
+        if not recipient.startswith("age:"):
+            raise UsageError("--encrypt takes age:RECIPIENT, such as age:age1….", "age-keygen makes a key pair.")
+        given = recipient.removeprefix("age:")
+        check_recipient(given)
+    if order.second is not None:
+        load(Path(order.second))
+    return replace(order, parameters={**order.parameters, "encrypt": given})
+
+
+# The confirmation, without which nothing is changed.
+
+
+def sentence_to_confirm(plan: Plan) -> str | None:
+    """What confirms a plan: for an erasure how many people are erased, and where; for other writes yes; else None.
+
+    The number is the one that will be sent: whoever is on hold is not.
+    """
+    job = declaration(Job(plan.job))
+    if not job.writes:
+        return None
+    return f"erase {plan.rows.subjects - plan.rows.held} from {plan.target}" if job.job is Job.ERASE else "yes"
+
+
+def is_confirmed(plan: Plan, given: str | None) -> bool:
+    """Whether ``given`` confirms a plan; one that only reads needs nothing."""
+    wanted = sentence_to_confirm(plan)
+    return wanted is None or (given is not None and given.strip() == wanted)
+
 
 # What would keep a run from being carried out, found out before anything is sent.
 
@@ -43,15 +101,15 @@ JOURNAL_BYTES, PACK_BYTES, PACKAGE_BYTES = 1_000, 1_200, 10_000
 LEAST_BYTES = 1_000_000
 
 
-def check_ready(settings: Settings, execution: ExecutionOptions) -> SigningIdentity | None:
-    """Find out what can be known before anything is read or written; the signing key.
+def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) -> SigningIdentity | None:
+    """Find out what can be known before anything is read or written; the signing key. ``now`` is an aware time.
 
     Raises:
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
     parse_max_failures(execution.max_failures, 0)
-    parse_until(execution.until, datetime.now().astimezone())
+    parse_until(execution.until, now.astimezone())
     hand = hand_of(settings.trust)
     if hand is not None:  # an agent may have lost the key, a token may be unplugged: better known before than after
         hand.signer.sign(b"", PROBE_NAMESPACE)
@@ -81,8 +139,6 @@ def check_plan(
     check_stays_signed(folder, hand)
     _check_next_to(folder, plan.out, state)
     if plan.out and plan.job == Job.EXPORT:
-        from privacy_toolkit.cli.jobs import make_folder
-
         make_folder(plan.out)
     elif plan.out:
         check_out(plan.out)
@@ -184,77 +240,32 @@ def _existing(place: Path) -> Path:
     return place
 
 
-def work_on(
-    journal: RunJournal,
-    before: Summary,
-    settings: Settings,
-    execution: ExecutionOptions,
-    state: StateFolder,
-    hand: SigningIdentity | None,
-) -> None:
-    """Work on the open subjects of a run as far as this execution goes.
+def check_folder(order: Order) -> None:
+    """Make sure of the folder into which an export puts its packages, before anything is read and a run exists.
 
     Raises:
-        ToolkitError: it can't be begun, or its record can't be written.
+        UsageError: it can't be made or written.
     """
-    plan, job = before.plan, declaration(Job(before.plan.job))
-    conditions, context = _prepared(plan, journal, settings, execution, hand)
-    conditions = replace(conditions, input_file=_input(journal, plan), restored=_restored(state))
-    generation = replace(settings, generation=plan.generation)
-    with (
-        progress(execution.progress, quiet=execution.quiet) as listen,
-        suppression(state, settings, used=job.creates_profile) as is_suppressed,
-    ):
-        sit(
-            Work(
-                journal=journal,
-                job=job.make(context),
-                sequencing=job.sequencing,
-                absences=job.absences,
-                positive=positive_id(settings, ControlStore(state.path)),
-                learned=learned_controls(state.path, settings) if job.absences else None,
-                waits_out=job.ordered,
-                suppressed=is_suppressed or (lambda _: False),
-                settings=settings,
-                conditions=conditions,
-                make_client=lambda: client_for(generation),
-                listeners=[listen],
-                recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),
-            )
-        )
+    if order.job.job is Job.EXPORT and order.out is not None:
+        make_folder(order.out)
 
 
-def _input(journal: RunJournal, plan: Plan) -> str:
-    """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
-    if not journal.executions():
-        return ""  # it was read a moment ago
-    now = input_now(plan, journal.plan_key)
-    if now in {"changed", "missing"}:
-        what = "is not there any more" if now == "missing" else "was changed since the run was planned"
-        say(f"The input {Path(plan.input.path).name} {what}. The run goes on with the subjects it was planned for.")
-    return now
+def make_folder(path: str) -> Path:
+    """The folder for the packages, for its owner alone; made if it is missing.
 
-
-def _restored(state: StateFolder) -> str:
-    moment = state.identity.restored_at
-    return "" if moment is None else datetime.fromtimestamp(moment / 1e6, UTC).isoformat(timespec="seconds")
-
-
-def _prepared(
-    plan: Plan, journal: RunJournal, settings: Settings, execution: ExecutionOptions, hand: SigningIdentity | None
-) -> tuple[Conditions, Context]:
-    secret = journal.secret or b""
-    conditions = Conditions(
-        limits=Limits(parse_max_failures(execution.max_failures, plan.rows.subjects), execution.expect_missing),
-        until=parse_until(execution.until, datetime.now().astimezone()),
-        verify=plan.verify,
-        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
-        hand=hand,
-    )
-    context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, settings.settle)
-    if plan.job != Job.EXPORT:
-        return conditions, context
-    from privacy_toolkit.cli.jobs import deliverer, remove_old
-
-    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
-    return replace(conditions, removed=remove_old(plan, datetime.now(UTC))), context
+    Raises:
+        UsageError: it can't be made, or is no folder that may be written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with --out.") from None
+    try:
+        probe(folder)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {folder} can't be written: {error.strerror}.",
+            "Correct its permissions, or name another with --out.",
+        ) from None
+    return folder
