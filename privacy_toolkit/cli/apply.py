@@ -27,14 +27,14 @@ from privacy_toolkit.config.settings import Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, read_regular
 from privacy_toolkit.core.errors import ExitCode, UsageError
 from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import Given, approved, check_approved
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Prepared
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.journal.sqlite.ledgers import SecretFile
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import State
 
 # Plans as files: made with ``--plan``, carried out with ``apply``.
 
@@ -55,7 +55,7 @@ def input_of(options: dict[str, Any]) -> InputOptions:
 
 
 def write_plan(
-    ready: Prepared, path: Path, settings: Settings, state: StateFolder, as_json: bool, key_file: str | None = None
+    ready: Prepared, path: Path, settings: Settings, state: State, as_json: bool, key_file: str | None = None
 ) -> ExitCode:
     """Write a plan, whole or not at all, and show it. Its key stays in the state folder, and goes to ``key_file`` too.
 
@@ -81,7 +81,7 @@ def write_plan(
     return ExitCode.SETTLED
 
 
-def key_of(plan: Plan, given: str | None, state: StateFolder) -> bytes | None:
+def key_of(plan: Plan, given: str | None, state: State) -> bytes | None:
     """The key under which a plan names its files; None for a plan of the first format, which has none.
 
     Raises:
@@ -212,7 +212,7 @@ def _apply(path: Path, options: dict[str, Any], settings: Settings, execution: E
     from privacy_toolkit.engine import planning as checks
     from privacy_toolkit.engine.execution import check_identity, claimed
     from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
 
     plan, encoded = read_plan(path)
     job = declaration(Job(plan.job))
@@ -221,7 +221,7 @@ def _apply(path: Path, options: dict[str, Any], settings: Settings, execution: E
     hand = check_ready(settings, execution)
     checks.check_target(plan, settings)
     now = datetime.now(UTC)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     approval = approval_of(plan, path, options["approval"], settings.trust, now, state.drawn_id)
     check_identity(state, restored=execution.restored)
     checks.check_not_applied(plan, state)

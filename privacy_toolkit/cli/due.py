@@ -25,10 +25,10 @@ def due_command(**options: Any) -> int:
     Exit code 3: something is overdue, or a journal can't be read, so that something may be.
     """
     from privacy_toolkit.engine.open_requests import register
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import existing_state
 
     as_json, days = options.pop("as_json"), options.pop("days")
-    state = StateFolder.existing(take_settings(options).state)
+    state = existing_state(take_settings(options).state)
     found = register(state, datetime.now(UTC).date(), days)
     for run in found.not_counted:
         say(_not_counted(run))

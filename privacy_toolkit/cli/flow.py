@@ -43,9 +43,8 @@ from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML, PackError
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.records import Acceptance
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.state import open_state
+from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.words import next_step, sentence
 from privacy_toolkit.talonone.client import check_access, client_for
@@ -66,7 +65,7 @@ class Handed:
         return {"path": str(self.path), "rows": self.rows, "complete": self.is_complete}
 
 
-def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
+def hand_over(journal: OpenRun, summary: Summary) -> Handed | None:
     """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
 
     What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
@@ -90,7 +89,7 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
     return Handed(Path(out), rows, not summary.open)
 
 
-def _written(out: Path, journal: RunJournal, summary: Summary) -> int:
+def _written(out: Path, journal: OpenRun, summary: Summary) -> int:
     """Write the file of the run's job; how many rows it has."""
     guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
     if summary.plan.job == Job.REFERRALS:
@@ -124,7 +123,7 @@ def carry_out(
     run_id: str,
     settings: Settings,
     execution: ExecutionOptions,
-    state: StateFolder,
+    state: State,
     hand: SigningIdentity | None,
     as_json: bool,
 ) -> ExitCode:
@@ -149,7 +148,7 @@ class _Carrying:
     run_id: str
     settings: Settings
     execution: ExecutionOptions
-    state: StateFolder
+    state: State
     hand: SigningIdentity | None
     as_json: bool
     has_worked: bool = False
@@ -169,7 +168,7 @@ class _Carrying:
         if job == Job.ERASE:
             with (
                 self._going_on(),
-                Suppression(self.state.path, self.state.key) as listed,
+                self.state.suppression() as listed,
             ):  # whoever was erased stays erased
                 catch_up(listed, self.state, complete=False)
         with self.state.open(self.run_id) as journal:
@@ -198,7 +197,7 @@ class _Carrying:
             failed(self.settings, code, Means(say=say))
             return code
 
-    def _work(self, journal: RunJournal) -> str:
+    def _work(self, journal: OpenRun) -> str:
         before = summarize(journal)
         plan = before.plan
         check_target(plan, self.settings)
@@ -231,7 +230,7 @@ class _Carrying:
             return Acceptance(self.began, rows)
         return Acceptance(self.began, rows, hand.name, hand.signer.public.fingerprint)
 
-    def _seal(self, journal: RunJournal) -> None:
+    def _seal(self, journal: OpenRun) -> None:
         try:
             seal_pack(journal, self.folder, self.state, self.hand)
         except UsageError as error:  # its place was taken since it was looked at
@@ -246,7 +245,7 @@ class _Carrying:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told at the end
             self.trouble.append(error)
 
-    def _end(self, journal: RunJournal) -> ExitCode:
+    def _end(self, journal: OpenRun) -> ExitCode:
         """Print how the run stands, and tell whoever is to be told."""
         error = explained(self.trouble[0]) if self.trouble else None
         shown = PrintedRun(self.folder, self.handed, error, has_pack=self.has_pack)
@@ -263,7 +262,7 @@ class _Carrying:
         return code
 
 
-def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: SigningIdentity | None) -> None:
+def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:
     """Write the pack of a run as it stands, signed if there is a key.
 
     Raises:
@@ -294,7 +293,7 @@ class PrintedRun:
         return str(self.folder) if self.has_pack and (self.folder / REPORT_HTML).exists() else ""
 
 
-def show(journal: RunJournal, shown: PrintedRun, as_json: bool) -> Summary:
+def show(journal: OpenRun, shown: PrintedRun, as_json: bool) -> Summary:
     """Print the result of a run as it stands, and return it."""
     summary = summarize(journal)
     value = as_object(summary, shown)
@@ -309,7 +308,7 @@ def show(journal: RunJournal, shown: PrintedRun, as_json: bool) -> Summary:
     return summary
 
 
-def _show(summary: Summary, journal: RunJournal, shown: PrintedRun, following: str) -> None:
+def _show(summary: Summary, journal: OpenRun, shown: PrintedRun, following: str) -> None:
     plan, handed = summary.plan, shown.handed
     result(f"Run {summary.run_id} on {plan.target}")
     result(_verdict(summary, journal))
@@ -330,7 +329,7 @@ def _show(summary: Summary, journal: RunJournal, shown: PrintedRun, following: s
         result(f"Next:   {following}")
 
 
-def _verdict(summary: Summary, journal: RunJournal) -> str:
+def _verdict(summary: Summary, journal: OpenRun) -> str:
     if summary.verdict is Verdict.RUNNING:
         return f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     return sentence(summary, journal.executions())
@@ -399,7 +398,7 @@ def _start(order: Order, settings: Settings, execution: ExecutionOptions, plan_f
             require_someone(order.job.job, execution, reads_stdin=order.path == "-")
         check_ready(settings, execution)
     hand = hand_of(settings.trust)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     if plan_file is None:
         check_identity(state, restored=execution.restored)
     now = datetime.now(UTC)

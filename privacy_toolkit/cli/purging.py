@@ -13,9 +13,7 @@ import numpy as np
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.engine.holds import catch_up
 from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.journal.sqlite.create import left_over, sweep
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import State
 
 # Whether anything that was to be destroyed is still in a file: millions of short pieces looked for at once.
 
@@ -94,18 +92,18 @@ def _mixed(words: Any) -> Any:
     return (words * _MIX) >> np.uint64(64 - _BITS)
 
 
-def purge_run(state: StateFolder, run_id: str, plan: Plan) -> None:
+def purge_run(state: State, run_id: str, plan: Plan) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them. The caller holds the lock.
 
     Raises:
         JournalError: it could not be done, or something is left; the message says what and where.
     """
-    with Suppression(state.path, state.key) as listed:  # before the ids are gone
+    with state.suppression() as listed:  # before the ids are gone
         catch_up(listed, state, complete=False)
     with state.open(run_id) as journal:
         traces = Traces(journal.traces())
         journal.purge(int(datetime.now(UTC).timestamp() * 1e6), plan.without_input().encode())
-    remain = _holding(traces, [state.runs / run_id, state.pack(run_id)]) if len(traces) else []
+    remain = _holding(traces, state.places_of(run_id)) if len(traces) else []
     if remain:
         raise JournalError(
             f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(map(str, remain))}.",
@@ -114,17 +112,17 @@ def purge_run(state: StateFolder, run_id: str, plan: Plan) -> None:
         )
 
 
-def purge_left_over(state: StateFolder) -> list[str]:
+def purge_left_over(state: State) -> list[str]:
     """Remove what processes that died while they created a run have left behind, and say what it was called.
 
     Raises:
         JournalError: something can't be removed.
     """
-    names = [folder.name for folder in left_over(state.runs)]
-    remain = sweep(state.runs)
+    names = state.left_over()
+    remain = state.sweep()
     if remain:
         raise JournalError(
-            f"It can't be removed: {', '.join(map(str, remain))}.", "Remove it yourself: it holds ids.", code="remains"
+            f"It can't be removed: {', '.join(remain)}.", "Remove it yourself: it holds ids.", code="remains"
         )
     return names
 

@@ -14,13 +14,12 @@ from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.engine.open_requests import job_of
 from privacy_toolkit.engine.summary import summarize
 from privacy_toolkit.journal.records import decode_package
-from privacy_toolkit.journal.sqlite.reader import RunReader
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import RunReader, State
 
 # The lines of ``privacy-toolkit runs list``.
 
 
-def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
+def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
     """A run as one object (contract, section 2), with the legal clock of its open subjects.
 
     ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
@@ -88,7 +87,7 @@ def told(line: dict[str, Any]) -> str:
 
 
 if TYPE_CHECKING:
-    from privacy_toolkit.journal.state import StateFolder
+    pass
 
 _run = click.argument("run")
 #: What is said of a subject next to its id and what else is shown of it.
@@ -200,14 +199,14 @@ def resume(**options: Any) -> int:
     from privacy_toolkit.cli.flow import carry_out, telling
     from privacy_toolkit.cli.working import check_ready
     from privacy_toolkit.engine.execution import claimed
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
 
     execution = take_execution(options)
     as_json, name = options.pop("as_json"), options.pop("run")
     settings = take_settings(options, execution)
     with telling(settings):
         hand = check_ready(settings, execution)
-        state = StateFolder(settings.state, settings.state_key)
+        state = open_state(settings.state, settings.state_key)
         run_id = state.find(name)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(run_id, settings, execution, state, hand, as_json)
@@ -223,13 +222,13 @@ def report(**options: Any) -> int:
     from privacy_toolkit.cli.flow import PrintedRun, seal_pack, show
     from privacy_toolkit.cli.working import check_stays_signed
     from privacy_toolkit.engine.approval import hand_of
-    from privacy_toolkit.journal.sqlite.facts import running
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
+    from privacy_toolkit.journal.store import running
 
     as_json, name = options.pop("as_json"), options.pop("run")
     pack, pdf = options.pop("pack"), options.pop("pdf")
     settings = take_settings(options)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
     folder = Path(pack) if pack else state.pack(run_id)
     hand = hand_of(settings.trust)
@@ -262,7 +261,7 @@ def purge(**options: Any) -> int:
     from privacy_toolkit.cli.purging import purge_run
     from privacy_toolkit.config.settings import deployment_key
     from privacy_toolkit.engine.summary import summarize
-    from privacy_toolkit.journal.sqlite.facts import running
+    from privacy_toolkit.journal.store import running
 
     as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
@@ -314,7 +313,7 @@ def set_aside(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
+def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     from privacy_toolkit.cli.purging import purge_left_over
 
     names = purge_left_over(state)
@@ -327,11 +326,11 @@ def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> StateFolder:
-    from privacy_toolkit.journal.state import StateFolder
+def _state(options: dict[str, Any]) -> State:
+    from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return StateFolder.existing(settings.state, settings.state_key)
+    return existing_state(settings.state, settings.state_key)
 
 
 def _time(microseconds: int) -> str:

@@ -26,9 +26,8 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import SIGNATURE
 from privacy_toolkit.evidence.pack import check_place
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.learned import ControlStore, learned_controls, positive_id
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.state import learned_controls, positive_id
+from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.talonone.client import check_access, client_for
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE
@@ -61,7 +60,7 @@ def check_ready(settings: Settings, execution: ExecutionOptions) -> SigningIdent
 def check_plan(
     plan: Plan,
     execution: ExecutionOptions,
-    state: StateFolder,
+    state: State,
     hand: SigningIdentity | None,
     *,
     run_id: str | None = None,
@@ -106,7 +105,7 @@ def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
         )
 
 
-def pack_folder(execution: ExecutionOptions, state: StateFolder, run_id: str | None) -> Path:
+def pack_folder(execution: ExecutionOptions, state: State, run_id: str | None) -> Path:
     """Where the pack of a run is to stand; of one that has no name yet, any place of its kind."""
     return Path(execution.pack) if execution.pack else state.pack(run_id or "of-the-next-run")
 
@@ -125,10 +124,10 @@ def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
         )
 
 
-def _check_next_to(folder: Path, out: str | None, state: StateFolder) -> None:
+def _check_next_to(folder: Path, out: str | None, state: State) -> None:
     """Make sure that neither the pack nor what is handed over lies where the other, or the toolkit, has its files."""
     pack = folder.resolve()
-    for own in (state.runs, state.locks, state.chain):
+    for own in state.own_places:
         if pack.is_relative_to(own.resolve()) or own.resolve().is_relative_to(pack):
             raise UsageError(
                 "The pack can't lie among the toolkit's own files. Nothing was sent.",
@@ -142,14 +141,14 @@ def _check_next_to(folder: Path, out: str | None, state: StateFolder) -> None:
         )
 
 
-def _check_record(state: StateFolder) -> None:
+def _check_record(state: State) -> None:
     """Make sure that a pack can be entered into the record of all packs."""
     record = Chain(state.chain)
     if record.newest() is not None:
         record.origin()
 
 
-def _check_room(plan: Plan, subjects: int, folder: Path, state: StateFolder) -> None:
+def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
     """Refuse what would surely fill a disk: an estimate for this run alone.
 
     Raises:
@@ -157,7 +156,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, state: StateFolder) -> 
     """
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
-    shares = [(state.path, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
+    shares = [(state.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
     if plan.out and plan.job == Job.EXPORT:
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:
@@ -185,11 +184,11 @@ def _existing(place: Path) -> Path:
 
 
 def work_on(
-    journal: RunJournal,
+    journal: OpenRun,
     before: Summary,
     settings: Settings,
     execution: ExecutionOptions,
-    state: StateFolder,
+    state: State,
     hand: SigningIdentity | None,
 ) -> None:
     """Work on the open subjects of a run as far as this execution goes.
@@ -211,8 +210,8 @@ def work_on(
                 job=job.make(context),
                 sequencing=job.sequencing,
                 absences=job.absences,
-                positive=positive_id(settings, ControlStore(state.path)),
-                learned=learned_controls(state.path, settings) if job.absences else None,
+                positive=positive_id(settings, state.controls),
+                learned=learned_controls(settings, state.controls) if job.absences else None,
                 waits_out=job.ordered,
                 suppressed=is_suppressed or (lambda _: False),
                 settings=settings,
@@ -224,7 +223,7 @@ def work_on(
         )
 
 
-def _input(journal: RunJournal, plan: Plan) -> str:
+def _input(journal: OpenRun, plan: Plan) -> str:
     """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
     if not journal.executions():
         return ""  # it was read a moment ago
@@ -235,13 +234,13 @@ def _input(journal: RunJournal, plan: Plan) -> str:
     return now
 
 
-def _restored(state: StateFolder) -> str:
+def _restored(state: State) -> str:
     moment = state.identity.restored_at
     return "" if moment is None else datetime.fromtimestamp(moment / 1e6, UTC).isoformat(timespec="seconds")
 
 
 def _prepared(
-    plan: Plan, journal: RunJournal, settings: Settings, execution: ExecutionOptions, hand: SigningIdentity | None
+    plan: Plan, journal: OpenRun, settings: Settings, execution: ExecutionOptions, hand: SigningIdentity | None
 ) -> tuple[Conditions, Context]:
     secret = journal.secret or b""
     conditions = Conditions(

@@ -8,7 +8,6 @@ import fcntl
 import os
 import re
 import shlex
-import sqlite3
 import stat
 import tempfile
 import tomllib
@@ -188,9 +187,7 @@ def probe(folder: Path) -> None:
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
-    if isinstance(error, sqlite3.Error):
-        return str(error)
+    """Why a file could not be written or read, if that is what an error says: there is no room for it."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return error.strerror
     return None

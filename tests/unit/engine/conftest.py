@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 
 
 @pytest.fixture(scope="session")
