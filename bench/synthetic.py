@@ -14,10 +14,9 @@ import msgspec
 
 from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
-from privacy_toolkit.journal.sqlite.create import Staged, add_checksums, create_run
+from privacy_toolkit.journal.records import ExchangeRecord, Staged, SubjectState, exchange_row, state_row
+from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.reader import exchange_row, state_row
 from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC

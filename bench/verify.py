@@ -25,7 +25,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_apart, compare_here
 from privacy_toolkit.evidence.verify.verifier import Verifier, verify_pack
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.sqlite.reader import JournalReader
 
 SHARES = {
     Outcome.NOTHING_HELD: 0.03,
@@ -65,7 +65,7 @@ def prepare(run: Path, size: int) -> None:
 
 
 def make(run: Path, pack: Path) -> None:
-    with RunReader(run) as journal:
+    with JournalReader(run) as journal:
         write_pack(journal, pack, chain=Chain(pack.parent / "chain"))
     for path in sorted(pack.iterdir()):
         print(f"  {path.name:<20}{path.stat().st_size / 1e6:>10.2f} MB")

@@ -23,7 +23,7 @@ from privacy_toolkit.evidence.files import SIGNATURE
 from privacy_toolkit.evidence.pack import check_place
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.erase import check_verify
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.reporting.words import count
 from privacy_toolkit.talonone.client import check_access
@@ -119,7 +119,7 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
 def check_plan(
     plan: Plan,
     execution: ExecutionOptions,
-    state: StateFolder,
+    state: State,
     hand: SigningIdentity | None,
     *,
     run_id: str | None = None,
@@ -162,7 +162,7 @@ def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
         )
 
 
-def pack_folder(execution: ExecutionOptions, state: StateFolder, run_id: str | None) -> Path:
+def pack_folder(execution: ExecutionOptions, state: State, run_id: str | None) -> Path:
     """Where the pack of a run is to stand; of one that has no name yet, any place of its kind."""
     return Path(execution.pack) if execution.pack else state.pack(run_id or "of-the-next-run")
 
@@ -181,10 +181,10 @@ def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
         )
 
 
-def _check_next_to(folder: Path, out: str | None, state: StateFolder) -> None:
+def _check_next_to(folder: Path, out: str | None, state: State) -> None:
     """Make sure that neither the pack nor what is handed over lies where the other, or the toolkit, has its files."""
     pack = folder.resolve()
-    for own in (state.runs, state.locks, state.chain):
+    for own in state.own_places:
         if pack.is_relative_to(own.resolve()) or own.resolve().is_relative_to(pack):
             raise UsageError(
                 "The pack can't lie among the toolkit's own files. Nothing was sent.",
@@ -198,14 +198,14 @@ def _check_next_to(folder: Path, out: str | None, state: StateFolder) -> None:
         )
 
 
-def _check_record(state: StateFolder) -> None:
+def _check_record(state: State) -> None:
     """Make sure that a pack can be entered into the record of all packs."""
     record = Chain(state.chain)
     if record.newest() is not None:
         record.origin()
 
 
-def _check_room(plan: Plan, subjects: int, folder: Path, state: StateFolder) -> None:
+def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
     """Refuse what would surely fill a disk: an estimate for this run alone.
 
     Raises:
@@ -213,7 +213,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, state: StateFolder) -> 
     """
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
-    shares = [(state.path, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
+    shares = [(state.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
     if plan.out and plan.job == Job.EXPORT:
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:

@@ -9,6 +9,7 @@ from pathlib import Path
 from privacy_toolkit.config.settings import TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, put_file, read_regular
 from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
     Given,
     SigningIdentity,
@@ -22,13 +23,12 @@ from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Prepared
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.journal.sqlite.ledgers import SecretFile
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import State
 from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE
 from privacy_toolkit.signatures.sshsig import BadSignature, verify
 
 
-def write_plan(ready: Prepared, path: Path, state: StateFolder, key_file: str | None = None) -> None:
+def write_plan(ready: Prepared, path: Path, state: State, key_file: str | None = None) -> None:
     """Write a plan, whole or not at all. Its key stays in the state folder, and goes to ``key_file`` too.
 
     Raises:
@@ -57,7 +57,7 @@ def read_plan(path: Path) -> tuple[Plan, bytes]:
     return decode_plan(encoded), encoded
 
 
-def key_of(plan: Plan, given: str | None, state: StateFolder) -> bytes | None:
+def key_of(plan: Plan, given: str | None, state: State) -> bytes | None:
     """The key under which a plan names its files; None for a plan of the first format, which has none.
 
     Raises:

@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 
 from privacy_toolkit.config.settings import deployment_key
-from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.model import Job, Outcome
 from privacy_toolkit.engine.holds import catch_up
@@ -20,13 +19,10 @@ from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Entry, decode_package
-from privacy_toolkit.journal.sqlite.facts import running
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
-from privacy_toolkit.journal.sqlite.reader import RunReader
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import RunReader, State, running
 
 
-def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
+def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
     """A run as one object (contract, section 2), with the legal clock of its open subjects.
 
     ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
@@ -80,7 +76,7 @@ def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
     return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
 
 
-def subjects(state: StateFolder, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     """The subjects of a run in input order, with their ids, for the operator's eyes (contract, section 2).
 
     Those with one of ``outcomes`` alone, where there are any.
@@ -122,7 +118,7 @@ def _time(microseconds: int) -> str:
 # Purging a run, and making sure that what was to go is gone.
 
 
-def to_purge(state: StateFolder, run_id: str) -> Summary:
+def to_purge(state: State, run_id: str) -> Summary:
     """A run that is to be purged, as it stands.
 
     Raises:
@@ -141,7 +137,7 @@ def sentence_to_purge(run_id: str) -> str:
     return f"purge {run_id}"
 
 
-def purge(state: StateFolder, summary: Summary, now: datetime) -> None:
+def purge(state: State, summary: Summary, now: datetime) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them.
 
     Raises:
@@ -152,18 +148,18 @@ def purge(state: StateFolder, summary: Summary, now: datetime) -> None:
         _destroy(state, summary.run_id, summary.plan, now)
 
 
-def _destroy(state: StateFolder, run_id: str, plan: Plan, now: datetime) -> None:
+def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them. The caller holds the lock.
 
     Raises:
         JournalError: it could not be done, or something is left; the message says what and where.
     """
-    with Suppression(state.path, state.key) as listed:  # before the ids are gone
+    with state.suppression() as listed:  # before the ids are gone
         catch_up(listed, state, complete=False)
     with state.open(run_id) as journal:
         traces = Traces(journal.traces())
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
-    remain = _holding(traces, [state.runs / run_id, state.pack(run_id)]) if len(traces) else []
+    remain = _holding(traces, state.places_of(run_id)) if len(traces) else []
     if remain:
         raise JournalError(
             f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(map(str, remain))}.",
@@ -172,17 +168,17 @@ def _destroy(state: StateFolder, run_id: str, plan: Plan, now: datetime) -> None
         )
 
 
-def purge_left_over(state: StateFolder) -> list[str]:
+def purge_left_over(state: State) -> list[str]:
     """Remove what processes that died while they created a run have left behind, and say what it was called.
 
     Raises:
         JournalError: something can't be removed.
     """
-    names = [folder.name for folder in left_over(state.runs)]
-    remain = sweep(state.runs)
+    names = state.left_over()
+    remain = state.sweep()
     if remain:
         raise JournalError(
-            f"It can't be removed: {', '.join(map(str, remain))}.", "Remove it yourself: it holds ids.", code="remains"
+            f"It can't be removed: {', '.join(remain)}.", "Remove it yourself: it holds ids.", code="remains"
         )
     return names
 

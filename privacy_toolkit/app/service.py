@@ -39,10 +39,8 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Acceptance
-from privacy_toolkit.journal.sqlite.facts import running
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.state import open_state
+from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.words import count, sentence
 from privacy_toolkit.talonone.client import check_access, client_for
@@ -77,7 +75,7 @@ class RunResult:
         return ExitCode.BUG if self.summary is None else self.summary.exit_code
 
 
-def result_of(journal: RunJournal, folder: Path) -> RunResult:
+def result_of(journal: OpenRun, folder: Path) -> RunResult:
     """How a run stands, from its journal.
 
     Raises:
@@ -95,9 +93,7 @@ def result_of(journal: RunJournal, folder: Path) -> RunResult:
 
 
 @contextmanager
-def planned(
-    order: Order, settings: Settings, state: StateFolder, host: Host, clock: Callable[[], int]
-) -> Iterator[Prepared]:
+def planned(order: Order, settings: Settings, state: State, host: Host, clock: Callable[[], int]) -> Iterator[Prepared]:
     """Plan an order, with how things stand at the API for a job that wants that known. Nothing is written there.
 
     Raises:
@@ -126,7 +122,7 @@ def start(
     require_direct(settings.trust)
     hand = check_ready(settings, execution, moment(clock))
     check_folder(order)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
     with prepared(order, settings, state, duty.now, hand) as worked_out:
@@ -167,7 +163,7 @@ def apply(
     plan = given.plan
     hand = check_ready(settings, execution, moment(clock))
     check_target(plan, settings)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     duty = Duty(settings, execution, state, hand, host, clock)
     now = duty.now
     approval = approval_of(plan, given.path, given.approval, settings.trust, now, state.drawn_id)
@@ -198,7 +194,7 @@ def resume(
         ToolkitError: it can't be begun; nothing was sent.
     """
     hand = check_ready(settings, execution, moment(clock))
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
     with claimed(state, settings.deployment, restored=execution.restored):
         return carry_out(run_id, Duty(settings, execution, state, hand, host, clock))
@@ -211,7 +207,7 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
         JournalError: it is under way.
         ToolkitError: it can't be written.
     """
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
     folder = Path(pack) if pack else state.pack(run_id)
     hand = hand_of(settings.trust)
@@ -303,7 +299,7 @@ class _Carrying:
             job = self._work(journal)
         self.duty.host.sealing()
         if job == Job.ERASE:
-            with self._going_on(), Suppression(state.path, state.key) as listed:  # whoever was erased stays erased
+            with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
                 catch_up(listed, state, complete=False)
         with state.open(self.run_id) as journal:
             self.has_pack = False
@@ -329,7 +325,7 @@ class _Carrying:
     def _means(self) -> Means:
         return Means(say=self.duty.host.say)
 
-    def _work(self, journal: RunJournal) -> str:
+    def _work(self, journal: OpenRun) -> str:
         before, duty = summarize(journal), self.duty
         plan = before.plan
         check_target(plan, duty.settings)
@@ -362,7 +358,7 @@ class _Carrying:
             return Acceptance(self.began, rows)
         return Acceptance(self.began, rows, hand.name, hand.signer.public.fingerprint)
 
-    def _seal(self, journal: RunJournal) -> None:
+    def _seal(self, journal: OpenRun) -> None:
         try:
             seal_pack(journal, self.folder, self.duty.state, self.duty.hand)
         except UsageError as error:  # its place was taken since it was looked at
@@ -377,7 +373,7 @@ class _Carrying:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told at the end
             self.trouble.append(error)
 
-    def _end(self, journal: RunJournal) -> RunResult:
+    def _end(self, journal: OpenRun) -> RunResult:
         """How the run stands; whoever is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(result_of(journal, self.folder), handed=self.handed, error=error, has_pack=self.has_pack)
@@ -391,7 +387,7 @@ class _Carrying:
         return ended
 
 
-def seal_pack(journal: RunJournal, folder: Path, state: StateFolder, hand: SigningIdentity | None) -> None:
+def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:
     """Write the pack of a run as it stands, signed if there is a key.
 
     Raises:

@@ -32,10 +32,9 @@ from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.engine.planning import input_now
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.learned import ControlStore, learned_controls, positive_id
 from privacy_toolkit.journal.records import PackageFacts, encode_package
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.state import learned_controls, positive_id
+from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.tables import write_codes, write_holders
 from privacy_toolkit.reporting.words import count
 from privacy_toolkit.talonone.client import client_for
@@ -77,7 +76,7 @@ class Duty:
 
     settings: Settings
     execution: ExecutionOptions
-    state: StateFolder
+    state: State
     hand: SigningIdentity | None
     host: Host
     clock: Callable[[], int]
@@ -88,7 +87,7 @@ class Duty:
         return datetime.fromtimestamp(self.clock() / 1e6, UTC)
 
 
-def work_on(journal: RunJournal, before: Summary, duty: Duty) -> None:
+def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
     """Work on the open subjects of a run as far as this execution goes.
 
     Raises:
@@ -109,8 +108,8 @@ def work_on(journal: RunJournal, before: Summary, duty: Duty) -> None:
                 job=job.make(context),
                 sequencing=job.sequencing,
                 absences=job.absences,
-                positive=positive_id(settings, ControlStore(state.path)),
-                learned=learned_controls(state.path, settings) if job.absences else None,
+                positive=positive_id(settings, state.controls),
+                learned=learned_controls(settings, state.controls) if job.absences else None,
                 waits_out=job.ordered,
                 suppressed=is_suppressed or (lambda _: False),
                 settings=settings,
@@ -124,7 +123,7 @@ def work_on(journal: RunJournal, before: Summary, duty: Duty) -> None:
         )
 
 
-def _input(journal: RunJournal, plan: Plan, host: Host) -> str:
+def _input(journal: OpenRun, plan: Plan, host: Host) -> str:
     """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
     if not journal.executions():
         return ""  # it was read a moment ago
@@ -137,12 +136,12 @@ def _input(journal: RunJournal, plan: Plan, host: Host) -> str:
     return now
 
 
-def _restored(state: StateFolder) -> str:
+def _restored(state: State) -> str:
     moment = state.identity.restored_at
     return "" if moment is None else datetime.fromtimestamp(moment / 1e6, UTC).isoformat(timespec="seconds")
 
 
-def _prepared(plan: Plan, journal: RunJournal, duty: Duty) -> tuple[Conditions, Context]:
+def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Context]:
     secret, execution = journal.secret or b"", duty.execution
     conditions = Conditions(
         limits=Limits(parse_max_failures(execution.max_failures, plan.rows.subjects), execution.expect_missing),
@@ -244,7 +243,7 @@ class Handed:
     is_complete: bool
 
 
-def hand_over(journal: RunJournal, summary: Summary, host: Host) -> Handed | None:
+def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
     """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
 
     What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
@@ -268,7 +267,7 @@ def hand_over(journal: RunJournal, summary: Summary, host: Host) -> Handed | Non
     return Handed(Path(out), rows, not summary.open)
 
 
-def _written(out: Path, journal: RunJournal, summary: Summary) -> int:
+def _written(out: Path, journal: OpenRun, summary: Summary) -> int:
     """Write the file of the run's job; how many rows it has."""
     guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
     if summary.plan.job == Job.REFERRALS:

@@ -15,7 +15,8 @@ from privacy_toolkit.core.errors import ExitCode, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
-    from privacy_toolkit.journal.learned import ControlProfile, ControlStore
+    from privacy_toolkit.journal.records import ControlProfile
+    from privacy_toolkit.journal.store import ControlStore
     from privacy_toolkit.talonone.controls import Prober
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +50,7 @@ def create(**options: Any) -> int:
 
     What a run that was cut off has begun is gone on with. Where there is a control profile, it is learned from again.
     """
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.talonone.client import check_access
     from privacy_toolkit.talonone.controls import ControlMaker, prove_route
 
@@ -64,7 +65,7 @@ def create(**options: Any) -> int:
     say("  Requests  it is made, read, erased, read until it is gone, made again, read")
     say(f"  Kept      in {settings.state}, so that runs read it as their positive control")
     _confirm("Go on?", given, no_input)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     with state.lock(settings.deployment_key):
         _check_unchanged(store, before, settings)
         proven = asyncio.run(prove_route(asker))
@@ -93,7 +94,7 @@ def show(**options: Any) -> int:
 @settings_options
 def remove(**options: Any) -> int:
     """Erase the control profile and forget what it taught."""
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.talonone.client import check_access
     from privacy_toolkit.talonone.controls import remove_control
 
@@ -106,7 +107,7 @@ def remove(**options: Any) -> int:
         raise UsageError(f"There is no control profile for {settings.target} in this state folder.", code="no_control")
     say(f"Erase the control profile {control.profile_id} from {settings.target}  [{settings.environment.upper()}]")
     _confirm("Go on?", given, no_input)
-    with StateFolder(settings.state, settings.state_key).lock(settings.deployment_key):
+    with open_state(settings.state, settings.state_key).lock(settings.deployment_key):
         _check_unchanged(store, control, settings)
         asyncio.run(remove_control(_asker(settings), control.profile_id))
         store.drop(control.deployment)
@@ -124,9 +125,9 @@ def _asker(settings: Settings) -> Prober:
 
 
 def _store(settings: Settings) -> ControlStore:
-    from privacy_toolkit.journal.learned import ControlStore
+    from privacy_toolkit.journal.state import open_controls
 
-    return ControlStore(settings.state)
+    return open_controls(settings.state)
 
 
 def _check_unchanged(store: ControlStore, before: ControlProfile | None, settings: Settings) -> None:
@@ -140,7 +141,7 @@ def _check_unchanged(store: ControlStore, before: ControlProfile | None, setting
 
 
 def _begun(settings: Settings, profile_id: str) -> ControlProfile:
-    from privacy_toolkit.journal.learned import ControlProfile
+    from privacy_toolkit.journal.records import ControlProfile
 
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return ControlProfile(deployment=settings.deployment_key, profile_id=profile_id, begun_at=now)

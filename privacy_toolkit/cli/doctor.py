@@ -123,10 +123,10 @@ def _state(settings: Settings) -> Iterator[DoctorCheck]:
 
 
 def _folder(path: Path) -> DoctorCheck:
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import existing_state
 
     try:
-        StateFolder.existing(path)
+        existing_state(path)
     except ToolkitError as error:
         return DoctorCheck.of("state folder", error)
     found = path.stat()
@@ -283,10 +283,10 @@ def _taken(name: str, told: Told, remedy: str) -> DoctorCheck:
 
 def _control(settings: Settings, *, reached: bool) -> Iterator[DoctorCheck]:
     """The control profile, and what the API says of it where it is the API that answers."""
-    from privacy_toolkit.journal.learned import ControlStore, positive_id
+    from privacy_toolkit.journal.state import open_controls, positive_id
 
     try:
-        store = ControlStore(settings.state)
+        store = open_controls(settings.state)
         control, present = store.read(settings.deployment_key), positive_id(settings, store)
     except ToolkitError as error:
         yield DoctorCheck.of("control profile", error)

@@ -67,7 +67,7 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
 if TYPE_CHECKING:
     from privacy_toolkit.evidence.chain import Link
     from privacy_toolkit.evidence.receipts import Receipt
-    from privacy_toolkit.journal.sqlite.run import RunJournal
+    from privacy_toolkit.journal.store import RunReader
 
 _GUESSES = "Whoever has this key, and can guess the whole file, can find out with it that the guess is right."
 
@@ -86,12 +86,12 @@ def receipt_command(**options: Any) -> int:
     opens the digest of the input instead, for an auditor.
     """
     from privacy_toolkit.evidence.receipts import read_link
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import existing_state
 
     as_json, pack = options.pop("as_json"), Path(options.pop("pack"))
     id_file, out, source, row = (options.pop(name) for name in ("id_file", "out", "source", "row"))
     _check(id_file, out, source)
-    state = StateFolder.existing(take_settings(options).state)
+    state = existing_state(take_settings(options).state)
     link = read_link(pack)
     run_id = link.head().run_id
     if run_id not in state.run_ids():
@@ -118,7 +118,7 @@ def _check(id_file: str | None, out: str | None, source: str | None) -> None:
         raise UsageError("--out belongs to --id-file: opening the input writes no folder.", "Leave it out.")
 
 
-def _opened(journal: RunJournal, pack: Path, link: Link, id_file: Path, row: int | None, out: str | None) -> Receipt:
+def _opened(journal: RunReader, pack: Path, link: Link, id_file: Path, row: int | None, out: str | None) -> Receipt:
     """The receipt of the person whose id is in a file; before the rows are read it is made sure that it has a place."""
     from privacy_toolkit.evidence.receipt_folder import check_free
     from privacy_toolkit.evidence.receipts import read_id, receipt_of
@@ -128,7 +128,7 @@ def _opened(journal: RunJournal, pack: Path, link: Link, id_file: Path, row: int
     return receipt_of(journal, pack, link.head(), read_id(id_file), row)
 
 
-def _give(journal: RunJournal, receipt: Receipt, link: Link, out: str | None, *, as_json: bool) -> None:
+def _give(journal: RunReader, receipt: Receipt, link: Link, out: str | None, *, as_json: bool) -> None:
     """Write a receipt."""
     from privacy_toolkit.evidence.receipt_folder import default_name, write_receipt
 
@@ -150,7 +150,7 @@ def _give(journal: RunJournal, receipt: Receipt, link: Link, out: str | None, *,
     say("It opens this row and no other. Hand over the whole folder; README.txt in it explains the rest.")
 
 
-def _open(journal: RunJournal, pack: Path, link: Link, source: Path, *, as_json: bool) -> None:
+def _open(journal: RunReader, pack: Path, link: Link, source: Path, *, as_json: bool) -> None:
     """Open the digest of the input."""
     from privacy_toolkit.evidence.receipts import opening_of
 

@@ -199,7 +199,7 @@ def start_job(
     from privacy_toolkit.engine.approval import require_direct
     from privacy_toolkit.engine.planning import Order
     from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
 
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
@@ -218,7 +218,7 @@ def start_job(
         out=options.get("out"),
     )
     if plan_file is not None:
-        state = StateFolder(settings.state, settings.state_key)
+        state = open_state(settings.state, settings.state_key)
         with planned(checked(order, settings), settings, state, host, microseconds) as ready:
             check_accepted(ready.plan, execution)
             write_plan(ready, Path(plan_file), state, order.key_file)

@@ -16,7 +16,7 @@ from privacy_toolkit.reporting.words import count
 
 if TYPE_CHECKING:
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.store import State
 
 _run = click.argument("run")
 #: What is said of a subject next to its id and what else is shown of it.
@@ -194,7 +194,7 @@ def set_aside(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
+def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     from privacy_toolkit.app.runs import purge_left_over
 
     names = purge_left_over(state)
@@ -207,11 +207,11 @@ def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> StateFolder:
-    from privacy_toolkit.journal.state import StateFolder
+def _state(options: dict[str, Any]) -> State:
+    from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return StateFolder.existing(settings.state, settings.state_key)
+    return existing_state(settings.state, settings.state_key)
 
 
 def _told(line: dict[str, Any]) -> str:
@@ -239,10 +239,10 @@ def due_command(**options: Any) -> int:
     Exit code 3: something is overdue, or a journal can't be read, so that something may be.
     """
     from privacy_toolkit.engine.open_requests import register
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import existing_state
 
     as_json, days = options.pop("as_json"), options.pop("days")
-    state = StateFolder.existing(take_settings(options).state)
+    state = existing_state(take_settings(options).state)
     found = register(state, datetime.now(UTC).date(), days)
     for run in found.not_counted:
         say(_not_counted(run))

@@ -148,7 +148,7 @@ def demo_command(**options: Any) -> int:
     from privacy_toolkit.engine.execution import claimed
     from privacy_toolkit.engine.planning import Order, create, prepared
     from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.sandbox import start_in_thread
     from privacy_toolkit.sandbox.faults import Faults
     from privacy_toolkit.sandbox.seeding import seed
@@ -163,7 +163,7 @@ def demo_command(**options: Any) -> int:
         seed(sandbox.store, len(known), ids=known)
         say(f"A sandbox plays the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
         settings = _settings(sandbox.base_url, folder / "state", trust)
-        state = StateFolder(settings.state, settings.state_key)
+        state = open_state(settings.state, settings.state_key)
         hand = hand_of(trust)
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:

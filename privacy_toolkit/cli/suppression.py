@@ -15,7 +15,7 @@ from privacy_toolkit.reporting.words import count
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.store import State
 
 #: An export of ten million entries is not larger, in bytes.
 _LARGEST = 1 << 28
@@ -37,11 +37,10 @@ def export(**options: Any) -> int:
     Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
     """
     from privacy_toolkit.engine.holds import catch_up
-    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         catch_up(listed, state, complete=True)
         digests, named, entries = listed.exported()
     for place, content in ((path, digests), (keys, named)):
@@ -62,7 +61,6 @@ def export(**options: Any) -> int:
 def take_in(**options: Any) -> int:
     """Take in a list that another machine wrote: whoever is on it gets nothing from here either."""
     from privacy_toolkit.core.durable import read_private, read_regular
-    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
@@ -70,7 +68,7 @@ def take_in(**options: Any) -> int:
         digests, named = read_regular(path, _LARGEST), read_private(keys)
     except OSError as error:
         raise UsageError(f"The list or its keys can't be read: {error.strerror}.", getattr(error, "hint", "")) from None
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         entries = listed.take_in(digests, named)
     if as_json:
         emit_json({"entries": entries})
@@ -94,7 +92,6 @@ def remove(**options: Any) -> int:
     from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
     from privacy_toolkit.evidence.files import PackError
     from privacy_toolkit.evidence.receipts import read_id
-    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
     reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")
@@ -106,7 +103,7 @@ def remove(**options: Any) -> int:
     state, hand, now = _state(settings), hand_of(settings.trust), datetime.now(UTC)
     signer = None if hand is None else hand.signer
     where = suppression_scopes(state, settings)
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         catch_up(listed, state, complete=True)
         if not listed.of(where)(customer):
             raise UsageError(
@@ -122,7 +119,7 @@ def remove(**options: Any) -> int:
             fingerprint=None if signer is None else signer.public.fingerprint,
         )
         try:  # first the record: nobody is ever off the list without one
-            folder = record_removal(state.path / "packs", Chain(state.chain), removal, signer, now)
+            folder = record_removal(state.packs, Chain(state.chain), removal, signer, now)
         except OSError as error:
             raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
         listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")
@@ -133,10 +130,10 @@ def remove(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _state(settings: Settings) -> StateFolder:
-    from privacy_toolkit.journal.state import StateFolder
+def _state(settings: Settings) -> State:
+    from privacy_toolkit.journal.state import open_state
 
-    return StateFolder(settings.state, settings.state_key)
+    return open_state(settings.state, settings.state_key)
 
 
 def _write(path: Path, content: bytes) -> None:

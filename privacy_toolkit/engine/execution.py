@@ -26,9 +26,7 @@ from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext, Procedure
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.journal.sqlite.facts import moved
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
 
@@ -37,7 +35,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafe
 
 @contextmanager
 def claimed(
-    state: StateFolder,
+    state: State,
     base_url: str,
     *,
     restored: bool = False,
@@ -71,7 +69,7 @@ def claimed(
                     state.identity.advance()  # a copy that was made meanwhile is older too
 
 
-def check_identity(state: StateFolder, *, restored: bool) -> None:
+def check_identity(state: State, *, restored: bool) -> None:
     """Make sure that the state folder is not a copy and not older than it was, unless somebody says why.
 
     Raises:
@@ -87,10 +85,10 @@ def check_identity(state: StateFolder, *, restored: bool) -> None:
         )
 
 
-def _take_up(state: StateFolder, now: int) -> None:
+def _take_up(state: State, now: int) -> None:
     """Go on with a folder that may lack what was done since the copy was made."""
 
-    def look(_: str, journal: RunJournal, plan: Plan) -> None:
+    def look(_: str, journal: OpenRun, plan: Plan) -> None:
         if journal.is_running or journal.purged_at is not None:
             return
         open_ = sum(count for outcome, count in journal.totals().items() if outcome in OPEN_OUTCOMES)
@@ -140,7 +138,7 @@ class Work:
     ``stopping`` is entered in the event loop while it works: whatever may ask for a stop, or drop what is in flight.
     """
 
-    journal: RunJournal
+    journal: OpenRun
     job: Procedure
     settings: Settings
     conditions: Conditions
@@ -277,7 +275,7 @@ async def _wait_out(work: Work, stop: Stop) -> None:
         await stop.sleep(seconds)
 
 
-def _has_seen_profiles(journal: RunJournal) -> bool:
+def _has_seen_profiles(journal: OpenRun) -> bool:
     """Whether an earlier execution found any profile: then this is not the wrong environment."""
     seen = set(journal.totals()) - {Outcome.PENDING, Outcome.ON_HOLD, Outcome.NOTHING_HELD, Outcome.RETRYABLE}
     return bool(seen)

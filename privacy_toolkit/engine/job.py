@@ -22,7 +22,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.inputs.scan import InputSummary, Scan
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import State
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
@@ -52,7 +52,7 @@ class Preparation:
     parameters: Mapping[str, str | int | bool | None]
     options: InputOptions
     second: str | None
-    state: StateFolder
+    state: State
     scope: str
     nonce: str
     resources: ExitStack

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from privacy_toolkit.core.errors import RefusedError, UsageError
-from privacy_toolkit.journal.sqlite.facts import RunFacts, damaged
+from privacy_toolkit.journal.store import RunReader, damaged
 
 _FORMATS = "privacy-toolkit/plan/"
 #: Its digests are under a key, and it names the state folder that it was made for.
@@ -261,7 +261,7 @@ def decode_plan(data: bytes) -> Plan:
     return plan
 
 
-def plan_of(run: RunFacts) -> Plan:
+def plan_of(run: RunReader) -> Plan:
     """The plan of a run, as it was confirmed; what is left of it if the run was purged.
 
     Raises:
@@ -275,7 +275,7 @@ def plan_of(run: RunFacts) -> Plan:
     except (UsageError, RefusedError, msgspec.DecodeError) as error:
         if isinstance(error, UsageError) and error.code == "newer":
             raise
-        raise damaged(run.folder.name, "the plan") from None
+        raise damaged(run.name, "the plan") from None
 
 
 def _fields(data: bytes) -> dict[str, Any]:

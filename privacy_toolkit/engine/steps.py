@@ -26,7 +26,7 @@ from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Pla
 from privacy_toolkit.http.exchange import PLAIN, Line, Manner
 from privacy_toolkit.http.pacing import Pacer, backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
-from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.store import OpenRun
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.models import RequestBody, ReservedCustomers
@@ -50,7 +50,7 @@ class ExecutionContext:
     how long, in seconds, an update without an answer may still be applied.
     """
 
-    journal: RunJournal
+    journal: OpenRun
     client: Client
     pacer: Pacer
     watch: Watch

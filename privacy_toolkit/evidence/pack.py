@@ -20,8 +20,8 @@ from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
-from privacy_toolkit.journal.sqlite.figures import StateCount
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.figures import StateCount
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.job_words import job_of

@@ -29,7 +29,7 @@ from privacy_toolkit.evidence.checkpoint import (
 from privacy_toolkit.evidence.files import REPORT_JSON, ROWS, BadPack
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE
 from privacy_toolkit.inputs.files import fingerprint
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key
 from privacy_toolkit.signatures.keys import PACK_NAMESPACE
 from privacy_toolkit.signatures.sshsig import verify

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from threading import Thread
 
 import msgspec
 
 from privacy_toolkit.core.privacy import forbid_core_dumps
 from privacy_toolkit.evidence.row_writer import RowsReply, RowsTask, scatter_pages, shown_elsewhere
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.state import open_run
 from privacy_toolkit.reporting.parquet import returned_memory
 
 _STDIN = 0
@@ -25,7 +24,7 @@ def main() -> None:
     Thread(target=_end_with_the_first, daemon=True).start()
     error = None
     try:
-        with returned_memory(), RunReader(Path(os.fsdecode(task.run))) as journal:
+        with returned_memory(), open_run(task.run) as journal:
             scatter_pages(journal, journal.secret or b"", task, shown_elsewhere(journal, task))
     except OSError as failed:
         error = failed.errno or 0

@@ -21,8 +21,8 @@ from privacy_toolkit.core.model import Job
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence.checkpoint import Tree, leaf_hash
 from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET
-from privacy_toolkit.journal.sqlite.figures import Windows
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.figures import Windows
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.frames import RowSummary, RowTally, cases_of, counts_of, table_of
 from privacy_toolkit.reporting.parquet import ROW_GROUP, RowsParquet, Spills, held_of, joined, merged, rows_parquet
 from privacy_toolkit.reporting.rows import Shown, lines_of
@@ -39,7 +39,7 @@ _PREFIX = "PRIVACY_TOOLKIT_"
 
 
 class RowsTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows go where: the run's folder, the folder for the parts, a name for them, the first and last subject."""
+    """Which rows go where: where the run is, the folder for the parts, a name for them, the first and last subject."""
 
     run: bytes
     spills: bytes
@@ -48,11 +48,9 @@ class RowsTask(msgspec.Struct, frozen=True, kw_only=True):
     last: int
 
     @classmethod
-    def of(cls, run: Path, spills: Path, name: str, first: int, last: int) -> RowsTask:
-        """The task with paths as the system has them."""
-        return cls(
-            run=os.fsencode(run.absolute()), spills=os.fsencode(spills.absolute()), name=name, first=first, last=last
-        )
+    def of(cls, run: bytes, spills: Path, name: str, first: int, last: int) -> RowsTask:
+        """Describe the task; ``run`` is a ``RunReader.place``, and paths are as the system has them."""
+        return cls(run=run, spills=os.fsencode(spills.absolute()), name=name, first=first, last=last)
 
 
 class RowsReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,14 +237,14 @@ def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
         return
     first, last = bounds[0][0], bounds[-1][1]
     shown = Shown(journal.windows(), tickets=plan_of(journal).tickets)
-    if last < SPLIT_FROM or not can_split():
-        scatter_pages(journal, secret, RowsTask.of(journal.folder, spills, "all", first, last), shown)
+    if last < SPLIT_FROM or not journal.place or not can_split():
+        scatter_pages(journal, secret, RowsTask.of(journal.place, spills, "all", first, last), shown)
         return
     middle = bounds[len(bounds) // 2][0]
     if shown.windows is not None:
         shown.windows.write(spills.with_name(WINDOWS))
-    with Helper(RowsTask.of(journal.folder, spills, "second", middle, last)) as helper:
-        scatter_pages(journal, secret, RowsTask.of(journal.folder, spills, "first", first, middle - 1), shown)
+    with Helper(RowsTask.of(journal.place, spills, "second", middle, last)) as helper:
+        scatter_pages(journal, secret, RowsTask.of(journal.place, spills, "first", first, middle - 1), shown)
         helper.finish()
 
 

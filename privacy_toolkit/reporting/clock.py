@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from privacy_toolkit.core.model import Regime
+from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.journal.records import OpenRequests
-from privacy_toolkit.journal.sqlite.figures import SettledRequests
 from privacy_toolkit.reporting.schema import AgeGroup, Clock, DueDay
 from privacy_toolkit.reporting.words import REGIMES, subjects
 

@@ -10,8 +10,8 @@ from math import ceil, exp, floor, lgamma, log, log1p
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.journal.figures import AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.journal.records import Execution, Traffic
-from privacy_toolkit.journal.sqlite.figures import AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
 from privacy_toolkit.reporting.clock import rfc3339

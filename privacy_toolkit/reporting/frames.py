@@ -14,9 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
-from privacy_toolkit.journal.records import OpenRequests, decode_package
-from privacy_toolkit.journal.sqlite.figures import HOLD_REASONS, HoldCount, StateCount
-from privacy_toolkit.journal.sqlite.reader import Observed
+from privacy_toolkit.journal.figures import HOLD_REASONS, HoldCount, StateCount
+from privacy_toolkit.journal.records import (
+    ExchangeRow,
+    Observed,
+    OpenRequests,
+    RequestRow,
+    StateRow,
+    columns_of,
+    decode_package,
+)
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
 from privacy_toolkit.reporting.tables import Case, make_case
@@ -79,34 +86,32 @@ _ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
 def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
     """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
     subjects, states, exchanges, requests, results = zip(*observed, strict=True)
-    _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
-        *states, strict=True
-    )
-    _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
+    state = columns_of(StateRow, states)
+    request = columns_of(RequestRow, [row or NOTHING_SAID for row in requests])
     packages = list(map(decode_package, results))
     windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
     starts = pa.array([window and window.start for window in windows], pa.int64())
-    settled, due = pa.array(settled_at, pa.int64()), _dates(due_on)
+    settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
     columns: dict[str, Any] = {
         "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
-        "outcome": outcome,
-        "reason": reason,
-        "attribution": attribution,
-        "held_before": held_before,
-        "attempts": attempts,
+        "outcome": state.outcome,
+        "reason": state.reason,
+        "attribution": state.attribution,
+        "held_before": state.held_before,
+        "attempts": state.attempts,
         "settled_at": _coarse(settled, starts),
         "time_span": [window and window.span for window in windows],
-        "in_time": _in_time(outcome, settled, due),
-        "requested_on": _dates(requested_on),
+        "in_time": _in_time(state.outcome, settled, due),
+        "requested_on": _dates(request.requested_on),
         "due_on": due,
-        "ticket": ticket if shown.tickets else [None] * len(ticket),
-        "ground": ground,
-        "hold_reason": hold,
-        "review_on": _dates(review_on),
+        "ticket": request.ticket if shown.tickets else [None] * len(subjects),
+        "ground": request.ground,
+        "hold_reason": state.hold_reason,
+        "review_on": _dates(state.review_on),
         "package": [package and package.sha256 for package in packages],
         "redactions": [package and package.redactions for package in packages],
-        "kept_coupons": coupons,
-        "kept_referrals": referrals,
+        "kept_coupons": state.kept_coupons,
+        "kept_referrals": state.kept_referrals,
         **_proofs(exchanges, starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
@@ -140,17 +145,16 @@ def _in_time(outcomes: Sequence[str], settled: Any, due: Any) -> Any:
     return pc.if_else(counted, pc.less_equal(days, due), pa.scalar(None, pa.bool_()))
 
 
-def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]], starts: Any) -> dict[str, Any]:
+def _proofs(exchanges: Sequence[Sequence[ExchangeRow]], starts: Any) -> dict[str, Any]:
     """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
     counts = np.fromiter(map(len, exchanges), np.int64, len(exchanges))
-    flat = list(chain.from_iterable(exchanges))
-    _, _, purposes, _, intents, ends, _, statuses, reasons, carriers = zip(*flat, strict=True) if flat else ((),) * 10
-    status = pa.array(statuses, pa.int32())
-    sent = pc.equal(pa.array(purposes, pa.string()), _ACT).to_numpy(zero_copy_only=False)
+    made = columns_of(ExchangeRow, list(chain.from_iterable(exchanges)))
+    status = pa.array(made.status, pa.int32())
+    sent = pc.equal(pa.array(made.purpose, pa.string()), _ACT).to_numpy(zero_copy_only=False)
     owner = np.repeat(np.arange(len(counts)), counts)
     own_starts = starts.take(pa.array(owner))
-    ended = _coarse(pa.array(ends, pa.int64()), own_starts)
-    intended = _coarse(pa.array(intents, pa.int64()), own_starts)
+    ended = _coarse(pa.array(made.ended_at, pa.int64()), own_starts)
+    intended = _coarse(pa.array(made.intent_at, pa.int64()), own_starts)
     sends = np.bincount(owner[sent], minlength=len(counts))
     edges = np.concatenate(([0], np.cumsum(sends)))
     sent_by_then = np.cumsum(sent) - edges[owner]  # of the same subject, up to and with this exchange
@@ -158,8 +162,8 @@ def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]], starts: Any) -> dict
     before = _last(owner, shown & (sent_by_then == 0), len(counts))
     after = _last(owner, shown & (sent_by_then > 0) & (sent_by_then == sends[owner]), len(counts))
     acts = pa.array(np.flatnonzero(sent))
-    shared = pa.array(carriers, pa.int64()).is_valid()
-    items = [intended, ended, status, pa.array(reasons, pa.string()), shared]
+    shared = pa.array(made.carrier, pa.int64()).is_valid()
+    items = [intended, ended, status, pa.array(made.reason, pa.string()), shared]
     walks = pa.StructArray.from_arrays([item.take(acts) for item in items], fields=list(SEND))
     return {
         "read_before_at": ended.take(before),

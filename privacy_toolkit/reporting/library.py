@@ -13,8 +13,9 @@ import pyarrow as pa
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.errors import RefusedError
 from privacy_toolkit.engine.summary import Summary, summarize
-from privacy_toolkit.journal.sqlite.reader import Observed, RunReader
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.records import Observed
+from privacy_toolkit.journal.state import existing_state
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.frames import SCHEMA, frame_of, table_of
 
 _AT_ONCE = 2_000
@@ -45,8 +46,8 @@ class Run:
             UsageError: there is no such run, or the settings or the state folder can't be used.
             JournalError: the run's journal can't be opened.
         """
-        folder = StateFolder.existing(Path(state).expanduser() if state is not None else load_settings(Flags()).state)
-        return cls(RunReader(folder.runs / folder.find(run)))
+        found = existing_state(Path(state).expanduser() if state is not None else load_settings(Flags()).state)
+        return cls(found.open(found.find(run)))
 
     def __enter__(self) -> Self:
         return self

@@ -13,9 +13,9 @@ from privacy_toolkit.core.model import Outcome, Regime
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.journal.figures import RunSummary
 from privacy_toolkit.journal.records import Approval, Execution, count_packages
-from privacy_toolkit.journal.sqlite.figures import RunSummary
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rfc3339
 from privacy_toolkit.reporting.counts import sample_of

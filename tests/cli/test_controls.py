@@ -12,7 +12,7 @@ import pytest
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import CONTROL_PREFIX
 from privacy_toolkit.engine.controls import MOST_UNPROVEN
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import Faults
 from privacy_toolkit.sandbox.seeding import EPOCH, seed

@@ -12,6 +12,7 @@ import pytest
 
 from privacy_toolkit.app import checks as ready
 from privacy_toolkit.app import service
+from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -299,7 +300,7 @@ def test_an_error_after_sending_names_the_run_and_its_counts(
 
 def test_where_not_even_the_journal_can_be_read_the_run_is_named(call, server, requests, phrase, monkeypatch):
     def fails(*_):
-        raise sqlite3.OperationalError("disk I/O error")
+        raise JournalError("The journal can't be used: disk I/O error.")
 
     with monkeypatch.context() as patched:
         patched.setattr(service, "summarize", fails)

@@ -21,7 +21,7 @@ from privacy_toolkit.evidence.checkpoint import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
 from privacy_toolkit.evidence.verify.wordings import words_of
-from privacy_toolkit.journal.sqlite.figures import SettledRequests
+from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.reporting.frames import Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE

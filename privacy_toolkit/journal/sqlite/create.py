@@ -5,45 +5,19 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import Hold, Outcome
-from privacy_toolkit.journal.records import Approval, SubjectState
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.journal.records import Page, Staged, SubjectState, state_row
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, migrate, page_digest
-from privacy_toolkit.journal.sqlite.reader import state_row
 
-Page = list[tuple[int, str]] | list[tuple[int, str, str]]
-Request = tuple[int, str | None, str | None, str | None, str | None]
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
 _PUT_STATE = f"INSERT INTO standings VALUES ({', '.join('?' * len(SubjectState.__struct_fields__))}, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """What a run is made of.
-
-    ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
-    those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
-    something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
-    are row and reason of what was refused of the input, in its order.
-    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
-    """
-
-    plan: bytes
-    created_at: int
-    pages: Iterable[Page]
-    holds: Mapping[int, Hold] = field(default_factory=dict)
-    requests: Iterable[Request] = ()
-    party: Callable[[str, str], str] | None = None
-    approval: Approval | None = None
-    plan_key: bytes | None = None
-    rejected: Iterable[tuple[int, str]] = ()
 
 
 def create_run(folder: Path, staged: Staged) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.core.errors import JournalError, RefusedError
-from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, AssignedCodes
+from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, AssignedCodesFile
 
 SCOPE = "live api.example.org/shop"
 
@@ -13,7 +13,7 @@ SCOPE = "live api.example.org/shop"
 @pytest.fixture
 def opened(tmp_path):
     def make(scope=SCOPE):
-        return AssignedCodes(tmp_path, scope)
+        return AssignedCodesFile(tmp_path, scope)
 
     return make
 
