@@ -167,6 +167,7 @@ class Identity:
         temporary = self._folder / f".{IDENTITY_FILE}.{os.getpid()}"
         try:
             with temporary.open("wb") as file:
+                os.fchmod(file.fileno(), 0o600)
                 numbered = msgspec.structs.replace(
                     record,
                     inode=os.fstat(file.fileno()).st_ino,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.app import checks as ready
+from privacy_toolkit.app import plans as ready
 from privacy_toolkit.app import service
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.journal.sqlite.create import add_checksums

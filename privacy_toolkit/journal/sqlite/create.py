@@ -126,6 +126,7 @@ def _not_created(error: Exception) -> JournalError:
 
 
 def _fill(path: Path, run_id: str, staged: Staged) -> None:
+    path.touch(mode=0o600)  # as all that stands next to it, whatever the umask is
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # Nothing refers to this file yet: it is synced once, as a whole, before it gets its name.
