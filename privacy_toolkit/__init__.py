@@ -6,6 +6,7 @@ are resolved on first use, so that ``privacy-toolkit --help`` loads neither an H
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from privacy_toolkit.core import __version__
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
     from privacy_toolkit.talonone.credentials import Credentials, Signer
     from privacy_toolkit.talonone.operations import Generation
 
-_CALLS = ("Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts")
-_JOBS = ("ExecutionOptions", "InputOptions", "NotSettledError", "Run", "Said", "Toolkit")
+_PLACES = {
+    **dict.fromkeys(("Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"), "talonone.client"),
+    **dict.fromkeys(("NotSettledError", "Run", "Said"), "app.ongoing"),
+    "ExecutionOptions": "config.settings",
+    "InputOptions": "inputs.options",
+    "Toolkit": "app.toolkit",
+}
 __all__ = [
     "Client",
     "Credentials",
@@ -40,12 +46,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _CALLS:
-        from privacy_toolkit.talonone import client
-
-        return getattr(client, name)
-    if name in _JOBS:
-        from privacy_toolkit.app import toolkit
-
-        return getattr(toolkit, name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"privacy_toolkit.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -374,10 +374,6 @@ class Backstage:
             self._told.clear()
             return some
 
-    def sentences(self) -> list[str]:
-        """The sentences that were said so far."""
-        return [told.text for told in self._told if isinstance(told, Said)]
-
     def _tell(self, told: Event | Said) -> None:
         with self._changed:
             self._told.append(told)

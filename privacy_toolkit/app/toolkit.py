@@ -179,7 +179,7 @@ class Toolkit:
             with service.planned(checked(order, settings), settings, state, host, self._clock) as ready:
                 some = ready.scan.rejected()
                 named = tuple((row, str(reason)) for (row, reason), _ in zip(some, range(MOST_REJECTED), strict=False))
-                preview = PlanPreview.of(ready.plan, named, tuple(host.sentences()))
+                preview = PlanPreview.of(ready.plan, named)
                 given = service.PlanToApply(ready.plan, ready.plan.encode(), key=ready.key)
         return PlannedRun(settings, given, source, preview, self._clock)
 
@@ -207,9 +207,9 @@ class PlanPreview:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, plan: Plan, rejected: tuple[tuple[int, str], ...] = (), warnings: tuple[str, ...] = ()) -> PlanPreview:
+    def of(cls, plan: Plan, rejected: tuple[tuple[int, str], ...] = ()) -> PlanPreview:
         """The preview of a plan."""
-        told = list(warnings)
+        told = []
         if plan.rows.rejected:
             told.append(f"{plan.rows.rejected:,} rows were refused: nobody will act on them.")
         if plan.clock is not None and plan.clock.overdue:
