@@ -11,8 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.app.checks import check_folder, check_plan, check_ready, check_stays_signed, pack_folder
-from privacy_toolkit.app.planfile import approval_of, key_of
+from privacy_toolkit.app.plans import (
+    approval_of,
+    check_folder,
+    check_plan,
+    check_ready,
+    check_stays_signed,
+    key_of,
+    pack_folder,
+)
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError, explained
@@ -138,14 +145,16 @@ def start(
 class PlanToApply:
     """A plan as it was written, and what goes with it.
 
-    ``approval`` is the file with the approval of a second person, and ``key_file`` the one with the plan's key; None
-    for where they usually are. ``source`` is where the input is if the plan does not name a file.
+    ``approval`` is where the approval of a second person is looked for; it has to be there if somebody named the
+    place. ``key`` is the plan's key; else it is in ``key_file``, or in the state folder. ``source`` is where the input
+    is if the plan does not name a file.
     """
 
     plan: Plan
     encoded: bytes
-    path: Path
-    approval: str | None = None
+    approval: Path | None = None
+    is_approval_named: bool = False
+    key: bytes | None = None
     key_file: str | None = None
     source: Path | None = None
 
@@ -166,10 +175,11 @@ def apply(
     state = open_state(settings.state, settings.state_key)
     duty = Duty(settings, execution, state, hand, host, clock)
     now = duty.now
-    approval = approval_of(plan, given.path, given.approval, settings.trust, now, state.drawn_id)
+    named = given.is_approval_named
+    approval = approval_of(plan, given.approval, settings.trust, now, state.drawn_id, is_named=named)
     check_identity(state, restored=execution.restored)
     check_not_applied(plan, state)
-    order = order_of(plan, declaration(Job(plan.job)), key_of(plan, given.key_file, state))
+    order = order_of(plan, declaration(Job(plan.job)), given.key or key_of(plan, given.key_file, state))
     if given.source is not None:
         order = replace(order, path=str(given.source), known_as=plan.input.path)
     with prepared(order, settings, state, now) as again:

@@ -16,7 +16,7 @@ from privacy_toolkit.access.notice import Notice, blank, load
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.placing import clear_up
 from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
-from privacy_toolkit.app.checks import make_folder
+from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.errors import UsageError

@@ -51,7 +51,7 @@ def apply_command(**options: Any) -> int:
     or was applied before, nothing is sent and the exit code is 5. So it is if the profile asks for the approval of a
     second person and PLAN has none.
     """
-    from privacy_toolkit.app.planfile import read_plan
+    from privacy_toolkit.app.plans import approval_path, read_plan
     from privacy_toolkit.app.service import PlanToApply, apply, telling
     from privacy_toolkit.cli.preview import Terminal, show_result
     from privacy_toolkit.core.model import Job
@@ -64,7 +64,14 @@ def apply_command(**options: Any) -> int:
     with telling(settings, host):
         plan, encoded = read_plan(path)
         host.require_someone(declaration(Job(plan.job)), reads_stdin=False)
-        given = PlanToApply(plan, encoded, path, options["approval"], options["plan_key"])
+        named = options["approval"]
+        given = PlanToApply(
+            plan,
+            encoded,
+            approval=Path(named) if named else approval_path(path),
+            is_approval_named=named is not None,
+            key_file=options["plan_key"],
+        )
         with host.whole():
             return show_result(apply(given, settings, execution, host, microseconds), as_json)
 
@@ -88,7 +95,7 @@ def approve_command(**options: Any) -> int:
     out. With --statement the text goes to standard output, to be signed by other means: put it into a file and run
     ssh-keygen -Y sign -n privacy-toolkit-plan-approval@v1 -f KEY FILE
     """
-    from privacy_toolkit.app.planfile import approval_path, approver_of, read_plan, statement_of
+    from privacy_toolkit.app.plans import approval_path, approver_of, read_plan, statement_of
 
     as_json, path, key = options.pop("as_json"), Path(options.pop("plan")), options.pop("key")
     out, only_statement, for_state = options.pop("out"), options.pop("only_statement"), options.pop("for_state")

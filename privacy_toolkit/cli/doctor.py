@@ -196,7 +196,7 @@ def _signing(settings: Settings) -> Iterator[DoctorCheck]:
 
 
 def _sign(signer: Any) -> None:
-    from privacy_toolkit.app.checks import PROBE_NAMESPACE
+    from privacy_toolkit.app.plans import PROBE_NAMESPACE
     from privacy_toolkit.signatures.sshsig import verify
 
     if verify(signer.sign(b"", PROBE_NAMESPACE), b"", PROBE_NAMESPACE) != signer.public:

@@ -191,8 +191,7 @@ def start_job(
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
-    from privacy_toolkit.app.checks import check_accepted, checked
-    from privacy_toolkit.app.planfile import write_plan
+    from privacy_toolkit.app.plans import check_accepted, checked, require_file, write_plan
     from privacy_toolkit.app.service import planned, start, telling
     from privacy_toolkit.cli.preview import Terminal, show_plan, show_result
     from privacy_toolkit.core.model import Regime
@@ -221,7 +220,8 @@ def start_job(
         state = open_state(settings.state, settings.state_key)
         with planned(checked(order, settings), settings, state, host, microseconds) as ready:
             check_accepted(ready.plan, execution)
-            write_plan(ready, Path(plan_file), state, order.key_file)
+            require_file(ready.plan)
+            write_plan(ready.plan, ready.key, Path(plan_file), state, order.key_file)
             show_plan(ready.plan, Path(plan_file), settings, as_json)
         return ExitCode.SETTLED
     with telling(settings, host), host.whole():

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from privacy_toolkit.app.checks import is_confirmed, sentence_to_confirm
+from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
 from privacy_toolkit.app.service import RunResult
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (

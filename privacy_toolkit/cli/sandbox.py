@@ -139,7 +139,7 @@ def demo_command(**options: Any) -> int:
     Nothing leaves this machine. The list has the dirt of real ones: duplicates, leading zeros, blanks, unknown
     customers, a few that are on hold.
     """
-    from privacy_toolkit.app.checks import sentence_to_confirm
+    from privacy_toolkit.app.plans import sentence_to_confirm
     from privacy_toolkit.app.service import carry_out
     from privacy_toolkit.app.work import Duty
     from privacy_toolkit.cli.preview import Terminal, preview, show_result

@@ -21,7 +21,7 @@ def take(path: Path, seconds: float = 0.0) -> FileLock | None:
     Raises:
         OSError: the file can't be made.
     """
-    lock = FileLock(path, timeout=seconds, thread_local=False)
+    lock = FileLock(path, timeout=seconds, mode=0o600, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

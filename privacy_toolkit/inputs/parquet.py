@@ -6,6 +6,7 @@ Importing this module loads pyarrow (60 MB): it is done only when a Parquet inpu
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -131,6 +132,25 @@ def _first_bad(column: Any) -> int:
         except UnicodeDecodeError:
             return position
     return 0
+
+
+def parquet_of(frame: Any) -> bytes:
+    """A data frame as the bytes of a Parquet file, without its index. The same frame gives the same bytes.
+
+    Raises:
+        InputError: it is no data frame, or has a column that Parquet can't hold, such as one of texts and numbers.
+    """
+    if not hasattr(frame, "columns"):
+        raise InputError("The rows are neither a path nor a data frame.", "Give one of them.")
+    written = io.BytesIO()
+    try:
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), written)
+    except (pa.ArrowException, TypeError, ValueError, AttributeError):  # what it says may quote a value
+        raise InputError(
+            "The data frame has a column of values of different kinds, or of a kind that can't be written.",
+            'Make each column one of text or of whole numbers, such as frame["customer_id"].astype("string").',
+        ) from None
+    return written.getvalue()
 
 
 READ_AHEAD = 1 << 20  # bytes; without it a column of a row group, however long, is read at once

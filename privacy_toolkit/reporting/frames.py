@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from privacy_toolkit.core.errors import RefusedError
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.journal.figures import HOLD_REASONS, HoldCount, StateCount
 from privacy_toolkit.journal.records import (
@@ -24,6 +25,7 @@ from privacy_toolkit.journal.records import (
     columns_of,
     decode_package,
 )
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
 from privacy_toolkit.reporting.tables import Case, make_case
@@ -366,3 +368,58 @@ def _key(values: Any) -> tuple[Any, ...]:
 def _word(value: Any) -> Any:
     """A text, or None where pandas has its own sign for nothing."""
     return value if isinstance(value, str) else None
+
+
+# A run as a data frame.
+
+_AT_ONCE = 2_000
+
+
+def run_frame(
+    journal: RunReader, *, ids: bool, shown: Callable[[str, str], Mapping[str, str]] | None = None
+) -> pd.DataFrame:
+    """Every subject of a run on a line, in the order of the pseudonyms, with the types of ``frame_of``.
+
+    Args:
+        journal: that of the run.
+        ids: whether ``row`` and ``id`` come first.
+        shown: what is shown of a subject next to its id, by its id and what else is given; it comes last, with the
+            name of its package and the code that was made for it. None: nothing of that.
+
+    Raises:
+        RefusedError: the run was purged: no pseudonyms can be made, and there are no ids.
+    """
+    secret = journal.secret
+    if secret is None:
+        raise RefusedError(
+            f"Run {journal.run_id} was purged: its ids and pseudonyms are gone.",
+            "Read the rows of the pack that was made before: rows.parquet.",
+            code="purged",
+        )
+    tables = [SCHEMA.empty_table()]
+    named: list[tuple[int, str]] = []
+    last: list[dict[str, str]] = []
+    rows = journal.rows()
+    while some := list(islice(rows, _AT_ONCE)):
+        tables.append(table_of(some, secret))
+        named += [(one.subject.row, one.subject.id) for one in some]
+        last += [] if shown is None else [_results(one, shown) for one in some]
+    table = pa.concat_tables(tables)
+    order = pc.sort_indices(table, sort_keys=[("subject", "ascending")]).to_numpy()
+    parts = [frame_of(table.take(pa.array(order)))]
+    if ids:
+        first = pd.DataFrame(named, columns=["row", "id"]).astype({"row": "int64", "id": "str"})
+        parts.insert(0, first.iloc[order].reset_index(drop=True))
+    if shown is not None:
+        parts.append(pd.DataFrame([last[place] for place in order]))
+    frame: pd.DataFrame = pd.concat(parts, axis="columns")
+    return frame
+
+
+def _results(observed: Observed, shown: Callable[[str, str], Mapping[str, str]]) -> dict[str, str]:
+    """What is shown of a subject next to its id, and what was kept of its answer and not handed over yet."""
+    found = dict(shown(observed.subject.id, observed.subject.given))
+    package = decode_package(observed.result)
+    if package is not None:
+        found["package_name"] = package.name
+    return found

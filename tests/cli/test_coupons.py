@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.app import service
-from privacy_toolkit.app.checks import check_plan
+from privacy_toolkit.app.plans import check_plan
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.store import EntityKind
 

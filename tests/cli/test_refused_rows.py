@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.app import checks as ready
+from privacy_toolkit.app import plans as ready
 from privacy_toolkit.app import service
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.engine.plan import decode_plan

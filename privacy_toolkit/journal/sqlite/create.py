@@ -42,6 +42,7 @@ def create_run(folder: Path, staged: Staged) -> None:
 
 
 def _fill(path: Path, run_id: str, staged: Staged) -> None:
+    path.touch(mode=0o600)  # as all that stands next to it, whatever the umask is
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # Nothing refers to this file yet: it is synced once, as a whole, before it gets its name.

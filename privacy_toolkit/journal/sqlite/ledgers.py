@@ -12,7 +12,7 @@ import hmac
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
@@ -133,6 +133,8 @@ class SuppressionFile:
     def __init__(self, folder: Path, key: SecretFile | None = None) -> None:
         self._state_key = key or SecretFile(folder / KEY_NAME)
         try:
+            with suppress(OSError):  # SQLite says better what is wrong with the folder
+                (folder / SUPPRESSION_FILE).touch(mode=0o600)
             self._connection = sqlite3.connect(folder / SUPPRESSION_FILE, isolation_level=None, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
@@ -323,6 +325,8 @@ class AssignedCodesFile:
     def __init__(self, folder: Path, scope: str, former: Collection[str] = (), key: SecretFile | None = None) -> None:
         self._scopes = (scope, *former)
         with _explained("opened"):
+            with suppress(OSError):  # SQLite says better what is wrong with the folder
+                (folder / ASSIGNED_FILE).touch(mode=0o600)
             self._connection = sqlite3.connect(folder / ASSIGNED_FILE, isolation_level=None, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
