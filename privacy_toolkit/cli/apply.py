@@ -217,7 +217,7 @@ def _apply(path: Path, options: dict[str, Any], settings: Settings, execution: E
     plan, encoded = read_plan(path)
     job = declaration(Job(plan.job))
     if job.writes:
-        require_someone(job.job, execution, reads_stdin=False)
+        require_someone(job, execution, reads_stdin=False)
     hand = check_ready(settings, execution)
     checks.check_target(plan, settings)
     now = datetime.now(UTC)

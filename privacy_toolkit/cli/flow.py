@@ -42,6 +42,7 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML, PackError
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.sqlite.ledgers import Suppression
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -77,34 +78,22 @@ def hand_over(journal: RunJournal, summary: Summary) -> Handed | None:
         JournalError: what is kept can't be destroyed.
     """
     out = summary.plan.out
-    if not out or summary.purged or summary.plan.job == Job.EXPORT:  # an export hands over person by person
+    made = declaration(Job(summary.plan.job)).table
+    if not out or summary.purged or made is None:
         return None
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
         return None  # handed over in an earlier execution, and forgotten
-    rows = _written(Path(out), journal, summary)
+    from privacy_toolkit.reporting.tables import write_table
+
+    parameters = summary.plan.parameters
+    table = made(parameters, lambda: ((subject, kept) for subject, _, kept in journal.results()))
+    rows = write_table(Path(out), table, guard=bool(parameters.get("spreadsheet_safe")))
     if summary.open:
         say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
     else:
         journal.forget_results()
     return Handed(Path(out), rows, not summary.open)
-
-
-def _written(out: Path, journal: RunJournal, summary: Summary) -> int:
-    """Write the file of the run's job; how many rows it has."""
-    guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
-    if summary.plan.job == Job.REFERRALS:
-        from privacy_toolkit.reporting.tables import write_codes
-
-        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
-    from privacy_toolkit.reporting.tables import write_holders
-
-    return write_holders(
-        out,
-        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
-        with_attributes=bool(summary.plan.parameters.get("with_attributes")),
-        guard=guard,
-    )
 
 
 # What all jobs share on the command line: work on a run, write its pack, print the result.
@@ -166,12 +155,12 @@ class _Carrying:
         with self.state.open(self.run_id) as journal:
             job = self._work(journal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session may end: the pack is still to be written
-        if job == Job.ERASE:
+        if declaration(Job(job)).erases:
             with (
                 self._going_on(),
                 Suppression(self.state.path, self.state.key) as listed,
             ):  # whoever was erased stays erased
-                catch_up(listed, self.state, complete=False)
+                catch_up(listed, self.state)
         with self.state.open(self.run_id) as journal:
             self.has_pack = False
             with self._going_on():
@@ -324,7 +313,7 @@ def _show(summary: Summary, journal: RunJournal, shown: PrintedRun, following: s
         result(f"Refused rows: {Path(shown.pack) / REJECTED}")
     if handed is not None:
         result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
-    if plan.job == Job.EXPORT and plan.out:
+    if declaration(Job(plan.job)).packages and plan.out:
         result(f"Packages: {plan.out}")
     if following:
         result(f"Next:   {following}")
@@ -358,7 +347,7 @@ def as_object(summary: Summary, shown: PrintedRun) -> dict[str, Any]:
         value["stopped_by"] = summary.stopped_by.value
     if shown.handed is not None:
         value["out"] = shown.handed.as_object()
-    if summary.plan.job == Job.EXPORT:
+    if declaration(Job(summary.plan.job)).packages:
         value["out"] = {"path": summary.plan.out}
     if summary.exit_code is ExitCode.CREDENTIALS:
         value["error"] = {
@@ -396,7 +385,7 @@ def _start(order: Order, settings: Settings, execution: ExecutionOptions, plan_f
     if plan_file is None:
         require_direct(settings.trust)
         if writes:
-            require_someone(order.job.job, execution, reads_stdin=order.path == "-")
+            require_someone(order.job, execution, reads_stdin=order.path == "-")
         check_ready(settings, execution)
     hand = hand_of(settings.trust)
     state = StateFolder(settings.state, settings.state_key)

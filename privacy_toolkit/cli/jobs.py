@@ -59,16 +59,15 @@ def erase_command(**options: Any) -> int:
     """
     from privacy_toolkit.cli.apply import input_of
     from privacy_toolkit.cli.flow import start
-    from privacy_toolkit.core.model import Job, Regime
+    from privacy_toolkit.core.model import Regime
     from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.jobs.erase import check_verify
+    from privacy_toolkit.jobs.erase import DECLARATION, check_verify
 
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
     settings = take_settings(options, execution)
     order = Order(
-        job=declaration(Job.ERASE),
+        job=DECLARATION,
         path=options["requests"],
         options=input_of(options),
         exclude=options["exclude"],
@@ -128,15 +127,15 @@ def release(**options: Any) -> int:
 
 @coupons_command.command("assign")
 @click.argument("customers")
-@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to prepare (column coupon_value).")
-@click.option("--seed", metavar="N", type=int, help="Prepare in the order this number stands for [that of the files].")
+@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to assign (column coupon_value).")
+@click.option("--seed", metavar="N", type=int, help="Assign in the order this number stands for [that of the files].")
 @_budget
 @plan_options
 @input_options
 @execution_options
 @settings_options
 def assign(**options: Any) -> int:
-    """Prepare one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
+    """Assign one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
 
     A code that this state folder assigned before goes to nobody else, and who has one of these codes from before keeps
     it. If the codes run out, nothing is sent.
@@ -296,9 +295,9 @@ def export_command(**options: Any) -> int:
         raise UsageError("There are two inputs; one list at a time.", "privacy-toolkit export --help")
     from privacy_toolkit.cli.apply import input_of
     from privacy_toolkit.cli.flow import start, telling
-    from privacy_toolkit.core.model import Job, Regime
+    from privacy_toolkit.core.model import Regime
     from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.jobs.export import DECLARATION
 
     if options["out"] is None:
         raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
@@ -310,7 +309,7 @@ def export_command(**options: Any) -> int:
         if plan_file is None:
             make_folder(options["out"])  # known before anything is read, and before a run exists
     order = Order(
-        job=declaration(Job.EXPORT),
+        job=DECLARATION,
         path=options["requests"],
         options=input_of(options),
         exclude=options["exclude"],

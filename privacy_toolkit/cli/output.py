@@ -16,7 +16,6 @@ import click
 from privacy_toolkit.core.errors import ExitCode, JournalError, ToolkitError
 from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
-from privacy_toolkit.reporting.words import STOPS
 
 # What is said, and where: results on stdout, everything else on stderr.
 
@@ -244,6 +243,8 @@ def announce(event: Event) -> None:
     if isinstance(event, Waiting):
         say(f"The API asks everybody to wait {event.seconds:g} s.")
     elif isinstance(event, Stopping):
+        from privacy_toolkit.reporting.words import STOPS  # with the jobs, which --help has no use for
+
         say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
 
 

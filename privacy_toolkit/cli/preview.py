@@ -11,24 +11,10 @@ from privacy_toolkit.cli.output import count, rows_sentence, say
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Job
+from privacy_toolkit.engine.job import Declaration
 from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.talonone.operations import OPERATIONS
-
-#: For each job: what is done, to what, and the word before the target.
-_HEADLINES = {
-    Job.ERASE: ("Erase", "customer", "from"),
-    Job.EXPORT: ("Export what is held about", "customer", "by"),
-    Job.RESERVE: ("Reserve", "coupon reservation", "at"),
-    Job.RELEASE: ("Release", "coupon reservation", "at"),
-    Job.ASSIGN: ("Prepare and reserve", "coupon", "at"),
-    Job.HOLDERS: ("List who holds", "coupon", "at"),
-    Job.REFERRALS: ("Create", "referral", "at"),
-    Job.EVENTS: ("Track", "event", "at"),
-    Job.PROFILES: ("Send", "profile update", "to"),
-    Job.SESSIONS: ("Send", "session update", "to"),
-}
-
 
 #: The grounds that are the toolkit's own, not those of an exclusion list.
 _OWN_GROUNDS = {
@@ -38,10 +24,9 @@ _OWN_GROUNDS = {
 
 
 def phrase(plan: Plan) -> str:
-    """What has to be typed: for an erasure how many people are erased, and where; for other writes yes."""
-    if plan.job != Job.ERASE:
-        return "yes"
-    return f"erase {plan.rows.subjects - plan.rows.held} from {plan.target}"
+    """What has to be typed: the job's own sentence with how many subjects and where; "yes" where it has none."""
+    sentence = declaration(Job(plan.job)).confirmed_by
+    return sentence.format(subjects=plan.rows.subjects - plan.rows.held, target=plan.target) or "yes"
 
 
 def confirmation(plan: Plan) -> str:
@@ -52,7 +37,7 @@ def confirmation(plan: Plan) -> str:
     return f' --confirm "{given}"' if " " in given else f" --confirm {given}"
 
 
-def require_someone(job: Job, execution: ExecutionOptions, reads_stdin: bool) -> None:
+def require_someone(job: Declaration, execution: ExecutionOptions, reads_stdin: bool) -> None:
     """Make sure that a confirmation can be had at all, before anything is read.
 
     Raises:
@@ -60,10 +45,11 @@ def require_someone(job: Job, execution: ExecutionOptions, reads_stdin: bool) ->
     """
     if execution.confirm is not None or not (execution.no_input or reads_stdin or not _terminal()):
         return
-    if job is Job.ERASE:
+    if job.confirmed_by:
         raise UsageError(
-            "An erasure needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
-            'Make a plan with --plan FILE; it prints the sentence to give with --confirm, "erase N from TARGET".',
+            f"{job.words.title} needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
+            "Make a plan with --plan FILE; it prints the sentence to give with --confirm,"
+            f' "{job.confirmed_by.format(subjects="N", target="TARGET")}".',
             code="confirmation_missing",
         )
     raise UsageError(
@@ -80,7 +66,7 @@ def confirm(plan: Plan, execution: ExecutionOptions) -> None:
         UsageError: it was not; nothing was sent.
     """
     given = execution.confirm
-    if plan.job != Job.ERASE:
+    if not declaration(Job(plan.job)).confirmed_by:
         if given is None:
             given = "yes" if click.confirm("Go on?", default=False, err=True) else "no"
         accepted = {"yes"}
@@ -146,8 +132,8 @@ def preview(plan: Plan, settings: Settings) -> None:
 
 def headline(plan: Plan) -> str:
     """What would be done, to how many, and where."""
-    what, noun, joined = _HEADLINES[Job(plan.job)]
-    return f"{what} {count(plan.rows.subjects - plan.rows.held, noun)} {joined} {plan.target}"
+    words = declaration(Job(plan.job)).words.headline
+    return f"{words.verb} {count(plan.rows.subjects - plan.rows.held, words.noun)} {words.joined} {plan.target}"
 
 
 def _held(plan: Plan) -> str:

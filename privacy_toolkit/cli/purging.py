@@ -101,7 +101,7 @@ def purge_run(state: StateFolder, run_id: str, plan: Plan) -> None:
         JournalError: it could not be done, or something is left; the message says what and where.
     """
     with Suppression(state.path, state.key) as listed:  # before the ids are gone
-        catch_up(listed, state, complete=False)
+        catch_up(listed, state)
     with state.open(run_id) as journal:
         traces = Traces(journal.traces())
         journal.purge(int(datetime.now(UTC).timestamp() * 1e6), plan.without_input().encode())

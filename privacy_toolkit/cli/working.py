@@ -31,7 +31,6 @@ from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.state import StateFolder
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.talonone.client import check_access, client_for
-from privacy_toolkit.talonone.inventory import GONE_PREDICATE
 
 # What would keep a run from being carried out, found out before anything is sent.
 
@@ -80,7 +79,7 @@ def check_plan(
     check_place(folder, run_id)
     check_stays_signed(folder, hand)
     _check_next_to(folder, plan.out, state)
-    if plan.out and plan.job == Job.EXPORT:
+    if plan.out and declaration(Job(plan.job)).packages:
         from privacy_toolkit.cli.jobs import make_folder
 
         make_folder(plan.out)
@@ -158,7 +157,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, state: StateFolder) -> 
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
     shares = [(state.path, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
-    if plan.out and plan.job == Job.EXPORT:
+    if plan.out and declaration(Job(plan.job)).packages:
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:
         there = _existing(place.absolute())
@@ -203,7 +202,7 @@ def work_on(
     generation = replace(settings, generation=plan.generation)
     with (
         progress(execution.progress, quiet=execution.quiet) as listen,
-        suppression(state, settings, used=job.creates_profile) as is_suppressed,
+        suppression(state, settings, job.suppressed_by) as is_suppressed,
     ):
         sit(
             Work(
@@ -243,16 +242,16 @@ def _restored(state: StateFolder) -> str:
 def _prepared(
     plan: Plan, journal: RunJournal, settings: Settings, execution: ExecutionOptions, hand: SigningIdentity | None
 ) -> tuple[Conditions, Context]:
-    secret = journal.secret or b""
+    job, secret = declaration(Job(plan.job)), journal.secret or b""
     conditions = Conditions(
         limits=Limits(parse_max_failures(execution.max_failures, plan.rows.subjects), execution.expect_missing),
         until=parse_until(execution.until, datetime.now().astimezone()),
         verify=plan.verify,
-        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
+        predicate=job.predicate,
         hand=hand,
     )
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, settings.settle)
-    if plan.job != Job.EXPORT:
+    if not job.packages:
         return conditions, context
     from privacy_toolkit.cli.jobs import deliverer, remove_old
 
