@@ -20,7 +20,7 @@ from privacy_toolkit.app.plans import (
 from privacy_toolkit.app.work import Host
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError, explained
-from privacy_toolkit.core.model import Job, StopReason, Verdict
+from privacy_toolkit.core.model import StopReason, Verdict
 from privacy_toolkit.engine.events import Event, Listener
 from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan
@@ -246,7 +246,7 @@ class Run:
         from privacy_toolkit.reporting.frames import run_frame  # noqa: PLC0415 - pandas, only where a frame is wanted
 
         with self._state().open(self.id) as journal:
-            shown = declaration(Job(summarize(journal).plan.job)).shown
+            shown = declaration(summarize(journal).plan.job).shown
             return run_frame(journal, ids=ids, shown=shown if results else None)
 
     def start(self, options: ExecutionOptions | None = None) -> Ongoing:

@@ -16,7 +16,6 @@ from privacy_toolkit.access.placing import check_recipient
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
     Given,
@@ -27,7 +26,7 @@ from privacy_toolkit.engine.approval import (
     hand_of,
     statement,
 )
-from privacy_toolkit.engine.job import Parameters
+from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Parameters
 from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Order
@@ -47,24 +46,8 @@ from privacy_toolkit.talonone.client import check_access
 
 # What is asked for: an order, checked as far as that goes without its input.
 
-_API: Final[Parameters] = {"api": "v2", "dry": False}
-#: What can be set for each job alone, with what it is where nothing is said.
-PARAMETERS: Final[Mapping[Job, Parameters]] = {
-    Job.ERASE: {},
-    Job.EXPORT: {"lang": "en", "zip": False, "encrypt": None, "new_only": False, "keep_days": None},
-    Job.RESERVE: {"max_per_coupon": None},
-    Job.RELEASE: {},
-    Job.ASSIGN: {"seed": None, "max_per_coupon": None},
-    Job.HOLDERS: {"with_attributes": False, "spreadsheet_safe": False},
-    Job.REFERRALS: {"spreadsheet_safe": False},
-    Job.EVENTS: _API,
-    Job.SESSIONS: _API,
-    Job.PROFILES: {**_API, "run_rule_engine": False},
-}
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"api": ("v1", "v2"), "lang": ("en", "de", "fr", "es")}
 _LEAST: Final[Mapping[str, int | None]] = {"max_per_coupon": 0, "keep_days": 1, "seed": None}
-#: The jobs whose rows are bodies, of which the generation of the API says what may be in them.
-_BODIES = frozenset({Job.REFERRALS, Job.EVENTS, Job.PROFILES, Job.SESSIONS})
 
 
 def checked(order: Order, settings: Settings) -> Order:
@@ -73,23 +56,22 @@ def checked(order: Order, settings: Settings) -> Order:
     Raises:
         UsageError: there is no such parameter, or a value, a file or a folder can't be used.
     """
-    job = order.job.job
-    unknown = sorted(set(order.parameters) - set(PARAMETERS[job]))
+    job = order.job
+    unknown = sorted(set(order.parameters) - set(job.settable))
     if unknown:
-        known = ", ".join(PARAMETERS[job]) or "nothing of its own"
-        raise UsageError(f"The job {job} has no option {unknown[0]!r}.", f"It has: {known}.")
-    given = {**PARAMETERS[job], **order.parameters}
+        known = ", ".join(job.settable) or "nothing of its own"
+        raise UsageError(f"The job {job.job} has no option {unknown[0]!r}.", f"It has: {known}.")
+    given = {**job.settable, **order.parameters}
     for name, value in given.items():
         _check_value(name, value)
-    if job is Job.EXPORT:
-        return _checked_export(order, given)
+    for name, (message, hint) in job.demands.items():
+        if getattr(order, name) is None:
+            raise UsageError(message, hint)
+    if job.packages:
+        return _with_packages(order, given)
     if order.out is not None:
-        check_out(order.out, guard=bool(given.get("spreadsheet_safe")))
-    elif job is Job.HOLDERS:
-        raise UsageError("The holders are written to a file.", "Name one with --out FILE: .csv or .parquet.")
-    if job is Job.ASSIGN and order.second is None:
-        raise UsageError("The codes to assign are missing.", "Name their file with --coupons CODES.")
-    if job in _BODIES and settings.generation != "current":
+        check_out(order.out, guard=bool(given.get(SPREADSHEET_SAFE)))
+    if job.by_generation and settings.generation != "current":
         given["generation"] = settings.generation
     return replace(
         order,
@@ -117,9 +99,7 @@ def _check_value(name: str, value: object) -> None:
         raise UsageError(f"{name} can't be {value!r}.")
 
 
-def _checked_export(order: Order, parameters: Parameters) -> Order:
-    if order.out is None:
-        raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
+def _with_packages(order: Order, parameters: Parameters) -> Order:
     given = parameters["encrypt"]
     if given is not None:
         recipient = str(given)
@@ -136,14 +116,14 @@ def _checked_export(order: Order, parameters: Parameters) -> Order:
 
 
 def sentence_to_confirm(plan: Plan) -> str | None:
-    """What confirms a plan: for an erasure how many people are erased, and where; for other writes yes; else None.
+    """What confirms a plan: its job's own sentence with how many subjects and where, else yes; None for what reads.
 
     The number is the one that will be sent: whoever is on hold is not.
     """
-    job = declaration(Job(plan.job))
+    job = declaration(plan.job)
     if not job.writes:
         return None
-    return f"erase {plan.rows.subjects - plan.rows.held} from {plan.target}" if job.job is Job.ERASE else "yes"
+    return job.confirmed_by.format(subjects=plan.rows.subjects - plan.rows.held, target=plan.target) or "yes"
 
 
 def is_confirmed(plan: Plan, given: str | None) -> bool:
@@ -199,7 +179,7 @@ def check_plan(
     check_place(folder, run_id)
     check_stays_signed(folder, hand)
     _check_next_to(folder, plan.out, state)
-    if plan.out and plan.job == Job.EXPORT:
+    if plan.out and declaration(plan.job).packages:
         make_folder(plan.out)
     elif plan.out:
         check_out(plan.out)
@@ -275,7 +255,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
     shares = [(state.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
-    if plan.out and plan.job == Job.EXPORT:
+    if plan.out and declaration(plan.job).packages:
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:
         there = _existing(place.absolute())
@@ -307,7 +287,7 @@ def check_folder(order: Order) -> None:
     Raises:
         UsageError: it can't be made or written.
     """
-    if order.job.job is Job.EXPORT and order.out is not None:
+    if order.job.packages and order.out is not None:
         make_folder(order.out)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from privacy_toolkit.config.settings import deployment_key
 from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
-from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.engine.holds import catch_up
 from privacy_toolkit.engine.open_requests import job_of
 from privacy_toolkit.engine.plan import Plan, plan_of
@@ -91,7 +91,7 @@ def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Itera
     with state.open(run_id) as journal:
         if journal.purged_at is not None:
             raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
-        shown = declaration(Job(plan_of(journal).job)).shown
+        shown = declaration(plan_of(journal).job).shown
         packages = package_names(journal)
         for entry in journal.entries({Outcome(outcome) for outcome in outcomes} or None):
             subject = entry.subject
@@ -155,7 +155,7 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
         JournalError: it could not be done, or something is left; the message says what and where.
     """
     with state.suppression() as listed:  # before the ids are gone
-        catch_up(listed, state, complete=False)
+        catch_up(listed, state)
     with state.open(run_id) as journal:
         traces = Traces(journal.traces())
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())

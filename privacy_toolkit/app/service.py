@@ -23,7 +23,7 @@ from privacy_toolkit.app.plans import (
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError, explained
-from privacy_toolkit.core.model import Job, Verdict
+from privacy_toolkit.core.model import Verdict
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.holds import catch_up
@@ -179,7 +179,7 @@ def apply(
     approval = approval_of(plan, given.approval, settings.trust, now, state.drawn_id, is_named=named)
     check_identity(state, restored=execution.restored)
     check_not_applied(plan, state)
-    order = order_of(plan, declaration(Job(plan.job)), given.key or key_of(plan, given.key_file, state))
+    order = order_of(plan, declaration(plan.job), given.key or key_of(plan, given.key_file, state))
     if given.source is not None:
         order = replace(order, path=str(given.source), known_as=plan.input.path)
     with prepared(order, settings, state, now) as again:
@@ -308,9 +308,9 @@ class _Carrying:
         with state.open(self.run_id) as journal:
             job = self._work(journal)
         self.duty.host.sealing()
-        if job == Job.ERASE:
+        if declaration(job).erases:
             with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
-                catch_up(listed, state, complete=False)
+                catch_up(listed, state)
         with state.open(self.run_id) as journal:
             self.has_pack = False
             with self._going_on():

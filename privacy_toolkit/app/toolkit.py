@@ -38,7 +38,7 @@ from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedRows
 from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.journal.state import existing_state, open_state
 
 if TYPE_CHECKING:
@@ -168,7 +168,8 @@ class Toolkit:
             UsageError: there is no state folder.
         """
         today: date = service.moment(self._clock).date()
-        return register(existing_state(self.settings.state, self.settings.state_key), today, days)
+        state = existing_state(self.settings.state, self.settings.state_key)
+        return register(state, today, jobs_that(lambda job: job.has_clock), days)
 
     def _plan(self, order: Order, source: _Source) -> PlannedRun:
         settings, state = self.settings, open_state(self.settings.state, self.settings.state_key)
@@ -342,7 +343,7 @@ class _Source:
 def _order(job: str, rows: Any, given: dict[str, Any]) -> tuple[Order, _Source]:
     if job not in set(Job):
         raise UsageError(f"There is no job {job!r}.", f"The jobs are: {', '.join(Job)}.")
-    declared, given = declaration(Job(job)), dict(given)
+    declared, given = declaration(job), dict(given)
     is_path = isinstance(rows, str | os.PathLike)
     if is_path and str(rows) == STDIN:
         raise UsageError("The rows are a file or a data frame here.", "Read standard input into one of them.")

@@ -20,12 +20,12 @@ from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.holds import suppression
-from privacy_toolkit.engine.job import Context, ForeignAnswerError, NotDeliveredError
+from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput
@@ -35,10 +35,9 @@ from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.reporting.tables import write_codes, write_holders
+from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.reporting.words import count
 from privacy_toolkit.talonone.client import client_for
-from privacy_toolkit.talonone.inventory import GONE_PREDICATE
 
 
 class Host(Protocol):
@@ -93,14 +92,14 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
     Raises:
         ToolkitError: it can't be begun, or its record can't be written.
     """
-    plan, job = before.plan, declaration(Job(before.plan.job))
+    plan, job = before.plan, declaration(before.plan.job)
     settings, state = duty.settings, duty.state
     conditions, context = _prepared(plan, journal, duty)
     conditions = replace(conditions, input_file=_input(journal, plan, duty.host), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
         duty.host.events() as listen,
-        suppression(state, settings, used=job.creates_profile) as is_suppressed,
+        suppression(state, settings, job.suppressed_by) as is_suppressed,
     ):
         sit(
             Work(
@@ -142,16 +141,16 @@ def _restored(state: State) -> str:
 
 
 def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Context]:
-    secret, execution = journal.secret or b"", duty.execution
+    job, secret, execution = declaration(plan.job), journal.secret or b"", duty.execution
     conditions = Conditions(
         limits=Limits(parse_max_failures(execution.max_failures, plan.rows.subjects), execution.expect_missing),
         until=parse_until(execution.until, duty.now.astimezone()),
         verify=plan.verify,
-        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
+        predicate=job.predicate,
         hand=duty.hand,
     )
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
-    if plan.job != Job.EXPORT:
+    if not job.packages:
         return conditions, context
     context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
@@ -253,28 +252,17 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
         TableFileError: it can't be written; what is kept stays.
         JournalError: what is kept can't be destroyed.
     """
-    out = summary.plan.out
-    if not out or summary.purged or summary.plan.job == Job.EXPORT:  # an export hands over person by person
+    out, parameters = summary.plan.out, summary.plan.parameters
+    made = declaration(summary.plan.job).table
+    if not out or summary.purged or made is None:
         return None
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
         return None  # handed over in an earlier execution, and forgotten
-    rows = _written(Path(out), journal, summary)
+    table = made(parameters, lambda: ((subject, kept) for subject, _, kept in journal.results()))
+    rows = write_table(Path(out), table, guard=bool(parameters.get(SPREADSHEET_SAFE)))
     if summary.open:
         host.say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
     else:
         journal.forget_results()
     return Handed(Path(out), rows, not summary.open)
-
-
-def _written(out: Path, journal: OpenRun, summary: Summary) -> int:
-    """Write the file of the run's job; how many rows it has."""
-    guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
-    if summary.plan.job == Job.REFERRALS:
-        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
-    return write_holders(
-        out,
-        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
-        with_attributes=bool(summary.plan.parameters.get("with_attributes")),
-        guard=guard,
-    )

@@ -54,8 +54,6 @@ def apply_command(**options: Any) -> int:
     from privacy_toolkit.app.plans import approval_path, read_plan
     from privacy_toolkit.app.service import PlanToApply, apply, telling
     from privacy_toolkit.cli.preview import Terminal, show_result
-    from privacy_toolkit.core.model import Job
-    from privacy_toolkit.jobs import declaration
 
     execution = take_execution(options)
     as_json, path = options.pop("as_json"), Path(options["plan"])
@@ -63,7 +61,7 @@ def apply_command(**options: Any) -> int:
     host = Terminal(execution)
     with telling(settings, host):
         plan, encoded = read_plan(path)
-        host.require_someone(declaration(Job(plan.job)), reads_stdin=False)
+        host.require_someone(plan.job, reads_stdin=False)
         named = options["approval"]
         given = PlanToApply(
             plan,
@@ -201,7 +199,7 @@ def _rows_of(name: str | None, api: str | None) -> RowForm | None:
         return None
     if name not in set(Job):
         raise UsageError(f"There is no job {name!r}.", f"The jobs are: {', '.join(Job)}.")
-    return declaration(Job(name)).form({} if api is None else {"api": api})
+    return declaration(name).form({} if api is None else {"api": api})
 
 
 def _summary(summary: InputSummary) -> dict[str, Any]:

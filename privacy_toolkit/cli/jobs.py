@@ -19,7 +19,6 @@ from privacy_toolkit.cli.options import (
     start_job,
 )
 from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.core.model import Job
 
 # ``privacy-toolkit erase``.
 
@@ -41,7 +40,7 @@ def erase_command(**options: Any) -> int:
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
     are erased from where.
     """
-    return start_job(Job.ERASE, options.pop("requests"), options)
+    return start_job("erase", options.pop("requests"), options)
 
 
 # ``privacy-toolkit coupons``.
@@ -73,7 +72,7 @@ def reserve(**options: Any) -> int:
     reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
     beyond it is on hold.
     """
-    return start_job(Job.RESERVE, options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+    return start_job("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
 
 
 @coupons_command.command("release")
@@ -87,26 +86,26 @@ def release(**options: Any) -> int:
 
     For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
     """
-    return start_job(Job.RELEASE, options.pop("rows"), options)
+    return start_job("release", options.pop("rows"), options)
 
 
 @coupons_command.command("assign")
 @click.argument("customers")
-@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to prepare (column coupon_value).")
-@click.option("--seed", metavar="N", type=int, help="Prepare in the order this number stands for [that of the files].")
+@click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to assign (column coupon_value).")
+@click.option("--seed", metavar="N", type=int, help="Assign in the order this number stands for [that of the files].")
 @_budget
 @plan_options
 @input_options
 @execution_options
 @settings_options
 def assign(**options: Any) -> int:
-    """Prepare one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
+    """Assign one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
 
     A code that this state folder assigned before goes to nobody else, and who has one of these codes from before keeps
     it. If the codes run out, nothing is sent.
     """
     parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
-    return start_job(Job.ASSIGN, options.pop("customers"), options, parameters)
+    return start_job("assign", options.pop("customers"), options, parameters)
 
 
 @coupons_command.command("holders")
@@ -124,7 +123,7 @@ def holders(**options: Any) -> int:
     It only reads, so it asks for no confirmation. FILE holds personal data and is for its owner alone.
     """
     parameters = {name: options.pop(name) for name in ("with_attributes", "spreadsheet_safe")}
-    return start_job(Job.HOLDERS, options.pop("codes"), options, parameters)
+    return start_job("holders", options.pop("codes"), options, parameters)
 
 
 # ``privacy-toolkit export``.
@@ -168,7 +167,7 @@ def export_command(**options: Any) -> int:
         "keep_days": options.pop("keep_days"),
     }
     options["second"] = options.pop("notice")
-    return start_job(Job.EXPORT, options.pop("requests"), options, parameters)
+    return start_job("export", options.pop("requests"), options, parameters)
 
 
 def _init_notice(given: str | None, as_json: bool) -> int:
@@ -219,7 +218,7 @@ def track(**options: Any) -> int:
     sent, so none is ever sent twice: where an answer was lost the row stays unknown, for a person to look at.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
-    return start_job(Job.EVENTS, options.pop("rows"), options, parameters)
+    return start_job("events", options.pop("rows"), options, parameters)
 
 
 # ``privacy-toolkit sessions``.
@@ -247,7 +246,7 @@ def update_sessions(**options: Any) -> int:
     The updates of one session and of one customer go out one after another, in the order of the file.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
-    return start_job(Job.SESSIONS, options.pop("rows"), options, parameters)
+    return start_job("sessions", options.pop("rows"), options, parameters)
 
 
 # ``privacy-toolkit profiles``.
@@ -277,7 +276,7 @@ def update_profiles(**options: Any) -> int:
     go out one after another, in the order of the file.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine")}
-    return start_job(Job.PROFILES, options.pop("rows"), options, parameters)
+    return start_job("profiles", options.pop("rows"), options, parameters)
 
 
 @click.group("referrals")
@@ -304,4 +303,4 @@ def create(**options: Any) -> int:
     for its owner alone.
     """
     parameters = {"spreadsheet_safe": options.pop("spreadsheet_safe")}
-    return start_job(Job.REFERRALS, options.pop("rows"), options, parameters)
+    return start_job("referrals", options.pop("rows"), options, parameters)

@@ -12,7 +12,6 @@ import click
 from privacy_toolkit.cli.output import microseconds, say, show_warnings
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.core.model import Job
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 
@@ -182,7 +181,7 @@ def input_of(options: dict[str, Any]) -> InputOptions:
 
 
 def start_job(
-    job: Job, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None] | None = None
+    job: str, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None] | None = None
 ) -> int:
     """Plan a job on the rows in ``path``, and carry it out once it is confirmed; with ``--plan`` write the plan.
 
@@ -227,5 +226,5 @@ def start_job(
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(order.job, reads_stdin=path == STDIN)
+        host.require_someone(job, reads_stdin=path == STDIN)
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

@@ -29,30 +29,15 @@ from privacy_toolkit.cli.output import (
 )
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.core.model import Job, StopReason, Verdict
+from privacy_toolkit.core.model import StopReason, Verdict
 from privacy_toolkit.engine.events import Listener
-from privacy_toolkit.engine.job import Declaration
 from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting.words import count, next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
-
-#: For each job: what is done, to what, and the word before the target.
-_HEADLINES = {
-    Job.ERASE: ("Erase", "customer", "from"),
-    Job.EXPORT: ("Export what is held about", "customer", "by"),
-    Job.RESERVE: ("Reserve", "coupon reservation", "at"),
-    Job.RELEASE: ("Release", "coupon reservation", "at"),
-    Job.ASSIGN: ("Prepare and reserve", "coupon", "at"),
-    Job.HOLDERS: ("List who holds", "coupon", "at"),
-    Job.REFERRALS: ("Create", "referral", "at"),
-    Job.EVENTS: ("Track", "event", "at"),
-    Job.PROFILES: ("Send", "profile update", "to"),
-    Job.SESSIONS: ("Send", "session update", "to"),
-}
-
 
 #: The grounds that are the toolkit's own, not those of an exclusion list.
 _OWN_GROUNDS = {
@@ -71,20 +56,21 @@ class Terminal:
         """Say it on stderr."""
         say(text)
 
-    def require_someone(self, job: Declaration, *, reads_stdin: bool) -> None:
-        """Make sure that a confirmation can be had at all, before anything is read.
+    def require_someone(self, name: str, *, reads_stdin: bool) -> None:
+        """Make sure that a confirmation of the job ``name`` can be had at all, before anything is read.
 
         Raises:
             UsageError: nobody is there to type it, and none was given.
         """
-        options = self._options
+        job, options = declaration(name), self._options
         is_anybody_there = not (options.no_input or reads_stdin or not is_terminal())
         if not job.writes or options.confirm is not None or is_anybody_there:
             return
-        if job.job is Job.ERASE:
+        if job.confirmed_by:
             raise UsageError(
-                "An erasure needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
-                'Make a plan with --plan FILE; it prints the sentence to give with --confirm, "erase N from TARGET".',
+                f"{job.words.title} needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
+                "Make a plan with --plan FILE; it prints the sentence to give with --confirm,"
+                f' "{job.confirmed_by.format(subjects="N", target="TARGET")}".',
                 code="confirmation_missing",
             )
         raise UsageError(
@@ -104,7 +90,7 @@ class Terminal:
         given, wanted = self._options.confirm, sentence_to_confirm(plan)
         if wanted is None:
             return
-        if given is None and plan.job != Job.ERASE:
+        if given is None and not declaration(plan.job).confirmed_by:
             given = "yes" if click.confirm("Go on?", default=False, err=True) else "no"
         elif given is None:
             given = _typed(wanted)
@@ -223,8 +209,8 @@ def preview(plan: Plan, settings: Settings) -> None:
 
 def headline(plan: Plan) -> str:
     """What would be done, to how many, and where."""
-    what, noun, joined = _HEADLINES[Job(plan.job)]
-    return f"{what} {count(plan.rows.subjects - plan.rows.held, noun)} {joined} {plan.target}"
+    words = declaration(plan.job).words.headline
+    return f"{words.verb} {count(plan.rows.subjects - plan.rows.held, words.noun)} {words.joined} {plan.target}"
 
 
 def _held(plan: Plan) -> str:
@@ -303,7 +289,7 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Refused rows: {pack / REJECTED}")
     if handed is not None:
         result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
-    if plan.job == Job.EXPORT and plan.out:
+    if declaration(plan.job).packages and plan.out:
         result(f"Packages: {plan.out}")
     if following:
         result(f"Next:   {following}")
@@ -360,7 +346,7 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     if shown.handed is not None:
         handed = shown.handed
         value["out"] = {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete}
-    if summary.plan.job == Job.EXPORT:
+    if declaration(summary.plan.job).packages:
         value["out"] = {"path": summary.plan.out}
     if summary.exit_code is ExitCode.CREDENTIALS:
         value["error"] = {

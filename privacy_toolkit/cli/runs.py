@@ -239,11 +239,12 @@ def due_command(**options: Any) -> int:
     Exit code 3: something is overdue, or a journal can't be read, so that something may be.
     """
     from privacy_toolkit.engine.open_requests import register
+    from privacy_toolkit.jobs import jobs_that
     from privacy_toolkit.journal.state import existing_state
 
     as_json, days = options.pop("as_json"), options.pop("days")
     state = existing_state(take_settings(options).state)
-    found = register(state, datetime.now(UTC).date(), days)
+    found = register(state, datetime.now(UTC).date(), jobs_that(lambda job: job.has_clock), days)
     for run in found.not_counted:
         say(_not_counted(run))
     if as_json:

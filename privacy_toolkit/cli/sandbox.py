@@ -143,11 +143,11 @@ def demo_command(**options: Any) -> int:
     from privacy_toolkit.app.service import carry_out
     from privacy_toolkit.app.work import Duty
     from privacy_toolkit.cli.preview import Terminal, preview, show_result
-    from privacy_toolkit.core.model import Job, Regime
+    from privacy_toolkit.core.model import Regime
     from privacy_toolkit.engine.approval import hand_of
     from privacy_toolkit.engine.execution import claimed
     from privacy_toolkit.engine.planning import Order, create, prepared
-    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.jobs.erase import DECLARATION
     from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.sandbox import start_in_thread
     from privacy_toolkit.sandbox.faults import Faults
@@ -165,7 +165,7 @@ def demo_command(**options: Any) -> int:
         settings = _settings(sandbox.base_url, folder / "state", trust)
         state = open_state(settings.state, settings.state_key)
         hand = hand_of(trust)
-        order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
+        order = Order(DECLARATION, str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:
             preview(ready.plan, settings)
             rejected = ready.plan.rows.rejected

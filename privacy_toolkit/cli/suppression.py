@@ -37,11 +37,12 @@ def export(**options: Any) -> int:
     Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
     """
     from privacy_toolkit.engine.holds import catch_up
+    from privacy_toolkit.jobs import jobs_that
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
     with state.suppression() as listed:
-        catch_up(listed, state, complete=True)
+        catch_up(listed, state, jobs_that(lambda job: job.erases))
         digests, named, entries = listed.exported()
     for place, content in ((path, digests), (keys, named)):
         _write(place, content)
@@ -92,6 +93,7 @@ def remove(**options: Any) -> int:
     from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
     from privacy_toolkit.evidence.files import PackError
     from privacy_toolkit.evidence.receipts import read_id
+    from privacy_toolkit.jobs import jobs_that
 
     as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
     reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")
@@ -102,9 +104,10 @@ def remove(**options: Any) -> int:
     settings = take_settings(options)
     state, hand, now = _state(settings), hand_of(settings.trust), datetime.now(UTC)
     signer = None if hand is None else hand.signer
-    where = suppression_scopes(state, settings)
+    erasing = jobs_that(lambda job: job.erases)
+    where = suppression_scopes(state, settings, erasing)
     with state.suppression() as listed:
-        catch_up(listed, state, complete=True)
+        catch_up(listed, state, erasing)
         if not listed.of(where)(customer):
             raise UsageError(
                 "This customer is not on the list.", "Is it the right target and environment?", code="not_listed"

@@ -14,6 +14,8 @@ from privacy_toolkit.journal.store import OpenRun, State, Suppression
 
 #: The ground of a subject whose customer was erased: any request that writes would re-create the profile.
 SUPPRESSED = Hold("suppressed")
+#: The ground of a subject whose request an earlier run answered.
+EXPORTED = Hold("already_exported")
 
 
 class Holds:
@@ -52,45 +54,50 @@ class Holds:
 
 
 @contextmanager
-def suppression(state: State, settings: Settings, *, used: bool) -> Iterator[Callable[[str], bool] | None]:
+def suppression(state: State, settings: Settings, erasing: Collection[Job]) -> Iterator[Callable[[str], bool] | None]:
     """Whether a customer of this environment was erased, for a job that would write for them; else None.
+
+    ``erasing`` are the jobs that erase whom such a job must leave alone; none for a job that writes for nobody.
 
     Raises:
         JournalError: the list can't be opened, or whom a run erased can't be read.
     """
-    if not used:
+    if not erasing:
         yield None
         return
     with state.suppression() as listed:
-        catch_up(listed, state, complete=True)
-        yield listed.of(suppression_scopes(state, settings))
+        catch_up(listed, state, erasing)
+        yield listed.of(suppression_scopes(state, settings, erasing))
 
 
-def suppression_scopes(state: State, settings: Settings) -> set[str]:
+def suppression_scopes(state: State, settings: Settings, erasing: Collection[Job]) -> set[str]:
     """Under which names the list of erased customers knows a deployment and its environment, those of old too.
+
+    ``erasing`` are the jobs that enter somebody into it.
 
     Raises:
         JournalError: a run that may have erased somebody can't be read.
     """
-    return {settings.scope, *former_scopes(state, settings.scope, may_be_of(Job.ERASE))}
+    return {settings.scope, *former_scopes(state, settings.scope, may_be_of(*erasing))}
 
 
-def catch_up(listed: Suppression, state: State, *, complete: bool) -> None:
+def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) -> None:
     """Enter into the list whoever runs of this state folder have erased since it was last brought up to date.
 
     Args:
         listed: the list.
         state: the folder.
-        complete: whether nothing may be done without it; else a run that can't be read is passed over.
+        needed: the jobs that erase, where nothing may be done without one of their runs; else a run that can't be
+            read is passed over.
 
     Raises:
         JournalError: a run that may have erased somebody can't be read, or the list can't be written.
     """
 
     def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
-        erased = journal.totals().get(Outcome.ERASED, 0) if plan.job == Job.ERASE else 0
+        erased = journal.totals().get(Outcome.ERASED, 0)
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
             ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
             listed.add(plan_scope(plan), ids, run_id, erased)
 
-    look_through(state, look, may_be_of(Job.ERASE) if complete else lambda _: False)
+    look_through(state, look, may_be_of(*needed) if needed else lambda _: False)

@@ -1,4 +1,4 @@
-"""What a job declares, and what it may use before anything is sent: preparing its input, preflight reads."""
+"""What a job declares: what is sent, what proves it, its words; and preparing its input, with preflight reads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from itertools import chain, repeat
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Protocol
+from typing import Any, Protocol
 
-from privacy_toolkit.core.errors import CredentialsError, ExitCode, ToolkitError, UsageError
-from privacy_toolkit.core.model import Hold, Job, Sequencing, SubjectRequest
+from privacy_toolkit.core.errors import CredentialsError, ExitCode, ToolkitError
+from privacy_toolkit.core.model import Hold, Job, Outcome, Reason, Sequencing, Subject, SubjectRequest
 from privacy_toolkit.engine.limits import LONGEST_WAIT
 from privacy_toolkit.engine.plan import PlannedInput
 from privacy_toolkit.engine.steps import Procedure
@@ -93,50 +93,6 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
 def as_they_stand(preparation: Preparation) -> Assigned:
     """The subjects of the scan, and nothing besides."""
     return Assigned(preparation.scan)
-
-
-def one_to_one(
-    customers: Iterable[Page],
-    holds: Mapping[int, Hold],
-    kept: Callable[[str], str | None],
-    free: Sequence[str],
-) -> Iterator[list[tuple[int, str, str]]]:
-    """Give every customer a code of their own, page by page: the one they had before, else the next free one.
-
-    Who is on hold gets none.
-
-    Args:
-        customers: row and id of each.
-        holds: those on hold, by number.
-        kept: the code that a customer was given before, if it is one of these.
-        free: the codes nobody has, in the order in which they are given.
-
-    Raises:
-        UsageError: there are not enough codes.
-    """
-    rest = iter(free)
-    seq = missing = 0
-    for page in customers:
-        assigned = []
-        for row, id_, *_ in page:
-            seq += 1
-            code = "" if seq in holds else kept(id_) or next(rest, None)
-            missing += code is None
-            assigned.append((row, id_, code or ""))
-        yield assigned
-    if missing:
-        raise UsageError(
-            f"The codes run out: {missing:,} more {'is' if missing == 1 else 'are'} needed. Nothing was sent.",
-            "Add codes to the list. Codes that were assigned before go to nobody else.",
-            code="codes_run_out",
-        )
-
-
-def order_of_codes(codes: list[str], seed: int | None) -> list[str]:
-    """The codes in the order in which they are given: that of their file, or the one a seed stands for."""
-    if seed is not None:
-        Random(seed).shuffle(codes)  # noqa: S311 - the order is to be told from the seed; nothing is kept secret by it
-    return codes
 
 
 # Reading for a plan: how things stand at the API, before anybody confirms what is to be done there.
@@ -235,6 +191,8 @@ async def _wait(tries: int, answer: Answer, asking: Asking) -> None:
 Calls = dict[str, tuple[int, int]]
 #: What an operator sets for one job, such as the version of the API; stands in the plan. No secret, no path, no id.
 Parameters = Mapping[str, str | int | bool | None]
+#: The parameter of a job that hands over a file of ids: whether a CSV is guarded from being taken for formulas.
+SPREADSHEET_SAFE = "spreadsheet_safe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,12 +223,140 @@ def _the_id(id_: str, given: str) -> tuple[str, ...]:  # noqa: ARG001 - for jobs
     return (id_,)
 
 
+# The words of a job in the report of a run, on the screen and in a confirmation.
+
+
+@dataclass(frozen=True, slots=True)
+class ProofWords:
+    """The part that says what reads afterwards showed; for jobs whose effect is proven by reading.
+
+    ``checked`` says by the plan's ``verify`` (``all``, ``sample``, ``none``) what was asked for; ``{size}`` is the
+    sample's. ``predicates`` says by its version what counts as gone.
+    """
+
+    title: str
+    contents: str
+    checked: Mapping[str, str]
+    gone: str
+    still_there: str
+    unverified: str
+    counts_as: str
+    predicates: Mapping[str, str]
+    split_title: str
+    split: Mapping[str, tuple[str, str]]
+    kept_title: str
+    kept_some: str
+    kept_none: str
+    sample: str
+    sample_unreadable: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdleWords:
+    """How it is said that every subject was as wanted before anything was sent: of one, of ``{}`` of them, the end."""
+
+    one: str
+    several: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What a plan would do: ``Erase`` 3 ``customer``s ``from`` the target."""
+
+    verb: str
+    noun: str
+    joined: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobWords:
+    """What a report of one job says, and the line above its preview.
+
+    Attributes:
+        headline: what a plan would do.
+        title: the report's.
+        possible: the outcomes it can come to: the table shows them all, also where the count is zero.
+        subject: what one subject is.
+        request: what is sent for a subject, in the singular.
+        repeats: when a request is sent again.
+        not_covered: what a run says nothing about, whatever its verdict.
+        inventory: what the API shows of a customer; None where nobody's data are read.
+        proof: what reads afterwards showed; None for a job that nothing is read for afterwards.
+        late: what stays possible of requests whose answer was lost, with their number as ``{requests}``; "" for none.
+        nothing_known: what there was nothing to do for customers whom the API does not know.
+        idle: by the reason of a subject that is done, how it is said that there was nothing to do for anybody.
+        actions: what to do about an outcome where the general word would be wrong.
+        outcomes: the name of an outcome and what it means, where the general words would be wrong.
+    """
+
+    headline: Headline
+    title: str
+    possible: frozenset[Outcome]
+    subject: str
+    request: str
+    repeats: str
+    not_covered: Mapping[str, str]
+    inventory: str | None = None
+    proof: ProofWords | None = None
+    late: str = ""
+    nothing_known: str = "there was nothing to do"
+    idle: Mapping[Reason, IdleWords] = field(default_factory=dict)
+    actions: Mapping[tuple[Outcome, Reason | None], str] = field(default_factory=dict)
+    outcomes: Mapping[Outcome, tuple[str, str]] = field(default_factory=dict)
+
+
+#: What several jobs say alike of what they do not cover.
+OTHER_ENVIRONMENT = {
+    "The other environment": "Live and sandbox are separate, each with its own key. This run touched one."
+}
+OTHER_TIMES = {
+    "Before and afterwards": "What is said here holds for the time of each answer. What others did before or afterwards"
+    " is not in it."
+}
+OUT_OF_SIGHT = {
+    "Backups and logs": "Copies in backups, in access logs and in the vendor's own records cannot be seen through the"
+    " API."
+}
+#: The inventory that the API gives of a customer.
+INVENTORY_WORDS = (
+    "What the API shows of one customer: profile, coupons, referrals and, where the deployment has them, loyalty"
+    " entries."
+)
+
+# What a job hands over as one file.
+
+#: For each subject, in input order, what the journal keeps of the answer about it; repeatable.
+Kept = Callable[[], Iterable[tuple[Subject, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
+
+    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``.
+    """
+
+    called: str
+    columns: Mapping[str, type]
+    names: tuple[str, ...]
+    rows: Callable[[], Iterator[Sequence[Any]]]
+    at_once: int = 10_000
+
+    @property
+    def named(self) -> dict[str, int]:
+        """The positions of the columns with names."""
+        order = list(self.columns)
+        return {name: order.index(name) for name in self.names}
+
+
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """A job, declared.
 
     Attributes:
         job: its name.
+        words: what is said of it to people.
         calls: by the number of subjects, the least and the most requests of each operation, retries apart.
         make: the procedure for one execution.
         form: what is taken of a row next to the id; None for an input of ids.
@@ -279,16 +365,28 @@ class Declaration:
         must_look: whether a plan with these parameters may not be confirmed without that.
         shown: what an operator is shown of a subject (its id, and what else is given) next to its id, by name.
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
-        creates_profile: a request re-creates the profile of an erased customer (API facts, deleteCustomerData).
+        suppressed_by: the jobs that erase whom this one must leave alone from then on, since its request would
+            re-create the profile of an erased customer (API facts, deleteCustomerData); none for other jobs.
         sequencing: in which order the subjects are taken.
         ordered: what was sent and not answered may be carried out late, and undo what is sent after it.
-        party: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
+        group: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
+        confirmed_by: the sentence that confirms it, with ``{subjects}`` and ``{target}``, where it can't be undone; ""
+            where "yes" is enough.
         absences: the operations whose 404 settles subjects: their controls are asked before anything else.
-        has_clock: whether a law says by when each subject has to be settled.
+        predicate: the version of the predicate by which a read afterwards proves its effect; "" where none does.
+        erases: whether its subjects that are settled as erased go on the list of those who get nothing any more.
+        has_clock: whether it answers a data subject's request: the id alone tells whose, and a law says by when.
+        packages: whether it hands over a package for each subject, in the folder that the plan names.
+        settable: what an operator can set for it alone, with what holds where nothing is said.
+        by_generation: whether the generation of the deployment's API says what may be in its requests.
+        demands: what it can't do without, ``out`` or ``second`` of an order: what is said where that is missing, and
+            what to do about it.
+        table: the file that it hands over, by its parameters and what is kept of the answers; None for no file.
     """
 
     job: Job
+    words: JobWords
     calls: Callable[[int, Parameters], Calls]
     make: Callable[[Context], Procedure]
     form: Callable[[Parameters], RowForm | None] = _no_form
@@ -297,13 +395,21 @@ class Declaration:
     must_look: Callable[[Parameters], bool] = lambda _: False
     shown: Callable[[str, str], Mapping[str, str]] = _nothing
     customers: Callable[[str, str], Collection[str]] = _the_id
-    creates_profile: bool = False
+    suppressed_by: tuple[Job, ...] = ()
     sequencing: Sequencing = Sequencing.URGENCY
     ordered: bool = False
-    party: Callable[[str, str], str] | None = None
+    group: Callable[[str, str], str] | None = None
     writes: bool = True
+    confirmed_by: str = ""
     absences: tuple[Operation, ...] = ()
+    predicate: str = ""
+    erases: bool = False
     has_clock: bool = False
+    packages: bool = False
+    settable: Parameters = field(default_factory=dict)
+    by_generation: bool = False
+    demands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    table: Callable[[Parameters, Kept], Table] | None = None
 
 
 # What may go wrong when something read is handed over, in the words the jobs know.

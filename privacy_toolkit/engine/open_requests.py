@@ -1,26 +1,21 @@
-"""Data subject requests over all runs: due dates, what is open, what an earlier export or a later run answered."""
+"""Data subject requests over all runs: due dates, what is open, and what a later run has taken over."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import NamedTuple
+from datetime import date
 
 from privacy_toolkit.config.settings import deployment_key, scope_of
-from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Job, Outcome, Regime, SubjectRequest
+from privacy_toolkit.core.errors import JournalError, ToolkitError
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Regime, SubjectRequest
 from privacy_toolkit.deadlines import deadline_of
-from privacy_toolkit.engine.job import Assigned, Preparation
-from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedInput, plan_of
+from privacy_toolkit.engine.plan import Plan, PlannedClock, plan_of
 from privacy_toolkit.engine.summary import Summary, summarize
-from privacy_toolkit.journal.records import Observed, RequestRow
+from privacy_toolkit.journal.records import RequestRow
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 
 # The requests behind the subjects: when each came in, and by when it has to be answered.
@@ -113,11 +108,11 @@ def look_through(
                 _log.warning("%s It is passed over. %s", error.message, error.hint)
 
 
-def may_be_of(job: Job) -> Callable[[str], bool]:
-    """Whether a run may be of a job, by its id; its plan, which says so, may be what can't be read."""
+def may_be_of(*jobs: Job) -> Callable[[str], bool]:
+    """Whether a run may be of one of these jobs, by its id; its plan, which says so, may be what can't be read."""
 
     def is_of(run_id: str) -> bool:
-        return job_of(run_id) in {job.value, None}
+        return job_of(run_id) in {*jobs, None}
 
     return is_of
 
@@ -180,9 +175,6 @@ SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
 #: How many ids are held at once to be compared with later runs.
 BATCH = 200_000
 
-#: The jobs that answer a person's request, so that the id alone says whether it was answered.
-_PERSONAL = frozenset({Job.ERASE, Job.EXPORT})
-
 #: Day of the request and due date, as ISO 8601; None where there is none.
 Days = tuple[str | None, str | None]
 
@@ -202,11 +194,16 @@ class Counted:
 
 
 class SuccessorRuns:
-    """The runs of one job and target, the oldest first; none of them is purged."""
+    """The runs of one job and target, the oldest first; none of them is purged.
 
-    def __init__(self, state: State, runs: list[Counted], batch: int = BATCH) -> None:
+    ``by_id``: the job answers a person's request, so that the id alone says whether it was answered; else nothing is
+    compared.
+    """
+
+    def __init__(self, state: State, runs: list[Counted], *, by_id: bool, batch: int = BATCH) -> None:
         self._state = state
         self._runs = runs
+        self._by_id = by_id
         self._most = batch
         #: The open subjects at hand by id: for each run (by its place) that has them, their days.
         self._batch: dict[str, dict[int, Days]] = {}
@@ -231,7 +228,7 @@ class SuccessorRuns:
 
     def _take(self, place: int, run: Counted) -> None:
         with self._state.open(run.summary.run_id) as journal:
-            if place == len(self._runs) - 1 or run.summary.plan.job not in _PERSONAL:
+            if place == len(self._runs) - 1 or not self._by_id:
                 run.days = _days(journal, run.summary.open)
                 return
             for id_, days in _open(journal):
@@ -344,17 +341,19 @@ class Register:
         return all(run.open is not None for run in self.not_counted)
 
 
-def register(state: State, today: date, within: int | None = None) -> Register:
+def register(state: State, today: date, personal: Collection[str], within: int | None = None) -> Register:
     """What is open over all runs, what is due first in front and what has no date last.
 
+    ``personal`` are the jobs that answer a person's request: what a later run of theirs has settled is open no more.
     ``within`` leaves out what is due in more than so many days, or on no day.
     """
     runs, not_counted = _runs(state)
     kins: defaultdict[tuple[str, str, str], list[Counted]] = defaultdict(list)
     for run in runs:
         kins[run.successors].append(run)
-    for successors in kins.values():
-        not_counted += [NotCounted(run_id, "unreadable") for run_id in SuccessorRuns(state, successors).count()]
+    for (job, *_), successors in kins.items():
+        found = SuccessorRuns(state, successors, by_id=job in personal).count()
+        not_counted += [NotCounted(run_id, "unreadable") for run_id in found]
     due = [line for run in runs for line in _lines(run, today) if within is None or _is_within(line, within)]
     due.sort(key=lambda d: (d.due_on is None, d.due_on or "", d.requested_on is None, d.requested_on or "", d.run_id))
     return Register(today, tuple(due), tuple(sorted(not_counted, key=lambda run: run.run_id)))
@@ -388,123 +387,3 @@ def _lines(run: Counted, today: date) -> Iterator[DueRequest]:
 
 def _is_within(line: DueRequest, days: int) -> bool:
     return line.days_left is not None and line.days_left <= days
-
-
-#: The parameter that asks for it.
-NEW_ONLY = "new_only"
-#: The ground on which such a subject is left alone.
-EXPORTED = Hold("already_exported")
-
-_ANSWERED = frozenset({Outcome.DONE, Outcome.NOTHING_HELD})
-#: How long after UTC's midnight a day still lasts somewhere. A list says on which day somebody asked, not where.
-_LAST_PLACE = timedelta(hours=12)
-
-
-class Answered(NamedTuple):
-    """One export of one person: the day and the ticket of the request it was made for, and the day it was read.
-
-    ``day`` began everywhere on earth before the data was read.
-    """
-
-    asked: str | None
-    ticket: str | None
-    day: date
-
-    def covers(self, request: SubjectRequest) -> bool:
-        """Whether it answers a request: one of an earlier day, the very one it was made for, or one of no known day.
-
-        One of the same day that is not known to be the same may have come in afterwards.
-        """
-        asked = request.requested_on
-        if asked is None or asked < self.day:
-            return True
-        return self.asked == asked.isoformat() and (
-            self.ticket == request.ticket or None in {self.ticket, request.ticket}
-        )
-
-
-def prepare(preparation: Preparation) -> Assigned:
-    """The subjects as they stand, those on hold that were exported before, and the controller's notice by its hash.
-
-    Who asked more than once is on hold if all of it was answered; else the earliest that was not counts.
-
-    Raises:
-        UsageError: the notice can't be read.
-    """
-    notice = _notice(preparation.second)
-    if not preparation.parameters.get(NEW_ONLY):
-        return Assigned(preparation.scan, second=notice)
-    numbers = {id_: seq for seq, id_ in enumerate(_ids(preparation), 1)}
-    found = answered(preparation.state, preparation.scope, numbers)
-    waiting = unanswered(preparation.scan.asked(), found)
-    holds = {numbers[id_]: EXPORTED for id_ in found if id_ not in waiting}
-    return Assigned(
-        preparation.scan,
-        second=notice,
-        holds={seq: hold for seq, hold in holds.items() if seq not in preparation.holds},
-        requests={numbers[id_]: request for id_, request in waiting.items()},
-    )
-
-
-def answered(state: State, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
-    """What earlier exports answered for the ids in ``wanted``, as far as runs in ``scope`` still know ids.
-
-    ``scope`` is environment and deployment. What a run answered that can't be read is answered once more.
-    """
-    found: dict[str, list[Answered]] = {}
-
-    def look(_: str, journal: OpenRun, plan: Plan) -> None:
-        if plan.job == Job.EXPORT and plan_scope(plan) == scope and journal.purged_at is None:
-            for id_, answer in _answered(journal.rows(), wanted):
-                found.setdefault(id_, []).append(answer)
-
-    look_through(state, look)
-    return found
-
-
-def unanswered(
-    asked: Iterable[tuple[str, SubjectRequest]], found: dict[str, list[Answered]]
-) -> dict[str, SubjectRequest]:
-    """The earliest request that none of the exports ``found`` answers, of the people exported before who have one."""
-    waiting: dict[str, SubjectRequest] = {}
-    for id_, request in asked:
-        if id_ in found and not any(answer.covers(request) for answer in found[id_]):
-            known = waiting.setdefault(id_, request)
-            if _asked_on(request) < _asked_on(known):
-                waiting[id_] = request
-    return waiting
-
-
-def _answered(rows: Iterable[Observed], wanted: Collection[str]) -> Iterator[tuple[str, Answered]]:
-    for observed in rows:
-        if observed.subject.id in wanted and observed.state.outcome in _ANSWERED:
-            request = observed.request
-            asked, ticket = (request.requested_on, request.ticket) if request else (None, None)
-            yield observed.subject.id, Answered(asked, ticket, _day(observed.state.settled_at))
-
-
-def _day(microseconds: int | None) -> date:
-    return date.min if microseconds is None else (datetime.fromtimestamp(microseconds / 1e6, UTC) - _LAST_PLACE).date()
-
-
-def _asked_on(request: SubjectRequest) -> date:
-    return request.requested_on or date.max
-
-
-def _ids(preparation: Preparation) -> Iterator[str]:
-    for page in preparation.scan.subjects():
-        for _, id_, *_ in page:
-            yield id_
-
-
-def _notice(path: str | None) -> PlannedInput | None:
-    if path is None:
-        return None
-    place = Path(path).absolute()
-    try:
-        content = read_regular(place, SETTINGS_LIMIT)
-    except OSError as error:
-        raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
-    return PlannedInput(
-        path=str(place), sha256=hashlib.sha256(content).hexdigest(), size=len(content), format="toml", id_column=""
-    )

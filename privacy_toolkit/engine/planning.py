@@ -15,10 +15,9 @@ from privacy_toolkit.core import __version__
 from privacy_toolkit.core.errors import RefusedError, ToolkitError
 from privacy_toolkit.core.model import Hold, Regime, SubjectRequest
 from privacy_toolkit.engine.approval import SigningIdentity
-from privacy_toolkit.engine.holds import SUPPRESSED, Holds, suppression
+from privacy_toolkit.engine.holds import EXPORTED, SUPPRESSED, Holds, suppression
 from privacy_toolkit.engine.job import Declaration, Parameters, Preparation, Subjects, planned_input
 from privacy_toolkit.engine.open_requests import (
-    EXPORTED,
     Numbered,
     amended,
     job_of,
@@ -249,7 +248,7 @@ def _holds(
     job: Declaration, listed: Exclusions | None, scan: Scan, settings: Settings, state: State
 ) -> tuple[dict[int, Hold], int]:
     """The holds by the subjects' numbers, and how many of them the exclusion list names."""
-    with suppression(state, settings, used=job.creates_profile) as is_suppressed:
+    with suppression(state, settings, job.suppressed_by) as is_suppressed:
         return Holds(listed.holds if listed else {}, is_suppressed, job.customers).among(scan.subjects())
 
 
@@ -299,7 +298,7 @@ def create(ready: Prepared, state: State, now: datetime, approval: Approval | No
             pages=ready.subjects.subjects(),
             holds=ready.holds,
             requests=request_rows(ready.requests(), Regime(ready.plan.regime)),
-            party=ready.job.party,
+            party=ready.job.group,
             approval=approval,
             plan_key=ready.key if ready.plan.format != FIRST_FORMAT else None,
             rejected=ready.scan.rejected(),

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from privacy_toolkit.core.errors import ExitCode, ToolkitError
-from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
+from privacy_toolkit.core.model import Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.store import RunReader
-
-#: The jobs for which "done" may mean that there was nothing to do.
-_MAY_BE_IDLE = frozenset({Job.RESERVE, Job.RELEASE, Job.ASSIGN, Job.HOLDERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +18,8 @@ class Summary:
 
     ``stopped_by`` is of the last execution; ``cut_short`` says that its end is not recorded: it is under way, or it
     crashed, or there was none. ``is_running``: a process works on it at this moment. ``acceptance`` is the last one of
-    refused rows. ``done`` counts the subjects that are done by why they are, for jobs of which that may be "there was
-    nothing to do".
+    refused rows. ``done`` counts the subjects that are done by why they are, which may be "there was nothing to
+    do".
     """
 
     run_id: str
@@ -121,5 +118,5 @@ def summarize(journal: RunReader) -> Summary:
         purged=journal.purged_at is not None,
         is_running=journal.is_running,
         acceptance=journal.acceptance(),
-        done=journal.done_reasons() if Job(plan.job) in _MAY_BE_IDLE else {},
+        done=journal.done_reasons() if totals.get(Outcome.DONE) else {},
     )

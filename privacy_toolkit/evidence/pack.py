@@ -20,11 +20,11 @@ from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
+from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
-from privacy_toolkit.reporting.job_words import job_of
 from privacy_toolkit.reporting.report import build_report, moment_of, sums_differ
 from privacy_toolkit.reporting.schema import Report, SignedBy
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, Case, csv_line

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 from privacy_toolkit.core.model import Job
-from privacy_toolkit.engine.job import Declaration
+
+if TYPE_CHECKING:  # the engine is loaded with the first job that is asked for: --help has no use for it
+    from privacy_toolkit.engine.job import Declaration
 
 #: Where each job is declared, and under which name: only the one that is used is loaded.
 _PLACES = {
@@ -13,7 +18,7 @@ _PLACES = {
     Job.EXPORT: ("export", "DECLARATION"),
     Job.RESERVE: ("coupons", "RESERVE"),
     Job.RELEASE: ("coupons", "RELEASE"),
-    Job.ASSIGN: ("coupons", "ASSIGN"),
+    Job.ASSIGN: ("assign", "DECLARATION"),
     Job.HOLDERS: ("holders", "DECLARATION"),
     Job.REFERRALS: ("writes", "REFERRALS"),
     Job.EVENTS: ("writes", "EVENTS"),
@@ -22,8 +27,23 @@ _PLACES = {
 }
 
 
-def declaration(job: Job) -> Declaration:
-    """What a job says of itself."""
-    module, name = _PLACES[job]
+@cache
+def declaration(job: str) -> Declaration:
+    """What a job says of itself.
+
+    Raises:
+        ValueError: there is no such job.
+    """
+    module, name = _PLACES[Job(job)]
     found: Declaration = getattr(importlib.import_module(f"privacy_toolkit.jobs.{module}"), name)
     return found
+
+
+def jobs_that(have: Callable[[Declaration], bool]) -> tuple[Job, ...]:
+    """The jobs whose declarations ``have`` something; all of them are loaded for it."""
+    return tuple(job for job in Job if have(declaration(job)))
+
+
+def job_of(run_id: str) -> Job:
+    """The job of a run, which its id names; an erasure where it names none."""
+    return next((Job(part) for part in run_id.split("-") if part in set(Job)), Job.ERASE)

@@ -1,4 +1,4 @@
-"""Coupon reservations: ``reserve``, ``release``, and ``assign``, which assigns a code to each customer first.
+"""Coupon reservations: ``reserve`` and ``release``.
 
 One walk is about one coupon: the endpoint overrides the coupon's own reservation limit, so that a budget is ours to
 keep, and it can only be kept by whoever sees all that is sent for the coupon.
@@ -14,25 +14,31 @@ from functools import partial
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, Hold, Job, Outcome, Purpose, Reason, Sequencing
-from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters, Preflight, Subjects, pauses
+from privacy_toolkit.engine.job import (
+    OTHER_ENVIRONMENT,
+    OTHER_TIMES,
+    Calls,
+    Context,
+    Declaration,
+    Headline,
+    IdleWords,
+    JobWords,
+    Parameters,
+    Preflight,
+    Subjects,
+    pauses,
+)
 from privacy_toolkit.engine.runner import MOST_TOGETHER
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, RowForm, budget_of, coupon_of
-from privacy_toolkit.jobs.assign import (
-    CODES_LOOKED_AT,
-    LookAtCodes,
-    LookAtHolders,
-    LookAtReleases,
-    assign_codes,
-    with_budgets,
-)
+from privacy_toolkit.jobs.budgets import MAX_PER_COUPON, LookAtHolders, LookAtReleases, with_budgets
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
 from privacy_toolkit.talonone.holders import HOLDERS, HolderList, holders_of
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
-# Reserving and releasing: the same walk, two ways.
+# Reserving and releasing: the same walk in two directions.
 
 #: Something was sent, and whether it shows is not known yet.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
@@ -113,13 +119,13 @@ Chunk = tuple[list[int], int]  # the numbers of pairs that are sent together, an
 class Walk:
     """The pairs of one coupon on their way. ``_at`` is where each stands by the journal, or is about to."""
 
-    def __init__(self, way: Direction, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
-        self._way = way
+    def __init__(self, direction: Direction, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
+        self._direction = direction
         self._settle_time = settle
         self._steps = steps
         self._coupon = coupon_of(entries[0].subject.given)
         budgets = [n for entry in entries if (n := budget_of(entry.subject.given)) is not None]
-        self._budget = min(budgets) if budgets and way.adds else None
+        self._budget = min(budgets) if budgets and direction.adds else None
         self._ids = {entry.subject.seq: entry.subject.id for entry in entries}
         self._at = {entry.subject.seq: entry.state for entry in entries}
         self._open = dict.fromkeys(self._at)  # those not settled in this walk yet, in input order
@@ -173,8 +179,8 @@ class Walk:
 
     async def _make_sure(self, purpose: Purpose, first: Answer) -> Answer:
         """Look once more, elsewhere, where a list says that there is nothing to release: who is in either has it."""
-        nothing = [seq for seq in self._open if self._way.is_so(self._ids[seq], self._holders)]
-        if self._way.adds or all(self._at[seq].outcome in IN_DOUBT for seq in nothing):
+        nothing = [seq for seq in self._open if self._direction.is_so(self._ids[seq], self._holders)]
+        if self._direction.adds or all(self._at[seq].outcome in IN_DOUBT for seq in nothing):
             return first
         second = await self._steps.again(HOLDERS, purpose, first, self._coupon, nothing)
         found = holders_of(second)
@@ -193,7 +199,7 @@ class Walk:
         if self._budget is not None and purpose is not Purpose.READ_AFTER and await self._steps.in_step(answer):
             return True
         concludes = self._budget is not None or self._refused
-        if concludes or any(self._way.is_so(self._ids[seq], found) for seq in pairs):
+        if concludes or any(self._direction.is_so(self._ids[seq], found) for seq in pairs):
             return await self._steps.proven(HOLDERS, answer)
         return True
 
@@ -208,21 +214,21 @@ class Walk:
     async def _settle_seen(self, seqs: Collection[int]) -> None:
         """Settle those that stand as wanted by the last list, and say why they do."""
         for seq in seqs:
-            if self._way.is_so(self._ids[seq], self._holders):
+            if self._direction.is_so(self._ids[seq], self._holders):
                 sent = _ATTRIBUTIONS.get(self._at[seq].outcome)
                 accepted = self._accepted.get(seq)
-                if accepted is not None and not await self._steps.proven(self._way.operation, accepted):
+                if accepted is not None and not await self._steps.proven(self._direction.operation, accepted):
                     sent = Attribution.INFERRED
-                self._settle(seq, Outcome.DONE, None if sent else self._way.already, sent)
+                self._settle(seq, Outcome.DONE, None if sent else self._direction.already, sent)
 
     def _wanting(self) -> list[int]:
         """Those to send for, what is in doubt first: it may still come to be, and has its room in the budget."""
         wanting = []
         for seq in list(self._open):
             state = self._at[seq]
-            if state.outcome is Outcome.UNVERIFIED and state.reason is not self._way.unseen:
+            if state.outcome is Outcome.UNVERIFIED and state.reason is not self._direction.unseen:
                 continue  # accepted, and not looked for yet as long as it may take
-            if self._way.adds and self._steps.is_suppressed(self._ids[seq]):
+            if self._direction.adds and self._steps.is_suppressed(self._ids[seq]):
                 self._hold(seq, "suppressed")
             else:
                 wanting.append(seq)
@@ -255,9 +261,9 @@ class Walk:
         }
         body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
         follows = partial(self._follows, lost)
-        answer = await self._steps.act(self._way.operation, lost, follows, Sending(self._coupon, body))
+        answer = await self._steps.act(self._direction.operation, lost, follows, Sending(self._coupon, body))
         if len(chunk) == 1 and answer.finding in REFUSED_FOR_GOOD:
-            answer = await self._steps.vouched(self._way.operation, answer)
+            answer = await self._steps.vouched(self._direction.operation, answer)
             self._follows(lost, answer)
         self._has_sent, self._last = True, answer
         if answer.finding is Finding.DONE and not answer.named:
@@ -267,7 +273,7 @@ class Walk:
     def _follows(self, lost: dict[int, SubjectState], answer: Answer) -> dict[int, SubjectState]:
         """Where the pairs stand by the answer to the request alone."""
         for seq, state in lost.items():
-            outcome, reason = self._way.follows(self._at[seq].outcome, answer, alone=len(lost) == 1)
+            outcome, reason = self._direction.follows(self._at[seq].outcome, answer, alone=len(lost) == 1)
             attempts = state.attempts - (answer.finding is Finding.NEVER_SENT)
             now = self._steps.now
             self._at[seq] = replace(state, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
@@ -308,7 +314,7 @@ class Walk:
         return [seq for seq in chunk if seq in self._open]
 
     async def _see(self) -> None:
-        """Preflight, once for all that was sent, whether it shows; as long as it does not, give it time."""
+        """Look, once for all that was sent, whether it shows; as long as it does not, give it time."""
         sent = [seq for seq in self._open if self._at[seq].outcome is Outcome.UNVERIFIED]
         if self._has_sent and (sent or self._refused):
             await self._look(Purpose.READ_AFTER, [*sent, *self._refused])
@@ -328,10 +334,12 @@ class Walk:
     async def _settle_unseen(self, seq: int) -> None:
         """Accepted and not seen; if the answer that said so may have been another's, it is as good as lost."""
         accepted = self._accepted.get(seq)
-        if accepted is not None and not await self._steps.proven(self._way.operation, accepted):
+        if accepted is not None and not await self._steps.proven(self._direction.operation, accepted):
             self._settle(seq, Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
         else:
-            self._settle(seq, Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS if self._why else self._way.unseen)
+            self._settle(
+                seq, Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS if self._why else self._direction.unseen
+            )
 
     async def _judge(self, seqs: list[int]) -> None:
         if self._why is None:
@@ -394,7 +402,7 @@ def _unread_outcome(answer: Answer) -> Outcome:
 class Reservations:
     """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible."""
 
-    way: Direction
+    direction: Direction
     settle: float
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:
@@ -404,10 +412,10 @@ class Reservations:
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
         """Bring some pairs of one coupon as far as they go in this execution."""
-        await Walk(self.way, self.settle, entries, steps).run()
+        await Walk(self.direction, self.settle, entries, steps).run()
 
 
-def _pair_calls(way: Direction, subjects: int, parameters: Parameters) -> Calls:
+def pair_calls(direction: Direction, subjects: int, parameters: Parameters) -> Calls:
     """One read before and one after for each coupon, more for a coupon with very many customers.
 
     Where there is nothing to release that is read twice.
@@ -415,22 +423,19 @@ def _pair_calls(way: Direction, subjects: int, parameters: Parameters) -> Calls:
     coupons = min(subjects, int(parameters.get("coupons") or subjects))
     walks = coupons + subjects // MOST_TOGETHER
     sends = min(subjects, coupons + subjects // MOST_RESERVATIONS)
-    return {HOLDERS.name: (coupons, (2 if way.adds else 3) * walks), way.operation.name: (0, sends)}
+    return {HOLDERS.name: (coupons, (2 if direction.adds else 3) * walks), direction.operation.name: (0, sends)}
 
 
 def _reserve_calls(subjects: int, parameters: Parameters) -> Calls:
-    return _pair_calls(ADDING, subjects, parameters)
+    return pair_calls(ADDING, subjects, parameters)
 
 
 def _release_calls(subjects: int, parameters: Parameters) -> Calls:
-    return _pair_calls(TAKING_AWAY, subjects, parameters)
+    return pair_calls(TAKING_AWAY, subjects, parameters)
 
 
-def _assign_calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - each has a code of their own
-    return _pair_calls(ADDING, subjects, {})
-
-
-def _adding(context: Context) -> Reservations:
+def adding(context: Context) -> Reservations:
+    """Make the procedure that reserves."""
     return Reservations(ADDING, context.settle)
 
 
@@ -454,54 +459,105 @@ def _look_at_releases(subjects: Subjects, holds: Mapping[int, Hold], parameters:
     return LookAtReleases(subjects, holds)
 
 
-def _must_look_at_codes(parameters: Parameters) -> bool:
-    return bool(parameters.get(CODES_LOOKED_AT))
-
-
-def _look_at_codes(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight | None:
-    return LookAtCodes(subjects, holds) if _must_look_at_codes(parameters) else None
-
-
-def _party(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
+def by_coupon(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
+    """Name the group of a pair: its coupon."""
     return coupon_of(given)
 
 
-def _shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
+def shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
+    """Name the coupon of a pair."""
     return {COUPON_COLUMN: coupon_of(given)}
+
+
+# What is said of reservations.
+
+_PAIR = "One accepted, distinct pair of a coupon and a customer."
+_RESERVED = ("Reserved", "The customer was seen in the list of those who have the coupon reserved.")
+_RELEASED = ("Released", "The customer was seen to be missing from the list of those who have the coupon reserved.")
+_NO_ROOM = (
+    "On hold",
+    (
+        "Not sent, or not sent again: on the exclusion list, beyond the budget of its coupon (over_budget), or the"
+        " customer was erased before (suppressed)."
+    ),
+)
+_LISTED = ("On hold", "On the exclusion list: nothing was sent, on the ground recorded there.")
+_BUDGETS = {
+    "Budgets": "The API overrides a coupon's own reservation limit. A budget of this run was kept against the list of"
+    " holders as it was read before each request; what others reserved between the two is not in it."
+}
+_ALREADY = IdleWords("the reservation was there already", "all {} reservations were there already", "nothing was sent")
+_NOTHING_TO_RELEASE = IdleWords("it was not reserved", "none of the {} was reserved", "there was nothing to release")
+
+
+def words_of(direction: Direction, headline: Headline, title: str) -> JobWords:
+    """The words of a job that reserves or releases."""
+    adds = direction.adds
+    return JobWords(
+        headline=headline,
+        title=title,
+        possible=frozenset(
+            {
+                Outcome.DONE,
+                Outcome.ON_HOLD,
+                Outcome.FAILED,
+                Outcome.UNVERIFIED,
+                Outcome.RETRYABLE,
+                Outcome.UNKNOWN,
+                Outcome.PENDING,
+            }
+        ),
+        subject=_PAIR,
+        request="reservation" if adds else "release",
+        repeats="Sent again only after it was refused, or after the list of holders showed that it had not taken"
+        " place.",
+        not_covered={
+            "Redemptions": "Whether a coupon was or can be redeemed is not looked at. A soft reservation keeps nobody"
+            " else from redeeming it.",
+            **(_BUDGETS if adds else {}),
+            **OTHER_ENVIRONMENT,
+            **OTHER_TIMES,
+        },
+        idle={direction.already: _ALREADY if adds else _NOTHING_TO_RELEASE},
+        outcomes={
+            Outcome.DONE: _RESERVED if adds else _RELEASED,
+            Outcome.ON_HOLD: _NO_ROOM if adds else _LISTED,
+            Outcome.UNVERIFIED: (
+                "Not seen yet",
+                "The API accepted it, but the list of holders has not shown it yet.",
+            ),
+        },
+        actions={
+            (Outcome.UNVERIFIED, None): "Resume the run: it reads the list of holders again, before anything is sent.",
+            (Outcome.UNKNOWN, None): "Resume the run: it reads the list of holders first, and sends again only what is"
+            " missing.",
+        },
+    )
 
 
 RESERVE = Declaration(
     job=Job.RESERVE,
+    words=words_of(ADDING, Headline("Reserve", "coupon reservation", "at"), "Coupon reservations"),
     calls=_reserve_calls,
-    make=_adding,
+    make=adding,
     form=_pairs,
     prepare=with_budgets,
     look=_look,
-    shown=_shown,
-    creates_profile=True,
+    shown=shown,
+    suppressed_by=(Job.ERASE,),
     sequencing=Sequencing.TOGETHER,
-    party=_party,
+    group=by_coupon,
+    settable={MAX_PER_COUPON: None},
 )
 RELEASE = Declaration(
     job=Job.RELEASE,
+    words=words_of(TAKING_AWAY, Headline("Release", "coupon reservation", "at"), "Release of coupon reservations"),
     calls=_release_calls,
     make=_taking_away,
     form=_bare_pairs,
     prepare=with_budgets,
     look=_look_at_releases,
-    shown=_shown,
+    shown=shown,
     sequencing=Sequencing.TOGETHER,
-    party=_party,
-)
-ASSIGN = Declaration(
-    job=Job.ASSIGN,
-    calls=_assign_calls,
-    make=_adding,
-    prepare=assign_codes,
-    look=_look_at_codes,
-    must_look=_must_look_at_codes,
-    shown=_shown,
-    creates_profile=True,
-    sequencing=Sequencing.TOGETHER,
-    party=_party,
+    group=by_coupon,
 )

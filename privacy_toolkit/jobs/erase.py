@@ -16,10 +16,22 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason
-from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters, pauses
+from privacy_toolkit.engine.job import (
+    INVENTORY_WORDS,
+    OTHER_ENVIRONMENT,
+    OUT_OF_SIGHT,
+    Calls,
+    Context,
+    Declaration,
+    Headline,
+    JobWords,
+    Parameters,
+    ProofWords,
+    pauses,
+)
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.journal.records import Entry, SubjectState
-from privacy_toolkit.talonone.inventory import Holding, holding
+from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
 
@@ -285,4 +297,92 @@ def _make(context: Context) -> Erase:
     return Erase(settle=context.settle, verified=verified(context.verify, context.subjects, context.secret))
 
 
-DECLARATION = Declaration(job=Job.ERASE, calls=_calls, make=_make, absences=(INVENTORY,), has_clock=True)
+# What is said of an erasure.
+
+_PROOF = ProofWords(
+    title="Proof of absence",
+    contents="Proof of absence",
+    checked={
+        "all": "The plan asked for a read of the customer's inventory after every erasure.",
+        "sample": "The plan asked for a read after the erasure for a random sample of {size} of all subjects, drawn by"
+        " the run's secret key: nobody who chose the input could foresee it. The others stay open as not verified: no"
+        " read has shown the effect.",
+        "none": "The plan asked for no read after an erasure, so nothing is proven; such subjects stay open.",
+    },
+    gone="Subjects seen to be gone",
+    still_there="Data still visible",
+    unverified="Accepted, not verified",
+    counts_as="What counts as gone",
+    predicates={
+        "gone/1": "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty"
+        " entry carries attributes. An attribute that is null counts as absent.",
+        "gone/2": "The inventory answers 404, or its profile has no attributes and no referral, coupon or loyalty"
+        " entry carries attributes. An attribute that is null counts as absent. A profile that looked the same before"
+        " is not gone as long as it is listed, where the deployment answers 404 for an erased one: as the control"
+        " profile showed, or else an erasure of the same execution.",
+    },
+    split_title="The erased subjects, in two ways",
+    split={
+        "confirmed": ("Confirmed", "The API accepted the request (204), and the read afterwards showed nothing held."),
+        "inferred": (
+            "Inferred",
+            "The request was sent, its answer was lost, and the read afterwards showed the effect.",
+        ),
+        "visible": ("Data visible before", "The read before showed attributes."),
+        "none_visible": (
+            "None visible before",
+            (
+                "There was a profile without attributes. It was erased too: a read doesn't show sessions and events. If"
+                " it stayed listed, it looks as before: that it was erased rests on the API's word (204) alone."
+            ),
+        ),
+    },
+    kept_title="What the API keeps",
+    kept_some="After erasure, entries without attributes were still listed for {subjects}: coupons {coupons},"
+    " referrals {referrals}. The API keeps their codes.",
+    kept_none="No coupons and no referrals were listed for any erased subject in the read afterwards.",
+    sample="Of the accepted erasures {read} were in the sample and {not_read} were not. In the sample {showing} still"
+    " showed data. So, with 95 % confidence, at most {share} of all accepted erasures still showed data when the sample"
+    " was read: at most {upper} of the {not_read} that were not read.",
+    sample_unreadable="An erasure of the sample whose read did not succeed is counted as still showing data. The bound"
+    " is the exact one-sided Clopper-Pearson bound, rounded up; it holds for a sample drawn at random, and says nothing"
+    " about any single subject.",
+)
+
+
+_WORDS = JobWords(
+    headline=Headline("Erase", "customer", "from"),
+    title="Erasure of customer data",
+    possible=frozenset(Outcome) - {Outcome.DONE},
+    subject="One accepted, distinct customer id of the input.",
+    request="request for erasure",
+    repeats="An erasure is only repeated where it was refused before, or where a read did not show that it had worked.",
+    inventory=INVENTORY_WORDS,
+    not_covered={
+        "Sessions and events": "Nothing this run used shows a customer's sessions and events. What became of them was"
+        " not observed.",
+        "Loyalty ledger": "Erasure clears attributes. Transactions in a loyalty ledger have an operation of their own,"
+        " which this run did not use.",
+        "Coupons and referrals": "The API keeps them after an erasure. Those still listed in the read afterwards are"
+        " counted above.",
+        **OTHER_ENVIRONMENT,
+        **OUT_OF_SIGHT,
+        "What had already left": "Exports, webhooks and copies in other systems are beyond this run.",
+        "Afterwards": "Any later session, event or update with the same id creates a profile again. What is said here"
+        " holds for the time of each read.",
+    },
+    proof=_PROOF,
+    nothing_known="nothing was there to erase",
+)
+
+DECLARATION = Declaration(
+    job=Job.ERASE,
+    words=_WORDS,
+    calls=_calls,
+    make=_make,
+    confirmed_by="erase {subjects} from {target}",
+    absences=(INVENTORY,),
+    predicate=GONE_PREDICATE,
+    erases=True,
+    has_clock=True,
+)

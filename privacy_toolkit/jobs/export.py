@@ -6,15 +6,37 @@ Nothing is changed at the API, so there is no intent: a read that is lost is sim
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
 
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.engine.job import Calls, Context, Declaration, ForeignAnswerError, NotDeliveredError, Parameters
-from privacy_toolkit.engine.open_requests import prepare
+from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason, SubjectRequest
+from privacy_toolkit.engine.holds import EXPORTED
+from privacy_toolkit.engine.job import (
+    INVENTORY_WORDS,
+    OTHER_ENVIRONMENT,
+    OUT_OF_SIGHT,
+    Assigned,
+    Calls,
+    Context,
+    Declaration,
+    ForeignAnswerError,
+    Headline,
+    JobWords,
+    NotDeliveredError,
+    Parameters,
+    Preparation,
+)
+from privacy_toolkit.engine.open_requests import look_through, plan_scope
+from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.journal.records import Entry, SubjectState
+from privacy_toolkit.journal.records import Entry, Observed, SubjectState
+from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Finding
 
@@ -74,6 +96,177 @@ def _make(context: Context) -> Export:
     return Export(context.deliver)
 
 
+# Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up.
+
+#: The parameter that asks for it.
+NEW_ONLY = "new_only"
+
+_ANSWERED = frozenset({Outcome.DONE, Outcome.NOTHING_HELD})
+#: How long after UTC's midnight a day still lasts somewhere. A list says on which day somebody asked, not where.
+_LAST_PLACE = timedelta(hours=12)
+
+
+class Answered(NamedTuple):
+    """One export of one person: the day and the ticket of the request it was made for, and the day it was read.
+
+    ``day`` began everywhere on earth before the data was read.
+    """
+
+    asked: str | None
+    ticket: str | None
+    day: date
+
+    def covers(self, request: SubjectRequest) -> bool:
+        """Whether it answers a request: one of an earlier day, the very one it was made for, or one of no known day.
+
+        One of the same day that is not known to be the same may have come in afterwards.
+        """
+        asked = request.requested_on
+        if asked is None or asked < self.day:
+            return True
+        return self.asked == asked.isoformat() and (
+            self.ticket == request.ticket or None in {self.ticket, request.ticket}
+        )
+
+
+def prepare(preparation: Preparation) -> Assigned:
+    """The subjects as they stand, those on hold that were exported before, and the controller's notice by its hash.
+
+    Who asked more than once is on hold if all of it was answered; else the earliest that was not counts.
+
+    Raises:
+        UsageError: the notice can't be read.
+    """
+    notice = _notice(preparation.second)
+    if not preparation.parameters.get(NEW_ONLY):
+        return Assigned(preparation.scan, second=notice)
+    numbers = {id_: seq for seq, id_ in enumerate(_ids(preparation), 1)}
+    found = answered(preparation.state, preparation.scope, numbers)
+    waiting = unanswered(preparation.scan.asked(), found)
+    holds = {numbers[id_]: EXPORTED for id_ in found if id_ not in waiting}
+    return Assigned(
+        preparation.scan,
+        second=notice,
+        holds={seq: hold for seq, hold in holds.items() if seq not in preparation.holds},
+        requests={numbers[id_]: request for id_, request in waiting.items()},
+    )
+
+
+def answered(state: State, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
+    """What earlier exports answered for the ids in ``wanted``, as far as runs in ``scope`` still know ids.
+
+    ``scope`` is environment and deployment. What a run answered that can't be read is answered once more.
+    """
+    found: dict[str, list[Answered]] = {}
+
+    def look(_: str, journal: OpenRun, plan: Plan) -> None:
+        if plan.job == Job.EXPORT and plan_scope(plan) == scope and journal.purged_at is None:
+            for id_, answer in _answered(journal.rows(), wanted):
+                found.setdefault(id_, []).append(answer)
+
+    look_through(state, look)
+    return found
+
+
+def unanswered(
+    asked: Iterable[tuple[str, SubjectRequest]], found: dict[str, list[Answered]]
+) -> dict[str, SubjectRequest]:
+    """The earliest request that none of the exports ``found`` answers, of the people exported before who have one."""
+    waiting: dict[str, SubjectRequest] = {}
+    for id_, request in asked:
+        if id_ in found and not any(answer.covers(request) for answer in found[id_]):
+            known = waiting.setdefault(id_, request)
+            if _asked_on(request) < _asked_on(known):
+                waiting[id_] = request
+    return waiting
+
+
+def _answered(rows: Iterable[Observed], wanted: Collection[str]) -> Iterator[tuple[str, Answered]]:
+    for observed in rows:
+        if observed.subject.id in wanted and observed.state.outcome in _ANSWERED:
+            request = observed.request
+            asked, ticket = (request.requested_on, request.ticket) if request else (None, None)
+            yield observed.subject.id, Answered(asked, ticket, _day(observed.state.settled_at))
+
+
+def _day(microseconds: int | None) -> date:
+    return date.min if microseconds is None else (datetime.fromtimestamp(microseconds / 1e6, UTC) - _LAST_PLACE).date()
+
+
+def _asked_on(request: SubjectRequest) -> date:
+    return request.requested_on or date.max
+
+
+def _ids(preparation: Preparation) -> Iterator[str]:
+    for page in preparation.scan.subjects():
+        for _, id_, *_ in page:
+            yield id_
+
+
+def _notice(path: str | None) -> PlannedInput | None:
+    if path is None:
+        return None
+    place = Path(path).absolute()
+    try:
+        content = read_regular(place, SETTINGS_LIMIT)
+    except OSError as error:
+        raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
+    return PlannedInput(
+        path=str(place), sha256=hashlib.sha256(content).hexdigest(), size=len(content), format="toml", id_column=""
+    )
+
+
+# What is said of an export.
+
+_WORDS = JobWords(
+    headline=Headline("Export what is held about", "customer", "by"),
+    title="Access export",
+    possible=frozenset(
+        {Outcome.DONE, Outcome.NOTHING_HELD, Outcome.ON_HOLD, Outcome.FAILED, Outcome.RETRYABLE, Outcome.PENDING}
+    ),
+    subject="One accepted, distinct customer id of the input.",
+    request="request",
+    repeats="A read is repeated where it had no reliable answer: that changes nothing.",
+    inventory=INVENTORY_WORDS,
+    not_covered={
+        "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events: they"
+        " are in no package.",
+        "Loyalty ledger": "Balances are in a package, single transactions are not.",
+        **OTHER_ENVIRONMENT,
+        **OUT_OF_SIGHT,
+        "Other systems": "What other systems of the controller hold is beyond this run.",
+        "Handing over": "That a package reached the person, and only the person, is not observed here.",
+    },
+    nothing_known="there was nothing to export",
+    outcomes={
+        Outcome.DONE: ("Exported", "The API showed what it holds, and the package is on disk."),
+        Outcome.NOTHING_HELD: ("Nothing held", "The API answered that it has no such profile; the package says so."),
+        Outcome.ON_HOLD: (
+            "On hold",
+            "Nothing was read: on the exclusion list, or an earlier export answered the request (already_exported).",
+        ),
+        Outcome.FAILED: ("Failed", "No package: the API refused the question for good. Asking again would not help."),
+        Outcome.RETRYABLE: (
+            "No package yet",
+            "The API gave no reliable answer, or the package could not be written. Asking again changes nothing.",
+        ),
+    },
+    actions={
+        (Outcome.RETRYABLE, None): "Resume the run, or let the next one take it up: asking again changes nothing.",
+        (Outcome.RETRYABLE, Reason.NOT_DELIVERED): "Make room in the folder of the packages, then resume the run.",
+    },
+)
+
 DECLARATION = Declaration(
-    job=Job.EXPORT, calls=_calls, make=_make, prepare=prepare, writes=False, absences=(INVENTORY,), has_clock=True
+    job=Job.EXPORT,
+    words=_WORDS,
+    calls=_calls,
+    make=_make,
+    prepare=prepare,
+    writes=False,
+    absences=(INVENTORY,),
+    has_clock=True,
+    packages=True,
+    settable={"lang": "en", "zip": False, "encrypt": None, NEW_ONLY: False, "keep_days": None},
+    demands={"out": ("An export needs a folder for its packages.", "Name one with --out DIR.")},
 )

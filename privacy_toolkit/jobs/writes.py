@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Job, Outcome, Reason, Sequencing
-from privacy_toolkit.engine.job import Calls, Context, Declaration, Parameters
+from privacy_toolkit.engine.job import (
+    OTHER_ENVIRONMENT,
+    OTHER_TIMES,
+    SPREADSHEET_SAFE,
+    Calls,
+    Context,
+    Declaration,
+    Headline,
+    JobWords,
+    Kept,
+    Parameters,
+    Table,
+)
 from privacy_toolkit.engine.steps import Sending, Steps
 from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
-from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.jobs.coupons import customer_key
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
-from privacy_toolkit.talonone.holders import MadeCode, encode_code
+from privacy_toolkit.talonone.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, RetrySafety
 from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
@@ -360,48 +372,191 @@ def _shown_owner(id_: str, given: str) -> Mapping[str, str]:
     return {} if owner is None else {"customer_id": owner}
 
 
-_CUSTOMERS = {Job.REFERRALS: _referred, Job.SESSIONS: _owner}
-_SESSIONS = {Job.EVENTS: _session_of_event, Job.SESSIONS: _session}
-_SHOWN = {Job.SESSIONS: _shown_owner}
+# What is said of a request that can't be read back.
+
+_POSSIBLE = frozenset(
+    {Outcome.DONE, Outcome.ON_HOLD, Outcome.FAILED, Outcome.RETRYABLE, Outcome.UNKNOWN, Outcome.PENDING}
+)
+_HELD = ("On hold", "On the exclusion list, or the customer was erased before (suppressed): nothing was sent.")
+_PENDING = (
+    "Not started",
+    "The run ended before it came to this row, or an earlier row of the same customer or session is still open.",
+)
+_NOT_COVERED = {
+    "Effects": "What rules, campaigns and webhooks made of a request is not looked at.",
+    "A later look": "Done means that the API answered so. The API has no way to read this back, so nothing was read"
+    " afterwards.",
+    **OTHER_ENVIRONMENT,
+    **OTHER_TIMES,
+}
+_FOR_A_PERSON = (
+    "Look in Talon.One whether it took place; the API has no way to ask. It is never sent again on its own. If it did"
+    " not take place, put the row into a new run."
+)
+_ONCE = "Never sent again once it may have arrived: a second request would count a second time."
+_AGAIN = (
+    "An update may be sent again after its answer was lost: the same update twice comes to the same. Later rows of the"
+    " same customer or session wait for it."
+)
+_LATE = (
+    "No reliable answer came to {requests}. What was sent then may have been carried out, or be carried out later."
+    " Later rows of the same customer or session waited for the grace that the settings name before they were sent. If"
+    " the API carries such a request out after that, it undoes what those rows said, although they are done."
+)
+_SENT_AGAIN = "Resume the run: it sends the same update again, which comes to the same as sending it once."
+
+
+def _words(headline: Headline, title: str, subject: str, done: str, *, is_update: bool, is_ordered: bool) -> JobWords:
+    person = (Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE)
+    return JobWords(
+        headline=headline,
+        title=title,
+        possible=_POSSIBLE,
+        subject=f"One row of the input: {subject}.",
+        request="update" if is_update else headline.noun,
+        repeats=_AGAIN if is_update else _ONCE,
+        not_covered=_NOT_COVERED,
+        late=_LATE if is_ordered else "",
+        outcomes={Outcome.DONE: ("Done", done), Outcome.ON_HOLD: _HELD, Outcome.PENDING: _PENDING},
+        actions={
+            person: _FOR_A_PERSON,
+            (Outcome.UNKNOWN, Reason.STATE_RESTORED): _FOR_A_PERSON,
+            (Outcome.UNKNOWN, None): _SENT_AGAIN if is_update else _FOR_A_PERSON,
+        },
+    )
+
+
+# The file of the referral codes: a row for each code that the API made.
+
+CODE_COLUMNS = {"row": int, "advocate_id": str, "referral_code": str, "referral_id": int, "expiry": str}
+
+
+def codes_table(parameters: Parameters, kept: Kept) -> Table:  # noqa: ARG001 - no parameter changes it
+    """The referral codes, each with its row of the input and its advocate."""
+
+    def rows() -> Iterator[list[Any]]:
+        for subject, data in kept():
+            made = decode_code(data)
+            yield [subject.row, subject.id, made.code, made.number, made.expiry]
+
+    return Table("file of referral codes", CODE_COLUMNS, ("advocate_id", "referral_code"), rows)
 
 
 def _calls(kind: RequestKind, subjects: int, parameters: Parameters) -> Calls:
     return {request_of(kind, parameters).operation.name: (subjects, subjects)}
 
 
-def _form(kind: RequestKind, parameters: Parameters) -> RowForm:
+def _form(kind: RequestKind, parameters: Parameters) -> FieldForm:
     return form_of(kind, request_of(kind, parameters))
 
 
-def _make(kind: RequestKind, context: Context) -> Writing:
+@dataclass(frozen=True, slots=True)
+class _About:
+    """Whom a row is about, by its id and its body: whose data, which session, and what an operator is shown of it."""
+
+    customers: Callable[[str, str], Collection[str]] = _id
+    session: Callable[[str, str], str | None] = _no_session
+    shown: Callable[[str, str], Mapping[str, str]] = _no_more
+
+
+def _make(
+    kind: RequestKind, about: _About, keep: Callable[[Answer], bytes] | None, ordered: bool, context: Context
+) -> Writing:
     request = request_of(kind, context.parameters)
     return Writing(
         operation=request.operation,
         body=request.body,
         query=request.query,
         secret=context.secret,
-        customers=_CUSTOMERS.get(kind.job, _id),
-        session=_SESSIONS.get(kind.job, _no_session),
-        keep=_code if kind.job is Job.REFERRALS else None,
-        ordered=kind.job is not Job.REFERRALS,
+        customers=about.customers,
+        session=about.session,
+        keep=keep,
+        ordered=ordered,
     )
 
 
-def _declared(kind: RequestKind) -> Declaration:
+_SETTABLE: Parameters = {"api": "v2", "dry": False}
+
+
+def _declared(
+    kind: RequestKind,
+    words: JobWords,
+    about: _About,
+    *,
+    settable: Parameters = _SETTABLE,
+    ordered: bool = True,
+    keep: Callable[[Answer], bytes] | None = None,
+    table: Callable[[Parameters, Kept], Table] | None = None,
+) -> Declaration:
     return Declaration(
         job=kind.job,
+        words=words,
         calls=partial(_calls, kind),
-        make=partial(_make, kind),
+        make=partial(_make, kind, about, keep, ordered),
         form=partial(_form, kind),
-        shown=_SHOWN.get(kind.job, _no_more),
-        customers=_CUSTOMERS.get(kind.job, _id),
-        creates_profile=True,
+        shown=about.shown,
+        customers=about.customers,
+        suppressed_by=(Job.ERASE,),
         sequencing=Sequencing.FILE,
-        ordered=kind.job is not Job.REFERRALS,
+        ordered=ordered,
+        settable=settable,
+        by_generation=True,
+        table=table,
     )
 
 
-REFERRALS = _declared(REFERRAL_REQUESTS)
-EVENTS = _declared(EVENT_REQUESTS)
-PROFILES = _declared(PROFILE_REQUESTS)
-SESSIONS = _declared(SESSION_REQUESTS)
+_TAKEN = "The API took the {} and answered. A dry one (reason dry) was evaluated and not stored."
+
+REFERRALS = _declared(
+    REFERRAL_REQUESTS,
+    _words(
+        Headline("Create", "referral", "at"),
+        "Creation of referrals",
+        "a referral code for one advocate",
+        "The API answered with the new code.",
+        is_update=False,
+        is_ordered=False,
+    ),
+    _About(customers=_referred),
+    settable={SPREADSHEET_SAFE: False},
+    ordered=False,
+    keep=_code,
+    table=codes_table,
+)
+EVENTS = _declared(
+    EVENT_REQUESTS,
+    _words(
+        Headline("Track", "event", "at"),
+        "Tracking of events",
+        "an event of one customer",
+        _TAKEN.format("event"),
+        is_update=False,
+        is_ordered=True,
+    ),
+    _About(session=_session_of_event),
+)
+PROFILES = _declared(
+    PROFILE_REQUESTS,
+    _words(
+        Headline("Send", "profile update", "to"),
+        "Update of customer profiles",
+        "an update of one profile",
+        _TAKEN.format("update"),
+        is_update=True,
+        is_ordered=True,
+    ),
+    _About(),
+    settable={**_SETTABLE, "run_rule_engine": False},
+)
+SESSIONS = _declared(
+    SESSION_REQUESTS,
+    _words(
+        Headline("Send", "session update", "to"),
+        "Update of customer sessions",
+        "an update of one session",
+        _TAKEN.format("update"),
+        is_update=True,
+        is_ordered=True,
+    ),
+    _About(customers=_owner, session=_session, shown=_shown_owner),
+)

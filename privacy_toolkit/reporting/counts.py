@@ -10,14 +10,14 @@ from math import ceil, exp, floor, lgamma, log, log1p
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.figures import AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.journal.records import Execution, Traffic
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
 from privacy_toolkit.reporting.clock import rfc3339
-from privacy_toolkit.reporting.job_words import JOBS
 from privacy_toolkit.reporting.schema import Sample
-from privacy_toolkit.reporting.words import action, outcome_words
+from privacy_toolkit.reporting.words import action, outcome_words, possible
 
 # What a random sample says of what was not read.
 
@@ -127,7 +127,7 @@ _AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
 def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
     """Every outcome the job can come to, also those with no subject, in the order of the vocabulary."""
     job = Job(run.plan.job)
-    shown = JOBS[job].possible | run.totals.keys()
+    shown = possible(job) | run.totals.keys()
     return tuple(
         schema.OutcomeCount(
             outcome=outcome,
@@ -308,7 +308,7 @@ def rejected(run: Summary, found: Iterable[tuple[int, str]]) -> schema_parts.Rej
 def controls(run: Summary, figures: RunSummary) -> schema_parts.ControlsPart:
     """The controls, counted apart from what was asked about subjects."""
     return schema_parts.ControlsPart(
-        needed=JOBS[Job(run.plan.job)].claims_absence,
+        needed=bool(declaration(run.plan.job).absences),
         lines=tuple(
             schema_parts.ControlLine(control=c.control, held=c.held, failed=c.failed, unanswered=c.unanswered)
             for c in figures.controls

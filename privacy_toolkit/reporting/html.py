@@ -15,10 +15,9 @@ from markupsafe import Markup
 
 from privacy_toolkit.core.durable import templates_folder
 from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
-from privacy_toolkit.reporting import job_words as jobwords
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.clock import clock_words, days, due_words, duration
-from privacy_toolkit.reporting.job_words import JOBS
 from privacy_toolkit.reporting.pace import age_chart, executions_in_words, outcome_chart, pace_chart
 from privacy_toolkit.reporting.schema import (
     LABELS,
@@ -30,7 +29,7 @@ from privacy_toolkit.reporting.schema import (
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import Case
-from privacy_toolkit.reporting.words import subjects
+from privacy_toolkit.reporting.words import sampled, subjects, verification
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 # What the templates show of a report, put together as values: no words of a job, no markup.
@@ -204,7 +203,7 @@ def what_may_come_late(report: Report) -> str:
         for line in report.traffic
         if line.purpose is Purpose.ACT and (not line.answered or line.reason in MAY_BE_DONE)
     )
-    words = JOBS[Job(report.job)].late
+    words = declaration(report.job).words.late
     return words.format(requests="one request" if lost == 1 else f"{lost:,} requests") if lost and words else ""
 
 
@@ -318,7 +317,8 @@ def render(report: Report, cases: Sequence[Case]) -> str:
 def _first_screen(report: Report) -> dict[str, Any]:
     tiles = tiles_of(report)
     return {
-        "words": jobwords.JOBS[Job(report.job)],
+        "job": declaration(report.job),
+        "words": declaration(report.job).words,
         "tiles": tiles,
         "tile_sum": " + ".join(f"{tile.count:,}" for tile in tiles),
         "clock": clock_words(report.clock, failed(report)),
@@ -355,14 +355,14 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def _proof(report: Report) -> dict[str, Any]:
-    words = jobwords.JOBS[Job(report.job)].proof
+    words = declaration(report.job).words.proof
     if words is None:
         return {"verification": "", "predicate": "", "sample_said": "", "kept_said": ""}
     sample, kept = report.proof.sample, report.kept
     return {
-        "verification": jobwords.verification(words, report.plan.verify),
+        "verification": verification(words.checked, report.plan.verify),
         "predicate": words.predicates.get(report.gone_predicate, "Its words were not recorded."),
-        "sample_said": jobwords.sampled(words, sample) if sample else "",
+        "sample_said": sampled(words.sample, sample) if sample else "",
         "kept_said": words.kept_some.format(
             subjects=subjects(kept.subjects), coupons=f"{kept.coupons:,}", referrals=f"{kept.referrals:,}"
         )

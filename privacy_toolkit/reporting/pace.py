@@ -150,7 +150,7 @@ class BarChart:
     left_out: OutcomeCount | None = None
 
 
-def outcome_chart(outcomes: Sequence[OutcomeCount], job: Job = Job.ERASE) -> BarChart | None:
+def outcome_chart(outcomes: Sequence[OutcomeCount], job: Job) -> BarChart | None:
     """The outcomes but the largest, the longest bar first; None if there are not two outcomes to compare."""
     ranked = sorted((line for line in outcomes if line.count), key=lambda line: -line.count)
     if not ranked[1:]:

@@ -1,24 +1,23 @@
-"""Tables as files: ``exceptions.csv``, the holders of coupons, referral codes; each written whole or not at all."""
+"""Tables as files: the open and failed subjects, and what a run hands over; each written whole or not at all."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
-from privacy_toolkit.core.model import Job, Outcome, Reason, Subject
+from privacy_toolkit.core.model import Job, Outcome, Reason
 from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
+from privacy_toolkit.engine.job import Table
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.words import action
-from privacy_toolkit.talonone.holders import Holder, decode_code, decode_holders
 
 # ``exceptions.csv``: the open and failed subjects, for whoever has to act on them in a spreadsheet.
 
@@ -106,28 +105,6 @@ class TableFileError(ToolkitError):
     code = "out"
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
-
-    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``. With ``guard`` no
-    cell of a CSV can be taken for a formula.
-    """
-
-    called: str
-    columns: Mapping[str, type]
-    names: tuple[str, ...]
-    rows: Callable[[], Iterator[Sequence[Any]]]
-    at_once: int = 10_000
-    guard: bool = False
-
-    @property
-    def named(self) -> dict[str, int]:
-        """The positions of the columns with names."""
-        order = list(self.columns)
-        return {name: order.index(name) for name in self.names}
-
-
 def check_out(path: str, *, guard: bool = False) -> None:
     """Make sure, before anything is read, that a file of this name can be written (``guard``: one for spreadsheets).
 
@@ -151,8 +128,10 @@ def check_out(path: str, *, guard: bool = False) -> None:
         ) from None
 
 
-def write_table(path: Path, table: Table) -> int:
+def write_table(path: Path, table: Table, *, guard: bool = False) -> int:
     """Write the file, durably and for its owner alone, in place of one that stands there; how many rows it has.
+
+    With ``guard`` no cell of a CSV can be taken for a formula; it can't be read back then.
 
     Raises:
         TableFileError: it can't be written; nothing stands at ``path`` that did not before.
@@ -161,7 +140,7 @@ def write_table(path: Path, table: Table) -> int:
         sweep(path.parent, path.name)
         path.with_name(f".{path.name}.part").unlink(missing_ok=True)  # of an earlier version that was killed
         with put_file(path, over=True) as file:
-            count = _WRITERS[path.suffix.lower()](file, table)
+            count = _WRITERS[path.suffix.lower()](file, table, guard)
     except (OSError, UnicodeEncodeError) as error:
         reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
@@ -171,14 +150,14 @@ def write_table(path: Path, table: Table) -> int:
     return count
 
 
-def _write_csv(file: BinaryIO, table: Table) -> int:
+def _write_csv(file: BinaryIO, table: Table, guard: bool) -> int:
     named = table.named
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=False)
     writer = csv.writer(text)
-    writer.writerow([*table.columns, *((MARK_COLUMN,) if table.guard else ())])
+    writer.writerow([*table.columns, *((MARK_COLUMN,) if guard else ())])
     count = 0
     for row in table.rows():
-        writer.writerow([*map(_safe, row), _exact(row, named)] if table.guard else row)
+        writer.writerow([*map(_safe, row), _exact(row, named)] if guard else row)
         count += 1
     text.detach()
     return count
@@ -195,7 +174,7 @@ def _exact(row: Sequence[Any], named: Mapping[str, int]) -> str:
     return json.dumps({name: row[position] for name, position in named.items()}, ensure_ascii=False)
 
 
-def _write_parquet(file: BinaryIO, table: Table) -> int:
+def _write_parquet(file: BinaryIO, table: Table, guard: bool) -> int:  # noqa: ARG001 - it has no formulas
     import pyarrow as pa  # noqa: PLC0415 - half a second, which a CSV does not need
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -213,72 +192,3 @@ def _write_parquet(file: BinaryIO, table: Table) -> int:
 
 
 _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".pq": _write_parquet}
-
-
-# The referral codes of a run as a file: a row for each code that the API made.
-
-CODE_COLUMNS = {"row": int, "advocate_id": str, "referral_code": str, "referral_id": int, "expiry": str}
-NAMES = ("advocate_id", "referral_code")
-
-
-def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]], *, guard: bool = False) -> int:
-    """Write the file; how many rows it has.
-
-    Args:
-        path: its place.
-        kept: the row of the input, and what is kept of the answer to it, in input order.
-        guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
-
-    Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
-    """
-
-    def rows() -> Iterator[list[Any]]:
-        for subject, data in kept():
-            made = decode_code(data)
-            yield [subject.row, subject.id, made.code, made.number, made.expiry]
-
-    return write_table(path, Table("file of referral codes", CODE_COLUMNS, NAMES, rows, guard=guard))
-
-
-HOLDER_COLUMNS = {"coupon_value": str, "customer_id": str}
-PROFILE_COLUMNS = {
-    "created": str,
-    "attributes": str,
-    "total_sales": float,
-    "closed_sessions": int,
-    "last_activity": str,
-}
-#: So many rows are written at a time.
-_AT_ONCE = 10_000
-
-#: A coupon, and one who has it.
-Pair = tuple[str, Holder]
-
-
-def write_holders(
-    path: Path, kept: Callable[[], Iterable[tuple[str, bytes]]], *, with_attributes: bool, guard: bool = False
-) -> int:
-    """Write the file; how many rows it has.
-
-    Args:
-        path: its place.
-        kept: coupon, and what is kept of the answer about it, for each coupon in order.
-        with_attributes: whether profiles are part of it.
-        guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
-
-    Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
-    """
-    profile = PROFILE_COLUMNS if with_attributes else {}
-
-    def rows() -> Iterator[list[Any]]:
-        for coupon, holder in _pairs(kept()):
-            yield [coupon, holder.customer_id, *(getattr(holder, name) for name in profile)]
-
-    table = Table("list of holders", {**HOLDER_COLUMNS, **profile}, tuple(HOLDER_COLUMNS), rows, _AT_ONCE, guard)
-    return write_table(path, table)
-
-
-def _pairs(kept: Iterable[tuple[str, bytes]]) -> Iterator[Pair]:
-    return ((coupon, holder) for coupon, data in kept for holder in decode_holders(data))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from types import MappingProxyType
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
-from privacy_toolkit.reporting.job_words import JOBS
-from privacy_toolkit.reporting.schema import NextStep
+from privacy_toolkit.reporting.schema import NextStep, Sample
 
 # The words of a report: plain English for people who have neither the toolkit nor its source at hand.
 #
@@ -207,14 +208,19 @@ REGIMES: Mapping[Regime, str] = MappingProxyType(
 )
 
 
+def possible(job: Job) -> frozenset[Outcome]:
+    """The outcomes that a report of ``job`` shows, also where nobody came to them."""
+    return declaration(job).words.possible
+
+
 def outcome_words(outcome: Outcome, job: Job) -> tuple[str, str]:
     """The name of an outcome in a report of ``job``, and what it means."""
-    return JOBS[job].outcomes.get(outcome) or OUTCOMES[outcome]
+    return declaration(job).words.outcomes.get(outcome) or OUTCOMES[outcome]
 
 
-def action(outcome: Outcome, reason: Reason | None, job: Job = Job.ERASE) -> str:
+def action(outcome: Outcome, reason: Reason | None, job: Job) -> str:
     """What to do about a subject of ``job`` that is open or failed."""
-    own = JOBS[job].actions
+    own = declaration(job).words.actions
     for key in ((outcome, reason), (outcome, None)):
         if key in own:
             return own[key]
@@ -234,21 +240,6 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "achievements": "Achievements",
     }
 )
-
-
-#: For the jobs that look for profiles: what there was nothing to do.
-_UNKNOWN = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}
-#: For the jobs of which "done" may mean that there was nothing to do: why, of one subject and of several.
-_IDLE = {
-    Reason.ALREADY_RESERVED: ("the reservation was there already", "all {} reservations were there already"),
-    Reason.NOT_RESERVED: ("it was not reserved", "none of the {} was reserved"),
-    Reason.NO_HOLDERS: ("nobody has the coupon reserved", "nobody has any of the {} coupons reserved"),
-}
-_IDLE_ENDS = {
-    Reason.ALREADY_RESERVED: "nothing was sent",
-    Reason.NOT_RESERVED: "there was nothing to release",
-    Reason.NO_HOLDERS: "the list is empty",
-}
 
 
 def subjects(count: int) -> str:
@@ -301,26 +292,26 @@ def _unfinished(open_: int, failed: int) -> str:
 
 def _idle(summary: Summary, left_out: str) -> str:
     """The sentence where there was nothing to do for anybody; "" where there was."""
-    total = summary.plan.rows.subjects
+    job, total = declaration(summary.plan.job), summary.plan.rows.subjects
     where = f"{summary.plan.environment.upper()}, {summary.plan.target}"
     held = summary.totals.get(Outcome.ON_HOLD, 0)
     asked = total - held
     besides = f"; {held:,} {'is' if held == 1 else 'are'} on hold" if held and asked else ""
     if not asked:
         which = "the one subject is" if total == 1 else f"all {total:,} subjects are"
-        nothing = "nothing was read" if JOBS[Job(summary.plan.job)].reads_only else "nothing was sent"
+        nothing = "nothing was sent" if job.writes else "nothing was read"
         return f"Complete: {which} on hold, so {nothing}{left_out}."
     if summary.all_unknown:
         which = "the one customer is not" if asked == 1 else f"none of the {asked:,} customers is"
-        nothing = _UNKNOWN.get(Job(summary.plan.job), "there was nothing to do")
         return (
-            f"Complete: {which} known to this deployment ({where}): {nothing}{besides}{left_out}. Is it the right"
-            " environment?"
+            f"Complete: {which} known to this deployment ({where}): {job.words.nothing_known}{besides}{left_out}. Is it"
+            " the right environment?"
         )
     reason = next(iter(summary.done), None)
-    if reason in _IDLE and summary.done[reason] == asked:
-        which = _IDLE[reason][asked > 1].format(f"{asked:,}")
-        return f"Complete: {which} at this deployment ({where}): {_IDLE_ENDS[reason]}{besides}{left_out}."
+    idle = job.words.idle.get(reason) if reason else None
+    if idle is not None and summary.done[reason] == asked:
+        which = (idle.several if asked > 1 else idle.one).format(f"{asked:,}")
+        return f"Complete: {which} at this deployment ({where}): {idle.end}{besides}{left_out}."
     return ""
 
 
@@ -384,3 +375,27 @@ def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun: ``1 subject``, ``1,000 subjects``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def verification(checked: Mapping[str, str], mode: str) -> str:
+    """What a plan's ``verify`` (``all``, ``sample:N``, ``none``) asked for, in the words of its job's ``checked``."""
+    kind, _, size = mode.partition(":")
+    return checked.get(kind, checked["none"]).format(size=f"{int(size):,}" if size.isdigit() else size)
+
+
+def sampled(template: str, sample: Sample) -> str:
+    """What the sample says of all, in the words of its job's ``template``."""
+    return template.format(
+        read=f"{sample.read:,}",
+        not_read=f"{sample.not_read:,}",
+        showing=f"{sample.showing:,}",
+        share=_share(sample.upper_share),
+        upper=f"{sample.upper_not_read:,}",
+    )
+
+
+def _share(share: float) -> str:
+    """A bound in per cent, rounded up to three digits that count."""
+    percent = 100 * share
+    digits = 1 if percent >= 10 else 2 if percent >= 1 else 4  # noqa: PLR2004 - as the docstring says
+    return f"{ceil(percent * 10**digits - 1e-9) / 10**digits:g} %"

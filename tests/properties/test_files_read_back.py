@@ -14,7 +14,9 @@ from privacy_toolkit.inputs.ids import judge
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.reporting.tables import write_codes, write_holders
+from privacy_toolkit.jobs.holders import holders_table
+from privacy_toolkit.jobs.writes import codes_table
+from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.talonone.holders import Holder, MadeCode, encode_code
 
 #: What formulas, quoting, other encodings and our own guard are made of; the API may hold any of it.
@@ -75,8 +77,8 @@ def fine(text):
 def test_holders_are_read_as_they_were_listed_or_refused_and_never_as_others(suffix, pairs):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"holders{suffix}"
-        kept = [(coupon, msgspec.msgpack.encode([Holder(id_)])) for coupon, id_ in pairs]
-        write_holders(path, lambda: kept, with_attributes=False)
+        kept = [(Subject(1, 1, coupon), msgspec.msgpack.encode([Holder(id_)])) for coupon, id_ in pairs]
+        write_table(path, holders_table({}, lambda: kept))
         taken, summary = read_back(path, PairForm())
     usable = dict.fromkeys((id_, coupon) for coupon, id_ in pairs if fine(id_) and fine(coupon))
     assert [(id_, coupon_of(given)) for id_, given in taken] == list(usable)
@@ -89,7 +91,7 @@ def test_codes_are_read_as_they_were_made(suffix, made):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"codes{suffix}"
         kept = [(Subject(n, n + 1, id_), encode_code(MadeCode(code, n, None))) for n, (id_, code) in enumerate(made, 1)]
-        write_codes(path, lambda: kept)
+        write_table(path, codes_table({}, lambda: kept))
         ids, _ = read_back(path, id_column="advocate_id")
         codes, _ = read_back(path, id_column="referral_code")
     assert [id_ for (id_,) in ids] == [id_ for id_, _ in made if fine(id_)]
@@ -100,8 +102,8 @@ def test_codes_are_read_as_they_were_made(suffix, made):
 def test_a_file_that_was_made_safe_for_spreadsheets_is_refused_with_the_reason(pairs):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "holders.csv"
-        kept = [(coupon, msgspec.msgpack.encode([Holder(id_)])) for coupon, id_ in pairs]
-        write_holders(path, lambda: kept, with_attributes=False, guard=True)
+        kept = [(Subject(1, 1, coupon), msgspec.msgpack.encode([Holder(id_)])) for coupon, id_ in pairs]
+        write_table(path, holders_table({}, lambda: kept), guard=True)
         with pytest.raises(InputError, match="made safe for spreadsheets"):
             read_back(path)
 

@@ -17,7 +17,7 @@ NAME = "privacy_toolkit"
 #: Limits that only ever go down. Wanted in the end: 140 modules, 22 edges, no job named outside its file.
 MOST_MODULES = 148
 MOST_EDGES_PER_THOUSAND_LINES = 23.5
-MOST_NAMED_JOBS = 50
+MOST_NAMED_JOBS = 0
 
 #: Where a library may be imported, by the start of a module's path below the package.
 ALLOWED_IMPORTS = {

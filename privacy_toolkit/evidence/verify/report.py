@@ -25,13 +25,13 @@ from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quot
 from privacy_toolkit.evidence.verify.folder import PackFolder
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
 from privacy_toolkit.evidence.verify.wordings import TO_ITS_END, UNRECORDED, Words, words_of
+from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
 from privacy_toolkit.reporting.clock import ages, legal_clock
 from privacy_toolkit.reporting.counts import sample_of
 from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
-from privacy_toolkit.reporting.job_words import job_of
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
 from privacy_toolkit.schemas import schema

@@ -51,7 +51,7 @@ from privacy_toolkit.evidence.verify.rows import (
     compare_apart,
     read_rows,
 )
-from privacy_toolkit.reporting.job_words import job_of
+from privacy_toolkit.jobs import job_of
 from privacy_toolkit.reporting.schema import FORMAT, Report
 
 # The chain of packs, walked over all packs of a folder: gaps, forks, order, and packs that stand where they don't.

@@ -19,7 +19,6 @@ from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting import words as sentences
 from privacy_toolkit.reporting import words as wording
-from privacy_toolkit.reporting.job_words import JOBS
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE, NextStep
 
 #: How a report says that an execution was not stopped; the words of a stop are in its format's own.
@@ -49,7 +48,7 @@ def words_of(form: str) -> Words:
 def _now() -> Words:
     return Words(
         stops={text: stop for stop, text in wording.STOPS.items()},
-        possible=lambda job: JOBS[job].possible,
+        possible=wording.possible,
         meaning=lambda outcome, job: wording.outcome_words(outcome, job)[1],
         action=wording.action,
         verdict=lambda summary: summary.verdict,

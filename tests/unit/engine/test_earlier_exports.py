@@ -8,19 +8,13 @@ import pytest
 from privacy_toolkit.config.settings import scope_of
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Hold, Outcome, Reason, Regime, SubjectRequest
+from privacy_toolkit.engine.holds import EXPORTED
 from privacy_toolkit.engine.job import Preparation
-from privacy_toolkit.engine.open_requests import (
-    EXPORTED,
-    Answered,
-    amended,
-    answered,
-    prepare,
-    request_rows,
-    unanswered,
-)
+from privacy_toolkit.engine.open_requests import amended, request_rows
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
+from privacy_toolkit.jobs.export import Answered, answered, prepare, unanswered
 from privacy_toolkit.journal.records import SubjectState
 from tests.support import reported_runs
 

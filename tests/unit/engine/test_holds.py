@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from privacy_toolkit.config.settings import Flags, load_settings, scope_of
-from privacy_toolkit.core.model import Hold, Outcome
+from privacy_toolkit.core.model import Hold, Job, Outcome
 from privacy_toolkit.engine.holds import SUPPRESSED, Holds, catch_up, suppression
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.records import Note, SubjectState
@@ -16,6 +16,7 @@ LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
 PAGES = [[(2, "a"), (3, "b")], [(4, "c"), (5, "d")]]
 BASE_URL = "https://example.europe-west1.talon.one"
 SCOPE = scope_of(BASE_URL, "sandbox")
+ERASING = (Job.ERASE,)
 
 
 def of_the_id(id_, _):
@@ -39,7 +40,7 @@ def is_suppressed(state):
 
     def ask(id_, where=SCOPE):
         with SuppressionFile(state.path) as listed:
-            catch_up(listed, state, complete=True)
+            catch_up(listed, state, ERASING)
             return listed.of({where})(id_)
 
     return ask
@@ -105,8 +106,8 @@ def test_a_purge_takes_nobody_off_the_list(run, state, is_suppressed):
 def test_a_job_that_makes_no_profile_asks_for_no_list(run, state):
     run(1, ("a", Outcome.ERASED))
     settings = replace(load_settings(Flags(), {"PRIVACY_TOOLKIT_BASE_URL": BASE_URL}), environment="sandbox")
-    with suppression(state, settings, used=False) as asked:
+    with suppression(state, settings, ()) as asked:
         assert asked is None
     assert not (state.path / SUPPRESSION_FILE).exists()
-    with suppression(state, settings, used=True) as asked:
+    with suppression(state, settings, ERASING) as asked:
         assert [asked("a"), asked("b")] == [True, False]

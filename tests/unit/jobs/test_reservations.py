@@ -49,14 +49,16 @@ def told(request, content):
 def walk(state, script, sit):
     """One execution of a run; what was asked, and where each pair stands by its customer."""
 
-    def run(*answers, customers="abc", budget=None, way=ADDING, resume=False, settle=0, stop_after=None, suppressed=""):
+    def run(
+        *answers, customers="abc", budget=None, direction=ADDING, resume=False, settle=0, stop_after=None, suppressed=""
+    ):
         if not resume:
             rows = [(n + 2, one, given_of("CODE", budget)) for n, one in enumerate(customers)]
             staged = Staged(plan=b"{}", created_at=1, pages=[rows], party=lambda _, given: coupon_of(given))
             create_run(state.runs / "run", staged)
         asked = script(answers, told)
         sit(
-            lambda _: Reservations(way, settle),
+            lambda _: Reservations(direction, settle),
             asked,
             sequencing=Sequencing.TOGETHER,
             stop_after=stop_after,
@@ -103,9 +105,9 @@ def test_nothing_is_sent_where_all_have_it(walk):
     assert (asked, stands(entries)) == (["G"], dict.fromkeys("abc", "done already_reserved"))
 
 
-@pytest.mark.parametrize("way", [ADDING, TAKING_AWAY])
-def test_a_coupon_that_does_not_exist_fails_for_all(walk, way):
-    asked, entries = walk(ABSENT, ABSENT, way=way)
+@pytest.mark.parametrize("direction", [ADDING, TAKING_AWAY])
+def test_a_coupon_that_does_not_exist_fails_for_all(walk, direction):
+    asked, entries = walk(ABSENT, ABSENT, direction=direction)
     assert (asked, stands(entries)) == (["G", "G"], dict.fromkeys("abc", "failed not_found"))
 
 
@@ -343,7 +345,7 @@ RELEASES = [
 
 @pytest.mark.parametrize(("answers", "asked", "stand"), RELEASES)
 def test_a_release_is_the_same_the_other_way_round(walk, answers, asked, stand):
-    sent, entries = walk(*answers, way=TAKING_AWAY, budget=1, suppressed="abc")
+    sent, entries = walk(*answers, direction=TAKING_AWAY, budget=1, suppressed="abc")
     assert sent == asked
     assert stands(entries).items() >= stand.items()
 

@@ -455,7 +455,7 @@ def test_what_would_do_something_else_than_is_meant_is_refused_before_anything_i
 def test_each_is_one_request_a_row(job):
     ((name, calls),) = declaration(job).calls(5, {}).items()
     assert (calls, bool(name)) == ((5, 5), True)
-    assert declaration(job).creates_profile
+    assert declaration(job).suppressed_by
 
 
 def test_the_operator_sees_whose_session_it_is():

@@ -1,4 +1,4 @@
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import Job, Outcome
 from privacy_toolkit.journal.figures import AnswerTime
 from privacy_toolkit.reporting.counts import percentile
 from privacy_toolkit.reporting.pace import outcome_chart
@@ -22,7 +22,8 @@ def test_chart_leaves_out_the_largest_outcome_and_draws_the_others_to_scale():
             count(Outcome.FAILED, 1),
             count(Outcome.ON_HOLD, 400),
             count(Outcome.DONE, 0),
-        ]
+        ],
+        Job.ERASE,
     )
     assert chart.left_out.outcome is Outcome.ERASED
     assert [(bar.label, bar.count, bar.kind, bar.width) for bar in chart.bars] == [
@@ -33,4 +34,4 @@ def test_chart_leaves_out_the_largest_outcome_and_draws_the_others_to_scale():
 
 
 def test_one_outcome_alone_is_not_drawn():
-    assert outcome_chart([count(Outcome.ERASED, 5), count(Outcome.FAILED, 0)]) is None
+    assert outcome_chart([count(Outcome.ERASED, 5), count(Outcome.FAILED, 0)], Job.ERASE) is None

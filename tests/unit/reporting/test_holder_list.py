@@ -3,23 +3,27 @@
 import csv
 import json
 import stat
+from dataclasses import replace
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
 
 from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.reporting import tables as holderfile
-from privacy_toolkit.reporting.tables import TableFileError, check_out, write_holders
+from privacy_toolkit.core.model import Subject
+from privacy_toolkit.jobs import holders
+from privacy_toolkit.jobs.holders import holders_table
+from privacy_toolkit.reporting.tables import TableFileError, check_out, write_table
 from privacy_toolkit.talonone.holders import Holder
 
 PLAIN = [("X", [Holder("a"), Holder("00123")]), ("Y", []), ("Z", [Holder('q"u,o\nte')])]
 FULL = [("X", [Holder("a", "2020-02-07T08:15:22Z", '{"n":"=1"}', -1.5, 3, "2020-02-08T00:00:00Z"), Holder("b")])]
 
 
-def write(path, kept, **options):
-    data = [(coupon, msgspec.msgpack.encode(holders)) for coupon, holders in kept]
-    return write_holders(path, lambda: iter(data), **{"with_attributes": False, **options})
+def write(path, kept, *, with_attributes=False, guard=False, at_once=10_000):
+    data = [(Subject(n, n, coupon), msgspec.msgpack.encode(found)) for n, (coupon, found) in enumerate(kept, 1)]
+    table = holders_table({"with_attributes": with_attributes}, lambda: iter(data))
+    return write_table(path, replace(table, at_once=at_once), guard=guard)
 
 
 def rows(path):
@@ -57,10 +61,9 @@ def test_a_csv_that_is_safe_for_spreadsheets_has_no_formula_loses_no_id_and_says
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 10_000])
-def test_parquet_has_every_text_as_it_is(tmp_path, monkeypatch, at_once):
-    monkeypatch.setattr(holderfile, "_AT_ONCE", at_once)
+def test_parquet_has_every_text_as_it_is(tmp_path, at_once):
     path = tmp_path / "out.parquet"
-    assert write(path, [*PLAIN, ("=c", [Holder("=1")])]) == 4
+    assert write(path, [*PLAIN, ("=c", [Holder("=1")])], at_once=at_once) == 4
     assert pq.read_table(path).to_pydict() == {
         "coupon_value": ["X", "X", "Z", "=c"],
         "customer_id": ["a", "00123", 'q"u,o\nte', "=1"],
@@ -100,7 +103,7 @@ def test_what_can_not_be_written_leaves_the_older_file(tmp_path, monkeypatch):
 
     path = tmp_path / "out.csv"
     path.write_text("old")
-    monkeypatch.setattr(holderfile, "_pairs", full)
+    monkeypatch.setattr(holders, "decode_holders", full)
     with pytest.raises(TableFileError) as caught:
         write(path, PLAIN)
     assert (caught.value.exit_code, "No space" in caught.value.message) == (ExitCode.STOPPED, True)

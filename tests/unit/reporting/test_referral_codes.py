@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from privacy_toolkit.core.model import Subject
-from privacy_toolkit.reporting.tables import write_codes
+from privacy_toolkit.jobs.writes import codes_table
+from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.talonone.holders import MadeCode, decode_code, encode_code
 
 KEPT = [
@@ -17,7 +18,8 @@ KEPT = [
 
 
 def write(path, **options):
-    return write_codes(path, lambda: ((subject, encode_code(made)) for subject, made in KEPT), **options)
+    table = codes_table({}, lambda: ((subject, encode_code(made)) for subject, made in KEPT))
+    return write_table(path, table, **options)
 
 
 @pytest.mark.parametrize("made", [made for _, made in KEPT])

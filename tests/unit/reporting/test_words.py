@@ -1,10 +1,11 @@
 import pytest
 
 from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, Regime, StopReason
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.counts import ATTENTION
-from privacy_toolkit.reporting.job_words import JOBS, sampled, verification
 from privacy_toolkit.reporting.schema import Sample
+from privacy_toolkit.reporting.words import sampled, verification
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,6 @@ from privacy_toolkit.reporting.schema import Sample
         (wording.PURPOSES, Purpose),
         (wording.STOPS, StopReason),
         (wording.REGIMES, Regime),
-        (JOBS, Job),
     ],
 )
 def test_every_word_of_the_vocabulary_is_explained(words, vocabulary):
@@ -24,7 +24,7 @@ def test_every_word_of_the_vocabulary_is_explained(words, vocabulary):
 
 @pytest.mark.parametrize("job", Job)
 def test_every_job_says_what_it_is_and_what_its_run_does_not_cover(job):
-    words = JOBS[job]
+    words = declaration(job).words
     assert words.title
     assert words.possible <= set(Outcome)
     assert {Outcome.PENDING, Outcome.FAILED} <= words.possible
@@ -39,12 +39,12 @@ def test_there_is_advice_for_everything_that_needs_attention(job):
 
 
 def test_verification_says_what_is_left_open():
-    proof = JOBS[Job.ERASE].proof
-    assert "every erasure" in verification(proof, "all")
-    assert "sample of 50" in verification(proof, "sample:50")
-    assert "not verified" in verification(proof, "sample:50")
-    assert "sample of 12,000" in verification(proof, "sample:12000")
-    assert "nothing is proven" in verification(proof, "none")
+    proof = declaration(Job.ERASE).words.proof
+    assert "every erasure" in verification(proof.checked, "all")
+    assert "sample of 50" in verification(proof.checked, "sample:50")
+    assert "not verified" in verification(proof.checked, "sample:50")
+    assert "sample of 12,000" in verification(proof.checked, "sample:12000")
+    assert "nothing is proven" in verification(proof.checked, "none")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_verification_says_what_is_left_open():
 )
 def test_bound_of_a_sample_is_said_rounded_up(share, said):
     sample = Sample(read=1_000, showing=3, not_read=9_000, confidence=0.95, upper_share=share, upper_not_read=70)
-    text = sampled(JOBS[Job.ERASE].proof, sample)
+    text = sampled(declaration(Job.ERASE).words.proof.sample, sample)
     assert f"at most {said} of all accepted" in text
     assert "1,000 were in the sample and 9,000 were not" in text
     assert "at most 70 of the 9,000" in text
