@@ -167,15 +167,15 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def new_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """Open a new file under its own name; it is on the disk when the block ends without an error.
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file under its own name, for its owner only; it is on the disk when the block ends without an error.
 
     This is for files in a folder that is still being built. The name is durable when its folder is synced.
 
     Raises:
         OSError: it can't be written, or is there already.
     """
-    with _opened(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)) as file:
+    with _opened(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)) as file:
         yield file
         _to_disk(file)
 
