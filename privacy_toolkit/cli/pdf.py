@@ -13,6 +13,7 @@ from typing import Final
 
 from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.processes import environment
 
 #: Names under which Debian, other distributions and the vendor install the browser.
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -32,7 +33,6 @@ _OPTIONS: Final = (
     "--host-resolver-rules=MAP * ~NOTFOUND",  # the page asks for nothing, and the browser itself shall not either
     "--no-pdf-header-footer",
 )
-_SETTINGS: Final = "PRIVACY_TOOLKIT_"
 _BEGINNING, _END = b"%PDF-", b"%%EOF"
 _BY_HAND: Final = "Or open report.html in any browser and print it from there."
 
@@ -117,9 +117,10 @@ def _run(command: list[str], folder: Path) -> int:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """What this process has, without the settings, which may hold keys; what the browser keeps is not kept."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    return inherited | {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA", "STATE")}
+    """What a second process may have; what the browser keeps is not kept."""
+    return environment() | {
+        f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA", "STATE")
+    }
 
 
 def _put(data: bytes, path: Path) -> None:

@@ -206,7 +206,7 @@ def update(path: Path, run: Finished) -> None:
         OSError: it can't be written.
     """
     content = render(run, existing(path)).encode()
-    with put_file(path, over=True) as file:  # while it is built its name ends otherwise than the collector looks for
+    with put_file(path, over=True) as file:
         file.write(content)
         os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
 
