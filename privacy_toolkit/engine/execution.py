@@ -49,7 +49,7 @@ def claimed(
     Args:
         state: the folder.
         base_url: that of the deployment, in whatever way it is written.
-        restored: whether somebody says that the folder was restored, copied or moved on purpose. What was open in it
+        restored: whether someone says that the folder was restored, copied or moved on purpose. What was open in it
             and can't be looked up is never sent then.
         clock: microseconds since the epoch.
 
@@ -73,7 +73,7 @@ def claimed(
 
 
 def check_identity(state: StateFolder, *, restored: bool) -> None:
-    """Make sure that the state folder is not a copy and not older than it was, unless somebody says why.
+    """Make sure that the state folder is not a copy and not older than it was, unless someone says why.
 
     Raises:
         RefusedError: it is (code ``restored``).
@@ -117,7 +117,7 @@ class Conditions:
     """What holds for one execution next to the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
-    ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
+    ``input_file`` is what has become of the input, ``restored`` when someone said last that the state folder was
     restored (RFC 3339), "" if nobody did.
     """
 
@@ -285,7 +285,7 @@ def _signals(stop: Stop, runner: Runner) -> Iterator[None]:
 
     def ask(number: int, reason: StopReason) -> None:
         nonlocal asked
-        # A session that ends sends SIGHUP more than once, and SIGTERM with it: only a second word of somebody drops.
+        # A session that ends sends SIGHUP more than once, and SIGTERM with it: only a second word of someone drops.
         if number != signal.SIGHUP:
             if asked:
                 runner.abort()
