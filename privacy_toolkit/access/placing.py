@@ -72,17 +72,17 @@ def _recipient(recipient: str) -> pyrage.x25519.Recipient:
         ) from None
 
 
-#: What is being built, and what was moved out of the way: by the process id of whoever did it, and the name to be.
+#: What is being built, and what was moved out of the way: by the process id of the one that did it, and the name to be.
 BUILT: Final = re.compile(r"\.(new|old)-(\d+)-(.+)")
 
 
 def place(out: Path, name: str, content: bytes | Mapping[str, bytes], moment: int) -> None:
-    """Put a file, or a folder of files by their relative paths, under a name; what stands there is replaced.
+    """Put a file, or a folder of files by their relative paths, under a name; what is there is replaced.
 
     All files and folders have one time, ``moment`` (microseconds since the epoch), and are their owner's alone.
 
     Raises:
-        DeliveryError: it can't be written; nothing new stands under the name.
+        DeliveryError: it can't be written; nothing new is under the name.
     """
     building = out / f".new-{os.getpid()}-{name}"
     try:
@@ -124,7 +124,7 @@ def sweep(out: Path) -> None:
 
 
 def take_away(path: Path) -> None:
-    """Remove a package, so that half of it never stands under its own name.
+    """Remove a package, so that half of it never is under its own name.
 
     Raises:
         OSError: it can't be removed.
