@@ -190,7 +190,7 @@ def _signing(settings: Settings) -> Iterator[DoctorCheck]:
         yield DoctorCheck("allowed signers", True, said)
         return
     names = listed.principals(hand.signer.public, PACK_NAMESPACE, datetime.now(UTC))
-    remedy = "Whoever checks by this list will refuse your packs. Add the line that keys new printed for your key."
+    remedy = "Checks against this list will refuse your packs. Add the line that keys new printed for your key."
     said += f", has your key as {', '.join(names)}" if names else ", does not have your key for packs"
     yield DoctorCheck("allowed signers", bool(names), said, remedy)
 
@@ -263,7 +263,7 @@ def _refused(name: str, told: Told, what: str) -> DoctorCheck:
         return DoctorCheck(
             name, False, f"{what} is taken ({told.words}): keys are not looked at", _ROUTE, ExitCode.STOPPED
         )
-    said = f"{what} is not answered in the words of the API ({told.words}): somebody else answers here"
+    said = f"{what} is not answered in the words of the API ({told.words}): something else answers here"
     return DoctorCheck(name, False, said, _ROUTE, ExitCode.STOPPED)
 
 

@@ -55,7 +55,7 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
     say()
     say(f"To sign packs, set PRIVACY_TOOLKIT_SIGNING_KEY_FILE={path.absolute()}")
     say(f"            and PRIVACY_TOOLKIT_SIGNER={signer}")
-    say(f"{path} is the private key: whoever has it can sign in this name. It stays here, readable by you alone.")
+    say(f"{path} is the private key: anyone who has it can sign in this name. Keep it here, readable by you alone.")
     say("The line above is for the auditor's list of allowed signers. Hand it over by another way than the packs,")
     say("and have the fingerprint compared by telephone or face to face.")
     return ExitCode.SETTLED
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from privacy_toolkit.evidence.receipts import Receipt
     from privacy_toolkit.journal.sqlite.run import RunJournal
 
-_GUESSES = "Whoever has this key, and can guess the whole file, can find out with it that the guess is right."
+_GUESSES = "Anyone who has this key, and can guess the whole file, can confirm the guess with it."
 
 
 @click.command("receipt")
@@ -268,7 +268,7 @@ def _show_limits(found: Verification) -> None:
 def _signed(found: Verification) -> str:
     signer = found.signer
     if not found.signed:
-        return "This pack is not signed. Whoever had it in their hands could have made all of it again."
+        return "This pack is not signed. Anyone who had it could have rewritten all of it."
     if signer is None:
         return "The signature of this pack is NOT good."
     if signer.allowed is None:

@@ -54,7 +54,7 @@ REMOVAL = "removal.json"
 EARLIER = "earlier"
 #: The parts of such a manifest.
 LINK = (CHECKPOINT, SUMS, SIGNATURE)
-#: Every name that can stand in ``SHA256SUMS``, but for those in ``EARLIER``.
+#: Every name that can be in ``SHA256SUMS``, but for those in ``EARLIER``.
 NAMES = frozenset(
     {
         *(REPORT_HTML, REPORT_JSON, REPORT_SCHEMA, ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS, REJECTED, PLAN),
@@ -127,10 +127,10 @@ class Place:
         self._let_go()
 
     def finish(self) -> None:
-        """Put what was built in its place, and what stands there away: nobody ever sees half of it under its name.
+        """Put what was built in its place, and what is there away: nobody ever sees half of it under its name.
 
         Raises:
-            OSError: a folder can't be moved; what stood there stands there still.
+            OSError: a folder can't be moved; what was there is there still.
         """
         building = self._building
         if building is None:
@@ -151,7 +151,7 @@ class Place:
             _remove(old)
 
     def sweep(self) -> None:
-        """Remove what dead processes left next to this place; call it when a whole folder stands there."""
+        """Remove what dead processes left next to this place; call it when a whole folder is there."""
         for left in [*self._next_to("new"), *self._next_to("old")]:
             held = locks.take_folder(left)
             if held is not None:

@@ -30,7 +30,7 @@ from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line
 
 # The second process that makes rows, as the first one sees it.
 #
-# It is a program of its own and not one of ``multiprocessing``: that would load the caller's main module once more, and
+# It is its own program and not one of ``multiprocessing``: that would load the caller's main module once more, and
 # what a script of an analyst does there must not be done twice. It ends with the first process, however that ends: its
 # standard input is then closed.
 

@@ -73,7 +73,7 @@ class Run:
         nullable; ``sends`` holds a list of dicts. The whole run is held in memory, about 1 KB a subject.
 
         Args:
-            with_ids: whether two columns come first, ``row`` (where the subject stands in the input) and ``id``. Such
+            with_ids: whether two columns come first, ``row`` (where the subject is in the input) and ``id``. Such
                 a frame is personal data.
 
         Raises:

@@ -27,11 +27,11 @@ from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
 
-# ``rows.parquet`` against ``rows.jsonl``, in a process of its own.
+# ``rows.parquet`` against ``rows.jsonl``, in its own process.
 #
 # A Parquet file is read by a large library in C++, which hostile bytes might bring down or make ask for any amount of
 # memory. So another process reads it, with a limit, while this one reads the rows: two cores get both done in the time
-# of one. It is a program of its own and not one of ``multiprocessing``, which would run the caller's main module once
+# of one. It is its own program and not one of ``multiprocessing``, which would run the caller's main module once
 # more.
 
 #: The number, from 0, of the first row in which both differ; None: they agree; ``CANNOT_BE_READ``: no row at all.
@@ -70,7 +70,7 @@ def compare_apart(rows: Path, parquet: Path) -> Callable[[], Difference]:
             [sys.executable, "-P", "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a message of the library could hold what stands in the file
+            stderr=subprocess.DEVNULL,  # a message of the library could hold what is in the file
             env=_environment(),
             start_new_session=True,  # Ctrl-C is for the first process; it ends this one
         )
