@@ -76,8 +76,10 @@ def _left(line: DueRequest) -> str:
 
 def _not_counted(run: NotCounted) -> str:
     if run.open is None:
-        return f"Run {run.run_id} can't be read: what is open in it is not counted. Keep its folder, it may be fixed."
+        return (
+            f"Run {run.run_id} can't be read: what is open in it is not counted. Keep its folder; it may be repaired."
+        )
     return (
-        f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: nobody can tell any more who they are,"
+        f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: it is no longer known who they are,"
         " so they are not counted."
     )

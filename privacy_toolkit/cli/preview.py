@@ -86,7 +86,7 @@ def confirm(plan: Plan, execution: ExecutionOptions) -> None:
         accepted = {"yes"}
     else:
         if given is None:
-            say("This cannot be undone. To go on, type:")
+            say("This cannot be undone. To continue, type:")
             say(f"  {phrase(plan)}")
             given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
         accepted = {phrase(plan)}  # the number that will be sent: whoever is on hold is not
@@ -105,7 +105,7 @@ def require_typed(sentence: str, given: str | None, *, no_input: bool) -> None:
         UsageError: it was not.
     """
     if given is None and not no_input and _terminal():
-        say("This cannot be undone. To go on, type:")
+        say("This cannot be undone. To continue, type:")
         say(f"  {sentence}")
         given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     if given is None or given.strip() != sentence:

@@ -288,7 +288,9 @@ def _check_second(key: PublicKey, plan: Plan, trust: TrustSettings, allowed: All
     if not allowed.names_of(planner):
         raise _refused("The allowed signers don't list the key that made the plan, so nobody knows whose it is.")
     if not allowed.same_person(key.fingerprint).isdisjoint({planner, operator.fingerprint}):
-        raise _refused("The person who approved the plan also made it or carries it out, by the list of allowed signers.")
+        raise _refused(
+            "The person who approved the plan also made it or carries it out, by the list of allowed signers."
+        )
 
 
 def _refused(message: str) -> RefusedError:

@@ -93,8 +93,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.DRY: "evaluated and not stored, as asked for",
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
-        Reason.STATE_RESTORED: "open when a restored state folder was taken up, and there is no way to look it up",
-        Reason.NOT_DELIVERED: "read, but what was to be made of it could not be written",
+        Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.NOT_DELIVERED: "read, but the output could not be written",
     }
 )
 
@@ -123,7 +123,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that a customer is unknown",
         StopReason.ENVIRONMENT_DIFFERS: "the profiles are not of the environment (live or sandbox) that the settings"
         " name; nothing was sent after that was seen",
-        StopReason.STATE_MOVED: "the state folder was moved, replaced or removed while the run was under way",
+        StopReason.STATE_MOVED: "the state folder was moved, replaced or removed during the run",
         StopReason.JOURNAL_FAILED: "the run's record could not be written any more",
     }
 )
@@ -137,7 +137,7 @@ CHECKS: Mapping[StopReason, str] = MappingProxyType(
         " sandbox, and the column with the ids.",
         StopReason.ENVIRONMENT_DIFFERS: "First check base URL, key and the setting of the environment: the profiles say"
         " another one than the settings.",
-        StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run was begun in.",
+        StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run started in.",
     }
 )
 
@@ -151,12 +151,12 @@ REJECTED: Mapping[str, str] = MappingProxyType(
         RejectReason.DOT_SEGMENT: "the id is . or .., which leads elsewhere",
         RejectReason.TOO_LONG: "the id is too long",
         RejectReason.SURROUNDING_WHITESPACE: "blanks around the id",
-        RejectReason.REQUESTED_AT_NO_DATE: "requested_at is no date",
-        RejectReason.EXTENDED_AT_NO_DATE: "extended_at is no date",
+        RejectReason.REQUESTED_AT_NO_DATE: "requested_at is not a date",
+        RejectReason.EXTENDED_AT_NO_DATE: "extended_at is not a date",
         RejectReason.TICKET_NOT_USABLE: "the ticket can't be used as a reference",
-        RejectReason.GROUND_NOT_USABLE: "the ground is no code",
+        RejectReason.GROUND_NOT_USABLE: "the ground is not a code",
         RejectReason.COUPON_NOT_USABLE: "the coupon can't be used",
-        RejectReason.BUDGET_NOT_USABLE: "the budget is no whole number",
+        RejectReason.BUDGET_NOT_USABLE: "the budget is not a whole number",
         RejectReason.FIELD_MISSING: "a field is missing",
         RejectReason.FIELD_UNKNOWN: "a field that the request does not have",
         RejectReason.FIELD_NOT_USABLE: "a field can't be used",

@@ -305,7 +305,7 @@ def _check_people(pack: PackFolder, report: Report, key: SignerFound, signer: Si
     hands = {hand.fingerprint for hand in (report.signatories.planned, *report.signatories.ran)}
     same = frozenset({key.fingerprint}) if trust.signers is None else trust.signers.same_person(key.fingerprint)
     if same & (hands | {signer and signer.fingerprint}):
-        message = "The person who approved also made the plan, carried it out, or signed the pack, by the keys or by the list."
+        message = "The approver also made the plan, carried it out, or signed the pack, by the keys or by the list."
         pack.note(Code.NOT_INDEPENDENT, files.APPROVAL_SIGNATURE, message)
     if trust.signers is not None and not all(hand is None or trust.signers.names_of(hand) for hand in hands):
         message = "The key that made the plan, or carried it out, is not among the allowed signers: nobody knows whose."
