@@ -76,7 +76,7 @@ class Walk:
 
 
 def history(outcome: Outcome, walk: Walk) -> History:
-    """What may have happened to a subject that stands in ``outcome``."""
+    """What may have happened to a subject that is in ``outcome``."""
     before, after = Purpose.READ_BEFORE, Purpose.READ_AFTER
     if outcome is Outcome.ERASED:
         return _erased(walk)
@@ -116,7 +116,7 @@ def _erased(walk: Walk) -> History:
 def make_run(
     folder: Path, mix: dict[Outcome, int], *, environment: str = "live", stops: Sequence[StopReason] = ()
 ) -> Path:
-    """Write the journal of a run whose subjects stand in the outcomes of ``mix``; deterministic but for its secret."""
+    """Write the journal of a run whose subjects are in the outcomes of ``mix``; deterministic but for its secret."""
     size = sum(mix.values())
     rng = Random(7)  # a sample, not a secret
     outcomes = [outcome for outcome, count in mix.items() for _ in range(count)]

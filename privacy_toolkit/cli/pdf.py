@@ -54,7 +54,7 @@ def write_pdf(html_path: Path, pdf_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise UsageError(
-            "To print the report a browser is needed, and none was found.",
+            "Printing the report needs a browser, and none was found.",
             f"Install Chromium or Google Chrome, so that one of these can be called: {', '.join(BROWSERS)}. {_BY_HAND}",
         )
     try:
@@ -63,7 +63,7 @@ def write_pdf(html_path: Path, pdf_path: Path) -> None:
     except OSError as error:
         raise PdfError(
             f"The PDF can't be written: {error.strerror or 'the system gave no reason'}.",
-            "Make room, or name another file with --pdf.",
+            "Free some space, or name another file with --pdf.",
         ) from None
 
 
@@ -75,7 +75,7 @@ def _check_place(path: Path) -> None:
         with open_regular(path) as file:
             if file.read(len(_BEGINNING)) == _BEGINNING:
                 return
-    raise UsageError("The place for the PDF is taken by something that is no PDF.", "Name another file with --pdf.")
+    raise UsageError("The place for the PDF is taken by something that is not a PDF.", "Name another file with --pdf.")
 
 
 def _printed(browser: str, html_path: Path) -> bytes:

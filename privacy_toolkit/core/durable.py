@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final, Self
 
 from privacy_toolkit.core.locks import locked, try_lock
 
-# Opening files that somebody else may have put there: no pipe is waited for, no device is touched, sizes are bounded.
+# Opening files that someone else may have put there: no pipe is waited for, no device is touched, sizes are bounded.
 #
 # All of it is told as ``OSError`` whose ``strerror`` fits into "It can't be read: …", so that callers need one case
 # only.
@@ -43,7 +43,7 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """What is there is a pipe, a socket or a device: reading it could wait for ever, or do something."""
+    """What is there is a pipe, a socket or a device: reading it could wait forever, or do something."""
 
 
 class ExposedError(OSError):

@@ -1,4 +1,4 @@
-"""Who must not be touched: the exclusion list and, for writes, everybody erased from this state folder."""
+"""Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def suppression_scopes(state: State, settings: Settings) -> set[str]:
     """Under which names the list of erased customers knows a deployment and its environment, those of old too.
 
     Raises:
-        JournalError: a run that may have erased somebody can't be read.
+        JournalError: a run that may have erased someone can't be read.
     """
     return {settings.scope, *former_scopes(state, settings.scope, may_be_of(Job.ERASE))}
 
@@ -81,10 +81,10 @@ def catch_up(listed: Suppression, state: State, *, complete: bool) -> None:
     Args:
         listed: the list.
         state: the folder.
-        complete: whether nothing may be done without it; else a run that can't be read is passed over.
+        complete: whether nothing may be done without it; otherwise a run that can't be read is skipped.
 
     Raises:
-        JournalError: a run that may have erased somebody can't be read, or the list can't be written.
+        JournalError: a run that may have erased someone can't be read, or the list can't be written.
     """
 
     def look(run_id: str, journal: OpenRun, plan: Plan) -> None:

@@ -193,7 +193,7 @@ StateSums: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counts of some rows, by codes and dates as they stand there.
+    """The counts of some rows, by codes and dates as they are there.
 
     ``open_requests`` counts by day of request and due date; ``holds`` gives, by ground, how many subjects and the
     earliest date of review.

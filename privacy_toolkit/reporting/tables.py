@@ -20,14 +20,14 @@ from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.words import action
 from privacy_toolkit.talonone.holders import Holder, decode_code, decode_holders
 
-# ``exceptions.csv``: the open and failed subjects, for whoever has to act on them in a spreadsheet.
+# ``exceptions.csv``: the open and failed subjects, for anyone who has to act on them in a spreadsheet.
 
 HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
-#: Of rejected.csv: where a refused row stands in the input, and why it was refused.
+#: Of rejected.csv: where a refused row is in the input, and why it was refused.
 REJECTED_HEADER = ("row", "reason")
 
-#: Up to so many subjects that need attention are listed one by one in the report; more stand in exceptions.csv only.
+#: Up to so many subjects that need attention are listed one by one in the report; more are in exceptions.csv only.
 LISTED_CASES = 2_000
 
 #: As plain text, which is looked up faster.
@@ -91,7 +91,7 @@ def _field(text: str) -> str:
     return text
 
 
-# What a run hands over as one file, CSV or Parquet: written in a stream, and there as a whole or not at all.
+# What a run delivers as one file, CSV or Parquet: written in a stream, and there completely or not at all.
 #
 # Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can
 # be made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
@@ -110,7 +110,7 @@ class TableFileError(ToolkitError):
 class Table:
     """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
 
-    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``. With ``guard`` no
+    ``names`` are columns of texts that are needed exactly. So many rows are written ``at_once``. With ``guard`` no
     cell of a CSV can be taken for a formula.
     """
 
@@ -152,10 +152,10 @@ def check_out(path: str, *, guard: bool = False) -> None:
 
 
 def write_table(path: Path, table: Table) -> int:
-    """Write the file, durably and for its owner alone, in place of one that stands there; how many rows it has.
+    """Write the file, durably and for its owner alone, in place of one that is there; how many rows it has.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
     try:
         sweep(path.parent, path.name)
@@ -230,7 +230,7 @@ def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]],
         guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
 
     def rows() -> Iterator[list[Any]]:
@@ -268,7 +268,7 @@ def write_holders(
         guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
     profile = PROFILE_COLUMNS if with_attributes else {}
 
