@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from privacy_toolkit.core import __version__
 
 if TYPE_CHECKING:
-    from privacy_toolkit.app.ongoing import NotSettledError, Run, Remark
+    from privacy_toolkit.app.ongoing import NotSettledError, Remark, Run
     from privacy_toolkit.app.toolkit import Toolkit
     from privacy_toolkit.config.settings import ExecutionOptions
     from privacy_toolkit.http.pacing import Pacer
@@ -38,8 +38,8 @@ __all__ = [
     "InputOptions",
     "NotSettledError",
     "Pacer",
-    "Run",
     "Remark",
+    "Run",
     "Signer",
     "SyncClient",
     "Timeouts",

@@ -63,7 +63,7 @@ class NotSettledError(ToolkitError):
 class Ongoing:
     """A run that is being worked on in the background.
 
-    Iterating over it, with ``for`` or ``async for``, gives the engine's events and ``Remark`` until it is over; who does
+    Iterating over it, with ``for`` or ``async for``, gives the engine's events and ``Remark`` until the end; who does
     not keep up misses some. ``result()``, or awaiting it, gives the run.
     """
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from privacy_toolkit.app import service
-from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Run, Remark, check_confirmed, microseconds, text_of
+from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
 from privacy_toolkit.app.plans import (
     approval_path,
     approver_of,

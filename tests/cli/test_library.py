@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 import pytest
 
-from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Run, Remark, Toolkit
+from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Remark, Run, Toolkit
 from privacy_toolkit.app import ongoing, service
 from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.core.errors import ExitCode, InputError, RefusedError, ToolkitError, UsageError
