@@ -95,12 +95,12 @@ def _written(out: Path, journal: OpenRun, summary: Summary) -> int:
     if summary.plan.job == Job.REFERRALS:
         from privacy_toolkit.reporting.tables import write_codes
 
-        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
+        return write_codes(out, lambda: ((kept.subject, kept.result) for kept in journal.results()), guard=guard)
     from privacy_toolkit.reporting.tables import write_holders
 
     return write_holders(
         out,
-        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
+        lambda: ((kept.subject.id, kept.result) for kept in journal.results()),
         with_attributes=bool(summary.plan.parameters.get("with_attributes")),
         guard=guard,
     )

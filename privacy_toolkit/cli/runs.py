@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -69,7 +69,7 @@ def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
 
 def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
     """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
-    found = ((subject.seq, decode_package(result)) for subject, _, result in journal.results())
+    found = ((kept.subject.seq, decode_package(kept.result)) for kept in journal.results())
     return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
 
 
@@ -85,9 +85,6 @@ def told(line: dict[str, Any]) -> str:
         f"  {line['target']}{due}{overdue}{refused}"
     )
 
-
-if TYPE_CHECKING:
-    pass
 
 _run = click.argument("run")
 #: What is said of a subject next to its id and what else is shown of it.

@@ -98,6 +98,6 @@ def _some(observed: Iterator[Observed]) -> Iterator[list[Observed]]:
 
 
 def _with_ids(observed: list[Observed], table: Any) -> Any:
-    rows = pa.array([subject.row for subject, *_ in observed], pa.int64())
-    ids = pa.array([subject.id for subject, *_ in observed], pa.string())
+    rows = pa.array([one.subject.row for one in observed], pa.int64())
+    ids = pa.array([one.subject.id for one in observed], pa.string())
     return table.add_column(0, _IDS.field("id"), ids).add_column(0, _IDS.field("row"), rows)

@@ -34,7 +34,7 @@ from privacy_toolkit.journal.records import (
     Entry,
     ExchangeRecord,
     Execution,
-    Kept,
+    KeptResult,
     Note,
     Observed,
     OpenRequests,
@@ -231,11 +231,11 @@ class MemoryRun:
                 state = state_row(seq, run.states.get(seq, PENDING))
                 yield Observed(run.subjects[seq - 1], state, made, run.requests.get(seq), run.results.get(seq))
 
-    def results(self) -> Iterator[Kept]:
+    def results(self) -> Iterator[KeptResult]:
         """Give every subject of whose answer something was kept, in input order."""
         run = self._run
         for seq in sorted(run.results):
-            yield Kept(run.subjects[seq - 1], run.states.get(seq, PENDING), run.results[seq])
+            yield KeptResult(run.subjects[seq - 1], run.states.get(seq, PENDING), run.results[seq])
 
     def among(self, ids: Collection[str], outcomes: Collection[Outcome]) -> set[str]:
         """Tell which of ``ids`` are subjects of this run in one of ``outcomes``."""
