@@ -17,7 +17,7 @@ from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, P
 from privacy_toolkit.journal.records import ExchangeRecord, Staged, SubjectState, exchange_row, state_row
 from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
+from privacy_toolkit.journal.sqlite.run import PUT_EXCHANGES, PUT_STATES, put_rows
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
 READ, ERASE = "get_customer_inventory", "delete_customer_data"

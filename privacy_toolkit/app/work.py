@@ -271,10 +271,10 @@ def _written(out: Path, journal: OpenRun, summary: Summary) -> int:
     """Write the file of the run's job; how many rows it has."""
     guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
     if summary.plan.job == Job.REFERRALS:
-        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
+        return write_codes(out, lambda: ((kept.subject, kept.result) for kept in journal.results()), guard=guard)
     return write_holders(
         out,
-        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
+        lambda: ((kept.subject.id, kept.result) for kept in journal.results()),
         with_attributes=bool(summary.plan.parameters.get("with_attributes")),
         guard=guard,
     )

@@ -355,7 +355,7 @@ class ControlStore(Protocol):
         """
 
 
-class KeyHolder(Protocol):
+class PlanKey(Protocol):
     """A place for one key of 32 bytes."""
 
     def read(self) -> bytes | None:
@@ -510,7 +510,7 @@ class State(Protocol):
     def controls(self) -> ControlStore:
         """What deployments taught."""
 
-    def plan_key(self, nonce: str) -> KeyHolder:
+    def plan_key(self, nonce: str) -> PlanKey:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
 
     # Places on this machine.

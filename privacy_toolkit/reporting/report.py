@@ -187,7 +187,7 @@ def _timed(figures: RunSummary) -> dict[str, Any]:
 
 def _access(journal: RunReader) -> schema.AccessPart | None:
     """The packages that were delivered; None for other jobs."""
-    counted = count_packages(result for _, _, result in journal.results())
+    counted = count_packages(kept.result for kept in journal.results())
     return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
 
 
