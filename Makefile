@@ -20,7 +20,7 @@ FUZZ_ARGS ?=
 AUDIT_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check format bench campaign fuzz constraints audit release schemas answers clean
+.PHONY: help demo test fast check format bench campaign fuzz constraints audit release schemas answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,12 @@ test: $(VENV)/.dev  ## Set up, then run all tests (CI=true: without a browser th
 fast: $(VENV)/.dev  ## Set up, then run the unit, contract and architecture tests: under 2 minutes on 2 cores
 	$(BIN)/pytest $(PYTEST_ARGS) $(FAST)
 
-check: $(VENV)/.dev  ## Format, lint, types, layers
+check: $(VENV)/.dev  ## Format, lint, types, layers, house rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.house
 
 format: $(VENV)/.dev  ## Put the code into its one format and fix what the linter can
 	$(BIN)/ruff check --fix-only .
@@ -69,6 +70,9 @@ schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
 
 answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again
 	$(BIN)/python -m tests.support.foreign
+
+modules: $(VENV)/.dev  ## Write the table of modules in ARCHITECTURE.md again
+	$(BIN)/python -m tests.support.module_table
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

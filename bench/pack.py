@@ -1,6 +1,6 @@
 """How long the pack of a large run takes, and in how much memory: ``python bench/pack.py [--subjects N]``.
 
-The journal is synthetic and lies on disk before the clock starts. Aims (contract, section 6): 1,000,000 subjects in
+The journal is synthetic and is on disk before the clock starts. Aims (contract, section 6): 1,000,000 subjects in
 under 60 s, report.html under 1 MB and open in under 1 s. To open it, Chromium is needed.
 """
 
@@ -22,7 +22,7 @@ from synthetic import make_run
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.sqlite.reader import JournalReader
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -61,7 +61,7 @@ def prepare(run: Path, size: int) -> None:
 def measure(run: Path, pack: Path) -> None:
     before = _peak(resource.RUSAGE_SELF)
     started, busy = time.perf_counter(), _busy()
-    with RunReader(run) as journal:
+    with JournalReader(run) as journal:
         report = write_pack(journal, pack, chain=Chain(pack.parent / "chain")).report
     taken, busy = time.perf_counter() - started, _busy() - busy
     print(f"{report.rows.subjects:,} subjects: {taken:.1f} s ({busy:.1f} s of processor time)")

@@ -25,10 +25,10 @@ from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows, Planner
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.records import Acceptance, Approval
-from privacy_toolkit.journal.sqlite.create import Staged, add_checksums, create_run
+from privacy_toolkit.journal.records import Acceptance, Approval, Staged, exchange_row, state_row
+from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.reader import RunReader, exchange_row, state_row
+from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
 from privacy_toolkit.signatures.keys import generate
@@ -111,7 +111,7 @@ def main() -> None:
             run = make_sample(Path(folder) / name, sample, signer)
             shutil.rmtree(arguments.out / name, ignore_errors=True)
             signing = {"signer": signer, "principal": OPERATOR} if sample.signed else {}
-            with RunReader(run) as journal:
+            with JournalReader(run) as journal:
                 pack = write_pack(journal, arguments.out / name, chain=Chain(Path(folder) / "chain"), **signing)
             print(pack.path / "report.html")
     if arguments.pictures:

@@ -1,7 +1,7 @@
 """How long verifying the pack of a large run takes, and in how much memory: ``python bench/verify.py [--subjects N]``.
 
-The pack is made of a synthetic run and lies on disk before the clock starts. Aims: 1,000,000 subjects in under 40 s,
-in less than 250 MB. The page cache is warm, as it is for whoever has just copied the pack.
+The pack is made of a synthetic run and is on disk before the clock starts. Aims: 1,000,000 subjects in under 40 s,
+in less than 250 MB. The page cache is warm, as it is for anyone who has just copied the pack.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_apart, compare_here
 from privacy_toolkit.evidence.verify.verifier import Verifier, verify_pack
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.sqlite.reader import JournalReader
 
 SHARES = {
     Outcome.NOTHING_HELD: 0.03,
@@ -65,7 +65,7 @@ def prepare(run: Path, size: int) -> None:
 
 
 def make(run: Path, pack: Path) -> None:
-    with RunReader(run) as journal:
+    with JournalReader(run) as journal:
         write_pack(journal, pack, chain=Chain(pack.parent / "chain"))
     for path in sorted(pack.iterdir()):
         print(f"  {path.name:<20}{path.stat().st_size / 1e6:>10.2f} MB")

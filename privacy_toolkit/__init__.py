@@ -1,27 +1,54 @@
 """privacy-toolkit: erasure, access and coupon batches on the Talon.One Integration API.
 
-``from privacy_toolkit import Client, Credentials`` is the library's door; its names are resolved on first use so that
-``privacy-toolkit --help`` does not load an HTTP stack.
+``from privacy_toolkit import Toolkit`` is the door for jobs and runs, ``Client`` the one for single calls. Their names
+are resolved on first use, so that ``privacy-toolkit --help`` loads neither an HTTP stack nor pandas.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from privacy_toolkit.core import __version__
 
 if TYPE_CHECKING:
+    from privacy_toolkit.app.ongoing import NotSettledError, Remark, Run
+    from privacy_toolkit.app.toolkit import Toolkit
+    from privacy_toolkit.config.settings import ExecutionOptions
     from privacy_toolkit.http.pacing import Pacer
-    from privacy_toolkit.talonone.client import Client, Timeouts
+    from privacy_toolkit.inputs.options import InputOptions
+    from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts
     from privacy_toolkit.talonone.credentials import Credentials, Signer
     from privacy_toolkit.talonone.operations import Generation
 
-__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts", "__version__"]
+_PLACES = {
+    **dict.fromkeys(
+        ("Client", "Credentials", "Generation", "Pacer", "Signer", "SyncClient", "Timeouts"), "talonone.client"
+    ),
+    **dict.fromkeys(("NotSettledError", "Run", "Remark"), "app.ongoing"),
+    "ExecutionOptions": "config.settings",
+    "InputOptions": "inputs.options",
+    "Toolkit": "app.toolkit",
+}
+__all__ = [
+    "Client",
+    "Credentials",
+    "ExecutionOptions",
+    "Generation",
+    "InputOptions",
+    "NotSettledError",
+    "Pacer",
+    "Remark",
+    "Run",
+    "Signer",
+    "SyncClient",
+    "Timeouts",
+    "Toolkit",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        from privacy_toolkit.talonone import client
-
-        return getattr(client, name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"privacy_toolkit.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

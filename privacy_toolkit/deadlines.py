@@ -1,4 +1,4 @@
-"""By when a data subject's request has to be answered. A help for planning, and no legal advice.
+"""Due dates of data subject requests. A help for planning, not legal advice.
 
 Days alone are counted: no clock, no time zone, no calendar of holidays. A due date that falls on a Saturday, a Sunday
 or a public holiday stays there. Regulation (EEC, Euratom) No 1182/71, Article 3(4), would move it to the next working

@@ -1,4 +1,4 @@
-"""The controller's information under Article 15(1) and (2) GDPR: filled in once, put into every package."""
+"""The controller's information under Article 15(1) and (2) GDPR: filled in once, part of every package."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _check(path: Path, key: str, value: Any) -> None:
         if not text.strip() and key not in OPTIONAL:
             raise _wrong(path, f"{name}: is empty")
         if _PLACEHOLDER.search(text):
-            raise _wrong(path, f"{name}: {PLACEHOLDER} still stands there")
+            raise _wrong(path, f"{name}: {PLACEHOLDER} is still there")
 
 
 def _wrong(path: Path, what: str) -> UsageError:

@@ -1,4 +1,4 @@
-"""``index.html``: what is held about a person, for that person; one file that asks nothing of any network."""
+"""``index.html`` of an access package: what is held about a person, in one file without network access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that have been kept long enough are removed; whatever is not certainly one of ours is left alone."""
+"""Retention: removes packages that were kept long enough, and leaves alone whatever is not certainly ours."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import IO, Final
 
 from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.package import DATA, NOTE, REFERENCE, SCHEMA
-from privacy_toolkit.access.placing import place, take_away
-from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.access.placing import place
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular, take_away
 
 #: Where the folder says at which times old packages were removed from it.
 CLOCK: Final = ".privacy-toolkit-clock"

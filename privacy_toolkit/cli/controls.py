@@ -15,7 +15,8 @@ from privacy_toolkit.core.errors import ExitCode, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
-    from privacy_toolkit.journal.learned import ControlProfile, ControlStore
+    from privacy_toolkit.journal.records import ControlProfile
+    from privacy_toolkit.journal.store import ControlStore
     from privacy_toolkit.talonone.controls import Prober
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,10 +28,8 @@ _SAYS_GONE = {"404": "it answers 404", "emptied": "the profile stays listed, and
 
 
 def _confirm_options(function: F) -> F:
-    function = click.option("--no-input", is_flag=True, help="Never ask anything.")(function)
-    return click.option("--confirm", metavar="yes", help="The confirmation, where nobody is there to give it.")(
-        function
-    )
+    function = click.option("--no-input", is_flag=True, help="Never prompt.")(function)
+    return click.option("--confirm", metavar="yes", help="The confirmation, for use without a terminal.")(function)
 
 
 @click.group("controls")
@@ -45,11 +44,11 @@ def controls_command() -> None:
 @_confirm_options
 @settings_options
 def create(**options: Any) -> int:
-    """Make a control profile, erase it, make it again, and learn from that how this deployment says "gone".
+    """Create a control profile, erase it and create it again, to learn how this deployment says "gone".
 
     What a run that was cut off has begun is gone on with. Where there is a control profile, it is learned from again.
     """
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.talonone.client import check_access
     from privacy_toolkit.talonone.controls import ControlMaker, prove_route
 
@@ -59,12 +58,12 @@ def create(**options: Any) -> int:
     asker, store = _asker(settings), _store(settings)
     before = store.read(settings.deployment_key)
     profile_id = asker.nobody() if before is None else before.profile_id
-    say(f"Make a control profile at {settings.target}  [{settings.environment.upper()}]")
+    say(f"Create a control profile at {settings.target}  [{settings.environment.upper()}]")
     say(f"  Profile   {profile_id}{' (there already)' if before else ''}, nobody's, without attributes")
     say("  Requests  it is made, read, erased, read until it is gone, made again, read")
     say(f"  Kept      in {settings.state}, so that runs read it as their positive control")
     _confirm("Go on?", given, no_input)
-    state = StateFolder(settings.state, settings.state_key)
+    state = open_state(settings.state, settings.state_key)
     with state.lock(settings.deployment_key):
         _check_unchanged(store, before, settings)
         proven = asyncio.run(prove_route(asker))
@@ -81,7 +80,7 @@ def create(**options: Any) -> int:
 @controls_command.command("show")
 @settings_options
 def show(**options: Any) -> int:
-    """Show the control profile of the deployment, and what it taught. Nothing is asked of the API."""
+    """Show the control profile of the deployment, and what was learned from it. Sends no requests."""
     as_json = options.pop("as_json")
     settings = take_settings(options)
     _show(_store(settings).read(settings.deployment_key), settings, as_json)
@@ -92,8 +91,8 @@ def show(**options: Any) -> int:
 @_confirm_options
 @settings_options
 def remove(**options: Any) -> int:
-    """Erase the control profile and forget what it taught."""
-    from privacy_toolkit.journal.state import StateFolder
+    """Erase the control profile, and forget what was learned from it."""
+    from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.talonone.client import check_access
     from privacy_toolkit.talonone.controls import remove_control
 
@@ -106,14 +105,14 @@ def remove(**options: Any) -> int:
         raise UsageError(f"There is no control profile for {settings.target} in this state folder.", code="no_control")
     say(f"Erase the control profile {control.profile_id} from {settings.target}  [{settings.environment.upper()}]")
     _confirm("Go on?", given, no_input)
-    with StateFolder(settings.state, settings.state_key).lock(settings.deployment_key):
+    with open_state(settings.state, settings.state_key).lock(settings.deployment_key):
         _check_unchanged(store, control, settings)
         asyncio.run(remove_control(_asker(settings), control.profile_id))
         store.drop(control.deployment)
     if as_json:
         emit_json({"target": settings.target, "removed": control.profile_id})
     else:
-        result(f"The control profile {control.profile_id} is erased, and what it taught is forgotten.")
+        result(f"The control profile {control.profile_id} is erased, and what was learned from it is forgotten.")
     return ExitCode.SETTLED
 
 
@@ -124,9 +123,9 @@ def _asker(settings: Settings) -> Prober:
 
 
 def _store(settings: Settings) -> ControlStore:
-    from privacy_toolkit.journal.learned import ControlStore
+    from privacy_toolkit.journal.state import open_controls
 
-    return ControlStore(settings.state)
+    return open_controls(settings.state)
 
 
 def _check_unchanged(store: ControlStore, before: ControlProfile | None, settings: Settings) -> None:
@@ -136,11 +135,13 @@ def _check_unchanged(store: ControlStore, before: ControlProfile | None, setting
         RefusedError: somebody made or removed one meanwhile.
     """
     if store.read(settings.deployment_key) != before:
-        raise RefusedError("The control profile was made or removed meanwhile. Nothing was sent.", "Try it again.")
+        raise RefusedError(
+            "The control profile was created or removed in the meantime. Nothing was sent.", "Try it again."
+        )
 
 
 def _begun(settings: Settings, profile_id: str) -> ControlProfile:
-    from privacy_toolkit.journal.learned import ControlProfile
+    from privacy_toolkit.journal.records import ControlProfile
 
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return ControlProfile(deployment=settings.deployment_key, profile_id=profile_id, begun_at=now)
@@ -158,12 +159,12 @@ def _confirm(question: str, given: str | None, no_input: bool) -> None:
     Raises:
         UsageError: it was not; nothing was sent.
     """
-    from privacy_toolkit.cli.preview import _terminal
+    from privacy_toolkit.cli.preview import is_terminal
 
-    if given is None and (no_input or not _terminal()):
+    if given is None and (no_input or not is_terminal()):
         raise UsageError(
             "This needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
-            "Give it with --confirm yes",
+            "Pass --confirm yes",
             code="confirmation_missing",
         )
     if given is None:
@@ -198,14 +199,12 @@ def _show(control: ControlProfile | None, settings: Settings, as_json: bool) -> 
     if settings.control_present is not None:
         result("[controls] names a profile that must be visible: runs read that one.")
     if control is None:
-        result(f"There is no control profile for {settings.target}. To make one: privacy-toolkit controls create")
+        result(f"There is no control profile for {settings.target}. To create one: privacy-toolkit controls create")
         return
     result(f"Control profile of {settings.target}: {control.profile_id}")
     learned = control.learned
     if learned is None:
-        result(
-            f"Unfinished: its making began at {control.begun_at} and did not end, so the profile may be there or not."
-        )
+        result(f"Unfinished: creation started at {control.begun_at} and did not end, so it may or may not exist.")
         result("privacy-toolkit controls create finishes it; privacy-toolkit controls remove cleans up.")
         return
     seconds = "" if learned.gone_after is None else f", seen after {learned.gone_after:g} s"

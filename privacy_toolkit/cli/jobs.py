@@ -1,22 +1,12 @@
-"""``privacy-toolkit referrals``."""
+"""The jobs as commands: what each takes from the command line."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Callable
-from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from privacy_toolkit.access.faithful import AnswerError, DeliveryError
-from privacy_toolkit.access.notice import Notice, blank, load
-from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.placing import sweep
-from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.cli.options import (
     api_option,
     dry_option,
@@ -27,15 +17,9 @@ from privacy_toolkit.cli.options import (
     safe_option,
     settings_options,
     start_job,
-    take_execution,
-    take_settings,
 )
-from privacy_toolkit.cli.output import say
-from privacy_toolkit.core.durable import SETTINGS_LIMIT, probe, read_regular
 from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.engine.job import ForeignAnswerError, NotDeliveredError
-from privacy_toolkit.engine.plan import Plan, PlannedInput
-from privacy_toolkit.journal.records import PackageFacts, encode_package
+from privacy_toolkit.core.model import Job
 
 # ``privacy-toolkit erase``.
 
@@ -57,27 +41,7 @@ def erase_command(**options: Any) -> int:
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
     are erased from where.
     """
-    from privacy_toolkit.cli.apply import input_of
-    from privacy_toolkit.cli.flow import start
-    from privacy_toolkit.core.model import Job, Regime
-    from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.jobs.erase import check_verify
-
-    execution = take_execution(options)
-    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, execution)
-    order = Order(
-        job=declaration(Job.ERASE),
-        path=options["requests"],
-        options=input_of(options),
-        exclude=options["exclude"],
-        tickets=options["tickets"],
-        key_file=options["plan_key"],
-        verify=check_verify(options["verify"]),
-        regime=Regime(options["regime"]),
-    )
-    return start(order, settings, execution, plan_file, as_json)
+    return start_job(Job.ERASE, options.pop("requests"), options)
 
 
 # ``privacy-toolkit coupons``.
@@ -109,7 +73,7 @@ def reserve(**options: Any) -> int:
     reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
     beyond it is on hold.
     """
-    return start_job("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+    return start_job(Job.RESERVE, options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
 
 
 @coupons_command.command("release")
@@ -123,7 +87,7 @@ def release(**options: Any) -> int:
 
     For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
     """
-    return start_job("release", options.pop("rows"), options, {})
+    return start_job(Job.RELEASE, options.pop("rows"), options)
 
 
 @coupons_command.command("assign")
@@ -142,7 +106,7 @@ def assign(**options: Any) -> int:
     it. If the codes run out, nothing is sent.
     """
     parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
-    return start_job("assign", options.pop("customers"), options, parameters)
+    return start_job(Job.ASSIGN, options.pop("customers"), options, parameters)
 
 
 @coupons_command.command("holders")
@@ -159,106 +123,8 @@ def holders(**options: Any) -> int:
 
     It only reads, so it asks for no confirmation. FILE holds personal data and is for its owner alone.
     """
-    from privacy_toolkit.reporting.tables import check_out
-
     parameters = {name: options.pop(name) for name in ("with_attributes", "spreadsheet_safe")}
-    check_out(options["out"], guard=parameters["spreadsheet_safe"])
-    return start_job("holders", options.pop("codes"), options, parameters)
-
-
-# What an export hands over: a package a person, made as the plan says, under a name that tells nobody whose it is.
-
-Deliver = Callable[[int, str, bytes | None, int], bytes]
-
-
-def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
-    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
-
-    Raises:
-        UsageError: the folder can't be used, or the notice is not the one of the plan.
-    """
-    recipe = _recipe(plan, key)
-    sweep(recipe.out)
-
-    def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int) -> bytes:
-        reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
-        try:
-            delivered = deliver(recipe, reference, customer, answer, read_at)
-        except AnswerError:
-            raise ForeignAnswerError from None
-        except DeliveryError:
-            raise NotDeliveredError from None
-        return encode_package(
-            PackageFacts(
-                name=delivered.name,
-                sha256=delivered.sha256,
-                sections=dict(delivered.sections),
-                redactions=delivered.redactions,
-                people=delivered.people,
-            )
-        )
-
-    return hand_over
-
-
-def remove_old(plan: Plan, now: datetime) -> int | None:
-    """Remove the packages that are older than the plan allows; how many, None if it allows any age."""
-    days = plan.parameters.get("keep_days")
-    if not isinstance(days, int):
-        return None
-    folder = make_folder(plan.out or ".")
-    by = believed(folder, now.astimezone(UTC))
-    if now - by > LONGEST_PAUSE:
-        say(
-            f"The last export into {folder} was long ago, or the clock was set. Old packages are removed by the time of"
-            f" that export, {by:%Y-%m-%d}; an export tomorrow removes the others."
-        )
-    return prune(folder, by - timedelta(days=days))
-
-
-def _recipe(plan: Plan, key: bytes | None) -> Recipe:
-    given, recipient = plan.parameters, plan.parameters.get("encrypt")
-    return Recipe(
-        out=make_folder(plan.out or "."),
-        lang=str(given["lang"]),
-        generation=plan.generation,
-        target=plan.target,
-        environment=plan.environment,
-        notice=blank() if plan.second is None else _notice(plan.second, key),
-        zip=bool(given.get("zip")),
-        recipient=recipient if isinstance(recipient, str) else None,
-    )
-
-
-def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
-    path = Path(planned.path)
-    notice = load(path)
-    if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):
-        raise UsageError(
-            f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan again."
-        )
-    return notice
-
-
-def make_folder(path: str) -> Path:
-    """The folder for the packages, for its owner alone; made if it is missing.
-
-    Raises:
-        UsageError: it can't be made, or is no folder that may be written.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with --out.") from None
-    try:
-        probe(folder)
-    except OSError as error:
-        raise UsageError(
-            f"The folder {folder} can't be written: {error.strerror}.",
-            "Correct its permissions, or name another with --out.",
-        ) from None
-    return folder
+    return start_job(Job.HOLDERS, options.pop("codes"), options, parameters)
 
 
 # ``privacy-toolkit export``.
@@ -294,60 +160,15 @@ def export_command(**options: Any) -> int:
         return _init_notice(options["notice_file"], options["as_json"])
     if options.pop("notice_file") is not None:
         raise UsageError("There are two inputs; one list at a time.", "privacy-toolkit export --help")
-    from privacy_toolkit.cli.apply import input_of
-    from privacy_toolkit.cli.flow import start, telling
-    from privacy_toolkit.core.model import Job, Regime
-    from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
-
-    if options["out"] is None:
-        raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
-    execution = take_execution(options)
-    as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, execution)
-    with nullcontext() if plan_file is not None else telling(settings):
-        parameters = _parameters(options)
-        if plan_file is None:
-            make_folder(options["out"])  # known before anything is read, and before a run exists
-    order = Order(
-        job=declaration(Job.EXPORT),
-        path=options["requests"],
-        options=input_of(options),
-        exclude=options["exclude"],
-        tickets=options["tickets"],
-        key_file=options["plan_key"],
-        regime=Regime(options["regime"]),
-        parameters=parameters,
-        second=options["notice"],
-        out=options["out"],
-    )
-    return start(order, settings, execution, plan_file, as_json)
-
-
-def _parameters(options: dict[str, Any]) -> dict[str, str | int | bool | None]:
-    """What the plan says of this export.
-
-    Raises:
-        UsageError: recipient or notice can't be used.
-    """
-    from privacy_toolkit.access.notice import load
-    from privacy_toolkit.access.placing import check_recipient
-
-    given = options["encrypt"]
-    if given is not None:
-        if not given.startswith("age:"):
-            raise UsageError("--encrypt takes age:RECIPIENT, such as age:age1….", "age-keygen makes a key pair.")
-        given = given.removeprefix("age:")
-        check_recipient(given)
-    if options["notice"] is not None:
-        load(Path(options["notice"]))
-    return {
-        "lang": options["lang"],
-        "zip": options["as_zip"],
-        "encrypt": given,
-        "new_only": options["new_only"],
-        "keep_days": options["keep_days"],
+    parameters = {
+        "lang": options.pop("lang"),
+        "zip": options.pop("as_zip"),
+        "encrypt": options.pop("encrypt"),
+        "new_only": options.pop("new_only"),
+        "keep_days": options.pop("keep_days"),
     }
+    options["second"] = options.pop("notice")
+    return start_job(Job.EXPORT, options.pop("requests"), options, parameters)
 
 
 def _init_notice(given: str | None, as_json: bool) -> int:
@@ -398,7 +219,7 @@ def track(**options: Any) -> int:
     sent, so none is ever sent twice: where an answer was lost the row stays unknown, for a person to look at.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
-    return start_job("events", options.pop("rows"), options, parameters, by_generation=True)
+    return start_job(Job.EVENTS, options.pop("rows"), options, parameters)
 
 
 # ``privacy-toolkit sessions``.
@@ -426,7 +247,7 @@ def update_sessions(**options: Any) -> int:
     The updates of one session and of one customer go out one after another, in the order of the file.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
-    return start_job("sessions", options.pop("rows"), options, parameters, by_generation=True)
+    return start_job(Job.SESSIONS, options.pop("rows"), options, parameters)
 
 
 # ``privacy-toolkit profiles``.
@@ -456,7 +277,7 @@ def update_profiles(**options: Any) -> int:
     go out one after another, in the order of the file.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine")}
-    return start_job("profiles", options.pop("rows"), options, parameters, by_generation=True)
+    return start_job(Job.PROFILES, options.pop("rows"), options, parameters)
 
 
 @click.group("referrals")
@@ -483,8 +304,4 @@ def create(**options: Any) -> int:
     for its owner alone.
     """
     parameters = {"spreadsheet_safe": options.pop("spreadsheet_safe")}
-    if options["out"] is not None:
-        from privacy_toolkit.reporting.tables import check_out
-
-        check_out(options["out"], guard=parameters["spreadsheet_safe"])
-    return start_job("referrals", options.pop("rows"), options, parameters, by_generation=True)
+    return start_job(Job.REFERRALS, options.pop("rows"), options, parameters)

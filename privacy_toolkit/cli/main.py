@@ -10,35 +10,38 @@ from typing import Any
 
 import click
 
-from privacy_toolkit.cli.output import explained, fail, say, silence
+from privacy_toolkit.cli.output import fail, say, silence
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.errors import ExitCode, ToolkitError
+from privacy_toolkit.core.errors import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
 COMMANDS = {
     "erase": ("privacy_toolkit.cli.jobs", "Erase the listed customers' personal data."),
     "coupons": ("privacy_toolkit.cli.jobs", "Reserve and release coupons, assign codes, list who holds what."),
-    "export": ("privacy_toolkit.cli.jobs", "Make an access package for each listed customer."),
+    "export": ("privacy_toolkit.cli.jobs", "Create an access package for each listed customer."),
     "referrals": ("privacy_toolkit.cli.jobs", "Create referral codes for customers."),
     "events": ("privacy_toolkit.cli.jobs", "Track events of customers."),
     "profiles": ("privacy_toolkit.cli.jobs", "Update customer profiles."),
     "sessions": ("privacy_toolkit.cli.jobs", "Update customer sessions."),
-    "apply": ("privacy_toolkit.cli.apply", "Carry out exactly the plan in a file."),
-    "approve": ("privacy_toolkit.cli.approve", "Approve a plan as the second person, by a signature."),
-    "inspect": ("privacy_toolkit.cli.apply", "Show, offline, what of a file would be taken, row by row."),
+    "apply": ("privacy_toolkit.cli.apply", "Run exactly the plan in a file."),
+    "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, with a signature."),
+    "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
-    "suppression": ("privacy_toolkit.cli.suppression", "Hand the list of erased customers on, or take one off it."),
-    "due": ("privacy_toolkit.cli.due", "List what is open over all runs, by its due date."),
+    "suppression": (
+        "privacy_toolkit.cli.suppression",
+        "Export and import the list of erased customers, or remove one.",
+    ),
+    "due": ("privacy_toolkit.cli.runs", "List what is open over all runs, by its due date."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
-    "keys": ("privacy_toolkit.cli.evidence", "Make the key that signs packs and approvals."),
+    "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),
     "controls": (
         "privacy_toolkit.cli.controls",
-        "Make the profile by which a deployment proves that absence is absence.",
+        "Create the profile by which a deployment proves that absence is absence.",
     ),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
-    "sandbox": ("privacy_toolkit.cli.sandbox", "Play the API on this machine, for trying things out."),
+    "sandbox": ("privacy_toolkit.cli.sandbox", "Simulate the API on this machine, for trying things out."),
     "demo": ("privacy_toolkit.cli.sandbox", "Erase 1,000 invented customers in a sandbox and show the report."),
 }
 

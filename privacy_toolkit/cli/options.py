@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from privacy_toolkit.cli.output import say, show_warnings
-from privacy_toolkit.config.settings import Flags, Settings, load_settings
+from privacy_toolkit.cli.output import microseconds, say, show_warnings
+from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
+from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.inputs.files import STDIN
+from privacy_toolkit.inputs.options import InputOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,14 +28,14 @@ _INPUT = (
     click.option("--id-column", metavar="NAME", help="The column with the customer ids."),
     click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="The encoding of a CSV."),
     click.option("--delimiter", metavar="CHAR", help="The delimiter of a CSV [, or a tab for .tsv]."),
-    click.option("--strip", is_flag=True, help="Take ids without blanks around them instead of refusing them."),
+    click.option("--strip", is_flag=True, help="Strip blanks around ids instead of refusing the ids."),
     click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N subjects."),
 )
 _PLAN = (
     click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
     click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
     click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
-    click.option("--tickets", is_flag=True, help="Show the column ticket in the pack; without this nobody sees it."),
+    click.option("--tickets", is_flag=True, help="Include the column ticket in the pack."),
 )
 _REGIME = (
     click.option(
@@ -42,12 +47,17 @@ _REGIME = (
     ),
 )
 _EXECUTION = (
-    click.option("--confirm", metavar="TEXT", help="The confirmation, where nobody is there to type it."),
-    click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests a second, in all."),
+    click.option("--confirm", metavar="TEXT", help="The confirmation, for use without a terminal."),
+    click.option(
+        "--rate",
+        metavar="N",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Requests per second, over all operations.",
+    ),
     click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight."),
-    click.option("--until", metavar="06:00|2h", help="Begin no subject after this time of day or duration."),
+    click.option("--until", metavar="06:00|2h", help="Start no subject after this time of day or duration."),
     click.option("--max-failures", metavar="N|N%", help="Stop when more subjects than that failed."),
-    click.option("--expect-missing", is_flag=True, help="Go on although the first 100 customers are all unknown."),
+    click.option("--expect-missing", is_flag=True, help="Continue even if the first 100 customers are all unknown."),
     click.option(
         "--accept-rejected",
         metavar="N",
@@ -59,29 +69,23 @@ _EXECUTION = (
     click.option(
         "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
     ),
-    click.option("--no-input", is_flag=True, help="Never ask anything."),
+    click.option("--no-input", is_flag=True, help="Never prompt."),
     click.option(
         "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
     ),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOptions(ExecutionOptions):
     """What the command line says about one execution; see ``execution_options`` for each."""
 
-    confirm: str | None
-    rate: float | None
-    concurrency: int | None
-    until: str | None
-    max_failures: str | None
-    expect_missing: bool
-    pack: str | None
-    quiet: bool
-    progress: str
-    no_input: bool
-    restored: bool = False
-    accept_rejected: int | None = None
+    confirm: str | None = None
+    rate: float | None = None
+    concurrency: int | None = None
+    quiet: bool = False
+    progress: str = "auto"
+    no_input: bool = False
 
 
 def settings_options(function: F) -> F:
@@ -114,12 +118,12 @@ def execution_options(function: F) -> F:
     return _apply(function, _EXECUTION)
 
 
-def take_execution(options: dict[str, Any]) -> ExecutionOptions:
+def take_execution(options: dict[str, Any]) -> CommandOptions:
     """Take the options of an execution out of click's keyword arguments."""
-    return ExecutionOptions(**{name: options.pop(name) for name in ExecutionOptions.__slots__})
+    return CommandOptions(**{field.name: options.pop(field.name) for field in fields(CommandOptions)})
 
 
-def take_settings(options: dict[str, Any], execution: ExecutionOptions | None = None) -> Settings:
+def take_settings(options: dict[str, Any], execution: CommandOptions | None = None) -> Settings:
     """Take the settings out of click's keyword arguments and load them.
 
     Raises:
@@ -163,47 +167,70 @@ dry_option = click.option(
 safe_option = click.option(
     "--spreadsheet-safe",
     is_flag=True,
-    help="Guard the cells of a CSV from being taken for formulas. It can't be an input any more.",
+    help="Keep spreadsheets from running cells of a CSV as formulas. The file can't be used as an input then.",
 )
 
 
-def start_job(
-    name: str,
-    path: str,
-    options: dict[str, Any],
-    parameters: Mapping[str, str | int | bool | None],
-    *,
-    by_generation: bool = False,
-) -> int:
-    """Plan a job on the rows in ``path``, and carry it out once it is confirmed.
+def input_of(options: dict[str, Any]) -> InputOptions:
+    """How the input is read, by the options of the command line.
 
-    ``parameters`` are what is set for this job alone; what is None or False of them is not set. With ``by_generation``
-    the generation of the API decides which fields a body may have, and so which rows are taken.
+    Raises:
+        UsageError: an option can't be used.
+    """
+    return InputOptions(
+        id_column=options["id_column"],
+        encoding=options["encoding"],
+        delimiter=options["delimiter"],
+        strip=options["strip"],
+        limit=options["limit"],
+    )
+
+
+def start_job(
+    job: Job, path: str, options: dict[str, Any], parameters: Mapping[str, str | int | bool | None] | None = None
+) -> int:
+    """Plan a job on the rows in ``path``, and carry it out once it is confirmed; with ``--plan`` write the plan.
+
+    ``parameters`` are what are set for this job alone; ``options`` what is left of click's keyword arguments.
 
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
-    from privacy_toolkit.cli.apply import input_of
-    from privacy_toolkit.cli.flow import start
-    from privacy_toolkit.core.model import Job
+    from privacy_toolkit.app.plans import check_accepted, checked, require_file, write_plan
+    from privacy_toolkit.app.service import planned, start, telling
+    from privacy_toolkit.cli.preview import Terminal, show_plan, show_result
+    from privacy_toolkit.core.model import Regime
+    from privacy_toolkit.engine.approval import require_direct
     from privacy_toolkit.engine.planning import Order
     from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.journal.state import open_state
 
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings = take_settings(options, execution)
-    given = dict(parameters)
-    if by_generation and settings.generation != "current":
-        given["generation"] = settings.generation
+    settings, host = take_settings(options, execution), Terminal(execution)
     order = Order(
-        job=declaration(Job(name)),
+        job=declaration(job),
         path=path,
         options=input_of(options),
         exclude=options["exclude"],
+        verify=options.get("verify", "all"),
+        regime=Regime(options.get("regime", Regime.NONE)),
         tickets=options["tickets"],
         key_file=options["plan_key"],
-        parameters={key: value for key, value in given.items() if value is not None and value is not False},
+        parameters=parameters or {},
         second=options.get("second"),
         out=options.get("out"),
     )
-    return start(order, settings, execution, plan_file, as_json)
+    if plan_file is not None:
+        state = open_state(settings.state, settings.state_key)
+        with planned(checked(order, settings), settings, state, host, microseconds) as ready:
+            check_accepted(ready.plan, execution)
+            require_file(ready.plan)
+            write_plan(ready.plan, ready.key, Path(plan_file), state, order.key_file)
+            show_plan(ready.plan, Path(plan_file), settings, as_json)
+        return ExitCode.SETTLED
+    with telling(settings, host), host.whole():
+        order = checked(order, settings)
+        require_direct(settings.trust)
+        host.require_someone(order.job, reads_stdin=path == STDIN)
+        return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

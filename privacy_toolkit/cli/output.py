@@ -13,10 +13,10 @@ from typing import IO, Any, Protocol, TextIO, cast
 
 import click
 
-from privacy_toolkit.core.errors import ExitCode, JournalError, ToolkitError
+from privacy_toolkit.core.errors import ExitCode, ToolkitError
 from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
-from privacy_toolkit.reporting.words import STOPS
+from privacy_toolkit.reporting.words import STOPS, count
 
 # What is said, and where: results on stdout, everything else on stderr.
 
@@ -147,35 +147,9 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
     return int(exit_code if exit_code is not None else error.exit_code)
 
 
-def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
-    """Any error in words that hold no data, with its exit code."""
-    from privacy_toolkit.core.durable import storage_failure
-
-    if isinstance(error, ToolkitError):
-        return error, error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
-    why = storage_failure(error)
-    if why is not None:
-        told = JournalError(f"The state folder can't be read or written: {why}.", "Make room on the disk, then resume.")
-        return told, told.exit_code
-    return _bug(error), ExitCode.BUG
-
-
-def _bug(error: BaseException) -> ToolkitError:
-    """A bug in words that hold no data: the kind of the error and the place in our code, never its text."""
-    place = "an unknown place"
-    trace = error.__traceback__
-    while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        if module.startswith("privacy_toolkit"):
-            place = f"{module}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return ToolkitError(
-        f"This is a bug in privacy-toolkit: {type(error).__name__} at {place}.",
-        "Nothing in the journal is lost. Please report it with this line; it holds no personal data.",
-        code="bug",
-    )
+def microseconds() -> int:
+    """The time, in microseconds since the epoch."""
+    return time.time_ns() // 1000
 
 
 def rows_object(rows: PrintedRows) -> dict[str, int]:
@@ -189,11 +163,6 @@ def rows_sentence(rows: PrintedRows) -> str:
         f"{count(rows.read, 'row')} = {rows.rejected:,} rejected + {count(rows.duplicates, 'duplicate')}"
         f" + {count(rows.subjects, 'subject')}"
     )
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: ``1 subject``, ``1,000 subjects``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 #: Seconds between two lines of progress where there is no terminal.
@@ -242,7 +211,7 @@ class Lines:
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
     if isinstance(event, Waiting):
-        say(f"The API asks everybody to wait {event.seconds:g} s.")
+        say(f"The API asks to wait {event.seconds:g} s.")
     elif isinstance(event, Stopping):
         say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
 

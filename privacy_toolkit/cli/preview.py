@@ -1,18 +1,42 @@
-"""The preview of a plan, and the confirmation without which nothing is sent."""
+"""A job at the terminal: the preview of its plan, the confirmation, progress, signals, and the result."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
-from privacy_toolkit.cli.options import ExecutionOptions
-from privacy_toolkit.cli.output import count, rows_sentence, say
+from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
+from privacy_toolkit.app.service import RunResult
+from privacy_toolkit.cli.options import CommandOptions
+from privacy_toolkit.cli.output import (
+    emit_json,
+    error_object,
+    fail,
+    lasting,
+    progress,
+    result,
+    rows_object,
+    rows_sentence,
+    say,
+)
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.core.model import Job, StopReason, Verdict
+from privacy_toolkit.engine.events import Listener
+from privacy_toolkit.engine.job import Declaration
+from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
+from privacy_toolkit.reporting.words import count, next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 #: For each job: what is done, to what, and the word before the target.
@@ -37,65 +61,120 @@ _OWN_GROUNDS = {
 }
 
 
-def phrase(plan: Plan) -> str:
-    """What has to be typed: for an erasure how many people are erased, and where; for other writes yes."""
-    if plan.job != Job.ERASE:
-        return "yes"
-    return f"erase {plan.rows.subjects - plan.rows.held} from {plan.target}"
+class Terminal:
+    """The person at the terminal, or whoever started the command without one."""
+
+    def __init__(self, options: CommandOptions) -> None:
+        self._options = options
+
+    def say(self, text: str) -> None:
+        """Say it on stderr."""
+        say(text)
+
+    def require_someone(self, job: Declaration, *, reads_stdin: bool) -> None:
+        """Make sure that a confirmation can be had at all, before anything is read.
+
+        Raises:
+            UsageError: nobody is there to type it, and none was given.
+        """
+        options = self._options
+        is_anybody_there = not (options.no_input or reads_stdin or not is_terminal())
+        if not job.writes or options.confirm is not None or is_anybody_there:
+            return
+        if job.job is Job.ERASE:
+            raise UsageError(
+                "An erasure needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
+                'Make a plan with --plan FILE; it prints the sentence to give with --confirm, "erase N from TARGET".',
+                code="confirmation_missing",
+            )
+        raise UsageError(
+            "This needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
+            "Look at the plan (--plan FILE), then give --confirm yes.",
+            code="confirmation_missing",
+        )
+
+    def confirm(self, plan: Plan, settings: Settings) -> None:
+        """Show the plan, and have it confirmed if its job writes.
+
+        Raises:
+            UsageError: it was not; nothing was sent.
+        """
+        if not self._options.quiet:
+            preview(plan, settings)
+        given, wanted = self._options.confirm, sentence_to_confirm(plan)
+        if wanted is None:
+            return
+        if given is None and plan.job != Job.ERASE:
+            given = "yes" if click.confirm("Go on?", default=False, err=True) else "no"
+        elif given is None:
+            given = _typed(wanted)
+        if not is_confirmed(plan, given):
+            raise UsageError(
+                "That is not the confirmation of this plan. Nothing was sent.",
+                f"It is:{confirmation(plan)}",
+                code="not_confirmed",
+            )
+
+    def events(self) -> AbstractContextManager[Listener]:
+        """Show progress, as the options say."""
+        return progress(self._options.progress, quiet=self._options.quiet)
+
+    @contextmanager
+    def stopping(self, stop: Stop, drop: Callable[[], None]) -> Iterator[None]:
+        """Stop at a signal.
+
+        The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
+        """
+        loop = asyncio.get_running_loop()
+        asked = False
+
+        def ask(number: int, reason: StopReason) -> None:
+            nonlocal asked
+            # A session that ends sends SIGHUP more than once, and SIGTERM too: only a second word of a person drops.
+            if number != signal.SIGHUP:
+                if asked:
+                    drop()
+                asked = True
+            stop.request(reason)
+
+        wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
+            wanted[signal.SIGHUP] = StopReason.TERMINATED
+        for number, reason in wanted.items():
+            loop.add_signal_handler(number, ask, number, reason)
+        try:
+            yield
+        finally:
+            for number in wanted:
+                loop.remove_signal_handler(number)
+
+    def sealing(self) -> None:
+        """Let the session end: the pack is still to be written."""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Until the result is shown; afterwards a session that ends is heard of again."""
+        hangup = signal.getsignal(signal.SIGHUP)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, hangup)
 
 
 def confirmation(plan: Plan) -> str:
     """The option that confirms a plan on the command line, with a blank before it; "" for jobs that only read."""
-    given = phrase(plan)
-    if not declaration(Job(plan.job)).writes:
+    given = sentence_to_confirm(plan)
+    if given is None:
         return ""
     return f' --confirm "{given}"' if " " in given else f" --confirm {given}"
 
 
-def require_someone(job: Job, execution: ExecutionOptions, reads_stdin: bool) -> None:
-    """Make sure that a confirmation can be had at all, before anything is read.
-
-    Raises:
-        UsageError: nobody is there to type it, and none was given.
-    """
-    if execution.confirm is not None or not (execution.no_input or reads_stdin or not _terminal()):
-        return
-    if job is Job.ERASE:
-        raise UsageError(
-            "An erasure needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
-            'Make a plan with --plan FILE; it prints the sentence to give with --confirm, "erase N from TARGET".',
-            code="confirmation_missing",
-        )
-    raise UsageError(
-        "This needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
-        "Look at the plan (--plan FILE), then give --confirm yes.",
-        code="confirmation_missing",
-    )
-
-
-def confirm(plan: Plan, execution: ExecutionOptions) -> None:
-    """Have the plan confirmed.
-
-    Raises:
-        UsageError: it was not; nothing was sent.
-    """
-    given = execution.confirm
-    if plan.job != Job.ERASE:
-        if given is None:
-            given = "yes" if click.confirm("Go on?", default=False, err=True) else "no"
-        accepted = {"yes"}
-    else:
-        if given is None:
-            say("This cannot be undone. To go on, type:")
-            say(f"  {phrase(plan)}")
-            given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
-        accepted = {phrase(plan)}  # the number that will be sent: whoever is on hold is not
-    if given.strip() not in accepted:
-        raise UsageError(
-            "That is not the confirmation of this plan. Nothing was sent.",
-            f"It is:{confirmation(plan)}",
-            code="not_confirmed",
-        )
+def _typed(sentence: str) -> str:
+    say("This cannot be undone. To continue, type:")
+    say(f"  {sentence}")
+    given: str = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
+    return given
 
 
 def require_typed(sentence: str, given: str | None, *, no_input: bool) -> None:
@@ -104,10 +183,8 @@ def require_typed(sentence: str, given: str | None, *, no_input: bool) -> None:
     Raises:
         UsageError: it was not.
     """
-    if given is None and not no_input and _terminal():
-        say("This cannot be undone. To go on, type:")
-        say(f"  {sentence}")
-        given = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
+    if given is None and not no_input and is_terminal():
+        given = _typed(sentence)
     if given is None or given.strip() != sentence:
         raise UsageError(
             "That needs a confirmation. Nothing was done.", f'Give it with --confirm "{sentence}"', code="not_confirmed"
@@ -178,5 +255,129 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _terminal() -> bool:
+def is_terminal() -> bool:
+    """Whether somebody is there to be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+# The result of a run.
+
+
+def show_result(shown: RunResult, as_json: bool) -> ExitCode:
+    """Print how a run stands; the exit code."""
+    with lasting():
+        if shown.summary is None:
+            return _show_unreadable(shown, as_json)
+        value = _as_object(shown.summary, shown)
+        if as_json:
+            emit_json(value)
+        else:
+            if shown.error is not None:
+                fail(shown.error[0], as_json=False)
+            _show(shown.summary, shown, value["next"])
+    return shown.exit_code
+
+
+def _show_unreadable(shown: RunResult, as_json: bool) -> ExitCode:
+    """Not even the journal can be read: the id alone, and why."""
+    if shown.error is not None and as_json:
+        emit_json({"run_id": shown.run_id, "exit_code": int(shown.exit_code), "error": error_object(shown.error[0])})
+    elif shown.error is not None:
+        fail(shown.error[0], as_json=False)
+        say(f"Run {shown.run_id}: its journal can't be read now. Next: privacy-toolkit runs show {shown.run_id}")
+    return shown.exit_code
+
+
+def _show(summary: Summary, shown: RunResult, following: str) -> None:
+    plan, handed, pack = summary.plan, shown.handed, shown.pack
+    result(f"Run {summary.run_id} on {plan.target}")
+    result(shown.sentence)
+    for outcome, number in summary.totals.items():
+        result(f"  {outcome.value:<14}{number:>12,}")
+    result(f"  {'':<14}{'-' * 12}")
+    result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
+    if summary.rejected:
+        result(f"  {'refused rows':<14}{summary.rejected:>12,}  nobody acted on them")
+    result("Report: none was written" if pack is None else f"Report: {pack / REPORT_HTML}")
+    if summary.rejected and pack is not None:
+        result(f"Refused rows: {pack / REJECTED}")
+    if handed is not None:
+        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+    if plan.job == Job.EXPORT and plan.out:
+        result(f"Packages: {plan.out}")
+    if following:
+        result(f"Next:   {following}")
+
+
+def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> None:
+    """Print a plan that was written to a file, and what is to be done with it."""
+    following = f"privacy-toolkit apply {path}{confirmation(plan)}"
+    if settings.trust.approval_required:
+        following = f"privacy-toolkit approve {path} --key FILE"
+    if as_json:
+        emit_json({"plan": str(path), **_plan_object(plan), "next": following})
+    else:
+        preview(plan, settings)
+        result(f"Plan: {path}")
+        result(f"Next: {following}")
+
+
+def _plan_object(plan: Plan) -> dict[str, Any]:
+    return {
+        "digest": plan.digest,
+        "job": plan.job,
+        "target": plan.target,
+        "rows": rows_object(plan.rows),
+        "on_hold": plan.rows.held,
+        "calls": plan.calls,
+        "parameters": plan.parameters,
+        "observed": plan.observed,
+        "clock": None if plan.clock is None else msgspec.structs.asdict(plan.clock),
+        "confirm": sentence_to_confirm(plan),
+    }
+
+
+def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
+    """The result of a run as JSON (contract, section 2)."""
+    is_running = summary.verdict is Verdict.RUNNING
+    value: dict[str, Any] = {
+        "run_id": summary.run_id,
+        "job": summary.plan.job,
+        "target": summary.plan.target,
+        "verdict": summary.verdict.value,
+        "exit_code": None if is_running else int(summary.exit_code),
+        "rows": rows_object(summary.plan.rows),
+        "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
+        "pack": None if is_running or shown.pack is None else str(shown.pack),
+        "next": f"privacy-toolkit runs show {summary.run_id}" if is_running else _next(summary, shown),
+    }
+    if summary.rejected:
+        value["rejected_accepted"] = not summary.rejected_unaccepted
+    if is_running:
+        return value
+    if summary.open and summary.stopped_by is not None:
+        value["stopped_by"] = summary.stopped_by.value
+    if shown.handed is not None:
+        handed = shown.handed
+        value["out"] = {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete}
+    if summary.plan.job == Job.EXPORT:
+        value["out"] = {"path": summary.plan.out}
+    if summary.exit_code is ExitCode.CREDENTIALS:
+        value["error"] = {
+            "code": "credentials",
+            "message": "The API refused the credentials.",
+            "hint": "Check the key and that it belongs to this environment, then resume the run.",
+        }
+    if shown.error is not None:
+        value["exit_code"], value["error"] = int(shown.error[1]), error_object(shown.error[0])
+    return value
+
+
+def _next(summary: Summary, shown: RunResult) -> str:
+    """The command to run next, "" where there is none."""
+    if summary.purged:
+        return ""
+    if summary.open:
+        step = next_step(summary)
+        return "" if step is None else step.command
+    return "" if shown.has_pack else f"privacy-toolkit runs report {summary.run_id}"

@@ -1,94 +1,22 @@
-"""``privacy-toolkit runs``."""
+"""``privacy-toolkit runs`` and ``privacy-toolkit due``."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
-from privacy_toolkit.cli.output import count, emit_json, emit_line, quoted, result, say
-from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
-from privacy_toolkit.engine.open_requests import job_of
-from privacy_toolkit.engine.summary import summarize
-from privacy_toolkit.journal.records import decode_package
-from privacy_toolkit.journal.sqlite.reader import RunReader
-from privacy_toolkit.journal.state import StateFolder
-
-# The lines of ``privacy-toolkit runs list``.
-
-
-def listed(state: StateFolder, run_id: str, today: date) -> dict[str, Any]:
-    """A run as one object (contract, section 2), with the legal clock of its open subjects.
-
-    ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
-    date of an open subject, ``overdue`` how many were due before ``today``. Of a run that can't be read only what its
-    id says is known; ``error`` says why.
-    """
-    try:
-        with state.open(run_id) as journal:
-            summary = summarize(journal)
-            dated = [requests for requests in journal.open_requests() if requests.due_on is not None]
-    except ToolkitError as error:
-        return _unreadable(run_id, error)
-    started = datetime.fromtimestamp(summary.started_at / 1e6, UTC)
-    return {
-        "run_id": run_id,
-        "job": summary.plan.job,
-        "target": summary.plan.target,
-        "verdict": summary.verdict.value,
-        "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "subjects": summary.plan.rows.subjects,
-        "open": summary.open,
-        "rejected": summary.rejected_unaccepted,
-        "due_on": dated[0].due_on if dated else None,
-        "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
-    }
-
-
-def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
-    try:
-        began = datetime.strptime("-".join(run_id.split("-")[:2]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-        started_at = began.isoformat(timespec="seconds").replace("+00:00", "Z")
-    except ValueError:
-        started_at = None
-    return {
-        "run_id": run_id,
-        "job": job_of(run_id),
-        "target": None,
-        "verdict": "damaged" if error.code == "damaged" else "unreadable",
-        "started_at": started_at,
-        "subjects": None,
-        "open": None,
-        "due_on": None,
-        "overdue": None,
-        "error": {"code": error.code, "message": error.message, "hint": error.hint},
-    }
-
-
-def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
-    """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
-    found = ((subject.seq, decode_package(result)) for subject, _, result in journal.results())
-    return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
-
-
-def told(line: dict[str, Any]) -> str:
-    """The same for people."""
-    if line["subjects"] is None:
-        return f"{line['run_id']}  {line['verdict']:<11}"
-    due = f"  due {line['due_on']}" if line["due_on"] else ""
-    refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
-    overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
-    return (
-        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
-        f"  {line['target']}{due}{overdue}{refused}"
-    )
-
+from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
+from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.reporting.words import count
 
 if TYPE_CHECKING:
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
+    from privacy_toolkit.journal.store import State
 
 _run = click.argument("run")
 #: What is said of a subject next to its id and what else is shown of it.
@@ -107,6 +35,8 @@ def list_runs(**options: Any) -> int:
 
     A run whose journal can't be read is listed as damaged, and hides no other.
     """
+    from privacy_toolkit.app.runs import listed
+
     as_json = options.pop("as_json")
     state = _state(options)
     today = datetime.now(UTC).date()
@@ -117,7 +47,7 @@ def list_runs(**options: Any) -> int:
     if as_json:
         emit_json({"runs": lines})
     for line in [] if as_json else lines:
-        result(told(line))
+        result(_told(line))
     if not lines and not as_json:
         say("There are no runs in this state folder.")
     return ExitCode.SETTLED
@@ -128,13 +58,14 @@ def list_runs(**options: Any) -> int:
 @settings_options
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
-    from privacy_toolkit.cli.flow import PrintedRun, show
+    from privacy_toolkit.app.service import result_of
+    from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
     state = _state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show(journal, PrintedRun(state.pack(run_id)), as_json)
+        show_result(result_of(journal, state.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -145,50 +76,23 @@ def show_run(**options: Any) -> int:
 @settings_options
 def list_subjects(**options: Any) -> int:
     """List the subjects of a run in input order, with their ids: for the operator's eyes, not for a file or a mail."""
-    from privacy_toolkit.core.model import Job, Outcome
-    from privacy_toolkit.engine.plan import plan_of
-    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.app.runs import subjects
 
     as_json, name, form = options.pop("as_json"), options.pop("run"), options.pop("form")
     wanted = options.pop("outcome")
-    unknown = sorted(set(wanted) - set(Outcome))
-    if unknown:
-        raise UsageError(f"There is no outcome {unknown[0]!r}.", f"The outcomes are: {', '.join(Outcome)}.")
     state = _state(options)
     run_id = state.find(name)
-    with state.open(run_id) as journal:
-        if journal.purged_at is not None:
-            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
-        entries = journal.entries({Outcome(outcome) for outcome in wanted} or None)
-        shown = declaration(Job(plan_of(journal).job)).shown
-        packages = package_names(journal)
-        lines = (
-            {**_subject(entry), **shown(entry.subject.id, entry.subject.given), **packages.get(entry.subject.seq, {})}
-            for entry in entries
-        )
-        if as_json:
-            emit_json({"run_id": run_id, "subjects": list(lines)})
-            return ExitCode.SETTLED
-        for line in lines:
-            if form == "jsonl":
-                emit_line(line)
-            else:
-                ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STATE)
-                result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
+    lines = subjects(state, run_id, wanted)
+    if as_json:
+        emit_json({"run_id": run_id, "subjects": list(lines)})
+        return ExitCode.SETTLED
+    for line in lines:
+        if form == "jsonl":
+            emit_line(line)
+        else:
+            ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STATE)
+            result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
     return ExitCode.SETTLED
-
-
-def _subject(entry: Any) -> dict[str, Any]:
-    state = entry.state
-    return {
-        "row": entry.subject.row,
-        "id": entry.subject.id,
-        "outcome": state.outcome.value,
-        "attribution": state.attribution,
-        "held_before": state.held_before,
-        "attempts": state.attempts,
-        "reason": state.reason or state.hold_reason,
-    }
 
 
 @runs_command.command("resume")
@@ -197,20 +101,15 @@ def _subject(entry: Any) -> dict[str, Any]:
 @settings_options
 def resume(**options: Any) -> int:
     """Go on with a run: look up what is unknown, do what is open. It asks nothing: the run was confirmed once."""
-    from privacy_toolkit.cli.flow import carry_out, telling
-    from privacy_toolkit.cli.working import check_ready
-    from privacy_toolkit.engine.execution import claimed
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.app.service import resume as go_on
+    from privacy_toolkit.app.service import telling
+    from privacy_toolkit.cli.preview import Terminal, show_result
 
     execution = take_execution(options)
     as_json, name = options.pop("as_json"), options.pop("run")
-    settings = take_settings(options, execution)
-    with telling(settings):
-        hand = check_ready(settings, execution)
-        state = StateFolder(settings.state, settings.state_key)
-        run_id = state.find(name)
-        with claimed(state, settings.deployment, restored=execution.restored):
-            return carry_out(run_id, settings, execution, state, hand, as_json)
+    settings, host = take_settings(options, execution), Terminal(execution)
+    with telling(settings, host), host.whole():
+        return show_result(go_on(name, settings, execution, host, microseconds), as_json)
 
 
 @runs_command.command("report")
@@ -220,29 +119,17 @@ def resume(**options: Any) -> int:
 @settings_options
 def report(**options: Any) -> int:
     """Write the report of a run again, from its journal. Where nothing changed it is the same to the byte."""
-    from privacy_toolkit.cli.flow import PrintedRun, seal_pack, show
-    from privacy_toolkit.cli.working import check_stays_signed
-    from privacy_toolkit.engine.approval import hand_of
-    from privacy_toolkit.journal.sqlite.facts import running
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.app import service
+    from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
     pack, pdf = options.pop("pack"), options.pop("pdf")
-    settings = take_settings(options)
-    state = StateFolder(settings.state, settings.state_key)
-    run_id = state.find(name)
-    folder = Path(pack) if pack else state.pack(run_id)
-    hand = hand_of(settings.trust)
-    check_stays_signed(folder, hand)
-    with state.open(run_id) as journal:
-        if journal.is_running:
-            raise running(run_id)
-        seal_pack(journal, folder, state, hand)
-        if pdf:
-            from privacy_toolkit.cli.pdf import write_pdf
+    written = service.report(name, take_settings(options), pack)
+    if pdf:
+        from privacy_toolkit.cli.pdf import write_pdf
 
-            write_pdf(folder / "report.html", Path(pdf))
-        show(journal, PrintedRun(folder), as_json)
+        write_pdf(written.folder / "report.html", Path(pdf))
+    show_result(written, as_json)
     return ExitCode.SETTLED
 
 
@@ -258,11 +145,8 @@ def purge(**options: Any) -> int:
     A purged run can't be resumed and its subjects can't be listed. Afterwards all files of the run are searched for
     what was to go; if anything is left the exit code is 4, and it is named.
     """
+    from privacy_toolkit.app import runs
     from privacy_toolkit.cli.preview import require_typed
-    from privacy_toolkit.cli.purging import purge_run
-    from privacy_toolkit.config.settings import deployment_key
-    from privacy_toolkit.engine.summary import summarize
-    from privacy_toolkit.journal.sqlite.facts import running
 
     as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
@@ -272,15 +156,11 @@ def purge(**options: Any) -> int:
     if left_over:
         return _purge_left_over(state, as_json)
     run_id = state.find(name)
-    with state.open(run_id) as journal:
-        summary = summarize(journal)
-    if summary.is_running:
-        raise running(run_id)
+    summary = runs.to_purge(state, run_id)
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
-    require_typed(f"purge {run_id}", confirmation, no_input=no_input)
-    with state.lock(deployment_key(summary.plan.base_url)):
-        purge_run(state, run_id, summary.plan)
+    require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
+    runs.purge(state, summary, datetime.now(UTC))
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -314,8 +194,8 @@ def set_aside(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
-    from privacy_toolkit.cli.purging import purge_left_over
+def _purge_left_over(state: State, as_json: bool) -> ExitCode:
+    from privacy_toolkit.app.runs import purge_left_over
 
     names = purge_left_over(state)
     if as_json:
@@ -327,12 +207,91 @@ def _purge_left_over(state: StateFolder, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> StateFolder:
-    from privacy_toolkit.journal.state import StateFolder
+def _state(options: dict[str, Any]) -> State:
+    from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return StateFolder.existing(settings.state, settings.state_key)
+    return existing_state(settings.state, settings.state_key)
 
 
-def _time(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _told(line: dict[str, Any]) -> str:
+    """A run of the list, for people."""
+    if line["subjects"] is None:
+        return f"{line['run_id']}  {line['verdict']:<11}"
+    due = f"  due {line['due_on']}" if line["due_on"] else ""
+    refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
+    overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
+    return (
+        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
+        f"  {line['target']}{due}{overdue}{refused}"
+    )
+
+
+# ``privacy-toolkit due``.
+
+
+@click.command("due")
+@click.option("--days", metavar="N", type=click.IntRange(min=0), help="Only what is due within N days, or overdue.")
+@settings_options
+def due_command(**options: Any) -> int:
+    """List the requests that are open over all runs of the state folder, what is due first in front.
+
+    Exit code 3: something is overdue, or a journal can't be read, so that something may be.
+    """
+    from privacy_toolkit.engine.open_requests import register
+    from privacy_toolkit.journal.state import existing_state
+
+    as_json, days = options.pop("as_json"), options.pop("days")
+    state = existing_state(take_settings(options).state)
+    found = register(state, datetime.now(UTC).date(), days)
+    for run in found.not_counted:
+        say(_not_counted(run))
+    if as_json:
+        emit_json(_register_object(found, days))
+    else:
+        _print_register(found, days)
+    return ExitCode.OPEN_ITEMS if found.overdue or not found.is_complete else ExitCode.SETTLED
+
+
+def _register_object(found: Register, days: int | None) -> dict[str, Any]:
+    return {
+        "today": found.today.isoformat(),
+        "within_days": days,
+        "open": found.open,
+        "overdue": found.overdue,
+        "requests": [asdict(line) for line in found.due],
+        "not_counted": [asdict(run) for run in found.not_counted],
+    }
+
+
+def _print_register(found: Register, days: int | None) -> None:
+    for line in found.due:
+        result(_due_line(line))
+    within = "" if days is None else f" and due within {count(days, 'day')}"
+    overdue = f", {found.overdue:,} of them OVERDUE" if found.overdue else ""
+    result(f"{count(found.open, 'subject')} open{within}{overdue}.")
+
+
+def _due_line(line: DueRequest) -> str:
+    asked = f"requested {line.requested_on}" if line.requested_on else ""
+    return (
+        f"{line.due_on or 'no due date':<11}  {_left(line):<18}{count(line.subjects, 'subject'):>18}"
+        f"  {line.job:<9}  {asked:<20}  {line.run_id}  {line.target}"
+    )
+
+
+def _left(line: DueRequest) -> str:
+    if line.days_left is None:
+        return ""
+    if line.days_left < 0:
+        return f"OVERDUE {count(-line.days_left, 'day')}"
+    return f"{count(line.days_left, 'day')} left" if line.days_left else "today"
+
+
+def _not_counted(run: NotCounted) -> str:
+    if run.open is None:
+        return f"Run {run.run_id} can't be read: what is open in it is not counted. Keep its folder, it may be fixed."
+    return (
+        f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: nobody can tell any more who they are,"
+        " so they are not counted."
+    )

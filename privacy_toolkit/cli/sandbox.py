@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import ExecutionOptions, output_options
-from privacy_toolkit.cli.output import emit_json, result, say
+from privacy_toolkit.cli.options import CommandOptions, output_options
+from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.core.errors import ExitCode, UsageError
 
 # ``privacy-toolkit sandbox``.
@@ -74,9 +74,7 @@ def sandbox_command(**options: Any) -> int:
         if as_json:
             emit_json({"base_url": base_url, "api_key": settings.api_key, "customers": settings.seed_customers})
             return
-        result(
-            f"The sandbox plays the API at {base_url}, with {settings.seed_customers:,} invented customers. To use it:"
-        )
+        result(f"Sandbox of the API at {base_url}, with {settings.seed_customers:,} invented customers. To use it:")
         result(f"  export PRIVACY_TOOLKIT_BASE_URL={base_url}")
         result(f"  export PRIVACY_TOOLKIT_API_KEY={settings.api_key}")
         result("  export PRIVACY_TOOLKIT_ENVIRONMENT=sandbox")
@@ -127,7 +125,9 @@ LATENCY = (10, 40)
 
 
 @click.command("demo")
-@click.option("--out", metavar="DIR", default="privacy-toolkit-demo", show_default=True, help="Where everything goes.")
+@click.option(
+    "--out", metavar="DIR", default="privacy-toolkit-demo", show_default=True, help="Where to write everything."
+)
 @click.option("--customers", metavar="N", type=click.IntRange(40, 100_000), default=1000, help="How many [1000].")
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How it is shown."
@@ -139,14 +139,16 @@ def demo_command(**options: Any) -> int:
     Nothing leaves this machine. The list has the dirt of real ones: duplicates, leading zeros, blanks, unknown
     customers, a few that are on hold.
     """
-    from privacy_toolkit.cli.flow import carry_out
-    from privacy_toolkit.cli.preview import confirm, phrase, preview
+    from privacy_toolkit.app.plans import sentence_to_confirm
+    from privacy_toolkit.app.service import carry_out
+    from privacy_toolkit.app.work import Duty
+    from privacy_toolkit.cli.preview import Terminal, preview, show_result
     from privacy_toolkit.core.model import Job, Regime
     from privacy_toolkit.engine.approval import hand_of
     from privacy_toolkit.engine.execution import claimed
     from privacy_toolkit.engine.planning import Order, create, prepared
     from privacy_toolkit.jobs import declaration
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.sandbox import start_in_thread
     from privacy_toolkit.sandbox.faults import Faults
     from privacy_toolkit.sandbox.seeding import seed
@@ -159,20 +161,22 @@ def demo_command(**options: Any) -> int:
     trust = _trust(folder)
     with start_in_thread(SandboxSettings(faults=Faults(latency_ms=LATENCY))) as sandbox:
         seed(sandbox.store, len(known), ids=known)
-        say(f"A sandbox plays the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
+        say(f"A sandbox simulates the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
         settings = _settings(sandbox.base_url, folder / "state", trust)
-        state = StateFolder(settings.state, settings.state_key)
+        state = open_state(settings.state, settings.state_key)
         hand = hand_of(trust)
         order = Order(declaration(Job.ERASE), str(requests), exclude=str(holds), regime=Regime.GDPR)
         with prepared(order, settings, state, now, hand) as ready:
             preview(ready.plan, settings)
-            execution = _execution(phrase(ready.plan), options["progress"], ready.plan.rows.rejected)
-            say(f'You would be asked to type "{execution.confirm}". The demo does it for you.')
-            say(f"It accepts the refused rows too: --accept-rejected {execution.accept_rejected}")
-            confirm(ready.plan, execution)
-            with claimed(state, settings.deployment):
+            rejected = ready.plan.rows.rejected
+            execution = CommandOptions(progress=options["progress"], no_input=True, accept_rejected=rejected)
+            say(f'You would be asked to type "{sentence_to_confirm(ready.plan)}". The demo does it for you.')
+            say(f"It accepts the refused rows too: --accept-rejected {rejected}")
+            host = Terminal(execution)
+            with claimed(state, settings.deployment), host.whole():
                 run_id = create(ready, state, now)
-                code = carry_out(run_id, settings, execution, state, hand, options["as_json"])
+                shown = carry_out(run_id, Duty(settings, execution, state, hand, host, microseconds))
+                code = show_result(shown, options["as_json"])
     say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
     return code
 
@@ -239,21 +243,4 @@ def _settings(base_url: str, state: Path, trust: TrustSettings) -> Settings:
         timeouts=TimeoutProfile(),
         profile="demo",
         trust=trust,
-    )
-
-
-def _execution(confirmation: str, progress: str, rejected: int) -> ExecutionOptions:
-    return ExecutionOptions(
-        confirm=confirmation,
-        rate=None,
-        concurrency=None,
-        until=None,
-        max_failures=None,
-        expect_missing=False,
-        pack=None,
-        quiet=False,
-        progress=progress,
-        no_input=True,
-        accept_rejected=rejected,
-        restored=False,
     )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
-from privacy_toolkit.cli.output import count, emit_json, result, say
+from privacy_toolkit.cli.output import emit_json, result, say
 from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.reporting.words import count
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
-    from privacy_toolkit.journal.state import StateFolder
+    from privacy_toolkit.journal.store import State
 
 #: An export of ten million entries is not larger, in bytes.
 _LARGEST = 1 << 28
@@ -23,7 +24,7 @@ _keys = click.option("--key-file", metavar="FILE", required=True, help="The file
 
 @click.group("suppression")
 def suppression_command() -> None:
-    """The list of erased customers, to whom nothing is sent that would create them again. It holds digests alone."""
+    """Manage the list of erased customers, whom later runs must not create again. It contains only digests."""
 
 
 @suppression_command.command("export")
@@ -36,11 +37,10 @@ def export(**options: Any) -> int:
     Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
     """
     from privacy_toolkit.engine.holds import catch_up
-    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         catch_up(listed, state, complete=True)
         digests, named, entries = listed.exported()
     for place, content in ((path, digests), (keys, named)):
@@ -50,7 +50,7 @@ def export(**options: Any) -> int:
     else:
         result(f"List:  {path} ({count(entries, 'entry', 'entries')})")
         result(f"Keys:  {keys}")
-        say("Hand the two over by different ways. Both together tell of everybody one can guess.")
+        say("Send the two separately. With both, anyone can test whether a guessed id is on the list.")
     return ExitCode.SETTLED
 
 
@@ -59,9 +59,8 @@ def export(**options: Any) -> int:
 @_keys
 @settings_options
 def take_in(**options: Any) -> int:
-    """Take in a list that another machine wrote: whoever is on it gets nothing from here either."""
+    """Import a list that another machine wrote: customers on it are refused here too."""
     from privacy_toolkit.core.durable import read_private, read_regular
-    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
     state = _state(take_settings(options))
@@ -69,7 +68,7 @@ def take_in(**options: Any) -> int:
         digests, named = read_regular(path, _LARGEST), read_private(keys)
     except OSError as error:
         raise UsageError(f"The list or its keys can't be read: {error.strerror}.", getattr(error, "hint", "")) from None
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         entries = listed.take_in(digests, named)
     if as_json:
         emit_json({"entries": entries})
@@ -79,13 +78,15 @@ def take_in(**options: Any) -> int:
 
 
 @suppression_command.command("remove")
-@click.option("--id-file", metavar="FILE", required=True, help="One customer id and nothing else.")
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the chain of packs. No names in it.")
+@click.option("--id-file", metavar="FILE", required=True, help="A file with one customer id and nothing else.")
+@click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; it is recorded in the chain of packs. Don't include names."
+)
 @click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
-@click.option("--no-input", is_flag=True, help="Never ask anything.")
+@click.option("--no-input", is_flag=True, help="Never prompt.")
 @settings_options
 def remove(**options: Any) -> int:
-    """Take one person off the list, such as one who came back of their own will; why goes into the chain of packs."""
+    """Remove one person from the list, such as one who came back; the reason is recorded in the chain of packs."""
     from privacy_toolkit.cli.preview import require_typed
     from privacy_toolkit.core.privacy import visible
     from privacy_toolkit.engine.approval import hand_of
@@ -93,7 +94,6 @@ def remove(**options: Any) -> int:
     from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
     from privacy_toolkit.evidence.files import PackError
     from privacy_toolkit.evidence.receipts import read_id
-    from privacy_toolkit.journal.sqlite.ledgers import Suppression
 
     as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
     reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")
@@ -105,7 +105,7 @@ def remove(**options: Any) -> int:
     state, hand, now = _state(settings), hand_of(settings.trust), datetime.now(UTC)
     signer = None if hand is None else hand.signer
     where = suppression_scopes(state, settings)
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         catch_up(listed, state, complete=True)
         if not listed.of(where)(customer):
             raise UsageError(
@@ -121,7 +121,7 @@ def remove(**options: Any) -> int:
             fingerprint=None if signer is None else signer.public.fingerprint,
         )
         try:  # first the record: nobody is ever off the list without one
-            folder = record_removal(state.path / "packs", Chain(state.chain), removal, signer, now)
+            folder = record_removal(state.packs, Chain(state.chain), removal, signer, now)
         except OSError as error:
             raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
         listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")
@@ -132,10 +132,10 @@ def remove(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
-def _state(settings: Settings) -> StateFolder:
-    from privacy_toolkit.journal.state import StateFolder
+def _state(settings: Settings) -> State:
+    from privacy_toolkit.journal.state import open_state
 
-    return StateFolder(settings.state, settings.state_key)
+    return open_state(settings.state, settings.state_key)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -144,9 +144,10 @@ def _write(path: Path, content: bytes) -> None:
     Raises:
         UsageError: it can't be written, or is there already.
     """
-    from privacy_toolkit.evidence.files import write_file
+    from privacy_toolkit.core.durable import put_file
 
     try:
-        write_file(path, [content])
+        with put_file(path, over=False) as file:
+            file.write(content)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}.", "Name a new file.") from None

@@ -71,6 +71,23 @@ class Flags:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutionOptions:
+    """What is said about one execution; each means what the option of that name does on the command line.
+
+    ``until`` is a time of day or a duration, ``max_failures`` a number of subjects or a share (``5%``), ``pack`` the
+    folder for the report; None takes what is usual. ``accept_rejected`` is how many refused rows are accepted as they
+    are. ``restored``: the state folder was restored, copied or moved on purpose.
+    """
+
+    until: str | None = None
+    max_failures: str | None = None
+    expect_missing: bool = False
+    pack: str | None = None
+    restored: bool = False
+    accept_rejected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrustSettings:
     """Who signs, and whose signatures count.
 
@@ -94,7 +111,7 @@ class Settings:
     may stay invisible, and how long an update without an answer may still be applied.
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
     does not count.
-    ``control_present`` is the id of a profile that must be visible: the positive control of whoever names one.
+    ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     """
 
     base_url: str | None
@@ -202,7 +219,7 @@ def _host_key(host: str) -> str:
 def check_place(base_url: str) -> None:
     """Refuse a base URL that is well formed and can't be the base of the API, so that every answer would be another's.
 
-    The path given is not shown, since somebody may have pasted a whole request with an id in it.
+    The path given is not shown, since someone may have pasted a whole request with an id in it.
 
     Raises:
         UsageError: its path belongs to a call, or its host to the vendor's own pages, or it can't be taken apart. The

@@ -5,7 +5,9 @@ Messages and hints are for people and never hold an id, a key or a server's own 
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+from typing import Final
 
 #: The code of a ``JournalError`` that says that the journal's file is no longer where it was opened.
 MOVED = "moved"
@@ -84,3 +86,45 @@ class ApiError(ToolkitError):
     """An API call made through the library did not succeed; ``reason`` says how it ended."""
 
     code = "api"
+
+
+#: Errors of the system that say that nothing more can be written.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
+
+def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
+    """Any error in words that hold no data, with its exit code."""
+    if isinstance(error, ToolkitError):
+        return error, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
+    why = _storage_failure(error)
+    if why is not None:
+        told = JournalError(f"The state folder can't be read or written: {why}.", "Make room on the disk, then resume.")
+        return told, told.exit_code
+    return _bug(error), ExitCode.BUG
+
+
+def _storage_failure(error: BaseException) -> str | None:
+    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
+    if type(error).__module__ == "sqlite3":  # told by its name: core knows no database
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return error.strerror
+    return None
+
+
+def _bug(error: BaseException) -> ToolkitError:
+    """A bug in words that hold no data: the kind of the error and the place in our code, never its text."""
+    place = "an unknown place"
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("privacy_toolkit"):
+            place = f"{module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return ToolkitError(
+        f"This is a bug in privacy-toolkit: {type(error).__name__} at {place}.",
+        "Nothing in the journal is lost. Please report it with this line; it holds no personal data.",
+        code="bug",
+    )

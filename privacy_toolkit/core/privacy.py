@@ -1,7 +1,7 @@
-"""Cells that no spreadsheet takes for a formula, for files that people look at.
+"""What keeps personal data and secrets in: masking, no core dumps, cells that no spreadsheet runs as a formula.
 
 Files that are read back hold texts as they are, since a guarded id is another id. Where one was guarded all the same
-(``--spreadsheet-safe``), a column of its own says so, and it is not taken as an input.
+(``--spreadsheet-safe``), its own column says so, and it is not taken as an input.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ import contextlib
 import ctypes
 import hmac
 import re
+import secrets
 import sys
+from pathlib import Path
 from typing import Final
+
+from privacy_toolkit.core.durable import ExposedError, put_file, read_private
+from privacy_toolkit.core.errors import UsageError
 
 # Secrets and foreign text: the only place that masks.
 
@@ -73,7 +78,7 @@ def describe(secret: Secret | None) -> str:
 
 # No core dumps: a process that held ids or keys must leave them neither on the disk nor with a crash reporter.
 #
-# A limit of 0 keeps the system from writing a core file. A handler that takes cores through a pipe does not heed that
+# A limit of 0 keeps the system from writing a core file. A handler that takes cores through a pipe ignores that
 # limit; on Linux the process is marked as not dumpable too, which also keeps other processes of the same user from
 # reading its memory. What a process starts has the limit from it, and the mark only after it asked for it itself.
 
@@ -117,3 +122,64 @@ def is_formula(text: str) -> bool:
 def guarded(text: str) -> str:
     """The text, with an apostrophe before it where a spreadsheet could take it for a formula."""
     return f"'{text}" if is_formula(text) else text
+
+
+# A key of the toolkit's own in a file: 64 hexadecimal digits that only its owner can read.
+
+_KEY: Final = re.compile(rb"[0-9a-f]{64}\n?")
+_KEY_LENGTH: Final = 32
+
+
+class SecretFile:
+    """A key of 32 bytes at ``path``, which may still be missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> bytes | None:
+        """The key; None if there is none.
+
+        Raises:
+            UsageError: it can't be read, others can read it too, or it is no key.
+        """
+        try:
+            content = read_private(self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            hint = error.hint if isinstance(error, ExposedError) else "Is it yours?"
+            raise UsageError(f"The key {self.path} can't be read: {error.strerror}.", hint) from None
+        if not _KEY.fullmatch(content):
+            raise UsageError(f"{self.path} holds no key of this toolkit.", "It has 64 hexadecimal digits, and no more.")
+        return bytes.fromhex(content.decode("ascii"))
+
+    def write(self, key: bytes) -> None:
+        """Write a key, whole and durably, where nothing is yet.
+
+        Raises:
+            UsageError: it can't be written, or something is there.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            with put_file(self.path, over=False) as file:
+                file.write(key.hex().encode() + b"\n")
+        except OSError as error:
+            raise UsageError(
+                f"The key {self.path} can't be written: {error.strerror}.", "Name another place; none is overwritten."
+            ) from None
+
+    def read_or_draw(self) -> bytes:
+        """The key; one is drawn at random and written if there is none.
+
+        Raises:
+            UsageError: it can't be read or written.
+        """
+        found = self.read()
+        if found is None:
+            found = secrets.token_bytes(_KEY_LENGTH)
+            self.write(found)
+        return found
+
+    def remove(self) -> None:
+        """Destroy the key, if there is one."""
+        self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the engine tells whoever listens: the screen, the log. No event holds an id."""
+"""Events that the engine sends to its listeners, such as the screen or a log. No event contains an id."""
 
 from __future__ import annotations
 

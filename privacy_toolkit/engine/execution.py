@@ -1,14 +1,13 @@
-"""One process's work on a run: settings to client, signals to stops, until the journal says it is over."""
+"""One process's work on a run: settings to client, asked-for stops, until the journal says it is over."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -27,9 +26,7 @@ from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext, Procedure
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.journal.sqlite.facts import moved
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
 
@@ -38,7 +35,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafe
 
 @contextmanager
 def claimed(
-    state: StateFolder,
+    state: State,
     base_url: str,
     *,
     restored: bool = False,
@@ -49,7 +46,7 @@ def claimed(
     Args:
         state: the folder.
         base_url: that of the deployment, in whatever way it is written.
-        restored: whether somebody says that the folder was restored, copied or moved on purpose. What was open in it
+        restored: whether someone says that the folder was restored, copied or moved on purpose. What was open in it
             and can't be looked up is never sent then.
         clock: microseconds since the epoch.
 
@@ -72,7 +69,7 @@ def claimed(
                     state.identity.advance()  # a copy that was made meanwhile is older too
 
 
-def check_identity(state: StateFolder, *, restored: bool) -> None:
+def check_identity(state: State, *, restored: bool) -> None:
     """Make sure that the state folder is not a copy and not older than it was, unless somebody says why.
 
     Raises:
@@ -88,10 +85,10 @@ def check_identity(state: StateFolder, *, restored: bool) -> None:
         )
 
 
-def _take_up(state: StateFolder, now: int) -> None:
+def _take_up(state: State, now: int) -> None:
     """Go on with a folder that may lack what was done since the copy was made."""
 
-    def look(_: str, journal: RunJournal, plan: Plan) -> None:
+    def look(_: str, journal: OpenRun, plan: Plan) -> None:
         if journal.is_running or journal.purged_at is not None:
             return
         open_ = sum(count for outcome, count in journal.totals().items() if outcome in OPEN_OUTCOMES)
@@ -117,7 +114,7 @@ class Conditions:
     """What holds for one execution next to the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
-    ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
+    ``input_file`` is what has become of the input, ``restored`` when someone said last that the state folder was
     restored (RFC 3339), "" if nobody did.
     """
 
@@ -138,9 +135,10 @@ class Work:
     ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible,
     ``learned`` what the deployment taught by its control profile.
     ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
+    ``stopping`` is entered in the event loop while it works: whatever may ask for a stop, or drop what is in flight.
     """
 
-    journal: RunJournal
+    journal: OpenRun
     job: Procedure
     settings: Settings
     conditions: Conditions
@@ -153,6 +151,7 @@ class Work:
     positive: str | None = None
     learned: Learned | None = None
     waits_out: bool = False
+    stopping: Callable[[Stop, Callable[[], None]], AbstractContextManager[None]] = lambda *_: nullcontext()
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def emit(self, event: Event) -> None:
@@ -164,16 +163,20 @@ class Work:
 def sit(work: Work) -> StopReason | None:
     """Work on the open subjects of a run until all were tried or something stops it; the reason of the stop.
 
-    The first Ctrl-C, SIGTERM or SIGHUP lets what is in flight finish; a second Ctrl-C or SIGTERM drops it.
+    No signal is handled here: whoever wants some to stop it says so with ``Work.stopping``.
 
     Raises:
         JournalError: the execution could not even be begun or ended in the journal, or its file was moved meanwhile.
     """
     number = work.journal.begin_execution(work.clock(), described(work.settings, work.conditions, taught(work)))
     # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
+    before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        reason = runner.run(_run(work))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            reason = runner.run(_run(work))
+    finally:
+        gc.set_threshold(*before)
     try:
         work.journal.end_execution(number, work.clock(), reason)
     except JournalError:
@@ -257,7 +260,7 @@ async def _run(work: Work) -> StopReason | None:
             learned_gone=None if work.learned is None else work.learned.gone,
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
-        with _signals(stop, runner), _window(work, stop):
+        with work.stopping(stop, runner.abort), _window(work, stop):
             await _wait_out(work, stop)
             return await runner.run()
 
@@ -272,36 +275,10 @@ async def _wait_out(work: Work, stop: Stop) -> None:
         await stop.sleep(seconds)
 
 
-def _has_seen_profiles(journal: RunJournal) -> bool:
+def _has_seen_profiles(journal: OpenRun) -> bool:
     """Whether an earlier execution found any profile: then this is not the wrong environment."""
     seen = set(journal.totals()) - {Outcome.PENDING, Outcome.ON_HOLD, Outcome.NOTHING_HELD, Outcome.RETRYABLE}
     return bool(seen)
-
-
-@contextmanager
-def _signals(stop: Stop, runner: Runner) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def ask(number: int, reason: StopReason) -> None:
-        nonlocal asked
-        # A session that ends sends SIGHUP more than once, and SIGTERM with it: only a second word of somebody drops.
-        if number != signal.SIGHUP:
-            if asked:
-                runner.abort()
-            asked = True
-        stop.request(reason)
-
-    wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
-        wanted[signal.SIGHUP] = StopReason.TERMINATED
-    for number, reason in wanted.items():
-        loop.add_signal_handler(number, ask, number, reason)
-    try:
-        yield
-    finally:
-        for number in wanted:
-            loop.remove_signal_handler(number)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Who is not to be touched: the exclusion list, and for what would write, everybody whom this state folder erased."""
+"""Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import Hold, Job, Outcome
 from privacy_toolkit.engine.open_requests import former_scopes, look_through, may_be_of, plan_scope
 from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import OpenRun, State, Suppression
 
 #: The ground of a subject whose customer was erased: any request that writes would re-create the profile.
 SUPPRESSED = Hold("suppressed")
@@ -54,7 +52,7 @@ class Holds:
 
 
 @contextmanager
-def suppression(state: StateFolder, settings: Settings, *, used: bool) -> Iterator[Callable[[str], bool] | None]:
+def suppression(state: State, settings: Settings, *, used: bool) -> Iterator[Callable[[str], bool] | None]:
     """Whether a customer of this environment was erased, for a job that would write for them; else None.
 
     Raises:
@@ -63,33 +61,33 @@ def suppression(state: StateFolder, settings: Settings, *, used: bool) -> Iterat
     if not used:
         yield None
         return
-    with Suppression(state.path, state.key) as listed:
+    with state.suppression() as listed:
         catch_up(listed, state, complete=True)
         yield listed.of(suppression_scopes(state, settings))
 
 
-def suppression_scopes(state: StateFolder, settings: Settings) -> set[str]:
+def suppression_scopes(state: State, settings: Settings) -> set[str]:
     """Under which names the list of erased customers knows a deployment and its environment, those of old too.
 
     Raises:
-        JournalError: a run that may have erased somebody can't be read.
+        JournalError: a run that may have erased someone can't be read.
     """
     return {settings.scope, *former_scopes(state, settings.scope, may_be_of(Job.ERASE))}
 
 
-def catch_up(listed: Suppression, state: StateFolder, *, complete: bool) -> None:
+def catch_up(listed: Suppression, state: State, *, complete: bool) -> None:
     """Enter into the list whoever runs of this state folder have erased since it was last brought up to date.
 
     Args:
         listed: the list.
         state: the folder.
-        complete: whether nothing may be done without it; else a run that can't be read is passed over.
+        complete: whether nothing may be done without it; otherwise a run that can't be read is skipped.
 
     Raises:
-        JournalError: a run that may have erased somebody can't be read, or the list can't be written.
+        JournalError: a run that may have erased someone can't be read, or the list can't be written.
     """
 
-    def look(run_id: str, journal: RunJournal, plan: Plan) -> None:
+    def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
         erased = journal.totals().get(Outcome.ERASED, 0) if plan.job == Job.ERASE else 0
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
             ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))

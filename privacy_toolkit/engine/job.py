@@ -1,4 +1,4 @@
-"""How long an accepted change is waited for before it is looked for again."""
+"""What a job declares, and what it may use before anything is sent: preparing its input, preflight reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.inputs.scan import InputSummary, Scan
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.store import State
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
@@ -52,7 +52,7 @@ class Preparation:
     parameters: Mapping[str, str | int | bool | None]
     options: InputOptions
     second: str | None
-    state: StateFolder
+    state: State
     scope: str
     nonce: str
     resources: ExitStack
@@ -101,7 +101,7 @@ def one_to_one(
     kept: Callable[[str], str | None],
     free: Sequence[str],
 ) -> Iterator[list[tuple[int, str, str]]]:
-    """Give every customer a code of their own, page by page: the one they had before, else the next free one.
+    """Give every customer their own code, page by page: the one they had before, otherwise the next free one.
 
     Who is on hold gets none.
 
@@ -139,7 +139,7 @@ def order_of_codes(codes: list[str], seed: int | None) -> list[str]:
     return codes
 
 
-# Reading for a plan: how things stand at the API, before anybody confirms what is to be done there.
+# Reading for a plan: how things are at the API, before anyone confirms what is to be done there.
 
 #: How often a question is put before the plan is given up.
 TRIES = 5
@@ -161,7 +161,7 @@ class Preflight(Protocol):
 
     @property
     def values(self) -> Collection[str]:
-        """What stands in the path of each question."""
+        """What is in the path of each question."""
 
     def take(self, value: str, answer: Answer) -> bool:
         """Count what an answer says; False if it says nothing reliable, so that it has to be asked again."""
@@ -220,7 +220,7 @@ async def _work(values: Iterator[str], wanted: Preflight, client: Client, asking
 
 
 async def _wait(tries: int, answer: Answer, asking: Asking) -> None:
-    """Wait before the question is put again, and let everybody wait if the API asks for it."""
+    """Wait before the question is put again, and let everyone wait if the API asks for it."""
     asked = answer.wait or 0.0
     if asked > LONGEST_WAIT:
         raise NotReadError(f"The API asks for a wait of {asked:,.0f} s; no plan was made.", "Try again after that.")
@@ -233,7 +233,7 @@ async def _wait(tries: int, answer: Answer, asking: Asking) -> None:
 # What a job says of itself, once: all that the engine, the plan and the command line need to know of it.
 
 Calls = dict[str, tuple[int, int]]
-#: What an operator sets for one job, such as the version of the API; stands in the plan. No secret, no path, no id.
+#: What an operator sets for one job, such as the version of the API; is in the plan. No secret, no path, no id.
 Parameters = Mapping[str, str | int | bool | None]
 
 
@@ -275,7 +275,7 @@ class Declaration:
         make: the procedure for one execution.
         form: what is taken of a row next to the id; None for an input of ids.
         prepare: what is made of the input before it is planned.
-        look: what is read for the plan, so that whoever confirms it knows how things stand; None for nothing.
+        look: what is read for the plan, so that anyone who confirms it knows how things stand; None for nothing.
         must_look: whether a plan with these parameters may not be confirmed without that.
         shown: what an operator is shown of a subject (its id, and what else is given) next to its id, by name.
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
@@ -306,11 +306,11 @@ class Declaration:
     has_clock: bool = False
 
 
-# What may go wrong when something read is handed over, in the words the jobs know.
+# What may go wrong when something read is delivered, in the words the jobs know.
 
 
 class NotDeliveredError(Exception):
-    """It could not be written; nothing new stands under its name."""
+    """It could not be written; nothing new is under its name."""
 
 
 class ForeignAnswerError(Exception):

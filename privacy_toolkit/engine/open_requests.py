@@ -1,4 +1,4 @@
-"""Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up."""
+"""Data subject requests over all runs: due dates, what is open, what an earlier export or a later run answered."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.job import Assigned, Preparation
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedInput, plan_of
 from privacy_toolkit.engine.summary import Summary, summarize
-from privacy_toolkit.journal.sqlite.create import Request
-from privacy_toolkit.journal.sqlite.reader import Observed, RunReader
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.records import Observed, RequestRow
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 
 # The requests behind the subjects: when each came in, and by when it has to be answered.
 
@@ -35,10 +33,11 @@ def amended(requests: Numbered, instead: Mapping[int, SubjectRequest]) -> Number
     return ((seq, instead.get(seq, request)) for seq, request in requests)
 
 
-def request_rows(requests: Numbered, regime: Regime) -> Iterator[Request]:
+def request_rows(requests: Numbered, regime: Regime) -> Iterator[RequestRow]:
     """What the journal keeps of each request, with its due date."""
     for seq, request in requests:
-        yield seq, _text(request.requested_on), _text(_due(request, regime)), request.ticket, request.ground
+        due_on = _text(_due(request, regime))
+        yield RequestRow(seq, _text(request.requested_on), due_on, request.ticket, request.ground)
 
 
 def planned_clock(requests: Numbered, held: Collection[int], regime: Regime, today: date) -> PlannedClock | None:
@@ -77,9 +76,8 @@ def _text(day: date | None) -> str | None:
 
 # What earlier runs of the same state folder know, as far as their journals can be read.
 #
-# A damaged journal hides no other run. Whoever asks says what is lost with what it may know: where that only means
-# more
-# work, the run is named and passed over; where somebody could be written for who was erased, or a code could go to two
+# A damaged journal hides no other run. Anyone who asks says what is lost with what it may know: where that only means
+# more work, the run is named and skipped; where someone could be written for who was erased, or a code could go to two
 # people, nothing is begun until the run is put back or set aside.
 
 _ABSENT = frozenset({Outcome.ERASED, Outcome.NOTHING_HELD})
@@ -87,13 +85,13 @@ _log = logging.getLogger(__name__)
 
 
 def look_through(
-    state: StateFolder,
-    look: Callable[[str, RunJournal, Plan], None],
+    state: State,
+    look: Callable[[str, OpenRun, Plan], None],
     needed: Callable[[str], bool] = lambda _: False,
 ) -> None:
     """Look at every run that can be read, newest first.
 
-    A run that can't be read is named in the log, once for each state folder opened, and passed over.
+    A run that can't be read is named in the log, once for each state folder opened, and skipped.
 
     Args:
         state: the folder.
@@ -112,7 +110,7 @@ def look_through(
                 raise
             if run_id not in state.passed_over:
                 state.passed_over.add(run_id)
-                _log.warning("%s It is passed over. %s", error.message, error.hint)
+                _log.warning("%s It is skipped. %s", error.message, error.hint)
 
 
 def may_be_of(job: Job) -> Callable[[str], bool]:
@@ -130,14 +128,14 @@ def job_of(run_id: str) -> str | None:
     return parts[2] if len(parts) > 2 and parts[2] in set(Job) else None  # noqa: PLR2004 - day, time, job
 
 
-def all_known_absent(ids: Collection[str], state: StateFolder, scope: str, current: str) -> bool:
+def all_known_absent(ids: Collection[str], state: State, scope: str, current: str) -> bool:
     """Whether earlier runs in ``scope`` found every one of ``ids`` absent or erased it.
 
     Then a list that answers nothing but 404 is no sign of the wrong environment.
     """
     missing = set(ids)
 
-    def look(run_id: str, journal: RunJournal, plan: Plan) -> None:
+    def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
         if missing and run_id != current and plan_scope(plan) == scope:
             missing.difference_update(journal.among(missing, _ABSENT))
 
@@ -145,7 +143,7 @@ def all_known_absent(ids: Collection[str], state: StateFolder, scope: str, curre
     return not missing
 
 
-def former_scopes(state: StateFolder, scope: str, needed: Callable[[str], bool]) -> set[str]:
+def former_scopes(state: State, scope: str, needed: Callable[[str], bool]) -> set[str]:
     """Under which names earlier versions remembered what holds in ``scope``: by the label, or the URL as written.
 
     Raises:
@@ -153,7 +151,7 @@ def former_scopes(state: StateFolder, scope: str, needed: Callable[[str], bool])
     """
     found: set[str] = set()
 
-    def look(_: str, __: RunJournal, plan: Plan) -> None:
+    def look(_: str, __: OpenRun, plan: Plan) -> None:
         if plan_scope(plan) == scope:
             found.add(f"{plan.environment} {plan.target}")
             found.add(f"{plan.environment} {plan.base_url.rstrip('/').lower()}")
@@ -172,13 +170,11 @@ def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
     return (isinstance(error, JournalError) or error.code == "newer") and run_id in error.message
 
 
-# Which open requests a later run has taken over, so that nobody counts them twice or for ever.
+# Which open requests a later run has taken over, so that nobody counts them twice or forever.
 #
-# An operator may plan again instead of resuming, and a nightly job does so every night. Whoever is settled in a later
-# run
-# of the same job and target is not open any more; whoever is open there for the same days is counted there. To find
-# out,
-# ids are compared, a bounded number at a time.
+# An operator may plan again instead of resuming, and a nightly job does so every night. Anyone who is settled in a
+# later run of the same job and target is not open any more; anyone who is open there for the same days is counted
+# there. To find out, ids are compared, a bounded number at a time.
 
 SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
 #: How many ids are held at once to be compared with later runs.
@@ -208,7 +204,7 @@ class Counted:
 class SuccessorRuns:
     """The runs of one job and target, the oldest first; none of them is purged."""
 
-    def __init__(self, state: StateFolder, runs: list[Counted], batch: int = BATCH) -> None:
+    def __init__(self, state: State, runs: list[Counted], batch: int = BATCH) -> None:
         self._state = state
         self._runs = runs
         self._most = batch
@@ -286,9 +282,9 @@ def _days(journal: RunReader, number: int) -> Counter[Days]:
 def _open(journal: RunReader) -> Iterator[tuple[str, Days]]:
     """Every open subject by its id, with its days."""
     for observed in journal.rows():
-        if observed.state[1] in OPEN_OUTCOMES:
+        if observed.state.outcome in OPEN_OUTCOMES:
             request = observed.request
-            yield observed.subject.id, (None, None) if request is None else (request[1], request[2])
+            yield observed.subject.id, (None, None) if request is None else (request.requested_on, request.due_on)
 
 
 # The register of requests: what is open over all runs of a state folder, what is due first in front.
@@ -348,7 +344,7 @@ class Register:
         return all(run.open is not None for run in self.not_counted)
 
 
-def register(state: StateFolder, today: date, within: int | None = None) -> Register:
+def register(state: State, today: date, within: int | None = None) -> Register:
     """What is open over all runs, what is due first in front and what has no date last.
 
     ``within`` leaves out what is due in more than so many days, or on no day.
@@ -364,7 +360,7 @@ def register(state: StateFolder, today: date, within: int | None = None) -> Regi
     return Register(today, tuple(due), tuple(sorted(not_counted, key=lambda run: run.run_id)))
 
 
-def _runs(state: StateFolder) -> tuple[list[Counted], list[NotCounted]]:
+def _runs(state: State) -> tuple[list[Counted], list[NotCounted]]:
     """Every run that can be read and was not purged, the oldest first, and those that can't be counted."""
     runs: list[Counted] = []
     not_counted: list[NotCounted] = []
@@ -400,7 +396,7 @@ NEW_ONLY = "new_only"
 EXPORTED = Hold("already_exported")
 
 _ANSWERED = frozenset({Outcome.DONE, Outcome.NOTHING_HELD})
-#: How long after UTC's midnight a day still lasts somewhere. A list says on which day somebody asked, not where.
+#: How long after UTC's midnight a day still lasts somewhere. A list says on which day someone asked, not where.
 _LAST_PLACE = timedelta(hours=12)
 
 
@@ -430,7 +426,7 @@ class Answered(NamedTuple):
 def prepare(preparation: Preparation) -> Assigned:
     """The subjects as they stand, those on hold that were exported before, and the controller's notice by its hash.
 
-    Who asked more than once is on hold if all of it was answered; else the earliest that was not counts.
+    Who asked more than once is on hold if all of it was answered; otherwise the earliest that was not counts.
 
     Raises:
         UsageError: the notice can't be read.
@@ -450,14 +446,14 @@ def prepare(preparation: Preparation) -> Assigned:
     )
 
 
-def answered(state: StateFolder, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
+def answered(state: State, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
     """What earlier exports answered for the ids in ``wanted``, as far as runs in ``scope`` still know ids.
 
     ``scope`` is environment and deployment. What a run answered that can't be read is answered once more.
     """
     found: dict[str, list[Answered]] = {}
 
-    def look(_: str, journal: RunJournal, plan: Plan) -> None:
+    def look(_: str, journal: OpenRun, plan: Plan) -> None:
         if plan.job == Job.EXPORT and plan_scope(plan) == scope and journal.purged_at is None:
             for id_, answer in _answered(journal.rows(), wanted):
                 found.setdefault(id_, []).append(answer)
@@ -481,9 +477,10 @@ def unanswered(
 
 def _answered(rows: Iterable[Observed], wanted: Collection[str]) -> Iterator[tuple[str, Answered]]:
     for observed in rows:
-        if observed.subject.id in wanted and observed.state[1] in _ANSWERED:
-            asked, ticket = (observed.request[1], observed.request[3]) if observed.request else (None, None)
-            yield observed.subject.id, Answered(asked, ticket, _day(observed.state[10]))
+        if observed.subject.id in wanted and observed.state.outcome in _ANSWERED:
+            request = observed.request
+            asked, ticket = (request.requested_on, request.ticket) if request else (None, None)
+            yield observed.subject.id, Answered(asked, ticket, _day(observed.state.settled_at))
 
 
 def _day(microseconds: int | None) -> date:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +32,8 @@ from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
-from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
-from privacy_toolkit.journal.sqlite.reader import RunReader
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.records import Approval, Staged
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 
 # Whether a plan may still be carried out: the same target, the same inputs, and not carried out before.
 
@@ -90,7 +87,7 @@ def _only_holds(plan: Plan, again: Plan) -> bool:
     return plan.rows.held_by_us != again.rows.held_by_us
 
 
-def check_not_applied(plan: Plan, state: StateFolder) -> None:
+def check_not_applied(plan: Plan, state: State) -> None:
     """Make sure that no run of this state folder carries out this very plan already, or did before it was set aside.
 
     A run that was set aside since it can't be read tells nothing any more, and counts for nothing.
@@ -105,20 +102,20 @@ def check_not_applied(plan: Plan, state: StateFolder) -> None:
         began = "".join(run_id.split("-")[:2])
         return job_of(run_id) in {plan.job, None} and not (began.isdigit() and began < made)
 
-    def look(run_id: str, _: RunJournal, applied: Plan) -> None:
+    def look(run_id: str, _: OpenRun, applied: Plan) -> None:
         if applied.digest == plan.digest:
             raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
 
     look_through(state, look, may_be_it)
-    for folder in state.set_aside_runs():
-        if _digest_of(folder) == plan.digest:
-            raise _applied(folder.name, "That run was set aside. Make another plan with --plan FILE.")
+    for run_id, journal in state.runs_set_aside():
+        if _digest_of(journal) == plan.digest:
+            raise _applied(run_id, "That run was set aside. Make another plan with --plan FILE.")
 
 
-def _digest_of(run: Path) -> str | None:
+def _digest_of(run: RunReader) -> str | None:
     """The digest of the plan of a run that was set aside; None if it can't be read."""
-    with suppress(ToolkitError), closing(RunReader(run)) as journal:
-        return plan_of(journal).digest
+    with suppress(ToolkitError):
+        return plan_of(run).digest
     return None
 
 
@@ -131,7 +128,7 @@ def input_now(plan: Plan, key: bytes | None) -> str:
 
     ``key`` is the one under which the plan names its files; those of the first format have none.
 
-    For people: the subjects of a run are in its journal, and the run goes on with those whatever became of the file.
+    For people: the subjects of a run are in its journal, and the run continues with those whatever became of the file.
     """
     if plan.input.path in {STDIN, ""}:
         return "not a file"
@@ -147,9 +144,10 @@ class Order:
     """What the operator asks for: a job on an input. ``verify`` is ``all``, ``sample:N`` or ``none``.
 
     ``regime`` is the law that says when a request is due, ``parameters`` what is set for this job alone, ``second`` the
-    path of the job's second input, ``out`` that of the file it hands over. ``nonce``, ``format`` and ``key`` are
+    path of the job's second input, ``out`` that of the file it delivers. ``nonce``, ``format`` and ``key`` are
     those of the plan that is made once more, if one is. ``tickets``: whether the pack shows the tickets of the input.
-    ``key_file`` is where the plan's key goes besides the state folder.
+    ``key_file`` is where the plan's key goes besides the state folder. ``known_as`` is what the plan names as the path
+    of the input where ``path`` is none to come back to, such as that of rows that were in memory.
     """
 
     job: Declaration
@@ -166,6 +164,7 @@ class Order:
     tickets: bool = False
     key: bytes | None = None
     key_file: str | None = None
+    known_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    order: Order, settings: Settings, state: StateFolder, now: datetime, hand: SigningIdentity | None = None
+    order: Order, settings: Settings, state: State, now: datetime, hand: SigningIdentity | None = None
 ) -> Iterator[Prepared]:
     """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is sent.
 
@@ -223,7 +222,7 @@ def prepared(
             environment=settings.environment,
             generation=settings.generation,
             created_at=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            input=planned_input(order.path, order.options, summary),
+            input=planned_input(order.known_as or order.path, order.options, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
@@ -242,12 +241,12 @@ def prepared(
         yield Prepared(sealed, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
 
 
-def _scanned(order: Order, state: StateFolder) -> Scan:
-    return read_input(order.path, order.options, spool_folder=state.path, form=order.job.form(order.parameters))
+def _scanned(order: Order, state: State) -> Scan:
+    return read_input(order.path, order.options, spool_folder=state.scratch, form=order.job.form(order.parameters))
 
 
 def _holds(
-    job: Declaration, listed: Exclusions | None, scan: Scan, settings: Settings, state: StateFolder
+    job: Declaration, listed: Exclusions | None, scan: Scan, settings: Settings, state: State
 ) -> tuple[dict[int, Hold], int]:
     """The holds by the subjects' numbers, and how many of them the exclusion list names."""
     with suppression(state, settings, used=job.creates_profile) as is_suppressed:
@@ -283,7 +282,7 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
     )
 
 
-def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approval | None = None) -> str:
+def create(ready: Prepared, state: State, now: datetime, approval: Approval | None = None) -> str:
     """Make the run of a confirmed plan and return its id, which begins with the time and holds no personal data.
 
     Raises:
@@ -292,8 +291,8 @@ def create(ready: Prepared, state: StateFolder, now: datetime, approval: Approva
     moment = now.astimezone(UTC)
     run_id = f"{moment:%Y%m%d-%H%M%S}-{ready.plan.job}-{moment.microsecond:05x}{secrets.token_hex(2)}"
     ready.remember()
-    create_run(
-        state.runs / run_id,
+    state.create(
+        run_id,
         Staged(
             plan=ready.encoded or ready.plan.encode(),
             created_at=int(now.timestamp() * 1e6),

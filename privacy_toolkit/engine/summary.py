@@ -1,4 +1,4 @@
-"""How a run stands as a whole, from its journal alone: verdict, exit code, sums."""
+"""The state of a run as a whole, from its journal alone: verdict, exit code, sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from privacy_toolkit.core.errors import ExitCode, ToolkitError
 from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.journal.records import Acceptance
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.store import RunReader
 
 #: The jobs for which "done" may mean that there was nothing to do.
 _MAY_BE_IDLE = frozenset({Job.RESERVE, Job.RELEASE, Job.ASSIGN, Job.HOLDERS})

@@ -1,4 +1,4 @@
-"""The chain of packs: a record of every pack that was ever sealed for one state folder.
+"""The chain of packs: a record of every pack ever sealed for a state folder.
 
 A link is the part of a pack that binds the rest: ``checkpoint.txt``, ``SHA256SUMS`` (which lists it) and the
 signature. Each names the one before by the SHA-256 of its ``SHA256SUMS``. It holds no personal data and stays when runs
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,17 @@ from typing import Annotated, Final
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.core.durable import read_regular, sync
+from privacy_toolkit.core.durable import (
+    FolderPlace,
+    put_file,
+    put_folder,
+    read_regular,
+    remove,
+    sync,
+    write_files,
+)
 from privacy_toolkit.evidence.checkpoint import ORIGIN, Checkpoint, Tree, decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.files import CHECKPOINT, REMOVAL, SIGNATURE, SUMS, BadPack, ChainError, Place, write_file
+from privacy_toolkit.evidence.files import CHECKPOINT, REMOVAL, SIGNATURE, SUMS, BadPack, ChainError
 from privacy_toolkit.signatures.keys import PACK_NAMESPACE
 from privacy_toolkit.signatures.signers import DocumentSigner
 
@@ -80,7 +87,7 @@ class Link:
 class Chain:
     """The record in ``folder``; it is made with the first pack.
 
-    Whoever seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them.
+    Anyone who seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them.
     """
 
     def __init__(self, folder: Path, draw: Callable[[int], str] = secrets.token_hex) -> None:
@@ -97,7 +104,7 @@ class Chain:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock", mode=0o600):
             for left in self.folder.glob(".new-*"):  # of a process that died: nobody else is in here now
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                remove(left)
             yield
 
     def origin(self) -> str:
@@ -111,10 +118,8 @@ class Chain:
         if not path.exists():
             if self._names():
                 raise ChainError("The record of the packs has lost its id.", _HINT)
-            building = self.folder / f".new-{_ID}"
-            write_file(building, [f"{self._draw(16)}\n".encode()])
-            building.rename(path)
-            sync(self.folder)
+            with put_file(path, over=True) as file:
+                file.write(f"{self._draw(16)}\n".encode())
             sync(self.folder.parent)
         value = read_regular(path)
         if not re.fullmatch(rb"[0-9a-f]{32}\n", value):
@@ -151,21 +156,11 @@ class Chain:
         follows = (1, None) if newest is None else (newest.head().sequence + 1, newest.hash)
         if (head.sequence, head.previous) != follows or head.origin != self.origin():
             raise ChainError("The pack does not follow the newest one of the record.", _HINT)
-        name = f"{head.sequence:08}-{head.run_id}"
-        building = self.folder / f".new-{name}"
-        try:
-            building.mkdir(mode=0o700)
-            for file, content in link.files().items():
-                write_file(building / file, [content])
-            sync(building)
-            building.rename(self.folder / name)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-        sync(self.folder)
+        with put_folder(self.folder / f"{head.sequence:08}-{head.run_id}", over=False) as building:
+            write_files(building, link.files())
 
     def _names(self) -> list[str]:
-        """The names of the links in their order: none is missing and no number stands twice."""
+        """The names of the links in their order: none is missing and no number appears twice."""
         if not self.folder.is_dir():
             return []
         names = sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
@@ -184,9 +179,9 @@ class Chain:
         return link
 
 
-# A link of the chain of packs that is about no run: somebody was taken off the list of erased customers, and why.
+# A link of the chain of packs that is about no run: someone was taken off the list of erased customers, and why.
 #
-# It lies among the packs, has a checkpoint without rows, is signed like them, and can't be left out without a gap.
+# It is among the packs, has a checkpoint without rows, is signed like them, and can't be left out without a gap.
 
 FORMAT: Final = "privacy-toolkit/removal/1"
 #: A reason is a sentence, and says nothing of who it is about.
@@ -211,7 +206,7 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def record_removal(packs: Path, chain: Chain, removal: Removal, signer: DocumentSigner | None, now: datetime) -> Path:
-    """Write a removal among the packs, and enter it into their chain; the folder it lies in.
+    """Write a removal among the packs, and enter it into their chain; the folder it is in.
 
     Raises:
         OSError: it can't be written.
@@ -220,8 +215,8 @@ def record_removal(packs: Path, chain: Chain, removal: Removal, signer: Document
     """
     run_id = f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-suppression-{secrets.token_hex(4)}"
     content = removal.encode()
-    place = Place(packs / run_id)
-    try:
+    packs.mkdir(parents=True, exist_ok=True)
+    with FolderPlace(packs / run_id, over=False) as place:
         building = place.begin()
         with chain.lock():
             newest = chain.newest()
@@ -231,11 +226,7 @@ def record_removal(packs: Path, chain: Chain, removal: Removal, signer: Document
             ).encode()
             sums = encode_sums({REMOVAL: hash_bytes(content), CHECKPOINT: hash_bytes(head)})
             link = Link(head, sums, None if signer is None else signer.sign(sums, PACK_NAMESPACE))
-            for name, data in {REMOVAL: content, **link.files()}.items():
-                write_file(building / name, [data])
+            write_files(building, {REMOVAL: content, **link.files()})
             chain.append(link)
             place.finish()
-    except BaseException:
-        place.discard()
-        raise
     return place.path

@@ -1,4 +1,4 @@
-"""The audit pack of a run: a folder that is there as a whole or not at all."""
+"""The audit pack of a run: a folder that is there completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 
-from privacy_toolkit.core.durable import probe, read_regular
+from privacy_toolkit.core.durable import FolderPlace, probe, read_regular, write_file, write_files
 from privacy_toolkit.core.errors import RefusedError, UsageError
 from privacy_toolkit.core.model import Outcome, Reason
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.files import PackError, Place, write_file
+from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
-from privacy_toolkit.journal.sqlite.figures import StateCount
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.figures import StateCount
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.job_words import job_of
@@ -99,7 +99,7 @@ def write_pack(
     signer: DocumentSigner | None = None,
     principal: str | None = None,
 ) -> PackResult:
-    """Write the pack of the run at ``folder``, or replace the one that stands there from an earlier execution.
+    """Write the pack of the run at ``folder``, or replace the one that is there from an earlier execution.
 
     It is built next to its place, entered into the chain of packs, and renamed once complete and durable. The same
     journal and key give the same bytes.
@@ -120,9 +120,9 @@ def write_pack(
     """
     if principal is not None:
         check_principal(principal)
-    place = Place(folder.resolve())
     try:
-        return _write(journal, place, Seal(chain, signer, principal if signer else None))
+        with FolderPlace(folder.resolve(), over=True) as place:
+            return _write(journal, place, Seal(chain, signer, principal if signer else None))
     except OSError as error:
         raise PackError(
             f"The pack can't be written: {error.strerror or 'the system gave no reason'}.",
@@ -130,7 +130,7 @@ def write_pack(
         ) from None
 
 
-def _write(journal: RunReader, place: Place, seal: Seal) -> PackResult:
+def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
     with seal.chain.lock():
         place.restore()
     secret = journal.secret
@@ -139,19 +139,16 @@ def _write(journal: RunReader, place: Place, seal: Seal) -> PackResult:
             f"Run {journal.run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
         )
     _check_free(place.path, journal.run_id)
-    try:
-        building = place.begin()
-        report, contents = _fill(building, journal, secret, seal)
-        # Alone from here: two packs must not both follow the same one, nor change places at the same time. The link is
-        # durable before the pack has its name, so no pack is ever seen that a later one would not follow.
-        with seal.chain.lock():
-            link = seal.close(building, contents)
-            _check_free(place.path, journal.run_id)
-            place.finish()
-            place.sweep()
-    except BaseException:
-        place.discard()
-        raise
+    place.path.parent.mkdir(parents=True, exist_ok=True)
+    building = place.begin()
+    report, contents = _fill(building, journal, secret, seal)
+    # Alone from here: two packs must not both follow the same one, nor change places at the same time. The link is
+    # durable before the pack has its name, so no pack is ever seen that a later one would not follow.
+    with seal.chain.lock():
+        link = seal.close(building, contents)
+        _check_free(place.path, journal.run_id)
+        place.finish()
+        place.sweep()
     return PackResult(place.path, report, link)
 
 
@@ -172,8 +169,7 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
     if approval is not None:
         contents[files.APPROVAL] = approval.statement.encode()
         contents[files.APPROVAL_SIGNATURE] = approval.signature.encode()
-    for name, content in contents.items():
-        write_file(building / name, [content])
+    write_files(building, contents)
     write_file(building / files.REJECTED, map(csv_line, chain([REJECTED_HEADER], journal.rejected())))
     if {path.name for path in building.iterdir()} != {*contents, *files.ROW_FILES}:
         raise PackError("The pack can't be written: something made on the way to it can't be removed.", "Try again.")
@@ -226,7 +222,7 @@ def check_place(folder: Path, run_id: str | None) -> None:
     except OSError as error:
         raise _unusable(f"Nothing can be written there: {error.strerror or 'the system gave no reason'}.") from None
     if is_inside:
-        raise _unusable("It lies inside another pack, which would then no longer be what was signed.")
+        raise _unusable("It is inside another pack, which would then no longer be what was signed.")
     if is_mount:
         raise _unusable("It is a mount point, which can't be put in place as a whole. Name a folder inside it.")
 

@@ -1,18 +1,15 @@
-"""The folder that one person is handed: their receipt, the script that checks it, and words that explain both."""
+"""The folder that one person gets: their receipt, the script that checks it, and an explanation of both."""
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import textwrap
 from importlib.resources import files
 from pathlib import Path
 
-from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.durable import put_folder, write_files
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Link
-from privacy_toolkit.evidence.files import write_file
 from privacy_toolkit.evidence.receipts import Receipt
 
 RECEIPT, SCRIPT, README = "receipt.txt", "check-receipt.sh", "README.txt"
@@ -53,7 +50,7 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path) -> None:
     Args:
         receipt: what it is about.
         link: what binds the pack: it is copied as it stands.
-        folder: where the folder is to be; nothing is there yet, but what it is to lie in.
+        folder: where the folder is to be; nothing is there yet, but what it is to be in.
 
     Raises:
         UsageError: something is there already.
@@ -66,22 +63,13 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path) -> None:
         README: readme(receipt, signed=link.signature is not None),
         **link.files(),
     }
-    building = folder.with_name(f".new-{secrets.token_hex(8)}-{folder.name}")
     try:
-        building.mkdir(mode=0o700)
-        for name, content in contents.items():
-            write_file(building / name, [content])
-        sync(building)
-        building.rename(folder)
-        sync(folder.parent)
+        with put_folder(folder, over=False) as building:
+            write_files(building, contents)
     except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
         raise ReceiptError(
             f"The receipt can't be written: {error.strerror}.", "Make room, or name another folder with --out."
         ) from None
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
 
 
 def script() -> bytes:

@@ -1,46 +1,44 @@
-"""The first half of writing rows: from the journal to sorted parts, by two processes where that saves time."""
+"""Writing the rows of a pack: from the journal to sorted parts, and from those to its files."""
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 
 from privacy_toolkit.core.durable import new_file
 from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence.checkpoint import Tree, leaf_hash
 from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET
-from privacy_toolkit.journal.sqlite.figures import Windows
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.figures import Windows
+from privacy_toolkit.journal.state import open_run
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.frames import RowSummary, RowTally, cases_of, counts_of, table_of
-from privacy_toolkit.reporting.parquet import ROW_GROUP, RowsParquet, Spills, held_of, joined, merged, rows_parquet
+from privacy_toolkit.reporting.parquet import (
+    ROW_GROUP,
+    RowsParquet,
+    Spills,
+    held_of,
+    joined,
+    merged,
+    returned_memory,
+    rows_parquet,
+)
 from privacy_toolkit.reporting.rows import Shown, lines_of
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line
 
-# The second process that makes rows, as the first one sees it.
-#
-# It is a program of its own and not one of ``multiprocessing``: that would load the caller's main module once more,
-# and
-# what a script of an analyst does there must not be done twice. It ends with the first process, however that ends: its
-# standard input is then closed.
-
-MODULE = "privacy_toolkit.evidence.row_worker"
-_PREFIX = "PRIVACY_TOOLKIT_"
-
 
 class RowsTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows go where: the run's folder, the folder for the parts, a name for them, the first and last subject."""
+    """Which rows go where: where the run is, the folder for the parts, a name for them, the first and last subject."""
 
     run: bytes
     spills: bytes
@@ -49,77 +47,9 @@ class RowsTask(msgspec.Struct, frozen=True, kw_only=True):
     last: int
 
     @classmethod
-    def of(cls, run: Path, spills: Path, name: str, first: int, last: int) -> RowsTask:
-        """The task with paths as the system has them."""
-        return cls(
-            run=os.fsencode(run.absolute()), spills=os.fsencode(spills.absolute()), name=name, first=first, last=last
-        )
-
-
-class RowsReply(msgspec.Struct, frozen=True, kw_only=True):
-    """How it went: ``error`` is the number of the system's error (``errno``), None if all is written."""
-
-    error: int | None
-
-
-class Helper:
-    """A second process at work; it is gone when the block ends.
-
-    Raises:
-        OSError: it can't be started.
-    """
-
-    def __init__(self, task: RowsTask) -> None:
-        command = [sys.executable, "-P", "-m", MODULE]
-        self._process = subprocess.Popen(  # noqa: S603 - our own module, by this very Python
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C is for the first process; it ends this one
-        )
-        self._hand_in(task)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def finish(self) -> None:
-        """Wait until it has written everything.
-
-        Raises:
-            OSError: it could not, or it died.
-        """
-        pipe = self._process.stdout
-        said = pipe.read() if pipe is not None else b""
-        try:
-            reply = msgspec.json.decode(said, type=RowsReply)
-        except msgspec.DecodeError:
-            raise OSError(errno.ECHILD, "a part of the work was ended from outside") from None
-        if reply.error is not None:
-            raise OSError(reply.error, os.strerror(reply.error))
-
-    def _hand_in(self, task: RowsTask) -> None:
-        pipe = self._process.stdin
-        if pipe is not None:
-            try:
-                pipe.write(msgspec.json.encode(task) + b"\n")
-                pipe.flush()
-            except BrokenPipeError:
-                pass  # it has died, which is said when it is waited for
-
-
-def _environment() -> dict[str, str]:
-    """What this process has, without the settings, which may hold keys; and where its modules are."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
-    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    def of(cls, run: bytes, spills: Path, name: str, first: int, last: int) -> RowsTask:
+        """Describe the task; ``run`` is a ``RunReader.place``, and paths are as the system has them."""
+        return cls(run=run, spills=os.fsencode(spills.absolute()), name=name, first=first, last=last)
 
 
 # The second half of writing rows: from sorted parts to the files of a pack, in one go over all rows.
@@ -240,30 +170,31 @@ def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
         return
     first, last = bounds[0][0], bounds[-1][1]
     shown = Shown(journal.windows(), tickets=plan_of(journal).tickets)
-    if last < SPLIT_FROM or not can_split():
-        scatter_pages(journal, secret, RowsTask.of(journal.folder, spills, "all", first, last), shown)
+    if last < SPLIT_FROM or not journal.place or not can_split():
+        scatter_pages(journal, secret, RowsTask.of(journal.place, spills, "all", first, last), shown)
         return
     middle = bounds[len(bounds) // 2][0]
     if shown.windows is not None:
         shown.windows.write(spills.with_name(WINDOWS))
-    with Helper(RowsTask.of(journal.folder, spills, "second", middle, last)) as helper:
-        scatter_pages(journal, secret, RowsTask.of(journal.folder, spills, "first", first, middle - 1), shown)
-        helper.finish()
+    with SecondProcess(scatter_apart, RowsTask.of(journal.place, spills, "second", middle, last)) as second:
+        scatter_pages(journal, secret, RowsTask.of(journal.place, spills, "first", first, middle - 1), shown)
+        second.result()
 
 
-def shown_elsewhere(journal: RunReader, task: RowsTask) -> Shown:
-    """What the first process found out that rows show, in the second one.
+def scatter_apart(task: RowsTask) -> None:
+    """Put the rows of some pages into files, in the second process.
 
     Raises:
-        OSError: it can't be read.
+        OSError: they can't be written, or what the first process found out that rows show can't be read.
     """
-    windows = Windows.read(Path(os.fsdecode(task.spills)).with_name(WINDOWS))
-    return Shown(windows, tickets=plan_of(journal).tickets)
+    with returned_memory(), open_run(task.run) as journal:
+        windows = Windows.read(Path(os.fsdecode(task.spills)).with_name(WINDOWS))
+        scatter_pages(journal, journal.secret or b"", task, Shown(windows, tickets=plan_of(journal).tickets))
 
 
 def can_split() -> bool:
     """Whether there is a second processor, and a Python to run on it."""
-    return bool(sys.executable) and not getattr(sys, "frozen", False) and _processors() > 1
+    return can_start() and _processors() > 1
 
 
 def scatter_pages(journal: RunReader, secret: bytes, task: RowsTask, shown: Shown) -> None:

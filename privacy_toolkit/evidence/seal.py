@@ -1,4 +1,4 @@
-"""Sealing: what binds the files of a pack to each other, to the key that signs, and to the packs before."""
+"""Sealing: what binds the files of a pack to each other, to the signing key, and to earlier packs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.durable import write_files
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.checkpoint import Checkpoint, encode_sums, hash_bytes, hash_file
 from privacy_toolkit.evidence.files import (
@@ -22,7 +22,6 @@ from privacy_toolkit.evidence.files import (
     ChainError,
     PackError,
     relative_files,
-    write_file,
 )
 from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE
 from privacy_toolkit.signatures.signers import DocumentSigner
@@ -55,7 +54,9 @@ class Signed:
     principal: str | None
 
 
-def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed | None, approver: str | None) -> bytes:
+def verify_text(
+    checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed | None, approver: str | None, again: str = "again"
+) -> bytes:
     """The file's bytes.
 
     Args:
@@ -63,6 +64,7 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
         earlier: the numbers of the earlier packs of the same run.
         signed: None if the pack is not signed.
         approver: the name of who approved the plan, None if nobody had to.
+        again: the word for it, which was another one in the format before.
     """
     parts = [
         _title("How to check this pack"),
@@ -71,7 +73,7 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
             " (of OpenSSH 8.2 or later) and sha256sum (GNU coreutils). Run the commands in a copy of this folder, so"
             " that the pack itself stays as it is."
         ),
-        *(_unsigned() if signed is None else _signature(signed)),
+        *(_unsigned(again) if signed is None else _signature(signed)),
         *_files(is_signed=signed is not None),
         *(_approval(approver, is_signed=signed is not None) if approver is not None else []),
         *_position(checkpoint, earlier),
@@ -81,19 +83,19 @@ def verify_text(checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed |
         _title("All of it at once, with our software"),
         _text(
             "Offline, and without any access to the operator's systems, from another folder. It also reads the rows,"
-            " adds up the sums again and, with the folder in which all packs lie, follows the chain:"
+            f" adds up the sums {again} and, with the folder in which all packs lie, follows the chain:"
         ),
         f"  privacy-toolkit verify PACK{' --signers allowed_signers' if signed else ''} --chain PACKS",
     ]
     return ("\n\n".join(parts) + "\n").encode()
 
 
-def _unsigned() -> list[str]:
+def _unsigned(again: str) -> list[str]:
     return [
         _title("This pack is not signed"),
         _text(
             "Nobody answers for it with a key. The check below finds damage and careless changes. It does not find the"
-            " work of somebody who changed a file and made the sums again."
+            f" work of somebody who changed a file and made the sums {again}."
         ),
     ]
 
@@ -246,7 +248,7 @@ class Seal:
             link, extras = self._next(contents, links)
         else:
             extras = self._extras(link.head(), contents, links[:-1])
-        _write(building, extras | link.files())
+        write_files(building, extras | link.files())
         if is_new:
             self.chain.append(link)
         return link
@@ -317,14 +319,3 @@ def _is_by(signer: DocumentSigner, link: Link) -> bool:
         return verify(link.signature, link.sums, PACK_NAMESPACE) == signer.public
     except BadSignature:
         return False
-
-
-def _write(building: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder and those below it, and make their names durable."""
-    folders = sorted({parent for name in files for parent in PurePosixPath(name).parents})
-    for folder in folders[1:]:  # the first is the folder itself
-        (building / folder).mkdir(mode=0o700)
-    for name, content in files.items():
-        write_file(building / name, [content])
-    for folder in reversed(folders):
-        sync(building / folder)

@@ -1,4 +1,4 @@
-"""One small message to another service: one attempt, bounded in time, and no word of its address but the host."""
+"""One small message to another service: one attempt, bounded in time; of its address only the host is ever named."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ Importing this module loads pyarrow (60 MB): it is done only when a Parquet inpu
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -133,6 +134,25 @@ def _first_bad(column: Any) -> int:
     return 0
 
 
+def parquet_of(frame: Any) -> bytes:
+    """A data frame as the bytes of a Parquet file, without its index. The same frame gives the same bytes.
+
+    Raises:
+        InputError: it is no data frame, or has a column that Parquet can't hold, such as one of texts and numbers.
+    """
+    if not hasattr(frame, "columns"):
+        raise InputError("The rows are neither a path nor a data frame.", "Give one of them.")
+    written = io.BytesIO()
+    try:
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), written)
+    except (pa.ArrowException, TypeError, ValueError, AttributeError):  # what it says may quote a value
+        raise InputError(
+            "The data frame has a column of values of different kinds, or of a kind that can't be written.",
+            'Make each column one of text or of whole numbers, such as frame["customer_id"].astype("string").',
+        ) from None
+    return written.getvalue()
+
+
 READ_AHEAD = 1 << 20  # bytes; without it a column of a row group, however long, is read at once
 #: Bytes that reading a batch may add to the memory of this process, and that a batch may have when it is read. A few
 #: bytes of a file can stand for any number of them: through compression, dictionaries, repeated beginnings.
@@ -234,7 +254,7 @@ def _parts(path: Path) -> list[Path]:
     if other:
         raise InputError(
             f"The folder {name_of(path)} holds {other[0].name}, which is no Parquet file.",
-            "Leave nothing in it but .parquet and .pq files; names that begin with . or _ are passed over.",
+            "Leave nothing in it but .parquet and .pq files; names that begin with . or _ are skipped.",
         )
     if not found:
         raise InputError(

@@ -18,7 +18,6 @@ from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pages import Spool, new_spool
 from privacy_toolkit.inputs.pairs import CodeForm, budget_of, coupon_of, given_of
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
-from privacy_toolkit.journal.sqlite.ledgers import AssignedCodes
 from privacy_toolkit.talonone.holders import HOLDERS, holders_of
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -197,13 +196,13 @@ def assign_codes(preparation: Preparation) -> Assigned:
     codes, summary = _codes(preparation.second, preparation)
     seed = preparation.parameters.get(SEED)
     former = former_scopes(preparation.state, preparation.scope, may_be_of(Job.ASSIGN))
-    record = AssignedCodes(preparation.state.path, preparation.scope, former, preparation.state.key)
+    record = preparation.state.assigned(preparation.scope, former)
     preparation.resources.callback(record.close)
     ordered = order_of_codes(codes, None if seed is None else int(seed))
     taken = record.among(ordered)
     has_owner = set(taken.values())
     free = [code for code in ordered if code not in has_owner]
-    spool = new_spool(preparation.state.path, _Page, preparation.resources)
+    spool = new_spool(preparation.state.scratch, _Page, preparation.resources)
     limit = limit_of(preparation.parameters)
     for page in one_to_one(preparation.scan.subjects(), preparation.holds, partial(record.code_of, among=taken), free):
         spool.append(_Page([(row, id_, code and given_of(code, limit)) for row, id_, code in page]))
@@ -227,7 +226,7 @@ def assign_codes(preparation: Preparation) -> Assigned:
             "codes_rejected": summary.rejected,
             "codes_repeated": summary.duplicates,
             **({CODES_LOOKED_AT: True} if looked_at else {}),
-            "prepare": _digest(preparation.nonce, hand.pairs()),
+            "deal": _digest(preparation.nonce, hand.pairs()),
         },
         remember=remember,
     )
@@ -238,7 +237,7 @@ def _codes(path: str, preparation: Preparation) -> tuple[list[str], InputSummary
     if path == "-":
         raise InputError("The codes can't come from standard input.", "Save them to a file, and name it.")
     options = _options(preparation.options)
-    with read_input(path, options, spool_folder=preparation.state.path, form=CodeForm()) as scan:
+    with read_input(path, options, spool_folder=preparation.state.scratch, form=CodeForm()) as scan:
         return [code for page in scan.subjects() for _, code, *_ in page], scan.summary
 
 

@@ -1,16 +1,36 @@
-"""What the journal keeps of an access package that was handed over: nothing of what is in it."""
+"""What the journal holds, as typed values: what a run is made of, and what was observed.
+
+Every store of runs (see ``store``) speaks in these, so nobody else ever sees how it keeps them. All times are
+microseconds since the Unix epoch, UTC.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core.model import Attribution, Control, HeldBefore, Outcome, Purpose, Reason, StopReason, Subject
-
-# What the journal holds, as values. All times are microseconds since the Unix epoch, UTC.
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import (
+    Attribution,
+    Control,
+    HeldBefore,
+    Hold,
+    Learned,
+    Outcome,
+    Purpose,
+    Reason,
+    StopReason,
+    Subject,
+)
 
 
 class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
@@ -150,6 +170,172 @@ class Execution:
     settings: str = "{}"
 
 
+# The same as flat rows of plain values, for readers of millions: an enumeration or an object for each value would cost
+# a pack a third of its speed. They are named tuples, and ``columns_of`` turns many of them into named columns.
+
+
+class StateRow(NamedTuple):
+    """Where subject ``seq`` stands: the fields of ``SubjectState``, codes as texts."""
+
+    seq: int
+    outcome: str
+    reason: str | None
+    attribution: str | None
+    held_before: str | None
+    attempts: int
+    kept_coupons: int | None
+    kept_referrals: int | None
+    hold_reason: str | None
+    review_on: str | None
+    settled_at: int | None
+
+
+class ExchangeRow(NamedTuple):
+    """The ``n``-th exchange of subject ``seq``: the fields of ``ExchangeRecord``, codes as texts."""
+
+    seq: int
+    n: int
+    purpose: str
+    operation: str
+    intent_at: int | None
+    ended_at: int | None
+    elapsed: int | None
+    status: int | None
+    reason: str | None
+    carrier: int | None
+
+
+class RequestRow(NamedTuple):
+    """What the input says of the request of subject ``seq``; the days are ISO 8601 dates."""
+
+    seq: int
+    requested_on: str | None
+    due_on: str | None
+    ticket: str | None
+    ground: str | None
+
+
+R = TypeVar("R", StateRow, ExchangeRow, RequestRow)
+_new = tuple.__new__  # what a named tuple's own constructor comes to, in a third of the time
+
+
+def columns_of(kind: type[R], rows: Sequence[R]) -> Any:
+    """Turn rows into columns: a ``kind`` whose every field is a tuple of the values of all rows, in their order."""
+    return kind._make(zip(*rows, strict=True)) if rows else kind._make([()] * len(kind._fields))
+
+
+def state_row(seq: int, state: SubjectState) -> StateRow:
+    """Flatten the state of subject ``seq``."""
+    return _new(
+        StateRow,
+        (
+            seq,
+            state.outcome.value,
+            state.reason and state.reason.value,
+            state.attribution and state.attribution.value,
+            state.held_before and state.held_before.value,
+            state.attempts,
+            state.kept_coupons,
+            state.kept_referrals,
+            state.hold_reason,
+            state.review_on,
+            state.settled_at,
+        ),
+    )
+
+
+def exchange_row(seq: int, n: int, record: ExchangeRecord) -> ExchangeRow:
+    """Flatten the ``n``-th exchange of subject ``seq``."""
+    return _new(
+        ExchangeRow,
+        (
+            seq,
+            n,
+            record.purpose.value,
+            record.operation,
+            record.intent_at,
+            record.ended_at,
+            record.elapsed,
+            record.status,
+            record.reason and record.reason.value,
+            record.carrier,
+        ),
+    )
+
+
+class Observed(NamedTuple):
+    """A subject with all that the journal has of it.
+
+    ``request`` is None where the input says nothing next to the id, ``result`` where nothing was kept of an answer.
+    """
+
+    subject: Subject
+    state: StateRow
+    exchanges: Sequence[ExchangeRow]
+    request: RequestRow | None
+    result: bytes | None = None
+
+
+class KeptResult(NamedTuple):
+    """What was kept of the answer about a subject until it is handed over."""
+
+    subject: Subject
+    state: SubjectState
+    result: bytes
+
+
+class RejectedRow(NamedTuple):
+    """A refused row of the input, by its number, and why."""
+
+    row: int
+    reason: str
+
+
+# What a run is made of.
+
+#: Row and id of up to 1,000 subjects, and what else a row gives where the job takes more than the id.
+Page = list[tuple[int, str]] | list[tuple[int, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What a run is made of.
+
+    ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
+    those on hold, by their numbers; ``requests`` a row for each of whose request the input says something. ``party``
+    names, where one request is about several subjects, those that belong together. ``rejected`` are row and reason of
+    what was refused of the input, in its order.
+    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
+    """
+
+    plan: bytes
+    created_at: int
+    pages: Iterable[Page]
+    holds: Mapping[int, Hold] = field(default_factory=dict)
+    requests: Iterable[RequestRow] = ()
+    party: Callable[[str, str], str] | None = None
+    approval: Approval | None = None
+    plan_key: bytes | None = None
+    rejected: Iterable[tuple[int, str]] = ()
+
+
+class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """The control profile of a deployment.
+
+    ``deployment`` is the key of ``Settings.deployment_key``, ``begun_at`` when its making began last (UTC, ISO 8601).
+    ``learned`` is None while it is being made: the profile may be there or not.
+    """
+
+    format: int = 1
+    deployment: str
+    profile_id: str
+    begun_at: str
+    learned: Learned | None = None
+
+
+# An access package that was handed over: nothing of what is in it.
+
+
 class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", gc=False):
     """One package: its name in the folder and its SHA-256, what it holds by section, and what was taken out.
 
@@ -204,3 +390,109 @@ def count_packages(results: Iterable[bytes]) -> PackageCounts | None:
     if not packages:
         return None
     return PackageCounts(packages, redactions, people, {name: dict(sections[name]) for name in sorted(sections)})
+
+
+# What one machine hands to another of whom it erased: lists of digests, and in another file their keys.
+
+LISTS_FORMAT: Final = "privacy-toolkit/suppression/1"
+_DIGEST: Final = 16
+_NAME: Final = re.compile(r"[0-9a-f]{32}")
+
+
+class ListPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One list of an export: the name of its key, and its digests in base64, one after the other."""
+
+    name: str
+    digests: str
+
+
+class SuppressionExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one machine hands to another: digests alone. The keys go in a file of their own, ``ExportKeys``."""
+
+    lists: list[ListPart]
+    format: str = LISTS_FORMAT
+
+
+class ExportKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of the lists of an export, by name, in hexadecimal digits."""
+
+    keys: dict[str, str]
+    format: str = f"{LISTS_FORMAT}/keys"
+
+
+def list_digest(key: bytes, scope: str, customer: str) -> bytes:
+    """Name a customer in a scope as a list with this key does: HMAC-SHA256, its first 16 bytes."""
+    return hmac.digest(key, f"{scope}\0{customer}".encode(), hashlib.sha256)[:_DIGEST]
+
+
+def list_name(key: bytes) -> str:
+    """Name the key of a list so that it tells nothing of the key."""
+    return hmac.digest(key, b"name of the list", hashlib.sha256)[:16].hex()
+
+
+def encode_lists(lists: Iterable[tuple[str, bytes, Sequence[bytes]]]) -> tuple[bytes, bytes, int]:
+    """Write name, key and digests of some lists as two files: the lists, the keys; and how many entries there are."""
+    known = list(lists)
+    parts = [ListPart(name, b64encode(b"".join(digests)).decode()) for name, _, digests in known]
+    keys = ExportKeys({name: key.hex() for name, key, _ in known})
+    return _json(SuppressionExport(parts)), _json(keys), sum(len(digests) for *_, digests in known)
+
+
+def decode_lists(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[bytes]]]:
+    """Read what ``encode_lists`` wrote: name, key and digests of each list.
+
+    Raises:
+        UsageError: it is no export, or the keys are not its keys.
+    """
+    try:
+        lists = msgspec.json.decode(export, type=SuppressionExport)
+        named = msgspec.json.decode(keys, type=ExportKeys)
+        parts = [
+            (part.name, bytes.fromhex(named.keys[part.name]), b64decode(part.digests, validate=True))
+            for part in lists.lists
+        ]
+    except (msgspec.MsgspecError, KeyError, Base64Error, ValueError, RecursionError):
+        parts = []
+    whole = parts and all(
+        _NAME.fullmatch(name) and len(key) == 2 * _DIGEST and name == list_name(key) and not len(data) % _DIGEST
+        for name, key, data in parts
+    )
+    if not whole or lists.format != LISTS_FORMAT:
+        raise UsageError(
+            "This is no export of a list of erased customers, or the keys are not its keys.",
+            "Make both with: privacy-toolkit suppression export FILE --key-file FILE",
+        )
+    for name, key, data in parts:
+        yield name, key, [data[k : k + _DIGEST] for k in range(0, len(data), _DIGEST)]
+
+
+def _json(value: SuppressionExport | ExportKeys) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+# The names of runs.
+
+#: How many characters of a run's id say the second in which it was created.
+RUN_SECOND: Final = len("20260101-000000")
+
+
+def newest_first(run_ids: Iterable[str]) -> list[str]:
+    """Put ids in order: they begin with the second of creation, and what follows the job goes on from there."""
+    return sorted(run_ids, key=lambda run_id: (run_id[:RUN_SECOND], run_id.rpartition("-")[2]), reverse=True)
+
+
+def meant_by(name: str, run_ids: Sequence[str]) -> str:
+    """Give the id meant by ``name``: an id, an unambiguous beginning of one, or ``latest``, the first of all.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    if name == "latest" and run_ids:
+        return run_ids[0]
+    matches = [run_id for run_id in run_ids if run_id == name] or [
+        run_id for run_id in run_ids if name and run_id.startswith(name)
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    what = "more than one run begins so" if matches else "there is no such run in this state folder"
+    raise UsageError(f"Which run? For {name!r} {what}.", "privacy-toolkit runs list shows them all.")

@@ -1,466 +1,92 @@
-"""Which state folder this is, and whether it is still the one that was last written to.
-
-A copy of a state folder knows nothing of what the other one does from then on, and one restored from a backup nothing
-of what was done since: requests that were sent would go out once more. The folder therefore holds the numbers (inodes)
-of its own files, which a copy does not have, and the machine it was used on; and a small file outside, in the state
-directory of the user, holds how often it was worked with, which a restore does not take back.
-"""
+"""Opening what ``--state`` names: today a folder of this machine."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import re
-import secrets
-import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
-from filelock import FileLock
-from platformdirs import user_state_path
+from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Learned
+from privacy_toolkit.journal.sqlite.controls import ControlFiles
+from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.reader import JournalReader
+from privacy_toolkit.journal.store import ControlStore, RunReader, State
 
-from privacy_toolkit.core import durable as locks
-from privacy_toolkit.core.durable import is_taken, sync, take
-from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
-from privacy_toolkit.journal.sqlite.checksums import adopt, moved
-from privacy_toolkit.journal.sqlite.create import sweep
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, running
-from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, SecretFile
-from privacy_toolkit.journal.sqlite.run import RunJournal
-
-IDENTITY_FILE = "identity.json"
-FORMAT = "privacy-toolkit/state/1"
-#: Where systemd and D-Bus keep the name of the machine.
-MACHINE_ID = Path("/etc/machine-id")
-_LONGEST_WAIT = 10.0  # seconds; another process only writes these two small files meanwhile
+#: The beginning of an address of PostgreSQL; one slash is what is left of two once it went through a path.
+_POSTGRESQL = re.compile(r"postgres(ql)?:/")
 
 
-#: What a file that was damaged may come to.
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the folder holds: its random name, its own numbers, and how often it was worked with.
-
-    ``restored_at`` are the times, in microseconds since the epoch, at which somebody said that it was restored.
-    """
-
-    format: str = FORMAT
-    id: str
-    inode: int
-    folder: int
-    machine: str | None
-    generation: int
-    restored_at: tuple[int, ...] = ()
-
-
-class _Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept outside: how often the folder was worked with."""
-
-    generation: int
-
-
-class Identity:
-    """The identity of a state folder. Used while its lock is held, see ``locked``.
+def open_state(address: Path | str, key: Path | None = None) -> State:
+    """Open a state to work with it; a folder that is missing is made.
 
     Args:
-        folder: the state folder.
-        files: the folders of its runs, with the names of a journal and of its checksums.
-        outside: where it is kept outside of the folder how often that was worked with.
-        machine: the file with the name of the machine.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        files: Iterable[tuple[Path, Path]] = (),
-        outside: Path | None = None,
-        machine: Path = MACHINE_ID,
-    ) -> None:
-        self._folder = folder
-        self._path = folder / IDENTITY_FILE
-        self._files = files
-        self._outside = user_state_path("privacy-toolkit-witness") if outside is None else outside
-        self._machine_id = machine
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from looking and writing meanwhile.
-
-        Raises:
-            JournalError: another process does so for too long.
-        """
-        lock = locks.take(self._folder / "locks" / "identity.lock", _LONGEST_WAIT)
-        if lock is None:
-            raise JournalError("The identity of the state folder is in use by another process.", "Try again.")
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @property
-    def restored_at(self) -> int | None:
-        """When somebody said last that the folder was restored, in microseconds since the epoch."""
-        record = self._known()
-        return record.restored_at[-1] if record.restored_at else None
-
-    @property
-    def may_lack(self) -> bool:
-        """Whether something that was done may be missing in the folder: it was restored, or it seems so."""
-        return self.restored_at is not None or bool(self.doubt())
-
-    def doubt(self) -> str:
-        """What tells that this is a copy, or older than it was; "" if nothing does."""
-        try:
-            record = self._read()
-        except _UNREADABLE:
-            return "its identity can't be read"
-        if record is not None:
-            if record.inode != self._path.stat().st_ino or record.folder != self._folder.stat().st_ino:
-                return "it is a copy"
-            machine = self._machine(record.id)
-            if None not in {machine, record.machine} and machine != record.machine:
-                return "it was used on another machine"
-            if (self._seen(record.id) or record.generation) > record.generation:
-                return "it is older than when it was last used"
-        if any(moved(sums, journal) for journal, sums in self._files):
-            return "journals in it are copies"
-        return ""
-
-    def advance(self) -> None:
-        """Count that the folder is worked with, here and outside.
-
-        Raises:
-            JournalError: it can't be written.
-        """
-        self._write(self._known())
-
-    def acknowledge(self, now: int) -> None:
-        """Take the folder as it is for what it should be, since somebody says so at ``now`` (microseconds).
-
-        Raises:
-            JournalError: it can't be written.
-        """
-        record = self._known()
-        generation = max(record.generation, self._seen(record.id) or 0)
-        # Another name, since the folder that this is a copy of may be in use too, on this very machine.
-        fresh = _new(generation, (*record.restored_at, now))
-        self._write(fresh)
-
-    def _known(self) -> _Record:
-        try:
-            return self._read() or _new()
-        except _UNREADABLE:
-            return _new()
-
-    def _read(self) -> _Record | None:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Record)
-        except FileNotFoundError:
-            return None
-
-    def _write(self, record: _Record) -> None:
-        """Write the next generation: first here, so that what is kept outside is never ahead of a folder in use."""
-        temporary = self._folder / f".{IDENTITY_FILE}.{os.getpid()}"
-        try:
-            with temporary.open("wb") as file:
-                numbered = msgspec.structs.replace(
-                    record,
-                    inode=os.fstat(file.fileno()).st_ino,
-                    folder=self._folder.stat().st_ino,
-                    machine=self._machine(record.id),
-                    generation=record.generation + 1,
-                )
-                file.write(msgspec.json.encode(numbered))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            sync(self._folder)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise JournalError(
-                f"The identity of the state folder can't be written: {error.strerror}.", "Is there room on the disk?"
-            ) from None
-        self._tell_outside(numbered)
-
-    def _tell_outside(self, record: _Record) -> None:
-        """Where nothing can be kept outside (no home, a read-only one), a restore on the same file is not noticed."""
-        place = self._place_outside(record.id)
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(msgspec.json.encode(_Seen(generation=record.generation)))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
-        except OSError:
-            return
-
-    def _seen(self, name: str) -> int | None:
-        try:
-            return msgspec.json.decode(self._place_outside(name).read_bytes(), type=_Seen).generation
-        except (OSError, *_UNREADABLE):
-            return None
-
-    def _place_outside(self, name: str) -> Path:
-        return self._outside / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-
-    def _machine(self, name: str) -> str | None:
-        """The machine, so that nobody can tell which one it is; None where it has no name, as in many containers."""
-        try:
-            machine = self._machine_id.read_bytes().strip()
-        except OSError:
-            return None
-        return hmac.digest(name.encode(), machine, "sha256").hex() if machine else None
-
-
-def _new(generation: int = 0, restored_at: tuple[int, ...] = ()) -> _Record:
-    return _Record(
-        id=secrets.token_hex(16), inode=0, folder=0, machine=None, generation=generation, restored_at=restored_at
-    )
-
-
-# The state folder: the runs, their packs, and the locks that keep two runs on one target apart.
-
-#: How many characters of a run's id say the second.
-_SECOND = len("20260101-000000")
-
-
-#: What a folder may hold that was begun to be made into a state folder, or came empty as a volume of its own.
-_BEGUN = frozenset({"runs", "locks", "packs", "lost+found"})
-
-
-_IDENTITY = re.compile(r"[0-9a-f]{32}")
-
-
-class StateFolder:
-    """A folder only its owner can read; made if it is missing. For commands that only read there is ``existing``.
-
-    ``key`` is where its key lies, if not in it.
+        address: the folder.
+        key: the file with the key of its lists, if that is not in it.
 
     Raises:
-        UsageError: it can't be made, or what is there is no state folder, or not ours.
+        UsageError: it can't be made, what is there is no state folder or not ours, or such an address is not supported.
     """
-
-    def __init__(self, path: Path, key: Path | None = None) -> None:
-        #: The runs that could not be read, as far as somebody was told of them.
-        self.passed_over: set[str] = set()
-        with _explained(path):
-            self.path = path.resolve()
-            self.key_path = key
-            if self.path.exists():
-                _check_is_ours(self.path, path)
-            for folder in (self.path, self.runs, self.locks, self.path / "packs"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
-
-    @classmethod
-    def existing(cls, path: Path, key: Path | None = None) -> StateFolder:
-        """The state folder as it lies there, for reading: nothing is made or changed. A missing one has no runs.
-
-        Raises:
-            UsageError: what is there is no state folder.
-        """
-        state = cls.__new__(cls)
-        state.passed_over = set()
-        with _explained(path):
-            state.path = path.resolve()
-            state.key_path = key
-            if state.path.exists() and not _is_state_folder(state.path):
-                raise _no_state_folder(path)
-        return state
-
-    @property
-    def runs(self) -> Path:
-        """Where the journals are, a folder a run."""
-        return self.path / "runs"
-
-    @property
-    def locks(self) -> Path:
-        """Where the locks are, a file a target."""
-        return self.path / "locks"
-
-    @property
-    def drawn_id(self) -> str:
-        """32 random hexadecimal digits, drawn once: what an approval is good for is this folder and no other.
-
-        Whether the folder is a copy of another one is for ``identity`` to tell.
-
-        Raises:
-            UsageError: they can't be read or written.
-        """
-        path = self.path / "identity"
-        with _explained(self.path):
-            if not path.exists():
-                drawn = path.with_name(f".identity-{secrets.token_hex(8)}")
-                drawn.write_text(f"{secrets.token_hex(16)}\n")
-                drawn.chmod(0o600)
-                with suppress(FileExistsError):
-                    os.link(drawn, path)  # of two processes the first one's stays
-                drawn.unlink()
-            found = path.read_text(encoding="ascii", errors="replace").strip()
-        if not _IDENTITY.fullmatch(found):
-            raise UsageError(f"The identity of the state folder {self.path} is damaged.", "Restore it from a backup.")
-        return found
-
-    @property
-    def key(self) -> SecretFile:
-        """The file with the key under which the lists of digests have theirs: in the folder, unless named elsewhere."""
-        return SecretFile(self.path / KEY_NAME if self.key_path is None else self.key_path)
-
-    def plan_key(self, nonce: str) -> SecretFile:
-        """The key of the plan with this nonce, from when it is written to a file until its run exists."""
-        return SecretFile(self.path / "plans" / f"{nonce}.key")
-
-    @property
-    def chain(self) -> Path:
-        """Where it is written down which packs were sealed, one after the other."""
-        return self.path / "chain"
-
-    def pack(self, run_id: str) -> Path:
-        """Where the audit pack of a run is written unless another place is asked for."""
-        return self.path / "packs" / run_id
-
-    def run_ids(self) -> list[str]:
-        """Every run, newest first: the ids begin with the second of creation, and what follows the job goes on."""
-        if not self.runs.is_dir():
-            return []
-        found = (
-            p.name
-            for p in self.runs.iterdir()
-            if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-        )
-        return sorted(found, key=lambda run_id: (run_id[:_SECOND], run_id.rpartition("-")[2]), reverse=True)
-
-    def find(self, name: str) -> str:
-        """The id of the run meant by ``name``: an id, an unambiguous beginning of one, or ``latest``.
-
-        Raises:
-            UsageError: there is none, or more than one.
-        """
-        ids = self.run_ids()
-        if name == "latest" and ids:
-            return ids[0]
-        matches = [run_id for run_id in ids if run_id == name] or [
-            run_id for run_id in ids if name and run_id.startswith(name)
-        ]
-        if len(matches) == 1:
-            return matches[0]
-        what = "more than one run begins so" if matches else "there is no such run in this state folder"
-        raise UsageError(f"Which run? For {name!r} {what}.", "privacy-toolkit runs list shows them all.")
-
-    def open(self, run_id: str) -> RunJournal:
-        """The journal of a run.
-
-        Raises:
-            JournalError: it can't be opened.
-        """
-        return RunJournal(self.runs / run_id)
-
-    def lock(self, deployment: str) -> FileLock:
-        """Take the lock on a deployment by its key; the system gives it back when the process ends, however it ends.
-
-        Raises:
-            RefusedError: another process has it.
-        """
-        name = hashlib.sha256(deployment.encode()).hexdigest()[:16]
-        lock = take(self.locks / f"{name}.lock")
-        if lock is None:
-            raise RefusedError(
-                f"Another run on {deployment} is under way with this state folder.",
-                "Wait for it to end, or look at it with: privacy-toolkit runs list",
-                code="locked",
-            )
-        sweep(self.runs)
-        return lock
-
-    @property
-    def identity(self) -> Identity:
-        """What tells whether this folder is a copy, or older than it was."""
-        return Identity(self.path, self._files())
-
-    def adopt(self) -> None:
-        """Take the journals as they are for those that the checksums were made for, but for those at work."""
-        for journal, sums in self._files():
-            if not is_taken(journal.with_name(LOCK_NAME)):
-                adopt(sums, journal)
-
-    def set_aside_runs(self) -> list[Path]:
-        """The folders of the runs that were taken out of use. Whether they can be read is another matter."""
-        place = self.path / "set-aside"
-        return sorted(folder for folder in place.iterdir() if folder.is_dir()) if place.is_dir() else []
-
-    def set_aside(self, run_id: str) -> Path:
-        """Take a run out of the runs, as it is; the folder where it is kept.
-
-        Raises:
-            RefusedError: a process works on it.
-            UsageError: it can't be moved.
-        """
-        if is_taken(self.runs / run_id / LOCK_NAME):
-            raise running(run_id)
-        place = self.path / "set-aside" / run_id
-        try:
-            place.parent.mkdir(mode=0o700, exist_ok=True)
-            (self.runs / run_id).rename(place)
-        except OSError as error:
-            raise UsageError(f"Run {run_id} can't be set aside: {error.strerror}.") from None
-        return place
-
-    def _files(self) -> list[tuple[Path, Path]]:
-        """The journal of each run, and its checksums."""
-        return [(self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME) for run_id in self.run_ids()]
+    return StateFolder(_folder(address), key)
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system says of the folder into an error in words."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
-        problem = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+def existing_state(address: Path | str, key: Path | None = None) -> State:
+    """Open a state as it is, to read it: nothing is made or changed. A missing one has no runs.
+
+    Raises:
+        UsageError: what is there is no state folder, or such an address is not supported.
+    """
+    return StateFolder.existing(_folder(address), key)
+
+
+def open_controls(address: Path | str) -> ControlStore:
+    """Open what deployments taught, whatever else is or is not in the state. Reading makes nothing.
+
+    Raises:
+        UsageError: such an address is not supported.
+    """
+    return ControlFiles(_folder(address))
+
+
+def open_run(place: bytes) -> RunReader:
+    """Open a run by its ``RunReader.place``, in another process than the one that has the state.
+
+    Raises:
+        JournalError: it can't be opened.
+    """
+    return JournalReader(Path(os.fsdecode(place)))
+
+
+def learned_controls(settings: Settings, store: ControlStore) -> Learned | None:
+    """Tell what the deployment of these settings taught; None if nothing, or if its control profile is not complete.
+
+    Raises:
+        JournalError: it can't be read.
+        UsageError: no base URL is set.
+    """
+    control = store.read(settings.deployment_key)
+    return None if control is None else control.learned
+
+
+def positive_id(settings: Settings, store: ControlStore) -> str | None:
+    """Give the id of a profile that must be visible: that of ``[controls]``, else the control profile, else None.
+
+    Raises:
+        JournalError: what was learned can't be read.
+        UsageError: no base URL is set.
+    """
+    if settings.control_present is not None:
+        return settings.control_present
+    learned = learned_controls(settings, store)
+    return None if learned is None else learned.profile_id
+
+
+def _folder(address: Path | str) -> Path:
+    """The folder of an address. The address is in no error: it may hold a password."""
+    if _POSTGRESQL.match(str(address)):
         raise UsageError(
-            f"The state folder {path} can't be used: {problem}.",
-            "Name another one with --state or PRIVACY_TOOLKIT_STATE.",
-        ) from None
-
-
-def _is_state_folder(path: Path) -> bool:
-    """Whether a folder is a state folder, or could become one since it holds nothing else.
-
-    Raises:
-        OSError: it can't be looked into, or is no folder.
-    """
-    return (
-        all((path / name).is_dir() for name in ("runs", "locks")) or {found.name for found in path.iterdir()} <= _BEGUN
-    )
-
-
-def _check_is_ours(path: Path, named: Path) -> None:
-    """Make sure that the folder may be closed off for everybody else: it is our own, and nothing but a state folder.
-
-    A folder with the sticky bit is made to be shared, such as ``/tmp``; it stays as it is even for root, whose it is.
-
-    Raises:
-        UsageError: it may not.
-        OSError: it can't be looked into.
-    """
-    if not _is_state_folder(path):
-        raise _no_state_folder(named)
-    places = [found for found in (path, path / "runs", path / "locks") if found.exists()]
-    if any(place.stat().st_uid != os.geteuid() for place in places) or path.stat().st_mode & stat.S_ISVTX:
-        raise UsageError(
-            f"The state folder {named} belongs to somebody else, or is shared. Nothing was made or changed.",
-            "Name a folder of your own with --state or PRIVACY_TOOLKIT_STATE; one that does not exist yet is made.",
+            "A state in PostgreSQL is not supported yet: it needs the extra [cluster], which does not exist yet.",
+            "Name a folder with --state or PRIVACY_TOOLKIT_STATE.",
         )
-
-
-def _no_state_folder(named: Path) -> UsageError:
-    return UsageError(
-        f"The folder {named} holds other things and is no state folder. Nothing was made or changed.",
-        "Name an empty folder, or one that does not exist yet, with --state or PRIVACY_TOOLKIT_STATE.",
-    )
+    return Path(address)

@@ -1,4 +1,4 @@
-"""Telling that a run began and how it ended. Nothing here raises; each step is bounded in time."""
+"""Notifying others that a run began and how it ended. Nothing here raises; each step is bounded in time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.durable import open_regular
+from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.http.outbound import Message, NotPostedError, send
 from privacy_toolkit.journal.records import OpenRequests
@@ -72,7 +72,7 @@ def finished_of(
     ended_at: int,
     started_at: int | None = None,
 ) -> Finished:
-    """What is told of a run that stands so.
+    """What is told about a run that stands so.
 
     ``started_at`` is when this execution began: a run that was resumed did not take all the time since it was created.
     Where nobody says, it is when the run was created.
@@ -163,8 +163,7 @@ def _time(microseconds: int) -> str:
 # The figures of a run in a file for the textfile collector of Prometheus' node_exporter.
 #
 # One file may serve several jobs and targets: what it says of the others stays, and so does the time of the last
-# success
-# when a run fails.
+# success when a run fails.
 
 _PREFIX = "privacy_toolkit_"
 _LAST_SUCCESS = f"{_PREFIX}last_success_timestamp_seconds"
@@ -206,7 +205,10 @@ def update(path: Path, run: Finished) -> None:
     Raises:
         OSError: it can't be written.
     """
-    replace(path, render(run, existing(path)).encode())
+    content = render(run, existing(path)).encode()
+    with put_file(path, over=True) as file:
+        file.write(content)
+        os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
 
 
 def render(run: Finished, before: str = "") -> str:
@@ -233,25 +235,6 @@ def existing(path: Path) -> str:
             return file.read(_LARGEST).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file again in one step: whoever reads meanwhile sees the old one or the new one.
-
-    Raises:
-        OSError: it can't be written; the old one stays.
-    """
-    building = path.with_name(f".{path.name}.{os.getpid()}.new")  # no .prom at its end: the collector passes it over
-    try:
-        with building.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
-            os.fsync(file.fileno())
-        building.replace(path)
-    except BaseException:
-        building.unlink(missing_ok=True)
-        raise
 
 
 def _samples(run: Finished, labels: Mapping[str, str]) -> Iterator[MetricSample]:
@@ -328,7 +311,7 @@ def started(settings: Settings, run: RunStarted, means: Means = Means()) -> None
 
 
 def finished(settings: Settings, run: Finished, means: Means = Means()) -> None:
-    """Tell everybody who is to be told how a run ended. The file comes first, since no network can keep it."""
+    """Tell everyone who is to be told how a run ended. The file comes first, since no network can keep it."""
     notify = settings.notify
     file, hook = notify.prometheus_textfile, notify.webhook
     if file is not None:
@@ -361,5 +344,5 @@ def _try(what: str, act: Callable[[], None], means: Means) -> None:
         trouble = f"did not work: {type(error).__name__}."
     else:
         return
-    with suppress(Exception):  # whoever listened has gone
+    with suppress(Exception):  # anyone who listened has gone
         means.say(f"{what} {trouble} {_UNCHANGED}")

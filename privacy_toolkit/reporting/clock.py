@@ -1,4 +1,4 @@
-"""The legal clock in words."""
+"""The legal clock in words: what is due, overdue, settled in time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from privacy_toolkit.core.model import Regime
+from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.journal.records import OpenRequests
-from privacy_toolkit.journal.sqlite.figures import SettledRequests
 from privacy_toolkit.reporting.schema import AgeGroup, Clock, DueDay
 from privacy_toolkit.reporting.words import REGIMES, subjects
 
@@ -39,7 +39,7 @@ def _second(seconds: int) -> str:
 
 
 def duration(microseconds: int) -> str:
-    """A length of time for people: ``4.2 s`` below a minute, else its two largest units, ``1 h 5 min``."""
+    """A length of time for people: ``4.2 s`` below a minute, otherwise its two largest units, ``1 h 5 min``."""
     seconds = microseconds / 1_000_000
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
@@ -67,7 +67,7 @@ def legal_clock(
     open_: tuple[Sequence[OpenRequests], int],
     settled: SettledRequests,
 ) -> Clock:
-    """The clock as it stands on the day ``on`` (UTC).
+    """The clock as it is on the day ``on`` (UTC).
 
     ``dated`` is how many subjects the plan had with a date of request; ``open_`` the open ones by their days, and how
     many open ones have no date.

@@ -1,4 +1,4 @@
-"""The parts of a report that are counted."""
+"""The counted parts of a report: outcomes, holds, calls, answer times, and the bound that a sample proves."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from math import ceil, exp, floor, lgamma, log, log1p
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.journal.figures import AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.journal.records import Execution, Traffic
-from privacy_toolkit.journal.sqlite.figures import AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
 from privacy_toolkit.reporting.clock import rfc3339
@@ -114,7 +114,7 @@ def _counted(states: Sequence[StateCount]) -> tuple[int, int, int]:
     return read, showing, not_read
 
 
-#: In these, somebody has to do something about a subject.
+#: In these, someone has to do something about a subject.
 ATTENTION = OPEN_OUTCOMES | {Outcome.FAILED}
 
 #: Of the refused rows of one reason so many are named in the report; all are in rejected.csv.
@@ -306,7 +306,7 @@ def rejected(run: Summary, found: Iterable[tuple[int, str]]) -> schema_parts.Rej
 
 
 def controls(run: Summary, figures: RunSummary) -> schema_parts.ControlsPart:
-    """The controls, counted apart from what was asked about subjects."""
+    """The controls, counted separately from what was asked about subjects."""
     return schema_parts.ControlsPart(
         needed=JOBS[Job(run.plan.job)].claims_absence,
         lines=tuple(

@@ -1,11 +1,11 @@
-"""The rows as pandas data frames: for the figures of a report, and for analysts."""
+"""The rows of a run as pandas data frames: for the figures of a report, and for analysts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -13,10 +13,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from privacy_toolkit.core.errors import RefusedError
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
-from privacy_toolkit.journal.records import OpenRequests, decode_package
-from privacy_toolkit.journal.sqlite.figures import HOLD_REASONS, HoldCount, StateCount
-from privacy_toolkit.journal.sqlite.reader import Observed
+from privacy_toolkit.journal.figures import HOLD_REASONS, HoldCount, StateCount
+from privacy_toolkit.journal.records import (
+    ExchangeRow,
+    Observed,
+    OpenRequests,
+    RequestRow,
+    StateRow,
+    columns_of,
+    decode_package,
+)
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
 from privacy_toolkit.reporting.tables import Case, make_case
@@ -24,8 +33,7 @@ from privacy_toolkit.reporting.tables import Case, make_case
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
 #
 # What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way.
-# Importing
-# this module loads pyarrow (50 MB): it is done only when rows are written or read.
+# Importing this module loads pyarrow (50 MB): it is done only when rows are written or read.
 
 MOMENT = pa.timestamp("us", tz="UTC")
 SEND = pa.struct(
@@ -80,34 +88,32 @@ _ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
 def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
     """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
     subjects, states, exchanges, requests, results = zip(*observed, strict=True)
-    _, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold, review_on, settled_at = zip(
-        *states, strict=True
-    )
-    _, requested_on, due_on, ticket, ground = zip(*(row or NOTHING_SAID for row in requests), strict=True)
+    state = columns_of(StateRow, states)
+    request = columns_of(RequestRow, [row or NOTHING_SAID for row in requests])
     packages = list(map(decode_package, results))
     windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
     starts = pa.array([window and window.start for window in windows], pa.int64())
-    settled, due = pa.array(settled_at, pa.int64()), _dates(due_on)
+    settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
     columns: dict[str, Any] = {
         "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
-        "outcome": outcome,
-        "reason": reason,
-        "attribution": attribution,
-        "held_before": held_before,
-        "attempts": attempts,
+        "outcome": state.outcome,
+        "reason": state.reason,
+        "attribution": state.attribution,
+        "held_before": state.held_before,
+        "attempts": state.attempts,
         "settled_at": _coarse(settled, starts),
         "time_span": [window and window.span for window in windows],
-        "in_time": _in_time(outcome, settled, due),
-        "requested_on": _dates(requested_on),
+        "in_time": _in_time(state.outcome, settled, due),
+        "requested_on": _dates(request.requested_on),
         "due_on": due,
-        "ticket": ticket if shown.tickets else [None] * len(ticket),
-        "ground": ground,
-        "hold_reason": hold,
-        "review_on": _dates(review_on),
+        "ticket": request.ticket if shown.tickets else [None] * len(subjects),
+        "ground": request.ground,
+        "hold_reason": state.hold_reason,
+        "review_on": _dates(state.review_on),
         "package": [package and package.sha256 for package in packages],
         "redactions": [package and package.redactions for package in packages],
-        "kept_coupons": coupons,
-        "kept_referrals": referrals,
+        "kept_coupons": state.kept_coupons,
+        "kept_referrals": state.kept_referrals,
         **_proofs(exchanges, starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
@@ -141,17 +147,16 @@ def _in_time(outcomes: Sequence[str], settled: Any, due: Any) -> Any:
     return pc.if_else(counted, pc.less_equal(days, due), pa.scalar(None, pa.bool_()))
 
 
-def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]], starts: Any) -> dict[str, Any]:
+def _proofs(exchanges: Sequence[Sequence[ExchangeRow]], starts: Any) -> dict[str, Any]:
     """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
     counts = np.fromiter(map(len, exchanges), np.int64, len(exchanges))
-    flat = list(chain.from_iterable(exchanges))
-    _, _, purposes, _, intents, ends, _, statuses, reasons, carriers = zip(*flat, strict=True) if flat else ((),) * 10
-    status = pa.array(statuses, pa.int32())
-    sent = pc.equal(pa.array(purposes, pa.string()), _ACT).to_numpy(zero_copy_only=False)
+    made = columns_of(ExchangeRow, list(chain.from_iterable(exchanges)))
+    status = pa.array(made.status, pa.int32())
+    sent = pc.equal(pa.array(made.purpose, pa.string()), _ACT).to_numpy(zero_copy_only=False)
     owner = np.repeat(np.arange(len(counts)), counts)
     own_starts = starts.take(pa.array(owner))
-    ended = _coarse(pa.array(ends, pa.int64()), own_starts)
-    intended = _coarse(pa.array(intents, pa.int64()), own_starts)
+    ended = _coarse(pa.array(made.ended_at, pa.int64()), own_starts)
+    intended = _coarse(pa.array(made.intent_at, pa.int64()), own_starts)
     sends = np.bincount(owner[sent], minlength=len(counts))
     edges = np.concatenate(([0], np.cumsum(sends)))
     sent_by_then = np.cumsum(sent) - edges[owner]  # of the same subject, up to and with this exchange
@@ -159,8 +164,8 @@ def _proofs(exchanges: Sequence[Sequence[tuple[Any, ...]]], starts: Any) -> dict
     before = _last(owner, shown & (sent_by_then == 0), len(counts))
     after = _last(owner, shown & (sent_by_then > 0) & (sent_by_then == sends[owner]), len(counts))
     acts = pa.array(np.flatnonzero(sent))
-    shared = pa.array(carriers, pa.int64()).is_valid()
-    items = [intended, ended, status, pa.array(reasons, pa.string()), shared]
+    shared = pa.array(made.carrier, pa.int64()).is_valid()
+    items = [intended, ended, status, pa.array(made.reason, pa.string()), shared]
     walks = pa.StructArray.from_arrays([item.take(acts) for item in items], fields=list(SEND))
     return {
         "read_before_at": ended.take(before),
@@ -188,7 +193,7 @@ StateSums: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counts of some rows, by codes and dates as they stand there.
+    """The counts of some rows, by codes and dates as they are there.
 
     ``open_requests`` counts by day of request and due date; ``holds`` gives, by ground, how many subjects and the
     earliest date of review.
@@ -363,3 +368,58 @@ def _key(values: Any) -> tuple[Any, ...]:
 def _word(value: Any) -> Any:
     """A text, or None where pandas has its own sign for nothing."""
     return value if isinstance(value, str) else None
+
+
+# A run as a data frame.
+
+_AT_ONCE = 2_000
+
+
+def run_frame(
+    journal: RunReader, *, ids: bool, shown: Callable[[str, str], Mapping[str, str]] | None = None
+) -> pd.DataFrame:
+    """Every subject of a run on a line, in the order of the pseudonyms, with the types of ``frame_of``.
+
+    Args:
+        journal: that of the run.
+        ids: whether ``row`` and ``id`` come first.
+        shown: what is shown of a subject next to its id, by its id and what else is given; it comes last, with the
+            name of its package and the code that was made for it. None: nothing of that.
+
+    Raises:
+        RefusedError: the run was purged: no pseudonyms can be made, and there are no ids.
+    """
+    secret = journal.secret
+    if secret is None:
+        raise RefusedError(
+            f"Run {journal.run_id} was purged: its ids and pseudonyms are gone.",
+            "Read the rows of the pack that was made before: rows.parquet.",
+            code="purged",
+        )
+    tables = [SCHEMA.empty_table()]
+    named: list[tuple[int, str]] = []
+    last: list[dict[str, str]] = []
+    rows = journal.rows()
+    while some := list(islice(rows, _AT_ONCE)):
+        tables.append(table_of(some, secret))
+        named += [(one.subject.row, one.subject.id) for one in some]
+        last += [] if shown is None else [_results(one, shown) for one in some]
+    table = pa.concat_tables(tables)
+    order = pc.sort_indices(table, sort_keys=[("subject", "ascending")]).to_numpy()
+    parts = [frame_of(table.take(pa.array(order)))]
+    if ids:
+        first = pd.DataFrame(named, columns=["row", "id"]).astype({"row": "int64", "id": "str"})
+        parts.insert(0, first.iloc[order].reset_index(drop=True))
+    if shown is not None:
+        parts.append(pd.DataFrame([last[place] for place in order]))
+    frame: pd.DataFrame = pd.concat(parts, axis="columns")
+    return frame
+
+
+def _results(observed: Observed, shown: Callable[[str, str], Mapping[str, str]]) -> dict[str, str]:
+    """What is shown of a subject next to its id, and what was kept of its answer and not handed over yet."""
+    found = dict(shown(observed.subject.id, observed.subject.given))
+    package = decode_package(observed.result)
+    if package is not None:
+        found["package_name"] = package.name
+    return found

@@ -1,4 +1,4 @@
-"""The geometry of the line chart: requests a second over time, against the limit."""
+"""Pace and charts: requests per second against the limit, and the geometry that the templates draw."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from statistics import median
 from typing import NamedTuple
 
 from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.journal.figures import PaceCount
 from privacy_toolkit.journal.records import Execution
-from privacy_toolkit.journal.sqlite.figures import PaceCount
 from privacy_toolkit.reporting.clock import rfc3339
 from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, OutcomeCount, Pace, PacePoint, recorded_settings
 from privacy_toolkit.reporting.words import outcome_words

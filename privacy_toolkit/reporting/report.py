@@ -1,4 +1,4 @@
-"""Who had a hand in a run, as far as it was recorded."""
+"""The report of a run, built from its journal: signatories, settings, and the parts that other modules count."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from privacy_toolkit.core.model import Outcome, Regime
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.journal.figures import RunSummary
 from privacy_toolkit.journal.records import Approval, Execution, count_packages
-from privacy_toolkit.journal.sqlite.figures import RunSummary
-from privacy_toolkit.journal.sqlite.reader import RunReader
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rfc3339
 from privacy_toolkit.reporting.counts import sample_of
@@ -113,7 +113,7 @@ def moment_of(journal: RunReader) -> int:
 
 
 def sums_differ(message: str) -> ToolkitError:
-    """The error that stands between a count that is not right and a report."""
+    """The error that keeps a wrong count out of a report."""
     return ToolkitError(
         message, "No report is made. Is the run still under way? If not, keep the state folder as it is.", code="sums"
     )
@@ -186,7 +186,7 @@ def _timed(figures: RunSummary) -> dict[str, Any]:
 
 
 def _access(journal: RunReader) -> schema.AccessPart | None:
-    """The packages that were handed over; None for other jobs."""
+    """The packages that were delivered; None for other jobs."""
     counted = count_packages(result for _, _, result in journal.results())
     return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
 

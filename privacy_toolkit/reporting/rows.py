@@ -19,20 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from privacy_toolkit.core.model import Outcome, Purpose
-from privacy_toolkit.journal.records import decode_package
-from privacy_toolkit.journal.sqlite.figures import Windows
-from privacy_toolkit.journal.sqlite.reader import Observed
-from privacy_toolkit.journal.sqlite.reader import Row as Columns
+from privacy_toolkit.journal.figures import Windows
+from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, decode_package
 from privacy_toolkit.reporting.clock import maybe_rfc3339
 
-# The names under which subjects stand in a pack.
+# The names under which subjects are in a pack.
 #
 # A key for each row, so that handing one person their key opens only their row. Customer ids can be guessed: under a
-# plain digest, or one key for all, a single disclosure would open everybody's.
+# plain digest, or one key for all, a single disclosure would open everyone's.
 #
 # HMAC-SHA256 (RFC 2104) is put together from ``hashlib`` here: it is made two times for every row of every pack, and
-# the
-# library's one-call form sets OpenSSL up again each time, which takes longer than the digest (5 s of a million rows).
+# the library's one-call form sets OpenSSL up again each time, which takes longer than the digest (5 s of a million
+# rows).
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -65,7 +63,7 @@ def file_key(secret: bytes, what: str) -> bytes:
 def keyed_digest(secret: bytes, what: str, sha256: str) -> str:
     """The SHA-256 of a file (hexadecimal) as a pack shows it: HMAC-SHA256(file key, the digest as ASCII).
 
-    Under its plain digest, whoever knows all ids of a file but one could try candidates for the last one.
+    Under its plain digest, anyone who knows all ids of a file but one could try candidates for the last one.
     """
     return hmac.digest(file_key(secret, what), sha256.encode("ascii"), "sha256").hex()
 
@@ -84,7 +82,7 @@ def _started(secret: bytes) -> tuple[_Hash, _Hash]:
 # ``rows.encode_row`` says what the line of one row is; this gives the same bytes. The lines of ``rows.jsonl`` are made
 # from the very columns that ``rows.parquet`` holds, and ``parquet.matches`` makes them again from that file.
 
-#: Text that stands in JSON as it is.
+#: Text that is in JSON as it is.
 _PLAIN = r"^[ !#-\[\]-~]*$"
 _NULL = "null"
 
@@ -204,9 +202,10 @@ def _bytes(lines: Any) -> bytes:
 
 
 #: In the place of a row of ``REQUEST_COLUMNS``, where the input says nothing next to the id.
-NOTHING_SAID: Columns = (None,) * 5
+#: What the input says of the request of a subject of whose request it says nothing.
+NOTHING_SAID = RequestRow(0, None, None, None, None)
 
-# Fields stand in alphabetical order: the encoder writes them as they stand.
+# Fields are in alphabetical order: the encoder writes them as they stand.
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -328,41 +327,40 @@ def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
     """
     subject, state, exchanges, request, result = observed
     package = decode_package(result)
-    (_, outcome, reason, attribution, held_before, attempts, coupons, referrals, hold_reason, review_on, at) = state
-    _, requested_on, due_on, ticket, ground = request or NOTHING_SAID
+    request = request or NOTHING_SAID
+    at = state.settled_at
     window = None if shown.windows is None else shown.windows[subject.seq]
     settled = maybe_rfc3339(at)
     if window is not None:
         at = window.start if at is not None else None
         exchanges = [_coarse(exchange, window.start) for exchange in exchanges]
     return Row(
-        attempts=attempts,
-        attribution=attribution,
-        due_on=due_on,
-        ground=ground,
-        held_before=held_before,
-        hold_reason=hold_reason,
-        in_time=_in_time(outcome, settled and settled[:10], due_on),
-        kept_coupons=coupons,
-        kept_referrals=referrals,
-        outcome=outcome,
+        attempts=state.attempts,
+        attribution=state.attribution,
+        due_on=request.due_on,
+        ground=request.ground,
+        held_before=state.held_before,
+        hold_reason=state.hold_reason,
+        in_time=_in_time(state.outcome, settled and settled[:10], request.due_on),
+        kept_coupons=state.kept_coupons,
+        kept_referrals=state.kept_referrals,
+        outcome=state.outcome,
         package=package.sha256 if package else None,
         proof=_proof(exchanges),
-        reason=reason,
+        reason=state.reason,
         redactions=package.redactions if package else None,
-        requested_on=requested_on,
-        review_on=review_on,
+        requested_on=request.requested_on,
+        review_on=state.review_on,
         settled_at=maybe_rfc3339(at),
         subject=pseudonym(secret, subject.seq, subject.id),
-        ticket=ticket if shown.tickets else None,
+        ticket=request.ticket if shown.tickets else None,
         time_span=None if window is None else window.span,
     )
 
 
-def _coarse(exchange: Columns, start: int) -> Columns:
-    seq, n, purpose, operation, intent_at, ended_at, *rest = exchange
-    at = [None if moment is None else start for moment in (intent_at, ended_at)]
-    return (seq, n, purpose, operation, *at, *rest)
+def _coarse(exchange: ExchangeRow, start: int) -> ExchangeRow:
+    intent_at, ended_at = (None if at is None else start for at in (exchange.intent_at, exchange.ended_at))
+    return exchange._replace(intent_at=intent_at, ended_at=ended_at)
 
 
 def encode_row(row: Row | RowBefore) -> bytes:
@@ -379,16 +377,16 @@ _encoder = msgspec.json.Encoder()
 _ACT = Purpose.ACT.value
 
 
-def _proof(exchanges: Sequence[Columns]) -> RowProof:
+def _proof(exchanges: Sequence[ExchangeRow]) -> RowProof:
     before: Read | None = None
     after: Read | None = None
     sends: list[Send] = []
-    for _, _, purpose, _, intent_at, ended_at, _, status, reason, carrier in exchanges:
-        at = maybe_rfc3339(ended_at)
-        if purpose == _ACT:
-            intent = maybe_rfc3339(intent_at)
-            shared = carrier is not None
-            sends.append(Send(answered_at=at, intent_at=intent, reason=reason, shared=shared, status=status))
+    for one in exchanges:
+        at, status = maybe_rfc3339(one.ended_at), one.status
+        if one.purpose == _ACT:
+            intent = maybe_rfc3339(one.intent_at)
+            shared = one.carrier is not None
+            sends.append(Send(answered_at=at, intent_at=intent, reason=one.reason, shared=shared, status=status))
             after = None
         elif at is None:
             continue  # a read of whose end nothing is known has shown nothing

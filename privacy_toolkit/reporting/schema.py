@@ -1,4 +1,4 @@
-"""Which settings of an execution a report shows, and how."""
+"""The report as one frozen value: what every renderer shows and ``report.json`` contains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from privacy_toolkit.core.model import Attribution, Control, Outcome, Purpose, Reason, Regime, Verdict
 
-# The parts of a report that hang on people, on days and on seconds.
+# The parts of a report that depend on people, on days and on seconds.
 
 
 class SignedBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,7 +181,7 @@ class ControlsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 # The report of a run, as one frozen value: what every renderer shows and ``report.json`` holds.
 #
 # There is no id, no pseudonym, no file name and no path in it. Times are RFC 3339 in UTC, days ISO 8601. Its size does
-# not depend on the size of the run. What hangs on time and on people is in ``schema_parts``.
+# not depend on the size of the run.
 
 __all__ = ["FORMAT", "FORMAT_BEFORE", "Report", "SignedBy"]
 

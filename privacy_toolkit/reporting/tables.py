@@ -1,4 +1,4 @@
-"""The list of coupon holders as a file: a row for each pair of a coupon and one who has it reserved."""
+"""Tables as files: ``exceptions.csv``, the holders of coupons, referral codes; each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from privacy_toolkit.core.durable import new_file, probe, sync
+from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.core.model import Job, Outcome, Reason, Subject
 from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
@@ -20,14 +20,14 @@ from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.words import action
 from privacy_toolkit.talonone.holders import Holder, decode_code, decode_holders
 
-# ``exceptions.csv``: the open and failed subjects, for whoever has to act on them in a spreadsheet.
+# ``exceptions.csv``: the open and failed subjects, for anyone who has to act on them in a spreadsheet.
 
 HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
-#: Of rejected.csv: where a refused row stands in the input, and why it was refused.
+#: Of rejected.csv: where a refused row is in the input, and why it was refused.
 REJECTED_HEADER = ("row", "reason")
 
-#: Up to so many subjects that need attention are listed one by one in the report; more stand in exceptions.csv only.
+#: Up to so many subjects that need attention are listed one by one in the report; more are in exceptions.csv only.
 LISTED_CASES = 2_000
 
 #: As plain text, which is looked up faster.
@@ -91,11 +91,10 @@ def _field(text: str) -> str:
     return text
 
 
-# What a run hands over as one file, CSV or Parquet: written in a stream, and there as a whole or not at all.
+# What a run delivers as one file, CSV or Parquet: written in a stream, and there completely or not at all.
 #
 # Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can
-# be
-# made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
+# be made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
 # front, and each row ends with one more cell, which has the names in it as JSON where one was guarded; by the name of
 # that column our own inputs know such a file, and refuse it.
 
@@ -111,7 +110,7 @@ class TableFileError(ToolkitError):
 class Table:
     """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
 
-    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``. With ``guard`` no
+    ``names`` are columns of texts that are needed exactly. So many rows are written ``at_once``. With ``guard`` no
     cell of a CSV can be taken for a formula.
     """
 
@@ -153,20 +152,17 @@ def check_out(path: str, *, guard: bool = False) -> None:
 
 
 def write_table(path: Path, table: Table) -> int:
-    """Write the file, durably and for its owner alone, in place of one that stands there; how many rows it has.
+    """Write the file, durably and for its owner alone, in place of one that is there; how many rows it has.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
-    building = path.with_name(f".{path.name}.part")
     try:
-        building.unlink(missing_ok=True)  # of a process that was killed
-        with new_file(building) as file:
+        sweep(path.parent, path.name)
+        path.with_name(f".{path.name}.part").unlink(missing_ok=True)  # of an earlier version that was killed
+        with put_file(path, over=True) as file:
             count = _WRITERS[path.suffix.lower()](file, table)
-        building.replace(path)
-        sync(path.absolute().parent)
     except (OSError, UnicodeEncodeError) as error:
-        building.unlink(missing_ok=True)
         reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
             f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",
@@ -234,7 +230,7 @@ def write_codes(path: Path, kept: Callable[[], Iterable[tuple[Subject, bytes]]],
         guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
 
     def rows() -> Iterator[list[Any]]:
@@ -272,7 +268,7 @@ def write_holders(
         guard: whether a CSV is made safe for spreadsheets; it can't be read back then.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
     profile = PROFILE_COLUMNS if with_attributes else {}
 

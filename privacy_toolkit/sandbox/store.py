@@ -51,7 +51,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestLog:
-    """Every request in the order in which it was assigned with, in memory and, where a path is given, in a JSONL file.
+    """Every request in the order in which it was handled, in memory and, where a path is given, in a JSONL file.
 
     An entry is written and flushed before the answer leaves: what a client was told is in the file even if either
     side is killed.

@@ -1,4 +1,4 @@
-"""Refusals in the words of the API: ErrorResponse and ErrorResponseWithStatus have the same fields on the wire."""
+"""Entities and refusals in the form in which the API sends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation is played with: a call, the world it acts on, and the answer it gives."""
+"""What a handler of the sandbox gets and returns: settings, a call, the store it acts on, the answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SandboxSettings:
         unknown_profile: what a reservation for an unknown customer does: ``404``, or ``create`` (an empty profile).
             Not published either.
         parallel_limit: requests for one profile or session that may be under way; one more is answered 409.
-        log_file: JSONL file to which every request is appended as it is assigned with.
+        log_file: JSONL file to which every request is appended as it is handled.
         faults: the faults that are played.
     """
 
@@ -98,7 +98,7 @@ class Call:
 
     @property
     def about(self) -> str:
-        """Whom or what the call is about: the value in its path, else the customer whom its body names."""
+        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names."""
         named = self.body.get("profileId") or self.body.get("advocateProfileIntegrationId")
         return self.value or (named if isinstance(named, str) else "")
 

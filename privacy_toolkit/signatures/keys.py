@@ -1,4 +1,4 @@
-"""Public keys, and making a new pair of keys."""
+"""Keys in OpenSSH's formats: reading and writing them, and generating a new pair."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy_toolkit.core.durable import ExposedError, NotRegularError, read_private, read_regular
+from privacy_toolkit.core.durable import ExposedError, NotRegularError, put_file, read_private, read_regular
 from privacy_toolkit.core.errors import UsageError
 
 # What a signature is for. A signature made for one of these is worth nothing for the other.
@@ -129,7 +127,7 @@ def unarmor(armored: bytes) -> bytes:
     """The bytes of a signature out of its text form, which has to be the one that ``armor`` makes.
 
     One signature has one text: otherwise blanks, line breaks or the unused bits at the end of the base64 could be
-    changed without anybody noticing.
+    changed without anyone noticing.
 
     Raises:
         MalformedError: it is not.
@@ -155,7 +153,7 @@ _PLAIN_KINDS: Final = (
     "ecdsa-sha2-nistp521",
 )
 _TOKEN_KINDS: Final = ("sk-ssh-ed25519", "sk-ecdsa-sha2-nistp256")
-#: Every kind that may stand in a list of allowed signers. Those that are not accepted never sign here.
+#: Every kind that may be in a list of allowed signers. Those that are not accepted never sign here.
 KINDS: Final = frozenset(
     {
         *_PLAIN_KINDS,
@@ -225,7 +223,7 @@ class PublicKey:
 
 
 def check_principal(principal: str) -> str:
-    """Give back the name of a signer if it can stand in every place where it has to.
+    """Give back the name of a signer if it can be in every place where it has to.
 
     These places are a list of allowed signers, where blanks, quotes, commas and wildcards mean something, and a command
     that an auditor copies into a shell.
@@ -247,7 +245,7 @@ def allowed_signers_line(principal: str, key: PublicKey) -> str:
     """The line for a list of allowed signers that accepts this key for packs and plan approvals and nothing else.
 
     Raises:
-        UsageError: the principal can't stand in such a list.
+        UsageError: the principal can't be in such a list.
     """
     return f'{check_principal(principal)} namespaces="{PACK_NAMESPACE},{APPROVAL_NAMESPACE}" {key.line}'
 
@@ -266,45 +264,28 @@ def generate(path: Path, principal: str) -> PublicKey:
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    with _created(public_path(path), f"{key.line} {principal}\n".encode(), 0o644), _created(path, text, 0o600):
-        _sync_folder(path.parent)
+    _create(public_path(path), f"{key.line} {principal}\n".encode(), 0o644)
+    try:
+        _create(path, text, 0o600)
+    except BaseException:
+        public_path(path).unlink()
+        raise
     return key
 
 
 def public_path(path: Path) -> Path:
-    """Where the public half of a key file lies."""
+    """Where the public half of a key file is."""
     return path.with_name(path.name + ".pub")
 
 
-@contextmanager
-def _created(path: Path, content: bytes, mode: int) -> Iterator[None]:
-    """A new file, complete and on the disk; taken away again if what follows fails."""
+def _create(path: Path, content: bytes, mode: int) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with put_file(path, over=False, mode=mode) as file:
+            file.write(content)
     except FileExistsError:
         raise UsageError(f"{path} is there already; a key is never overwritten.", "Name another file.") from None
     except OSError as error:
         raise _unwritable(path, error) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield
-    except OSError as error:
-        path.unlink()
-        raise _unwritable(path, error) from None
-    except BaseException:
-        path.unlink()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
@@ -328,8 +309,8 @@ class KeyFile:
     """A key file that was read.
 
     Attributes:
-        path: where it lies.
-        public: the public key, which stands in the clear even in an encrypted file.
+        path: where it is.
+        public: the public key, which is in the clear even in an encrypted file.
         content: the whole file if it holds a private key without a passphrase. For a hardware token that is no secret
             by itself: a handle, worth something only together with the token.
     """
@@ -381,7 +362,7 @@ def _read(path: Path, *, is_private: bool = False) -> bytes:
 
 
 def _private_key_file(path: Path, content: bytes) -> KeyFile:
-    """Read what stands in the clear in a private key file (OpenSSH, PROTOCOL.key, section 1)."""
+    """Read what is in the clear in a private key file (OpenSSH, PROTOCOL.key, section 1)."""
     try:
         reader = Reader(from_base64(_between_marks(content)))
         reader.expect(_MAGIC)

@@ -1,4 +1,4 @@
-"""The bodies as deployments of 2020 take them, where current ones take more.
+"""The bodies that are sent, with the limits of the published documents; also as deployments of 2020 take them.
 
 A body that fits one of these fits the type of its operation too; what those deployments don't know would be lost or
 refused there, so it is not sent.
@@ -21,7 +21,7 @@ Count = Annotated[int, Meta(ge=0, le=999_999)]
 Text = Annotated[str, Meta(min_length=1)]
 #: An id as the API takes it; an empty one addresses nobody.
 Id = Annotated[str, Meta(min_length=1, max_length=1000)]
-#: A point in time; one without a zone would be anybody's guess.
+#: A point in time; one without a zone would be anyone's guess.
 Moment = Annotated[datetime, Meta(tz=True)]
 Code = Annotated[str, Meta(max_length=100)]
 SessionState = Literal["open", "closed", "cancelled"]

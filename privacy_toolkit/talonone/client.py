@@ -1,22 +1,23 @@
-"""From settings to a client, and the checks that need no request."""
+"""The typed client of the Integration API: one method per operation, one request per call; and its settings."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, wraps
 from http import HTTPStatus
 from http.cookiejar import CookieJar
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
 import msgspec
 
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
+from privacy_toolkit.core.background import BackgroundLoop
 from privacy_toolkit.core.errors import ApiError, CredentialsError, UsageError
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.connection import LARGEST_ANSWER
@@ -229,10 +230,10 @@ def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
 
 # The client of the Integration API: one request over the wire, and what it came to.
 
-__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "Timeouts"]
+__all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "SyncClient", "Timeouts"]
 
 _LONGEST_IDEMPOTENCY_KEY = 255
-#: A cache on the way is to ask the API, and not to say what it said to somebody some time ago.
+#: A cache on the way is to ask the API, and not to say what it said to someone some time ago.
 _NOT_FROM_A_CACHE = (b"Cache-Control", b"no-cache")
 
 
@@ -414,6 +415,63 @@ class Client(Calls):
         if body is None:
             return EMPTY_BODY if signed and self._credentials.signs(operation) else None
         return encode_body(body)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _waiting(
+    method: Callable[Concatenate[Calls, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[SyncClient, P], R]:
+    """The same method of a ``SyncClient``: it waits for what the other one hands back."""
+
+    @wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.background.run(method(self.client, *args, **kwargs))
+
+    return call
+
+
+class SyncClient:
+    """The operations of ``Client`` for code that is not asynchronous: each method waits for its answer.
+
+    Takes what ``Client`` takes. Works in scripts, in threads (calls of several are sent at the same time) and inside
+    a running event loop, such as a notebook's, which waits meanwhile. To be used as a context manager::
+
+        with SyncClient("https://mycompany.europe-west1.talon.one", Credentials(api_key=key)) as client:
+            inventory = client.get_customer_inventory("customer-1")
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.background = BackgroundLoop()
+        self.client = Client(*args, **kwargs)
+
+    def __enter__(self) -> Self:
+        self.background.run(self.client.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.background.run(self.client.__aexit__(kind, error, trace))
+        finally:
+            self.background.close()
+
+    create_coupon_reservation = _waiting(Calls.create_coupon_reservation)
+    delete_coupon_reservation = _waiting(Calls.delete_coupon_reservation)
+    get_reserved_customers = _waiting(Calls.get_reserved_customers)
+    create_referral = _waiting(Calls.create_referral)
+    delete_customer_data = _waiting(Calls.delete_customer_data)
+    get_customer_inventory = _waiting(Calls.get_customer_inventory)
+    track_event = _waiting(Calls.track_event)
+    track_event_v2 = _waiting(Calls.track_event_v2)
+    update_customer_profile = _waiting(Calls.update_customer_profile)
+    update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
+    update_customer_session = _waiting(Calls.update_customer_session)
+    update_customer_session_v2 = _waiting(Calls.update_customer_session_v2)
+    exchange = _waiting(Calls.exchange)
 
 
 class _NoCookies(CookieJar):

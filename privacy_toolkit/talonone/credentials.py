@@ -1,4 +1,4 @@
-"""The older of the two ways to authenticate: a signature over the body, made with an Application's key.
+"""Credentials: an API key, or the older signature over the body with an Application's key.
 
 Source: the vendor's authentication page (2019 to 2021) and SDKs; the published documents of 2020 call it
 ``integration_auth``. Method, path, query and time are not signed, so it does not protect against replay.
@@ -64,7 +64,7 @@ class Credentials:
     With a signer, what the API takes signed is signed; reads, and the V2 operations, always need the API key.
 
     Raises:
-        UsageError: there is neither, or the key can't stand in a header.
+        UsageError: there is neither, or the key can't be in a header.
     """
 
     api_key: str | Secret | None = field(default=None, repr=False)

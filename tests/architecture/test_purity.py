@@ -7,7 +7,7 @@ wraps it in a lambda, and leaves the call to whoever injects another, which is t
 import ast
 from collections.abc import Iterator
 
-INJECTED_IN = ("http/", "talonone/", "engine/", "journal/", "reporting/", "evidence/", "notify/")
+INJECTED_IN = ("app/", "http/", "talonone/", "engine/", "journal/", "reporting/", "evidence/", "notify/")
 CLOCKS = {
     *(f"time.{name}{suffix}" for name in ("time", "monotonic", "perf_counter") for suffix in ("", "_ns")),
     "datetime.datetime.now",

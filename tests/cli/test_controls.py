@@ -12,7 +12,7 @@ import pytest
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import CONTROL_PREFIX
 from privacy_toolkit.engine.controls import MOST_UNPROVEN
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import Faults
 from privacy_toolkit.sandbox.seeding import EPOCH, seed
@@ -81,7 +81,7 @@ def test_nothing_is_sent_and_nothing_made_without_a_confirmation(call, sandbox, 
     assert not (tmp_path / "state").exists()
     told = call("controls", "create", "--json")
     assert (told.code, told.json["error"]["code"]) == (2, "confirmation_missing")
-    assert "Make a control profile at" in told.err
+    assert "Create a control profile at" in told.err
 
 
 def test_showing_makes_nothing(call, sandbox, tmp_path):

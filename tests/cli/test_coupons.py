@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from privacy_toolkit.cli import flow
-from privacy_toolkit.cli.working import check_plan
+from privacy_toolkit.app import service
+from privacy_toolkit.app.plans import check_plan
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.store import EntityKind
 
@@ -351,7 +351,7 @@ def test_a_file_that_could_not_be_written_is_written_by_a_resume(call, free, cod
             out.parent.rmdir()
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow, "check_plan", looked)
+        patched.setattr(service, "check_plan", looked)
         done = call("apply", plan, "--json")
     assert (done.code, done.json["error"]["code"]) == (4, "out")
     assert (done.json["exit_code"], done.json["verdict"]) == (4, "complete")

@@ -230,7 +230,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_there_is_a_run(call,
     def no_room(folder):  # who is root may write everywhere
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("privacy_toolkit.cli.jobs.probe", no_room)
+    monkeypatch.setattr("privacy_toolkit.app.plans.probe", no_room)
     refused(call("export", requests, "--out", out, "--json"), "can't be written: Permission denied")
     assert call("runs", "list", "--json").json == {"runs": []}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.cli import flow
-from privacy_toolkit.cli import preview as confirming
-from privacy_toolkit.cli import working as ready
+from privacy_toolkit.app import plans as ready
+from privacy_toolkit.app import service
+from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -182,7 +182,7 @@ def test_the_number_confirmed_is_the_one_that_is_sent(call, server, requests, tm
     wrong = call("erase", requests, "--exclude", holds, "--confirm", f"erase 12 from {target}", "--json")
     assert (wrong.code, wrong.json["error"]["code"], len(server.log.about_subjects())) == (2, "not_confirmed", 0)
     call("erase", requests, "--exclude", holds, "--plan", plan)
-    right = confirming.phrase(decode_plan(plan.read_bytes()))
+    right = ready.sentence_to_confirm(decode_plan(plan.read_bytes()))
     assert right == f"erase 11 from {target}"
     done = call("apply", plan, "--confirm", right, "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"erased": 11, "on_hold": 1})
@@ -284,7 +284,7 @@ def test_an_error_after_sending_names_the_run_and_its_counts(
         raise trouble
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow, step, fails)
+        patched.setattr(service, step, fails)
         done = call("erase", requests, "--confirm", phrase, "--json")
         words = call("runs", "resume", "latest")
     assert (done.json["verdict"], done.json["outcomes"]) == ("complete", {"erased": 12})
@@ -300,10 +300,10 @@ def test_an_error_after_sending_names_the_run_and_its_counts(
 
 def test_where_not_even_the_journal_can_be_read_the_run_is_named(call, server, requests, phrase, monkeypatch):
     def fails(*_):
-        raise sqlite3.OperationalError("disk I/O error")
+        raise JournalError("The journal can't be used: disk I/O error.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow, "summarize", fails)
+        patched.setattr(service, "summarize", fails)
         done = call("erase", requests, "--confirm", phrase, "--json")
     assert set(done.json) == {"run_id", "exit_code", "error"}
     assert (done.code, done.json["error"]["code"]) == (4, "journal")

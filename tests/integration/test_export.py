@@ -322,7 +322,7 @@ def test_a_full_disk_stops_the_run_and_says_so_and_a_resume_completes_it(sandbox
     )
     done = kit.finish(process)
     assert done.code == 4, done.err
-    assert "could not be written to the folder it is handed over in" in done.out
+    assert "could not be written to its output folder" in done.out
     assert "runs resume" in done.out
     stopped = [subject for subject in kit.subjects() if subject["reason"] == "not_delivered"]
     assert [(subject["id"], subject["outcome"]) for subject in stopped] == [(ids[0], "retryable")]

@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from privacy_toolkit.config.settings import scope_of
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
-from privacy_toolkit.journal.sqlite.reader import RunReader
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.ledgers import SuppressionFile
+from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.reporting.rows import pseudonym
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 
@@ -212,7 +212,7 @@ def test_after_a_purge_nobody_is_linked_better_than_by_chance_but_by_the_list_of
     log, run_id = access_log(server), done.json["run_id"]
     assert log.keys() == set(CROWD)
 
-    with RunReader(journal_of(kit).parent) as journal:
+    with JournalReader(journal_of(kit).parent) as journal:
         truth = {one.subject.seq: one.subject.id for one in journal.rows()}
         names = {pseudonym(journal.secret, seq, id_): id_ for seq, id_ in truth.items()}
     assert best(walks(kit), log, truth) > len(CROWD) / 4  # the same attacks, before the purge
@@ -250,6 +250,6 @@ def test_after_a_purge_nobody_is_linked_better_than_by_chance_but_by_the_list_of
 
     # The list of erased customers says who is on it, to whoever has it and its key: docs/threats.md.
     state = StateFolder(kit.state)
-    with Suppression(state.path, state.key) as listed:
+    with SuppressionFile(state.path, state.key) as listed:
         is_on_it = listed.of({scope_of(server.base_url, "live")})
         assert {id_ for id_ in [*CROWD, *STRANGERS] if is_on_it(id_)} == set(CROWD) - UNKNOWN

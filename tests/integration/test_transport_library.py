@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text("utf-8")
 
 
 def test_the_example_runs():
-    example = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+    example = re.search(r"# Single calls.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]
     with start_in_thread(SandboxSettings(seed_customers=3)) as sandbox:
         code = example.replace("http://127.0.0.1:8080", sandbox.base_url)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

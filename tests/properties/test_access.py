@@ -97,7 +97,7 @@ class Generator:
     def scalar(self, schema, path, customer):
         rng, (shape, name) = self.rng, place(path)
         if SHAPES[shape][name].category is Category.THIRD_PARTY:
-            # the system's own numbers of others are assigned with in the unit tests: here nobody else has one
+            # the system's own numbers of others are covered by the unit tests: here nobody else has one
             return rng.choice([customer.id, *customer.others]) if schema.get("type") == "string" else None
         kind = schema.get("type")
         if rng.random() < 0.05:

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from privacy_toolkit.access import notice
 from privacy_toolkit.access.package import made_note
 from privacy_toolkit.core.model import CONTROL_PREFIX, Gone, Learned
-from privacy_toolkit.journal.learned import ControlProfile
-from privacy_toolkit.journal.sqlite.ledgers import ExportKeys, ListPart, SuppressionExport, _name
+from privacy_toolkit.journal.records import ControlProfile, ExportKeys, ListPart, SuppressionExport, list_name
 from tests.support import answers
 from tests.support.foreign import REFUSALS, STATE_V1, STATE_V2, SUCCESSES
 
@@ -130,7 +129,7 @@ def seed_compressed():
 
 def seed_suppression():
     key = bytes(32)
-    part = ListPart(_name(key), b64encode(bytes(64)).decode())
+    part = ListPart(list_name(key), b64encode(bytes(64)).decode())
     return b"\n\n".join(
         map(msgspec.json.encode, (SuppressionExport(lists=[part]), ExportKeys(keys={part.name: key.hex()})))
     )

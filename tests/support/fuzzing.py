@@ -50,9 +50,9 @@ from privacy_toolkit.inputs.exclusions import read_exclusions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of
-from privacy_toolkit.journal.learned import ControlStore
-from privacy_toolkit.journal.sqlite.ledgers import _read
-from privacy_toolkit.journal.state import Identity, _new
+from privacy_toolkit.journal.records import decode_lists
+from privacy_toolkit.journal.sqlite.controls import ControlFiles
+from privacy_toolkit.journal.sqlite.folder import Identity, _new
 from privacy_toolkit.notify.telling import _parse
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE
 from privacy_toolkit.signatures.allowed import _parse_line
@@ -199,7 +199,7 @@ def signers(data):
 
 def suppression(data):
     first, _, second = data.partition(b"\n\n")
-    list(_read(first, second))
+    list(decode_lists(first, second))
 
 
 def removal(data):
@@ -376,7 +376,7 @@ def package_clock(data):
 
 
 def learned(data):
-    store = ControlStore(folder())
+    store = ControlFiles(folder())
     put(f"controls/{store._path('https://x.talon.one').name}", data)
     store.read("https://x.talon.one")
 

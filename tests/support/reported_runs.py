@@ -15,10 +15,11 @@ from privacy_toolkit.journal.records import (
     ExchangeRecord,
     Note,
     PackageFacts,
+    Staged,
     SubjectState,
     encode_package,
 )
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 #: The refused rows of every made-up input.

@@ -1,4 +1,4 @@
-"""Reading a folder nobody vouches for: no link is followed, no pipe is waited for, nothing is read without bound."""
+"""Reading an untrusted folder: follows no link, waits for no pipe, reads nothing without a bound."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PackFolder:
         path: where it is.
         files: the relative POSIX path of each regular file, with its size in bytes.
         folders: the relative paths of the folders in it.
-        name: what stands before a file's name where a problem is told of; empty for the pack that is asked about.
+        name: what stands before a file's name where a problem is told about; empty for the pack that is asked about.
     """
 
     def __init__(self, path: Path, findings: Findings, name: str = "") -> None:

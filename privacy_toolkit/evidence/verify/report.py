@@ -39,8 +39,7 @@ from privacy_toolkit.schemas import schema
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #
 # A report is not taken at its word where something else in the pack gives the same. What nothing else gives is listed,
-# so
-# that nobody takes the operator's word for more than that.
+# so that nobody takes the operator's word for more than that.
 
 #: What no check of a pack can tell from anything else than what the operator's program wrote down.
 WORD_ALONE: Final = (
@@ -206,7 +205,7 @@ def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execu
 
 
 def _plan_before(report: Report) -> Plan:
-    """As much of a plan as the words of the format before hang on."""
+    """As much of a plan as the words of the format before depend on."""
     return Plan(
         toolkit=report.plan.toolkit,
         job=report.job,
@@ -453,6 +452,8 @@ def _numbers(report: Report) -> Iterator[int]:
     yield from (row for found in report.rejected.reasons for row in (found.count, *found.rows))
 
 
+#: The one word in which VERIFY.txt of the format before differs.
+_AGAIN_BEFORE = "anew"
 #: The SHA-256 of each schema of the format before, as version 0.x had them.
 _SCHEMAS_BEFORE = {
     files.REPORT_SCHEMA: "a7d009a6ee002cadf30abc55fae1b8a8158cb04e003f04dec79e2024611790c3",
@@ -547,4 +548,5 @@ def _verify_text(pack: PackFolder, report: Report, checkpoint: Checkpoint) -> by
         earlier,
         None if by is None else Signed(by.fingerprint, by.name),
         None if approved is None else approved.name,
+        _AGAIN_BEFORE if report.format == FORMAT_BEFORE else "again",
     )

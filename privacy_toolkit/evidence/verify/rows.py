@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Reason
+from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.checkpoint import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
 from privacy_toolkit.evidence.verify.wordings import words_of
-from privacy_toolkit.journal.sqlite.figures import SettledRequests
+from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.reporting.frames import Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
 
-# ``rows.parquet`` against ``rows.jsonl``, in a process of its own.
+# ``rows.parquet`` against ``rows.jsonl``, in its own process.
 #
 # A Parquet file is read by a large library in C++, which hostile bytes might bring down or make ask for any amount of
 # memory. So another process reads it, with a limit, while this one reads the rows: two cores get both done in the time
-# of
-# one. It is a program of its own and not one of ``multiprocessing``, which would run the caller's main module once
-# more.
+# of one.
 
 #: The number, from 0, of the first row in which both differ; None: they agree; ``CANNOT_BE_READ``: no row at all.
 Difference: TypeAlias = int | None
@@ -41,8 +38,8 @@ Difference: TypeAlias = int | None
 Comparer: TypeAlias = Callable[[Path, Path], Callable[[], Difference]]
 
 CANNOT_BE_READ: Final = -1
-MODULE: Final = "privacy_toolkit.evidence.verify.comparing"
-_SETTINGS: Final = "PRIVACY_TOOLKIT_"
+#: Bytes of address space; the libraries alone reserve more than a thousand million, and use a tenth of it.
+MOST_MEMORY: Final = 6 * 1024**3
 
 
 class CompareTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,37 +49,24 @@ class CompareTask(msgspec.Struct, frozen=True, kw_only=True):
     parquet: bytes
 
 
-class CompareReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found."""
-
-    difference: int | None
-
-
 def compare_here(rows: Path, parquet: Path) -> Callable[[], Difference]:
     """Compare in this process, when the result is asked for."""
     return lambda: difference(rows, parquet)
 
 
 def compare_apart(rows: Path, parquet: Path) -> Callable[[], Difference]:
-    """Compare in another process, beginning now. It ends with this one, whose end closes its standard input."""
-    task = msgspec.json.encode(CompareTask(rows=os.fsencode(rows.absolute()), parquet=os.fsencode(parquet.absolute())))
+    """Compare in another process, beginning now. It ends with this one."""
+    task = CompareTask(rows=os.fsencode(rows.absolute()), parquet=os.fsencode(parquet.absolute()))
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own module, by this very Python
-            [sys.executable, "-P", "-m", MODULE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a message of the library could hold what stands in the file
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C is for the first process; it ends this one
-        )
+        process = SecondProcess(compare, task, memory=MOST_MEMORY)
     except OSError:  # the system has no room for it
         return compare_here(rows, parquet)
-    try:
-        _pipe(process.stdin).write(task + b"\n")
-        _pipe(process.stdin).flush()
-    except BrokenPipeError:
-        pass  # it has died, which is found out below
     return lambda: _wait(process)
+
+
+def compare(task: CompareTask) -> Difference:
+    """What differs first, in the second process."""
+    return difference(Path(os.fsdecode(task.rows)), Path(os.fsdecode(task.parquet)))
 
 
 def difference(rows: Path, parquet: Path) -> Difference:
@@ -95,28 +79,12 @@ def difference(rows: Path, parquet: Path) -> Difference:
         return CANNOT_BE_READ
 
 
-def _wait(process: subprocess.Popen[bytes]) -> Difference:
-    try:
-        return msgspec.json.decode(_pipe(process.stdout).read(), type=CompareReply).difference
-    except msgspec.DecodeError:  # it died: of a signal, or of its limit
-        return CANNOT_BE_READ
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            _pipe(pipe).close()
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise ValueError("the process was started without its pipes")
-    return pipe
-
-
-def _environment() -> dict[str, str]:
-    """What this process has, without the settings, which may hold keys; and where its modules are."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def _wait(process: SecondProcess[Difference]) -> Difference:
+    with process:
+        try:
+            return process.result()
+        except OSError:  # it died: of a signal, or of its limit
+            return CANNOT_BE_READ
 
 
 def _lines(rows: Path) -> Iterator[bytes]:

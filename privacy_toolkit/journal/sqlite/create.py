@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.core import durable as locks
-from privacy_toolkit.core.durable import sync
+from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import Hold, Outcome
-from privacy_toolkit.journal.records import Approval, SubjectState
+from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.journal.records import Page, Staged, SubjectState, state_row
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, migrate, page_digest
-from privacy_toolkit.journal.sqlite.reader import state_row
 
-Page = list[tuple[int, str]] | list[tuple[int, str, str]]
-Request = tuple[int, str | None, str | None, str | None, str | None]
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
 _PUT_STATE = f"INSERT INTO standings VALUES ({', '.join('?' * len(SubjectState.__struct_fields__))}, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """What a run is made of.
-
-    ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
-    those on hold, by their numbers; ``requests`` rows of ``REQUEST_COLUMNS`` for those of whose request the input says
-    something. ``party`` names, where one request is about several subjects, those that belong together. ``rejected``
-    are row and reason of what was refused of the input, in its order.
-    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
-    """
-
-    plan: bytes
-    created_at: int
-    pages: Iterable[Page]
-    holds: Mapping[int, Hold] = field(default_factory=dict)
-    requests: Iterable[Request] = ()
-    party: Callable[[str, str], str] | None = None
-    approval: Approval | None = None
-    plan_key: bytes | None = None
-    rejected: Iterable[tuple[int, str]] = ()
 
 
 def create_run(folder: Path, staged: Staged) -> None:
@@ -58,74 +29,20 @@ def create_run(folder: Path, staged: Staged) -> None:
     Raises:
         JournalError: it could not be written; nothing is left behind.
     """
-    building, held = _begun(folder)
     try:
-        _fill(building / JOURNAL_FILE, folder.name, staged)
-        sync(building / JOURNAL_FILE)
-        add_checksums(building / JOURNAL_FILE)
-        sync(building)
-        building.rename(folder)
-        sync(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with put_folder(folder, over=False) as building:
+            _fill(building / JOURNAL_FILE, folder.name, staged)
+            sync(building / JOURNAL_FILE)
+            add_checksums(building / JOURNAL_FILE)
     except (OSError, sqlite3.Error) as error:
-        shutil.rmtree(building, ignore_errors=True)
-        raise _not_created(error) from None
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    finally:
-        os.close(held)
-
-
-def left_over(runs: Path) -> list[Path]:
-    """What processes that died while they created a run have left behind; it holds ids.
-
-    Whoever creates a run holds a lock on what they build, which the system gives back when they end, however that is;
-    so this can be told on every machine, and where process ids are used again, as in a container.
-    """
-    found = []
-    for folder in sorted(runs.glob(".new-*")):
-        held = locks.take_folder(folder)
-        if held is not None:
-            os.close(held)
-            found.append(folder)
-    return found
-
-
-def sweep(runs: Path) -> list[Path]:
-    """Remove what ``left_over`` names; return what could not be removed."""
-    found = left_over(runs)
-    for folder in found:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder for folder in found if os.path.lexists(folder)]
-
-
-def _begun(folder: Path) -> tuple[Path, int]:
-    """A new folder to build in, and the lock on it.
-
-    Raises:
-        JournalError: it can't be made.
-    """
-    try:
-        while True:
-            building = folder.with_name(f".new-{secrets.token_hex(8)}-{folder.name}")
-            building.mkdir(mode=0o700, parents=True)
-            held = locks.take_folder(building)
-            if held is None:
-                return building, os.open(building, os.O_RDONLY)  # no locks here: it is never swept
-            if building.exists():
-                return building, held
-            os.close(held)  # whoever swept in between took it for left over
-    except OSError as error:
-        raise _not_created(error) from None
-
-
-def _not_created(error: Exception) -> JournalError:
-    return JournalError(
-        f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
-    )
+        raise JournalError(
+            f"The run could not be created: {error}.", "Is there room on the disk, and may the state folder be written?"
+        ) from None
 
 
 def _fill(path: Path, run_id: str, staged: Staged) -> None:
+    path.touch(mode=0o600)  # as all that stands next to it, whatever the umask is
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # Nothing refers to this file yet: it is synced once, as a whole, before it gets its name.

@@ -24,10 +24,11 @@ from typing import Any, Self, TypeVar, cast
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.core import durable as locks
-from privacy_toolkit.core.errors import MOVED, DamagedError, JournalError, RefusedError
+from privacy_toolkit.core import locks
+from privacy_toolkit.core.errors import JournalError, RefusedError
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.sqlite.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite
+from privacy_toolkit.journal.store import damaged, moved, running
 
 # The journal's tables, as named migrations; each is applied in one transaction with its own record.
 
@@ -248,23 +249,6 @@ def damage_named(run_id: str) -> Iterator[None]:
         raise damaged(run_id, "a record") from None  # the text of such an error may hold an id
 
 
-def damaged(run_id: str, part: str) -> DamagedError:
-    """The error of a journal of which ``part`` is not what was written to it."""
-    return DamagedError(
-        f"The journal of run {run_id} is damaged ({part}): it does not hold what was written to it.",
-        f"Put the run's folder back from a backup, or set it aside: privacy-toolkit runs set-aside {run_id}",
-    )
-
-
-def moved(run_id: str) -> JournalError:
-    """The error of a journal whose file is no longer where it was opened."""
-    return JournalError(
-        f"The journal of run {run_id} is no longer where it was opened: its folder was moved, removed or replaced.",
-        "Put it back as it was, then resume the run.",
-        code=MOVED,
-    )
-
-
 def reads(method: M) -> M:
     """A method that reads the journal: damage that shows in it is named."""
     if inspect.isgeneratorfunction(method):
@@ -375,6 +359,11 @@ class RunFacts:
     def fact(self, name: str) -> bytes | None:
         """A fact of the run by its name (see ``staging.create_run``); None if it was purged or never known."""
         return self._facts.get(name)
+
+    @property
+    def name(self) -> str:
+        """Under which name the state folder has the run: its id, unless somebody renamed it."""
+        return self.folder.name
 
     @property
     def run_id(self) -> str:
@@ -521,12 +510,3 @@ class RunFacts:
             self._lock.release()
             self._lock = None
         close_past_sqlite(self._descriptor)
-
-
-def running(run_id: str) -> RefusedError:
-    """The error of what can't be done with a run that a process works on."""
-    return RefusedError(
-        f"Run {run_id} is under way in another process.",
-        f"Wait for it to end, or look at it with: privacy-toolkit runs show {run_id}",
-        code="locked",
-    )

@@ -9,89 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import re
 import secrets
 import sqlite3
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
-from privacy_toolkit.core.durable import ExposedError, new_file, read_private, sync
-from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
-
-# A key of the toolkit's own in a file: 64 hexadecimal digits that only its owner can read.
-
-_FORM: Final = re.compile(rb"[0-9a-f]{64}\n?")
-_LENGTH: Final = 32
-
-
-class SecretFile:
-    """A key of 32 bytes at ``path``, which may still be missing."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def read(self) -> bytes | None:
-        """The key; None if there is none.
-
-        Raises:
-            UsageError: it can't be read, others can read it too, or it is no key.
-        """
-        try:
-            content = read_private(self.path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            hint = error.hint if isinstance(error, ExposedError) else "Is it yours?"
-            raise UsageError(f"The key {self.path} can't be read: {error.strerror}.", hint) from None
-        if not _FORM.fullmatch(content):
-            raise UsageError(f"{self.path} holds no key of this toolkit.", "It has 64 hexadecimal digits, and no more.")
-        return bytes.fromhex(content.decode("ascii"))
-
-    def write(self, key: bytes) -> None:
-        """Write a key, whole and durably, where nothing is yet.
-
-        Raises:
-            UsageError: it can't be written, or something is there.
-        """
-        building = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
-        try:
-            self.path.parent.mkdir(mode=0o700, exist_ok=True)
-            try:
-                with new_file(building) as file:
-                    file.write(key.hex().encode() + b"\n")
-                os.link(building, self.path)  # never over another one
-            finally:
-                building.unlink(missing_ok=True)
-            sync(self.path.parent)
-        except OSError as error:
-            raise UsageError(
-                f"The key {self.path} can't be written: {error.strerror}.", "Name another place; none is overwritten."
-            ) from None
-
-    def read_or_draw(self) -> bytes:
-        """The key; one is drawn at random and written if there is none.
-
-        Raises:
-            UsageError: it can't be read or written.
-        """
-        found = self.read()
-        if found is None:
-            found = secrets.token_bytes(_LENGTH)
-            self.write(found)
-        return found
-
-    def remove(self) -> None:
-        """Destroy the key, if there is one."""
-        self.path.unlink(missing_ok=True)
-
+from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.journal.records import RUN_SECOND, decode_lists, encode_lists, list_digest, list_name
+from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
 #
@@ -178,7 +107,6 @@ def _xored(one: bytes, other: bytes) -> bytes:
 
 
 SUPPRESSION_FILE = "suppression.sqlite"
-FORMAT: Final = "privacy-toolkit/suppression/1"
 #: The file with the state folder's key, unless the configuration names another place.
 KEY_NAME: Final = "state.key"
 _TABLES = """
@@ -191,34 +119,9 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS removed (digest BLOB PRIMARY KEY, before TEXT NOT NULL) WITHOUT ROWID;
 """
 _AT_ONCE = 10_000
-_DIGEST: Final = 16
-#: How many characters of a run's id say the second in which it was created.
-_SECOND: Final = len("20260101-000000")
-_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
-class ListPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One list of an export: the name of its key, and its digests in base64, one after the other."""
-
-    name: str
-    digests: str
-
-
-class SuppressionExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one machine hands to another: digests alone. The keys go in a file of their own, ``ExportKeys``."""
-
-    lists: list[ListPart]
-    format: str = FORMAT
-
-
-class ExportKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of the lists of an export, by name, in hexadecimal digits."""
-
-    keys: dict[str, str]
-    format: str = f"{FORMAT}/keys"
-
-
-class Suppression:
+class SuppressionFile:
     """The list in a state folder, opened; made if it is missing.
 
     ``key`` is the file with the state folder's key; None: next to the list.
@@ -230,6 +133,8 @@ class Suppression:
     def __init__(self, folder: Path, key: SecretFile | None = None) -> None:
         self._state_key = key or SecretFile(folder / KEY_NAME)
         try:
+            with suppress(OSError):  # SQLite says better what is wrong with the folder
+                (folder / SUPPRESSION_FILE).touch(mode=0o600)
             self._connection = sqlite3.connect(folder / SUPPRESSION_FILE, isolation_level=None, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
@@ -261,26 +166,23 @@ class Suppression:
         def is_suppressed(customer: str) -> bool:
             execute = self._connection.execute
             own = [self._digest(scope, customer) for scope in scopes]
-            try:
+            with _list_read():
                 if execute(f"SELECT 1 FROM suppressed WHERE digest IN ({marks})", own).fetchone():
                     return True
                 return any(
                     execute(
                         f"SELECT 1 FROM imported WHERE list = ? AND digest IN ({marks})",
-                        [name, *(_digest(key, scope, customer) for scope in scopes)],
+                        [name, *(list_digest(key, scope, customer) for scope in scopes)],
                     ).fetchone()
                     for name, key in self._imported.items()
                 )
-            except sqlite3.Error as error:
-                raise JournalError(
-                    f"The list of erased customers can't be read: {error}.", "Put it back from a backup."
-                ) from None
 
         return is_suppressed
 
     def counted(self, run_id: str) -> int:
         """How many erased customers of a run are in the list."""
-        found = self._connection.execute("SELECT erased FROM counted WHERE run_id = ?", (run_id,)).fetchone()
+        with _list_read():
+            found = self._connection.execute("SELECT erased FROM counted WHERE run_id = ?", (run_id,)).fetchone()
         return 0 if found is None else int(found[0])
 
     def add(self, scope: str, customers: Iterable[str], run_id: str, erased: int) -> None:
@@ -291,7 +193,7 @@ class Suppression:
         Raises:
             JournalError: it can't be written.
         """
-        rest, second = iter(customers), run_id[:_SECOND]
+        rest, second = iter(customers), run_id[:RUN_SECOND]
         with self._written():
             while batch := list(islice(rest, _AT_ONCE)):
                 self._connection.executemany(
@@ -316,7 +218,7 @@ class Suppression:
             for name, key in self._imported.items():
                 self._connection.executemany(
                     "DELETE FROM imported WHERE list = ? AND digest = ?",
-                    [(name, _digest(key, scope, customer)) for scope in scopes],
+                    [(name, list_digest(key, scope, customer)) for scope in scopes],
                 )
             if was_on:
                 self._connection.executemany(
@@ -327,15 +229,13 @@ class Suppression:
     def exported(self) -> tuple[bytes, bytes, int]:
         """The list with all that were taken in, as JSON; the keys, as JSON; and how many entries there are."""
         execute = self._connection.execute
-        keys = {_name(self._key): self._key, **self._imported}
-        digests = {_name(self._key): [d for (d,) in execute("SELECT digest FROM suppressed")]}
-        for name in self._imported:
-            found = [d for (d,) in execute("SELECT digest FROM imported WHERE list = ?", (name,))]
-            digests[name] = found
-        parts = [ListPart(name, b64encode(b"".join(found)).decode()) for name, found in digests.items()]
-        names = {name: key.hex() for name, key in keys.items()}
-        count = sum(map(len, digests.values()))
-        return _json(SuppressionExport(parts)), _json(ExportKeys(names)), count
+        keys = {list_name(self._key): self._key, **self._imported}
+        with _list_read():
+            digests = {list_name(self._key): [d for (d,) in execute("SELECT digest FROM suppressed")]}
+            for name in self._imported:
+                found = [d for (d,) in execute("SELECT digest FROM imported WHERE list = ?", (name,))]
+                digests[name] = found
+        return encode_lists([(name, key, digests[name]) for name, key in keys.items()])
 
     def take_in(self, export: bytes, keys: bytes) -> int:
         """Take in what ``exported`` gave on another machine; how many entries are new here.
@@ -344,7 +244,7 @@ class Suppression:
             UsageError: it is no export, or the keys are not its keys.
             JournalError: it can't be written.
         """
-        found = list(_read(export, keys))
+        found = list(decode_lists(export, keys))
         before = self._count()
         with self._written():
             for name, key, digests in found:
@@ -361,7 +261,8 @@ class Suppression:
 
     def _count(self) -> int:
         tables = ("suppressed", "imported")
-        return sum(int(self._connection.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0]) for t in tables)
+        with _list_read():
+            return sum(int(self._connection.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0]) for t in tables)
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -379,47 +280,17 @@ class Suppression:
                 self._connection.execute("ROLLBACK")
 
     def _digest(self, scope: str, customer: str) -> bytes:
-        return _digest(self._key, scope, customer)
+        return list_digest(self._key, scope, customer)
 
 
-def _digest(key: bytes, scope: str, customer: str) -> bytes:
-    return hmac.digest(key, f"{scope}\0{customer}".encode(), hashlib.sha256)[:_DIGEST]
-
-
-def _name(key: bytes) -> str:
-    return hmac.digest(key, b"name of the list", hashlib.sha256)[:16].hex()
-
-
-def _json(value: SuppressionExport | ExportKeys) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-
-
-def _read(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[bytes]]]:
-    """Name, key and digests of each list.
-
-    Raises:
-        UsageError: it is no export, or the keys are not its keys.
-    """
+@contextmanager
+def _list_read() -> Iterator[None]:
     try:
-        lists = msgspec.json.decode(export, type=SuppressionExport)
-        named = msgspec.json.decode(keys, type=ExportKeys)
-        parts = [
-            (part.name, bytes.fromhex(named.keys[part.name]), b64decode(part.digests, validate=True))
-            for part in lists.lists
-        ]
-    except (msgspec.MsgspecError, KeyError, Base64Error, ValueError, RecursionError):
-        parts = []
-    whole = parts and all(
-        _NAME.fullmatch(name) and len(key) == 2 * _DIGEST and name == _name(key) and not len(data) % _DIGEST
-        for name, key, data in parts
-    )
-    if not whole or lists.format != FORMAT:
-        raise UsageError(
-            "This is no export of a list of erased customers, or the keys are not its keys.",
-            "Make both with: privacy-toolkit suppression export FILE --key-file FILE",
-        )
-    for name, key, data in parts:
-        yield name, key, [data[k : k + _DIGEST] for k in range(0, len(data), _DIGEST)]
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"The list of erased customers can't be read: {error}.", "Put it back from a backup."
+        ) from None
 
 
 # Which code was assigned to whom, over all runs of a state folder, without any code or id.
@@ -427,17 +298,19 @@ def _read(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[bytes]]
 # Codes and customers stand here as HMAC-SHA256 under a key of the record's own, which lies apart (see ``listkey``). It
 # outlives the purge of a run: a code that was assigned once goes to nobody else.
 
+#: File and table keep the names under which every earlier version knows them: what was assigned there still counts.
 ASSIGNED_FILE = "dealt.sqlite"
-_ASSIGNED_TABLES = """
+_ASSIGNED: Final = "dealt"
+_ASSIGNED_TABLES = f"""
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS assigned (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS assigned_to ON assigned (customer);
+    CREATE TABLE IF NOT EXISTS {_ASSIGNED} (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS {_ASSIGNED}_to ON {_ASSIGNED} (customer);
     CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CODES_AT_ONCE = 10_000
 
 
-class AssignedCodes:
+class AssignedCodesFile:
     """What was assigned in one scope, a deployment and its environment; opened, and made if it is missing.
 
     ``former`` are the names under which earlier versions remembered it. What is known there counts; what is
@@ -452,13 +325,16 @@ class AssignedCodes:
     def __init__(self, folder: Path, scope: str, former: Collection[str] = (), key: SecretFile | None = None) -> None:
         self._scopes = (scope, *former)
         with _explained("opened"):
+            with suppress(OSError):  # SQLite says better what is wrong with the folder
+                (folder / ASSIGNED_FILE).touch(mode=0o600)
             self._connection = sqlite3.connect(folder / ASSIGNED_FILE, isolation_level=None, timeout=30)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(_ASSIGNED_TABLES)
             self._key = own_key(self._connection, key or SecretFile(folder / KEY_NAME), "dealt")
         #: How often something was assigned here; what was worked out at another count may not hold any more.
-        self.changes = self._changes()
+        with _explained("read"):
+            self.changes = self._changes()
 
     def __enter__(self) -> Self:
         return self
@@ -490,7 +366,7 @@ class AssignedCodes:
         marks = ", ".join("?" * len(digests))
         with _explained("read"):
             rows = self._connection.execute(
-                f"SELECT code FROM assigned WHERE customer IN ({marks})", digests
+                f"SELECT code FROM {_ASSIGNED} WHERE customer IN ({marks})", digests
             ).fetchall()
         mine = {code for (code,) in rows} & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
@@ -509,7 +385,7 @@ class AssignedCodes:
                 self._check_unchanged()
                 while batch := list(islice(rest, _CODES_AT_ONCE)):
                     digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
-                    self._connection.executemany("INSERT OR IGNORE INTO assigned VALUES (?, ?)", digests)
+                    self._connection.executemany(f"INSERT OR IGNORE INTO {_ASSIGNED} VALUES (?, ?)", digests)
                 self._connection.execute(
                     "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
                     (self._digest("scope", ""),),
@@ -521,11 +397,7 @@ class AssignedCodes:
 
     def _check_unchanged(self) -> None:
         if self._changes() != self.changes:
-            raise RefusedError(
-                "Codes were assigned by another run meanwhile, so these may be taken. Nothing was sent.",
-                "Give the command again; with a plan, make it again.",
-                code="stale",
-            )
+            raise assigned_meanwhile()
 
     def _changes(self) -> int:
         digests = [self._digest("scope", "", scope) for scope in self._scopes]
@@ -536,7 +408,7 @@ class AssignedCodes:
         return int(changes)
 
     def _is_assigned(self, digest: bytes) -> bool:
-        return self._connection.execute("SELECT 1 FROM assigned WHERE code = ?", (digest,)).fetchone() is not None
+        return self._connection.execute(f"SELECT 1 FROM {_ASSIGNED} WHERE code = ?", (digest,)).fetchone() is not None
 
     def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
         return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]

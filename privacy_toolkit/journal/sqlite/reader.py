@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -23,74 +25,42 @@ from privacy_toolkit.core.model import (
     StopReason,
     Subject,
 )
+from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
     ControlRecord,
     Entry,
     ExchangeRecord,
+    ExchangeRow,
     Execution,
+    KeptResult,
+    Observed,
     OpenRequests,
+    RejectedRow,
+    RequestRow,
+    StateRow,
     SubjectState,
+    state_row,
 )
 from privacy_toolkit.journal.sqlite.checksums import Damage
 from privacy_toolkit.journal.sqlite.facts import RunFacts, page_digest, reads
-from privacy_toolkit.journal.sqlite.figures import (
-    RunSummary,
-    StateCount,
-    Windows,
-    state_counts,
-    summarise,
-    windows_of,
-)
+from privacy_toolkit.journal.sqlite.figures import state_counts, summarise, windows_of
 
 # Between the journal's values and the rows of its tables.
 
-STATE_COLUMNS = (
-    "seq, outcome, reason, attribution, held_before, attempts, kept_coupons, kept_referrals, hold_reason, review_on,"
-    " settled_at"
-)
-REQUEST_COLUMNS = "seq, requested_on, due_on, ticket, ground"
-EXCHANGE_COLUMNS = "seq, n, purpose, operation, intent_at, ended_at, elapsed, status, reason, carrier"
+STATE_COLUMNS = ", ".join(StateRow._fields)
+REQUEST_COLUMNS = ", ".join(RequestRow._fields)
+EXCHANGE_COLUMNS = ", ".join(ExchangeRow._fields)
 
 Row = tuple[Any, ...]
-
-
-def exchange_row(seq: int, n: int, record: ExchangeRecord) -> Row:
-    """The row of the ``n``-th exchange of subject ``seq``."""
-    return (
-        seq,
-        n,
-        record.purpose.value,
-        record.operation,
-        record.intent_at,
-        record.ended_at,
-        record.elapsed,
-        record.status,
-        record.reason and record.reason.value,
-        record.carrier,
-    )
-
-
-def state_row(seq: int, state: SubjectState) -> Row:
-    """The row of subject ``seq``."""
-    return (
-        seq,
-        state.outcome.value,
-        state.reason and state.reason.value,
-        state.attribution and state.attribution.value,
-        state.held_before and state.held_before.value,
-        state.attempts,
-        state.kept_coupons,
-        state.kept_referrals,
-        state.hold_reason,
-        state.review_on,
-        state.settled_at,
-    )
+_state_of_row = partial(tuple.__new__, StateRow)
+_exchange_of_row = partial(tuple.__new__, ExchangeRow)
+_request_of_row = partial(tuple.__new__, RequestRow)
 
 
 def control_row(record: ControlRecord) -> Row:
-    """The row of a control."""
+    """Flatten a control into a row of its table."""
     return (
         record.control and record.control.value,
         record.operation,
@@ -103,7 +73,7 @@ def control_row(record: ControlRecord) -> Row:
 
 
 def exchange_of(row: Row) -> ExchangeRecord:
-    """The exchange of a row."""
+    """Make the exchange of a row."""
     _, _, purpose, operation, intent_at, ended_at, elapsed, status, reason, carrier = row
     return ExchangeRecord(
         Purpose(purpose), operation, intent_at, ended_at, elapsed, status, Reason(reason) if reason else None, carrier
@@ -111,7 +81,7 @@ def exchange_of(row: Row) -> ExchangeRecord:
 
 
 def state_of(row: Row) -> SubjectState:
-    """The state of a row."""
+    """Make the state of a row."""
     _, outcome, reason, attribution, held_before, *rest = row
     return SubjectState(
         Outcome(outcome),
@@ -206,25 +176,17 @@ def _pieces_of_page(data: bytes) -> Iterator[bytes]:
             yield data[end : end + _SHORTEST]
 
 
-class Observed(NamedTuple):
-    """A subject with all that the journal has of it, as rows of ``STATE_``, ``EXCHANGE_`` and ``REQUEST_COLUMNS``.
-
-    ``request`` is None where the input says nothing next to the id, ``result`` where nothing was kept of an answer.
-    """
-
-    subject: Subject
-    state: Row
-    exchanges: list[Row]
-    request: Row | None
-    result: bytes | None = None
-
-
-class RunReader(RunFacts):
+class JournalReader(RunFacts):
     """The journal of one run, opened to read what it holds.
 
     Raises:
         JournalError: as ``RunFacts``; and so does every method where damage shows in what it reads.
     """
+
+    @property
+    def place(self) -> bytes:
+        """Where another process finds the run, for ``state.open_run``."""
+        return os.fsencode(self.folder.absolute())
 
     @reads
     def totals(self) -> dict[Outcome, int]:
@@ -324,12 +286,12 @@ class RunReader(RunFacts):
         return Gone.ABSENT if found[0] else Gone.EMPTIED if found[1] else None
 
     @reads
-    def rejected(self) -> Iterator[tuple[int, str]]:
+    def rejected(self) -> Iterator[RejectedRow]:
         """Row and reason of every refused row of the input, in its order; none once the run is purged.
 
         Runs made by a version that did not record them have none, whatever the plan counts.
         """
-        yield from self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid")
+        yield from map(RejectedRow._make, self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid"))
 
     @reads
     def rejected_by_reason(self) -> dict[str, int]:
@@ -378,7 +340,7 @@ class RunReader(RunFacts):
 
     @reads
     def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:
-        """As ``entries``, with state, exchanges and request as rows of their columns (see ``rows``).
+        """As ``entries``, with state, exchanges and request as flat rows.
 
         ``first`` and ``last`` are numbers of subjects where pages begin and end. For a reader of millions: several
         times as fast.
@@ -386,11 +348,11 @@ class RunReader(RunFacts):
         for start, end in self.bounds():
             if start < first or (last is not None and end > last):
                 continue
-            states = {row[0]: row for row in self._state_rows(start, end)}
-            requests = {row[0]: row for row in self._request_rows(start, end)}
+            states = {row[0]: row for row in map(_state_of_row, self._state_rows(start, end))}
+            requests = {row[0]: row for row in map(_request_of_row, self._request_rows(start, end))}
             results = dict(self._results(start, end))
-            exchanges: defaultdict[int, list[Row]] = defaultdict(list)
-            for row in self._exchange_rows(start, end):
+            exchanges: defaultdict[int, list[ExchangeRow]] = defaultdict(list)
+            for row in map(_exchange_of_row, self._exchange_rows(start, end)):
                 exchanges[row[0]].append(row)
             for subject in self._subjects(start, end):
                 seq = subject.seq
@@ -403,14 +365,14 @@ class RunReader(RunFacts):
         return parties(self._connection, outcomes, most)
 
     @reads
-    def results(self) -> Iterator[tuple[Subject, SubjectState, bytes]]:
+    def results(self) -> Iterator[KeptResult]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
             kept = dict(self._results(first, last))
             states = self._states(first, last) if kept else {}
             for subject in self._subjects(first, last) if kept else ():
                 if subject.seq in kept:
-                    yield subject, states.get(subject.seq, PENDING), kept[subject.seq]
+                    yield KeptResult(subject, states.get(subject.seq, PENDING), kept[subject.seq])
 
     @reads
     def bounds(self) -> list[tuple[int, int]]:

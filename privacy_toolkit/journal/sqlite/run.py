@@ -17,13 +17,14 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
-from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, SubjectState
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, SubjectState, exchange_row, state_row
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.create import protect
-from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac, moved
+from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.sqlite.figures import windows_of
-from privacy_toolkit.journal.sqlite.reader import RunReader, control_row, exchange_row, state_row
+from privacy_toolkit.journal.sqlite.reader import JournalReader, control_row
 from privacy_toolkit.journal.sqlite.writer import PUT_STATES, CommitBatch, Writer, put_rows
+from privacy_toolkit.journal.store import moved
 
 #: So many milliseconds a purge waits for whoever reads the journal.
 READER_PATIENCE = 2_000
@@ -57,7 +58,7 @@ _COARSEN = (
 )
 
 
-class RunJournal(RunReader):
+class RunJournal(JournalReader):
     """The journal of one run, opened. Writing starts with ``begin_execution``.
 
     Raises:

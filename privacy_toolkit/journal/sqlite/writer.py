@@ -10,7 +10,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,7 +175,7 @@ class Writer:
             raise
 
 
-def put_rows(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+def put_rows(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
     """Write rows, in their order, by ``PUT_EXCHANGES`` or ``PUT_STATES``."""
     if rows:
         connection.execute(statement, (msgspec.json.encode(rows).decode(),))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.access.faithful import DeliveryError
-from privacy_toolkit.access.placing import BUILT, place, sweep
+from privacy_toolkit.access.placing import clear_up, place
 
 MOMENT = 1_764_187_200_123_456
 FILES = {"a.txt": b"a", "data/b.csv": b"b"}
@@ -93,6 +93,8 @@ def test_own_leftovers_do_no_harm(out):
     (out / f".new-{os.getpid()}-name").mkdir()
     (out / f".new-{os.getpid()}-name" / "half").touch()
     place(out, "name", FILES, MOMENT)
+    assert len(content(out / "name")) == 4
+    clear_up(out)
     assert [path.name for path in out.iterdir()] == ["name"]
 
 
@@ -184,7 +186,7 @@ def test_killed_at_any_moment_no_half_package_stands_under_the_name(out, tmp_pat
     assert len(folders) > 30
     for folder in folders:
         assert not (folder / "name").exists() or content(folder / "name") in whole, folder.name
-        sweep(folder)
+        clear_up(folder)
         assert [path.name for path in folder.iterdir()] == (["name"] if (folder / "name").exists() else [])
         assert (folder / "name").exists() or folder.name.startswith("False")
         place(folder, "name", OTHER, MOMENT)
@@ -199,7 +201,7 @@ def test_sweeping_leaves_alone_what_is_worked_on_and_what_is_not_ours(out):
         def stay(*_):
             print("building", flush=True)
             time.sleep(60)
-        placing._build = stay
+        placing.write_files = stay
         placing.place(Path(sys.argv[1]), "name", {"a": b""}, 0)
     """
     for name in ("x.txt", ".new-hand-made", ".new-", "name"):
@@ -207,11 +209,11 @@ def test_sweeping_leaves_alone_what_is_worked_on_and_what_is_not_ours(out):
     command = [sys.executable, "-c", textwrap.dedent(code), str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as builder:
         assert builder.stdout.readline() == b"building\n"
-        sweep(out)
+        clear_up(out)
         assert (out / ".new-hand-made").exists()
-        assert (out / f".new-{builder.pid}-name").is_dir()
+        assert [path.is_dir() for path in out.glob(f".new-{builder.pid}.*-name.part")] == [True]
         builder.send_signal(signal.SIGKILL)
-    sweep(out)
+    clear_up(out)
     assert sorted(path.name for path in out.iterdir()) == [".new-", ".new-hand-made", "name", "x.txt"]
 
 
@@ -220,7 +222,7 @@ def test_what_was_moved_away_is_put_back_only_if_nothing_stands_there(out):
         (out / f".old-{DEAD}-{name}").mkdir()
         (out / f".old-{DEAD}-{name}" / "old").touch()
     (out / "kept").mkdir()
-    sweep(out)
+    clear_up(out)
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == ["kept", "lost", "lost/old"]
 
 
@@ -232,15 +234,10 @@ def test_without_locks_the_process_id_says_whether_anybody_builds(out, monkeypat
     place(out, "name", FILES, MOMENT)
     for pid in (DEAD, os.getpid()):
         (out / f".new-{pid}-left").touch()
-    sweep(out)
+    clear_up(out)
     assert sorted(path.name for path in out.iterdir()) == [f".new-{os.getpid()}-left", "name"]
-
-
-def test_names_say_who_builds():
-    assert BUILT.fullmatch(".new-12-ab.zip").groups() == ("new", "12", "ab.zip")
-    assert BUILT.fullmatch("ab") is None
 
 
 def test_sweeping_a_folder_that_is_not_there_is_an_error():
     with pytest.raises(DeliveryError):
-        sweep(Path("none"))
+        clear_up(Path("none"))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from privacy_toolkit.cli.purging import Traces
+from privacy_toolkit.app.runs import Traces
 
 
 @pytest.mark.parametrize("piece", [b"\x92\x02\xa5abcde", b"0123456789abcdef"])

@@ -14,13 +14,16 @@ from privacy_toolkit.core import privacy as dumps
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 #: What a process says of itself: its limit, and whether the system may dump it (PR_GET_DUMPABLE is 3).
 SAY = "import ctypes, resource; print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
-#: A process may have been allowed to dump; the helper processes are started by one that may no longer.
+#: A process may have been allowed to dump; second processes are started by one that may no longer.
 ALLOW = "import resource as r; r.setrlimit(r.RLIMIT_CORE, (r.getrlimit(r.RLIMIT_CORE)[1],) * 2);"
+
+#: A second process, up to where it would read its task.
+SECOND = "import privacy_toolkit.core.processes as m; m.msgspec = SAID; m.main('{}')"
 
 STARTS = {
     "the command line": "import privacy_toolkit.cli.main as m; m._run = lambda *_: SAID() or 0; m.main(['--help'])",
-    "the helper that makes rows": "import privacy_toolkit.evidence.row_worker as m; m.msgspec = SAID; m.main()",
-    "the helper that compares": "import privacy_toolkit.evidence.verify.comparing as m; m.msgspec = SAID; m.main()",
+    "the process that makes rows": SECOND.format("privacy_toolkit.evidence.row_writer:scatter_apart"),
+    "the process that compares": SECOND.format("privacy_toolkit.evidence.verify.rows:compare"),
 }
 #: Called, or asked for anything, it says how the process stands and ends it.
 SAID = f"""

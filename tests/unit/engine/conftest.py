@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 
 
 @pytest.fixture

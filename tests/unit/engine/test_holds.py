@@ -9,7 +9,7 @@ from privacy_toolkit.core.model import Hold, Outcome
 from privacy_toolkit.engine.holds import SUPPRESSED, Holds, catch_up, suppression
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.journal.records import Note, SubjectState
-from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, Suppression
+from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, SuppressionFile
 from tests.support import reported_runs
 
 LISTED = {"b": Hold("identity"), "c": Hold("17(3)(b)", "2027-01-31")}
@@ -38,7 +38,7 @@ def is_suppressed(state):
     """Whether somebody is on the list as it is once it was brought up to date."""
 
     def ask(id_, where=SCOPE):
-        with Suppression(state.path) as listed:
+        with SuppressionFile(state.path) as listed:
             catch_up(listed, state, complete=True)
             return listed.of({where})(id_)
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from privacy_toolkit.core import durable
 from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.evidence import chain as chain_module
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.checkpoint import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.evidence.files import ChainError
@@ -112,7 +112,7 @@ def test_link_that_could_not_be_written_leaves_the_chain_as_it_was(chain, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched, chain.lock():
-        patched.setattr(chain_module, "sync", full_disk)
+        patched.setattr(durable, "sync", full_disk)
         with pytest.raises(OSError, match="No space left"):
             chain.append(link)
     assert names(chain) == before

@@ -80,11 +80,11 @@ def test_nothing_is_overwritten(made, tmp_path, kind):
 
 
 def test_a_full_disk_leaves_nothing_behind(made, tmp_path, monkeypatch):
-    def full(path: Path, chunks: object) -> None:
-        path.write_bytes(b"part")
+    def full(folder: Path, files: object) -> None:
+        (folder / "receipt.txt").write_bytes(b"part")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(receiptfolder, "write_file", full)
+    monkeypatch.setattr(receiptfolder, "write_files", full)
     place = tmp_path / "receipts"
     place.mkdir()
     with pytest.raises(ReceiptError, match=os.strerror(errno.ENOSPC)):

@@ -1,9 +1,9 @@
 """What the disk holds after a crash at any step of writing a pack, and that the next attempt goes on from there.
 
 A process that dies is played inside this one: from some step on every change of the file system fails, so that nothing
-is cleaned up, and what the system takes back from a dead process (locks) is taken back. Where each step is tried, the
-pack is written once and the disk is copied before each step: that is what a process leaves that dies there. Attempts
-that find the same files are one attempt.
+is cleaned up. Closing a file is no change of the disk, so locks are given back, as the system does for a dead process.
+is cleaned up. Closing a file is no change of the disk: locks are given back, as the system does for a dead process.
+that dies there. Attempts that find the same files are one attempt.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence import files as files_module
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.checkpoint import decode_sums, hash_bytes
 from privacy_toolkit.evidence.files import ChainError, PackError
@@ -41,17 +40,9 @@ class Disk:
         self.dies_at = self.fails_at = 0
         self.before_step: Callable[[], object] = lambda: None
         self._looking = False
-        self._held: list[int] = []
         for name in CHANGES:
             patched.setattr(os, name, self._counted(name, getattr(os, name)))
         patched.setattr(os, "open", self._opened(os.open))
-        patched.setattr(files_module.locks, "take_folder", self._kept(files_module.locks.take_folder))
-
-    def take_back_locks(self) -> None:
-        """As the system does when a process has died."""
-        for descriptor in self._held:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
 
     def _step(self, name: str, path: object) -> None:
         if self._looking:
@@ -80,15 +71,6 @@ class Disk:
 
         return opened
 
-    def _kept(self, original: Callable[[Path], int | None]) -> Callable[[Path], int | None]:
-        def kept(folder: Path) -> int | None:
-            descriptor = original(folder)
-            if descriptor is not None:
-                self._held.append(descriptor)
-            return descriptor
-
-        return kept
-
 
 @pytest.fixture
 def disk(monkeypatch) -> Iterator[Callable[..., contextlib.AbstractContextManager[Disk]]]:
@@ -101,7 +83,6 @@ def disk(monkeypatch) -> Iterator[Callable[..., contextlib.AbstractContextManage
             found.dies_at, found.fails_at = dies_at, fails_at
             with contextlib.suppress(Killed):
                 yield found
-        found.take_back_locks()
 
     return during
 

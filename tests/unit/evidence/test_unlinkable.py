@@ -12,8 +12,8 @@ import pytest
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.sqlite.figures import LEAST
-from privacy_toolkit.journal.sqlite.ledgers import Suppression
+from privacy_toolkit.journal.figures import LEAST
+from privacy_toolkit.journal.sqlite.ledgers import SuppressionFile
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 
@@ -112,6 +112,6 @@ def test_the_order_of_the_journal_tells_no_more_than_chance(worked):
 
 
 def test_the_suppression_list_tells_who_was_erased_to_whoever_has_it_with_its_key(tmp_path):
-    with Suppression(tmp_path) as listed:
+    with SuppressionFile(tmp_path) as listed:
         listed.add("live https://x", ["person-1"], "run", 1)
         assert [person for person in ("person-1", "person-2") if listed.of({"live https://x"})(person)] == ["person-1"]

@@ -7,7 +7,8 @@ import pytest
 
 from privacy_toolkit.core.model import Sequencing
 from privacy_toolkit.jobs.holders import Holders
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.talonone.holders import Holder, decode_holders
 from tests.support.answers import profile, refusal
 

@@ -16,7 +16,8 @@ from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
 from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.credentials import Credentials
 from tests.support.answers import coupon, profile, refusal

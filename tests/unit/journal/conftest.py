@@ -2,8 +2,9 @@
 
 import pytest
 
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 
 
 @pytest.fixture

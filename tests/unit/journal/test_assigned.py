@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.core.errors import JournalError, RefusedError
-from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, AssignedCodes
+from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, AssignedCodesFile
 
 SCOPE = "live api.example.org/shop"
 
@@ -13,7 +13,7 @@ SCOPE = "live api.example.org/shop"
 @pytest.fixture
 def opened(tmp_path):
     def make(scope=SCOPE):
-        return AssignedCodes(tmp_path, scope)
+        return AssignedCodesFile(tmp_path, scope)
 
     return make
 
@@ -78,7 +78,7 @@ def test_neither_code_nor_customer_stands_in_it(opened, tmp_path):
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"somebody" not in data
     assert b"WELCOME" not in data
-    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM assigned").fetchone()
+    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM dealt").fetchone()
     assert len(digest) == 16
 
 

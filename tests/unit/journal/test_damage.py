@@ -12,11 +12,11 @@ import pytest
 
 from privacy_toolkit.core.errors import DamagedError, ExitCode
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, Outcome, Purpose, Reason
-from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
 
 #: Every byte of every file takes minutes; so many are drawn for a suite that takes seconds.
 DAMAGED_BYTES = int(os.environ.get("PRIVACY_TEST_DAMAGED_BYTES", "120"))

@@ -8,11 +8,11 @@ import pytest
 
 from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import HeldBefore, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.state import StateFolder
 
 #: More than the bytes of a page and its head in the log, in steps that cut heads and pages alike.
 CUTS = range(0, 4_400, 275)

@@ -3,8 +3,8 @@
 import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
-from privacy_toolkit.journal.records import Note, SubjectState
-from privacy_toolkit.journal.sqlite.create import Staged, create_run
+from privacy_toolkit.journal.records import Note, Staged, SubjectState
+from privacy_toolkit.journal.sqlite.create import create_run
 
 ROWS = [("a", "Y"), ("b", "X"), ("c", "Y"), ("d", "X"), ("e", "X"), ("f", "Z")]
 

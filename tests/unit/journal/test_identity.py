@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from privacy_toolkit.journal.state import IDENTITY_FILE, Identity, StateFolder
+from privacy_toolkit.journal.sqlite.folder import IDENTITY_FILE, Identity, StateFolder
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import pytest
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.errors import JournalError, UsageError
 from privacy_toolkit.core.model import Gone, Learned
-from privacy_toolkit.journal.learned import ControlProfile, ControlStore, learned_controls, positive_id
+from privacy_toolkit.journal.records import ControlProfile
+from privacy_toolkit.journal.sqlite.controls import ControlFiles
+from privacy_toolkit.journal.state import learned_controls, positive_id
 
 DEPLOYMENT = "https://x.talon.one"
 LEARNED = Learned(
@@ -34,7 +36,7 @@ def settings(tmp_path):
 
 @pytest.mark.parametrize("control", [BEGUN, READY])
 def test_what_is_kept_is_read_again(tmp_path, control):
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     assert store.read(DEPLOYMENT) is None
     store.write(control)
     assert store.read(DEPLOYMENT) == control
@@ -45,7 +47,7 @@ def test_what_is_kept_is_read_again(tmp_path, control):
 
 def test_the_format_of_the_first_version_is_read(tmp_path):
     """These bytes lie in state folders: later versions have to read them."""
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     store.write(READY)
     (file,) = (tmp_path / "controls").iterdir()
     assert file.name == "2fd795722ae694c4.json"
@@ -59,20 +61,20 @@ def test_the_format_of_the_first_version_is_read(tmp_path):
 
 
 def test_only_what_is_complete_counts(tmp_path, settings):
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     for control, known, present in [(None, None, None), (BEGUN, None, None), (READY, LEARNED, LEARNED.profile_id)]:
         if control is not None:
             store.write(control)
-        assert learned_controls(tmp_path, settings) == known
+        assert learned_controls(settings, ControlFiles(tmp_path)) == known
         assert positive_id(settings, store) == present
     assert positive_id(replace(settings, control_present="c"), store) == "c"
     with pytest.raises(UsageError):
-        learned_controls(tmp_path, replace(settings, base_url=None))
+        learned_controls(replace(settings, base_url=None), ControlFiles(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format":2}'])
 def test_what_can_not_be_read_is_an_error(tmp_path, content):
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     store.write(READY)
     (file,) = (tmp_path / "controls").iterdir()
     file.write_bytes(content)
@@ -81,7 +83,7 @@ def test_what_can_not_be_read_is_an_error(tmp_path, content):
 
 
 def test_a_newer_format_another_deployment_and_an_id_that_is_not_ours_are_refused(tmp_path):
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     store.write(READY)
     (file,) = (tmp_path / "controls").iterdir()
     text = file.read_text()
@@ -97,7 +99,7 @@ def test_a_newer_format_another_deployment_and_an_id_that_is_not_ours_are_refuse
 
 
 def test_a_full_disk_leaves_what_was_kept(tmp_path, monkeypatch):
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     store.write(BEGUN)
 
     def full(_):
@@ -112,7 +114,7 @@ def test_a_full_disk_leaves_what_was_kept(tmp_path, monkeypatch):
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):
-    store = ControlStore(tmp_path)
+    store = ControlFiles(tmp_path)
     store.write(READY)
     (file,) = (tmp_path / "controls").iterdir()
     file.unlink()

@@ -5,7 +5,8 @@ import sqlite3
 import pytest
 
 from privacy_toolkit.core.errors import JournalError, UsageError
-from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, AssignedCodes, SecretFile, Suppression
+from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, AssignedCodesFile, SuppressionFile
 
 SCOPE = "live https://api.example.org"
 
@@ -17,7 +18,7 @@ def facts(folder, name=SUPPRESSION_FILE):
     return found
 
 
-@pytest.mark.parametrize("make", [Suppression, lambda folder: AssignedCodes(folder, SCOPE)])
+@pytest.mark.parametrize("make", [SuppressionFile, lambda folder: AssignedCodesFile(folder, SCOPE)])
 def test_the_key_is_not_in_the_file_with_the_digests(tmp_path, make):
     opened = make(tmp_path)
     key = opened._key
@@ -37,12 +38,12 @@ def test_a_list_of_old_gives_its_key_up(tmp_path):
     old.execute("INSERT INTO facts VALUES ('key', ?)", (b"old key of thirty-two bytes here",))
     old.commit()
     old.close()
-    with Suppression(tmp_path) as listed:
+    with SuppressionFile(tmp_path) as listed:
         assert listed._key == b"old key of thirty-two bytes here"
         listed.add(SCOPE, ["a"], "run", 1)
     assert facts(tmp_path).keys() == {"wrapped", "check"}
     assert not any(b"old key of thirty-two" in path.read_bytes() for path in tmp_path.iterdir())
-    with Suppression(tmp_path) as listed:
+    with SuppressionFile(tmp_path) as listed:
         assert listed.of({SCOPE})("a")
 
 
@@ -50,23 +51,23 @@ def test_the_key_may_lie_elsewhere_and_without_it_nothing_is_opened(tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "vault").mkdir()
     key = SecretFile(tmp_path / "vault" / "key")
-    with Suppression(tmp_path / "state", key) as listed:
+    with SuppressionFile(tmp_path / "state", key) as listed:
         listed.add(SCOPE, ["a"], "run", 1)
     assert not (tmp_path / "state" / "state.key").exists()
     with pytest.raises(JournalError, match="is missing"):
-        Suppression(tmp_path / "state")
+        SuppressionFile(tmp_path / "state")
     other = SecretFile(tmp_path / "vault" / "other")
     other.read_or_draw()
     with pytest.raises(JournalError, match="not the one"):
-        Suppression(tmp_path / "state", other)
-    with Suppression(tmp_path / "state", key) as listed:
+        SuppressionFile(tmp_path / "state", other)
+    with SuppressionFile(tmp_path / "state", key) as listed:
         assert listed.of({SCOPE})("a")
 
 
 def two(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    return Suppression(tmp_path / "a"), Suppression(tmp_path / "b")
+    return SuppressionFile(tmp_path / "a"), SuppressionFile(tmp_path / "b")
 
 
 def test_a_list_is_handed_on_as_digests(tmp_path):
@@ -81,7 +82,7 @@ def test_a_list_is_handed_on_as_digests(tmp_path):
         assert [there.of({SCOPE})(one) for one in ("anna", "otto", "x")] == [True, True, False]
         passed_on = there.exported()
         assert here.take_in(*passed_on[:2]) == 0  # one's own come home
-    with Suppression(tmp_path / "b") as again:
+    with SuppressionFile(tmp_path / "b") as again:
         assert again.of({SCOPE})("anna")
 
 

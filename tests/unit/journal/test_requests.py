@@ -93,10 +93,10 @@ def test_after_a_purge_numbers_and_times_tell_nothing_of_the_input(purged):
     journal, _ = purged
     rows = list(journal.rows())
     assert {o.subject.id for o in rows} == {""}
-    assert not any(o.request and o.request[3] for o in rows)
-    assert {o.state[-1] for o in rows} == {0}  # all was done within one second
+    assert not any(o.request and o.request.ticket for o in rows)
+    assert {o.state.settled_at for o in rows} == {0}  # all was done within one second
     assert {o.exchanges[0][4:7] for o in rows} == {(None, 0, None)}
-    same = sum(o.request[2] == f"2026-11-{o.subject.seq % 28 + 1:02}" for o in rows)
+    same = sum(o.request.due_on == f"2026-11-{o.subject.seq % 28 + 1:02}" for o in rows)
     assert same < 35  # one of 28 by chance: some 11
 
 

@@ -1,12 +1,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.core.errors import RefusedError, UsageError
-from privacy_toolkit.journal.sqlite.create import Staged, create_run, left_over, sweep
-from privacy_toolkit.journal.state import StateFolder
+from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.state import existing_state, open_controls, open_state
 
 
 def test_runs_are_listed_newest_first(make_run, state):
@@ -43,7 +47,7 @@ def test_the_lock_keeps_a_second_holder_of_the_target_out_and_no_other(state):
 
 def test_the_lock_of_a_killed_process_is_free(state):
     code = (
-        "import os, sys, pathlib; from privacy_toolkit.journal.state import StateFolder;"
+        "import os, sys, pathlib; from privacy_toolkit.journal.sqlite.folder import StateFolder;"
         "lock = StateFolder(pathlib.Path(sys.argv[1])).lock('t'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(state.path)], check=False).returncode == -9
@@ -64,7 +68,9 @@ def test_a_run_that_can_not_be_staged_leaves_nothing(state):
 KILLED = """
 import os, sys
 from pathlib import Path
-from privacy_toolkit.journal.sqlite.create import Staged, create_run, left_over, sweep
+from privacy_toolkit.core.durable import left_over, sweep
+from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.sqlite.create import create_run
 
 def pages():
     yield [(2, "somebody")]
@@ -180,3 +186,15 @@ def test_links_in_a_circle_are_an_error_in_words(tmp_path, opened):
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(UsageError, match="can't be used"):
         opened(tmp_path / "a")
+
+
+@pytest.mark.parametrize("opened", [open_state, existing_state, open_controls])
+@pytest.mark.parametrize("address", ["postgresql://me:hunter2@db.example.org/toolkit", Path("postgres://db/toolkit")])
+def test_an_address_of_a_database_is_said_not_to_be_supported_without_showing_it(
+    opened, address, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"not supported yet: it needs the extra \[cluster\]") as error:
+        opened(address)
+    assert "hunter2" not in error.value.message + error.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,5 @@
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.journal.sqlite.figures import AnswerTime
+from privacy_toolkit.journal.figures import AnswerTime
 from privacy_toolkit.reporting.counts import percentile
 from privacy_toolkit.reporting.pace import outcome_chart
 from privacy_toolkit.reporting.schema import OutcomeCount

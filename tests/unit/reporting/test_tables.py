@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
-from privacy_toolkit.journal.sqlite.figures import Window, Windows
-from privacy_toolkit.journal.sqlite.reader import Observed
+from privacy_toolkit.journal.figures import Window, Windows
+from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.frames import SCHEMA, cases_of, table_of
 from privacy_toolkit.reporting.rows import Shown, encode_row, lines_of, row_of
@@ -37,7 +37,7 @@ exchanges = st.lists(
 @st.composite
 def subjects(draw: st.DrawFn, seq: int) -> Observed:
     """Whatever a journal could hold of a subject, likely or not."""
-    state = (
+    state = StateRow(
         seq,
         draw(st.sampled_from([outcome.value for outcome in Outcome])),
         draw(st.none() | st.sampled_from([reason.value for reason in Reason])),
@@ -46,10 +46,10 @@ def subjects(draw: st.DrawFn, seq: int) -> Observed:
         *(draw(st.integers(0, 9)), draw(numbers), draw(numbers), draw(texts), draw(days), draw(times)),
     )
     walk = [
-        (seq, n, purpose, "some_operation", intent, ended, None, status, reason, None)
+        ExchangeRow(seq, n, purpose, "some_operation", intent, ended, None, status, reason, None)
         for n, (purpose, intent, ended, status, reason) in enumerate(draw(exchanges), 1)
     ]
-    request = draw(st.none() | st.tuples(st.just(seq), days, days, texts, texts))
+    request = draw(st.none() | st.builds(RequestRow, st.just(seq), days, days, texts, texts))
     return Observed(Subject(seq, seq + 1, draw(st.text(st.characters(codec="utf-8")))), state, walk, request)
 
 
@@ -76,7 +76,7 @@ def test_coarse_times_are_the_same_in_both_ways(observed, given_windows, tickets
 @pytest.mark.parametrize("text", ["a\x7fb", "a\x7fb✓", "\x7f\x1f\n"])
 def test_delete_is_escaped_in_both_ways(mixed, text):
     """U+007F is ASCII, but nothing to be printed: one encoder of JSON leaves it as it is, the other does not."""
-    one = next(iter(mixed.rows()))._replace(request=(1, None, None, text, text))
+    one = next(iter(mixed.rows()))._replace(request=RequestRow(1, None, None, text, text))
     line = encode_row(row_of(one, SECRET))
     assert lines_of(table_of([one], SECRET)) == line
     assert rb"\u007f" in line
@@ -128,7 +128,7 @@ def test_case_has_the_due_date(tmp_path):
 def test_date_that_is_none_gives_no_row(mixed, day):
     one = next(iter(mixed.rows()))
     with pytest.raises(pa.ArrowInvalid):
-        table_of([one._replace(request=(1, day, None, None, None))], SECRET)
+        table_of([one._replace(request=RequestRow(1, day, None, None, None))], SECRET)
 
 
 def test_later_reads_replace_earlier_ones(tmp_path):

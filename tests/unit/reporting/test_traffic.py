@@ -8,9 +8,10 @@ import pytest
 from privacy_toolkit.core.model import Control, Outcome, Purpose, Reason
 from privacy_toolkit.evidence.verify.findings import Code, Findings
 from privacy_toolkit.evidence.verify.report import add_up
+from privacy_toolkit.journal.figures import ControlCount
 from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
 from privacy_toolkit.journal.sqlite import reader as reading
-from privacy_toolkit.journal.sqlite.figures import ControlCount, summarise
+from privacy_toolkit.journal.sqlite.figures import summarise
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html as page
 from privacy_toolkit.reporting.html import render

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.durable import new_file, read_regular, sync
+from privacy_toolkit.core.durable import put_file, read_regular, sync
 from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import CONTROL_PREFIX, Learned
+from privacy_toolkit.core.model import CONTROL_PREFIX
+from privacy_toolkit.journal.records import ControlProfile
 
 FOLDER = "controls"
 FORMAT = 1
@@ -25,21 +23,7 @@ _OWN_ID = re.compile(f"{CONTROL_PREFIX}[0-9a-f]{{32}}")
 _LARGEST = 100_000  # a file of ours has less than a kilobyte
 
 
-class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """The control profile of a deployment.
-
-    ``deployment`` is the key of ``Settings.deployment_key``, ``begun_at`` when its making began last (UTC, ISO 8601).
-    ``learned`` is None while it is being made: the profile may be there or not.
-    """
-
-    format: int = FORMAT
-    deployment: str
-    profile_id: str
-    begun_at: str
-    learned: Learned | None = None
-
-
-class ControlStore:
+class ControlFiles:
     """The control profiles in a state folder. Reading makes nothing."""
 
     def __init__(self, state: Path) -> None:
@@ -78,17 +62,12 @@ class ControlStore:
             JournalError: it can't be written; what was kept before still is.
         """
         path = self._path(control.deployment)
-        building = path.with_name(f".{path.stem}-{secrets.token_hex(8)}")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            with new_file(building) as file:
+            with put_file(path, over=True) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(control)) + b"\n")
-            building.replace(path)
-            sync(self._folder)
             sync(self._folder.parent)
         except OSError as error:
-            with suppress(OSError):
-                building.unlink(missing_ok=True)
             raise JournalError(
                 f"The file {path} can't be written: {error.strerror}.", "Is there room on the disk? Is it yours?"
             ) from None
@@ -119,27 +98,3 @@ def _is_ours(control: ControlProfile, deployment: str) -> bool:
         and len(ids) == 1
         and all(_OWN_ID.fullmatch(one) for one in ids)
     )
-
-
-def learned_controls(state: Path, settings: Settings) -> Learned | None:
-    """What the deployment of these settings taught; None if nothing, or if its control profile is not complete.
-
-    Raises:
-        JournalError: it can't be read.
-        UsageError: no base URL is set.
-    """
-    control = ControlStore(state).read(settings.deployment_key)
-    return None if control is None else control.learned
-
-
-def positive_id(settings: Settings, store: ControlStore) -> str | None:
-    """The id of a profile that must be visible: that of ``[controls]``, else the control profile, else None.
-
-    Raises:
-        JournalError: what was learned can't be read.
-        UsageError: no base URL is set.
-    """
-    if settings.control_present is not None:
-        return settings.control_present
-    control = store.read(settings.deployment_key)
-    return None if control is None or control.learned is None else control.learned.profile_id

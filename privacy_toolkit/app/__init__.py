@@ -1,0 +1,1 @@
+"""The service layer: what the command line and the Python API both do, without a screen."""

@@ -1,0 +1,276 @@
+"""The runs of a state folder: listed, looked at, purged, set aside, and what of them is due."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from privacy_toolkit.config.settings import deployment_key
+from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
+from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.engine.holds import catch_up
+from privacy_toolkit.engine.open_requests import job_of
+from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.records import Entry, decode_package
+from privacy_toolkit.journal.store import RunReader, State, running
+
+
+def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
+    """A run as one object (contract, section 2), with the legal clock of its open subjects.
+
+    ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
+    date of an open subject, ``overdue`` how many were due before ``today``. Of a run that can't be read only what its
+    id says is known; ``error`` says why.
+    """
+    try:
+        with state.open(run_id) as journal:
+            summary = summarize(journal)
+            dated = [requests for requests in journal.open_requests() if requests.due_on is not None]
+    except ToolkitError as error:
+        return _unreadable(run_id, error)
+    started = datetime.fromtimestamp(summary.started_at / 1e6, UTC)
+    return {
+        "run_id": run_id,
+        "job": summary.plan.job,
+        "target": summary.plan.target,
+        "verdict": summary.verdict.value,
+        "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "subjects": summary.plan.rows.subjects,
+        "open": summary.open,
+        "rejected": summary.rejected_unaccepted,
+        "due_on": dated[0].due_on if dated else None,
+        "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
+    }
+
+
+def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
+    try:
+        began = datetime.strptime("-".join(run_id.split("-")[:2]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        started_at = began.isoformat(timespec="seconds").replace("+00:00", "Z")
+    except ValueError:
+        started_at = None
+    return {
+        "run_id": run_id,
+        "job": job_of(run_id),
+        "target": None,
+        "verdict": "damaged" if error.code == "damaged" else "unreadable",
+        "started_at": started_at,
+        "subjects": None,
+        "open": None,
+        "due_on": None,
+        "overdue": None,
+        "error": {"code": error.code, "message": error.message, "hint": error.hint},
+    }
+
+
+def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
+    """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
+    found = ((subject.seq, decode_package(result)) for subject, _, result in journal.results())
+    return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
+
+
+def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """The subjects of a run in input order, with their ids, for the operator's eyes (contract, section 2).
+
+    Those with one of ``outcomes`` alone, where there are any.
+
+    Raises:
+        UsageError: there is no such outcome, or the run was purged.
+        JournalError: the journal can't be read.
+    """
+    unknown = sorted(set(outcomes) - set(Outcome))
+    if unknown:
+        raise UsageError(f"There is no outcome {unknown[0]!r}.", f"The outcomes are: {', '.join(Outcome)}.")
+    with state.open(run_id) as journal:
+        if journal.purged_at is not None:
+            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
+        shown = declaration(Job(plan_of(journal).job)).shown
+        packages = package_names(journal)
+        for entry in journal.entries({Outcome(outcome) for outcome in outcomes} or None):
+            subject = entry.subject
+            yield {**_subject(entry), **shown(subject.id, subject.given), **packages.get(subject.seq, {})}
+
+
+def _subject(entry: Entry) -> dict[str, Any]:
+    state = entry.state
+    return {
+        "row": entry.subject.row,
+        "id": entry.subject.id,
+        "outcome": state.outcome.value,
+        "attribution": state.attribution,
+        "held_before": state.held_before,
+        "attempts": state.attempts,
+        "reason": state.reason or state.hold_reason,
+    }
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+# Purging a run, and making sure that what was to go is gone.
+
+
+def to_purge(state: State, run_id: str) -> Summary:
+    """A run that is to be purged, as it stands.
+
+    Raises:
+        RefusedError: a process works on it.
+        JournalError: the journal can't be read.
+    """
+    with state.open(run_id) as journal:
+        summary = summarize(journal)
+    if summary.is_running:
+        raise running(run_id)
+    return summary
+
+
+def sentence_to_purge(run_id: str) -> str:
+    """What confirms that a run is purged."""
+    return f"purge {run_id}"
+
+
+def purge(state: State, summary: Summary, now: datetime) -> None:
+    """Destroy the ids and the secret of a run, then search all of its files for them.
+
+    Raises:
+        RefusedError: another process has the lock on its deployment.
+        JournalError: it could not be done, or something is left; the message says what and where.
+    """
+    with state.lock(deployment_key(summary.plan.base_url)):
+        _destroy(state, summary.run_id, summary.plan, now)
+
+
+def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
+    """Destroy the ids and the secret of a run, then search all of its files for them. The caller holds the lock.
+
+    Raises:
+        JournalError: it could not be done, or something is left; the message says what and where.
+    """
+    with state.suppression() as listed:  # before the ids are gone
+        catch_up(listed, state, complete=False)
+    with state.open(run_id) as journal:
+        traces = Traces(journal.traces())
+        journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
+    remain = _holding(traces, state.places_of(run_id)) if len(traces) else []
+    if remain:
+        raise JournalError(
+            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(map(str, remain))}.",
+            "These files are not of the toolkit's making, or were copied while it worked. Remove them yourself.",
+            code="remains",
+        )
+
+
+def purge_left_over(state: State) -> list[str]:
+    """Remove what processes that died while they created a run have left behind, and say what it was called.
+
+    Raises:
+        JournalError: something can't be removed.
+    """
+    names = state.left_over()
+    remain = state.sweep()
+    if remain:
+        raise JournalError(
+            f"It can't be removed: {', '.join(remain)}.", "Remove it yourself: it holds ids.", code="remains"
+        )
+    return names
+
+
+def _holding(traces: Traces, places: list[Path]) -> list[Path]:
+    """The files at some places in which one of the traces stands, or that can't be read, so nobody knows."""
+    return [path for place in places for path in _files(place) if _holds(traces, path)]
+
+
+def _files(place: Path) -> Iterator[Path]:
+    return (path for path in sorted(place.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+def _holds(traces: Traces, path: Path) -> bool:
+    try:
+        return traces.are_in(path)
+    except OSError:
+        return True
+
+
+# Whether anything that was to be destroyed is still in a file: millions of short pieces looked for at once.
+
+#: Pieces are so many bytes long, one or the other.
+_SHORT: Final = 8
+_LONG: Final = 16
+_CHUNK: Final = 1 << 22
+_AT_ONCE: Final = 100_000
+_BITS: Final = 24
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Traces:
+    """Pieces of 8 or 16 bytes, and the files in which one of them stands."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        heads, tails = [np.empty(0, "<u8")], [np.empty(0, "<u8")]
+        short = [np.empty(0, "<u8")]
+        rest = iter(pieces)
+        while some := list(islice(rest, _AT_ONCE)):
+            short.append(np.frombuffer(b"".join(piece for piece in some if len(piece) == _SHORT), "<u8"))
+            pairs = np.frombuffer(b"".join(piece for piece in some if len(piece) == _LONG), "<u8").reshape(-1, 2)
+            heads.append(pairs[:, 0])
+            tails.append(pairs[:, 1])
+        self._short = np.unique(np.concatenate(short))
+        head, tail = np.concatenate(heads), np.concatenate(tails)
+        order = np.argsort(head, kind="stable")
+        self._head, self._tail = head[order], tail[order]
+        self._maybe = np.zeros(1 << _BITS, bool)
+        for known in (self._short, self._head):
+            self._maybe[_mixed(known)] = True
+
+    def __len__(self) -> int:
+        return len(self._short) + len(self._head)
+
+    def are_in(self, path: Path) -> bool:
+        """Whether one of them stands in a file.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        carried = b""
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                data = carried + chunk
+                if self._are_among(data):
+                    return True
+                carried = data[-(_LONG - 1) :]
+        return False
+
+    def _are_among(self, data: bytes) -> bool:
+        for offset in range(_SHORT):
+            count = (len(data) - offset) // _SHORT
+            if count <= 0:
+                break
+            words = np.frombuffer(data, "<u8", count, offset)
+            places = np.flatnonzero(self._maybe[_mixed(words)])
+            if len(places) and self._is_one(words, places, data, offset):
+                return True
+        return False
+
+    def _is_one(self, words: Any, places: Any, data: bytes, offset: int) -> bool:
+        found = words[places]
+        if np.isin(found, self._short).any():
+            return True
+        for place in places[np.isin(found, self._head)]:
+            start = offset + _SHORT * (int(place) + 1)
+            after = data[start : start + _SHORT]
+            first, end = (np.searchsorted(self._head, words[place], side) for side in ("left", "right"))
+            if len(after) == _SHORT and np.frombuffer(after, "<u8")[0] in self._tail[first:end]:
+                return True
+        return False
+
+
+def _mixed(words: Any) -> Any:
+    return (words * _MIX) >> np.uint64(64 - _BITS)

@@ -1,0 +1,413 @@
+"""From an order to its run, the same for every job: plan, confirmation, work, pack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from privacy_toolkit.app.plans import (
+    approval_of,
+    check_folder,
+    check_plan,
+    check_ready,
+    check_stays_signed,
+    key_of,
+    pack_folder,
+)
+from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError, explained
+from privacy_toolkit.core.model import Job, Verdict
+from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
+from privacy_toolkit.engine.execution import check_identity, claimed
+from privacy_toolkit.engine.holds import catch_up
+from privacy_toolkit.engine.job import Asking, Preflight, look
+from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.planning import (
+    Order,
+    Prepared,
+    check_not_applied,
+    check_still_true,
+    check_target,
+    create,
+    order_of,
+    prepared,
+)
+from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.files import REPORT_HTML, PackError
+from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.records import Acceptance
+from privacy_toolkit.journal.state import open_state
+from privacy_toolkit.journal.store import OpenRun, State, running
+from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
+from privacy_toolkit.reporting.words import count, sentence
+from privacy_toolkit.talonone.client import check_access, client_for
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run stands after something was done with it.
+
+    ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
+    its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    """
+
+    run_id: str
+    folder: Path
+    summary: Summary | None = None
+    sentence: str = ""
+    handed: Handed | None = None
+    error: tuple[ToolkitError, ExitCode] | None = None
+    has_pack: bool = True
+
+    @property
+    def pack(self) -> Path | None:
+        """Where the pack is, None if there is none."""
+        return self.folder if self.has_pack and (self.folder / REPORT_HTML).exists() else None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command line ends with."""
+        if self.error is not None:
+            return self.error[1]
+        return ExitCode.BUG if self.summary is None else self.summary.exit_code
+
+
+def result_of(journal: OpenRun, folder: Path) -> RunResult:
+    """How a run stands, from its journal.
+
+    Raises:
+        ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
+    """
+    summary = summarize(journal)
+    if summary.verdict is Verdict.RUNNING:
+        said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
+    else:
+        said = sentence(summary, journal.executions())
+    return RunResult(journal.run_id, folder, summary, said)
+
+
+# Planning, and what is done with a plan.
+
+
+@contextmanager
+def planned(order: Order, settings: Settings, state: State, host: Host, clock: Callable[[], int]) -> Iterator[Prepared]:
+    """Plan an order, with how things stand at the API for a job that wants that known. Nothing is written there.
+
+    Raises:
+        ToolkitError: it can't be done as asked.
+    """
+    with prepared(order, settings, state, moment(clock), hand_of(settings.trust)) as ready:
+        yield looked(ready, settings, host)
+
+
+def start(
+    order: Order,
+    settings: Settings,
+    execution: ExecutionOptions,
+    host: Host,
+    clock: Callable[[], int],
+    *,
+    unseen: bool = False,
+) -> RunResult:
+    """Plan an order, and carry it out once the host has confirmed it.
+
+    ``unseen``: nobody looks at the plan, so the API is asked how things stand only by a job that must know.
+
+    Raises:
+        ToolkitError: it can't be done as asked; nothing was sent.
+    """
+    require_direct(settings.trust)
+    hand = check_ready(settings, execution, moment(clock))
+    check_folder(order)
+    state = open_state(settings.state, settings.state_key)
+    check_identity(state, restored=execution.restored)
+    duty = Duty(settings, execution, state, hand, host, clock)
+    with prepared(order, settings, state, duty.now, hand) as worked_out:
+        check_plan(worked_out.plan, execution, state, hand)
+        is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
+        ready = worked_out if is_passed_over else looked(worked_out, settings, host)
+        host.confirm(ready.plan, settings)
+        with claimed(state, settings.deployment, restored=execution.restored):
+            return carry_out(create(ready, state, duty.now), duty)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanToApply:
+    """A plan as it was written, and what goes with it.
+
+    ``approval`` is where the approval of a second person is looked for; it has to be there if somebody named the
+    place. ``key`` is the plan's key; else it is in ``key_file``, or in the state folder. ``source`` is where the input
+    is if the plan does not name a file.
+    """
+
+    plan: Plan
+    encoded: bytes
+    approval: Path | None = None
+    is_approval_named: bool = False
+    key: bytes | None = None
+    key_file: str | None = None
+    source: Path | None = None
+
+
+def apply(
+    given: PlanToApply, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]
+) -> RunResult:
+    """Carry out exactly this plan, once the host has confirmed it. The input is read again.
+
+    Raises:
+        RefusedError: something is not what was planned, it was applied before, or an approval is missing; nothing was
+            sent.
+        ToolkitError: it can't be done as asked; nothing was sent.
+    """
+    plan = given.plan
+    hand = check_ready(settings, execution, moment(clock))
+    check_target(plan, settings)
+    state = open_state(settings.state, settings.state_key)
+    duty = Duty(settings, execution, state, hand, host, clock)
+    now = duty.now
+    named = given.is_approval_named
+    approval = approval_of(plan, given.approval, settings.trust, now, state.drawn_id, is_named=named)
+    check_identity(state, restored=execution.restored)
+    check_not_applied(plan, state)
+    order = order_of(plan, declaration(Job(plan.job)), given.key or key_of(plan, given.key_file, state))
+    if given.source is not None:
+        order = replace(order, path=str(given.source), known_as=plan.input.path)
+    with prepared(order, settings, state, now) as again:
+        check_still_true(plan, again.plan)
+        check_plan(plan, execution, state, hand)
+        host.confirm(plan, settings)
+        with claimed(state, settings.deployment, restored=execution.restored):
+            check_not_applied(plan, state)  # again, since another process may have done so meanwhile
+            run_id = create(replace(again, plan=plan, encoded=given.encoded), state, now, approval)
+            state.plan_key(plan.nonce).remove()  # the run has it now, and destroys it when it is purged
+            return carry_out(run_id, duty)
+
+
+def resume(
+    name: str, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]
+) -> RunResult:
+    """Go on with a run: look up what is unknown, do what is open. It was confirmed once, so nobody is asked.
+
+    ``name`` is its id, the beginning of one, or ``latest``.
+
+    Raises:
+        ToolkitError: it can't be begun; nothing was sent.
+    """
+    hand = check_ready(settings, execution, moment(clock))
+    state = open_state(settings.state, settings.state_key)
+    run_id = state.find(name)
+    with claimed(state, settings.deployment, restored=execution.restored):
+        return carry_out(run_id, Duty(settings, execution, state, hand, host, clock))
+
+
+def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
+    """Write the pack of a run again, from its journal. Where nothing changed it is the same to the byte.
+
+    Raises:
+        JournalError: it is under way.
+        ToolkitError: it can't be written.
+    """
+    state = open_state(settings.state, settings.state_key)
+    run_id = state.find(name)
+    folder = Path(pack) if pack else state.pack(run_id)
+    hand = hand_of(settings.trust)
+    check_stays_signed(folder, hand)
+    with state.open(run_id) as journal:
+        if journal.is_running:
+            raise running(run_id)
+        seal_pack(journal, folder, state, hand)
+        return result_of(journal, folder)
+
+
+def moment(clock: Callable[[], int]) -> datetime:
+    """The moment that a clock in microseconds since the epoch shows, in UTC."""
+    return datetime.fromtimestamp(clock() / 1e6, UTC)
+
+
+def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
+    """The plan with how things stand at the API, for a job that wants that known before it is confirmed.
+
+    Raises:
+        UsageError: target or credentials can't be used.
+        CredentialsError: the API refused the credentials.
+        NotReadError: it gave no reliable answer.
+    """
+    if ready.job.look is None:
+        return ready
+    check_access(settings)
+    wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
+    if wanted is None:
+        return ready
+    host.say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
+    asyncio.run(_look(wanted, settings))
+    plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
+    return replace(ready, plan=plan)
+
+
+async def _look(wanted: Preflight, settings: Settings) -> None:
+    async with client_for(settings) as client:
+        await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
+
+
+# What is the same for all runs: work on it, write its pack, say how it stands.
+
+
+@contextmanager
+def telling(settings: Settings, host: Host) -> Iterator[None]:
+    """Whoever waits for a word of a run hears of it too if it came to nothing."""
+    try:
+        yield
+    except ToolkitError as error:
+        failed(settings, error.exit_code, Means(say=host.say))
+        raise
+
+
+def carry_out(run_id: str, duty: Duty) -> RunResult:
+    """Work on the open subjects of a run and write the pack. The caller holds the target's lock.
+
+    From here on nothing ends in an error alone: whatever goes wrong is in the result, with the run and its counts.
+    """
+    carrying = _Carrying(run_id, duty)
+    try:
+        return carrying.through()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
+        return carrying.with_error(error)
+
+
+@dataclass(slots=True)
+class _Carrying:
+    """The carrying out of one run by one process. ``has_worked``: the run was begun or gone on with."""
+
+    run_id: str
+    duty: Duty
+    has_worked: bool = False
+    has_pack: bool = True
+    handed: Handed | None = None
+    trouble: list[BaseException] = field(default_factory=list)
+    began: int = 0
+
+    def __post_init__(self) -> None:
+        self.began = self.duty.clock()
+
+    @property
+    def folder(self) -> Path:
+        return pack_folder(self.duty.execution, self.duty.state, self.run_id)
+
+    def through(self) -> RunResult:
+        state = self.duty.state
+        with state.open(self.run_id) as journal:
+            job = self._work(journal)
+        self.duty.host.sealing()
+        if job == Job.ERASE:
+            with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
+                catch_up(listed, state, complete=False)
+        with state.open(self.run_id) as journal:
+            self.has_pack = False
+            with self._going_on():
+                self._seal(journal)
+                self.has_pack = True
+            with self._going_on():
+                self.handed = hand_over(journal, summarize(journal), self.duty.host)
+            return self._end(journal)
+
+    def with_error(self, error: BaseException) -> RunResult:
+        """The result after an error that ended it all, with what the journal has of the run."""
+        self.trouble.insert(0, error)
+        told, code = explained(error)
+        try:
+            with self.duty.state.open(self.run_id) as journal:
+                return self._end(journal)
+        except (Exception, KeyboardInterrupt):  # noqa: BLE001 - not even the journal can be read: the id alone
+            failed(self.duty.settings, code, self._means)
+            return RunResult(self.run_id, self.folder, error=(told, code), has_pack=self.has_pack)
+
+    @property
+    def _means(self) -> Means:
+        return Means(say=self.duty.host.say)
+
+    def _work(self, journal: OpenRun) -> str:
+        before, duty = summarize(journal), self.duty
+        plan = before.plan
+        check_target(plan, duty.settings)
+        if before.open:
+            begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC)
+            trust, identity = duty.settings.trust, duty.state.drawn_id
+            check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)
+        if before.purged and before.open:
+            raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
+        check_plan(plan, duty.execution, duty.state, duty.hand, run_id=self.run_id, left=before.open)
+        if duty.execution.accept_rejected is not None and before.rejected_unaccepted:
+            journal.accept_rejected(self._acceptance(before.rejected))
+        started(
+            duty.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), self._means
+        )
+        executions = len(journal.executions())
+        if before.open or not (executions or before.purged):  # a night without work has old packages to remove
+            try:
+                work_on(journal, before, duty)
+            except (Exception, KeyboardInterrupt) as error:
+                if not journal.is_in_place() or len(journal.executions()) == executions:
+                    raise  # there is nothing to go on with, or nothing was begun
+                self.trouble.append(error)
+        self.has_worked = True
+        return plan.job
+
+    def _acceptance(self, rows: int) -> Acceptance:
+        hand = self.duty.hand
+        if hand is None:
+            return Acceptance(self.began, rows)
+        return Acceptance(self.began, rows, hand.name, hand.signer.public.fingerprint)
+
+    def _seal(self, journal: OpenRun) -> None:
+        try:
+            seal_pack(journal, self.folder, self.duty.state, self.duty.hand)
+        except UsageError as error:  # its place was taken since it was looked at
+            hint = f"Nothing of the run is lost: privacy-toolkit runs report {self.run_id} --pack DIR"
+            raise PackError(f"The pack is not made. {error.message}", hint) from None
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Keep an error for the end: what else is to be done is done all the same."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told at the end
+            self.trouble.append(error)
+
+    def _end(self, journal: OpenRun) -> RunResult:
+        """How the run stands; whoever is to be told is told."""
+        error = explained(self.trouble[0]) if self.trouble else None
+        ended = replace(result_of(journal, self.folder), handed=self.handed, error=error, has_pack=self.has_pack)
+        if self.has_worked and ended.summary is not None:
+            now = self.duty.clock()
+            today = datetime.fromtimestamp(now / 1e6, UTC).date()
+            done = finished_of(ended.summary, journal.open_requests(), today, started_at=self.began, ended_at=now)
+            finished(self.duty.settings, replace(done, exit_code=int(ended.exit_code)), self._means)
+        else:
+            failed(self.duty.settings, ended.exit_code, self._means)
+        return ended
+
+
+def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:
+    """Write the pack of a run as it stands, signed if there is a key.
+
+    Raises:
+        ToolkitError: it can't be made; see ``write_pack``.
+    """
+    signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
+    try:
+        write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)
+    except UsageError as error:
+        if error.code != "signing":
+            raise
+        hint = f"{error.hint} Nothing of the run is lost: privacy-toolkit runs report {journal.run_id}"
+        raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None

@@ -1,0 +1,280 @@
+"""The work on a run by one process: from its plan and settings to the engine, and to what is handed over at its end."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from privacy_toolkit.access.faithful import AnswerError, DeliveryError
+from privacy_toolkit.access.notice import Notice, blank, load
+from privacy_toolkit.access.package import Recipe, deliver
+from privacy_toolkit.access.placing import clear_up
+from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
+from privacy_toolkit.app.plans import make_folder
+from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.engine.approval import SigningIdentity
+from privacy_toolkit.engine.events import Listener
+from privacy_toolkit.engine.execution import Conditions, Work, sit
+from privacy_toolkit.engine.holds import suppression
+from privacy_toolkit.engine.job import Context, ForeignAnswerError, NotDeliveredError
+from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
+from privacy_toolkit.engine.open_requests import all_known_absent
+from privacy_toolkit.engine.plan import Plan, PlannedInput
+from privacy_toolkit.engine.planning import input_now
+from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.records import PackageFacts, encode_package
+from privacy_toolkit.journal.state import learned_controls, positive_id
+from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.tables import write_codes, write_holders
+from privacy_toolkit.reporting.words import count
+from privacy_toolkit.talonone.client import client_for
+from privacy_toolkit.talonone.inventory import GONE_PREDICATE
+
+
+class Host(Protocol):
+    """What surrounds a run: who is told of it, who confirms it, and what may stop it. It never shows in the result."""
+
+    def say(self, text: str) -> None:
+        """Hear of something worth knowing, in a sentence that holds no personal data."""
+
+    def confirm(self, plan: Plan, settings: Settings) -> None:
+        """Look at a plan before it is carried out.
+
+        Raises:
+            ToolkitError: it is not to be carried out; nothing was sent.
+        """
+
+    def events(self) -> AbstractContextManager[Listener]:
+        """The listener to the engine's events, for as long as one execution lasts."""
+
+    def stopping(self, stop: Stop, drop: Callable[[], None]) -> AbstractContextManager[None]:
+        """Whatever may ask for a stop, while the engine works. ``drop`` gives up what is in flight as well.
+
+        It is entered in the event loop that does the work.
+        """
+
+    def sealing(self) -> None:
+        """Hear that the work is over, and that the pack is still to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
+
+    ``clock`` is microseconds since the epoch.
+    """
+
+    settings: Settings
+    execution: ExecutionOptions
+    state: State
+    hand: SigningIdentity | None
+    host: Host
+    clock: Callable[[], int]
+
+    @property
+    def now(self) -> datetime:
+        """This moment, in UTC."""
+        return datetime.fromtimestamp(self.clock() / 1e6, UTC)
+
+
+def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
+    """Work on the open subjects of a run as far as this execution goes.
+
+    Raises:
+        ToolkitError: it can't be begun, or its record can't be written.
+    """
+    plan, job = before.plan, declaration(Job(before.plan.job))
+    settings, state = duty.settings, duty.state
+    conditions, context = _prepared(plan, journal, duty)
+    conditions = replace(conditions, input_file=_input(journal, plan, duty.host), restored=_restored(state))
+    generation = replace(settings, generation=plan.generation)
+    with (
+        duty.host.events() as listen,
+        suppression(state, settings, used=job.creates_profile) as is_suppressed,
+    ):
+        sit(
+            Work(
+                journal=journal,
+                job=job.make(context),
+                sequencing=job.sequencing,
+                absences=job.absences,
+                positive=positive_id(settings, state.controls),
+                learned=learned_controls(settings, state.controls) if job.absences else None,
+                waits_out=job.ordered,
+                suppressed=is_suppressed or (lambda _: False),
+                settings=settings,
+                conditions=conditions,
+                make_client=lambda: client_for(generation),
+                listeners=[listen],
+                stopping=duty.host.stopping,
+                clock=duty.clock,
+                recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),
+            )
+        )
+
+
+def _input(journal: OpenRun, plan: Plan, host: Host) -> str:
+    """What has become of the input since the run was begun; said, since the run goes on with the subjects it has."""
+    if not journal.executions():
+        return ""  # it was read a moment ago
+    now = input_now(plan, journal.plan_key)
+    if now in {"changed", "missing"}:
+        what = "is not there any more" if now == "missing" else "was changed since the run was planned"
+        host.say(
+            f"The input {Path(plan.input.path).name} {what}. The run goes on with the subjects it was planned for."
+        )
+    return now
+
+
+def _restored(state: State) -> str:
+    moment = state.identity.restored_at
+    return "" if moment is None else datetime.fromtimestamp(moment / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Context]:
+    secret, execution = journal.secret or b"", duty.execution
+    conditions = Conditions(
+        limits=Limits(parse_max_failures(execution.max_failures, plan.rows.subjects), execution.expect_missing),
+        until=parse_until(execution.until, duty.now.astimezone()),
+        verify=plan.verify,
+        predicate=GONE_PREDICATE if plan.job == Job.ERASE else "",
+        hand=duty.hand,
+    )
+    context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
+    if plan.job != Job.EXPORT:
+        return conditions, context
+    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
+    return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
+
+
+# What an export hands over: a package a person, made as the plan says, under a name that tells nobody whose it is.
+
+Deliver = Callable[[int, str, bytes | None, int], bytes]
+
+
+def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
+    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+
+    Raises:
+        UsageError: the folder can't be used, or the notice is not the one of the plan.
+    """
+    recipe = _recipe(plan, key)
+    clear_up(recipe.out)
+
+    def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int) -> bytes:
+        reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
+        try:
+            delivered = deliver(recipe, reference, customer, answer, read_at)
+        except AnswerError:
+            raise ForeignAnswerError from None
+        except DeliveryError:
+            raise NotDeliveredError from None
+        return encode_package(
+            PackageFacts(
+                name=delivered.name,
+                sha256=delivered.sha256,
+                sections=dict(delivered.sections),
+                redactions=delivered.redactions,
+                people=delivered.people,
+            )
+        )
+
+    return hand_over
+
+
+def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
+    """Remove the packages that are older than the plan allows; how many, None if it allows any age."""
+    days = plan.parameters.get("keep_days")
+    if not isinstance(days, int):
+        return None
+    folder = make_folder(plan.out or ".")
+    by = believed(folder, now.astimezone(UTC))
+    if now - by > LONGEST_PAUSE:
+        host.say(
+            f"The last export into {folder} was long ago, or the clock was set. Old packages are removed by the time of"
+            f" that export, {by:%Y-%m-%d}; an export tomorrow removes the others."
+        )
+    return prune(folder, by - timedelta(days=days))
+
+
+def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+    given, recipient = plan.parameters, plan.parameters.get("encrypt")
+    return Recipe(
+        out=make_folder(plan.out or "."),
+        lang=str(given["lang"]),
+        generation=plan.generation,
+        target=plan.target,
+        environment=plan.environment,
+        notice=blank() if plan.second is None else _notice(plan.second, key),
+        zip=bool(given.get("zip")),
+        recipient=recipient if isinstance(recipient, str) else None,
+    )
+
+
+def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
+    path = Path(planned.path)
+    notice = load(path)
+    if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):
+        raise UsageError(
+            f"The notice {path.name} was changed since the run was planned.", "Put the old one back, or plan again."
+        )
+    return notice
+
+
+# What a run hands over next to its pack: the file for which it was made.
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A file that was handed over, and whether all is in it that was asked for."""
+
+    path: Path
+    rows: int
+    is_complete: bool
+
+
+def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
+    """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
+
+    What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
+    file holds what is there, and the next execution writes it again.
+
+    Raises:
+        TableFileError: it can't be written; what is kept stays.
+        JournalError: what is kept can't be destroyed.
+    """
+    out = summary.plan.out
+    if not out or summary.purged or summary.plan.job == Job.EXPORT:  # an export hands over person by person
+        return None
+    done = summary.totals.get(Outcome.DONE, 0)
+    if done and not any(True for _ in journal.results()):
+        return None  # handed over in an earlier execution, and forgotten
+    rows = _written(Path(out), journal, summary)
+    if summary.open:
+        host.say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
+    else:
+        journal.forget_results()
+    return Handed(Path(out), rows, not summary.open)
+
+
+def _written(out: Path, journal: OpenRun, summary: Summary) -> int:
+    """Write the file of the run's job; how many rows it has."""
+    guard = bool(summary.plan.parameters.get("spreadsheet_safe"))
+    if summary.plan.job == Job.REFERRALS:
+        return write_codes(out, lambda: ((subject, kept) for subject, _, kept in journal.results()), guard=guard)
+    return write_holders(
+        out,
+        lambda: ((subject.id, kept) for subject, _, kept in journal.results()),
+        with_attributes=bool(summary.plan.parameters.get("with_attributes")),
+        guard=guard,
+    )
