@@ -11,20 +11,16 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 
+import privacy_toolkit
 from tests.support.commands import Done
 
-IMPORTED = (
-    *(f"privacy_toolkit.cli.{name}" for name in ("main", "apply", "flow", "jobs", "runs", "working", "evidence")),
-    *(f"privacy_toolkit.{name}" for name in ("engine.execution", "evidence.pack", "reporting.html")),
-    "pyarrow.parquet",
-    "uvloop",
-)
 LONGEST = 1 << 18  # bytes of a command with its environment
 
 
@@ -83,6 +79,10 @@ class Forked:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def kill(self):
+        """End it as a power cut would."""
+        self.send_signal(signal.SIGKILL)
+
     def communicate(self, timeout=None):
         """Wait for its end; what it wrote to stdout and stderr."""
         said = {}
@@ -96,7 +96,7 @@ class Forked:
         for thread in (*readers, self._watcher):
             thread.join(timeout)
             if thread.is_alive():
-                self.send_signal(signal.SIGKILL)
+                self.kill()
                 raise subprocess.TimeoutExpired("a forked command", timeout)
         for stream in streams.values():
             stream.close()
@@ -111,8 +111,9 @@ class Forked:
 def serve(descriptor):
     """Fork a command for every message, until nobody can send one any more."""
     orders = socket.socket(fileno=descriptor)
-    for name in IMPORTED:
-        importlib.import_module(name)
+    for module in pkgutil.walk_packages(privacy_toolkit.__path__, "privacy_toolkit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     while True:
