@@ -191,7 +191,7 @@ def test_anything_else_is_never_replaced(install, page, place, kind):
         "folder": place.mkdir,
         "dangling link": lambda: place.symlink_to("nowhere"),
     }[kind]()
-    with pytest.raises(UsageError, match="no PDF"):
+    with pytest.raises(UsageError, match="not a PDF"):
         write_pdf(page, place)
     assert list(place.parent.iterdir()) == [place]
     assert kind != "another file" or place.read_text() == "customer_id\n1\n"
