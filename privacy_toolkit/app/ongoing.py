@@ -237,7 +237,7 @@ class Run:
 
         Args:
             ids: whether ``row`` (where the subject is in the input) and ``id`` come first. It is personal data then.
-            results: whether columns with coupon values, made codes and the names of packages come last, as far as the
+            results: whether columns with coupon values and the names of packages come last, as far as the
                 job has them and they were not handed over yet. It is personal data then.
 
         Raises:
