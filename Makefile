@@ -12,13 +12,15 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # Many tests wait for processes of their own: two at a time for each core, and who is done takes from the others.
 CORES = $(shell $(PYTHON) -c "import os; print(len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))(0)))")
 PYTEST_ARGS ?= --numprocesses $(shell expr 2 '*' $(CORES)) --dist worksteal
+# What needs no process of its own, no browser and no sandbox with runs on it, or hardly ever.
+FAST := tests/unit tests/contract tests/architecture
 BENCH_ARGS ?=
 CAMPAIGN_ARGS ?=
 FUZZ_ARGS ?=
 AUDIT_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench campaign fuzz constraints audit release schemas answers modules clean
+.PHONY: help demo test fast check format bench campaign fuzz constraints audit release schemas answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +30,9 @@ demo: $(VENV)/.runtime  ## Set up, then show an erasure run against the sandbox 
 
 test: $(VENV)/.dev  ## Set up, then run all tests (CI=true: without a browser they fail instead of being skipped)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+fast: $(VENV)/.dev  ## Set up, then run the unit, contract and architecture tests: under 2 minutes on 2 cores
+	$(BIN)/pytest $(PYTEST_ARGS) $(FAST)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, house rules
 	$(BIN)/ruff format --check .

@@ -27,7 +27,7 @@ BEGIN, END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
 
 
 def one(case: str, job: str, subjects: int, folder: str | None) -> Found:
-    """One run, in a process of its own."""
+    """One run, in its own process."""
     command = [sys.executable, __file__, "--one", case, job, str(subjects)]
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
         done = subprocess.run([*command, place], capture_output=True, text=True, timeout=LIMIT, check=False)

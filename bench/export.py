@@ -1,6 +1,6 @@
 """Access packages at full size: ``python bench/export.py [--customers N] [--check]``.
 
-The server is the sandbox in this process, the toolkit a process of its own: on two cores each has one. With ``--check``
+The server is the sandbox in this process, the toolkit its own process: on two cores each has one. With ``--check``
 every package is compared with the API's answer: all values, once, and the personal ones to be found on the page.
 """
 
@@ -169,7 +169,7 @@ def replaced(value: Any, own: str, named: dict[tuple[str, str], str], name: str 
 
 
 def personal(value: Any, shape: str | None) -> Iterator[str]:
-    """The texts among the personal values, which stand on the page as they are."""
+    """The texts among the personal values, which are on the page as they are."""
     for name, inner in value.items():
         field = SHAPES[shape].get(name) if shape else None
         if field is None or field.category is Category.TECHNICAL:

@@ -1,4 +1,4 @@
-"""What the benchmarks stand on: the server in its own process, a program that is watched while it runs, id files."""
+"""What the benchmarks build on: the server in its own process, a program that is watched while it runs, id files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def serving(latency_ms: float = 0) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Sample:
-    """How a process stood at a moment: processor seconds used so far, peak memory in MB so far."""
+    """The state of a process at a moment: processor seconds used so far, peak memory in MB so far."""
 
     at: float
     cpu: float

@@ -29,7 +29,7 @@ from privacy_toolkit.sandbox.world import SandboxSettings
 
 PACKAGE = str(Path(privacy_toolkit.__file__).parent) + os.sep
 MOST_FILES, MOST_CHANGES = 60, 350
-#: Not functions that somebody called: a module or a class as it is loaded.
+#: Not functions that someone called: a module or a class as it is loaded.
 LOADING = "<module>"
 GENERATORS = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 

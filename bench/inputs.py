@@ -1,4 +1,4 @@
-"""Reading an input until its counts are known: time and peak memory, each in a process of its own.
+"""Reading an input until its counts are known: time and peak memory, each in its own process.
 
 ``python bench/inputs.py`` prints a Markdown table; ``--rows N`` measures other sizes than 1 and 10 million,
 ``--shapes`` some shapes alone, ``--rounds N`` gives medians. The peak is that of the whole process, interpreter and
@@ -50,7 +50,7 @@ def write_csv(path: Path, rows: int, shape: str) -> None:
 
 
 def write_parquet(source: Path, path: Path) -> None:
-    """The same table as Parquet, by a process of its own, so that this one stays as it is measured."""
+    """The same table as Parquet, by its own process, so that this one stays as it is measured."""
     code = (
         "import sys; from pyarrow import csv, parquet; stream = csv.open_csv(sys.argv[1]);"
         "writer = parquet.ParquetWriter(sys.argv[2], stream.schema); [writer.write_batch(b) for b in stream];"

@@ -1,6 +1,6 @@
 """How long the pack of a large run takes, and in how much memory: ``python bench/pack.py [--subjects N]``.
 
-The journal is synthetic and lies on disk before the clock starts. Aims (contract, section 6): 1,000,000 subjects in
+The journal is synthetic and is on disk before the clock starts. Aims (contract, section 6): 1,000,000 subjects in
 under 60 s, report.html under 1 MB and open in under 1 s. To open it, Chromium is needed.
 """
 

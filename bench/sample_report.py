@@ -29,8 +29,7 @@ from privacy_toolkit.journal.records import Acceptance, Approval, Staged, exchan
 from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
 from privacy_toolkit.journal.sqlite.reader import JournalReader
-from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
+from privacy_toolkit.journal.sqlite.run import PUT_EXCHANGES, PUT_STATES, RunJournal, put_rows
 from privacy_toolkit.signatures.keys import generate
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 

@@ -1,11 +1,11 @@
-"""A loopback stand-in for the API that is not the bottleneck: it parses by hand and keeps only what was deleted.
+"""A loopback stand-in for the API that is not the bottleneck: it parses manually and keeps only what was deleted.
 
 GET inventory answers 200 with an inventory of ordinary size until the customer was deleted, then 404; DELETE answers
-204; controls, which are counted apart, are answered as the API does. Connections stay open. ``GET /__stats__?since=T``
-tells what arrived at or after T (``time.monotonic`` seconds, one clock for all processes of the machine): it is how the
-benchmarks time what a client really sent.
+204; controls, which are counted separately, are answered as the API does. Connections stay open. ``GET
+/__stats__?since=T`` tells what arrived at or after T (``time.monotonic`` seconds, one clock for all processes of the
+machine): it is how the benchmarks time what a client really sent.
 
-Run by hand: ``python bench/server.py --port 8080 --latency-ms 20``; the first line printed is the port.
+Run manually: ``python bench/server.py --port 8080 --latency-ms 20``; the first line printed is the port.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, P
 from privacy_toolkit.journal.records import ExchangeRecord, Staged, SubjectState, exchange_row, state_row
 from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.writer import PUT_EXCHANGES, PUT_STATES, put_rows
+from privacy_toolkit.journal.sqlite.run import PUT_EXCHANGES, PUT_STATES, put_rows
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
@@ -76,7 +76,7 @@ class Walk:
 
 
 def history(outcome: Outcome, walk: Walk) -> History:
-    """What may have happened to a subject that stands in ``outcome``."""
+    """What may have happened to a subject that is in ``outcome``."""
     before, after = Purpose.READ_BEFORE, Purpose.READ_AFTER
     if outcome is Outcome.ERASED:
         return _erased(walk)
@@ -116,7 +116,7 @@ def _erased(walk: Walk) -> History:
 def make_run(
     folder: Path, mix: dict[Outcome, int], *, environment: str = "live", stops: Sequence[StopReason] = ()
 ) -> Path:
-    """Write the journal of a run whose subjects stand in the outcomes of ``mix``; deterministic but for its secret."""
+    """Write the journal of a run whose subjects are in the outcomes of ``mix``; deterministic but for its secret."""
     size = sum(mix.values())
     rng = Random(7)  # a sample, not a secret
     outcomes = [outcome for outcome, count in mix.items() for _ in range(count)]

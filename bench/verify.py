@@ -1,7 +1,7 @@
 """How long verifying the pack of a large run takes, and in how much memory: ``python bench/verify.py [--subjects N]``.
 
-The pack is made of a synthetic run and lies on disk before the clock starts. Aims: 1,000,000 subjects in under 40 s,
-in less than 250 MB. The page cache is warm, as it is for whoever has just copied the pack.
+The pack is made of a synthetic run and is on disk before the clock starts. Aims: 1,000,000 subjects in under 40 s,
+in less than 250 MB. The page cache is warm, as it is for anyone who has just copied the pack.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from privacy_toolkit.core import __version__
 
 if TYPE_CHECKING:
-    from privacy_toolkit.app.ongoing import NotSettledError, Run, Said
+    from privacy_toolkit.app.ongoing import NotSettledError, Remark, Run
     from privacy_toolkit.app.toolkit import Toolkit
     from privacy_toolkit.config.settings import ExecutionOptions
     from privacy_toolkit.http.pacing import Pacer
@@ -25,7 +25,7 @@ _PLACES = {
     **dict.fromkeys(
         ("Client", "Credentials", "Generation", "Pacer", "Signer", "SyncClient", "Timeouts"), "talonone.client"
     ),
-    **dict.fromkeys(("NotSettledError", "Run", "Said"), "app.ongoing"),
+    **dict.fromkeys(("NotSettledError", "Run", "Remark"), "app.ongoing"),
     "ExecutionOptions": "config.settings",
     "InputOptions": "inputs.options",
     "Toolkit": "app.toolkit",
@@ -38,8 +38,8 @@ __all__ = [
     "InputOptions",
     "NotSettledError",
     "Pacer",
+    "Remark",
     "Run",
-    "Said",
     "Signer",
     "SyncClient",
     "Timeouts",

@@ -1,7 +1,7 @@
 """What a release is made of (``make release``): sdist and wheel, a bill of materials, and the sums of all of them.
 
-The same commit gives the same bytes, whoever builds it: files come out of git, not from the working tree, their times
-are those of the commit, and what builds them is pinned in ``requirements/build.txt``.
+The same commit gives the same bytes, no matter who builds it: files come out of git, not from the working tree, their
+times are those of the commit, and what builds them is pinned in ``requirements/build.txt``.
 """
 
 from __future__ import annotations

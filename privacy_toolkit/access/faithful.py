@@ -14,20 +14,20 @@ from privacy_toolkit.core.errors import ExitCode, ToolkitError
 
 
 class DeliveryError(ToolkitError):
-    """A package can't be written, replaced or removed: disk full, permissions. Nothing stands under its name."""
+    """A package can't be written, replaced or removed: disk full, permissions. Nothing is under its name."""
 
     exit_code = ExitCode.STOPPED
     code = "delivery"
 
 
 class AnswerError(ToolkitError):
-    """The answer is not what the API answers for this person: no JSON object, or somebody else's data."""
+    """The answer is not what the API answers for this person: no JSON object, or someone else's data."""
 
     exit_code = ExitCode.OPEN_ITEMS
     code = "foreign_answer"
 
 
-#: Deeper nesting is no data about a person, and would use up the stack of whoever reads it.
+#: Deeper nesting is no data about a person, and would use up the stack of anyone who reads it.
 DEEPEST: Final = 100
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -47,7 +47,7 @@ def read(answer: bytes) -> dict[str, Any]:
     """The object that an answer holds: dicts, lists, texts, ``Number``, booleans and None.
 
     Raises:
-        AnswerError: it is not JSON, or no object; a name stands in an object twice, so that one value would be lost;
+        AnswerError: it is not JSON, or no object; a name is in an object twice, so that one value would be lost;
             or it is nested deeper than ``DEEPEST``.
     """
     try:
@@ -126,7 +126,7 @@ def _text(text: str) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name appears twice")
     return found
 
 

@@ -116,7 +116,7 @@ def _check(path: Path, key: str, value: Any) -> None:
         if not text.strip() and key not in OPTIONAL:
             raise _wrong(path, f"{name}: is empty")
         if _PLACEHOLDER.search(text):
-            raise _wrong(path, f"{name}: {PLACEHOLDER} still stands there")
+            raise _wrong(path, f"{name}: {PLACEHOLDER} is still there")
 
 
 def _wrong(path: Path, what: str) -> UsageError:

@@ -60,7 +60,7 @@ def _whom_to_ask(facts: Facts) -> str:
 
 
 def _about(facts: Facts, moment: str) -> str:
-    """The id is left out: this file names the package to whoever has to find it, and need not name the person."""
+    """The id is left out: this file names the package to anyone who has to find it, and need not name the person."""
     text = language(facts.lang).text
     lines = {
         "fact_read": moment,
@@ -78,7 +78,7 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-# ``data/*.csv``: one table for each list, for whoever opens it in a spreadsheet.
+# ``data/*.csv``: one table for each list, for anyone who opens it in a spreadsheet.
 
 Row = Mapping[str, Any]
 
@@ -126,7 +126,7 @@ def _pairs(value: Any) -> list[Row]:
 
 
 def _keyed(value: Any, key: str) -> list[Row]:
-    """The records of a map as rows; the name of each stands in a column whose own name no field has."""
+    """The records of a map as rows; the name of each is in a column whose own name no field has."""
     if not isinstance(value, dict):
         return _rows(value)
     return [{f"({key})": name} | joined(_cells("", record)) for name, record in value.items()]
@@ -202,7 +202,8 @@ class Recipe:
 class Delivered:
     """What came of one package, with nothing in it that names a person.
 
-    ``sha256`` is that of the file where a package is one, else that of its README.txt, which holds those of all others.
+    ``sha256`` is that of the file where a package is one, otherwise that of its README.txt, which holds those of all
+    others.
     """
 
     sections: Mapping[str, str]
@@ -219,8 +220,8 @@ def deliver(recipe: Recipe, reference: str, customer_id: str, answer: bytes | No
     as it came, None for a 404; ``read_at`` when it came, in microseconds since the epoch.
 
     Raises:
-        AnswerError: the answer is none of the API's, or somebody else's.
-        DeliveryError: the package can't be written; nothing new stands under its name.
+        AnswerError: the answer is none of the API's, or someone else's.
+        DeliveryError: the package can't be written; nothing new is under its name.
         UsageError: the recipient is none.
     """
     if REFERENCE.fullmatch(reference) is None:
@@ -251,7 +252,7 @@ def _utc(microseconds: int) -> str:
 
 
 def _check_owner(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse an answer about somebody else: handed out it would be a breach of that person's data.
+    """Refuse an answer about someone else: handed out it would be a breach of that person's data.
 
     A deployment may take ids that differ in case or in Unicode normalisation for the same one.
     """

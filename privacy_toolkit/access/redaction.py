@@ -1,8 +1,8 @@
-"""Other people's ids: each is replaced by "person 1", "person 2" … in the fields that are for naming somebody.
+"""Other people's ids: each is replaced by "person 1", "person 2" … in the fields that are for naming someone.
 
 They are replaced by place and never by value. A text that the person may have written, such as an attribute, is given
-back as it is: were other people's ids replaced in it, whoever wrote guesses there could read from the package which of
-them are right. For the same reason one person has a number of their own in each field: two numbers that are equal say
+back as it is: were other people's ids replaced in it, anyone who wrote guesses there could read from the package which
+of them are right. For the same reason one person has their own number in each field: two numbers that are equal say
 that two entries *of one field* name the same person, and nothing links a field to another one.
 """
 
@@ -34,7 +34,7 @@ class Redacted:
 
 
 def redact(answer: dict[str, Any], customer_id: str) -> Redacted:
-    """Replace the ids of other people where a field names somebody, numbered in the order in which they appear."""
+    """Replace the ids of other people where a field names someone, numbered in the order in which they appear."""
     worker = _Worker(_own(answer, customer_id))
     data = worker.record(answer, ROOT)
     return Redacted(data, worker.people, worker.occurrences)
@@ -47,7 +47,7 @@ class _Own:
     ids: frozenset[str]
     profiles: frozenset[str]
     referrals: frozenset[str]
-    #: Numbers of other profiles whose id stands next to them.
+    #: Numbers of other profiles whose id is next to them.
     known: Mapping[str, str]
 
 
@@ -73,7 +73,7 @@ class _Worker:
     own: _Own
     people: int = 0
     occurrences: int = 0
-    #: The number of a person by the field and what stands in it.
+    #: The number of a person by the field and what is in it.
     numbers: dict[tuple[tuple[str, str], str], int] = field(default_factory=dict)
 
     def record(self, value: dict[str, Any], shape: str | None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class _Worker:
         return self.record(value, known.shape)
 
     def _undeclared(self, value: Any, *, is_person: bool = False) -> Any:
-        """What no document has. Whoever it names gets a new number each time: who writes such a field is not known."""
+        """What no document has. A person it names gets a new number each time: who writes such a field is not known."""
         if isinstance(value, list):
             return [self._undeclared(part, is_person=is_person) for part in value]
         if isinstance(value, dict):
@@ -110,7 +110,7 @@ class _Worker:
         return self._named(self.people)
 
     def _people(self, value: Any, shape: str, name: str) -> Any:
-        """Whoever stands in a field that the documents have for it, in whatever form."""
+        """Anyone who is in a field that the documents have for it, in whatever form."""
         if isinstance(value, list):
             return [self._people(part, shape, name) for part in value]
         if isinstance(value, dict):

@@ -43,7 +43,7 @@ MOST_EVENTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Remark:
     """A sentence about a run, such as that an input has changed since. It holds no personal data."""
 
     text: str
@@ -63,7 +63,7 @@ class NotSettledError(ToolkitError):
 class Ongoing:
     """A run that is being worked on in the background.
 
-    Iterating over it, with ``for`` or ``async for``, gives the engine's events and ``Said`` until it is over; who does
+    Iterating over it, with ``for`` or ``async for``, gives the engine's events and ``Remark`` until the end; who does
     not keep up misses some. ``result()``, or awaiting it, gives the run.
     """
 
@@ -108,7 +108,7 @@ class Ongoing:
             return Run(self._settings, self._ended.run_id, self._ended, self._clock)
         raise explained(self._ended or RuntimeError())[0] from None
 
-    def told_to(self, listen: Callable[[Event | Said], None] | None) -> Run:
+    def told_to(self, listen: Callable[[Event | Remark], None] | None) -> Run:
         """Call ``listen`` with everything until the end, and return the run; if it raises, the run is stopped first.
 
         Raises:
@@ -124,11 +124,11 @@ class Ongoing:
                 raise
         return self.result()
 
-    def __iter__(self) -> Iterator[Event | Said]:
+    def __iter__(self) -> Iterator[Event | Remark]:
         while some := self._host.take():
             yield from some
 
-    async def __aiter__(self) -> AsyncIterator[Event | Said]:
+    async def __aiter__(self) -> AsyncIterator[Event | Remark]:
         while some := await asyncio.to_thread(self._host.take):
             for event in some:
                 yield event
@@ -237,7 +237,7 @@ class Run:
 
         Args:
             ids: whether ``row`` (where the subject is in the input) and ``id`` come first. It is personal data then.
-            results: whether columns with coupon values, made codes and the names of packages come last, as far as the
+            results: whether columns with coupon values and the names of packages come last, as far as the
                 job has them and they were not handed over yet. It is personal data then.
 
         Raises:
@@ -319,14 +319,14 @@ class Backstage:
     def __init__(self, confirmation: str | None) -> None:
         self._confirmation = confirmation
         self._changed = threading.Condition()
-        self._told: deque[Event | Said] = deque(maxlen=MOST_EVENTS)
+        self._told: deque[Event | Remark] = deque(maxlen=MOST_EVENTS)
         self._is_over = False
         self._ask: Callable[[StopReason], object] | None = None
         self._asked: StopReason | None = None
 
     def say(self, text: str) -> None:
         """Keep a sentence."""
-        self._tell(Said(text))
+        self._tell(Remark(text))
 
     def confirm(self, plan: Plan, settings: Settings) -> None:  # noqa: ARG002 - the preview was there to be looked at
         """Compare the confirmation that was given with the plan's."""
@@ -367,7 +367,7 @@ class Backstage:
             self._is_over = True
             self._changed.notify_all()
 
-    def take(self) -> list[Event | Said]:
+    def take(self) -> list[Event | Remark]:
         """Wait for something, and take all there is; nothing is left when it is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._told or self._is_over)
@@ -375,7 +375,7 @@ class Backstage:
             self._told.clear()
             return some
 
-    def _tell(self, told: Event | Said) -> None:
+    def _tell(self, told: Event | Remark) -> None:
         with self._changed:
             self._told.append(told)
             self._changed.notify_all()

@@ -223,7 +223,7 @@ def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
 
 
 def _check_next_to(folder: Path, out: str | None, state: State) -> None:
-    """Make sure that neither the pack nor what is handed over lies where the other, or the toolkit, has its files."""
+    """Make sure that neither the pack nor what is handed over is where the other, or the toolkit, has its files."""
     pack = folder.resolve()
     for own in state.own_places:
         if pack.is_relative_to(own.resolve()) or own.resolve().is_relative_to(pack):

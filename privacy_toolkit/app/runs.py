@@ -72,7 +72,7 @@ def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
 
 def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
     """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
-    found = ((subject.seq, decode_package(result)) for subject, _, result in journal.results())
+    found = ((kept.subject.seq, decode_package(kept.result)) for kept in journal.results())
     return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from privacy_toolkit.app import service
-from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Run, Said, check_confirmed, microseconds, text_of
+from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
 from privacy_toolkit.app.plans import (
     approval_path,
     approver_of,
@@ -118,7 +118,7 @@ class Toolkit:
         """
         plan, encoded = read_plan(Path(path))
         given = service.PlanToApply(plan, encoded, approval_path(Path(path)), key_file=text_of(key_file))
-        return PlannedRun(self.settings, given, _Source(), PlanPreview.of(plan), self._clock)
+        return PlannedRun(self.settings, given, _DataInput(), PlanPreview.of(plan), self._clock)
 
     def approve(self, path: Path | str, *, key: Path | str | None = None, confirm: str, out: str | None = None) -> Path:
         """Approve a plan that was saved as the second person, and return where the approval is.
@@ -171,7 +171,7 @@ class Toolkit:
         state = existing_state(self.settings.state, self.settings.state_key)
         return register(state, today, jobs_that(lambda job: job.has_clock), days)
 
-    def _plan(self, order: Order, source: _Source) -> PlannedRun:
+    def _plan(self, order: Order, source: _DataInput) -> PlannedRun:
         settings, state = self.settings, open_state(self.settings.state, self.settings.state_key)
         host = Backstage(None)
         with source.at_hand() as path:
@@ -236,7 +236,7 @@ class PlannedRun:
 
     _settings: Settings
     _given: service.PlanToApply
-    _source: _Source = field(repr=False)
+    _source: _DataInput = field(repr=False)
     preview: PlanPreview
     _clock: Clock = field(repr=False)
 
@@ -287,7 +287,7 @@ class PlannedRun:
         confirm: str | None = None,
         approval: Path | str | None = None,
         options: ExecutionOptions | None = None,
-        listen: Callable[[Event | Said], None] | None = None,
+        listen: Callable[[Event | Remark], None] | None = None,
     ) -> Run:
         """Carry the plan out, and return its run, however far it came; see ``Run.raise_for_status``.
 
@@ -316,7 +316,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _DataInput:
     """The rows of a data frame as Parquet; none where the plan names a file."""
 
     rows: bytes | None = field(default=None, repr=False)
@@ -340,14 +340,14 @@ class _Source:
             yield path
 
 
-def _order(job: str, rows: Any, given: dict[str, Any]) -> tuple[Order, _Source]:
+def _order(job: str, rows: Any, given: dict[str, Any]) -> tuple[Order, _DataInput]:
     if job not in set(Job):
         raise UsageError(f"There is no job {job!r}.", f"The jobs are: {', '.join(Job)}.")
     declared, given = declaration(job), dict(given)
     is_path = isinstance(rows, str | os.PathLike)
     if is_path and str(rows) == STDIN:
         raise UsageError("The rows are a file or a data frame here.", "Read standard input into one of them.")
-    source = _Source() if is_path else _Source(_parquet(rows))
+    source = _DataInput() if is_path else _DataInput(_parquet(rows))
     usual = Regime.GDPR if declared.has_clock else Regime.NONE
     regime = given.pop("regime", usual)
     if regime not in set(Regime) or (regime != Regime.NONE and not declared.has_clock):

@@ -259,7 +259,7 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
         return None  # handed over in an earlier execution, and forgotten
-    table = made(parameters, lambda: ((subject, kept) for subject, _, kept in journal.results()))
+    table = made(parameters, lambda: ((kept.subject, kept.result) for kept in journal.results()))
     rows = write_table(Path(out), table, guard=bool(parameters.get(SPREADSHEET_SAFE)))
     if summary.open:
         host.say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")

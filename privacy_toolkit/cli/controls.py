@@ -28,10 +28,8 @@ _SAYS_GONE = {"404": "it answers 404", "emptied": "the profile stays listed, and
 
 
 def _confirm_options(function: F) -> F:
-    function = click.option("--no-input", is_flag=True, help="Never ask anything.")(function)
-    return click.option("--confirm", metavar="yes", help="The confirmation, where nobody is there to give it.")(
-        function
-    )
+    function = click.option("--no-input", is_flag=True, help="Never prompt.")(function)
+    return click.option("--confirm", metavar="yes", help="The confirmation, for use without a terminal.")(function)
 
 
 @click.group("controls")
@@ -46,7 +44,7 @@ def controls_command() -> None:
 @_confirm_options
 @settings_options
 def create(**options: Any) -> int:
-    """Make a control profile, erase it, make it again, and learn from that how this deployment says "gone".
+    """Create a control profile, erase it and create it again, to learn how this deployment says "gone".
 
     What a run that was cut off has begun is gone on with. Where there is a control profile, it is learned from again.
     """
@@ -60,7 +58,7 @@ def create(**options: Any) -> int:
     asker, store = _asker(settings), _store(settings)
     before = store.read(settings.deployment_key)
     profile_id = asker.nobody() if before is None else before.profile_id
-    say(f"Make a control profile at {settings.target}  [{settings.environment.upper()}]")
+    say(f"Create a control profile at {settings.target}  [{settings.environment.upper()}]")
     say(f"  Profile   {profile_id}{' (there already)' if before else ''}, nobody's, without attributes")
     say("  Requests  it is made, read, erased, read until it is gone, made again, read")
     say(f"  Kept      in {settings.state}, so that runs read it as their positive control")
@@ -82,7 +80,7 @@ def create(**options: Any) -> int:
 @controls_command.command("show")
 @settings_options
 def show(**options: Any) -> int:
-    """Show the control profile of the deployment, and what it taught. Nothing is asked of the API."""
+    """Show the control profile of the deployment, and what was learned from it. Sends no requests."""
     as_json = options.pop("as_json")
     settings = take_settings(options)
     _show(_store(settings).read(settings.deployment_key), settings, as_json)
@@ -93,7 +91,7 @@ def show(**options: Any) -> int:
 @_confirm_options
 @settings_options
 def remove(**options: Any) -> int:
-    """Erase the control profile and forget what it taught."""
+    """Erase the control profile, and forget what was learned from it."""
     from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.talonone.client import check_access
     from privacy_toolkit.talonone.controls import remove_control
@@ -114,7 +112,7 @@ def remove(**options: Any) -> int:
     if as_json:
         emit_json({"target": settings.target, "removed": control.profile_id})
     else:
-        result(f"The control profile {control.profile_id} is erased, and what it taught is forgotten.")
+        result(f"The control profile {control.profile_id} is erased, and what was learned from it is forgotten.")
     return ExitCode.SETTLED
 
 
@@ -137,7 +135,9 @@ def _check_unchanged(store: ControlStore, before: ControlProfile | None, setting
         RefusedError: somebody made or removed one meanwhile.
     """
     if store.read(settings.deployment_key) != before:
-        raise RefusedError("The control profile was made or removed meanwhile. Nothing was sent.", "Try it again.")
+        raise RefusedError(
+            "The control profile was created or removed in the meantime. Nothing was sent.", "Try it again."
+        )
 
 
 def _begun(settings: Settings, profile_id: str) -> ControlProfile:
@@ -164,7 +164,7 @@ def _confirm(question: str, given: str | None, no_input: bool) -> None:
     if given is None and (no_input or not is_terminal()):
         raise UsageError(
             "This needs a confirmation, and there is no terminal to ask at. Nothing was sent.",
-            "Give it with --confirm yes",
+            "Pass --confirm yes",
             code="confirmation_missing",
         )
     if given is None:
@@ -199,14 +199,12 @@ def _show(control: ControlProfile | None, settings: Settings, as_json: bool) -> 
     if settings.control_present is not None:
         result("[controls] names a profile that must be visible: runs read that one.")
     if control is None:
-        result(f"There is no control profile for {settings.target}. To make one: privacy-toolkit controls create")
+        result(f"There is no control profile for {settings.target}. To create one: privacy-toolkit controls create")
         return
     result(f"Control profile of {settings.target}: {control.profile_id}")
     learned = control.learned
     if learned is None:
-        result(
-            f"Unfinished: its making began at {control.begun_at} and did not end, so the profile may be there or not."
-        )
+        result(f"Unfinished: creation started at {control.begun_at} and did not end, so it may or may not exist.")
         result("privacy-toolkit controls create finishes it; privacy-toolkit controls remove cleans up.")
         return
     seconds = "" if learned.gone_after is None else f", seen after {learned.gone_after:g} s"

@@ -35,8 +35,8 @@ _ROUTE = (
     "Does the base URL lead to the deployment itself? Open the Campaign Manager: its host is the right one, without a"
     " path. A proxy, a portal or a VPN on the way answers in its place, or needs to be told of this host."
 )
-_LATER = "Try again. If it stays so: is the network up, is the host right, is the API's status page clear?"
-_KEYS = "Is the key right, was it copied whole, and does it belong to this environment (live or sandbox)?"
+_LATER = "Try again. If it still fails: is the network up, is the host right, is the API's status page clear?"
+_KEYS = "Is the key right, was it copied completely, and does it belong to this environment (live or sandbox)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _state(settings: Settings) -> Iterator[DoctorCheck]:
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     if there != path:
         may = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-        remedy = f"It can't be made in {there}. Name another one with --state or PRIVACY_TOOLKIT_STATE."
+        remedy = f"It can't be created in {there}. Name another one with --state or PRIVACY_TOOLKIT_STATE."
         yield DoctorCheck("state folder", may, f"{path}, not there yet: the first run makes it", remedy)
     else:
         yield _folder(path)
@@ -118,7 +118,7 @@ def _state(settings: Settings) -> Iterator[DoctorCheck]:
     free = shutil.disk_usage(there).free
     said = f"{free / 1e9:,.1f} GB free; a run of a million subjects takes about 0.3 GB"
     yield DoctorCheck(
-        "disk", free >= ENOUGH_SPACE, said, "Make room, or name a state folder on another disk with --state."
+        "disk", free >= ENOUGH_SPACE, said, "Free some space, or name a state folder on another disk with --state."
     )
 
 
@@ -152,7 +152,7 @@ def _clock(path: Path) -> DoctorCheck:
         "clock",
         ahead <= CLOCK_TOLERANCE,
         f"{now.isoformat(timespec='seconds').replace('+00:00', 'Z')} by this machine",
-        f"The newest run of this state folder was made {ahead} later than that: set the clock (NTP).",
+        f"The newest run of this state folder is {ahead} later than that: set the clock (NTP).",
     )
 
 
@@ -190,7 +190,7 @@ def _signing(settings: Settings) -> Iterator[DoctorCheck]:
         yield DoctorCheck("allowed signers", True, said)
         return
     names = listed.principals(hand.signer.public, PACK_NAMESPACE, datetime.now(UTC))
-    remedy = "Whoever checks by this list will refuse your packs. Add the line that keys new printed for your key."
+    remedy = "Checks against this list will refuse your packs. Add the line that keys new printed for your key."
     said += f", has your key as {', '.join(names)}" if names else ", does not have your key for packs"
     yield DoctorCheck("allowed signers", bool(names), said, remedy)
 
@@ -201,7 +201,7 @@ def _sign(signer: Any) -> None:
 
     if verify(signer.sign(b"", PROBE_NAMESPACE), b"", PROBE_NAMESPACE) != signer.public:
         raise ToolkitError(
-            "The signing key signs with another key than it names.", "Make one: privacy-toolkit keys new"
+            "The signing key signs with a different key than it names.", "Create one: privacy-toolkit keys new"
         )
 
 
@@ -211,7 +211,7 @@ def _notify(settings: Settings) -> DoctorCheck:
     named = {"ping": notify.ping_url, "webhook": notify.webhook, "file for Prometheus": file}
     told = ", ".join(name for name, value in named.items() if value is not None)
     if file is not None and not os.access(file.absolute().parent, os.W_OK | os.X_OK):
-        remedy = f"Make the folder {file.absolute().parent}, and let this user write in it."
+        remedy = f"Create the folder {file.absolute().parent}, and let this user write to it."
         return DoctorCheck("notify", False, "the file for Prometheus can't be written", remedy)
     return DoctorCheck("notify", True, f"{told}; nothing was sent" if told else "nobody is told of runs")
 
@@ -263,7 +263,7 @@ def _refused(name: str, told: Told, what: str) -> DoctorCheck:
         return DoctorCheck(
             name, False, f"{what} is taken ({told.words}): keys are not looked at", _ROUTE, ExitCode.STOPPED
         )
-    said = f"{what} is not answered in the words of the API ({told.words}): somebody else answers here"
+    said = f"{what} is not answered in the words of the API ({told.words}): something else answers here"
     return DoctorCheck(name, False, said, _ROUTE, ExitCode.STOPPED)
 
 
@@ -309,9 +309,9 @@ def _present(settings: Settings, present: str) -> Iterator[DoctorCheck]:
     """Whether the profile that must be visible is, and of which environment it says it is."""
     from privacy_toolkit.talonone.controls import Prober, profile_of
 
-    whose, remedy = "the control profile", "Make it again: privacy-toolkit controls create"
+    whose, remedy = "the control profile", "Create it again: privacy-toolkit controls create"
     if settings.control_present is not None:
-        whose, remedy = "the profile of [controls]", "Name one there that this environment has."
+        whose, remedy = "the profile of [controls]", "Name one that exists in this environment."
     try:
         told = asyncio.run(Prober(settings).positive(present))
     except ToolkitError as error:

@@ -18,7 +18,7 @@ from privacy_toolkit.reporting.words import count
 
 @click.group("keys")
 def keys_command() -> None:
-    """Make the key that signs packs and plan approvals."""
+    """Create the key that signs packs and plan approvals."""
 
 
 @keys_command.command("new")
@@ -27,7 +27,7 @@ def keys_command() -> None:
     "--signer",
     metavar="PRINCIPAL",
     required=True,
-    help="Who signs with it, such as an e-mail address: dpo@example.org.",
+    help="Who signs with it, such as an email address: dpo@example.org.",
 )
 @output_options
 def new_key(file: str, signer: str, as_json: bool) -> int:
@@ -56,8 +56,8 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
     say()
     say(f"To sign packs, set PRIVACY_TOOLKIT_SIGNING_KEY_FILE={path.absolute()}")
     say(f"            and PRIVACY_TOOLKIT_SIGNER={signer}")
-    say(f"{path} is the private key: whoever has it can sign in this name. It stays here, readable by you alone.")
-    say("The line above is for the auditor's list of allowed signers. Hand it over by another way than the packs,")
+    say(f"{path} is the private key: anyone who has it can sign in this name. Keep it here, readable by you alone.")
+    say("The line above is for the auditor's list of allowed signers. Send it separately from the packs,")
     say("and have the fingerprint compared by telephone or face to face.")
     return ExitCode.SETTLED
 
@@ -69,15 +69,17 @@ if TYPE_CHECKING:
     from privacy_toolkit.evidence.receipts import Receipt
     from privacy_toolkit.journal.store import RunReader
 
-_GUESSES = "Whoever has this key, and can guess the whole file, can find out with it that the guess is right."
+_GUESSES = "Anyone who has this key, and can guess the whole file, can confirm the guess with it."
 
 
 @click.command("receipt")
 @click.argument("pack")
-@click.option("--id-file", metavar="FILE", help="One customer id and nothing else: open the row of this person.")
+@click.option(
+    "--id-file", metavar="FILE", help="A file with one customer id and nothing else: prove the row of this person."
+)
 @click.option("--row", metavar="N", type=click.IntRange(min=1), help="Which row of the input, if the id has several.")
-@click.option("--out", metavar="DIR", help="The folder to make for them [receipt-... here].")
-@click.option("--input", "source", metavar="FILE", help="The run's input: show an auditor that it is the one.")
+@click.option("--out", metavar="DIR", help="The folder to create for them [receipt-... here].")
+@click.option("--input", "source", metavar="FILE", help="The run's input: prove to an auditor that it is the one.")
 @settings_options
 def receipt_command(**options: Any) -> int:
     """Open one row of the audit pack in the folder PACK for the person it is about, and no other row.
@@ -97,7 +99,7 @@ def receipt_command(**options: Any) -> int:
     if run_id not in state.run_ids():
         raise UsageError(
             f"This pack is of run {run_id}, which is not in this state folder.",
-            "Name the state folder in which it was carried out with --state; nothing else can open a pack.",
+            "Name the state folder of the run with --state; nothing else can open a pack.",
             code="other_state",
         )
     with state.open(run_id) as journal:
@@ -147,7 +149,7 @@ def _give(journal: RunReader, receipt: Receipt, link: Link, out: str | None, *, 
         )
         return
     result(f"Receipt for row {receipt.index + 1:,} of {receipt.checkpoint.size:,}, run {journal.run_id}: {folder}")
-    say("It opens this row and no other. Hand over the whole folder; README.txt in it explains the rest.")
+    say("It opens this row and no other. Send the whole folder; README.txt in it explains the rest.")
 
 
 def _open(journal: RunReader, pack: Path, link: Link, source: Path, *, as_json: bool) -> None:
@@ -183,9 +185,9 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "not checked"}
 @click.command("verify")
 @click.argument("pack")
 @click.option("--signers", metavar="FILE", help="Who may sign, as ssh-keygen's allowed signers. Unsigned then fails.")
-@click.option("--chain", metavar="DIR", help="The folder of all packs: walk the chain of packs as well.")
+@click.option("--chain", metavar="DIR", help="The folder of all packs: check the chain of packs as well.")
 @click.option("--require-approval", is_flag=True, help="Fail if no second person approved the plan.")
-@click.option("--no-page", is_flag=True, help="Don't compare report.html; it is not to be relied on then.")
+@click.option("--no-page", is_flag=True, help="Don't compare report.html; don't rely on it then.")
 @output_options
 def verify_command(**options: Any) -> int:
     """Check the audit pack in the folder PACK, offline: nothing of the state folder or the settings is needed.
@@ -261,15 +263,13 @@ def _show_limits(found: Verification) -> None:
     for what in found.word_alone:
         result(f"  {what}")
     if found.dropped:
-        result(
-            f"Left in the folder by a system, harmless, no part of the pack and not covered: {', '.join(found.dropped)}"
-        )
+        result(f"Added by an operating system; harmless, not part of the pack, not covered: {', '.join(found.dropped)}")
 
 
 def _signed(found: Verification) -> str:
     signer = found.signer
     if not found.signed:
-        return "This pack is not signed. Whoever had it in their hands could have made all of it again."
+        return "This pack is not signed. Anyone who had it could have rewritten all of it."
     if signer is None:
         return "The signature of this pack is NOT good."
     if signer.allowed is None:

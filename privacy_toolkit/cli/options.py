@@ -27,14 +27,14 @@ _INPUT = (
     click.option("--id-column", metavar="NAME", help="The column with the customer ids."),
     click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="The encoding of a CSV."),
     click.option("--delimiter", metavar="CHAR", help="The delimiter of a CSV [, or a tab for .tsv]."),
-    click.option("--strip", is_flag=True, help="Take ids without blanks around them instead of refusing them."),
+    click.option("--strip", is_flag=True, help="Strip blanks around ids instead of refusing the ids."),
     click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N subjects."),
 )
 _PLAN = (
     click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
     click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
     click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
-    click.option("--tickets", is_flag=True, help="Show the column ticket in the pack; without this nobody sees it."),
+    click.option("--tickets", is_flag=True, help="Include the column ticket in the pack."),
 )
 _REGIME = (
     click.option(
@@ -46,12 +46,17 @@ _REGIME = (
     ),
 )
 _EXECUTION = (
-    click.option("--confirm", metavar="TEXT", help="The confirmation, where nobody is there to type it."),
-    click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests a second, in all."),
+    click.option("--confirm", metavar="TEXT", help="The confirmation, for use without a terminal."),
+    click.option(
+        "--rate",
+        metavar="N",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Requests per second, over all operations.",
+    ),
     click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight."),
-    click.option("--until", metavar="06:00|2h", help="Begin no subject after this time of day or duration."),
+    click.option("--until", metavar="06:00|2h", help="Start no subject after this time of day or duration."),
     click.option("--max-failures", metavar="N|N%", help="Stop when more subjects than that failed."),
-    click.option("--expect-missing", is_flag=True, help="Go on although the first 100 customers are all unknown."),
+    click.option("--expect-missing", is_flag=True, help="Continue even if the first 100 customers are all unknown."),
     click.option(
         "--accept-rejected",
         metavar="N",
@@ -63,7 +68,7 @@ _EXECUTION = (
     click.option(
         "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
     ),
-    click.option("--no-input", is_flag=True, help="Never ask anything."),
+    click.option("--no-input", is_flag=True, help="Never prompt."),
     click.option(
         "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
     ),
@@ -161,7 +166,7 @@ dry_option = click.option(
 safe_option = click.option(
     "--spreadsheet-safe",
     is_flag=True,
-    help="Guard the cells of a CSV from being taken for formulas. It can't be an input any more.",
+    help="Keep spreadsheets from running cells of a CSV as formulas. The file can't be used as an input then.",
 )
 
 

@@ -211,7 +211,7 @@ class Lines:
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
     if isinstance(event, Waiting):
-        say(f"The API asks everybody to wait {event.seconds:g} s.")
+        say(f"The API asks to wait {event.seconds:g} s.")
     elif isinstance(event, Stopping):
         say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
 

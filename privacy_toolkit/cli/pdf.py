@@ -13,6 +13,7 @@ from typing import Final
 
 from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.processes import environment
 
 #: Names under which Debian, other distributions and the vendor install the browser.
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -32,7 +33,6 @@ _OPTIONS: Final = (
     "--host-resolver-rules=MAP * ~NOTFOUND",  # the page asks for nothing, and the browser itself shall not either
     "--no-pdf-header-footer",
 )
-_SETTINGS: Final = "PRIVACY_TOOLKIT_"
 _BEGINNING, _END = b"%PDF-", b"%%EOF"
 _BY_HAND: Final = "Or open report.html in any browser and print it from there."
 
@@ -54,7 +54,7 @@ def write_pdf(html_path: Path, pdf_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise UsageError(
-            "To print the report a browser is needed, and none was found.",
+            "Printing the report needs a browser, and none was found.",
             f"Install Chromium or Google Chrome, so that one of these can be called: {', '.join(BROWSERS)}. {_BY_HAND}",
         )
     try:
@@ -63,7 +63,7 @@ def write_pdf(html_path: Path, pdf_path: Path) -> None:
     except OSError as error:
         raise PdfError(
             f"The PDF can't be written: {error.strerror or 'the system gave no reason'}.",
-            "Make room, or name another file with --pdf.",
+            "Free some space, or name another file with --pdf.",
         ) from None
 
 
@@ -75,7 +75,7 @@ def _check_place(path: Path) -> None:
         with open_regular(path) as file:
             if file.read(len(_BEGINNING)) == _BEGINNING:
                 return
-    raise UsageError("The place for the PDF is taken by something that is no PDF.", "Name another file with --pdf.")
+    raise UsageError("The place for the PDF is taken by something that is not a PDF.", "Name another file with --pdf.")
 
 
 def _printed(browser: str, html_path: Path) -> bytes:
@@ -117,9 +117,10 @@ def _run(command: list[str], folder: Path) -> int:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """What this process has, without the settings, which may hold keys; what the browser keeps is not kept."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    return inherited | {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA", "STATE")}
+    """What a second process may have; what the browser keeps is not kept."""
+    return environment() | {
+        f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA", "STATE")
+    }
 
 
 def _put(data: bytes, path: Path) -> None:

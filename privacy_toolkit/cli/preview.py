@@ -157,7 +157,7 @@ def confirmation(plan: Plan) -> str:
 
 
 def _typed(sentence: str) -> str:
-    say("This cannot be undone. To go on, type:")
+    say("This cannot be undone. To continue, type:")
     say(f"  {sentence}")
     given: str = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     return given

@@ -74,9 +74,7 @@ def sandbox_command(**options: Any) -> int:
         if as_json:
             emit_json({"base_url": base_url, "api_key": settings.api_key, "customers": settings.seed_customers})
             return
-        result(
-            f"The sandbox plays the API at {base_url}, with {settings.seed_customers:,} invented customers. To use it:"
-        )
+        result(f"Sandbox of the API at {base_url}, with {settings.seed_customers:,} invented customers. To use it:")
         result(f"  export PRIVACY_TOOLKIT_BASE_URL={base_url}")
         result(f"  export PRIVACY_TOOLKIT_API_KEY={settings.api_key}")
         result("  export PRIVACY_TOOLKIT_ENVIRONMENT=sandbox")
@@ -127,7 +125,9 @@ LATENCY = (10, 40)
 
 
 @click.command("demo")
-@click.option("--out", metavar="DIR", default="privacy-toolkit-demo", show_default=True, help="Where everything goes.")
+@click.option(
+    "--out", metavar="DIR", default="privacy-toolkit-demo", show_default=True, help="Where to write everything."
+)
 @click.option("--customers", metavar="N", type=click.IntRange(40, 100_000), default=1000, help="How many [1000].")
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How it is shown."
@@ -161,7 +161,7 @@ def demo_command(**options: Any) -> int:
     trust = _trust(folder)
     with start_in_thread(SandboxSettings(faults=Faults(latency_ms=LATENCY))) as sandbox:
         seed(sandbox.store, len(known), ids=known)
-        say(f"A sandbox plays the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
+        say(f"A sandbox simulates the Talon.One Integration API at {sandbox.base_url}, with {len(known):,} customers.")
         settings = _settings(sandbox.base_url, folder / "state", trust)
         state = open_state(settings.state, settings.state_key)
         hand = hand_of(trust)

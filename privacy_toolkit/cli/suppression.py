@@ -24,7 +24,7 @@ _keys = click.option("--key-file", metavar="FILE", required=True, help="The file
 
 @click.group("suppression")
 def suppression_command() -> None:
-    """The list of erased customers, to whom nothing is sent that would create them again. It holds digests alone."""
+    """Manage the list of erased customers, whom later runs must not create again. It contains only digests."""
 
 
 @suppression_command.command("export")
@@ -51,7 +51,7 @@ def export(**options: Any) -> int:
     else:
         result(f"List:  {path} ({count(entries, 'entry', 'entries')})")
         result(f"Keys:  {keys}")
-        say("Hand the two over by different ways. Both together tell of everybody one can guess.")
+        say("Send the two separately. With both, anyone can test whether a guessed id is on the list.")
     return ExitCode.SETTLED
 
 
@@ -60,7 +60,7 @@ def export(**options: Any) -> int:
 @_keys
 @settings_options
 def take_in(**options: Any) -> int:
-    """Take in a list that another machine wrote: whoever is on it gets nothing from here either."""
+    """Import a list that another machine wrote: customers on it are refused here too."""
     from privacy_toolkit.core.durable import read_private, read_regular
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
@@ -79,13 +79,15 @@ def take_in(**options: Any) -> int:
 
 
 @suppression_command.command("remove")
-@click.option("--id-file", metavar="FILE", required=True, help="One customer id and nothing else.")
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the chain of packs. No names in it.")
+@click.option("--id-file", metavar="FILE", required=True, help="A file with one customer id and nothing else.")
+@click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; it is recorded in the chain of packs. Don't include names."
+)
 @click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
-@click.option("--no-input", is_flag=True, help="Never ask anything.")
+@click.option("--no-input", is_flag=True, help="Never prompt.")
 @settings_options
 def remove(**options: Any) -> int:
-    """Take one person off the list, such as one who came back of their own will; why goes into the chain of packs."""
+    """Remove one person from the list, such as one who came back; the reason is recorded in the chain of packs."""
     from privacy_toolkit.cli.preview import require_typed
     from privacy_toolkit.core.privacy import visible
     from privacy_toolkit.engine.approval import hand_of

@@ -146,13 +146,13 @@ class ConfigPlace:
 
 
 def find_config(given: str | None) -> ConfigPlace:
-    """The file that is named, else the one here, else the one in the user's configuration folder, else none.
+    """The file that is named, otherwise the one here, otherwise the one in the user's configuration folder, else none.
 
     The one here counts only if nobody but the user (or root) can have put it there or can change it: it says to which
     address the API key is sent.
 
     Raises:
-        UsageError: everybody can write the file that would count.
+        UsageError: everyone can write the file that would count.
     """
     if given:
         return ConfigPlace(_not_for_all(Path(given).expanduser()))
@@ -161,16 +161,16 @@ def find_config(given: str | None) -> ConfigPlace:
         reason = _not_ours(here)
         if not reason:
             return ConfigPlace(here)
-        passed_over = f"The configuration file {here} is passed over: {reason}. Name it with --config to use it."
+        passed_over = f"The configuration file {here} is skipped: {reason}. Name it with --config to use it."
     own = user_config_path("privacy-toolkit") / FILE_NAME
     return ConfigPlace(_not_for_all(own) if own.is_file() else None, passed_over)
 
 
 def _not_for_all(path: Path) -> Path:
-    """The path, once it is sure that not everybody can write the file.
+    """The path, once it is sure that not everyone can write the file.
 
     Raises:
-        UsageError: everybody can.
+        UsageError: everyone can.
     """
     try:
         mode = path.stat().st_mode
@@ -182,7 +182,7 @@ def _not_for_all(path: Path) -> Path:
 
 
 def _not_ours(path: Path) -> str:
-    """Why a file may be somebody else's word; "" if it can't. Links are followed: the place they lie in counts too."""
+    """Why a file may be someone else's word; "" if it can't. Links are followed: the place they are in counts too."""
     try:
         real = path.resolve(strict=True)
         places = [(path.parent, "its folder"), (real.parent, "the folder it leads to"), (real, "it")]
@@ -260,7 +260,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Who is told of a run. Addresses are secrets: whoever knows one can tell the same."""
+    """Who is told about a run. Addresses are secrets: anyone who knows one can tell the same."""
 
     ping_url: Secret | None = None
     webhook: Webhook | None = None

@@ -111,7 +111,7 @@ class Settings:
     may stay invisible, and how long an update without an answer may still be applied.
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
     does not count.
-    ``control_present`` is the id of a profile that must be visible: the positive control of whoever names one.
+    ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     """
 
     base_url: str | None
@@ -219,7 +219,7 @@ def _host_key(host: str) -> str:
 def check_place(base_url: str) -> None:
     """Refuse a base URL that is well formed and can't be the base of the API, so that every answer would be another's.
 
-    The path given is not shown, since somebody may have pasted a whole request with an id in it.
+    The path given is not shown, since someone may have pasted a whole request with an id in it.
 
     Raises:
         UsageError: its path belongs to a call, or its host to the vendor's own pages, or it can't be taken apart. The

@@ -1,3 +1,3 @@
-"""What everything else stands on: the vocabulary, errors, secrets, files that survive a crash."""
+"""What everything else builds on: the vocabulary, errors, secrets, files that survive a crash."""
 
 __version__ = "0.1.0"

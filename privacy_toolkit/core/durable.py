@@ -15,12 +15,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Self
 
 from privacy_toolkit.core.locks import locked, try_lock
 
-# Opening files that somebody else may have put there: no pipe is waited for, no device is touched, sizes are bounded.
+# Opening files that someone else may have put there: no pipe is waited for, no device is touched, sizes are bounded.
 #
 # All of it is told as ``OSError`` whose ``strerror`` fits into "It can't be read: …", so that callers need one case
 # only.
@@ -42,7 +43,7 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """What is there is a pipe, a socket or a device: reading it could wait for ever, or do something."""
+    """What is there is a pipe, a socket or a device: reading it could wait forever, or do something."""
 
 
 class ExposedError(OSError):
@@ -145,9 +146,11 @@ def _bounded(file: BufferedReader, limit: int) -> bytes:
 # system gives back when the process ends, however that is. So what a dead process left can be told from what a living
 # one works on, also where process ids are used again or come from different containers.
 
-#: What is being built, and what was moved out of the way. Earlier versions put only the id of the process into the
-#: name, or 16 random digits.
-_PRIVATE = re.compile(r"\.(?P<kind>new|old)-(?:(?P<pid>\d+)(?:\.[0-9a-f]{8})?|[0-9a-f]{16})-(?P<name>.+)", re.DOTALL)
+#: What is being built, and what was moved out of the way. The end keeps away who looks for names that end in .prom or
+#: .csv. Earlier versions put only the id of the process into the name, or 16 random digits, and nothing at the end.
+_PRIVATE = re.compile(
+    r"\.(?P<kind>new|old)-(?:(?P<pid>\d+)(?P<now>\.[0-9a-f]{8})?|[0-9a-f]{16})-(?P<name>.+?)(?(now)\.part|)", re.DOTALL
+)
 
 
 def sync(path: Path) -> None:
@@ -164,15 +167,15 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def new_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """Open a new file under its own name; it is on the disk when the block ends without an error.
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file under its own name, for its owner only; it is on the disk when the block ends without an error.
 
     This is for files in a folder that is still being built. The name is durable when its folder is synced.
 
     Raises:
         OSError: it can't be written, or is there already.
     """
-    with _opened(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)) as file:
+    with _opened(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)) as file:
         yield file
         _to_disk(file)
 
@@ -288,7 +291,7 @@ class FolderPlace:
         """
         if not self.path.parent.is_dir() or os.path.lexists(self.path):
             return
-        left = [left for left, kind in _private(self.path.parent, self.path.name) if kind == "old"]
+        left = [left for left, match in _private(self.path.parent, self.path.name) if match["kind"] == "old"]
         if left:
             left[0].rename(self.path)
             sync(self.path.parent)
@@ -387,12 +390,12 @@ def sweep(folder: Path, name: str | None = None, *, by_process_id: bool = False)
         OSError: the folder can't be read, or something can't be put back.
     """
     remain = []
-    for left, kind in _private(folder, name):
+    for left, match in _private(folder, name):
         with _abandoned(left, by_process_id=by_process_id) as is_abandoned:
             if not is_abandoned:
                 continue
-            place = folder / _PRIVATE.sub(r"\g<name>", left.name)
-            if kind == "old" and not os.path.lexists(place):
+            place = folder / match["name"]
+            if match["kind"] == "old" and not os.path.lexists(place):
                 left.rename(place)
                 sync(folder)
                 continue
@@ -480,18 +483,18 @@ def _new_folder(path: Path) -> int | None:
 
 
 def _new_name(path: Path) -> Path:
-    return path.with_name(f".new-{os.getpid()}.{secrets.token_hex(4)}-{path.name}")
+    return path.with_name(f".new-{os.getpid()}.{secrets.token_hex(4)}-{path.name}.part")
 
 
-def _private(folder: Path, name: str | None) -> list[tuple[Path, str]]:
-    """What is being built in a folder, and what was moved out of the way, the newest first, with which of both."""
+def _private(folder: Path, name: str | None) -> list[tuple[Path, re.Match[str]]]:
+    """What is being built in a folder, and what was moved out of the way, the newest first, with what its name says."""
     found = []
     for path in folder.iterdir():
         match = _PRIVATE.fullmatch(path.name)
         if match and name in {None, match["name"]}:
             with contextlib.suppress(FileNotFoundError):  # it has come to its place meanwhile
-                found.append((path.lstat().st_mtime_ns, path, match["kind"]))
-    return [(path, kind) for _, path, kind in sorted(found, reverse=True)]
+                found.append((path.lstat().st_mtime_ns, path, match))
+    return [(path, match) for _, path, match in sorted(found, key=itemgetter(0, 1), reverse=True)]
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Sequencing(StrEnum):
     """In which order a run takes its subjects."""
 
     URGENCY = "urgency"  # what is due first first, at random within one day
-    FILE = "file"  # as they stand in the input: what is about one customer keeps its order
+    FILE = "file"  # as they are in the input: what is about one customer keeps its order
     TOGETHER = "together"  # those that belong together at once
 
 
@@ -67,7 +67,7 @@ OPEN_OUTCOMES = frozenset(
 
 
 class Attribution(StrEnum):
-    """Why an erasure is put down to this run."""
+    """Why an erasure is attributed to this run."""
 
     CONFIRMED = "confirmed"  # the API accepted the request (204)
     INFERRED = "inferred"  # sent and unanswered, and gone when read afterwards
@@ -91,7 +91,7 @@ class Purpose(StrEnum):
 
 
 class Control(StrEnum):
-    """A request that proves the route and not a subject (contract, section 1); counted apart."""
+    """A request that proves the route and not a subject (contract, section 1); counted separately."""
 
     ROUTE = "route"  # asked without credentials: must be refused with 401 in the API's own words
     NEGATIVE = "negative"  # an id that nobody has: must be answered the way the API says "no such profile"
@@ -127,7 +127,7 @@ class StopReason(StrEnum):
     ASKED_TO_WAIT = "asked_to_wait"  # Retry-After beyond our bound
     TARGET_UNREACHABLE = "target_unreachable"  # many exchanges in a row without a reliable answer
     CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403
-    OUTPUT_FAILED = "output_failed"  # what was read could not be written where it is to be handed over (disk full)
+    OUTPUT_FAILED = "output_failed"  # what was read could not be written where it is to be delivered (disk full)
     ROUTE_UNPROVEN = "route_unproven"  # a control failed: absence proves nothing on this route
     ENVIRONMENT_DIFFERS = "environment_differs"  # profiles say sandbox and the settings live, or reverse
     STATE_MOVED = "state_moved"  # the journal's file is no longer where it was opened
@@ -151,7 +151,7 @@ class Reason(StrEnum):
     READ_TIMEOUT = "read_timeout"
     TRUNCATED_ANSWER = "truncated_answer"
     FOREIGN_ANSWER = "foreign_answer"  # not in the words of the API: a proxy's page, another 2xx
-    ANSWER_ABOUT_ANOTHER = "answer_about_another"  # in the API's form, and about somebody or something else
+    ANSWER_ABOUT_ANOTHER = "answer_about_another"  # in the API's form, and about someone or something else
     REDIRECTED = "redirected"
     SERVER_ERROR = "server_error"  # 5xx without a rejection
     NO_ANSWER_RECORDED = "no_answer_recorded"  # the intent is durable, an answer is not (yet): in flight, or a crash
@@ -168,7 +168,7 @@ class Reason(StrEnum):
     STILL_HELD = "still_held"
     NOT_READ_YET = "not_read_yet"
     READ_FAILED_AFTERWARDS = "read_failed_afterwards"  # erase accepted, the read that should prove it did not succeed
-    VANISHED = "vanished"  # read as held, then 404 on the erase itself: somebody else removed it meanwhile
+    VANISHED = "vanished"  # read as held, then 404 on the erase itself: someone else removed it meanwhile
     ALREADY_RESERVED = "already_reserved"  # among the holders before anything was sent
     NOT_RESERVED = "not_reserved"  # not among the holders, so there is nothing to release
     NO_HOLDERS = "no_holders"  # the list of holders is empty
@@ -227,7 +227,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """An entry of the exclusion list: why a subject is not to be touched, and when that is looked at again."""
+    """An entry of the exclusion list: why a subject is not to be touched, and when that is reviewed."""
 
     reason: str
     review_on: str | None = None

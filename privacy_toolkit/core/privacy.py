@@ -1,7 +1,7 @@
 """What keeps personal data and secrets in: masking, no core dumps, cells that no spreadsheet runs as a formula.
 
 Files that are read back hold texts as they are, since a guarded id is another id. Where one was guarded all the same
-(``--spreadsheet-safe``), a column of its own says so, and it is not taken as an input.
+(``--spreadsheet-safe``), its own column says so, and it is not taken as an input.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def describe(secret: Secret | None) -> str:
 
 # No core dumps: a process that held ids or keys must leave them neither on the disk nor with a crash reporter.
 #
-# A limit of 0 keeps the system from writing a core file. A handler that takes cores through a pipe does not heed that
+# A limit of 0 keeps the system from writing a core file. A handler that takes cores through a pipe ignores that
 # limit; on Linux the process is marked as not dumpable too, which also keeps other processes of the same user from
 # reading its memory. What a process starts has the limit from it, and the mark only after it asked for it itself.
 

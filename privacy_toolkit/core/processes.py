@@ -65,7 +65,7 @@ class SecondProcess(Generic[R]):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a message of a library could hold what is in a file
-            env=_environment(),
+            env=environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,  # Ctrl-C is for the first process; it ends this one
         )
         order = _Order(msgspec.Raw(msgspec.json.encode(task)), memory)
@@ -97,6 +97,11 @@ class SecondProcess(Generic[R]):
             raise OSError(reply.error, os.strerror(reply.error))
         result: R = msgspec.json.decode(reply.result, type=self._type)
         return result
+
+
+def environment() -> dict[str, str]:
+    """Give the variables that another process may have: those of this one without our settings, which may hold keys."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
 
 
 def can_start() -> bool:
@@ -151,12 +156,6 @@ def _end_with_the_first() -> None:
     """Nothing more is ever written to standard input: it is closed when the first process ends, or wants no more."""
     os.read(_STDIN, 1)
     os._exit(_LEFT_ALONE)
-
-
-def _environment() -> dict[str, str]:
-    """What this process has, without the settings, which may hold keys; and where its modules are."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -59,7 +59,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An approval as it is handed in. ``statement`` is None for a plan of the first format, which says all of it."""
+    """An approval as it is passed in. ``statement`` is None for a plan of the first format, which says all of it."""
 
     signature: bytes
     statement: bytes | None = None
@@ -107,9 +107,9 @@ def approved(
 
     Args:
         plan: the plan.
-        given: the approval as it was handed in.
+        given: the approval as it was passed in.
         trust: who approves, and who carries the plan out.
-        now: at this moment the list of allowed signers has to name everybody.
+        now: at this moment the list of allowed signers has to name everyone.
         state: the identity of the state folder in which the plan is carried out.
         begun: when its run was begun; None: now. An approval that lapses later stays good for that run.
 
@@ -146,7 +146,7 @@ def check_approved(
     *,
     begun: datetime | None = None,
 ) -> None:
-    """Make sure that a run may go on: where approval is required, its plan has one that still counts; see ``approved``.
+    """Make sure that a run may continue: if approval is required, its plan has one that still counts; see ``approved``.
 
     Raises:
         RefusedError: it has none.
@@ -162,7 +162,7 @@ def check_approved(
 
 
 def require_direct(trust: TrustSettings) -> None:
-    """Make sure that a list may be worked on at once, without a plan that somebody approved.
+    """Make sure that a list may be worked on at once, without a plan that someone approved.
 
     Raises:
         RefusedError: the profile asks for four eyes.
@@ -176,7 +176,7 @@ def require_direct(trust: TrustSettings) -> None:
 
 
 def not_in_the_statement(plan: Plan) -> dict[str, str]:
-    """What the plan's digest fixes and the statement leaves out, since a pack must not hold it: where files lie."""
+    """What the plan's digest fixes and the statement leaves out, since a pack must not hold it: where files are."""
     named = {
         "input": plan.input.path,
         "second input": plan.second.path if plan.second else None,
@@ -269,7 +269,7 @@ def _check_second(key: PublicKey, plan: Plan, trust: TrustSettings, allowed: All
     """Four eyes are two people: the approver has no key in common with the planner or the operator.
 
     Raises:
-        RefusedError: they may be one person, or somebody's key is not listed, so nobody knows whose it is.
+        RefusedError: they may be one person, or someone's key is not listed, so nobody knows whose it is.
         UsageError: no signing key is set.
     """
     hand = hand_of(trust)
@@ -288,12 +288,14 @@ def _check_second(key: PublicKey, plan: Plan, trust: TrustSettings, allowed: All
     if not allowed.names_of(planner):
         raise _refused("The allowed signers don't list the key that made the plan, so nobody knows whose it is.")
     if not allowed.same_person(key.fingerprint).isdisjoint({planner, operator.fingerprint}):
-        raise _refused("Whoever approved the plan also made it or carries it out, by the list of allowed signers.")
+        raise _refused(
+            "The person who approved the plan also made it or carries it out, by the list of allowed signers."
+        )
 
 
 def _refused(message: str) -> RefusedError:
     return RefusedError(
-        message, "Have it approved by somebody else: privacy-toolkit approve PLAN --key FILE.", code="not_approved"
+        message, "Have it approved by someone else: privacy-toolkit approve PLAN --key FILE.", code="not_approved"
     )
 
 
@@ -304,5 +306,5 @@ def default_terms(trust: TrustSettings, now: datetime, state: str) -> Terms:
 
 
 def read_statement(signature: Path) -> Path:
-    """Where the statement lies that ``ssh-keygen -Y sign`` made this signature of: it adds ``.sig`` to the name."""
+    """Where the statement is that ``ssh-keygen -Y sign`` made this signature of: it adds ``.sig`` to the name."""
     return signature.with_name(signature.name.removesuffix(".sig"))

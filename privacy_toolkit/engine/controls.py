@@ -1,12 +1,12 @@
 """Controls during a run: what else is needed before an answer settles a subject, and the proof of its connection.
 
-A laboratory measures a blank and a standard before and after its samples; what stands between two that came out right
+A laboratory measures a blank and a standard before and after its samples; what is between two that came out right
 counts. So it is here. *Absence* ("no such profile") counts only between two controls that held on the same route: one
 before the question was put, one begun after it was answered. A control is asked at the start, at the end, and at least
 every ``FRESH`` seconds or ``MOST_ABSENCES`` absences in between; any customer's inventory is a natural one.
 
 An answer without a name counts only when its *connection* is proven up to it (see ``http.exchange.Line``). Ordinary
-traffic proves it nearly always; where it does not, a route control is sent on that very connection: its 401 can't be
+traffic proves it nearly always; where it does not, a route control is sent on that same connection: its 401 can't be
 mistaken for anything else that a run gets.
 """
 
@@ -73,7 +73,7 @@ class Asker(Protocol):
     async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer | None:
         """Ask once, on ``line`` where one is given; nothing is sent where that one can't be used.
 
-        None: nothing is asked any more, since the API asked everybody to wait and a stop came meanwhile.
+        None: nothing is asked any more, since the API asked everyone to wait and a stop came meanwhile.
         """
 
 
@@ -98,7 +98,7 @@ class _Waited:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What controls stand in. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
+    """The surroundings of controls. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
 
     ``holds`` says that nothing may be concluded from absences yet; ``positive`` is the id of a profile that must be
     visible.

@@ -46,7 +46,7 @@ def claimed(
     Args:
         state: the folder.
         base_url: that of the deployment, in whatever way it is written.
-        restored: whether somebody says that the folder was restored, copied or moved on purpose. What was open in it
+        restored: whether someone says that the folder was restored, copied or moved on purpose. What was open in it
             and can't be looked up is never sent then.
         clock: microseconds since the epoch.
 
@@ -114,7 +114,7 @@ class Conditions:
     """What holds for one execution next to the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
-    ``input_file`` is what has become of the input, ``restored`` when somebody said last that the state folder was
+    ``input_file`` is what has become of the input, ``restored`` when someone said last that the state folder was
     restored (RFC 3339), "" if nobody did.
     """
 

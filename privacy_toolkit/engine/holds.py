@@ -1,4 +1,4 @@
-"""Who must not be touched: the exclusion list and, for writes, everybody erased from this state folder."""
+"""Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def suppression(state: State, settings: Settings, erasing: Collection[Job]) -> I
 def suppression_scopes(state: State, settings: Settings, erasing: Collection[Job]) -> set[str]:
     """Under which names the list of erased customers knows a deployment and its environment, those of old too.
 
-    ``erasing`` are the jobs that enter somebody into it.
+    ``erasing`` are the jobs that enter someone into it.
 
     Raises:
-        JournalError: a run that may have erased somebody can't be read.
+        JournalError: a run that may have erased someone can't be read.
     """
     return {settings.scope, *former_scopes(state, settings.scope, may_be_of(*erasing))}
 
@@ -87,11 +87,11 @@ def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) ->
     Args:
         listed: the list.
         state: the folder.
-        needed: the jobs that erase, where nothing may be done without one of their runs; else a run that can't be
-            read is passed over.
+        needed: the jobs that erase, where nothing may be done without one of their runs; otherwise a run that can't be
+            read is skipped.
 
     Raises:
-        JournalError: a run that may have erased somebody can't be read, or the list can't be written.
+        JournalError: a run that may have erased someone can't be read, or the list can't be written.
     """
 
     def look(run_id: str, journal: OpenRun, plan: Plan) -> None:

@@ -95,7 +95,7 @@ def as_they_stand(preparation: Preparation) -> Assigned:
     return Assigned(preparation.scan)
 
 
-# Reading for a plan: how things stand at the API, before anybody confirms what is to be done there.
+# Reading for a plan: how things are at the API, before anyone confirms what is to be done there.
 
 #: How often a question is put before the plan is given up.
 TRIES = 5
@@ -117,7 +117,7 @@ class Preflight(Protocol):
 
     @property
     def values(self) -> Collection[str]:
-        """What stands in the path of each question."""
+        """What is in the path of each question."""
 
     def take(self, value: str, answer: Answer) -> bool:
         """Count what an answer says; False if it says nothing reliable, so that it has to be asked again."""
@@ -176,7 +176,7 @@ async def _work(values: Iterator[str], wanted: Preflight, client: Client, asking
 
 
 async def _wait(tries: int, answer: Answer, asking: Asking) -> None:
-    """Wait before the question is put again, and let everybody wait if the API asks for it."""
+    """Wait before the question is put again, and let everyone wait if the API asks for it."""
     asked = answer.wait or 0.0
     if asked > LONGEST_WAIT:
         raise NotReadError(f"The API asks for a wait of {asked:,.0f} s; no plan was made.", "Try again after that.")
@@ -189,7 +189,7 @@ async def _wait(tries: int, answer: Answer, asking: Asking) -> None:
 # What a job says of itself, once: all that the engine, the plan and the command line need to know of it.
 
 Calls = dict[str, tuple[int, int]]
-#: What an operator sets for one job, such as the version of the API; stands in the plan. No secret, no path, no id.
+#: What an operator sets for one job, such as the version of the API; is in the plan. No secret, no path, no id.
 Parameters = Mapping[str, str | int | bool | None]
 #: The parameter of a job that hands over a file of ids: whether a CSV is guarded from being taken for formulas.
 SPREADSHEET_SAFE = "spreadsheet_safe"
@@ -285,7 +285,7 @@ class JobWords:
         proof: what reads afterwards showed; None for a job that nothing is read for afterwards.
         late: what stays possible of requests whose answer was lost, with their number as ``{requests}``; "" for none.
         nothing_known: what there was nothing to do for customers whom the API does not know.
-        idle: by the reason of a subject that is done, how it is said that there was nothing to do for anybody.
+        idle: by the reason of a subject that is done, how it is said that there was nothing to do for anyone.
         actions: what to do about an outcome where the general word would be wrong.
         outcomes: the name of an outcome and what it means, where the general words would be wrong.
     """
@@ -334,7 +334,7 @@ Kept = Callable[[], Iterable[tuple[Subject, bytes]]]
 class Table:
     """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
 
-    ``names`` are columns of texts that have to be had exactly. So many rows are written ``at_once``.
+    ``names`` are columns of texts that are needed exactly. So many rows are written ``at_once``.
     """
 
     called: str
@@ -361,7 +361,7 @@ class Declaration:
         make: the procedure for one execution.
         form: what is taken of a row next to the id; None for an input of ids.
         prepare: what is made of the input before it is planned.
-        look: what is read for the plan, so that whoever confirms it knows how things stand; None for nothing.
+        look: what is read for the plan, so that anyone who confirms it knows how things stand; None for nothing.
         must_look: whether a plan with these parameters may not be confirmed without that.
         shown: what an operator is shown of a subject (its id, and what else is given) next to its id, by name.
         customers: whose data a subject (its id, and what else is given) is about: those the exclusion list is about.
@@ -412,11 +412,11 @@ class Declaration:
     table: Callable[[Parameters, Kept], Table] | None = None
 
 
-# What may go wrong when something read is handed over, in the words the jobs know.
+# What may go wrong when something read is delivered, in the words the jobs know.
 
 
 class NotDeliveredError(Exception):
-    """It could not be written; nothing new stands under its name."""
+    """It could not be written; nothing new is under its name."""
 
 
 class ForeignAnswerError(Exception):

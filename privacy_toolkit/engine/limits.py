@@ -140,7 +140,7 @@ class Stop:
             self._tell(reason)
 
     async def sleep(self, seconds: float) -> bool:
-        """Sleep, but no longer than until a stop is asked for; whether to go on."""
+        """Sleep, but no longer than until a stop is asked for; whether to continue."""
         if not self.requested and seconds > 0:
             try:
                 await asyncio.wait_for(self._event.wait(), seconds)
@@ -184,7 +184,7 @@ class Places:
         await self._free.acquire()
 
     async def nap(self, seconds: float) -> bool:
-        """Wait ``seconds`` without holding the place, or until a stop; whether to go on."""
+        """Wait ``seconds`` without holding the place, or until a stop; whether to continue."""
         if self._parked >= self._most_parked:
             return await self._stop.sleep(seconds)
         self._parked += 1

@@ -71,8 +71,8 @@ def _text(day: date | None) -> str | None:
 
 # What earlier runs of the same state folder know, as far as their journals can be read.
 #
-# A damaged journal hides no other run. Whoever asks says what is lost with what it may know: where that only means more
-# work, the run is named and passed over; where somebody could be written for who was erased, or a code could go to two
+# A damaged journal hides no other run. Anyone who asks says what is lost with what it may know: where that only means
+# more work, the run is named and skipped; where someone could be written for who was erased, or a code could go to two
 # people, nothing is begun until the run is put back or set aside.
 
 _ABSENT = frozenset({Outcome.ERASED, Outcome.NOTHING_HELD})
@@ -86,7 +86,7 @@ def look_through(
 ) -> None:
     """Look at every run that can be read, newest first.
 
-    A run that can't be read is named in the log, once for each state folder opened, and passed over.
+    A run that can't be read is named in the log, once for each state folder opened, and skipped.
 
     Args:
         state: the folder.
@@ -105,7 +105,7 @@ def look_through(
                 raise
             if run_id not in state.passed_over:
                 state.passed_over.add(run_id)
-                _log.warning("%s It is passed over. %s", error.message, error.hint)
+                _log.warning("%s It is skipped. %s", error.message, error.hint)
 
 
 def may_be_of(*jobs: Job) -> Callable[[str], bool]:
@@ -165,11 +165,11 @@ def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
     return (isinstance(error, JournalError) or error.code == "newer") and run_id in error.message
 
 
-# Which open requests a later run has taken over, so that nobody counts them twice or for ever.
+# Which open requests a later run has taken over, so that nobody counts them twice or forever.
 #
-# An operator may plan again instead of resuming, and a nightly job does so every night. Whoever is settled in a later
-# run of the same job and target is not open any more; whoever is open there for the same days is counted there. To find
-# out, ids are compared, a bounded number at a time.
+# An operator may plan again instead of resuming, and a nightly job does so every night. Anyone who is settled in a
+# later run of the same job and target is not open any more; anyone who is open there for the same days is counted
+# there. To find out, ids are compared, a bounded number at a time.
 
 SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
 #: How many ids are held at once to be compared with later runs.

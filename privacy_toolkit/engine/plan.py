@@ -1,8 +1,9 @@
 """The plan: what would be done, fixed before anything is confirmed.
 
-A plan is a value. It holds no id: it names its input by a digest under a key of its own, so it can be mailed, filed and
-signed, and whoever has it can't try out who is on the list. Whoever applies it reads the input again, and does nothing
-if that is not what was planned. Each field has a strict type: what a plan says is shown to people who then sign it.
+A plan is a value. It holds no id: it names its input by a digest under its own key, so it can be mailed, filed and
+signed, and anyone who has it can't try out who is on the list. Anyone who applies it reads the input again, and does
+nothing if that is not what was planned. Each field has a strict type: what a plan says is shown to people who then sign
+it.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def keyed_digest(key: bytes, what: str, sha256: str) -> str:
     """The SHA-256 of a file (hexadecimal) under a key: HMAC-SHA256(HMAC-SHA256(key, ``what``), the digest as ASCII).
 
-    Under its plain digest, whoever knows all ids of a list but one could try candidates for the last one.
+    Under its plain digest, anyone who knows all ids of a list but one could try candidates for the last one.
     """
     return hmac.digest(hmac.digest(key, what.encode(), "sha256"), sha256.encode("ascii"), "sha256").hex()
 
@@ -229,7 +230,7 @@ def keyed_digest(key: bytes, what: str, sha256: str) -> str:
 def decode_plan(data: bytes) -> Plan:
     """Read a plan back.
 
-    The digest is that of the JSON as it stands there, with the fields that the toolkit which made it knew.
+    The digest is that of the JSON as it is there, with the fields that the toolkit which made it knew.
 
     Raises:
         UsageError: this is no plan, or one of another version.

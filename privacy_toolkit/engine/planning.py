@@ -127,7 +127,7 @@ def input_now(plan: Plan, key: bytes | None) -> str:
 
     ``key`` is the one under which the plan names its files; those of the first format have none.
 
-    For people: the subjects of a run are in its journal, and the run goes on with those whatever became of the file.
+    For people: the subjects of a run are in its journal, and the run continues with those whatever became of the file.
     """
     if plan.input.path in {STDIN, ""}:
         return "not a file"
@@ -143,7 +143,7 @@ class Order:
     """What the operator asks for: a job on an input. ``verify`` is ``all``, ``sample:N`` or ``none``.
 
     ``regime`` is the law that says when a request is due, ``parameters`` what is set for this job alone, ``second`` the
-    path of the job's second input, ``out`` that of the file it hands over. ``nonce``, ``format`` and ``key`` are
+    path of the job's second input, ``out`` that of the file it delivers. ``nonce``, ``format`` and ``key`` are
     those of the plan that is made once more, if one is. ``tickets``: whether the pack shows the tickets of the input.
     ``key_file`` is where the plan's key goes besides the state folder. ``known_as`` is what the plan names as the path
     of the input where ``path`` is none to come back to, such as that of rows that were in memory.

@@ -15,7 +15,7 @@ from privacy_toolkit.engine.steps import ExecutionContext, Procedure, Steps, Sto
 from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.talonone.operations import Operation
 
-# What must not be in two requests at once: whoever asks for it later waits for those who asked before.
+# What must not be in two requests at once: anyone who asks for it later waits for those who asked before.
 
 
 class Claim:
@@ -80,7 +80,7 @@ class Claims:
         return not self._held_back.isdisjoint(claim.keys)
 
 
-#: The claim of those who share nothing with anybody: there can be millions of them.
+#: The claim of those who share nothing with anyone: there can be millions of them.
 _NOTHING = Claim((), ())
 
 

@@ -227,7 +227,7 @@ class Steps:
     ) -> Answer:
         """Ask the API about the subjects, again if need be; the last answer if none was conclusive.
 
-        ``value`` stands in the path; it is the id of the subject unless another one is given. ``about`` are the numbers
+        ``value`` is in the path; it is the id of the subject unless another one is given. ``about`` are the numbers
         of the subjects that the question is about, where it is not about all of them. ``apart``: an answer on whose
         connection this is not asked.
 
@@ -339,7 +339,7 @@ class Steps:
     async def vouched(self, operation: Operation, answer: Answer) -> Answer:
         """The answer to a request that changes something, once its connection vouches for it; else as good as lost.
 
-        No refusal names its request: it could be the copy of one that somebody else got on the same connection.
+        No refusal names its request: it could be the copy of one that someone else got on the same connection.
         """
         if answer.named or await self.proven(operation, answer, bracketed=False):
             return answer
@@ -408,7 +408,7 @@ class Steps:
         return tools.may_send()
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
-        """Wait before the next try, at least as long as the API asked; whether to go on."""
+        """Wait before the next try, at least as long as the API asked; whether to continue."""
         return await self.nap(max(backoff(tries, self._tools.rng), answer.wait or 0.0))
 
     async def nap(self, seconds: float) -> bool:
@@ -416,7 +416,7 @@ class Steps:
         return await self._tools.places.nap(seconds)
 
     def settle(self, state: SubjectState, seq: int | None = None, result: bytes | None = None) -> None:
-        """Record where a subject stands at the end of its walk, and what is kept of the answer for it."""
+        """Record the state of a subject at the end of its walk, and what is kept of the answer for it."""
         note = Note(self._lead.seq if seq is None else seq, (), state, result)
         self._tools.journal.record([*self._unrecorded, note])
         self._unrecorded = []
@@ -508,7 +508,7 @@ class Steps:
             raise Stopped
 
     async def _pause_over(self) -> None:
-        """Wait as long as the API asked everybody to. A stop ends the waiting, and the walk as it stands."""
+        """Wait as long as the API asked everyone to. A stop ends the waiting, and the walk as it stands."""
         while (left := self._tools.paused_until - self._tools.monotonic()) > 0:
             if not await self._tools.stop.sleep(left):
                 raise Stopped

@@ -87,7 +87,7 @@ class Link:
 class Chain:
     """The record in ``folder``; it is made with the first pack.
 
-    Whoever seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them.
+    Anyone who seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them.
     """
 
     def __init__(self, folder: Path, draw: Callable[[int], str] = secrets.token_hex) -> None:
@@ -160,7 +160,7 @@ class Chain:
             write_files(building, link.files())
 
     def _names(self) -> list[str]:
-        """The names of the links in their order: none is missing and no number stands twice."""
+        """The names of the links in their order: none is missing and no number appears twice."""
         if not self.folder.is_dir():
             return []
         names = sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
@@ -179,9 +179,9 @@ class Chain:
         return link
 
 
-# A link of the chain of packs that is about no run: somebody was taken off the list of erased customers, and why.
+# A link of the chain of packs that is about no run: someone was taken off the list of erased customers, and why.
 #
-# It lies among the packs, has a checkpoint without rows, is signed like them, and can't be left out without a gap.
+# It is among the packs, has a checkpoint without rows, is signed like them, and can't be left out without a gap.
 
 FORMAT: Final = "privacy-toolkit/removal/1"
 #: A reason is a sentence, and says nothing of who it is about.
@@ -206,7 +206,7 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def record_removal(packs: Path, chain: Chain, removal: Removal, signer: DocumentSigner | None, now: datetime) -> Path:
-    """Write a removal among the packs, and enter it into their chain; the folder it lies in.
+    """Write a removal among the packs, and enter it into their chain; the folder it is in.
 
     Raises:
         OSError: it can't be written.

@@ -33,7 +33,7 @@ def encode_sums(sums: Mapping[str, str]) -> bytes:
         sums: relative POSIX path to SHA-256 in hexadecimal digits.
 
     Raises:
-        ValueError: a name or a digest can't stand there.
+        ValueError: a name or a digest can't be there.
     """
     lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
     if not all(map(_LINE.fullmatch, lines)):
@@ -79,7 +79,7 @@ def hash_bytes(data: bytes) -> str:
 
 # ``checkpoint.txt``: what a pack commits to, as the body of a C2SP tlog-checkpoint (https://c2sp.org/tlog-checkpoint).
 #
-# Origin, tree size and root hash stand in the first three lines; what this toolkit adds are extension lines.
+# Origin, tree size and root hash are in the first three lines; what this toolkit adds are extension lines.
 
 #: What an origin begins with; the chain's id follows.
 ORIGIN = "privacy-toolkit/"
@@ -119,7 +119,7 @@ class Checkpoint:
         """The file's bytes.
 
         Raises:
-            ValueError: a field can't stand in a checkpoint.
+            ValueError: a field can't be in a checkpoint.
         """
         data = (
             f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n"
@@ -192,7 +192,7 @@ class Tree:
         """Put a leaf's hash (``leaf_hash``) at the end.
 
         Raises:
-            ValueError: it is no hash; a line was handed in, most likely.
+            ValueError: it is no hash; a line was passed in, most likely.
         """
         if len(leaf) != HASH_SIZE:
             raise ValueError("a leaf of the tree is a hash of 32 bytes")

@@ -48,7 +48,7 @@ REMOVAL = "removal.json"
 EARLIER = "earlier"
 #: The parts of such a manifest.
 LINK = (CHECKPOINT, SUMS, SIGNATURE)
-#: Every name that can stand in ``SHA256SUMS``, but for those in ``EARLIER``.
+#: Every name that can be in ``SHA256SUMS``, but for those in ``EARLIER``.
 NAMES = frozenset(
     {
         *(REPORT_HTML, REPORT_JSON, REPORT_SCHEMA, ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS, REJECTED, PLAN),

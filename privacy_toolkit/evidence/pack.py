@@ -99,7 +99,7 @@ def write_pack(
     signer: DocumentSigner | None = None,
     principal: str | None = None,
 ) -> PackResult:
-    """Write the pack of the run at ``folder``, or replace the one that stands there from an earlier execution.
+    """Write the pack of the run at ``folder``, or replace the one that is there from an earlier execution.
 
     It is built next to its place, entered into the chain of packs, and renamed once complete and durable. The same
     journal and key give the same bytes.
@@ -222,7 +222,7 @@ def check_place(folder: Path, run_id: str | None) -> None:
     except OSError as error:
         raise _unusable(f"Nothing can be written there: {error.strerror or 'the system gave no reason'}.") from None
     if is_inside:
-        raise _unusable("It lies inside another pack, which would then no longer be what was signed.")
+        raise _unusable("It is inside another pack, which would then no longer be what was signed.")
     if is_mount:
         raise _unusable("It is a mount point, which can't be put in place as a whole. Name a folder inside it.")
 

@@ -50,7 +50,7 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path) -> None:
     Args:
         receipt: what it is about.
         link: what binds the pack: it is copied as it stands.
-        folder: where the folder is to be; nothing is there yet, but what it is to lie in.
+        folder: where the folder is to be; nothing is there yet, but what it is to be in.
 
     Raises:
         UsageError: something is there already.

@@ -37,7 +37,7 @@ from privacy_toolkit.signatures.sshsig import verify
 #: The first line of a receipt.
 FORMAT = "privacy-toolkit receipt v1"
 
-#: Of so many rows the numbers are said, where an id stands in several.
+#: Of so many rows the numbers are said, where an id is in several.
 ROWS_NAMED = 20
 
 #: No customer id is longer, in bytes; more is not read.
@@ -147,7 +147,7 @@ def receipt_of(journal: RunReader, pack: Path, checkpoint: Checkpoint, id_: str,
         pack: the folder of the pack.
         checkpoint: the pack's own, see ``read_link``.
         id_: the customer id, as the input has it.
-        place: the row of the input, needed where the id stands in several of them.
+        place: the row of the input, needed where the id is in several of them.
 
     Raises:
         RefusedError: the run was purged.
@@ -248,7 +248,7 @@ def _number_of(journal: RunReader, id_: str, place: int | None) -> int:
         rows = ", ".join(str(subject.row) for subject in found[:ROWS_NAMED])
         more = f" and {len(found) - ROWS_NAMED:,} more" if len(found) > ROWS_NAMED else ""
         raise UsageError(
-            f"This id stands in {len(found):,} rows of the input: {rows}{more}.",
+            f"This id is in {len(found):,} rows of the input: {rows}{more}.",
             "A receipt opens one of them: name it with --row N.",
             code="several_rows",
         )

@@ -72,8 +72,8 @@ class Received:
 class Room:
     """The memory that the bodies on their way to all connections of a transport may take together.
 
-    ``shared`` bytes are for whoever comes first; when they are used up, one connection after the other may go on to the
-    largest answer allowed while the rest stop reading. So there is always one that gets on.
+    ``shared`` bytes are for anyone who comes first; when they are used up, one connection after the other may continue
+    to the largest answer allowed while the rest stop reading. So there is always one that gets on.
     """
 
     def __init__(self, shared: int = SHARED_ROOM) -> None:
@@ -82,7 +82,7 @@ class Room:
         self._waiting: deque[Connection] = deque()
 
     def take(self, connection: Connection) -> bool:
-        """Count what ``connection`` holds; False if it has to stop reading until it is told to go on."""
+        """Count what ``connection`` holds; False if it has to stop reading until it is told to continue."""
         if self._grant(connection):
             return True
         if connection not in self._waiting:
@@ -496,7 +496,7 @@ class Connection(asyncio.Protocol):
 
 
 def _ends_well(tls: ssl.SSLObject) -> bool:
-    """Whether the peer itself has said, under TLS, that nothing more comes: anybody can end what lies below."""
+    """Whether the peer itself has said, under TLS, that nothing more comes: anyone can end what is below."""
     try:
         return not tls.read(1)
     except ssl.SSLError:

@@ -37,7 +37,7 @@ class Line:
 
     An answer without a name (204, 404, a list of holders) is proven when a later answer of the same connection names
     the subject that was asked about, or when the connection ends in good order: then no answer too many can have come
-    before. Bytes that nobody asked for, or an answer about somebody else, make all answers since the last proven one
+    before. Bytes that nobody asked for, or an answer about someone else, make all answers since the last proven one
     suspect.
     """
 

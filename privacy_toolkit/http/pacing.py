@@ -15,8 +15,8 @@ from random import Random
 #
 # The generic cell rate algorithm (ITU-T I.371) with a burst of one: a request goes when it is due, and the next one is
 # due an interval later. Timers wake up late, and on a busy machine a process is halted for a while now and then; what
-# is late because of that is caught up, else the pace asked for would not be reached. So that catching up never makes a
-# second too full, the times of the last turns are kept, as many as a second may hold.
+# is late because of that is caught up, otherwise the pace asked for would not be reached. So that catching up never
+# makes a second too full, the times of the last turns are kept, as many as a second may hold.
 
 #: The share of the rate that is aimed at.
 _AIM = 0.996
@@ -25,7 +25,7 @@ _CEILING = 1.008
 #: The least time, in seconds, in which so many turns are counted. What is beyond one second is for jitter on the way to
 #: the API; from 125 requests a second on there is more of it: as long as the most takes at the rate itself.
 _SECOND = 1.003
-#: What is later than this, in seconds, is not caught up: while somebody waits, and while nobody does.
+#: What is later than this, in seconds, is not caught up: while someone waits, and while nobody does.
 _TOLERANCE = 0.05
 _IDLE_TOLERANCE = 0.008
 #: Event loops round timers to a millisecond: shorter sleeps would only spin.
@@ -35,7 +35,7 @@ _SHORTEST_SLEEP = 0.001
 class Pacer:
     """Hands out turns at ``rate`` a second, first come, first served; None is no limit.
 
-    No second has more than ``max(floor(1.008 rate), ceil(rate))`` turns. Of the time that goes by while nobody waits
+    No second has more than ``max(floor(1.008 rate), ceil(rate))`` turns. Of the time that passes while nobody waits
     no more is saved up than what makes up for the lateness of timers.
     """
 
@@ -59,7 +59,7 @@ class Pacer:
         self._paused = False
 
     async def wait(self, *, writes_later: bool = False) -> None:
-        """Return when it is the caller's turn; whoever ``writes_later`` asks ``gate`` too, right before writing."""
+        """Return when it is the caller's turn; anyone who ``writes_later`` asks ``gate`` too, right before writing."""
         if not self._interval and not self._paused:
             return
         if not self._waiting:
@@ -77,7 +77,7 @@ class Pacer:
             self._written.append(self._clock())
 
     async def gate(self) -> None:
-        """Return when one more request may be written, for whoever had a turn and did something else since.
+        """Return when one more request may be written, for anyone who had a turn and did something else since.
 
         A turn is taken before an intent is made durable, and a slow disk lets many of them through at once: they must
         not make a second too full.

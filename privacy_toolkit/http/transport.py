@@ -1,6 +1,6 @@
 """The transport under the HTTP client: one attempt a request, never a silent second one.
 
-It stands in for the client's own one, whose pool takes longer the more connections it holds, and says of each failure
+It replaces the client's own one, whose pool takes longer the more connections it holds, and says of each failure
 in which phase it happened and whether anything had left (``.fault``). HTTP/1.1 over TCP or TLS, one origin, no proxy.
 """
 
@@ -249,7 +249,7 @@ class Transport(httpx2.AsyncBaseTransport):
             self._pass_on(connection)
 
     def _pass_on(self, connection: Connection | None) -> None:
-        """Hand a connection, or the place of one, to whoever has waited longest, or keep it."""
+        """Hand a connection, or the place of one, to anyone who has waited longest, or keep it."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

@@ -44,7 +44,7 @@ _FOREIGN = (
 
 
 class LineError(Exception):
-    """A line that can't be made. ``after`` complete lines lie between it and the last line that was handed out."""
+    """A line that can't be made. ``after`` complete lines are between it and the last line that was handed out."""
 
     def __init__(self, problem: str, hint: str, after: int) -> None:
         super().__init__(problem)
@@ -128,10 +128,10 @@ _QUOTES = 'A quote inside a value is written twice, and a value with quotes stan
 
 
 class CsvReader:
-    """The records of a CSV. ``columns`` are the names in its header, as they stand there.
+    """The records of a CSV. ``columns`` are the names in its header, as they are there.
 
     Raises:
-        InputError: there is no header that can be read, or a name stands in it twice.
+        InputError: there is no header that can be read, or a name is in it twice.
     """
 
     def __init__(self, chunks: Iterable[bytes], name: str, codec: str, delimiter: str) -> None:
@@ -254,7 +254,7 @@ class CsvFile:
         return record
 
     def fingerprint(self) -> tuple[str, int]:
-        """SHA-256 (hex) and number of all bytes as they lie in the file; what was not read yet is read for it.
+        """SHA-256 (hex) and number of all bytes as they are in the file; what was not read yet is read for it.
 
         Raises:
             InputError: it can't be read.

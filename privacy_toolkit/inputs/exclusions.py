@@ -1,6 +1,6 @@
 """The exclusion list: who must not be touched, on what ground, and when that is reviewed.
 
-It is read all or nothing: a hold that is not understood could erase somebody.
+It is read all or nothing: a hold that is not understood could erase someone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WHOLE = "Fix the line: the list is used whole or not at all."
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """The holds by id, and the SHA-256 (hex) of the list's bytes as they lie in the file."""
+    """The holds by id, and the SHA-256 (hex) of the list's bytes as they are in the file."""
 
     holds: Mapping[str, Hold]
     sha256: str
@@ -92,4 +92,4 @@ def _is_date(text: str) -> bool:
         date.fromisoformat(text)
     except ValueError:
         return False
-    return _DATE.fullmatch(text) is not None  # of all ways to write a date, the one everybody reads alike
+    return _DATE.fullmatch(text) is not None  # of all ways to write a date, the one everyone reads alike

@@ -38,7 +38,7 @@ class ValueKind(StrEnum):
     JSON = "json"
 
 
-#: What may stand behind the colon of an attribute column.
+#: What may be behind the colon of an attribute column.
 SUFFIXES = frozenset(ValueKind) - {ValueKind.WHOLE}
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -185,7 +185,7 @@ _TESTS: Mapping[ValueKind, Callable[[Any], bool]] = {
 
 # Where the columns of a row belong in a body, told from the declared type of that body.
 #
-# A column has the dotted name of its field on the wire: ``campaignId``, ``audiencesChanges.adds``. What stands behind
+# A column has the dotted name of its field on the wire: ``campaignId``, ``audiencesChanges.adds``. What is behind
 # ``attributes.`` is the name of an attribute, whatever dots it has, with a type behind a colon where it is no text.
 
 Path = tuple[str, ...]
@@ -214,7 +214,7 @@ class FieldPlace:
 
 
 class FieldPlaces:
-    """The places of a body. The fields of the object ``opened`` stand among those of the body itself."""
+    """The places of a body. The fields of the object ``opened`` are among those of the body itself."""
 
     def __init__(self, body: type[msgspec.Struct], opened: str | None = None) -> None:
         outer = _fields(inspect.type_info(body))
@@ -308,7 +308,7 @@ class FieldForm:
     Args:
         body: the type that the body has to fit.
         id_columns: where the id is looked for.
-        id_field: the field of the body that holds the id; None where the id stands in the path of the request.
+        id_field: the field of the body that holds the id; None where the id is in the path of the request.
         opened: the object of the body whose fields have columns of their own names.
         aliases: further names of fields.
         customers: the fields that hold ids of customers, which have to be usable as such.
@@ -384,7 +384,7 @@ class FieldForm:
         return self._encoded(body)
 
     def key(self, id_: str, given: str) -> str:  # noqa: ARG002 - the form's
-        """Nothing makes two rows the same: each is a request of its own."""
+        """Nothing makes two rows the same: each is its own request."""
         return id_
 
     def _value(self, place: FieldPlace, value: Any, *, typed: bool) -> Any:
@@ -460,7 +460,7 @@ class FieldForm:
             raise RowFault(RejectReason.FIELD_NOT_USABLE, "the row can't be written as JSON") from None
 
     def _fault(self, said: str) -> RowFault:
-        """What msgspec says, without anything that stands in the row."""
+        """What msgspec says, without anything that is in the row."""
         match = _SAID.fullmatch(said)
         rule, path = (match["rule"], match["path"] or "$") if match else (said, "$")
         place = self._told(tuple(path.split(".")[1:])) if "." in path else ""

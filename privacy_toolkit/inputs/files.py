@@ -123,7 +123,7 @@ def open_file(place: Path) -> Iterator[BufferedReader]:
 
 
 class ByteSource:
-    """The bytes of one file from beginning to end, hashed and counted as they lie there."""
+    """The bytes of one file from beginning to end, hashed and counted as they are there."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
@@ -176,7 +176,7 @@ def open_bytes(path: str, stdin: BinaryIO | None = None) -> Iterator[ByteSource]
 # Taking ``.gz`` and ``.zst`` off, in pieces of bounded size whatever the file says.
 #
 # A few bytes can stand for as many as one likes. So nothing is decompressed further than it is asked for: gzip has a
-# limit for each call; Zstandard is handed over block by block, since none gives more than 128 KB (RFC 8878, section
+# limit for each call; Zstandard is passed on block by block, since none gives more than 128 KB (RFC 8878, section
 # 3.1.1.2.4).
 
 #: Bytes that Zstandard may have to look back, which is memory that it takes. ``zstd --long`` needs so much.

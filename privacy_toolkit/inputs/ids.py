@@ -15,7 +15,7 @@ WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-#: Codes, not prose: they stand in reports, which must not hold personal data.
+#: Codes, not prose: they are in reports, which must not hold personal data.
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.()\-]{0,39}")
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]")  # C0, DEL, C1, and Unicode's own line breaks
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
@@ -45,7 +45,7 @@ class RejectReason(StrEnum):
 
 
 def judge(text: str | None, *, strip: bool = False) -> tuple[str | None, RejectReason | None]:
-    """The id to send for what stands in a row, or the text as it stands there and why it is refused.
+    """The id to send for what is in a row, or the text as it is there and why it is refused.
 
     What stripping can't fix comes first: a row is ``SURROUNDING_WHITESPACE`` only if its id is fine otherwise.
     """

@@ -21,7 +21,7 @@ LONGEST_LINE = 2 * 1024 * 1024
 PAGE_LENGTH = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
-#: Number of the line, what stands in it, and its length in bytes.
+#: Number of the line, what is in it, and its length in bytes.
 _Record = tuple[int, dict[str, Any], int]
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -67,7 +67,7 @@ class LinesFile:
         return {name: value for name, value in record.items() if name != self.id_column}
 
     def fingerprint(self) -> tuple[str, int]:
-        """SHA-256 (hex) and number of all bytes as they lie in the file.
+        """SHA-256 (hex) and number of all bytes as they are in the file.
 
         Raises:
             InputError: it can't be read.

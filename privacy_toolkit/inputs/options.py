@@ -100,7 +100,7 @@ def check_distinct(columns: Sequence[str], where: str) -> None:
         if name in places:
             raise InputError(
                 f"{where}: columns {places[name]} and {position} have the same name.",
-                "Give every column a name of its own.",
+                "Give every column its own name.",
             )
         places[name] = position
 
@@ -148,7 +148,7 @@ def required_column(columns: Sequence[str], name: str, where: str) -> int:
 
 
 def _present(columns: Sequence[str]) -> str:
-    if len(columns) == 1:  # the likeliest header to be none at all, but somebody's id
+    if len(columns) == 1:  # the likeliest header to be none at all, but someone's id
         return "; there is one column only"
     return f"; there are {', '.join(shown(name, position) for position, name in enumerate(columns, 1))}"
 

@@ -21,10 +21,10 @@ Words = tuple[str | None, str | None, str | None, str | None]
 
 
 class RowBatch(NamedTuple):
-    """Some records as they stand in the file: ``rows``, ``texts`` of the id column, and ``others`` side by side.
+    """Some records as they are in the file: ``rows``, ``texts`` of the id column, and ``others`` side by side.
 
     ``others`` holds the texts of each optional column that was found, in the order of ``InputFile.columns``. For a form
-    there are ``records`` instead, with all that stands next to the id; ``typed``: their values are no mere texts.
+    there are ``records`` instead, with all that is next to the id; ``typed``: their values are no mere texts.
     """
 
     rows: list[int]
@@ -174,7 +174,7 @@ IDS_AT_ONCE = 500_000
 def mark_duplicates(
     hashes: array[int], pages: Callable[[], Iterator[Page]], rows: int, *, at_once: int = IDS_AT_ONCE
 ) -> bytearray:
-    """For each row in input order: 1 where its id stood in an earlier row already, otherwise 0.
+    """For each row in input order: 1 where its id was in an earlier row already, otherwise 0.
 
     ``hashes`` are those of all accepted ids (``hash(id)``, 64 bits, keyed per process); their order is lost.
     """

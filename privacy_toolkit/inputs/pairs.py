@@ -13,7 +13,7 @@ from privacy_toolkit.inputs.options import ID_COLUMNS, required_column
 
 # What a job takes of a row next to the id: the coupon of a reservation, the fields of an event.
 
-#: A row as it stands in the file: texts in a CSV, typed values in Parquet and JSON Lines.
+#: A row as it is in the file: texts in a CSV, typed values in Parquet and JSON Lines.
 Record = Mapping[str, Any]
 
 

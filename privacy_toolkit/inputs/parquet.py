@@ -254,7 +254,7 @@ def _parts(path: Path) -> list[Path]:
     if other:
         raise InputError(
             f"The folder {name_of(path)} holds {other[0].name}, which is no Parquet file.",
-            "Leave nothing in it but .parquet and .pq files; names that begin with . or _ are passed over.",
+            "Leave nothing in it but .parquet and .pq files; names that begin with . or _ are skipped.",
         )
     if not found:
         raise InputError(

@@ -44,7 +44,7 @@ def understand(
     """What the rows of a page say next to their ids, and which positions can't be understood, and why.
 
     ``columns`` are the optional columns that were found, ``ids`` those of the same rows. With ``strip`` the white space
-    around a text is passed over, as it is around an id.
+    around a text is skipped, as it is around an id.
     """
     faults: dict[int, RejectReason] = {}
     understood: list[_Column] = []
@@ -84,7 +84,7 @@ def _read(texts: _Column, reader: _Reader) -> tuple[_Column, set[int]]:
 
 
 def _giving_away(values: _Column, ids: Sequence[str | None]) -> set[int]:
-    """The positions where the id stands in the text, whatever the case of its letters."""
+    """The positions where the id is in the text, whatever the case of its letters."""
     return {
         position
         for position, (value, id_) in enumerate(zip(values, ids, strict=True))

@@ -1,4 +1,4 @@
-"""Reading an input: one pass over the file, then any number of passes over the pages set aside."""
+"""Reading an input: one pass over the file, then any number of skips the pages set aside."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Tally:
         said, faults = understand(columns, page.ids, strip=self._strip)
         if not faults:
             return page, said
-        # What is wrong with an id comes first; a row is refused with the text that stands there.
+        # What is wrong with an id comes first; a row is refused with the text that is there.
         ids = [batch.texts[n] if n in faults and n not in page.refused else id_ for n, id_ in enumerate(page.ids)]
         return Page(page.rows, ids, faults | page.refused), said
 
@@ -158,7 +158,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row for the operator's eyes; ``id`` is the text as it stands there, where it was rejected.
+    """One row for the operator's eyes; ``id`` is the text as it is there, where it was rejected.
 
     ``detail`` says which field is at fault, where a job takes more than the id.
     """
@@ -174,7 +174,7 @@ class Record:
 class InputSummary:
     """An input in numbers: ``read`` = ``rejected`` + ``duplicates`` + ``subjects``. It names neither file nor id.
 
-    ``sha256`` and ``size`` are of the bytes as they lie in the file, compressed if it is; for a folder see
+    ``sha256`` and ``size`` are of the bytes as they are in the file, compressed if it is; for a folder see
     ``ParquetFiles.fingerprint``. With a limit ``read`` ends at the row of the last subject, the hash does not.
     ``columns`` are the optional columns that were found, see ``OPTIONAL_COLUMNS``.
     """
@@ -253,7 +253,7 @@ class Scan:
         return iter(()) if self._requests is None else self._requests.of_subjects(self._duplicates)
 
     def asked(self) -> Iterator[tuple[str, SubjectRequest]]:
-        """As ``requests``, by id and for every row that was not rejected: somebody may have asked more than once."""
+        """As ``requests``, by id and for every row that was not rejected: someone may have asked more than once."""
         return iter(()) if self._requests is None else self._requests.of_rows()
 
     def records(self) -> Iterator[Record]:

@@ -42,7 +42,7 @@ def one_to_one(
     kept: Callable[[str], str | None],
     free: Sequence[str],
 ) -> Iterator[list[tuple[int, str, str]]]:
-    """Give every customer a code of their own, page by page: the one they had before, else the next free one.
+    """Give every customer their own code, page by page: the one they had before, otherwise the next free one.
 
     Who is on hold gets none.
 

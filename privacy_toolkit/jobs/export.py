@@ -102,7 +102,7 @@ def _make(context: Context) -> Export:
 NEW_ONLY = "new_only"
 
 _ANSWERED = frozenset({Outcome.DONE, Outcome.NOTHING_HELD})
-#: How long after UTC's midnight a day still lasts somewhere. A list says on which day somebody asked, not where.
+#: How long after UTC's midnight a day still lasts somewhere. A list says on which day someone asked, not where.
 _LAST_PLACE = timedelta(hours=12)
 
 

@@ -276,7 +276,7 @@ class Observed(NamedTuple):
     result: bytes | None = None
 
 
-class Kept(NamedTuple):
+class KeptResult(NamedTuple):
     """What was kept of the answer about a subject until it is handed over."""
 
     subject: Subject

@@ -9,8 +9,8 @@ from pathlib import Path
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import Learned
-from privacy_toolkit.journal.sqlite.controls import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.ledgers import ControlFiles
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import ControlStore, RunReader, State
 

@@ -28,7 +28,7 @@ from privacy_toolkit.journal.records import (
     ControlRecord,
     Entry,
     Execution,
-    Kept,
+    KeptResult,
     Note,
     Observed,
     OpenRequests,
@@ -179,7 +179,7 @@ class RunReader(Protocol):
         ``first`` and ``last`` are numbers of subjects where pages begin and end.
         """
 
-    def results(self) -> Iterator[Kept]:
+    def results(self) -> Iterator[KeptResult]:
         """Give every subject of whose answer something was kept, in input order."""
 
     def among(self, ids: Collection[str], outcomes: Collection[Outcome]) -> set[str]:
@@ -355,7 +355,7 @@ class ControlStore(Protocol):
         """
 
 
-class KeyPlace(Protocol):
+class PlanKey(Protocol):
     """A place for one key of 32 bytes."""
 
     def read(self) -> bytes | None:
@@ -510,7 +510,7 @@ class State(Protocol):
     def controls(self) -> ControlStore:
         """What deployments taught."""
 
-    def plan_key(self, nonce: str) -> KeyPlace:
+    def plan_key(self, nonce: str) -> PlanKey:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
 
     # Places on this machine.

@@ -72,7 +72,7 @@ def finished_of(
     ended_at: int,
     started_at: int | None = None,
 ) -> Finished:
-    """What is told of a run that stands so.
+    """What is told about a run that stands so.
 
     ``started_at`` is when this execution began: a run that was resumed did not take all the time since it was created.
     Where nobody says, it is when the run was created.
@@ -206,7 +206,7 @@ def update(path: Path, run: Finished) -> None:
         OSError: it can't be written.
     """
     content = render(run, existing(path)).encode()
-    with put_file(path, over=True) as file:  # while it is built its name ends otherwise than the collector looks for
+    with put_file(path, over=True) as file:
         file.write(content)
         os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
 
@@ -311,7 +311,7 @@ def started(settings: Settings, run: RunStarted, means: Means = Means()) -> None
 
 
 def finished(settings: Settings, run: Finished, means: Means = Means()) -> None:
-    """Tell everybody who is to be told how a run ended. The file comes first, since no network can keep it."""
+    """Tell everyone who is to be told how a run ended. The file comes first, since no network can keep it."""
     notify = settings.notify
     file, hook = notify.prometheus_textfile, notify.webhook
     if file is not None:
@@ -344,5 +344,5 @@ def _try(what: str, act: Callable[[], None], means: Means) -> None:
         trouble = f"did not work: {type(error).__name__}."
     else:
         return
-    with suppress(Exception):  # whoever listened has gone
+    with suppress(Exception):  # anyone who listened has gone
         means.say(f"{what} {trouble} {_UNCHANGED}")

@@ -39,7 +39,7 @@ def _second(seconds: int) -> str:
 
 
 def duration(microseconds: int) -> str:
-    """A length of time for people: ``4.2 s`` below a minute, else its two largest units, ``1 h 5 min``."""
+    """A length of time for people: ``4.2 s`` below a minute, otherwise its two largest units, ``1 h 5 min``."""
     seconds = microseconds / 1_000_000
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
@@ -67,7 +67,7 @@ def legal_clock(
     open_: tuple[Sequence[OpenRequests], int],
     settled: SettledRequests,
 ) -> Clock:
-    """The clock as it stands on the day ``on`` (UTC).
+    """The clock as it is on the day ``on`` (UTC).
 
     ``dated`` is how many subjects the plan had with a date of request; ``open_`` the open ones by their days, and how
     many open ones have no date.

@@ -114,7 +114,7 @@ def _counted(states: Sequence[StateCount]) -> tuple[int, int, int]:
     return read, showing, not_read
 
 
-#: In these, somebody has to do something about a subject.
+#: In these, someone has to do something about a subject.
 ATTENTION = OPEN_OUTCOMES | {Outcome.FAILED}
 
 #: Of the refused rows of one reason so many are named in the report; all are in rejected.csv.
@@ -306,7 +306,7 @@ def rejected(run: Summary, found: Iterable[tuple[int, str]]) -> schema_parts.Rej
 
 
 def controls(run: Summary, figures: RunSummary) -> schema_parts.ControlsPart:
-    """The controls, counted apart from what was asked about subjects."""
+    """The controls, counted separately from what was asked about subjects."""
     return schema_parts.ControlsPart(
         needed=bool(declaration(run.plan.job).absences),
         lines=tuple(

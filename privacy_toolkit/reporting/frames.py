@@ -87,10 +87,10 @@ _ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
 
 def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
     """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
-    subjects, states, exchanges, requests, results = zip(*observed, strict=True)
-    state = columns_of(StateRow, states)
-    request = columns_of(RequestRow, [row or NOTHING_SAID for row in requests])
-    packages = list(map(decode_package, results))
+    subjects = [one.subject for one in observed]
+    state = columns_of(StateRow, [one.state for one in observed])
+    request = columns_of(RequestRow, [one.request or NOTHING_SAID for one in observed])
+    packages = [decode_package(one.result) for one in observed]
     windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
     starts = pa.array([window and window.start for window in windows], pa.int64())
     settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
@@ -114,7 +114,7 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
         "redactions": [package and package.redactions for package in packages],
         "kept_coupons": state.kept_coupons,
         "kept_referrals": state.kept_referrals,
-        **_proofs(exchanges, starts),
+        **_proofs([one.exchanges for one in observed], starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
@@ -193,7 +193,7 @@ StateSums: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counts of some rows, by codes and dates as they stand there.
+    """The counts of some rows, by codes and dates as they are there.
 
     ``open_requests`` counts by day of request and due date; ``holds`` gives, by ground, how many subjects and the
     earliest date of review.

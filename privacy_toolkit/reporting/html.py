@@ -262,7 +262,7 @@ def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
         ),
         ("rows.parquet", "The same rows for analysis."),
         ("exceptions.csv", "The open and failed subjects alone, with what to do."),
-        ("rejected.csv", "The refused rows of the input: where each stands, and why. Nobody acted on them."),
+        ("rejected.csv", "The refused rows of the input: where each is, and why. Nobody acted on them."),
     ]
     if approved:
         lines.append(("approval.txt, approval.txt.sig", "What the second person approved, and their signature."))

@@ -149,7 +149,7 @@ HELD = 8_192
 _FILES = 100
 #: At least so many rows are handed out together, unless there are no more.
 TOGETHER = 2_048
-#: The rows of a file lie in as many parts; in each, the pseudonyms have the same first digits.
+#: The rows of a file are in as many parts; in each, the pseudonyms have the same first digits.
 PARTS = 256
 _DIGITS = 2
 _KEY = "subject"
@@ -174,7 +174,7 @@ def held_of(size: int) -> int:
 class Spills:
     """Takes rows in any order and puts them into files of ``folder``, each sorted: what ``merged`` puts together.
 
-    Several may use one folder under different names, each in a process of its own. The files hold what the rows hold.
+    Several may use one folder under different names, each in its own process. The files hold what the rows hold.
     """
 
     def __init__(self, folder: Path, name: str, held: int = HELD) -> None:

@@ -113,7 +113,7 @@ def moment_of(journal: RunReader) -> int:
 
 
 def sums_differ(message: str) -> ToolkitError:
-    """The error that stands between a count that is not right and a report."""
+    """The error that keeps a wrong count out of a report."""
     return ToolkitError(
         message, "No report is made. Is the run still under way? If not, keep the state folder as it is.", code="sums"
     )
@@ -186,8 +186,8 @@ def _timed(figures: RunSummary) -> dict[str, Any]:
 
 
 def _access(journal: RunReader) -> schema.AccessPart | None:
-    """The packages that were handed over; None for other jobs."""
-    counted = count_packages(result for _, _, result in journal.results())
+    """The packages that were delivered; None for other jobs."""
+    counted = count_packages(kept.result for kept in journal.results())
     return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
 
 

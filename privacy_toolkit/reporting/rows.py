@@ -23,10 +23,10 @@ from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, decode_package
 from privacy_toolkit.reporting.clock import maybe_rfc3339
 
-# The names under which subjects stand in a pack.
+# The names under which subjects are in a pack.
 #
 # A key for each row, so that handing one person their key opens only their row. Customer ids can be guessed: under a
-# plain digest, or one key for all, a single disclosure would open everybody's.
+# plain digest, or one key for all, a single disclosure would open everyone's.
 #
 # HMAC-SHA256 (RFC 2104) is put together from ``hashlib`` here: it is made two times for every row of every pack, and
 # the library's one-call form sets OpenSSL up again each time, which takes longer than the digest (5 s of a million
@@ -63,7 +63,7 @@ def file_key(secret: bytes, what: str) -> bytes:
 def keyed_digest(secret: bytes, what: str, sha256: str) -> str:
     """The SHA-256 of a file (hexadecimal) as a pack shows it: HMAC-SHA256(file key, the digest as ASCII).
 
-    Under its plain digest, whoever knows all ids of a file but one could try candidates for the last one.
+    Under its plain digest, anyone who knows all ids of a file but one could try candidates for the last one.
     """
     return hmac.digest(file_key(secret, what), sha256.encode("ascii"), "sha256").hex()
 
@@ -82,7 +82,7 @@ def _started(secret: bytes) -> tuple[_Hash, _Hash]:
 # ``rows.encode_row`` says what the line of one row is; this gives the same bytes. The lines of ``rows.jsonl`` are made
 # from the very columns that ``rows.parquet`` holds, and ``parquet.matches`` makes them again from that file.
 
-#: Text that stands in JSON as it is.
+#: Text that is in JSON as it is.
 _PLAIN = r"^[ !#-\[\]-~]*$"
 _NULL = "null"
 
@@ -205,7 +205,7 @@ def _bytes(lines: Any) -> bytes:
 #: What the input says of the request of a subject of whose request it says nothing.
 NOTHING_SAID = RequestRow(0, None, None, None, None)
 
-# Fields stand in alphabetical order: the encoder writes them as they stand.
+# Fields are in alphabetical order: the encoder writes them as they stand.
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -10,7 +10,7 @@ import msgspec
 
 from privacy_toolkit.core.model import Attribution, Control, Outcome, Purpose, Reason, Regime, Verdict
 
-# The parts of a report that hang on people, on days and on seconds.
+# The parts of a report that depend on people, on days and on seconds.
 
 
 class SignedBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

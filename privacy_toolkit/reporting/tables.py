@@ -19,14 +19,14 @@ from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row
 from privacy_toolkit.reporting.words import action
 
-# ``exceptions.csv``: the open and failed subjects, for whoever has to act on them in a spreadsheet.
+# ``exceptions.csv``: the open and failed subjects, for anyone who has to act on them in a spreadsheet.
 
 HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
 
-#: Of rejected.csv: where a refused row stands in the input, and why it was refused.
+#: Of rejected.csv: where a refused row is in the input, and why it was refused.
 REJECTED_HEADER = ("row", "reason")
 
-#: Up to so many subjects that need attention are listed one by one in the report; more stand in exceptions.csv only.
+#: Up to so many subjects that need attention are listed one by one in the report; more are in exceptions.csv only.
 LISTED_CASES = 2_000
 
 #: As plain text, which is looked up faster.
@@ -90,7 +90,7 @@ def _field(text: str) -> str:
     return text
 
 
-# What a run hands over as one file, CSV or Parquet: written in a stream, and there as a whole or not at all.
+# What a run delivers as one file, CSV or Parquet: written in a stream, and there completely or not at all.
 #
 # Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can
 # be made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
@@ -129,12 +129,12 @@ def check_out(path: str, *, guard: bool = False) -> None:
 
 
 def write_table(path: Path, table: Table, *, guard: bool = False) -> int:
-    """Write the file, durably and for its owner alone, in place of one that stands there; how many rows it has.
+    """Write the file, durably and for its owner alone, in place of one that is there; how many rows it has.
 
     With ``guard`` no cell of a CSV can be taken for a formula; it can't be read back then.
 
     Raises:
-        TableFileError: it can't be written; nothing stands at ``path`` that did not before.
+        TableFileError: it can't be written; nothing is at ``path`` that did not before.
     """
     try:
         sweep(path.parent, path.name)

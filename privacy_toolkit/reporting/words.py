@@ -71,7 +71,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.READ_TIMEOUT: "no answer in time",
         Reason.TRUNCATED_ANSWER: "only a part of the answer came",
         Reason.FOREIGN_ANSWER: "an answer that is not the API's own",
-        Reason.ANSWER_ABOUT_ANOTHER: "an answer about somebody or something else than was asked for",
+        Reason.ANSWER_ABOUT_ANOTHER: "an answer about someone or something other than was asked for",
         Reason.REDIRECTED: "redirected elsewhere, which is not followed",
         Reason.SERVER_ERROR: "an error of the server",
         Reason.NO_ANSWER_RECORDED: "no answer recorded",
@@ -94,8 +94,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.DRY: "evaluated and not stored, as asked for",
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
-        Reason.STATE_RESTORED: "open when a restored state folder was taken up, and there is no way to look it up",
-        Reason.NOT_DELIVERED: "read, but what was to be made of it could not be written",
+        Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.NOT_DELIVERED: "read, but the output could not be written",
     }
 )
 
@@ -120,11 +120,11 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.ASKED_TO_WAIT: "the API asked for a longer wait than this run may take",
         StopReason.TARGET_UNREACHABLE: "the API could not be reached reliably",
         StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
-        StopReason.OUTPUT_FAILED: "what was read could not be written to the folder it is handed over in",
-        StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that somebody is unknown",
+        StopReason.OUTPUT_FAILED: "what was read could not be written to its output folder",
+        StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that a customer is unknown",
         StopReason.ENVIRONMENT_DIFFERS: "the profiles are not of the environment (live or sandbox) that the settings"
         " name; nothing was sent after that was seen",
-        StopReason.STATE_MOVED: "the state folder was moved, replaced or removed while the run was under way",
+        StopReason.STATE_MOVED: "the state folder was moved, replaced or removed during the run",
         StopReason.JOURNAL_FAILED: "the run's record could not be written any more",
     }
 )
@@ -138,7 +138,7 @@ CHECKS: Mapping[StopReason, str] = MappingProxyType(
         " sandbox, and the column with the ids.",
         StopReason.ENVIRONMENT_DIFFERS: "First check base URL, key and the setting of the environment: the profiles say"
         " another one than the settings.",
-        StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run was begun in.",
+        StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run started in.",
     }
 )
 
@@ -152,12 +152,12 @@ REJECTED: Mapping[str, str] = MappingProxyType(
         RejectReason.DOT_SEGMENT: "the id is . or .., which leads elsewhere",
         RejectReason.TOO_LONG: "the id is too long",
         RejectReason.SURROUNDING_WHITESPACE: "blanks around the id",
-        RejectReason.REQUESTED_AT_NO_DATE: "requested_at is no date",
-        RejectReason.EXTENDED_AT_NO_DATE: "extended_at is no date",
+        RejectReason.REQUESTED_AT_NO_DATE: "requested_at is not a date",
+        RejectReason.EXTENDED_AT_NO_DATE: "extended_at is not a date",
         RejectReason.TICKET_NOT_USABLE: "the ticket can't be used as a reference",
-        RejectReason.GROUND_NOT_USABLE: "the ground is no code",
+        RejectReason.GROUND_NOT_USABLE: "the ground is not a code",
         RejectReason.COUPON_NOT_USABLE: "the coupon can't be used",
-        RejectReason.BUDGET_NOT_USABLE: "the budget is no whole number",
+        RejectReason.BUDGET_NOT_USABLE: "the budget is not a whole number",
         RejectReason.FIELD_MISSING: "a field is missing",
         RejectReason.FIELD_UNKNOWN: "a field that the request does not have",
         RejectReason.FIELD_NOT_USABLE: "a field can't be used",
@@ -190,7 +190,7 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
         Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
         Reason.ROUTE_UNPROVEN: "Check base URL, route, proxy and key (privacy-toolkit doctor), then resume the run: it"
         " reads again.",
-        Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with somebody else's answers: a proxy or"
+        Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with answers to others: a proxy or"
         " cache. Then resume the run: it reads first.",
         Reason.STATE_RESTORED: "Look in Talon.One whether it took place; the API has no way to ask. It is never sent"
         " again on its own. If it did not take place, put the row into a new run.",
@@ -291,7 +291,7 @@ def _unfinished(open_: int, failed: int) -> str:
 
 
 def _idle(summary: Summary, left_out: str) -> str:
-    """The sentence where there was nothing to do for anybody; "" where there was."""
+    """The sentence where there was nothing to do for anyone; "" where there was."""
     job, total = declaration(summary.plan.job), summary.plan.rows.subjects
     where = f"{summary.plan.environment.upper()}, {summary.plan.target}"
     held = summary.totals.get(Outcome.ON_HOLD, 0)
@@ -336,7 +336,7 @@ def ending(execution: Execution) -> str:
 
 
 def next_step(summary: Summary) -> NextStep | None:
-    """What to run next; None where only a person can go on."""
+    """What to run next; None where only a person can continue."""
     resume = f"privacy-toolkit runs resume {summary.run_id}"
     if summary.verdict is Verdict.RUNNING:
         return NextStep(

@@ -172,7 +172,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The times the stand-in goes by, to be replaced in tests."""
+    """The times the stand-in follows, to be replaced in tests."""
 
     calendar: Callable[[], datetime] = utc_now
     wall: Callable[[], float] = time.time
@@ -208,7 +208,7 @@ class SandboxApp:
         self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or break it off; nothing is done for one that a page of somebody else may have sent."""
+        """Answer one request, or break it off; nothing is done for one that a page of someone else may have sent."""
         status = foreign(scope["headers"])
         if status is not None:
             problem = msgspec.json.encode({"message": status.phrase, "StatusCode": int(status)})
@@ -248,13 +248,13 @@ class SandboxApp:
         return self._recorded("" if operation is None else operation.name, value, reaction)
 
     async def _carry_out(self, request: Request, route: ApiRoute) -> Reaction:
-        """Read the call, wait out the latency, act, and record that before anybody is told."""
+        """Read the call, wait out the latency, act, and record that before anyone is told."""
         body = await request.body()
         flags = request.query_params if request.scope["query_string"] else {}
         name = route.operation.name
         try:
             call = self._deployment.read(route.operation, route.value, flags, request.headers, body)
-        except RefusalError as error:  # whatever lies between client and API does not know
+        except RefusalError as error:  # whatever is between client and API does not know
             draw = self._plan.draw(name, route.value)
             await self._wait(draw.latency)
             return self._recorded(name, route.value, self._turned_away(refused(error), draw, route))
@@ -312,7 +312,7 @@ class SandboxApp:
 def foreign(headers: Iterable[tuple[bytes, bytes]]) -> HTTPStatus | None:
     """Why a request is not taken; None if it is. ``headers`` are those of ASGI, with names in lower case.
 
-    A name that leads to this machine may be anybody's (DNS rebinding), so only the names of the machine itself count;
+    A name that leads to this machine may be anyone's (DNS rebinding), so only the names of the machine itself count;
     and a page of another origin may send requests here, though it can't read the answers.
     """
     hosts = [value for name, value in headers if name == b"host"]

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from privacy_toolkit.sandbox.deployment import Reaction
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 
-#: The ASGI extension by which the server hands over the connection (see ``server``).
+#: The ASGI extension by which the server passes the connection (see ``server``).
 CONNECTION = "privacy_toolkit.connection"
 _END = b"\r\n\r\n"
 _EXCESS = b'{"message":"This was not asked for"}'
@@ -68,7 +68,7 @@ class Parcel:
         return self.head() + self.body
 
     def done(self) -> None:
-        """Let the connection serve the next request: the answer was written by hand."""
+        """Let the connection serve the next request: the answer was written manually."""
         self._cycle.response_started = self._cycle.response_complete = True
         self._cycle.message_event.set()
         self._cycle.on_response()
@@ -187,7 +187,7 @@ async def _gzip_bomb(parcel: Parcel) -> None:
 
 @cache
 def _blanks(count: int) -> bytes:
-    """So many blanks as a gzip member of its own: those of a stream are put together by whoever inflates it."""
+    """So many blanks as its own gzip member: those of a stream are put together by anyone who inflates it."""
     packer = zlib.compressobj(level=1, wbits=31)
     piece = b" " * _ACROSS
     parts = [packer.compress(piece) for _ in range(count // _ACROSS)]

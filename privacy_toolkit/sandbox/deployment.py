@@ -403,7 +403,7 @@ class Player:
         return None
 
     def _of_another(self, call: Call, fault: FaultKind) -> Reaction:
-        """The last answer that somebody else got to the same question; the true one where there was none."""
+        """The last answer that someone else got to the same question; the true one where there was none."""
         nameless = fault is FaultKind.ANOTHER_NAMELESS
         about, result = self._last.get((call.operation.name, nameless), (call.about, None))
         if result is None or about == call.about:

@@ -29,9 +29,9 @@ class FaultKind(StrEnum):
     DROP_BEFORE = "drop_before"
     HANG = "hang"  # no answer until the client gives up
     FOREIGN_404 = "foreign_404"  # a gateway's, in one of many forms
-    FOREIGN_200 = "foreign_200"  # success of somebody else: {}, {"profile":null}, {"data":[]} ...
+    FOREIGN_200 = "foreign_200"  # success of someone else: {}, {"profile":null}, {"data":[]} ...
     FALSE_404 = "false_404"  # in the API's own words and wrong, once for each customer: a replica that lags
-    ANOTHER_NAMELESS = "another_nameless"  # the last answer without a name, as somebody else got it; once each
+    ANOTHER_NAMELESS = "another_nameless"  # the last answer without a name, as someone else got it; once each
     NOT_APPLIED = "not_applied"  # answered like a success, nothing is changed
     APPLIED_LATE = "applied_late"  # dropped, and carried out some time later
     NOT_HTTP = "not_http"  # another protocol's greeting
@@ -109,7 +109,7 @@ _LOSING = frozenset(
         FaultKind.SLOW_BODY,
     }
 )
-#: Whoever says something wrong in the API's own words every time can't be told from the API: these strike each
+#: Anyone who says something wrong in the API's own words every time can't be told from the API: these strike each
 #: customer once.
 _ONCE = frozenset({FaultKind.FALSE_404, FaultKind.ANOTHER_NAMELESS})
 
@@ -233,7 +233,7 @@ class FaultPlan:
         self._connections = 0
 
     def draw(self, operation: str, about: str) -> Draw:
-        """The latency and fault of the next request about somebody by ``operation``."""
+        """The latency and fault of the next request about someone by ``operation``."""
         if self._quiet is not None:
             return self._quiet
         asked = self._asked[operation, about] = self._asked[operation, about] + 1

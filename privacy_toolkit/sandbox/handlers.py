@@ -173,7 +173,7 @@ def reserve(world: World, call: Call) -> ServedAnswer:
 
 
 def release(world: World, call: Call) -> ServedAnswer:
-    """Release the reservations of customers; who has none is passed over."""
+    """Release the reservations of customers; who has none is skipped."""
     coupon = _coupon(world, call.value)
     world.store.release(call.value, call.body["integrationIDs"])
     _counted(world, coupon)
@@ -253,7 +253,7 @@ def track_v1(world: World, call: Call) -> ServedAnswer:
 def track_v2(world: World, call: Call) -> ServedAnswer:
     """Track an event of a customer.
 
-    ``silent`` is ``yes`` unless told otherwise, and the answer an empty 204; else it holds the updated profile.
+    ``silent`` is ``yes`` unless told otherwise, and the answer an empty 204; otherwise it holds the updated profile.
     """
     customer = call.body["profileId"]
     profile = touch(world, customer)

@@ -163,7 +163,7 @@ class RunningSandbox:
         self._parts.close()
 
     def _serve(self, told: Future[str]) -> None:
-        """Serve; if that fails before the server listens, the error goes to whoever waits for the base URL."""
+        """Serve; if that fails before the server listens, the error goes to anyone who waits for the base URL."""
         try:
             _run(self._server)
         except BaseException as error:

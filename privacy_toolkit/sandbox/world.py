@@ -98,7 +98,7 @@ class Call:
 
     @property
     def about(self) -> str:
-        """Whom or what the call is about: the value in its path, else the customer whom its body names."""
+        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names."""
         named = self.body.get("profileId") or self.body.get("advocateProfileIntegrationId")
         return self.value or (named if isinstance(named, str) else "")
 

@@ -110,7 +110,7 @@ def _split(text: str) -> list[tuple[str, str]]:
     while end:  # a comma promises another option
         match = _OPTION.match(text, at)
         if match is None:
-            raise MalformedError("its options can't be read; a value stands in double quotes")
+            raise MalformedError("its options can't be read; a value belongs in double quotes")
         name, value = match["name"].lower(), match["value"]
         if name not in {"cert-authority", "namespaces", "valid-after", "valid-before"}:
             raise MalformedError("it has an option that is not known")
@@ -139,7 +139,7 @@ def _time(text: str) -> float:
 
 _BLANKS: Final = " \t"
 _PRINCIPALS: Final = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>[^ \t"]++))[ \t]+')
-#: Blanks belong to the options only where they stand between double quotes.
+#: Blanks belong to the options only where they are between double quotes.
 _OPTIONS: Final = re.compile(r'(?P<options>(?:"(?:\\"|[^"])*+"|[^ \t"])++)[ \t]+')
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -164,7 +164,7 @@ class AllowedSigner:
 
     @property
     def names(self) -> list[str]:
-        """The principals as they stand in the line, without those that it refuses."""
+        """The principals as they are in the line, without those that it refuses."""
         names = [name for name in self.principals.split(",") if name and not name.startswith("!")]
         return [name for name in names if "*" in name or "?" in name or matches_list(name, self.principals)]
 
@@ -179,7 +179,7 @@ class AllowedSigners:
     def read(cls, path: Path) -> AllowedSigners:
         """Read a list of allowed signers.
 
-        Where ssh-keygen passes over a line that it can't read, this refuses the file: a list that is not understood
+        Where ssh-keygen skips a line that it can't read, this refuses the file: a list that is not understood
         as a whole proves nothing.
 
         Raises:

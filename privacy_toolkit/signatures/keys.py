@@ -127,7 +127,7 @@ def unarmor(armored: bytes) -> bytes:
     """The bytes of a signature out of its text form, which has to be the one that ``armor`` makes.
 
     One signature has one text: otherwise blanks, line breaks or the unused bits at the end of the base64 could be
-    changed without anybody noticing.
+    changed without anyone noticing.
 
     Raises:
         MalformedError: it is not.
@@ -153,7 +153,7 @@ _PLAIN_KINDS: Final = (
     "ecdsa-sha2-nistp521",
 )
 _TOKEN_KINDS: Final = ("sk-ssh-ed25519", "sk-ecdsa-sha2-nistp256")
-#: Every kind that may stand in a list of allowed signers. Those that are not accepted never sign here.
+#: Every kind that may be in a list of allowed signers. Those that are not accepted never sign here.
 KINDS: Final = frozenset(
     {
         *_PLAIN_KINDS,
@@ -223,7 +223,7 @@ class PublicKey:
 
 
 def check_principal(principal: str) -> str:
-    """Give back the name of a signer if it can stand in every place where it has to.
+    """Give back the name of a signer if it can be in every place where it has to.
 
     These places are a list of allowed signers, where blanks, quotes, commas and wildcards mean something, and a command
     that an auditor copies into a shell.
@@ -245,7 +245,7 @@ def allowed_signers_line(principal: str, key: PublicKey) -> str:
     """The line for a list of allowed signers that accepts this key for packs and plan approvals and nothing else.
 
     Raises:
-        UsageError: the principal can't stand in such a list.
+        UsageError: the principal can't be in such a list.
     """
     return f'{check_principal(principal)} namespaces="{PACK_NAMESPACE},{APPROVAL_NAMESPACE}" {key.line}'
 
@@ -274,7 +274,7 @@ def generate(path: Path, principal: str) -> PublicKey:
 
 
 def public_path(path: Path) -> Path:
-    """Where the public half of a key file lies."""
+    """Where the public half of a key file is."""
     return path.with_name(path.name + ".pub")
 
 
@@ -309,8 +309,8 @@ class KeyFile:
     """A key file that was read.
 
     Attributes:
-        path: where it lies.
-        public: the public key, which stands in the clear even in an encrypted file.
+        path: where it is.
+        public: the public key, which is in the clear even in an encrypted file.
         content: the whole file if it holds a private key without a passphrase. For a hardware token that is no secret
             by itself: a handle, worth something only together with the token.
     """
@@ -362,7 +362,7 @@ def _read(path: Path, *, is_private: bool = False) -> bytes:
 
 
 def _private_key_file(path: Path, content: bytes) -> KeyFile:
-    """Read what stands in the clear in a private key file (OpenSSH, PROTOCOL.key, section 1)."""
+    """Read what is in the clear in a private key file (OpenSSH, PROTOCOL.key, section 1)."""
     try:
         reader = Reader(from_base64(_between_marks(content)))
         reader.expect(_MAGIC)

@@ -109,7 +109,8 @@ class KeygenSigner:
                 command,
                 input=message,
                 stdout=subprocess.PIPE,
-                # With a token a person has to read that it waits for a touch; else a failure is told in our own words.
+                # With a token a person has to read that it waits for a touch; otherwise a failure is told in our own
+                # words.
                 stderr=None if self._in_token else subprocess.DEVNULL,
                 env=_environment(self._in_token),
                 start_new_session=not self._in_token,
@@ -126,7 +127,7 @@ class KeygenSigner:
 
     def _failed(self, message: str) -> UsageError:
         if self._in_token:
-            hint = "Is the token plugged in, and was it touched when it asked? What ssh-keygen said stands above."
+            hint = "Is the token plugged in, and was it touched when it asked? The output of ssh-keygen is above."
         elif "SSH_AUTH_SOCK" not in os.environ:
             hint = f'There is no ssh-agent here. Start one and add the key: eval "$(ssh-agent)"; {self._add}'
         else:

@@ -1,6 +1,6 @@
 """SSHSIG, the signature format of ``ssh-keygen -Y`` (OpenSSH, PROTOCOL.sshsig), with Ed25519 keys alone.
 
-A signature is made over the name of its use, the name of a hash and the hash of the message, never over the message
+A signature covers the name of its use, the name of a hash and the hash of the message, never over the message
 itself, so that a key used for SSH logins can't be tricked into signing a pack.
 """
 
@@ -104,7 +104,7 @@ def _read(armored: bytes) -> _Envelope:
         reader = wire.Reader(wire.unarmor(armored))
         reader.expect(_MAGIC + wire.uint32(_VERSION))
         key, namespace = reader.string(), reader.string()
-        reader.expect(wire.string(_RESERVED))  # what would stand there is not signed, so nothing may
+        reader.expect(wire.string(_RESERVED))  # what would be there is not signed, so nothing may
         hash_name, signature = reader.string(), reader.string()
         reader.end()
     except wire.MalformedError:

@@ -53,7 +53,7 @@ def make_path(operation: Operation, value: str | None) -> str:
     """The path of a call, its value percent-encoded once.
 
     Raises:
-        UsageError: the value is missing, or it can't stand in a path and reach the server as it is. The last line of
+        UsageError: the value is missing, or it can't be in a path and reach the server as it is. The last line of
             defence: a DELETE must never go to another address than the one that was meant.
     """
     if operation.parameter is None:
@@ -65,7 +65,7 @@ def make_path(operation: Operation, value: str | None) -> str:
 
 
 def check_value(value: str | None) -> None:
-    """Refuse what must not stand in a path.
+    """Refuse what must not be in a path.
 
     Raises:
         UsageError: it is empty, ``.`` or ``..``, too long, or has characters that no id may have.
@@ -99,7 +99,7 @@ def make_query(operation: Operation, generation: Generation, given: Mapping[str,
     for name, text in texts.items():
         needs = known[name].needs
         if needs and text != "false" and texts.get(needs) != "true":
-            raise UsageError(f"{name} has no effect without {needs}: the call would be carried out in earnest.")
+            raise UsageError(f"{name} has no effect without {needs}: the call would be carried out for real.")
     joined = "&".join(f"{name}={quote(text, safe='')}" for name, text in texts.items())
     return f"?{joined}" if joined else ""
 

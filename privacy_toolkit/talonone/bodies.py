@@ -21,7 +21,7 @@ Count = Annotated[int, Meta(ge=0, le=999_999)]
 Text = Annotated[str, Meta(min_length=1)]
 #: An id as the API takes it; an empty one addresses nobody.
 Id = Annotated[str, Meta(min_length=1, max_length=1000)]
-#: A point in time; one without a zone would be anybody's guess.
+#: A point in time; one without a zone would be anyone's guess.
 Moment = Annotated[datetime, Meta(tz=True)]
 Code = Annotated[str, Meta(max_length=100)]
 SessionState = Literal["open", "closed", "cancelled"]

@@ -233,7 +233,7 @@ def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
 __all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "SyncClient", "Timeouts"]
 
 _LONGEST_IDEMPOTENCY_KEY = 255
-#: A cache on the way is to ask the API, and not to say what it said to somebody some time ago.
+#: A cache on the way is to ask the API, and not to say what it said to someone some time ago.
 _NOT_FROM_A_CACHE = (b"Cache-Control", b"no-cache")
 
 

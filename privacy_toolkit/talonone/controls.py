@@ -1,7 +1,7 @@
 """Controls: requests that prove the route and not a subject, as a laboratory runs samples whose result it knows.
 
-``judge`` says what an answer to a control proves, and is pure. ``Asker`` asks, each time on a connection of its own,
-so that no answer to somebody else can be taken for this one.
+``judge`` says what an answer to a control proves, and is pure. ``Asker`` asks, each time on its own connection,
+so that no answer to someone else can be taken for this one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ERASE = OPERATIONS["delete_customer_data"]
 _RELEASE = OPERATIONS["delete_coupon_reservation"]
 _UPDATE = OPERATIONS["update_customer_profile_v2"]
 
-#: Answers that say nothing of the question: it is asked again. Somebody's definite other answer is none of them.
+#: Answers that say nothing of the question: it is asked again. Someone's definite other answer is none of them.
 _SAYS_NOTHING = frozenset({Finding.REFUSED, Finding.NEVER_SENT})
 _DEFINITE = frozenset({Reason.FOREIGN_ANSWER, Reason.REDIRECTED})
 _PASSING = frozenset(
@@ -52,7 +52,7 @@ _PAUSE, _LONGEST_PAUSE, _LONGEST_WAIT = 0.25, 2.0, 30.0  # seconds
 
 
 def nobody(rng: random.Random) -> str:
-    """An id that can't exist: of 128 random bits, by which one that somebody has is never met."""
+    """An id that can't exist: of 128 random bits, by which one that someone has is never met."""
     return f"{CONTROL_PREFIX}{rng.getrandbits(128):032x}"
 
 
@@ -72,8 +72,8 @@ def judge(control: Control, answer: Answer) -> bool | None:
     """What an answer to a control proves.
 
     Returns:
-        True if it held, False if the API or somebody else definitely answered otherwise, None if nothing can be said
-        (a fault, a timeout, 429, 5xx, an answer about somebody else): to be asked again.
+        True if it held, False if the API or someone else definitely answered otherwise, None if nothing can be said
+        (a fault, a timeout, 429, 5xx, an answer about someone else): to be asked again.
     """
     if _says_nothing(answer):
         return None
@@ -118,7 +118,7 @@ class Told(NamedTuple):
 
 
 class Prober:
-    """Asks a deployment, at the pace of its settings and each time on a connection of its own.
+    """Asks a deployment, at the pace of its settings and each time on its own connection.
 
     ``tries`` is how often a question is asked that got no answer, or one that says nothing; ``sleep`` waits in between.
     """
@@ -257,7 +257,7 @@ async def prove_route(asker: Prober) -> Proven:
 
     Raises:
         CredentialsError: the API refuses the key.
-        ControlError: somebody else answers, or nobody.
+        ControlError: someone else answers, or nobody.
     """
     route = await asker.route()
     if not route.held:
@@ -367,7 +367,7 @@ async def remove_control(asker: Prober, profile_id: str) -> None:
 
 
 def _not_made(told: Told, what: str, profile_id: str) -> ToolkitError:
-    left = f"The profile {profile_id} may be left behind: controls create goes on with it, controls remove erases it."
+    left = f"The profile {profile_id} may be left behind: controls create continues with it, controls remove erases it."
     if told.answer.finding is Finding.CREDENTIALS:
         return CredentialsError(f"The control profile {what}: the API refused the credentials.", left)
     return ControlError(f"The control profile {what} ({told.words}).", left)

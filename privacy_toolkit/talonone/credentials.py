@@ -64,7 +64,7 @@ class Credentials:
     With a signer, what the API takes signed is signed; reads, and the V2 operations, always need the API key.
 
     Raises:
-        UsageError: there is neither, or the key can't stand in a header.
+        UsageError: there is neither, or the key can't be in a header.
     """
 
     api_key: str | Secret | None = field(default=None, repr=False)

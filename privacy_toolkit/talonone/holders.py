@@ -33,7 +33,7 @@ def holders_of(answer: Answer) -> HolderList | None:
     return HolderList(frozenset(profile.integration_id for profile in profiles), len(profiles))
 
 
-# The holders of a coupon as they wait in the journal for being handed over: the form, and both ways.
+# The holders of a coupon as they wait in the journal for being delivered: the form, and both ways.
 
 
 class Holder(msgspec.Struct, array_like=True, frozen=True, gc=False):

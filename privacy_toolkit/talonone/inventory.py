@@ -61,11 +61,11 @@ def _attributes(inventory: CustomerInventory) -> Iterator[Mapping[str, Any]]:
 # The field map: every field that a customer's inventory can hold, by what it is to the person it is about.
 #
 # It also says where other people's ids are replaced: in the fields of the category ``THIRD_PARTY``, by place, and
-# nowhere else. What a person may have written (``FREE``) is given back as it is, since whoever guesses ids there could
-# otherwise read from their package which guesses are right.
+# nowhere else. What a person may have written (``FREE``) is given back as it is, since anyone who guesses ids there
+# could otherwise read from their package which guesses are right.
 #
 # Both published documents (2020 and current) are drawn against it in a test, so that a new release of the API is
-# noticed. The plain words for each field stand in ``languages``, under the same two names: shape and field.
+# noticed. The plain words for each field are in ``languages``, under the same two names: shape and field.
 
 
 class Category(StrEnum):

@@ -50,7 +50,7 @@ class Success(AnswerBody, frozen=True):
 
     @property
     def tells_of_an_error(self) -> bool:
-        """Whether there is a member by which the API, or anybody else, tells of an error."""
+        """Whether there is a member by which the API, or anyone else, tells of an error."""
         if self.message is UNSET and self.errors is UNSET and self.error is UNSET and self.status_code is UNSET:
             return False  # nearly always, and it is asked of every answer
         told = (self.message, self.errors, self.error, self.status_code)
@@ -160,7 +160,7 @@ class ReferralDetails(Success, frozen=True):
 
 
 class Referral(ReferralDetails, frozen=True, kw_only=True):
-    """A referral code of an advocate, for one friend or for anybody; what both documents require has to be there."""
+    """A referral code of an advocate, for one friend or for anyone; what both documents require has to be there."""
 
     code: str
     id: int
@@ -211,7 +211,7 @@ class LedgerInfo(AnswerBody, frozen=True):
 
 
 class LoyaltyProgramLedgers(AnswerBody, frozen=True):
-    """A customer's ledgers in one loyalty program. ``attributes`` stands in no document; it would be personal data."""
+    """A customer's ledgers in one loyalty program. ``attributes`` is in no document; it would be personal data."""
 
     id: int | None = None
     attributes: Json | None = None

@@ -1,8 +1,8 @@
 """The operations of the Integration API, each declared once.
 
-Client, commands, sandbox, documentation and contract tests are drawn from this table. Sources: the eleven operations
-published in 2020, and V2 events, which replaced the V1 one. Where the API of 2020 and the current one differ,
-``Generation`` says which has what.
+Client, commands, sandbox, documentation and contract tests are generated from this table. Sources: the eleven
+operations published in 2020, and V2 events, which replaced the V1 one. Where the API of 2020 and the current one
+differ, ``Generation`` says which has what.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class QueryFlag:
     """A query parameter and the generations that know it.
 
     ``always`` is the value the client sends on every call, where any other would have an answer that proves nothing.
-    ``needs`` names the flag without which this one has no effect: the call would be carried out in earnest.
+    ``needs`` names the flag without which this one has no effect: the call would be carried out for real.
     """
 
     name: str
@@ -135,7 +135,7 @@ class Operation:
     def _statuses(self) -> dict[int, Meaning]:
         """What each status means that the API is known to answer, if it is the API that says so.
 
-        A refusal (400, 404, 409) is one where the documents declare it. What stands in no document of an operation
+        A refusal (400, 404, 409) is one where the documents declare it. What is in no document of an operation
         but in the API's general text (409, 429, 503: come back later) proves that nothing was done only where that
         can be looked up or repeated; 429 always, since it is said before a request is worked on.
         """

@@ -44,7 +44,7 @@ from privacy_toolkit.talonone.operations import Generation, Meaning, Operation, 
 
 # Whether an answer is about what was asked: names in it are compared with those of the request, byte for byte. Pure.
 #
-# A proxy that answers twice, or mixes connections up, gives well-formed answers about somebody else. Each operation has
+# A proxy that answers twice, or mixes connections up, gives well-formed answers about someone else. Each operation has
 # its check. What an answer need not say can't contradict; ids that differ only in case or Unicode normalisation do.
 
 
@@ -58,7 +58,7 @@ class Said(Enum):
 
 
 def told(name: str, answer: Any, value: str | None, body: RequestBody | None, generation: Generation) -> Said:
-    """What the answer to the operation ``name`` says; ``value`` stood in the path, ``body`` was sent.
+    """What the answer to the operation ``name`` says; ``value`` was in the path, ``body`` was sent.
 
     Both are None where it is not known what was asked: then nothing is compared.
     """
@@ -66,7 +66,7 @@ def told(name: str, answer: Any, value: str | None, body: RequestBody | None, ge
 
 
 def _inventory(answer: CustomerInventory, value: str | None, *_: object) -> Said:
-    """The profile names the customer, and no entry names an owner who is somebody else.
+    """The profile names the customer, and no entry names an owner who is someone else.
 
     It is asked of thousands of answers a second: hence plain loops, and only where there are entries.
     """
@@ -324,7 +324,7 @@ _REDIRECTIONS = range(300, 400)
 _SERVER_ERRORS = range(500, 600)
 _NOTHING = Asked()
 
-#: Names on which a reading rests. Where one stands twice in an object the answer can be read either way.
+#: Names on which a reading rests. Where one appears twice in an object the answer can be read either way.
 _OF_REFUSALS = (b'"message"', b'"StatusCode"', b'"errors"')
 _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
     Coupon: (b'"value"',),
@@ -377,7 +377,7 @@ def _read_success(operation: Operation, reply: Reply, asked: Asked) -> Answer:
 def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Asked) -> Answer:
     """A refusal counts where the documents let the API refuse so, and the API says it in its own words.
 
-    Whoever asks to wait is heard all the same: ``wait`` is kept of every answer but credentials.
+    Anyone who asks to wait is heard all the same: ``wait`` is kept of every answer but credentials.
     """
     status = reply.status
     meaning = operation.statuses.get(status)
@@ -403,7 +403,7 @@ def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
 
 
 def _is_unambiguous(body: bytes, names: tuple[bytes, ...]) -> bool:
-    """Whether none of the names, in quotes, stands twice in an object of the body, which is JSON.
+    """Whether none of the names, in quotes, appears twice in an object of the body, which is JSON.
 
     Nearly every answer holds each of them once; then nothing has to be parsed for that.
     """
@@ -419,7 +419,7 @@ def _has_no_doubles(body: bytes, names: tuple[bytes, ...]) -> bool:
     def without_doubles(pairs: list[tuple[str, Any]]) -> None:
         seen = [name for name, _ in pairs if name in watched]
         if len(seen) > len(set(seen)):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name appears twice")
 
     try:  # numbers are left as text: nothing is done with them, and a long one would be refused
         json.loads(body, object_pairs_hook=without_doubles, parse_int=str, parse_float=str)

@@ -81,7 +81,7 @@ def test_nothing_is_sent_and_nothing_made_without_a_confirmation(call, sandbox, 
     assert not (tmp_path / "state").exists()
     told = call("controls", "create", "--json")
     assert (told.code, told.json["error"]["code"]) == (2, "confirmation_missing")
-    assert "Make a control profile at" in told.err
+    assert "Create a control profile at" in told.err
 
 
 def test_showing_makes_nothing(call, sandbox, tmp_path):

@@ -42,7 +42,7 @@ def test_it_says_where_to_put_what(keys, tmp_path):
     said = keys("new", tmp_path / "key", "--signer", SIGNER).stderr
     assert f"PRIVACY_TOOLKIT_SIGNING_KEY_FILE={tmp_path / 'key'}" in said
     assert f"PRIVACY_TOOLKIT_SIGNER={SIGNER}" in said
-    assert "another way than the packs" in said
+    assert "separately from the packs" in said
 
 
 def test_json_is_one_object(keys, tmp_path):

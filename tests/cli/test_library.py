@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 import pytest
 
-from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Run, Said, Toolkit
+from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Remark, Run, Toolkit
 from privacy_toolkit.app import ongoing, service
 from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.core.errors import ExitCode, InputError, RefusedError, ToolkitError, UsageError
@@ -246,7 +246,7 @@ COMMANDS = {
     "sessions": (("sessions", "update"), {}, ()),
 }
 #: What differs between any two plans of the same order.
-_OWN = ("digest", "nonce", "created_at", "keyed_sha256", "prepare")
+_OWN = ("digest", "nonce", "created_at", "keyed_sha256", "deal")
 
 
 def test_there_is_a_command_and_a_job_for_each():
@@ -349,9 +349,9 @@ def test_sentences_are_heard_among_the_events(toolkit, requests, held):
     run = running.result()
     requests.write_text("customer_id\nsomebody-else\n")
     told = list(run.start())
-    (said,) = [event.text for event in told if isinstance(event, Said)]
+    (said,) = [event.text for event in told if isinstance(event, Remark)]
     assert "requests.csv was changed since the run was planned" in said
-    assert told.index(Said(said)) < told.index(Started(12, 12))
+    assert told.index(Remark(said)) < told.index(Started(12, 12))
     assert toolkit.run().outcomes == {"erased": 12}
 
 
@@ -433,7 +433,7 @@ def test_events_that_nobody_takes_are_dropped(toolkit, frame, monkeypatch):
     planned = toolkit.plan("erase", frame)
     running = planned.start(confirm=planned.preview.confirm)
     assert running.result().verdict == "complete"
-    assert len([event for event in running if not isinstance(event, Said)]) == 3
+    assert len([event for event in running if not isinstance(event, Remark)]) == 3
 
 
 def test_what_goes_wrong_in_a_run_is_told_with_it(toolkit, frame, monkeypatch):

@@ -91,4 +91,4 @@ def test_the_configuration_file_in_use_is_named_in_the_preview_and_one_passed_ov
     here.chmod(0o777)
     done = call("erase", requests, "--plan", tmp_path / "b.json")
     assert (done.code, "Settings  " in done.err) == (0, False)
-    assert f"The configuration file {file} is passed over: others can write its folder" in done.err
+    assert f"The configuration file {file} is skipped: others can write its folder" in done.err

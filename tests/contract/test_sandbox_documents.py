@@ -110,7 +110,7 @@ def sandbox(generation) -> Iterator[RunningSandbox]:
 
 def send(sandbox, operation, value="", query="", body=None, headers=KEY) -> tuple[int, bytes]:
     path = operation.path.replace("{" + str(operation.parameter) + "}", quote(value, safe=""))
-    connection = HTTPConnection(sandbox.base_url.removeprefix("http://"), timeout=10)
+    connection = HTTPConnection(sandbox.base_url.removeprefix("http://"), timeout=60)
     try:
         encoded = None if body is None else json.dumps(body).encode()
         connection.request(operation.method, f"{path}?{query}", encoded, headers)
@@ -194,7 +194,7 @@ def test_conflict_fits(document, generation, name):
     operation, (value, query, body) = OPERATIONS[name], SUCCESSES[name]
     with start_in_thread(settings) as sandbox:
         path = operation.path.replace("{" + str(operation.parameter) + "}", value)
-        first = HTTPConnection(sandbox.base_url.removeprefix("http://"), timeout=10)
+        first = HTTPConnection(sandbox.base_url.removeprefix("http://"), timeout=60)
         first.request(operation.method, path, json.dumps(body).encode(), KEY)
         status, answer = send(sandbox, operation, value, query, body)
         first.close()

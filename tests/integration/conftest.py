@@ -14,6 +14,7 @@ from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.commands import Done
+from tests.support.forking import Nursery
 
 CLI = (sys.executable, "-m", "privacy_toolkit")
 LIMIT = 240  # seconds after which a hanging process is a failure
@@ -22,7 +23,8 @@ LIMIT = 240  # seconds after which a hanging process is a failure
 class Toolkit:
     """The command line with a target and a state folder."""
 
-    def __init__(self, base_url, folder, key="sandbox-key"):
+    def __init__(self, nursery, base_url, folder, key="sandbox-key"):
+        self._nursery = nursery
         self.folder = folder
         self.state = folder / "state"
         self.target = base_url.removeprefix("http://")
@@ -36,8 +38,12 @@ class Toolkit:
 
     command = CLI
 
+    def fork(self, *arguments):
+        """Start a command that does not import everything first; it has no terminal."""
+        return self._nursery.start([*map(str, arguments)], self.environment, self.folder)
+
     def start(self, *arguments):
-        """Start a command; it has no terminal."""
+        """Start a command as users do, but without a terminal."""
         return subprocess.Popen(
             [*CLI, *map(str, arguments)],
             env=self.environment,
@@ -55,7 +61,7 @@ class Toolkit:
 
     def run(self, *arguments):
         """Run a command to its end."""
-        return self.finish(self.start(*arguments))
+        return self.fork(*arguments).done(LIMIT)
 
     def erase(self, path, count, *arguments):
         """Erase with the right confirmation and the result as JSON."""
@@ -85,12 +91,20 @@ class Toolkit:
         return done.json.get("outcomes", {})
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    """What commands are forked off."""
+    started = Nursery()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def toolkit(tmp_path):
+def toolkit(tmp_path, nursery):
     """Makes a command line for a base URL."""
 
     def make(base_url, **options):
-        return Toolkit(base_url, tmp_path, **options)
+        return Toolkit(nursery, base_url, tmp_path, **options)
 
     return make
 

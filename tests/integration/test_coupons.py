@@ -55,7 +55,7 @@ def held(server):
 
 
 def begin(kit, path, *arguments):
-    return kit.start("coupons", "reserve", path, "--confirm", "yes", "--json", "--quiet", *arguments)
+    return kit.fork("coupons", "reserve", path, "--confirm", "yes", "--json", "--quiet", *arguments)
 
 
 def kill_again_and_again(kit, server, process, kills, rng):
@@ -71,7 +71,7 @@ def kill_again_and_again(kit, server, process, kills, rng):
         process.communicate()
         done += 1
         # before it has a run there is nothing to go on with
-        process = begin(kit, *kit.again) if not any(kit.runs()) else kit.start("runs", "resume", "latest", "--json")
+        process = begin(kit, *kit.again) if not any(kit.runs()) else kit.fork("runs", "resume", "latest", "--json")
     process.communicate()
     return done
 
@@ -141,7 +141,7 @@ def test_assigned_across_kills_each_customer_has_one_code(stocked, kit_for, writ
     kit = kit_for(server, "")
     lists = write_ids(customers), write_ids(codes, "codes.csv", "coupon_value")
     command = ("coupons", "assign", lists[0], "--coupons", lists[1], "--seed", "2", "--confirm", "yes", "--json")
-    process = kit.start(*command)
+    process = kit.fork(*command)
     rng = random.Random(1)
     for _ in range(4):
         wanted = len(server.log) + rng.randrange(3, 15)
@@ -149,7 +149,7 @@ def test_assigned_across_kills_each_customer_has_one_code(stocked, kit_for, writ
             pass
         process.kill()
         process.communicate()
-        process = kit.start("runs", "resume", "latest", "--json") if kit.runs() else kit.start(*command)
+        process = kit.fork("runs", "resume", "latest", "--json") if kit.runs() else kit.fork(*command)
     process.communicate()
     assert kit.settle().json["outcomes"] == {"done": len(customers)}
     first = {s["id"]: s["coupon_value"] for s in kit.subjects()}
@@ -170,7 +170,7 @@ def test_holders_killed_at_any_instant_are_written_as_a_whole(stocked, kit_for, 
         server.store.reserve(code, CUSTOMERS[number : number + 20])
     kit = kit_for(server, "")
     out = tmp_path / "out.csv"
-    process = kit.start(
+    process = kit.fork(
         "coupons", "holders", write_ids(COUPONS, "codes.csv", "coupon_value"), "--out", out, "--concurrency", "2"
     )
     rng = random.Random(4)
@@ -180,7 +180,7 @@ def test_holders_killed_at_any_instant_are_written_as_a_whole(stocked, kit_for, 
             pass
         process.kill()
         process.communicate()
-        process = kit.start("runs", "resume", "latest", "--json", "--concurrency", "2")
+        process = kit.fork("runs", "resume", "latest", "--json", "--concurrency", "2")
     process.communicate()
     assert kit.settle().code == 0
     with out.open(newline="", encoding="utf-8") as file:

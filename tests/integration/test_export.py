@@ -280,13 +280,13 @@ def test_killed_again_and_again_the_rest_is_completed_and_no_package_is_half(san
     server = sandbox(IDS, faults=Faults(latency_ms=(1, 6)))
     kit, path = export(server), write_ids(IDS)
     nightly = ("export", path, "--out", "out", "--new-only", "--json", "--concurrency", "4")
-    process = kit.start(*nightly)
+    process = kit.fork(*nightly)
     while kills < 6 and reaches(server.log, len(server.log) + rng.randrange(15, 40), process):
         kill(process)
         kills += 1
         assert not place.folder.exists() or place.whole()
         again = ("runs", "resume", "latest", "--json", "--concurrency", "4") if way == "resume" else nightly
-        process = kit.start(*again)
+        process = kit.fork(*again)
     done = kit.finish(process)
     assert (kills, done.code) == (6, 0), done.err
     assert place.whole()
@@ -322,7 +322,7 @@ def test_a_full_disk_stops_the_run_and_says_so_and_a_resume_completes_it(sandbox
     )
     done = kit.finish(process)
     assert done.code == 4, done.err
-    assert "could not be written to the folder it is handed over in" in done.out
+    assert "could not be written to its output folder" in done.out
     assert "runs resume" in done.out
     stopped = [subject for subject in kit.subjects() if subject["reason"] == "not_delivered"]
     assert [(subject["id"], subject["outcome"]) for subject in stopped] == [(ids[0], "retryable")]
@@ -338,7 +338,7 @@ def test_a_full_disk_stops_the_run_and_says_so_and_a_resume_completes_it(sandbox
 def test_two_exports_on_one_state_folder_exclude_each_other(sandbox, export, write_ids, place):
     server = sandbox(IDS, faults=Faults(latency_ms=20))
     kit, path = export(server), write_ids(IDS)
-    first = kit.start("export", path, "--out", "out", "--concurrency", "2", "--json")
+    first = kit.fork("export", path, "--out", "out", "--concurrency", "2", "--json")
     assert reaches(server.log, 5, first)
     second = kit.export(path)
     assert (second.code, second.json["error"]["code"]) == (5, "locked")

@@ -279,7 +279,7 @@ def test_what_nobody_asked_for_is_no_answer(talk, surplus):
 def test_a_connection_closed_meanwhile_is_not_used(run, farewell):
     """The peer closes while the event loop stands still, so that only a look at the socket can tell."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)  # where the second connection does not come, the test fails and does not hang
+    listener.settimeout(60)  # where the second connection does not come, the test fails and does not hang
     gone = threading.Event()
     requests = []
 

@@ -139,7 +139,7 @@ def test_only_an_end_that_tls_vouches_for_proves_what_was_carried(loop, certific
             changed = asyncio.Event()
             marks[1].line.tell(changed.set)
             answered.set()
-            await asyncio.wait_for(changed.wait(), 10)
+            await asyncio.wait_for(changed.wait(), 60)
         return [
             (mark.number, "proven" if mark.is_proven else "suspect" if mark.is_suspect else "open") for mark in marks
         ]

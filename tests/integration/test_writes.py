@@ -109,13 +109,13 @@ def test_killed_again_and_again_no_event_is_sent_twice(sandbox, toolkit, write_r
     server = sandbox(parallel_limit=1, faults=Faults(latency_ms=(1, 8)))
     kit = toolkit(server.base_url)
     path = write_rows(600, ["profileId", "type", "attributes.n:number"], event)
-    process = kit.start("events", "track", path, *FAST)
+    process = kit.fork("events", "track", path, *FAST)
     kills = 0
     while kills < 12 and reaches(server.log, len(server.log) + rng.randrange(1, 60), process):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
-        process = kit.start("runs", "resume", "latest", "--json", "--concurrency", "64")
+        process = kit.fork("runs", "resume", "latest", "--json", "--concurrency", "64")
     process.communicate()
     assert kills > 3
     done = kit.resume("--concurrency", "64")
@@ -130,7 +130,7 @@ def test_a_paced_run_that_is_killed_leaves_nobody_in_doubt_who_was_not_sent(sand
     server = sandbox()
     kit = toolkit(server.base_url)
     path = write_rows(100, ["customer_id", "campaignId"], lambda _, number: [f"c{number}", 1])
-    process = kit.start("referrals", "create", path, *FAST, "--rate", "20")
+    process = kit.fork("referrals", "create", path, *FAST, "--rate", "20")
     assert server.log.wait_for(6, timeout=60)
     process.send_signal(signal.SIGKILL)
     process.communicate()

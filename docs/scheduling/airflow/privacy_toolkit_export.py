@@ -1,18 +1,17 @@
-"""Nightly access packages as an Airflow 3 DAG: it calls the command and does nothing else.
+"""Nightly access packages as an Airflow 3 DAG, through the toolkit's library.
 
-Requests, packages and state folder have to be on a disk of the worker that runs it: give it a queue of its own where
-there are several. Airflow 2 imports ``DAG`` from ``airflow`` and ``BashOperator`` from ``airflow.operators.bash``.
+The tasks run in the toolkit's own environment, so its libraries and Airflow's never meet. Requests, packages and state
+folder have to be on a disk of the worker that runs them: give it a queue of its own where there are several. Airflow 2
+imports ``DAG`` from ``airflow`` and ``task`` from ``airflow.decorators``.
 """
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
-SETTINGS = {
-    "PRIVACY_TOOLKIT_CONFIG": "/etc/privacy-toolkit/privacy-toolkit.toml",
-    "PRIVACY_TOOLKIT_STATE": "/var/lib/privacy-toolkit",
-}
+PYTHON = "/opt/privacy-toolkit/bin/python"
+CONFIG = "/etc/privacy-toolkit/privacy-toolkit.toml"
+STATE = "/var/lib/privacy-toolkit"
 
 with DAG(
     dag_id="privacy_toolkit_export",
@@ -24,23 +23,35 @@ with DAG(
     default_args={"retries": 0},  # the next night goes on; trying at once again helps nobody
     tags=["privacy"],
 ):
-    export = BashOperator(
-        task_id="export",
-        bash_command=(
-            "/opt/privacy-toolkit/bin/privacy-toolkit export /srv/privacy-toolkit/requests.csv"
-            " --out /srv/privacy-toolkit/packages --new-only --keep-days 30 --no-input --json"
-        ),
-        env=SETTINGS,
-        append_env=True,
-        do_xcom_push=False,  # what is printed names folders of the worker
+
+    @task.external_python(
+        python=PYTHON,
+        expect_airflow=False,
+        do_xcom_push=False,  # a run names folders of the worker
         execution_timeout=timedelta(hours=6),
     )
-    due = BashOperator(
-        task_id="due",
-        bash_command="/opt/privacy-toolkit/bin/privacy-toolkit due --days 7 --json",
-        env=SETTINGS,
-        append_env=True,
+    def export(requests: str, packages: str, config: str, state: str) -> None:
+        """Make a package for each new request; fail if anything is open, failed or refused."""
+        from privacy_toolkit import ExecutionOptions, Toolkit  # noqa: PLC0415 - not there where the DAG is parsed
+
+        planned = Toolkit(config=config, state=state).plan(
+            "export", requests, out=packages, new_only=True, keep_days=30
+        )
+        run = planned.apply(options=ExecutionOptions(until="5h"))  # ended in order before the task is killed
+        run.raise_for_status()
+
+    @task.external_python(
+        python=PYTHON,
+        expect_airflow=False,
         do_xcom_push=False,
         trigger_rule="all_done",  # what is overdue is said above all when the export failed
     )
-    export >> due
+    def due(config: str, state: str) -> None:
+        """Fail if a request is overdue, or a run can't be read, so that one may be."""
+        from privacy_toolkit import Toolkit  # noqa: PLC0415 - as above
+
+        found = Toolkit(config=config, state=state).due(days=7)
+        if found.overdue or not found.is_complete:
+            raise RuntimeError("Requests are overdue: privacy-toolkit due shows which.")
+
+    export("/srv/privacy-toolkit/requests.csv", "/srv/privacy-toolkit/packages", CONFIG, STATE) >> due(CONFIG, STATE)

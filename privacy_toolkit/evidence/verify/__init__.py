@@ -1,1 +1,1 @@
-"""Checking a pack: offline, with nothing but the pack, and without any trust in what lies in it."""
+"""Checking a pack: offline, with nothing but the pack, and without any trust in what is in it."""

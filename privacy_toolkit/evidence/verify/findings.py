@@ -1,7 +1,7 @@
 """The result of checking a pack: the checks that were made, and every problem found.
 
 All that is said about a pack is in our own words. What is quoted from it goes through ``quoted`` or ``shown`` first: a
-pack that was tampered with may hold anything, and whoever reads the result has a terminal.
+pack that was tampered with may hold anything, and anyone who reads the result has a terminal.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Code(StrEnum):
     SCHEMA_DIFFERS = "schema_differs"
     BAD_APPROVAL = "bad_approval"
     NOT_APPROVED = "not_approved"  # an approval was asked for
-    NOT_INDEPENDENT = "not_independent"  # approved by whoever planned, carried out or signed
+    NOT_INDEPENDENT = "not_independent"  # approved by a person who planned, carried out or signed
     NOT_IN_CHAIN = "not_in_chain"
     CHAIN_GAP = "chain_gap"
     CHAIN_FORK = "chain_fork"

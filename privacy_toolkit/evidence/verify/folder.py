@@ -32,7 +32,7 @@ class PackFolder:
         path: where it is.
         files: the relative POSIX path of each regular file, with its size in bytes.
         folders: the relative paths of the folders in it.
-        name: what stands before a file's name where a problem is told of; empty for the pack that is asked about.
+        name: what stands before a file's name where a problem is told about; empty for the pack that is asked about.
     """
 
     def __init__(self, path: Path, findings: Findings, name: str = "") -> None:

@@ -22,7 +22,7 @@ from privacy_toolkit.signatures.allowed import AllowedSigners
 from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE
 from privacy_toolkit.signatures.sshsig import BadSignature, verify
 
-# Whose signature it is, and whether somebody vouches for that key.
+# Whose signature it is, and whether someone vouches for that key.
 
 #: A signature is some 300 bytes; one of a hardware key a little more.
 LARGEST_SIGNATURE = 16 * 1024
@@ -154,7 +154,7 @@ def check_signature(pack: PackFolder, manifest: Manifest, trust: Trust, check: C
     manifest.signed = files.SIGNATURE in pack.files
     if not manifest.signed:
         if trust.signers is None:
-            check.skip("This pack is not signed: whoever changed it could have made everything in it again.")
+            check.skip("This pack is not signed: anyone who changed it could have rewritten everything in it.")
         else:
             check.words = "The signature of SHA256SUMS."
             pack.note(Code.UNSIGNED, files.SIGNATURE, "This pack is not signed, and allowed signers were given.")
@@ -180,7 +180,7 @@ _LARGEST_CHECKPOINT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A link that holds in itself. ``where`` is the folder it lies in, ``whole`` whether that is a whole pack."""
+    """A link that holds in itself. ``where`` is the folder it is in, ``whole`` whether that is a whole pack."""
 
     head: Checkpoint
     hash: str
@@ -293,7 +293,7 @@ def check_approval(
     if said is None or said.fingerprint != key.fingerprint:
         pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names another key than the one that approved.")
     elif trust.signers is not None and said.name not in key.principals:
-        pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names somebody else than the allowed signers do.")
+        pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names someone other than the allowed signers do.")
     for what in _differences(statement, report):
         pack.note(Code.BAD_APPROVAL, files.APPROVAL, f"It says another thing than the report: {what}.")
     check_statement(pack, statement, report, plan)
@@ -305,7 +305,7 @@ def _check_people(pack: PackFolder, report: Report, key: SignerFound, signer: Si
     hands = {hand.fingerprint for hand in (report.signatories.planned, *report.signatories.ran)}
     same = frozenset({key.fingerprint}) if trust.signers is None else trust.signers.same_person(key.fingerprint)
     if same & (hands | {signer and signer.fingerprint}):
-        message = "Whoever approved also made the plan, carried it out, or signed the pack, by the keys or by the list."
+        message = "The approver also made the plan, carried it out, or signed the pack, by the keys or by the list."
         pack.note(Code.NOT_INDEPENDENT, files.APPROVAL_SIGNATURE, message)
     if trust.signers is not None and not all(hand is None or trust.signers.names_of(hand) for hand in hands):
         message = "The key that made the plan, or carried it out, is not among the allowed signers: nobody knows whose."
@@ -331,7 +331,7 @@ def _differences(statement: bytes, report: Report) -> list[str]:
 
 
 def check_removal(pack: PackFolder, manifest: Manifest) -> None:
-    """Check that a removal is written as one is, is signed by whom it names, and stands alone.
+    """Check that a removal is written as one is, is signed by whom it names, and is alone.
 
     Raises:
         Unusable: it is none; that was noted.
@@ -345,7 +345,7 @@ def check_removal(pack: PackFolder, manifest: Manifest) -> None:
     if removal.encode() != data or removal.format != FORMAT:
         pack.note(Code.NOT_CANONICAL, files.REMOVAL, "It is not written as a removal is: indented, keys sorted.")
     for name in sorted(manifest.sums.keys() - {files.REMOVAL, files.CHECKPOINT}):
-        pack.note(Code.UNLISTED, name, "A removal stands alone: this is no part of one.")
+        pack.note(Code.UNLISTED, name, "A removal has only its own files, and this is not one of them.")
     signer = manifest.signer
     if removal.fingerprint != (signer and signer.fingerprint):
         pack.note(Code.SIGNER_DIFFERS, files.REMOVAL, "It names another key than the one that signed.")

@@ -205,7 +205,7 @@ def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execu
 
 
 def _plan_before(report: Report) -> Plan:
-    """As much of a plan as the words of the format before hang on."""
+    """As much of a plan as the words of the format before depend on."""
     return Plan(
         toolkit=report.plan.toolkit,
         job=report.job,

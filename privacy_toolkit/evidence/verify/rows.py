@@ -26,7 +26,7 @@ from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
 
-# ``rows.parquet`` against ``rows.jsonl``, in a process of its own.
+# ``rows.parquet`` against ``rows.jsonl``, in its own process.
 #
 # A Parquet file is read by a large library in C++, which hostile bytes might bring down or make ask for any amount of
 # memory. So another process reads it, with a limit, while this one reads the rows: two cores get both done in the time

@@ -212,7 +212,7 @@ class Verifier:
         self._rows = RowsFound()
 
     def steps(self) -> Iterator[None]:
-        """Work through all checks; pauses often, so that whoever needs no more than the first problem can stop."""
+        """Work through all checks; pauses often, so that anyone who needs no more than the first problem can stop."""
         if not _is_folder(self._path):
             self.findings.add(Code.NOT_A_PACK, "", "It is no folder, and a pack is one.")
             return
@@ -232,7 +232,7 @@ class Verifier:
         with self.findings.check("checkpoint", "checkpoint.txt is written as it should be."):
             self._checkpoint = read_checkpoint(pack)
         if files.REMOVAL in self._manifest.sums:
-            with self.findings.check("removal", "removal.json says why somebody was taken off the list of the erased."):
+            with self.findings.check("removal", "removal.json says why someone was taken off the list of the erased."):
                 check_removal(pack, self._manifest)
             yield
             self._links_step(pack)

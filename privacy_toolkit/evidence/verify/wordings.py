@@ -1,6 +1,6 @@
 """The words of each format of a report: those of today as the toolkit has them, those of a format before as they were.
 
-A wording belongs to a format. Whoever changes a sentence, a meaning or an action makes a new format, and freezes the
+A wording belongs to a format. Anyone who changes a sentence, a meaning or an action makes a new format, and freezes the
 words of the one before in a file next to this module.
 """
 

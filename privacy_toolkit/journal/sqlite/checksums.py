@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from privacy_toolkit.core.durable import put_file
+
 _MAGIC = b"PTKSUMS1"
 _HEAD = struct.Struct("<8sIIQ")  # magic, bytes of a page, pages, inode of the database
 _WITNESS = struct.Struct("<8sII")  # salts of the log, durable frames, whether all are copied into the database
@@ -131,16 +133,12 @@ class Checksums:
         """Make the checksums of a database file as it is; nothing may be in its log."""
         size, pages = _geometry(descriptor)
         sums = array("I", (zlib.crc32(os.pread(descriptor, size, k * size)) for k in range(pages)))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.pwrite(file, _sealed(_HEAD.pack(_MAGIC, size, pages, os.fstat(descriptor).st_ino)), 0)
-            os.pwrite(file, _sealed(_WITNESS.pack(bytes(8), 0, True)), _WITNESS_AT)
-            os.pwrite(file, sums.tobytes(), _SUMS_AT)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        temporary.replace(path)
+        with put_file(path, over=True) as file:
+            file.write(_sealed(_HEAD.pack(_MAGIC, size, pages, os.fstat(descriptor).st_ino)))
+            file.seek(_WITNESS_AT)
+            file.write(_sealed(_WITNESS.pack(bytes(8), 0, True)))
+            file.seek(_SUMS_AT)
+            file.write(sums.tobytes())
 
     def close(self) -> None:
         """Let go of the files."""

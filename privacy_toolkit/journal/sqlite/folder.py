@@ -29,10 +29,9 @@ from privacy_toolkit.core.locks import is_taken, take
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.records import Staged, meant_by, newest_first
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
-from privacy_toolkit.journal.sqlite.controls import ControlFiles
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
-from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile
+from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, ControlFiles, SuppressionFile
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running

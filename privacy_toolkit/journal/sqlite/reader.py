@@ -34,7 +34,7 @@ from privacy_toolkit.journal.records import (
     ExchangeRecord,
     ExchangeRow,
     Execution,
-    Kept,
+    KeptResult,
     Observed,
     OpenRequests,
     RejectedRow,
@@ -365,14 +365,14 @@ class JournalReader(RunFacts):
         return parties(self._connection, outcomes, most)
 
     @reads
-    def results(self) -> Iterator[Kept]:
+    def results(self) -> Iterator[KeptResult]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
             kept = dict(self._results(first, last))
             states = self._states(first, last) if kept else {}
             for subject in self._subjects(first, last) if kept else ():
                 if subject.seq in kept:
-                    yield Kept(subject, states.get(subject.seq, PENDING), kept[subject.seq])
+                    yield KeptResult(subject, states.get(subject.seq, PENDING), kept[subject.seq])
 
     @reads
     def bounds(self) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ def whole(**changes):
 
 def test_sample_has_every_key_and_is_refused_as_it_is(written):
     assert all(f"\n{key}" in sample() for key in KEYS)
-    with pytest.raises(UsageError, match="controller: FILL IN still stands there"):
+    with pytest.raises(UsageError, match="controller: FILL IN is still there"):
         load(written(sample()))
 
 

@@ -211,7 +211,7 @@ def test_sweeping_leaves_alone_what_is_worked_on_and_what_is_not_ours(out):
         assert builder.stdout.readline() == b"building\n"
         clear_up(out)
         assert (out / ".new-hand-made").exists()
-        assert [path.is_dir() for path in out.glob(f".new-{builder.pid}.*-name")] == [True]
+        assert [path.is_dir() for path in out.glob(f".new-{builder.pid}.*-name.part")] == [True]
         builder.send_signal(signal.SIGKILL)
     clear_up(out)
     assert sorted(path.name for path in out.iterdir()) == [".new-", ".new-hand-made", "name", "x.txt"]

@@ -199,7 +199,7 @@ def test_a_file_in_the_current_folder_that_may_be_somebody_elses_is_passed_over_
     EXPOSED[what](here / "privacy-toolkit.toml", tmp_path / "elsewhere")
     settings = load()
     assert (settings.base_url, settings.config_file) == ("https://own.example.org", own_config(tmp_path))
-    assert f"{here / 'privacy-toolkit.toml'} is passed over: " in settings.config_passed_over
+    assert f"{here / 'privacy-toolkit.toml'} is skipped: " in settings.config_passed_over
     own_config(tmp_path).unlink()
     assert (load().base_url, load().config_file) == (None, None)
 

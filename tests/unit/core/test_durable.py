@@ -246,9 +246,9 @@ def test_file_that_a_killed_process_left_is_swept_and_one_that_is_being_written_
     assert neighbour(packs / "p") == ["p"]
 
 
-@pytest.mark.parametrize("name", [".new-17-p", ".new-0123456789abcdef-p", ".new-17.0123abcd-p"])
+@pytest.mark.parametrize("name", [".new-17-p", ".new-0123456789abcdef-p", ".new-17.0123abcd-p.part"])
 def test_what_this_and_earlier_versions_left_is_swept_and_nothing_else(packs, name):
-    kept = [".new-add-ons", ".new-17", ".new-x-p", "p"]
+    kept = [".new-17.0123abcd-p", ".new-add-ons", ".new-17", ".new-x-p", "p"]
     for other in (name, *kept):
         (packs / other).touch()
     assert [left.name for left in durable.left_over(packs)] == [name]

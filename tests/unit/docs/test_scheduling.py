@@ -1,19 +1,33 @@
 """The samples for schedulers: they are what they should be, and call what there is."""
 
 import ast
+import builtins
+import dis
 import os
 import re
+import runpy
 import shlex
 import subprocess
+import sys
+import types
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import pytest
 import yaml
 
+from privacy_toolkit import NotSettledError, Toolkit
 from privacy_toolkit.cli.main import cli
+from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.world import SandboxSettings
 
 FOLDER = Path(__file__).parents[3] / "docs" / "scheduling"
+DAG_FILE = FOLDER / "airflow" / "privacy_toolkit_export.py"
 NIGHTLY = ["export", "--out", "--new-only", "--keep-days", "30", "--no-input", "--json"]
 PROGRAM = "/opt/privacy-toolkit/bin/privacy-toolkit"
 
@@ -42,18 +56,55 @@ def pod():
     return cronjob()["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
-def dag():
-    return ast.parse((FOLDER / "airflow" / "privacy_toolkit_export.py").read_text())
+class Tasks:
+    """What the DAG needs of Airflow: it keeps each task's function, its settings, and what it is called with."""
+
+    def __init__(self):
+        self.functions, self.settings, self.arguments, self.order, self.dag = {}, {}, {}, [], {}
+
+    def modules(self):
+        sdk = types.ModuleType("airflow.sdk")
+        sdk.DAG, sdk.task = self._make_dag, types.SimpleNamespace(external_python=self._external_python)
+        return {"airflow": types.ModuleType("airflow"), "airflow.sdk": sdk}
+
+    def _make_dag(self, **arguments):
+        self.dag = arguments
+        return nullcontext()
+
+    def _external_python(self, **settings):
+        def decorate(function):
+            name = function.__name__
+            self.functions[name], self.settings[name] = function, settings
+
+            def call(*arguments):
+                self.arguments[name] = arguments
+                return Called(name, self.order)
+
+            return call
+
+        return decorate
 
 
-def operators():
-    """The arguments of each operator in the DAG."""
-    calls = [node for node in ast.walk(dag()) if isinstance(node, ast.Call)]
-    return [
-        {keyword.arg: keyword.value for keyword in call.keywords}
-        for call in calls
-        if isinstance(call.func, ast.Name) and call.func.id == "BashOperator"
-    ]
+@dataclass(frozen=True)
+class Called:
+    """A task of the DAG; ``first >> second`` notes the order."""
+
+    name: str
+    order: list
+
+    def __rshift__(self, other):
+        self.order.append((self.name, other.name))
+        return other
+
+
+@pytest.fixture
+def airflow(monkeypatch):
+    """The DAG as Airflow reads it."""
+    tasks = Tasks()
+    for name, module in tasks.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    runpy.run_path(str(DAG_FILE))
+    return tasks
 
 
 def script_command():
@@ -74,7 +125,6 @@ def commands():
         "cron due": shlex.split(cron_lines()[1][-1]),
         "cron script": script_command(),
         "kubernetes": pod()["containers"][0]["command"],
-        **{f"airflow {k}": shlex.split(ast.literal_eval(o["bash_command"])) for k, o in enumerate(operators())},
         **{f"README {' '.join(command[1:3])}": command for command in readme_commands()},
     }
 
@@ -92,7 +142,7 @@ def test_every_command_and_option_of_a_sample_exists(name):
     assert {word for word in arguments if word.startswith("-")} <= known
 
 
-@pytest.mark.parametrize("name", ["systemd", "cron script", "kubernetes", "airflow 0", "README export REQUESTS"])
+@pytest.mark.parametrize("name", ["systemd", "cron script", "kubernetes", "README export REQUESTS"])
 def test_every_sample_runs_the_nightly_command(name):
     _, job, requests, option, folder, *others = commands()[name]
     assert [job, option, *others] == NIGHTLY
@@ -267,26 +317,69 @@ def test_every_mount_has_its_volume_and_what_is_written_has_a_writable_place():
 # Airflow
 
 
-def test_the_dag_compiles_and_does_nothing_but_call_the_command():
-    compile(dag(), "dag", "exec")
-    modules = {node.module for node in ast.walk(dag()) if isinstance(node, ast.ImportFrom)}
-    assert modules == {"datetime", "airflow.sdk", "airflow.providers.standard.operators.bash"}
-    assert not [node for node in ast.walk(dag()) if isinstance(node, ast.Import | ast.FunctionDef | ast.Lambda)]
-    called = {ast.unparse(node.func) for node in ast.walk(dag()) if isinstance(node, ast.Call)}
-    assert called == {"DAG", "BashOperator", "datetime", "timedelta"}
+def test_where_the_dag_is_parsed_nothing_of_the_toolkit_is_needed():
+    tree = ast.parse(DAG_FILE.read_text())
+    outside = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert outside == {"datetime", "airflow.sdk"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
 
 
-def test_the_dag_runs_one_at_a_time_and_makes_up_for_nothing():
-    (call,) = [
-        n for n in ast.walk(dag()) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "DAG"
-    ]
-    arguments = {keyword.arg: keyword.value for keyword in call.keywords}
-    assert ast.literal_eval(arguments["catchup"]) is False
-    assert ast.literal_eval(arguments["max_active_runs"]) == 1
-    assert ast.literal_eval(arguments["default_args"]) == {"retries": 0}
-    for operator in operators():
-        assert ast.literal_eval(operator["do_xcom_push"]) is False
-        assert ast.literal_eval(operator["append_env"]) is True
+def test_a_task_needs_nothing_but_its_arguments(airflow):
+    """Airflow hands the source of the function alone to the other Python."""
+    for function in airflow.functions.values():
+        loaded = {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
+        assert loaded <= set(dir(builtins))
+
+
+def test_the_dag_runs_one_at_a_time_and_makes_up_for_nothing(airflow):
+    assert (airflow.dag["catchup"], airflow.dag["max_active_runs"]) == (False, 1)
+    assert airflow.dag["default_args"] == {"retries": 0}
+    assert airflow.order == [("export", "due")]
+    assert airflow.settings["due"]["trigger_rule"] == "all_done"
+    for settings in airflow.settings.values():
+        assert settings["python"] == str(Path(PROGRAM).with_name("python"))
+        assert (settings["do_xcom_push"], settings["expect_airflow"]) == (False, False)
+
+
+@pytest.fixture
+def night(airflow, tmp_path, monkeypatch):
+    """Runs the tasks of the DAG as Airflow would, on a list and folders of the test's own."""
+    requests, config = tmp_path / "requests.csv", tmp_path / "privacy-toolkit.toml"
+    with start_in_thread(SandboxSettings()) as sandbox:
+        seed(sandbox.store, 2, ids=["customer-1", "customer-2"])
+        monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "sandbox-key")
+        config.write_text(f'[profiles.default]\nbase_url = "{sandbox.base_url}"\n')
+        places = {
+            "/srv/privacy-toolkit/requests.csv": requests,
+            "/srv/privacy-toolkit/packages": tmp_path / "packages",
+            "/etc/privacy-toolkit/privacy-toolkit.toml": config,
+            "/var/lib/privacy-toolkit": tmp_path / "state",
+        }
+
+        def run(name, rows=()):
+            requests.write_text("\n".join(["customer_id,requested_at", *rows, ""]))
+            airflow.functions[name](*(str(places[argument]) for argument in airflow.arguments[name]))
+
+        yield run
+
+
+def test_the_dag_exports_who_is_new_and_a_night_without_anybody_new_is_no_failure(night, tmp_path):
+    today = datetime.now(UTC).date().isoformat()
+    for rows in ([f"customer-1,{today}"], [f"customer-1,{today}"], [f"customer-1,{today}", f"customer-2,{today}"]):
+        night("export", rows)
+        night("due", rows)
+    plans = [run.summary().plan for run in Toolkit(state=tmp_path / "state").runs()]
+    assert [plan.rows.subjects - plan.rows.held for plan in plans] == [1, 0, 1]
+    assert {(plan.parameters["new_only"], plan.parameters["keep_days"]) for plan in plans} == {(True, 30)}
+    assert len([path for path in (tmp_path / "packages").iterdir() if not path.name.startswith(".")]) == 2
+
+
+def test_the_tasks_fail_where_a_person_has_to_look(night):
+    with pytest.raises(NotSettledError):
+        night("export", ["customer-1,2026-01-01", " ,2026-01-01"])
+    with pytest.raises(UsageError):
+        night("export", ["customer-1"])
+    night("due")
 
 
 # Prometheus

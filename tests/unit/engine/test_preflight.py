@@ -54,10 +54,11 @@ def ask():
                 return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
         async def sleep(seconds):
-            slept.append(seconds)
+            slept.append(seconds)  # which is also what moves the clock
 
         async def work():
-            asking = Asking(Pacer(None, sleep=sleep), at_once, sleep=sleep, now=lambda: datetime.now(UTC))
+            pacer = Pacer(None, clock=lambda: sum(slept), sleep=sleep)
+            asking = Asking(pacer, at_once, sleep=sleep, now=lambda: datetime.now(UTC))
             key = Credentials(api_key="k")
             async with Client("http://127.0.0.1:1", key, transport=Script(), generation=generation) as client:
                 await look(wanted, client, asking)

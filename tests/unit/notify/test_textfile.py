@@ -94,3 +94,11 @@ def test_what_cannot_be_written_leaves_nothing_behind(run, tmp_path, blocked):
     with pytest.raises(OSError, match="director"):
         update(tmp_path / blocked, run)
     assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_the_collector_finds_no_half_file_while_one_is_written(run, tmp_path, monkeypatch):
+    """It takes every file whose name ends in .prom, hidden ones too."""
+    found, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (found.append([p.suffix for p in tmp_path.iterdir()]), fsync(file)))
+    update(tmp_path / "toolkit.prom", run)
+    assert found == [[".part"], [".prom"]]

@@ -102,7 +102,7 @@ def test_a_truncated_body_ends_before_its_length(line):
 def test_a_truncated_answer_without_body_ends_within_its_head(line):
     opened = line(**certain(FaultKind.TRUNCATED))
     port = int(opened.sandbox.base_url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(
             f"DELETE {ERASE} HTTP/1.1\r\nHost: localhost\r\nAuthorization: ApiKey-v1 sandbox-key\r\n\r\n".encode()
         )
@@ -115,6 +115,7 @@ def test_a_slow_answer_comes_after_the_server_has_acted(line):
     opened = line(**certain(FaultKind.SLOW, slow_seconds=600.0))
     with pytest.raises(TimeoutError):
         opened.send("DELETE", ERASE, timeout=0.2)
+    assert opened.sandbox.log.wait_for(1, timeout=60)
     assert opened.logged == [("delete_customer_data", "customer-00001", 204, True, "answered")]
     assert profiles(opened) == 0
 
@@ -183,7 +184,7 @@ def test_names_of_this_machine_are_taken(line, host, origin):
 def raw(opened, method, path, wait_for=b"", more=b""):
     """Everything that comes back on one connection, until it closes or ``wait_for`` came."""
     port = int(opened.sandbox.base_url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: ApiKey-v1 sandbox-key\r\n\r\n".encode()
         connection.sendall(head + more)
         received = b""
@@ -298,6 +299,7 @@ def test_no_whole_answer_comes_in_time(line, kind):
     opened = line(**certain(kind, slow_seconds=600.0))
     with pytest.raises(TimeoutError):
         opened.send("DELETE", ERASE, timeout=0.2)
+    assert opened.sandbox.log.wait_for(1, timeout=60)
     assert profiles(opened) == (0 if kind.server_acts else 1)
 
 

@@ -39,7 +39,7 @@ def program(tmp_path):
 
 
 def erase(base_url, customer):
-    connection = HTTPConnection(base_url.removeprefix("http://"), timeout=10)
+    connection = HTTPConnection(base_url.removeprefix("http://"), timeout=60)
     connection.request("DELETE", f"/v1/customer_data/{customer}", headers={"authorization": "ApiKey-v1 sandbox-key"})
     try:
         return connection.getresponse().status
