@@ -30,8 +30,8 @@ from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import PUT_EXCHANGES, PUT_STATES, RunJournal, put_rows
-from privacy_toolkit.signatures.keys import generate
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
+from privacy_toolkit.signatures.sshsig import generate
 
 TODAY = date(2026, 11, 23)  # the day of START
 RATE = 200.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from privacy_toolkit.core.errors import ExitCode, ToolkitError
+from privacy_toolkit.core.model import ExitCode, ToolkitError
 
 # Why an access package could not be made.
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from privacy_toolkit.core.durable import read_toml
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 #: What the sample says where the controller has to write.
 PLACEHOLDER: Final = "FILL IN"

@@ -14,7 +14,7 @@ import pyrage
 
 from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.core.durable import put_file, put_folder, sweep, write_files
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 # A package as a single file: a zip whose bytes follow from its content alone, and the same encrypted with age.
 

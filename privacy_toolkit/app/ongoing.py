@@ -13,14 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from privacy_toolkit.app import runs, service
-from privacy_toolkit.app.plans import (
-    is_confirmed,
-    sentence_to_confirm,
-)
+from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
 from privacy_toolkit.app.work import Host
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError, explained
-from privacy_toolkit.core.model import StopReason, Verdict
+from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
 from privacy_toolkit.engine.events import Event, Listener
 from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan

@@ -11,11 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from privacy_toolkit.config.settings import deployment_key
-from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
-from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.engine.holds import catch_up
+from privacy_toolkit.core.model import JournalError, Outcome, ToolkitError, UsageError
 from privacy_toolkit.engine.open_requests import job_of
 from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Entry, decode_package

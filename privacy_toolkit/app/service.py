@@ -22,16 +22,15 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core.errors import ExitCode, RefusedError, ToolkitError, UsageError, explained
-from privacy_toolkit.core.model import Verdict
+from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, explained
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
-from privacy_toolkit.engine.holds import catch_up
 from privacy_toolkit.engine.job import Asking, Preflight, look
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
+    catch_up,
     check_not_applied,
     check_still_true,
     check_target,

@@ -19,17 +19,15 @@ from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import Outcome, UsageError
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.execution import Conditions, Work, sit
-from privacy_toolkit.engine.holds import suppression
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput
-from privacy_toolkit.engine.planning import input_now
+from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import PackageFacts, encode_package

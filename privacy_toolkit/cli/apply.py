@@ -28,7 +28,7 @@ from privacy_toolkit.cli.output import (
     rows_sentence,
     say,
 )
-from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.core.model import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from privacy_toolkit.engine.plan import Plan

@@ -10,7 +10,7 @@ import click
 
 from privacy_toolkit.cli.options import output_options, settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.core.model import ExitCode, UsageError
 from privacy_toolkit.reporting.words import count
 
 # ``privacy-toolkit keys``.
@@ -35,7 +35,7 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
 
     Files that are there already are never overwritten. The key has no passphrase.
     """
-    from privacy_toolkit.signatures.keys import allowed_signers_line, generate, public_path
+    from privacy_toolkit.signatures.sshsig import allowed_signers_line, generate, public_path
 
     path = Path(file)
     key = generate(path, signer)

@@ -18,7 +18,7 @@ from privacy_toolkit.cli.options import (
     settings_options,
     start_job,
 )
-from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.core.model import ExitCode, UsageError
 
 # ``privacy-toolkit erase``.
 

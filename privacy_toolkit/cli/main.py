@@ -12,7 +12,7 @@ import click
 
 from privacy_toolkit.cli.output import fail, say, silence
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.errors import ExitCode, ToolkitError, explained
+from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
@@ -37,7 +37,7 @@ COMMANDS = {
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),
     "controls": (
-        "privacy_toolkit.cli.controls",
+        "privacy_toolkit.cli.doctor",
         "Create the profile by which a deployment proves that absence is absence.",
     ),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),

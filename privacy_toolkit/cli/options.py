@@ -11,7 +11,7 @@ import click
 
 from privacy_toolkit.cli.output import microseconds, say, show_warnings
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import ExitCode
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 

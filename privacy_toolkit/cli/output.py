@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol, TextIO, cast
 
 import click
 
-from privacy_toolkit.core.errors import ExitCode, ToolkitError
+from privacy_toolkit.core.model import ExitCode, ToolkitError
 from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
 from privacy_toolkit.reporting.words import STOPS, count

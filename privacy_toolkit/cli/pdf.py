@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.core.durable import open_regular, put_file
-from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.core.processes import environment
 
 #: Names under which Debian, other distributions and the vendor install the browser.

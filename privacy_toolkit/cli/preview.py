@@ -28,8 +28,7 @@ from privacy_toolkit.cli.output import (
     say,
 )
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.core.model import StopReason, Verdict
+from privacy_toolkit.core.model import ExitCode, StopReason, UsageError, Verdict
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock

@@ -12,7 +12,7 @@ import click
 
 from privacy_toolkit.cli.options import CommandOptions, output_options
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
-from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.core.model import ExitCode, UsageError
 
 # ``privacy-toolkit sandbox``.
 
@@ -211,7 +211,7 @@ def write_lists(folder: Path, customers: int, today: date) -> tuple[list[str], P
 def _trust(folder: Path) -> TrustSettings:
     """A key of the demo's own, and the list by which others would know it."""
     from privacy_toolkit.config.settings import TrustSettings
-    from privacy_toolkit.signatures.keys import PublicKey, allowed_signers_line, generate, public_path
+    from privacy_toolkit.signatures.sshsig import PublicKey, allowed_signers_line, generate, public_path
 
     key, signers = folder / "signing-key", folder / "allowed_signers"
     if not key.exists():

@@ -10,7 +10,7 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.core.errors import ExitCode, UsageError
+from privacy_toolkit.core.model import ExitCode, UsageError
 from privacy_toolkit.reporting.words import count
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def export(**options: Any) -> int:
 
     Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
     """
-    from privacy_toolkit.engine.holds import catch_up
+    from privacy_toolkit.engine.planning import catch_up
     from privacy_toolkit.jobs import jobs_that
 
     as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
@@ -91,7 +91,7 @@ def remove(**options: Any) -> int:
     from privacy_toolkit.cli.preview import require_typed
     from privacy_toolkit.core.privacy import visible
     from privacy_toolkit.engine.approval import hand_of
-    from privacy_toolkit.engine.holds import catch_up, suppression_scopes
+    from privacy_toolkit.engine.planning import catch_up, suppression_scopes
     from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
     from privacy_toolkit.evidence.files import PackError
     from privacy_toolkit.evidence.receipts import read_id

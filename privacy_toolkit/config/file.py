@@ -18,7 +18,7 @@ import msgspec
 from platformdirs import user_config_path
 
 from privacy_toolkit.core.durable import KEY_LIMIT, ExposedError, read_private, read_toml
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 
 # The configuration file: what it may say, and reading it. An unknown key is an error.

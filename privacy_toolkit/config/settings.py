@@ -31,7 +31,7 @@ from privacy_toolkit.config.file import (
     read_config,
     read_secret,
 )
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 
 PREFIX = "PRIVACY_TOOLKIT_"

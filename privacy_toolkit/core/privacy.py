@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.core.durable import ExposedError, put_file, read_private
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 # Secrets and foreign text: the only place that masks.
 

@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.config.settings import TrustSettings
-from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, Planner
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, PublicKey, check_principal
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
-from privacy_toolkit.signatures.sshsig import BadSignature, verify
+from privacy_toolkit.signatures.sshsig import (
+    APPROVAL_NAMESPACE,
+    PACK_NAMESPACE,
+    BadSignature,
+    PublicKey,
+    check_principal,
+    verify,
+)
 
 PURPOSE: Final = "privacy-toolkit plan approval 2"
 #: Two clocks may differ by so much.

@@ -15,8 +15,16 @@ import msgspec
 
 from privacy_toolkit.config.settings import Settings, deployment_key
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.errors import JournalError, RefusedError
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Gone, Learned, Outcome, Sequencing, StopReason
+from privacy_toolkit.core.model import (
+    OPEN_OUTCOMES,
+    Gone,
+    JournalError,
+    Learned,
+    Outcome,
+    RefusedError,
+    Sequencing,
+    StopReason,
+)
 from privacy_toolkit.core.privacy import describe
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting

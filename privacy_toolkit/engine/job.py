@@ -12,8 +12,18 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Protocol
 
-from privacy_toolkit.core.errors import CredentialsError, ExitCode, ToolkitError
-from privacy_toolkit.core.model import Hold, Job, Outcome, Reason, Sequencing, Subject, SubjectRequest
+from privacy_toolkit.core.model import (
+    CredentialsError,
+    ExitCode,
+    Hold,
+    Job,
+    Outcome,
+    Reason,
+    Sequencing,
+    Subject,
+    SubjectRequest,
+    ToolkitError,
+)
 from privacy_toolkit.engine.limits import LONGEST_WAIT
 from privacy_toolkit.engine.plan import PlannedInput
 from privacy_toolkit.engine.steps import Procedure

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Outcome, Purpose, StopReason
+from privacy_toolkit.core.model import Outcome, Purpose, StopReason, UsageError
 
 # When a run must stop by itself.
 

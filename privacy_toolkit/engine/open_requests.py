@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from privacy_toolkit.config.settings import deployment_key, scope_of
-from privacy_toolkit.core.errors import JournalError, ToolkitError
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Regime, SubjectRequest
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, JournalError, Outcome, Regime, SubjectRequest, ToolkitError
 from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, plan_of
 from privacy_toolkit.engine.summary import Summary, summarize

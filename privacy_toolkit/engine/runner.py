@@ -8,8 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator, Seq
 from contextlib import aclosing
 from typing import Any
 
-from privacy_toolkit.core.errors import MOVED, JournalError
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Sequencing, StopReason
+from privacy_toolkit.core.model import MOVED, OPEN_OUTCOMES, JournalError, Sequencing, StopReason
 from privacy_toolkit.engine.events import Ended, Started
 from privacy_toolkit.engine.steps import ExecutionContext, Procedure, Steps, Stopped
 from privacy_toolkit.journal.records import Entry

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from privacy_toolkit.core.errors import ExitCode, ToolkitError
-from privacy_toolkit.core.model import Outcome, Reason, StopReason, Verdict
+from privacy_toolkit.core.model import ExitCode, Outcome, Reason, StopReason, ToolkitError, Verdict
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.store import RunReader

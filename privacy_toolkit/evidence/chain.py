@@ -19,19 +19,23 @@ from typing import Annotated, Final
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.core.durable import (
-    FolderPlace,
-    put_file,
-    put_folder,
-    read_regular,
-    remove,
-    sync,
-    write_files,
+from privacy_toolkit.core.durable import FolderPlace, put_file, put_folder, read_regular, remove, sync, write_files
+from privacy_toolkit.evidence.files import (
+    CHECKPOINT,
+    ORIGIN,
+    REMOVAL,
+    SIGNATURE,
+    SUMS,
+    BadPack,
+    ChainError,
+    Checkpoint,
+    Tree,
+    decode_sums,
+    encode_sums,
+    hash_bytes,
 )
-from privacy_toolkit.evidence.checkpoint import ORIGIN, Checkpoint, Tree, decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.files import CHECKPOINT, REMOVAL, SIGNATURE, SUMS, BadPack, ChainError
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE
 from privacy_toolkit.signatures.signers import DocumentSigner
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE
 
 _ID = "id"
 _NAME = re.compile(r"([0-9]{8})-(.+)")

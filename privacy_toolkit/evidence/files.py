@@ -1,12 +1,21 @@
-"""The names of a pack's files, and what can be wrong with evidence."""
+"""The names of a pack's files and what binds them: sums, ``checkpoint.txt``, the hash tree over the rows."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+import stat
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-from privacy_toolkit.core.errors import ExitCode, ToolkitError
+from privacy_toolkit.core.model import ExitCode, ToolkitError
+
+# The names of a pack's files, and what can be wrong with evidence.
 
 # What can be wrong with evidence: a pack that is not what it should be, or one that can't be written.
 
@@ -62,3 +71,251 @@ def relative_files(folder: Path) -> Iterator[str]:
     for parent, _, names in os.walk(folder):
         for name in names:
             yield (Path(parent) / name).relative_to(folder).as_posix()
+
+
+# What a pack commits to: the hash tree over its rows (RFC 6962, section 2.1), its checkpoint and ``SHA256SUMS``.
+#
+# A tree is built of the hashes of its leaves, 32 bytes each; a leaf is a line of ``rows.jsonl`` without its line end.
+
+# ``SHA256SUMS``: the digests of all files of a pack, in the format that ``sha256sum -c`` of GNU coreutils reads.
+
+# A closed list: names of a pack's own files, and those of the links of earlier packs.
+_EARLIER = rf"{EARLIER}/[1-9][0-9]{{0,7}}/(?:{'|'.join(map(re.escape, LINK))})"
+_NAME = rf"(?:{'|'.join(map(re.escape, sorted(NAMES)))}|{_EARLIER})"
+_LINE = re.compile(rf"([0-9a-f]{{64}})  ({_NAME})\n")
+
+
+def encode_sums(sums: Mapping[str, str]) -> bytes:
+    """The file's bytes: a line a file, in the order of the names' bytes.
+
+    Args:
+        sums: relative POSIX path to SHA-256 in hexadecimal digits.
+
+    Raises:
+        ValueError: a name or a digest can't be there.
+    """
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
+    if not all(map(_LINE.fullmatch, lines)):
+        raise ValueError("a name or a digest can't stand in SHA256SUMS")
+    return "".join(lines).encode()
+
+
+def decode_sums(data: bytes) -> dict[str, str]:
+    """Read sums; only the bytes that ``encode_sums`` would give are taken.
+
+    Raises:
+        BadPack: they are others.
+    """
+    sums = {}
+    text = data.decode("ascii", "replace")
+    position = 0
+    while match := _LINE.match(text, position):
+        digest, name = match.groups()
+        sums[name] = digest
+        position = match.end()
+    if position != len(text) or not sums or encode_sums(sums) != data:
+        raise BadPack("SHA256SUMS is not as this toolkit writes it.")
+    return sums
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits; read in a stream.
+
+    Raises:
+        OSError: it can't be read, or is no regular file: no link is followed and no pipe waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+# ``checkpoint.txt``: what a pack commits to, as the body of a C2SP tlog-checkpoint (https://c2sp.org/tlog-checkpoint).
+#
+# Origin, tree size and root hash are in the first three lines; what this toolkit adds are extension lines.
+
+#: What an origin begins with; the chain's id follows.
+ORIGIN = "privacy-toolkit/"
+
+_RUN_ID = rb"[0-9A-Za-z][0-9A-Za-z._-]{0,127}"
+_FORM = re.compile(
+    rb"(privacy-toolkit/[0-9a-f]{32})\n"
+    rb"(0|[1-9][0-9]{0,14})\n"
+    rb"([0-9A-Za-z+/]{43}=)\n"
+    rb"run (" + _RUN_ID + rb")\n"
+    rb"sequence ([1-9][0-9]{0,7})\n"
+    rb"previous ([0-9a-f]{64}|none)\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The rows of a pack as size and root of their tree, and the pack's place in the chain of packs.
+
+    Attributes:
+        origin: ``privacy-toolkit/`` and the id of the chain.
+        size: how many rows there are.
+        root: the root of the tree over them, 32 bytes.
+        run_id: the run that the pack is about.
+        sequence: the number of the pack in the chain, from 1.
+        previous: SHA-256 of the ``SHA256SUMS`` of the pack before it, in hexadecimal digits; None for the first.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    run_id: str
+    sequence: int
+    previous: str | None
+
+    def encode(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            ValueError: a field can't be in a checkpoint.
+        """
+        data = (
+            f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n"
+            f"run {self.run_id}\nsequence {self.sequence}\nprevious {self.previous or 'none'}\n"
+        ).encode()
+        if not _FORM.fullmatch(data) or (self.previous is None) != (self.sequence == 1):
+            raise ValueError("a field can't stand in a checkpoint")
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes) -> Checkpoint:
+        """Read a checkpoint; only the bytes that ``encode`` would give are taken.
+
+        Raises:
+            BadPack: they are others.
+        """
+        match = _FORM.fullmatch(data)
+        if match is None:
+            raise BadPack("The checkpoint is not one that this toolkit writes.")
+        origin, size, root, run_id, sequence, previous = match.groups()
+        checkpoint = cls(
+            origin.decode(),
+            int(size),
+            b64decode(root),
+            run_id.decode(),
+            int(sequence),
+            None if previous == b"none" else previous.decode(),
+        )
+        if checkpoint._bytes_or_none() != data:  # such as spare bits in the base64, or a first one with one before it
+            raise BadPack("The checkpoint is not one that this toolkit writes.")
+        return checkpoint
+
+    def _bytes_or_none(self) -> bytes | None:
+        try:
+            return self.encode()
+        except ValueError:
+            return None
+
+
+#: The root of a tree without leaves: SHA-256 of nothing.
+EMPTY_ROOT = sha256().digest()
+HASH_SIZE = 32
+
+# The first byte keeps a leaf from being passed off as a node and the other way round (RFC 9162, section 2.1.1).
+_LEAF, _NODE = b"\x00", b"\x01"
+
+
+def leaf_hash(line: bytes) -> bytes:
+    """The hash of a leaf: SHA-256(0x00 || line). ``line`` comes without its line end."""
+    return sha256(_LEAF + line).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of the node above two others: SHA-256(0x01 || left || right)."""
+    return sha256(_NODE + left + right).digest()
+
+
+class Tree:
+    """A tree that grows leaf by leaf; it keeps one hash for each bit set in its size, so ten million need 24.
+
+    Attributes:
+        size: how many leaves it has.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._peaks: list[bytes] = []  # of the full subtrees that make up the tree, the largest first
+
+    def add(self, leaf: bytes) -> None:
+        """Put a leaf's hash (``leaf_hash``) at the end.
+
+        Raises:
+            ValueError: it is no hash; a line was passed in, most likely.
+        """
+        if len(leaf) != HASH_SIZE:
+            raise ValueError("a leaf of the tree is a hash of 32 bytes")
+        peaks, size = self._peaks, self.size
+        while size & 1:
+            leaf = node_hash(peaks.pop(), leaf)
+            size >>= 1
+        peaks.append(leaf)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The hash over all leaves so far (RFC 9162, section 2.1.1)."""
+        if not self._peaks:
+            return EMPTY_ROOT
+        root = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            root = node_hash(peak, root)
+        return root
+
+
+def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """The hashes that lead from a leaf to the root, the lowest first (RFC 9162, section 2.1.3.1).
+
+    Args:
+        leaves: the hashes of all leaves.
+        index: which of them, from 0.
+
+    Raises:
+        IndexError: there is no such leaf.
+    """
+    if not 0 <= index < len(leaves):
+        raise IndexError("no such leaf")
+    path = []
+    level = leaves
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        # A node at the end without a sibling goes up as it is, which gives the tree of the RFC's recursive definition.
+        above = [node_hash(level[k], level[k + 1]) for k in range(0, len(level) - 1, 2)]
+        level = above if len(level) % 2 == 0 else [*above, level[-1]]
+        index //= 2
+    return path
+
+
+def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+    """The root to which a path leads from a leaf's hash (RFC 9162, section 2.1.3.2, up to its last comparison).
+
+    Raises:
+        BadPack: a tree of this size has no such leaf, or its path is shorter or longer.
+    """
+    if not 0 <= index < size:
+        raise BadPack("There is no such row in a pack of this size.")
+    node, last, root = index, size - 1, leaf
+    for sibling in path:
+        if last == 0:
+            raise BadPack("The path is longer than the tree is high.")
+        if node & 1 or node == last:
+            root = node_hash(sibling, root)
+            while node and not node & 1:  # levels on which the node had no sibling
+                node, last = node >> 1, last >> 1
+        else:
+            root = node_hash(root, sibling)
+        node, last = node >> 1, last >> 1
+    if last != 0:
+        raise BadPack("The path ends below the root.")
+    return root

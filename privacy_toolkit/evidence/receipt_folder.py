@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from privacy_toolkit.core.durable import put_folder, write_files
-from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.receipts import Receipt
 

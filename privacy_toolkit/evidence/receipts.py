@@ -15,10 +15,13 @@ from pathlib import Path
 import msgspec
 
 from privacy_toolkit.core.durable import open_regular, read_regular
-from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence.chain import Link
-from privacy_toolkit.evidence.checkpoint import (
+from privacy_toolkit.evidence.files import (
+    REPORT_JSON,
+    ROWS,
+    BadPack,
     Checkpoint,
     decode_sums,
     hash_bytes,
@@ -26,13 +29,11 @@ from privacy_toolkit.evidence.checkpoint import (
     node_hash,
     root_from_path,
 )
-from privacy_toolkit.evidence.files import REPORT_JSON, ROWS, BadPack
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE
 from privacy_toolkit.inputs.files import fingerprint
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE
-from privacy_toolkit.signatures.sshsig import verify
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
 
 #: The first line of a receipt.
 FORMAT = "privacy-toolkit receipt v1"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from privacy_toolkit.core.durable import write_files
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.checkpoint import Checkpoint, encode_sums, hash_bytes, hash_file
 from privacy_toolkit.evidence.files import (
     APPROVAL,
     APPROVAL_SIGNATURE,
@@ -20,12 +19,15 @@ from privacy_toolkit.evidence.files import (
     SUMS,
     VERIFY,
     ChainError,
+    Checkpoint,
     PackError,
+    encode_sums,
+    hash_bytes,
+    hash_file,
     relative_files,
 )
-from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE
 from privacy_toolkit.signatures.signers import DocumentSigner
-from privacy_toolkit.signatures.sshsig import BadSignature, verify
+from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, BadSignature, verify
 
 # ``VERIFY.txt``: how a stranger checks a pack with nothing of this toolkit, and what the pack does not prove.
 #

@@ -14,7 +14,7 @@ import httpx2
 
 from privacy_toolkit.config.file import check_address
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 # The HTTP library's own log lines print full URLs, which hold ids or are secret: they are silenced.
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import BinaryIO
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.files import CHUNK, COMPRESSED_CHUNK, ByteSource, FileKind, decompressed, open_bytes
 from privacy_toolkit.inputs.options import (
     ID_COLUMNS,

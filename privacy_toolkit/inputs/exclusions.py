@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
-from privacy_toolkit.core.errors import InputError
-from privacy_toolkit.core.model import Hold
+from privacy_toolkit.core.model import Hold, InputError
 from privacy_toolkit.inputs.csv import CsvFile, open_csv
 from privacy_toolkit.inputs.files import STDIN, kind_of
 from privacy_toolkit.inputs.ids import CODE, judge

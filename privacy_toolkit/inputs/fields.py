@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import inspect
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.ids import RejectReason, judge
 from privacy_toolkit.inputs.options import shown
 from privacy_toolkit.inputs.pairs import Record, RowFault

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from privacy_toolkit.core.durable import NotRegularError, open_regular
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 
 STDIN = "-"
 STDIN_NAME = "standard input"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.files import CHUNK, COMPRESSED_CHUNK, ByteSource, FileKind, decompressed, open_bytes
 from privacy_toolkit.inputs.options import ID_COLUMNS, OPTIONAL_COLUMNS, InputOptions, optional_columns
 from privacy_toolkit.inputs.pages import RowBatch

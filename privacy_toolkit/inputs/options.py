@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.core.privacy import MARK_COLUMN, OLD_MARK_COLUMN
 
 # How an input is to be read: what the operator says, checked before a file is touched.

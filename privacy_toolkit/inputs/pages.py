@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.ids import RejectReason
 
 # Rows on their way from a file to the spool, some at a time, column next to column.

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.files import PARQUET_SUFFIXES, name_of, open_file, unreadable
 from privacy_toolkit.inputs.options import ID_COLUMNS, InputOptions, check_distinct, id_column, optional_columns
 from privacy_toolkit.inputs.pages import RowBatch

@@ -12,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from privacy_toolkit.core.errors import InputError
-from privacy_toolkit.core.model import SubjectRequest
+from privacy_toolkit.core.model import InputError, SubjectRequest
 from privacy_toolkit.inputs.csv import open_csv
 from privacy_toolkit.inputs.files import kind_of
 from privacy_toolkit.inputs.ids import RejectReason, all_fine, judge

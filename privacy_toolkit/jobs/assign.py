@@ -9,8 +9,7 @@ from random import Random
 
 import msgspec
 
-from privacy_toolkit.core.errors import InputError, RefusedError, UsageError
-from privacy_toolkit.core.model import Hold, Job, Sequencing
+from privacy_toolkit.core.model import Hold, InputError, Job, RefusedError, Sequencing, UsageError
 from privacy_toolkit.engine.job import (
     Assigned,
     Calls,

@@ -14,8 +14,7 @@ from random import Random
 
 from msgspec.structs import replace
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason, UsageError
 from privacy_toolkit.engine.job import (
     INVENTORY_WORDS,
     OTHER_ENVIRONMENT,

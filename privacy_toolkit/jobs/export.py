@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason, SubjectRequest
-from privacy_toolkit.engine.holds import EXPORTED
+from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason, SubjectRequest, UsageError
 from privacy_toolkit.engine.job import (
     INVENTORY_WORDS,
     OTHER_ENVIRONMENT,
@@ -34,6 +32,7 @@ from privacy_toolkit.engine.job import (
 )
 from privacy_toolkit.engine.open_requests import look_through, plan_scope
 from privacy_toolkit.engine.plan import Plan, PlannedInput
+from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.engine.steps import Steps
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
 from privacy_toolkit.journal.store import OpenRun, State

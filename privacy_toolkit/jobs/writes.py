@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job, Outcome, Reason, Sequencing
+from privacy_toolkit.core.model import Job, Outcome, Reason, Sequencing, UsageError
 from privacy_toolkit.engine.job import (
     OTHER_ENVIRONMENT,
     OTHER_TIMES,

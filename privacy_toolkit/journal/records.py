@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core.errors import UsageError
 from privacy_toolkit.core.model import (
     Attribution,
     Control,
@@ -30,6 +29,7 @@ from privacy_toolkit.core.model import (
     Reason,
     StopReason,
     Subject,
+    UsageError,
 )
 
 

@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Learned
+from privacy_toolkit.core.model import Learned, UsageError
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.ledgers import ControlFiles
 from privacy_toolkit.journal.sqlite.reader import JournalReader

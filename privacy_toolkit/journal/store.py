@@ -18,8 +18,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from privacy_toolkit.core.errors import MOVED, DamagedError, JournalError, RefusedError
-from privacy_toolkit.core.model import Gone, Outcome, Reason, StopReason
+from privacy_toolkit.core.model import (
+    MOVED,
+    DamagedError,
+    Gone,
+    JournalError,
+    Outcome,
+    Reason,
+    RefusedError,
+    StopReason,
+)
 from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
 from privacy_toolkit.journal.records import (
     Acceptance,

@@ -13,8 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from privacy_toolkit.core.errors import RefusedError
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
+from privacy_toolkit.core.model import (
+    OPEN_OUTCOMES,
+    Attribution,
+    HeldBefore,
+    Job,
+    Outcome,
+    Purpose,
+    Reason,
+    RefusedError,
+)
 from privacy_toolkit.journal.figures import HOLD_REASONS, HoldCount, StateCount
 from privacy_toolkit.journal.records import (
     ExchangeRow,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
-from privacy_toolkit.core.errors import RefusedError, ToolkitError
-from privacy_toolkit.core.model import Outcome, Regime
+from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary, summarize

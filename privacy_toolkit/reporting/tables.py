@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from privacy_toolkit.core.durable import probe, put_file, sweep
-from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
-from privacy_toolkit.core.model import Job, Outcome, Reason
+from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.reporting.counts import ATTENTION

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.store import Store

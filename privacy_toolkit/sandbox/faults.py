@@ -13,7 +13,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from itertools import accumulate
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 

@@ -15,7 +15,7 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.app import SandboxApp, admin_app
 from privacy_toolkit.sandbox.delivery import CONNECTION
 from privacy_toolkit.sandbox.seeding import seed

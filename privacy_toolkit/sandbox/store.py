@@ -16,8 +16,7 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import CONTROL_PREFIX
+from privacy_toolkit.core.model import CONTROL_PREFIX, UsageError
 
 # What the sandbox was asked, and what it did: the evidence against which the toolkit's reports are checked.
 #

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.faults import Faults
 from privacy_toolkit.sandbox.store import Environment, JsonObject, Store
 from privacy_toolkit.sandbox.wire import timestamp

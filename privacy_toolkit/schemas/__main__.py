@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from privacy_toolkit.schemas import NAMES, path
-from privacy_toolkit.schemas.making import made
+from privacy_toolkit.schemas import NAMES, made, path
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, NotRegularError, read_regular
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.signatures.keys import KINDS, MalformedError, PublicKey
+from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.signatures.sshsig import KINDS, MalformedError, PublicKey
 
 # Pattern lists as in OpenSSH (ssh_config(5), PATTERNS): ``*`` any run, ``?`` one character, ``!`` refuses.
 

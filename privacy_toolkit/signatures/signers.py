@@ -14,9 +14,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.signatures import sshsig
-from privacy_toolkit.signatures.keys import ED25519_SK, KeyFile, PublicKey, read_key_file
+from privacy_toolkit.signatures.sshsig import ED25519_SK, KeyFile, PublicKey, read_key_file
 
 #: Seconds to wait for a signature: a person may have to touch a token, or to allow the use of the key.
 PATIENCE: Final = 120.0

@@ -10,7 +10,7 @@ import httpx2
 
 from privacy_toolkit.config.file import is_loopback
 from privacy_toolkit.config.settings import check_place
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone.operations import Generation, Operation, QueryFlag
 
 #: The longest id that the current API takes, in characters.

@@ -17,9 +17,8 @@ import msgspec
 
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.background import BackgroundLoop
-from privacy_toolkit.core.errors import ApiError, CredentialsError, UsageError
-from privacy_toolkit.core.model import Reason
+from privacy_toolkit.core.model import ApiError, CredentialsError, Reason, UsageError
+from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
 from privacy_toolkit.http.outbound import silence_library

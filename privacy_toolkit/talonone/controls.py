@@ -20,8 +20,16 @@ import msgspec
 
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.errors import CredentialsError, ExitCode, ToolkitError
-from privacy_toolkit.core.model import CONTROL_PREFIX, Control, Gone, Learned, Reason
+from privacy_toolkit.core.model import (
+    CONTROL_PREFIX,
+    Control,
+    CredentialsError,
+    ExitCode,
+    Gone,
+    Learned,
+    Reason,
+    ToolkitError,
+)
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.http.exchange import PLAIN, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from privacy_toolkit.core.model import Hold, Outcome, StopReason
-from privacy_toolkit.engine.holds import EXPORTED
 from privacy_toolkit.engine.plan import PlannedInput, Planner
+from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Approval, PackageFacts

@@ -7,10 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from privacy_toolkit.cli.evidence import keys_command
-from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE, PublicKey
+from privacy_toolkit.core.model import ExitCode, UsageError
 from privacy_toolkit.signatures.signers import load_signer
-from privacy_toolkit.signatures.sshsig import verify
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, PublicKey, verify
 
 SIGNER = "dpo@example.org"
 

@@ -16,8 +16,7 @@ import pytest
 from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Remark, Run, Toolkit
 from privacy_toolkit.app import ongoing, service
 from privacy_toolkit.app.plans import read_plan
-from privacy_toolkit.core.errors import ExitCode, InputError, RefusedError, ToolkitError, UsageError
-from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.engine.events import Ended, Settled, Started
 from privacy_toolkit.sandbox.seeding import seed
 

@@ -13,7 +13,7 @@ import pytest
 
 from privacy_toolkit.cli import pdf
 from privacy_toolkit.cli.pdf import BROWSERS, PdfError, write_pdf
-from privacy_toolkit.core.errors import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 
 #: What the scripts find of their arguments, and write.
 PRELUDE = (

@@ -12,7 +12,7 @@ import pytest
 
 from privacy_toolkit.app import plans as ready
 from privacy_toolkit.app import service
-from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal

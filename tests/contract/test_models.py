@@ -12,7 +12,7 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone import bodies, models
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 

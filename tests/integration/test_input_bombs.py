@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs import files as compression
 from privacy_toolkit.inputs import parquet
 from privacy_toolkit.inputs import scan as tally
@@ -20,7 +20,7 @@ from privacy_toolkit.inputs.scan import read_input
 READ = """
 import sys
 from pathlib import Path
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 try:

@@ -13,8 +13,8 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
+from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, allowed_signers_line, generate
 from tests.support import reported_runs as runs
 
 SAMPLES = 400

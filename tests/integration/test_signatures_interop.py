@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.keys import (
+from privacy_toolkit.signatures.signers import KeygenSigner, KeySigner, load_signer
+from privacy_toolkit.signatures.sshsig import (
     APPROVAL_NAMESPACE,
     PACK_NAMESPACE,
+    BadSignature,
     PublicKey,
     allowed_signers_line,
     armor,
@@ -28,9 +30,8 @@ from privacy_toolkit.signatures.keys import (
     public_path,
     string,
     uint32,
+    verify,
 )
-from privacy_toolkit.signatures.signers import KeygenSigner, KeySigner, load_signer
-from privacy_toolkit.signatures.sshsig import BadSignature, verify
 
 MESSAGE = b"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  rows.jsonl\n"
 PASSPHRASE = "correct horse"

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.core.model import Job, Outcome, StopReason
+from privacy_toolkit.core.model import ExitCode, Job, Outcome, StopReason
 from privacy_toolkit.engine.approval import Terms, statement
 from privacy_toolkit.engine.plan import Planner
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.checkpoint import Checkpoint, Tree, encode_sums, hash_file, leaf_hash
+from privacy_toolkit.evidence.files import Checkpoint, Tree, encode_sums, hash_file, leaf_hash
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.verify.findings import Findings
 from privacy_toolkit.evidence.verify.folder import PackFolder
@@ -28,8 +27,8 @@ from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.schema import Report
 from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
+from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from tests.support import reported_runs as runs
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.core.errors import InputError
-from privacy_toolkit.core.model import Subject
+from privacy_toolkit.core.model import InputError, Subject
 from privacy_toolkit.inputs.ids import judge
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of

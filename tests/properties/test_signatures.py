@@ -10,12 +10,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.signatures import keys as wire
+from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.signatures import sshsig as wire
 from privacy_toolkit.signatures.allowed import AllowedSigners, matches
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE, PublicKey, allowed_signers_line, check_principal
 from privacy_toolkit.signatures.signers import load_signer
-from privacy_toolkit.signatures.sshsig import BadSignature, enclose, verify
+from privacy_toolkit.signatures.sshsig import (
+    PACK_NAMESPACE,
+    BadSignature,
+    PublicKey,
+    allowed_signers_line,
+    check_principal,
+    enclose,
+    verify,
+)
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)
 PUBLIC = PublicKey("ssh-ed25519", wire.string(b"ssh-ed25519") + wire.string(PRIVATE.public_key().public_bytes_raw()))

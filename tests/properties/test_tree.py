@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.evidence.checkpoint import Tree, inclusion_path, leaf_hash, root_from_path
-from privacy_toolkit.evidence.files import BadPack
+from privacy_toolkit.evidence.files import BadPack, Tree, inclusion_path, leaf_hash, root_from_path
 
 SIZES = range(1, 131)
 LEAVES = [leaf_hash(b"%d" % k) for k in range(SIZES.stop)]

@@ -30,12 +30,11 @@ from privacy_toolkit.access.pruning import CLOCK, _kept, _read_at
 from privacy_toolkit.access.redaction import redact
 from privacy_toolkit.config.file import read_config
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.core.errors import ToolkitError
-from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.model import Job, ToolkitError
 from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence.chain import Link, Removal
-from privacy_toolkit.evidence.checkpoint import Checkpoint, decode_sums, encode_sums, hash_bytes
+from privacy_toolkit.evidence.files import Checkpoint, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.pack import _check_free
 from privacy_toolkit.evidence.receipts import _find, _reported, read_id
 from privacy_toolkit.evidence.verify.findings import Findings, Unusable
@@ -56,9 +55,8 @@ from privacy_toolkit.journal.sqlite.ledgers import ControlFiles
 from privacy_toolkit.notify.telling import _parse
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE
 from privacy_toolkit.signatures.allowed import _parse_line
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE, MalformedError
 from privacy_toolkit.signatures.signers import load_signer
-from privacy_toolkit.signatures.sshsig import verify
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, MalformedError, verify
 from privacy_toolkit.talonone.controls import error_members
 from privacy_toolkit.talonone.holders import decode_holders, encode_holders
 from privacy_toolkit.talonone.inventory import sections_of

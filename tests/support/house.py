@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NAME = "privacy_toolkit"
 
-#: Limits that only ever go down. Wanted in the end: 140 modules, 22 edges, no job named outside its file.
-MOST_MODULES = 148
-MOST_EDGES_PER_THOUSAND_LINES = 23.5
+#: Limits that only ever go down.
+MOST_MODULES = 140
+MOST_EDGES_PER_THOUSAND_LINES = 22.0
 MOST_NAMED_JOBS = 0
 
 #: Where a library may be imported, by the start of a module's path below the package.

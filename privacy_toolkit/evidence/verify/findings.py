@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import ExitCode
 
 #: How much of a foreign text is shown.
 LONGEST_QUOTE: Final = 80

@@ -18,7 +18,7 @@ from privacy_toolkit.engine.approval import Terms, statement, terms_of
 from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.checkpoint import Checkpoint
+from privacy_toolkit.evidence.files import Checkpoint
 from privacy_toolkit.evidence.pack import encode_report
 from privacy_toolkit.evidence.seal import Signed, verify_text
 from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quoted
@@ -34,7 +34,7 @@ from privacy_toolkit.reporting.frames import RowSummary
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
-from privacy_toolkit.schemas import schema
+from privacy_toolkit.schemas import schema_of
 
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #
@@ -484,7 +484,7 @@ def check_texts(
         if before:
             _compare_digest(pack, file, _SCHEMAS_BEFORE[file])
         else:
-            _compare(pack, file, Code.SCHEMA_DIFFERS, partial(schema, name))
+            _compare(pack, file, Code.SCHEMA_DIFFERS, partial(schema_of, name))
     if rows.whole and page:
         compared.append(files.REPORT_HTML)
         if before:

@@ -16,7 +16,7 @@ import msgspec
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Reason
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.checkpoint import Tree, leaf_hash
+from privacy_toolkit.evidence.files import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
 from privacy_toolkit.evidence.verify.wordings import words_of

@@ -11,10 +11,10 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.checkpoint import Checkpoint
+from privacy_toolkit.evidence.files import Checkpoint
 from privacy_toolkit.evidence.verify.findings import Check, Code, Findings, Unusable, Verification, shown
 from privacy_toolkit.evidence.verify.folder import MOST_ENTRIES, PackFolder
 from privacy_toolkit.evidence.verify.manifest import (

@@ -9,16 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from privacy_toolkit.core.model import (
-    NEVER_SENT,
-    Attribution,
-    Control,
-    HeldBefore,
-    Outcome,
-    Purpose,
-    Reason,
-    Subject,
-)
+from privacy_toolkit.core.model import NEVER_SENT, Attribution, Control, HeldBefore, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.journal.figures import (
     HOLD_REASONS,
     PACE_STRETCHES,

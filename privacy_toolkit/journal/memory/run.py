@@ -13,12 +13,12 @@ from typing import Any, Self
 
 import msgspec
 
-from privacy_toolkit.core.errors import JournalError
 from privacy_toolkit.core.model import (
     MAY_BE_DONE,
     OPEN_OUTCOMES,
     Gone,
     HeldBefore,
+    JournalError,
     Outcome,
     Purpose,
     Reason,

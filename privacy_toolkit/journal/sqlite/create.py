@@ -10,8 +10,7 @@ from pathlib import Path
 import msgspec
 
 from privacy_toolkit.core.durable import put_folder, sync
-from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import JournalError, Outcome
 from privacy_toolkit.journal.records import Page, Staged, SubjectState, state_row
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, migrate, page_digest

@@ -25,7 +25,7 @@ import msgspec
 from filelock import FileLock
 
 from privacy_toolkit.core import locks
-from privacy_toolkit.core.errors import JournalError, RefusedError
+from privacy_toolkit.core.model import JournalError, RefusedError
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.sqlite.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.store import damaged, moved, running

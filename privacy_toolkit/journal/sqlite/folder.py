@@ -24,8 +24,8 @@ from platformdirs import user_state_path
 
 from privacy_toolkit.core import locks
 from privacy_toolkit.core.durable import left_over, put_file, sweep
-from privacy_toolkit.core.errors import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.locks import is_taken, take
+from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.records import Staged, meant_by, newest_first
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved

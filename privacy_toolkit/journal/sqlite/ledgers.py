@@ -22,8 +22,7 @@ from typing import Final, Self
 import msgspec
 
 from privacy_toolkit.core.durable import put_file, read_regular, sync
-from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import CONTROL_PREFIX
+from privacy_toolkit.core.model import CONTROL_PREFIX, JournalError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.records import (
     RUN_SECOND,

@@ -20,8 +20,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason, StopReason
+from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason, StopReason
 from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, SubjectState, exchange_row, state_row
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.create import protect

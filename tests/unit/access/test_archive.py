@@ -6,7 +6,7 @@ import pyrage
 import pytest
 
 from privacy_toolkit.access.placing import check_recipient, encrypted, zipped
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 MOMENT = 1_764_187_201_123_456
 FILES = {"b.txt": b"b", "a.txt": b"a", "data/c.csv": b""}

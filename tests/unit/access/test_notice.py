@@ -2,7 +2,7 @@ import pytest
 
 from privacy_toolkit.access import notice
 from privacy_toolkit.access.notice import KEYS, NoticeText, Texts, blank, load, sample
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from privacy_toolkit.access.faithful import AnswerError
 from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 
 READ_AT = 1_764_187_200_123_456
 REFERENCE = "0123456789abcdef" * 2

@@ -6,7 +6,7 @@ import pytest
 
 from privacy_toolkit.config.file import check_address, key_bytes
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 
 WEBHOOK = "webhook = { url = 'https://h.example.org/s3cret', key = { env = 'HOOK_KEY' } }"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.config.settings import Flags, deployment_key, load_settings, target_of
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret, describe
 
 FILE = """

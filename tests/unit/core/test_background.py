@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from privacy_toolkit.core.background import BackgroundLoop
+from privacy_toolkit.core.processes import BackgroundLoop
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_an_interruption_of_the_waiting_thread_cancels_the_coroutine(loop, monke
         future.loop = on
         return Interrupted(future)
 
-    monkeypatch.setattr("privacy_toolkit.core.background.asyncio.run_coroutine_threadsafe", hand)
+    monkeypatch.setattr("privacy_toolkit.core.processes.asyncio.run_coroutine_threadsafe", hand)
     with pytest.raises(KeyboardInterrupt):
         loop.run(endless())
     assert ended == ["ended"]

@@ -22,7 +22,7 @@ SECOND = "import privacy_toolkit.core.processes as m; m.msgspec = SAID; m.main('
 
 STARTS = {
     "the command line": "import privacy_toolkit.cli.main as m; m._run = lambda *_: SAID() or 0; m.main(['--help'])",
-    "the process that makes rows": SECOND.format("privacy_toolkit.evidence.row_writer:scatter_apart"),
+    "the process that makes rows": SECOND.format("privacy_toolkit.evidence.pack:scatter_apart"),
     "the process that compares": SECOND.format("privacy_toolkit.evidence.verify.rows:compare"),
 }
 #: Called, or asked for anything, it says how the process stands and ends it.

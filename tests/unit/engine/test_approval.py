@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from privacy_toolkit.config.settings import TrustSettings
-from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.engine.approval import Given, Terms, approved, check_approved, hand_of, require_direct, statement
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from privacy_toolkit.signatures.signers import load_signer
+from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PEOPLE = ("planner@example.org", "operator@example.org", "second@example.org", "stranger@example.org")

@@ -6,12 +6,11 @@ from datetime import UTC, date, datetime
 import pytest
 
 from privacy_toolkit.config.settings import scope_of
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Hold, Outcome, Reason, Regime, SubjectRequest
-from privacy_toolkit.engine.holds import EXPORTED
+from privacy_toolkit.core.model import Hold, Outcome, Reason, Regime, SubjectRequest, UsageError
 from privacy_toolkit.engine.job import Preparation
 from privacy_toolkit.engine.open_requests import amended, request_rows
 from privacy_toolkit.engine.plan import plan_of
+from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.export import Answered, answered, prepare, unanswered

@@ -6,8 +6,8 @@ import pytest
 
 from privacy_toolkit.config.settings import Flags, load_settings, scope_of
 from privacy_toolkit.core.model import Hold, Job, Outcome
-from privacy_toolkit.engine.holds import SUPPRESSED, Holds, catch_up, suppression
 from privacy_toolkit.engine.plan import plan_of
+from privacy_toolkit.engine.planning import SUPPRESSED, Holds, catch_up, suppression
 from privacy_toolkit.journal.records import Note, SubjectState
 from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, SuppressionFile
 from tests.support import reported_runs

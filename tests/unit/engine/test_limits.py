@@ -2,8 +2,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Outcome, Purpose, StopReason
+from privacy_toolkit.core.model import Outcome, Purpose, StopReason, UsageError
 from privacy_toolkit.engine.limits import Limits, Watch, parse_max_failures, parse_until
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=timezone(timedelta(hours=1)))

@@ -3,7 +3,7 @@ import hashlib
 import msgspec
 import pytest
 
-from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.engine.plan import (
     FIRST_FORMAT,
     Plan,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from privacy_toolkit.core.errors import CredentialsError, ExitCode
+from privacy_toolkit.core.model import CredentialsError, ExitCode
 from privacy_toolkit.engine.job import TRIES, Asking, NotReadError, look
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.talonone.client import Client

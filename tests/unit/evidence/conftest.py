@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.signatures.keys import generate
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
+from privacy_toolkit.signatures.sshsig import generate
 
 TESTS = Path(__file__).parents[2]
 

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from privacy_toolkit.core import durable
-from privacy_toolkit.core.errors import ExitCode
+from privacy_toolkit.core.model import ExitCode
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.checkpoint import Checkpoint, encode_sums, hash_bytes
-from privacy_toolkit.evidence.files import ChainError
+from privacy_toolkit.evidence.files import ChainError, Checkpoint, encode_sums, hash_bytes
 
 RUN, OTHER = "20261124-120000-erase-0a1b2c", "20261124-130000-erase-ffffff"
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.evidence.checkpoint import Checkpoint
-from privacy_toolkit.evidence.files import BadPack
+from privacy_toolkit.core.model import ExitCode
+from privacy_toolkit.evidence.files import BadPack, Checkpoint
 
 RUN = "20261124-120000-erase-0a1b2c"
 FIRST = Checkpoint("privacy-toolkit/" + "0f" * 16, 3, sha256(b"root").digest(), RUN, 1, None)

@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.core.errors import RefusedError, ToolkitError, UsageError
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence import pack as pack_module
 from privacy_toolkit.evidence import seal as seal_module
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.checkpoint import Checkpoint, Tree, decode_sums, hash_bytes, leaf_hash
-from privacy_toolkit.evidence.files import ChainError, PackError
+from privacy_toolkit.evidence.files import ChainError, Checkpoint, PackError, Tree, decode_sums, hash_bytes, leaf_hash
 from privacy_toolkit.evidence.pack import check_place, write_pack
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
@@ -21,9 +19,8 @@ from privacy_toolkit.evidence.verify.rows import compare_here
 from privacy_toolkit.evidence.verify.verifier import verify_pack
 from privacy_toolkit.journal.records import Approval, Note
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.schemas import schema
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE
-from privacy_toolkit.signatures.sshsig import verify
+from privacy_toolkit.schemas import schema_of
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
 from tests.support import reported_runs as runs
 
 UNSIGNED = {
@@ -120,8 +117,8 @@ def test_unsigned_pack_says_so_wherever_somebody_may_look(mixed, chain, tmp_path
 
 def test_schemas_lie_next_to_what_they_describe(mixed, chain, tmp_path):
     folder = write_pack(mixed, tmp_path / "p", chain=chain).path
-    assert (folder / "report.schema.json").read_bytes() == schema("report")
-    assert (folder / "row.schema.json").read_bytes() == schema("row")
+    assert (folder / "report.schema.json").read_bytes() == schema_of("report")
+    assert (folder / "row.schema.json").read_bytes() == schema_of("row")
 
 
 def test_exceptions_are_the_open_and_failed_rows(mixed, chain, tmp_path):

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import Outcome, UsageError
 from privacy_toolkit.evidence import receipt_folder as receiptfolder
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack

@@ -7,11 +7,9 @@ from base64 import b64decode
 
 import pytest
 
-from privacy_toolkit.core.errors import RefusedError, UsageError
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import Outcome, RefusedError, UsageError
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.checkpoint import Checkpoint, inclusion_path, leaf_hash, root_from_path
-from privacy_toolkit.evidence.files import BadPack
+from privacy_toolkit.evidence.files import BadPack, Checkpoint, inclusion_path, leaf_hash, root_from_path
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import Receipt, _PathFinder, read_id, read_link, receipt_of
 from privacy_toolkit.journal.sqlite.run import RunJournal

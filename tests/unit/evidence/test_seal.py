@@ -18,8 +18,7 @@ import pytest
 
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.checkpoint import decode_sums, hash_bytes
-from privacy_toolkit.evidence.files import ChainError, PackError
+from privacy_toolkit.evidence.files import ChainError, PackError, decode_sums, hash_bytes
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Note
 from privacy_toolkit.journal.sqlite.run import RunJournal

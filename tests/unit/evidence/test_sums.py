@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.evidence.checkpoint import decode_sums, encode_sums, hash_bytes, hash_file
-from privacy_toolkit.evidence.files import NAMES, BadPack
+from privacy_toolkit.evidence.files import NAMES, BadPack, decode_sums, encode_sums, hash_bytes, hash_file
 
 A, B = "0a" * 32, "1b" * 32
 EARLIER = st.from_regex(r"earlier/[1-9][0-9]{0,7}/(checkpoint\.txt|SHA256SUMS|SHA256SUMS\.sig)", fullmatch=True)

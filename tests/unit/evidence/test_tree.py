@@ -4,8 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from privacy_toolkit.evidence.checkpoint import Tree, inclusion_path, leaf_hash, node_hash, root_from_path
-from privacy_toolkit.evidence.files import BadPack
+from privacy_toolkit.evidence.files import BadPack, Tree, inclusion_path, leaf_hash, node_hash, root_from_path
 
 #: The inputs and roots that the reference implementations of RFC 6962 are tested with.
 LINES = [

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.evidence.checkpoint import Checkpoint
+from privacy_toolkit.evidence.files import Checkpoint
 from privacy_toolkit.evidence.seal import Signed, verify_text
 
 FIRST = Checkpoint("privacy-toolkit/" + "0f" * 16, 1_000_000, bytes(32), "20261124-120000-erase-0a1b2c", 1, None)

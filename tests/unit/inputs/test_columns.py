@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.options import check_distinct, check_id_column, id_column, optional_columns, required_column
 
 

@@ -5,8 +5,7 @@ import hashlib
 
 import pytest
 
-from privacy_toolkit.core.errors import InputError
-from privacy_toolkit.core.model import Hold
+from privacy_toolkit.core.model import Hold, InputError
 from privacy_toolkit.inputs.exclusions import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 

@@ -7,8 +7,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from privacy_toolkit.core.errors import InputError
-from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.model import InputError, Job
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration

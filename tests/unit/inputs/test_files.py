@@ -7,7 +7,7 @@ import io
 import pytest
 import zstandard
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.files import ByteSource, FileKind, decompressed, kind_of
 
 PACK = {".gz": gzip.compress, ".zst": zstandard.compress}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.options import InputOptions
 
 

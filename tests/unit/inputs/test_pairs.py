@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm, budget_of, coupon_of, given_of
 from privacy_toolkit.inputs.scan import read_input

@@ -12,8 +12,7 @@ from datetime import date
 
 import pytest
 
-from privacy_toolkit.core.errors import InputError
-from privacy_toolkit.core.model import SubjectRequest
+from privacy_toolkit.core.model import InputError, SubjectRequest
 from privacy_toolkit.inputs.ids import RejectReason
 from privacy_toolkit.inputs.scan import Record, Status, read_input
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from privacy_toolkit.core.errors import InputError
+from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.ids import RejectReason
 from privacy_toolkit.inputs.pages import Page, Spool
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.jobs.assign import one_to_one, order_of_codes
 
 PAGES = [[(2, "a"), (3, "b")], [(4, "c")]]

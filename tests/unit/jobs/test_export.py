@@ -3,8 +3,7 @@
 import httpx2
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Outcome, Reason, StopReason
+from privacy_toolkit.core.model import Outcome, Reason, StopReason, UsageError
 from privacy_toolkit.engine.job import Context, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs.export import DECLARATION, Export

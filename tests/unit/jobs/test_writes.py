@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import httpx2
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.model import Job, UsageError
 from privacy_toolkit.engine.job import Context
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.writes import ACT_TRIES

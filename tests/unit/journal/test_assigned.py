@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from privacy_toolkit.core.errors import JournalError, RefusedError
+from privacy_toolkit.core.model import JournalError, RefusedError
 from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, AssignedCodesFile
 
 SCOPE = "live api.example.org/shop"

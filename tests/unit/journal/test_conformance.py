@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.core.errors import JournalError, RefusedError, UsageError
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
     Attribution,
@@ -20,11 +19,14 @@ from privacy_toolkit.core.model import (
     Gone,
     HeldBefore,
     Hold,
+    JournalError,
     Outcome,
     Purpose,
     Reason,
+    RefusedError,
     StopReason,
     Subject,
+    UsageError,
 )
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
 from privacy_toolkit.journal.memory.state import MemoryState

@@ -10,8 +10,17 @@ import sys
 
 import pytest
 
-from privacy_toolkit.core.errors import DamagedError, ExitCode
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Hold, Outcome, Purpose, Reason
+from privacy_toolkit.core.model import (
+    OPEN_OUTCOMES,
+    Attribution,
+    DamagedError,
+    ExitCode,
+    HeldBefore,
+    Hold,
+    Outcome,
+    Purpose,
+    Reason,
+)
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME

@@ -6,8 +6,7 @@ import resource
 
 import pytest
 
-from privacy_toolkit.core.errors import JournalError
-from privacy_toolkit.core.model import HeldBefore, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.core.model import HeldBefore, JournalError, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE

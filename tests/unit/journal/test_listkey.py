@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from privacy_toolkit.core.errors import JournalError, UsageError
+from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, AssignedCodesFile, SuppressionFile
 

@@ -5,15 +5,16 @@ import stat
 
 import pytest
 
-from privacy_toolkit.core.errors import JournalError, RefusedError
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
     Attribution,
     HeldBefore,
     Hold,
+    JournalError,
     Outcome,
     Purpose,
     Reason,
+    RefusedError,
     StopReason,
     Subject,
 )

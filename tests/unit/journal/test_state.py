@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.core.durable import left_over, sweep
-from privacy_toolkit.core.errors import RefusedError, UsageError
+from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder

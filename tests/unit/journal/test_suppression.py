@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.core.errors import JournalError
+from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.journal.sqlite.ledgers import SUPPRESSION_FILE, SuppressionFile
 
 SCOPE = "live https://api.example.org"

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import ExitCode, Outcome
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.http.outbound import NotPostedError
 from privacy_toolkit.journal.records import OpenRequests

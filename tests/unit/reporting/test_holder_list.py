@@ -9,8 +9,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from privacy_toolkit.core.errors import ExitCode, UsageError
-from privacy_toolkit.core.model import Subject
+from privacy_toolkit.core.model import ExitCode, Subject, UsageError
 from privacy_toolkit.jobs import holders
 from privacy_toolkit.jobs.holders import holders_table
 from privacy_toolkit.reporting.tables import TableFileError, check_out, write_table

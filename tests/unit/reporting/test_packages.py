@@ -5,7 +5,7 @@ import re
 import pytest
 
 from privacy_toolkit.core.model import Job, Outcome
-from privacy_toolkit.engine.holds import EXPORTED
+from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.journal.records import PackageFacts
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.html import render

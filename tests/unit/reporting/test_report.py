@@ -3,8 +3,7 @@ import sqlite3
 import msgspec
 import pytest
 
-from privacy_toolkit.core.errors import ToolkitError
-from privacy_toolkit.core.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, Verdict
+from privacy_toolkit.core.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, ToolkitError, Verdict
 from privacy_toolkit.journal.records import ExchangeRecord
 from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal

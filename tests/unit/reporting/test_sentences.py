@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.core.model import Job, Outcome, Reason, StopReason, Verdict
+from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.plan import PlannedRows
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.journal.records import Acceptance, Execution

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Faults, Outage, Outages, RateLimit
 
 

@@ -6,7 +6,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.store import read_log
 from privacy_toolkit.sandbox.world import SandboxSettings
@@ -87,7 +87,7 @@ def test_stopping_twice_does_no_harm():
 def test_without_its_libraries_the_sandbox_says_what_to_install():
     code = (
         "import sys; sys.modules['uvicorn'] = None\n"
-        "from privacy_toolkit.core.errors import UsageError\n"
+        "from privacy_toolkit.core.model import UsageError\n"
         "try:\n    import privacy_toolkit.sandbox\nexcept UsageError as error:\n    print(error.hint)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.world import SandboxSettings
 
 

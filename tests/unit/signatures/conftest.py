@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy_toolkit.signatures.keys import ED25519, ED25519_SK, PublicKey, string, uint32
+from privacy_toolkit.signatures.sshsig import ED25519, ED25519_SK, PublicKey, string, uint32
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.signatures.keys import PublicKey, read_key_file, string
+from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.signatures.sshsig import PublicKey, read_key_file, string
 
 
 def refused(path):

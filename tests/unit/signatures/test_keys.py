@@ -4,9 +4,9 @@ import stat
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.signatures import keys as wire
-from privacy_toolkit.signatures.keys import PublicKey, allowed_signers_line, check_principal, generate, public_path
+from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.signatures import sshsig as wire
+from privacy_toolkit.signatures.sshsig import PublicKey, allowed_signers_line, check_principal, generate, public_path
 
 
 def test_a_line_gives_the_key_and_the_key_the_line(pair):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from privacy_toolkit.signatures.allowed import Options, parse_options
-from privacy_toolkit.signatures.keys import MalformedError
+from privacy_toolkit.signatures.sshsig import MalformedError
 
 
 def seconds(*parts):

@@ -4,10 +4,9 @@ import pickle
 
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
-from privacy_toolkit.signatures.keys import PACK_NAMESPACE
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.signatures.signers import KeygenSigner, KeySigner, load_signer
-from privacy_toolkit.signatures.sshsig import verify
+from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
 
 
 def test_a_key_file_signs_in_this_process(key_file, pair, monkeypatch):

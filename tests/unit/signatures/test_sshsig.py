@@ -3,10 +3,16 @@ import hashlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy_toolkit.core.errors import ExitCode
-from privacy_toolkit.signatures import keys as wire
-from privacy_toolkit.signatures.keys import APPROVAL_NAMESPACE, PACK_NAMESPACE, PublicKey
-from privacy_toolkit.signatures.sshsig import BadSignature, enclose, verify
+from privacy_toolkit.core.model import ExitCode
+from privacy_toolkit.signatures import sshsig as wire
+from privacy_toolkit.signatures.sshsig import (
+    APPROVAL_NAMESPACE,
+    PACK_NAMESPACE,
+    BadSignature,
+    PublicKey,
+    enclose,
+    verify,
+)
 
 MESSAGE = b"d2a84f4b8b650937ec8f73cd8be2c74add5a911ba64df27458ed8229da804a26  report.json\n"
 #: The order of the group (RFC 8032, section 5.1): S and S + ORDER would both satisfy the equation.

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from privacy_toolkit.signatures import keys as wire
+from privacy_toolkit.signatures import sshsig as wire
 
 BEGIN = b"-----BEGIN SSH SIGNATURE-----\n"
 END = b"-----END SSH SIGNATURE-----\n"

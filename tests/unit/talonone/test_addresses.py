@@ -1,7 +1,7 @@
 import pytest
 
 from privacy_toolkit.config.file import is_loopback
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone.addresses import check_base_url, make_path, make_query
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from privacy_toolkit.core.errors import ApiError, CredentialsError
+from privacy_toolkit.core.model import ApiError, CredentialsError
 from privacy_toolkit.talonone import bodies
 from privacy_toolkit.talonone.client import Calls
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation

@@ -5,7 +5,7 @@ import httpx2
 import pytest
 
 from privacy_toolkit import __version__
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.http.exchange import Fault, Line, Manner, Phase, Reply, Trouble
 from privacy_toolkit.talonone import bodies
 from privacy_toolkit.talonone import client as client_module

@@ -12,8 +12,7 @@ import msgspec
 import pytest
 
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.core.errors import CredentialsError
-from privacy_toolkit.core.model import CONTROL_PREFIX, Control, Gone, Reason
+from privacy_toolkit.core.model import CONTROL_PREFIX, Control, CredentialsError, Gone, Reason
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.talonone import client
 from privacy_toolkit.talonone.controls import (

@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.core.errors import UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.talonone.credentials import Credentials, Signer
 from privacy_toolkit.talonone.operations import OPERATIONS

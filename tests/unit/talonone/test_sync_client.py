@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from privacy_toolkit import Client, Credentials, SyncClient
-from privacy_toolkit.core.errors import ApiError, UsageError
+from privacy_toolkit.core.model import ApiError, UsageError
 from privacy_toolkit.talonone.client import Calls
 from privacy_toolkit.talonone.operations import OPERATIONS
 
