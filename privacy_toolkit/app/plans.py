@@ -15,7 +15,7 @@ from privacy_toolkit.access.notice import load
 from privacy_toolkit.access.placing import check_recipient
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
-from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.model import UsageError, count
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
     Given,
@@ -39,7 +39,6 @@ from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.tables import check_out
-from privacy_toolkit.reporting.words import count
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
 from privacy_toolkit.talonone.client import check_access
 

@@ -22,7 +22,7 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, explained
+from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.job import Asking, Preflight, look
@@ -48,7 +48,7 @@ from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
-from privacy_toolkit.reporting.words import count, sentence
+from privacy_toolkit.reporting.words import sentence
 from privacy_toolkit.talonone.client import check_access, client_for
 
 

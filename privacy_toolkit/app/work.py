@@ -19,7 +19,7 @@ from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.model import Outcome, UsageError
+from privacy_toolkit.core.model import Outcome, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.execution import Conditions, Work, sit
@@ -34,7 +34,6 @@ from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.tables import write_table
-from privacy_toolkit.reporting.words import count
 from privacy_toolkit.talonone.client import client_for
 
 

@@ -13,10 +13,9 @@ from typing import IO, Any, Protocol, TextIO, cast
 
 import click
 
-from privacy_toolkit.core.model import ExitCode, ToolkitError
+from privacy_toolkit.core.model import ExitCode, ToolkitError, count
 from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
-from privacy_toolkit.reporting.words import STOPS, count
 
 # What is said, and where: results on stdout, everything else on stderr.
 
@@ -213,6 +212,8 @@ def announce(event: Event) -> None:
     if isinstance(event, Waiting):
         say(f"The API asks to wait {event.seconds:g} s.")
     elif isinstance(event, Stopping):
+        from privacy_toolkit.reporting.words import STOPS
+
         say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
 
 

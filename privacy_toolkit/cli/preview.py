@@ -28,14 +28,14 @@ from privacy_toolkit.cli.output import (
     say,
 )
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.model import ExitCode, StopReason, UsageError, Verdict
+from privacy_toolkit.core.model import ExitCode, StopReason, UsageError, Verdict, count
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.reporting.words import count, next_step
+from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 #: The grounds that are the toolkit's own, not those of an exclusion list.

@@ -11,8 +11,7 @@ import click
 
 from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
-from privacy_toolkit.core.model import ExitCode, UsageError
-from privacy_toolkit.reporting.words import count
+from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register

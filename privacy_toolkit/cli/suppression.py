@@ -10,8 +10,7 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.core.model import ExitCode, UsageError
-from privacy_toolkit.reporting.words import count
+from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings

@@ -406,3 +406,8 @@ class Learned:
     generation: str
     learned_at: str
     toolkit: str
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: ``1 subject``, ``1,000 subjects``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.core.durable import ExposedError, put_file, read_private
 from privacy_toolkit.core.model import UsageError
 
 # Secrets and foreign text: the only place that masks.
@@ -142,6 +141,8 @@ class SecretFile:
         Raises:
             UsageError: it can't be read, others can read it too, or it is no key.
         """
+        from privacy_toolkit.core.durable import ExposedError, read_private  # noqa: PLC0415 - help needs no files
+
         try:
             content = read_private(self.path)
         except FileNotFoundError:
@@ -159,6 +160,8 @@ class SecretFile:
         Raises:
             UsageError: it can't be written, or something is there.
         """
+        from privacy_toolkit.core.durable import put_file  # noqa: PLC0415 - as above
+
         try:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             with put_file(self.path, over=False) as file:

@@ -372,11 +372,6 @@ def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
     return NextStep(command=resume, when="Next: go on with what is open. Nothing that is settled is done again.")
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: ``1 subject``, ``1,000 subjects``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def verification(checked: Mapping[str, str], mode: str) -> str:
     """What a plan's ``verify`` (``all``, ``sample:N``, ``none``) asked for, in the words of its job's ``checked``."""
     kind, _, size = mode.partition(":")
