@@ -148,7 +148,7 @@ def test_a_sample_needs_a_place_that_can_be_written(call, tmp_path):
 def test_a_notice_with_placeholders_is_refused_before_anything_is_read(call, server, requests, out, tmp_path):
     call("export", "init-notice", tmp_path / "n.toml")
     done = call("export", requests, "--out", out, "--notice", tmp_path / "n.toml", "--json")
-    refused(done, "FILL IN still stands there")
+    refused(done, "FILL IN is still there")
     assert not out.exists()
     assert len(server.log.about_subjects()) == 0
     assert call("runs", "list", "--json").json == {"runs": []}
