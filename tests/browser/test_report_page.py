@@ -68,7 +68,16 @@ def test_page_never_scrolls_sideways(open_page, reports, name, width, scheme):
 @pytest.mark.parametrize("name", ["complete", "mixed"])
 def test_first_screen_holds_verdict_next_command_and_tiles(open_page, reports, name):
     page = open_page(reports[name])
-    for selector in (".environment", "h1", ".next .command", ".clock", ".tile >> nth=-1", ".sum", ".hands", ".facts"):
+    for selector in (
+        ".environment",
+        "h1",
+        ".next .command",
+        ".clock",
+        ".tile >> nth=-1",
+        ".sum",
+        ".signatories",
+        ".facts",
+    ):
         box = page.locator(selector).bounding_box()
         assert box["y"] + box["height"] <= 800, selector
 
