@@ -37,7 +37,6 @@ from privacy_toolkit.core.privacy import Secret
 PREFIX = "PRIVACY_TOOLKIT_"
 DEFAULT_RATE = 500.0
 DEFAULT_CONCURRENCY = 16
-_USUAL_PORTS = {"http": 80, "https": 443}
 #: What no base URL ends in: every path of the API begins with its version, and the toolkit adds it itself. A gateway
 #: may have any other path in front of that.
 _VERSION = re.compile(r"v[0-9]+")

@@ -12,7 +12,6 @@ import hmac
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from privacy_toolkit.config.settings import TrustSettings
@@ -309,8 +308,3 @@ def default_terms(trust: TrustSettings, now: datetime, state: str) -> Terms:
     """The terms of an approval that is given now: good for as long as the profile says."""
     moment = now.astimezone(UTC).replace(microsecond=0)
     return Terms(moment, moment + timedelta(seconds=trust.approval_valid), state)
-
-
-def read_statement(signature: Path) -> Path:
-    """Where the statement is that ``ssh-keygen -Y sign`` made this signature of: it adds ``.sig`` to the name."""
-    return signature.with_name(signature.name.removesuffix(".sig"))

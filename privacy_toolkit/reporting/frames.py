@@ -296,7 +296,6 @@ def _by_due_date(item: tuple[tuple[str, str | None], int]) -> tuple[bool, str, s
 
 _STATE = ["outcome", "reason", "attribution", "held_before"]
 _SUMS = ["repeated", "repeats", "keeping", "kept_coupons", "kept_referrals"]
-_DATES = ("requested_on", "due_on", "review_on")
 _OPEN = sorted(outcome.value for outcome in OPEN_OUTCOMES)
 
 #: The vocabulary of a column, in the order in which it is spoken of; the other codes are the controller's own.

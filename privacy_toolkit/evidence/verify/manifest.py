@@ -170,7 +170,6 @@ def check_signature(pack: PackFolder, manifest: Manifest, trust: Trust, check: C
 
 # Links of the chain of packs, wherever they lie: in a pack, in its ``earlier`` folder, in the record of all packs.
 
-_SEQUENCE = re.compile(r"[1-9][0-9]{0,7}")
 #: As runs are named: the time, the job, and some random digits.
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z_]+-[0-9a-f]+")
 _LARGEST_CHECKPOINT = 4096

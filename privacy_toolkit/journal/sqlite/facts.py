@@ -188,7 +188,6 @@ _NO_DAMAGE = frozenset(
 )
 _PRIMARY = 0xFF  # the lower byte of an extended code is the code proper
 
-Bounds = tuple[int, int]
 Digest = tuple[int, int, bytes]
 M = TypeVar("M", bound=Callable[..., Any])
 
