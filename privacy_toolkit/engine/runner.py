@@ -235,7 +235,7 @@ class Runner:
                 self._tools.places.give_back()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        walk = asyncio.create_task(work)
+        walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each
         self._walks.add(walk)
         walk.add_done_callback(self._walked)
 

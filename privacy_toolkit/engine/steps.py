@@ -39,6 +39,9 @@ from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exch
 _CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
 _NO_MOMENT = datetime.fromtimestamp(0, UTC)
+# Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
+_ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
+_ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
 
 R = TypeVar("R")
 
@@ -135,10 +138,10 @@ class ExecutionContext:
             self._pause(answer)
         if answer.value is not None and self.sandbox is not None:
             self._compare_environment(answer)
-        absent = answer.finding is Finding.ABSENT
+        absent = answer.finding is _ABSENT
         if absent and first is not None and len(self.first_absent) < SUSPICIOUS_ABSENCES:
             self.first_absent.append(first)
-        counted = purpose if first is not None or purpose is not Purpose.READ_BEFORE else Purpose.RECONCILE
+        counted = purpose if first is not None or purpose is not _READ_BEFORE else _RECONCILE
         reason = self.watch.exchanged(counted, reliable=answer.finding not in _NO_ANSWER, absent=absent)
         if reason is StopReason.WRONG_ENVIRONMENT and self.recognise(self.first_absent):
             self.watch.trust_absences()
@@ -261,9 +264,9 @@ class Steps:
             self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
             if self._contradicts(answer):
                 controls.contradicted(operation)
-            elif answer.finding is Finding.DONE and answer.named:
+            elif answer.finding is _DONE and answer.named:
                 controls.seen(operation, begun)
-            if answer.finding is Finding.ABSENT and not fresh:  # no control vouches for it: after one it is asked again
+            if answer.finding is _ABSENT and not fresh:  # no control vouches for it: after one it is asked again
                 if not await controls.ensure(operation):
                     raise Stopped
                 continue
@@ -278,9 +281,9 @@ class Steps:
     def _contradicts(self, answer: Answer) -> bool:
         """Whether what was absent a moment ago is there now: one of those who answer here knows nobody."""
         before = self._absent
-        if answer.finding is Finding.ABSENT:
+        if answer.finding is _ABSENT:
             self._absent = answer
-        elif answer.finding is Finding.DONE and before is not None:
+        elif answer.finding is _DONE and before is not None:
             self._absent = None
             return before.mark is None or not before.mark.is_suspect  # else it was the answer to something else
         return False
@@ -346,7 +349,7 @@ class Steps:
         given to others, and taken again for what is asked next. False: nothing may follow from them.
         """
         if bracketed is None:
-            bracketed = any(answer.finding is Finding.ABSENT for answer in answers)
+            bracketed = any(answer.finding is _ABSENT for answer in answers)
         if not bracketed and all(answer.is_in_step for answer in answers):
             return True
         self.leave()
@@ -367,7 +370,7 @@ class Steps:
         """
         if answer.named or await self.proven(operation, answer, bracketed=False):
             return answer
-        return replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
+        return replace(answer, finding=_UNKNOWN, reason=Reason.FOREIGN_ANSWER)
 
     async def in_step(self, answer: Answer) -> bool:
         """Find out at once, by a control on its connection, whether an answer belongs to its request."""
@@ -402,13 +405,13 @@ class Steps:
             raise Stopped
         act = _Act(operation, lost)
         manner = Manner(before_write=partial(self._before_write, act))
-        answer, elapsed = await self._exchange(operation, sending or Sending(self._lead.id), Purpose.ACT, manner)
+        answer, elapsed = await self._exchange(operation, sending or Sending(self._lead.id), _ACT, manner)
         if not act.numbers and tools.stop.requested:
             raise Stopped
-        record = self._ended(Purpose.ACT, operation, answer, elapsed, act.intended_at)
+        record = self._ended(_ACT, operation, answer, elapsed, act.intended_at)
         if not act.numbers:  # no connection: there was no intent either
             act.numbers = [note.exchanges[0][0] for note in self._notes(tuple(lost), record)]
-        elif answer.finding is not Finding.NEVER_SENT:
+        elif answer.finding is not _NEVER_SENT:
             self._acted = True
         results = keep(answer) if keep else {}
         answered = self._answered(dict(zip(lost, act.numbers, strict=True)), record, then(answer), results)
@@ -422,7 +425,7 @@ class Steps:
         if tools.stop.requested:
             return False
         act.intended_at = tools.clock()
-        intent = ExchangeRecord(Purpose.ACT, act.operation.name, intent_at=act.intended_at)
+        intent = ExchangeRecord(_ACT, act.operation.name, intent_at=act.intended_at)
         intents = self._notes(tuple(act.lost), intent, act.lost)
         act.numbers = [note.exchanges[0][0] for note in intents]
         unrecorded, self._unrecorded = self._unrecorded, []
@@ -580,7 +583,7 @@ class Steps:
                 mark.line.prove(mark.number)
             elif answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
                 mark.line.spoil()
-        first = purpose is Purpose.READ_BEFORE and not self._has_read
+        first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True
         tools.heed(answer, purpose, self._lead.id if first else None)

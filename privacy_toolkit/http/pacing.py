@@ -122,10 +122,11 @@ class Pacer:
         return due - self._clock()
 
     def _take(self, now: float) -> None:
-        while self._given and self._given[0] < now - self._second:
-            self._given.popleft()
+        if self._given and self._given[0] < now - self._second:
+            self._given.popleft()  # one for one: it never has more than the fullest second had
         self._given.append(now)
-        self._due = max(self._due, now - _TOLERANCE) + self._interval
+        due = self._due
+        self._due = max(now - _TOLERANCE, due) + self._interval
         self._paused = False
 
 
