@@ -74,6 +74,8 @@ class HeldRun:
     executions: list[Execution] = field(default_factory=list)
     purged_at: int | None = None
     worker: object | None = None
+    #: What was counted last, until something is written.
+    counts: RunCounts | None = None
 
     def outcome(self, seq: int) -> Outcome:
         """Tell in which outcome a subject is."""
@@ -345,6 +347,7 @@ class MemoryRun:
             JournalError: as for ``intend``.
         """
         self._check_working()
+        self._run.counts = None
         for note in list(notes):
             for n, exchange in note.exchanges:
                 self._put(note.seq, n, exchange)
@@ -375,6 +378,7 @@ class MemoryRun:
     def mark_restored(self, now: int) -> int:
         """Make every open subject ``unknown`` for good; how many these are."""
         with self._writing():
+            self._run.counts = None
             doubtful = [e for e in self.entries(OPEN_OUTCOMES) if e.state.reason not in _NOT_MARKED]
             for entry in doubtful:
                 self._run.states[entry.subject.seq] = msgspec.structs.replace(
@@ -393,6 +397,7 @@ class MemoryRun:
             if run.purged_at is not None:
                 return
             windows = self.windows()
+            run.counts = None
             known = run.known()
             drawn = list(range(1, len(known) + 1))
             secrets.SystemRandom().shuffle(drawn)
@@ -416,7 +421,10 @@ class MemoryRun:
 
     @property
     def _counts(self) -> RunCounts:
-        return RunCounts([counted(self._run.rows())])
+        run = self._run
+        if run.counts is None:
+            run.counts = RunCounts([counted(run.rows())])
+        return run.counts
 
     @property
     def _run(self) -> HeldRun:
