@@ -6,11 +6,12 @@ Nothing here grows with the number of subjects but the windows.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import groupby
+from itertools import chain, groupby
 from operator import add, itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -215,7 +216,7 @@ class Windows:
 
 
 def windows_from(
-    times: Iterable[tuple[str, int, int, int]], executions: Sequence[tuple[int, int | None]], size: int
+    times: Iterable[tuple[object, int, int, int]], executions: Sequence[tuple[int, int | None]], size: int
 ) -> Windows:
     """Divide the times of a run of ``size`` subjects into windows.
 
@@ -273,6 +274,7 @@ _Alike = tuple[str, str | None, str | None, str | None]
 _End = tuple[str, str, int | None, str | None, bool]
 #: Day of the request, due date, outcome.
 _Asked = tuple[str | None, str | None, str]
+_Moments = tuple[int | None, int | None, int | None, int | None]
 
 
 class PageCounts(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -293,7 +295,7 @@ class PageCounts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     times: list[tuple[str, int, int]] = []
     pace: list[tuple[int, int, int, int]] = []
     settled: tuple[int, int] = (0, 0)
-    moments: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    moments: _Moments = (None, None, None, None)
 
     def totals(self, size: int) -> Counter[str]:
         """Count the subjects by outcome; those of ``size`` without any record are pending."""
@@ -318,8 +320,9 @@ def _totals(states: Iterable[tuple[_Alike, tuple[int, ...]]], size: int) -> Coun
 def counted(rows: Sequence[SubjectRow]) -> PageCounts:
     """Count what the rows of a page, or of a whole run, come to."""
     states = [row.state for row in rows if row.state is not None]
-    made = [exchange for row in rows for exchange in row.exchanges]
+    made = list(chain.from_iterable([row.exchanges for row in rows]))
     own = [exchange for exchange in made if exchange.carrier is None]
+    sent, own_sent = _sent(made), _sent(own)
     again = _repeated(rows)
     _, _, purposes, operations, _, ended, elapsed, statuses, reasons, _ = columns_of(ExchangeRow, own)
     ends = Counter(zip(operations, purposes, statuses, reasons, [at is None for at in ended], strict=True))
@@ -331,9 +334,9 @@ def counted(rows: Sequence[SubjectRow]) -> PageCounts:
         asked=_asked(rows),
         traffic=[(end, count, again[end]) for end, count in ends.items()],
         times=[(*key, count) for key, count in times.items()],
-        pace=_begun_by_second(_sent(own)),
+        pace=_begun_by_second(own_sent),
         settled=_settled(rows),
-        moments=_moments(made),
+        moments=_moments(made, sent),
     )
 
 
@@ -384,11 +387,13 @@ def _held(states: Sequence[StateRow]) -> list[tuple[str, int, str | None]]:
 
 
 def _begun_by_second(sent: Sequence[ExchangeRow]) -> list[tuple[int, int, int, int]]:
-    begun: defaultdict[int, list[int]] = defaultdict(list)
-    for at in _begun(sent):
-        if at is not None:
-            begun[at // _SECOND].append(at)
-    return [(second, len(at), min(at), max(at)) for second, at in begun.items()]
+    begun = sorted([at for at in _begun(sent) if at is not None])
+    found, place = [], 0
+    while place < len(begun):
+        second, first = begun[place] // _SECOND, place
+        place = bisect_left(begun, (second + 1) * _SECOND, place)
+        found.append((second, place - first, begun[first], begun[place - 1]))
+    return found
 
 
 def _begun(sent: Sequence[ExchangeRow]) -> list[int | None]:
@@ -408,10 +413,9 @@ def _settled(rows: Sequence[SubjectRow]) -> tuple[int, int]:
     return in_time, late
 
 
-def _moments(made: list[ExchangeRow]) -> tuple[int | None, int | None, int | None, int | None]:
-    sent = _sent(made)
+def _moments(made: Sequence[ExchangeRow], sent: Sequence[ExchangeRow]) -> _Moments:
     return (
-        _least(begun if one[4] is None else one[4] for one, begun in zip(sent, _begun(sent), strict=True)),
+        _least([begun if one[4] is None else one[4] for one, begun in zip(sent, _begun(sent), strict=True)]),
         _most([one[5] for one in sent]),
         _most([one[5] for one in made]),
         _most([one[4] if one[5] is None else one[5] for one in made if one[2] == _ACT and _is_lost(one)]),
@@ -424,11 +428,11 @@ def _is_lost(one: ExchangeRow) -> bool:
 
 
 def _least(values: Iterable[Any]) -> Any:
-    return min((value for value in values if value is not None), default=None)
+    return min([value for value in values if value is not None], default=None)
 
 
 def _most(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
+    return max([value for value in values if value is not None], default=None)
 
 
 def _nulls_first(key: Iterable[Any]) -> list[tuple[bool, Any]]:
@@ -587,12 +591,10 @@ def _controls(controls: Sequence[ControlRecord]) -> tuple[tuple[ControlCount, ..
 def times_of(rows: Iterable[SubjectRow]) -> Iterator[tuple[str, int, int, int]]:
     """Give what ``windows_from`` needs of some subjects: kind, number, first and last moment, where one is known."""
     for seq, state, walk, _ in rows:
-        moments = [at for one in walk for at in (one.intent_at, one.ended_at) if at is not None]
+        moments = [at for one in walk for at in one[4:6] if at is not None]
         if state is not None and state.settled_at is not None:
             moments.append(state.settled_at)
         if moments:
             outcome = "" if state is None else state.outcome
-            shape = ",".join(
-                [f"{e.purpose}{'' if e.status is None else e.status}{int(e.ended_at is None)}" for e in walk]
-            )
+            shape = ",".join([f"{e[2]}{'' if e[7] is None else e[7]}{int(e[5] is None)}" for e in walk])
             yield f"{shape} {outcome}" if walk else outcome, seq, min(moments), max(moments)

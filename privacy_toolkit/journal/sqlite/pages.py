@@ -78,6 +78,7 @@ class PageLog:
         (last,) = connection.execute("SELECT IFNULL(MAX(place & ?), 0) FROM log", (_PLACES - 1,)).fetchone()
         self._number = int(last)
         self._commits = 0
+        self._walked: set[int] = set()
 
     def append(self, notes: Iterable[tuple[int, bool, bytes]]) -> None:
         """Add packed notes, each with the number of its subject and whether that is settled; within a transaction."""
@@ -88,27 +89,29 @@ class PageLog:
             page = pages.get(first)
             if page is None:
                 page = pages[first] = []
-                self._unfolded.setdefault(first, _Unfolded()).said_at = self._commits
+                self._unfolded.setdefault(first, _Unfolded())
             page.append(note)
             if is_settled:
                 self._unfolded[first].settled += 1
         rows = []
         for first, page in pages.items():
             self._number += 1
-            self._unfolded[first].notes += len(page)
+            self._unfolded[first].add(len(page), self._commits)
             rows.append((first * _PLACES + self._number, _ARRAY + len(page).to_bytes(4, "big") + b"".join(page)))
         self._connection.executemany("INSERT INTO log VALUES (?, ?)", rows)
+        self._walked |= {first for first in pages if self._unfolded[first].settled >= self._sizes[first]}
 
-    def walked(self) -> list[int]:
+    def walked(self) -> set[int]:
         """Give the pages that are worth folding now."""
-        found = [first for first, page in self._unfolded.items() if page.settled >= self._sizes[first]]
         if not self._commits % self.IDLE:
-            found += [
+            since = self._commits - self.IDLE
+            self._walked |= {
                 first
                 for first, page in self._unfolded.items()
-                if page.notes >= self._sizes[first] and page.said_at <= self._commits - self.IDLE
-            ]
-        return found
+                if page.said_at <= since and page.notes >= self._sizes[first]
+            }
+        walked, self._walked = self._walked, set()
+        return walked
 
     def unfolded(self) -> list[int]:
         """Give the pages of which the log says anything."""
@@ -116,7 +119,7 @@ class PageLog:
 
     def fold(self, first: int) -> None:
         """Fold a page, in a transaction of its own."""
-        with _uncollected(), transaction(self._connection):
+        with uncollected(), transaction(self._connection):
             put_page(self._connection, first, page_rows(self._connection, first))
         self._unfolded.pop(first, None)
 
@@ -129,9 +132,13 @@ class _Unfolded:
     def __init__(self) -> None:
         self.notes = self.settled = self.said_at = 0
 
+    def add(self, notes: int, commit: int) -> None:
+        self.notes += notes
+        self.said_at = commit
+
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Thousands of tuples come and go here within milliseconds, none in a cycle: looking for cycles costs a third."""
     was_on = gc.isenabled()
     gc.disable()

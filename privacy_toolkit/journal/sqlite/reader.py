@@ -25,7 +25,15 @@ from privacy_toolkit.core.model import (
     StopReason,
     Subject,
 )
-from privacy_toolkit.journal.figures import PageCounts, RunSummary, StateCount, Windows, times_of, windows_from
+from privacy_toolkit.journal.figures import (
+    PageCounts,
+    RunCounts,
+    RunSummary,
+    StateCount,
+    Windows,
+    times_of,
+    windows_from,
+)
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -46,7 +54,14 @@ from privacy_toolkit.journal.records import (
 )
 from privacy_toolkit.journal.sqlite.checksums import Damage
 from privacy_toolkit.journal.sqlite.facts import RunFacts, page_digest, reads
-from privacy_toolkit.journal.sqlite.pages import outcomes_of, page_counts, page_rows, run_counts, transaction
+from privacy_toolkit.journal.sqlite.pages import (
+    outcomes_of,
+    page_counts,
+    page_rows,
+    run_counts,
+    transaction,
+    uncollected,
+)
 
 # Between the journal's values and the rows of its tables.
 
@@ -241,6 +256,7 @@ class JournalReader(RunFacts):
 
     def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._walks: list[PartyWalk] = []
+        self._counted: tuple[tuple[int, int], RunCounts] | None = None
         super().__init__(folder, monotonic)
 
     @property
@@ -251,18 +267,20 @@ class JournalReader(RunFacts):
     @reads
     def totals(self) -> dict[Outcome, int]:
         """How many subjects stand in which outcome; those without any record are pending."""
-        return run_counts(self._connection).totals(self.size)
+        return self._counts.totals(self.size)
 
     @reads
     def windows(self) -> Windows:
         """The times that a pack shows of each subject; see ``figures``."""
         execute = self._connection.execute
         execute("DROP TABLE IF EXISTS temp.times")
-        execute("CREATE TEMP TABLE times (kind TEXT, seq INTEGER, first INTEGER, last INTEGER)")
-        with transaction(self._connection, "DEFERRED"):
-            for first, _ in self.bounds():
-                rows = page_rows(self._connection, first)
-                self._connection.executemany("INSERT INTO times VALUES (?, ?, ?, ?)", times_of(rows))
+        execute("CREATE TEMP TABLE times (kind INTEGER, seq INTEGER, first INTEGER, last INTEGER)")
+        kinds: dict[str, int] = {}
+        with uncollected(), transaction(self._connection, "DEFERRED"):
+            for bounds in self.bounds():
+                times = times_of(page_rows(self._connection, bounds[0]))
+                rows = [(kinds.setdefault(kind, len(kinds)), seq, first, last) for kind, seq, first, last in times]
+                self._connection.executemany("INSERT INTO times VALUES (?, ?, ?, ?)", rows)
         ordered = execute("SELECT kind, seq, first, last FROM times ORDER BY kind, last, seq")
         found = windows_from(ordered, [(one.started_at, one.ended_at) for one in self.executions()], self.size)
         execute("DROP TABLE times")
@@ -292,22 +310,22 @@ class JournalReader(RunFacts):
     def summary(self) -> RunSummary:
         """The figures of a report next to ``totals``."""
         controls = self._connection.execute(f"SELECT {_CONTROL_COLUMNS} FROM controls")
-        return run_counts(self._connection).summary(self.executions(), [control_of(row) for row in controls])
+        return self._counts.summary(self.executions(), [control_of(row) for row in controls])
 
     @reads
     def states(self) -> tuple[StateCount, ...]:
         """How many subjects stand alike; those without any record are in none of the counts."""
-        return run_counts(self._connection).states()
+        return self._counts.states()
 
     @reads
     def open_requests(self) -> list[OpenRequests]:
         """The open subjects whose request has a date, by day of request and due date, the first due first."""
-        return run_counts(self._connection).open_requests()
+        return self._counts.open_requests()
 
     @reads
     def done_reasons(self) -> dict[Reason | None, int]:
         """How many subjects are done, by why they are."""
-        return run_counts(self._connection).done_reasons()
+        return self._counts.done_reasons()
 
     @reads
     def executions(self) -> list[Execution]:
@@ -323,7 +341,7 @@ class JournalReader(RunFacts):
     @reads
     def last_lost_at(self) -> int | None:
         """When the last request that changes something went out without an answer of the API (microseconds)."""
-        return run_counts(self._connection).last_lost_at()
+        return self._counts.last_lost_at()
 
     @reads
     def gone(self) -> Gone | None:
@@ -331,7 +349,7 @@ class JournalReader(RunFacts):
 
         After a 404 nothing was counted of what the API keeps.
         """
-        return run_counts(self._connection).gone()
+        return self._counts.gone()
 
     @reads
     def rejected(self) -> Iterator[RejectedRow]:
@@ -451,6 +469,16 @@ class JournalReader(RunFacts):
             known = {row.seq: row for row in page_rows(self._connection, first)} if hits else {}
             found.update(s.id for s in hits if _outcome_of(known.get(s.seq)) in outcomes)
         return found
+
+    @property
+    def _counts(self) -> RunCounts:
+        """The counts of all pages; they are added up again once somebody wrote."""
+        connection = self._connection
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        state = version, connection.total_changes
+        if self._counted is None or self._counted[0] != state:
+            self._counted = state, run_counts(connection)
+        return self._counted[1]
 
     def _entries(self, first: int, last: int, is_wanted: Callable[[SubjectRow | None], bool]) -> list[Entry]:
         """Those subjects of a page that are wanted by what is known of them, if anything is."""

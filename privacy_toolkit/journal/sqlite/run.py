@@ -75,13 +75,14 @@ class CommitBatch:
         self.waiting: list[asyncio.Future[None]] = []
 
     def add(self, notes: Sequence[Note]) -> None:
-        """Pack some notes, all or none."""
-        self.notes += [(note.seq, _settles(note), pack_note(note)) for note in notes]
-        self.results += [(note.seq, note.result) for note in notes if note.result is not None]
-
-
-def _settles(note: Note) -> bool:
-    return note.state is not None and note.state.outcome not in OPEN_OUTCOMES
+        """Pack some notes."""
+        packed = []
+        for note in notes:
+            state = note.state
+            packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
+            if note.result is not None:
+                self.results.append((note.seq, note.result))
+        self.notes += packed
 
 
 class Writer:
