@@ -245,7 +245,6 @@ class ProofWords:
     """
 
     title: str
-    contents: str
     checked: Mapping[str, str]
     gone: str
     still_there: str
