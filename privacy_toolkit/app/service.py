@@ -41,7 +41,6 @@ from privacy_toolkit.engine.planning import (
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Acceptance
@@ -402,6 +401,8 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
     Raises:
         ToolkitError: it can't be made; see ``write_pack``.
     """
+    from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - pyarrow and Jinja2: nothing before needs them
+
     signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
     try:
         write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)
