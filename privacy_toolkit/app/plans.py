@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.access.notice import load
-from privacy_toolkit.access.placing import check_recipient
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.model import UsageError, count
@@ -97,6 +95,10 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _with_packages(order: Order, parameters: Parameters) -> Order:
+    # Imported here: it is about packages, and no other job needs what it loads.
+    from privacy_toolkit.access.notice import load  # noqa: PLC0415
+    from privacy_toolkit.access.placing import check_recipient  # noqa: PLC0415
+
     given = parameters["encrypt"]
     if given is not None:
         recipient = str(given)
