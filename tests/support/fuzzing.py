@@ -34,8 +34,7 @@ from privacy_toolkit.core.model import Job, ToolkitError
 from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence.chain import Link, Removal
-from privacy_toolkit.evidence.files import Checkpoint, decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.pack import _check_free
+from privacy_toolkit.evidence.files import Checkpoint, check_free, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.receipts import _find, _reported, read_id
 from privacy_toolkit.evidence.verify.findings import Findings, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
@@ -392,7 +391,7 @@ def signing_key(data):
 
 def pack_place(data):
     put("place/report.json", data)
-    _check_free(folder() / "place", "20260101-000000-erase-0a0a")
+    check_free(folder() / "place", "20260101-000000-erase-0a0a")
 
 
 def metrics_file(data):
