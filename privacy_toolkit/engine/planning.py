@@ -28,8 +28,8 @@ from privacy_toolkit.engine.open_requests import (
     request_rows,
 )
 from privacy_toolkit.engine.plan import FIRST_FORMAT, FORMAT, KEY_LENGTH, Plan, PlannedExclusions, PlannedRows, plan_of
-from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.files import STDIN, fingerprint
+from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
 from privacy_toolkit.journal.records import Approval, Staged
