@@ -28,6 +28,7 @@ from privacy_toolkit.inputs.files import BEGUN, CHUNK, MOST_TIMES
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
 #: Characters of one value, and of all values of a row, as for a CSV.
 LONGEST_VALUE, LONGEST_ROW = 131_072, 1 << 20
+LONGEST_TITLE = 255
 #: Bytes of all texts that cells share; they are kept in memory.
 MOST_SHARED = 192 << 20
 #: Bytes of XML without anything in it that is read: one endless tag or comment would be held in memory whole.
@@ -450,7 +451,7 @@ class Book:
             archive.read(part, self.shared)
 
     def _take(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "sheet" and len(self._found) < MOST_SHEETS:
+        if tag == "sheet" and len(self._found) < MOST_SHEETS and len(attributes.get("name", "")) <= LONGEST_TITLE:
             relation = next((value for name, value in attributes.items() if name.endswith(":id")), "")
             self._found.append((attributes.get("name", ""), attributes.get("state", "visible") == "visible", relation))
         elif tag == "workbookPr":

@@ -373,6 +373,11 @@ def take_header(
     for name in needed:
         if name not in names:
             raise _unmapped(own, name, mapping[name], where, options)
+    if KEY_COLUMN not in names and KEY_COLUMN in {wanted, *usual}:
+        raise InputError(
+            f"{where}: there is no column {mapping.get(KEY_COLUMN, KEY_COLUMN)!r} with the keys{_present(own)}.",
+            "Name it with --key-column; in the list of --identify it may also be called key.",
+        )
     return Header(
         names,
         id_column(names, wanted, where, usual, options.flag("delimiter")),

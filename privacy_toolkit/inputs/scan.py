@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
 from privacy_toolkit.core.model import InputError, SubjectRequest, count
 from privacy_toolkit.inputs.csv import open_csv, open_lines
-from privacy_toolkit.inputs.files import STDIN, kind_of
+from privacy_toolkit.inputs.files import STDIN, STDIN_NAME, kind_of, name_of
 from privacy_toolkit.inputs.lists import KeyForm, Keys
 from privacy_toolkit.inputs.options import (
     DATE_FORMS,
@@ -97,24 +97,23 @@ class Hints:
                 )
         for position, (name, texts) in enumerate(unused.items(), 1):
             values = [text.strip() for text in texts if text and text.strip()]
-            if len(values) > 1 and (forms := fitting_forms(values)):
-                written = "" if "iso" in forms else f" and --date-format {' or '.join(forms)}"
-                told.append(
-                    InputWarning(
-                        "unused_dates",
-                        f"The column {shown(name, position)} has dates and is not used: if requests came in on these"
-                        f" days, map requested_at to it with --map{written}.",
-                    )
-                )
-            elif len(values) > 1 and _ID_NAME.search(name) and len(set(values)) == len(values):
-                told.append(
-                    InputWarning(
-                        "unused_ids",
-                        f"The column {shown(name, position)} looks like ids and is not used; --id-column names another"
-                        " column with the ids.",
-                    )
-                )
+            told += _of_column(shown(name, position), name, values) if len(values) > 1 else []
         return told
+
+    def check(self, where: str, form: str) -> None:
+        """Make sure that days are not all written in a form that nobody named.
+
+        Raises:
+            InputError: in a column with several none is read, and all are in another form.
+        """
+        for name, days in self._days.items():
+            if not days.read and days.unread > 1 and (forms := fitting_forms(days.kept)):
+                fits = ", ".join(f"--date-format {one} ({DATE_FORMS[one]})" for one in forms)
+                raise InputError(
+                    f"{where}: not one of the {days.unread:,} days in the column {name} is written as {form} has it.",
+                    f"All of them can be read with {fits}"
+                    + ("." if len(forms) == 1 else ": name the one that is meant."),
+                )
 
     def _of_ids(self) -> list[InputWarning]:
         told = []
@@ -146,6 +145,21 @@ class Hints:
                     )
                 )
         return told
+
+
+def _of_column(told: str, name: str, values: Sequence[str]) -> list[InputWarning]:
+    """What there is to say of a column that nobody reads: ``told`` is its name as it may be shown."""
+    if forms := fitting_forms(values):
+        written = "" if "iso" in forms else f" --date-format {'|'.join(forms)}"
+        said = (
+            f"The column {told} has dates and is not used. If requests came in on these days:"
+            f" --column requested_at=COLUMN{written}"
+        )
+        return [InputWarning("unused_dates", said)]
+    if _ID_NAME.search(name) and len(set(values)) == len(values):
+        said = f"The column {told} looks like ids and is not used; --id-column names the column with the ids."
+        return [InputWarning("unused_ids", said)]
+    return []
 
 
 def _forms(texts: Sequence[str]) -> str:
@@ -482,6 +496,7 @@ def read_input(
             for batch in file.pages(page_rows):
                 if not tally.take(batch):
                     break
+            tally.hints.check(name_of(Path(path)) if path != STDIN else STDIN_NAME, options.date_format)
             warnings = tally.hints.told(file.unused)
             sheet = None
             if file.format == WORKBOOK:

@@ -277,7 +277,7 @@ class WorkbookFile:
             for position, (_, cells) in enumerate(page):
                 cell = cells.get(at)
                 text, fault = _EMPTY if cell is None else read(cell)
-                self._formulas += cell is not None and cell.has_formula
+                self._formulas += cell is not None and cell.has_formula and bool(cell.text)
                 column.append(text)
                 if fault is not None and (name == self.id_column or position not in faults):
                     faults[position] = fault, "" if name == self.id_column else f"{shown(name, at)}: {fault}"
