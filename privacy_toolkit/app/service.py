@@ -133,11 +133,18 @@ def start(
     duty = Duty(settings, execution, state, hand, host, clock)
     with prepared(order, settings, state, duty.now, hand) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
+        if not unseen:
+            _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
+
+
+def _warn(ready: Prepared, host: Host) -> None:
+    for one in ready.scan.summary.warnings:
+        host.say(f"Warning: {one.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,7 @@ def apply(
     with prepared(order, settings, state, now) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
+        _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
