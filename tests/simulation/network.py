@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: The most that one read of a socket brings, in bytes.
 _READ = 256 * 1024
 _END, _RESET = b"", None
+_APART = 1e-6  # seconds: what comes at the very same time has no order
 
 
 class Far(Protocol):
@@ -103,6 +104,7 @@ class Pipe(asyncio.Transport):
         self._protocol = protocol
         self._inbox: deque[bytes | None] = deque()
         self._closing = self._paused = self._reading_soon = False
+        self._is_cut = False  # something was lost on the way: nothing that follows it arrives either
         self._there_at = self._here_at = 0.0  # bytes overtake none on the same connection
 
     # What the client calls.
@@ -175,16 +177,17 @@ class Pipe(asyncio.Transport):
         network = self.network
         if network.loop.now < network.weather.cut_until:
             network.struck("partition")
-            if data is _RESET or network.rng.random() < 0.5:
-                return  # lost for good: the peer gives up sending
+            self._is_cut = self._is_cut or data is _RESET or network.rng.random() < 0.5
             after = max(after, network.weather.cut_until - network.loop.now)
         at = network.loop.now + after + network.delay()
-        self._here_at = max(self._here_at, at)
+        if self._is_cut:
+            return
+        self._here_at = max(self._here_at + _APART, at)
         if data and len(data) > 1 and network.rng.random() < network.weather.splitting:
             network.struck("split")
             half = network.rng.randrange(1, len(data))
             network.loop.call_at(self._here_at, self._arrived, data[:half])
-            self._here_at += network.delay()
+            self._here_at += network.delay() + _APART
             data = data[half:]
         network.loop.call_at(self._here_at, self._arrived, data)
 
@@ -192,9 +195,10 @@ class Pipe(asyncio.Transport):
         network = self.network
         if network.loop.now < network.weather.cut_until:
             network.struck("partition")
-            if network.rng.random() < 0.5:
-                return
-        self._there_at = max(self._there_at, network.loop.now + network.delay(), network.weather.cut_until)
+            self._is_cut = self._is_cut or network.rng.random() < 0.5
+        if self._is_cut:
+            return
+        self._there_at = max(self._there_at + _APART, network.loop.now + network.delay(), network.weather.cut_until)
         network.loop.call_at(self._there_at, self._passed, data)
 
     def _pass_rest(self, data: bytes) -> None:

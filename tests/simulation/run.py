@@ -38,7 +38,7 @@ from privacy_toolkit.http import connection
 from privacy_toolkit.http.connection import Connection
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.memory.figures import taken_in
-from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.deployment import Player
 from privacy_toolkit.sandbox.faults import FaultKind
@@ -180,8 +180,12 @@ class Simulation:
                 return
         for seq in self._open():
             if not self._may_stay_open(seq):
-                state = self.disk.held.states.get(seq)
-                self.violate(f"left open in a world that is well: {state and (state.outcome, state.reason)}", self.play.key(seq))
+                outcome, reason = self._standing(seq)
+                self.violate(f"left open in a world that is well: {outcome}, {reason}", self.play.key(seq))
+
+    def _standing(self, seq: int) -> tuple[str, str]:
+        state = self.disk.held.states.get(seq, PENDING)
+        return state.outcome.value, str(state.reason)
 
     def _open(self) -> list[int]:
         states = self.disk.held.states

@@ -87,6 +87,7 @@ class Server:
         self.conditions = Conditions()
         self.wall = 0.0  # what the wall clock of the API shows next to the virtual time
         self._row_of = row_of
+        self.is_delayed = settings.erase_delay > 0
         self.deployment = Deployment(settings, store, self.calendar)
         self._player: Player
         self._kinds: tuple[str, ...] = ()
@@ -195,11 +196,13 @@ class Server:
                 fault,
             )
         )
-        self.look(request.operation.name, request.value)
+        if request.operation.name == "delete_customer_data" or self.is_delayed:
+            self.look(request.operation.name, request.value)
 
     def look(self, operation: str, value: str) -> None:
-        """Note whether a customer is gone now."""
-        if operation == "delete_customer_data" and not visible(self.store, value):
+        """Note whether a customer is gone now, after an erasure that came to the API."""
+        asked = any(one.operation == "delete_customer_data" for one in self.ledger.about.get(value, ()))
+        if operation in _CLEARING and asked and not visible(self.store, value):
             self.ledger.gone.add(value)
 
     def _note(self, call: Call, result: Handled, outcome: Literal["late", "repeated"]) -> None:
@@ -337,6 +340,7 @@ class Far:
             self._pipe.send(b"")
 
 
+_CLEARING = frozenset({"delete_customer_data", "get_customer_inventory"})
 _COPY = b'HTTP/1.1 204 No Content\r\n\r\n'
 
 

@@ -116,6 +116,10 @@ class Play:
         """The key of a subject in the ledger."""
         return self.subjects[seq - 1][0]
 
+    def coupon(self, key: str) -> str:
+        """The coupon that somebody is to have; "" for jobs without any."""
+        return ""
+
     def deliver(self, seq: int, id_: str, body: bytes | None, at: int) -> bytes:
         """Hand over what was read."""
         raise NotImplementedError
@@ -310,7 +314,8 @@ class Profiles(_Rows):
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
         yield from super().false_claims(seen)
-        for customer in dict.fromkeys(self.owners) if seen.is_over else ():
+        alone = [one for one in dict.fromkeys(self.owners) if one not in seen.ledger.outside]
+        for customer in alone if seen.is_over else ():
             rows = [seq for seq, owner in enumerate(self.owners, 1) if owner == customer]
             held = seen.store.get(EntityKind.PROFILE, customer)
             shown = (held or {}).get("attributes", {}).get("n")
@@ -343,6 +348,7 @@ class _Pairs(Play):
         self.codes = [f"CODE-{k:04d}" for k in range(-(-self.spec.subjects // self.each))]
         pairs = [(self.name(k), self.codes[k // self.each]) for k in range(self.spec.subjects)]
         self.subjects = [(id_, given_of(code, self.budget)) for id_, code in pairs]
+        self.given = dict(self.subjects)
 
     def kind_of(self, id_: str) -> int:
         return FULL
@@ -355,6 +361,10 @@ class _Pairs(Play):
     def key(self, seq: int) -> str:
         id_, given = self.subjects[seq - 1]
         return id_ if self.each else coupon_of(given)
+
+    def coupon(self, key: str) -> str:
+        given = self.given.get(key)
+        return "" if given is None else coupon_of(given)
 
     def holders(self, seen: Seen, code: str) -> set[str]:
         """The customers that have a coupon reserved."""
@@ -426,6 +436,7 @@ class Holders(_Pairs):
     def make_subjects(self) -> None:
         self.codes = [f"CODE-{k:04d}" for k in range(self.spec.subjects)]
         self.subjects = [(code, "") for code in self.codes]
+        self.given = {}
 
     def key(self, seq: int) -> str:
         return self.codes[seq - 1]
