@@ -132,7 +132,7 @@ def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
         schema.OutcomeCount(
             outcome=outcome,
             count=run.totals.get(outcome, 0),
-            open=outcome.is_open,
+            open=outcome in OPEN_OUTCOMES,
             meaning=outcome_words(outcome, job)[1],
         )
         for outcome in Outcome

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome
 from privacy_toolkit.journal.figures import PaceCount
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.clock import rfc3339
@@ -186,7 +186,7 @@ def _chart(lines: Sequence[tuple[str, int, str]], left_out: OutcomeCount | None 
 
 
 def _kind(outcome: Outcome) -> str:
-    return "open" if outcome.is_open else outcome.value
+    return "open" if outcome in OPEN_OUTCOMES else outcome.value
 
 
 def _width(count: int, longest: int) -> str:

@@ -1,4 +1,4 @@
-from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome
 from privacy_toolkit.journal.figures import AnswerTime
 from privacy_toolkit.reporting.counts import percentile
 from privacy_toolkit.reporting.pace import outcome_chart
@@ -12,7 +12,7 @@ def test_percentile_is_the_nearest_rank():
 
 
 def count(outcome, number):
-    return OutcomeCount(outcome=outcome, count=number, open=outcome.is_open, meaning="")
+    return OutcomeCount(outcome=outcome, count=number, open=outcome in OPEN_OUTCOMES, meaning="")
 
 
 def test_chart_leaves_out_the_largest_outcome_and_draws_the_others_to_scale():
