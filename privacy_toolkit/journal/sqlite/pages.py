@@ -118,9 +118,16 @@ class PageLog:
         return list(self._unfolded)
 
     def fold(self, first: int) -> None:
-        """Fold a page, in a transaction of its own."""
+        """Fold a page, in a transaction of its own; what it comes to is read back before the log is gone.
+
+        Raises:
+            ValueError: it reads back as something else; the log stays.
+        """
         with uncollected(), transaction(self._connection):
-            put_page(self._connection, first, page_rows(self._connection, first))
+            rows = page_rows(self._connection, first)
+            put_page(self._connection, first, rows)
+            if page_rows(self._connection, first) != rows:
+                raise ValueError("not what was written")
         self._unfolded.pop(first, None)
 
 
