@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
-from privacy_toolkit.journal.memory.figures import HeldRun, taken_in
-from privacy_toolkit.journal.memory.run import MemoryRun
+from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun, taken_in
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
     ControlProfile,

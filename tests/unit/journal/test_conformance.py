@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,6 +57,7 @@ from privacy_toolkit.journal.records import (
 from privacy_toolkit.journal.sqlite import facts
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
+from tests.support.scanning import Scan
 
 RUN = "20260101-000000-erase-0a0a0"
 LATER = "20260201-000000-erase-0b0b0"
@@ -718,6 +720,65 @@ def test_all_stores_tell_the_same_of_the_same(executions, dated, asked):
                     )
                 )
     assert told[0] == told[1]
+
+
+def check_counters(run):
+    """What is told of the run as a whole is what its subjects come to, one by one."""
+    scan, found = Scan(run), run.summary()
+    assert run.totals() == scan.totals()
+    assert run.states() == found.states == scan.state_counts()
+    assert (run.open_requests(), run.done_reasons()) == (scan.open_requests(), scan.done_reasons())
+    assert (run.gone(), run.last_lost_at()) == (scan.gone(), scan.last_lost_at())
+    assert (found.repeats, set(found.traffic)) == (scan.repeats(), set(scan.repeats()))
+    assert (found.holds, found.settled, found.answer_times) == (scan.holds(), scan.settled(), scan.answer_times())
+    begun = [range(part.first, part.last + 1) for part in found.pace]
+    assert sum(part.requests for part in found.pace) == len(scan.begun())
+    assert all(any(at in part for part in begun) for at in scan.begun())
+    assert {at for part in found.pace for at in (part.first, part.last)} <= set(scan.begun())
+    assert (found.first_request_at, found.last_answer_at) == scan.moments()
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(notes, st.booleans()), min_size=1, max_size=4),
+    st.lists(st.tuples(days, days), max_size=5),
+    st.dictionaries(st.integers(1, 5), st.sampled_from([Hold("x"), Hold("y", "2027-01-01")]), max_size=2),
+)
+def test_counters_come_to_what_all_subjects_come_to_at_any_moment(parts, dated, holds):
+    requests = [RequestRow(seq, asked_on, due_on, None, None) for seq, (asked_on, due_on) in enumerate(dated, 1)]
+    for kind in STORES:
+        with tempfile.TemporaryDirectory() as place:
+            state = kind(Path(place)).open()
+            state.create(RUN, staged([f"c{k}" for k in range(5)], 2, requests=requests, holds=holds))
+            for part, is_ended in parts:
+                # A scan can't tell a state that was recorded and is like that of the beginning from none.
+                some = [msgspec.structs.replace(note, state=None) if note.state == PENDING else note for note in part]
+                with state.open(RUN) as run:
+                    number = run.begin_execution(1, "{}")
+                    for note in some:
+                        asyncio.run(run.intend([note]))
+                        check_counters(run)
+                    if is_ended:
+                        run.end_execution(number, 2, None)
+                        check_counters(run)
+                with state.open(RUN) as run:
+                    check_counters(run)
+
+
+def test_whoever_reads_while_a_run_is_worked_on_sees_every_commit_once(make, state):
+    """Pages are folded meanwhile: nothing may be missing at any moment, and nothing may be there twice."""
+    names = [f"c{k}" for k in range(40)]
+    with make(names, page=8) as run, state.open(RUN) as other:
+        number = run.begin_execution(1, "{}")
+        for done, seq in enumerate(Random(5).sample(range(1, 41), 40), 1):
+            asyncio.run(run.intend([Note(seq, [(1, INTENT)], LOST)]))
+            asyncio.run(run.intend([Note(seq, [(1, ANSWERED), (2, SEEN)], ERASED)]))
+            for reader in (run, other):
+                assert reader.totals().get(Outcome.ERASED) == done
+                assert sum(entry.exchanges == (ANSWERED, SEEN) for entry in reader.entries({Outcome.ERASED})) == done
+                assert sum(line.count for line in reader.summary().traffic) == 2 * done
+        run.end_execution(number, 2, None)
+        assert list(run.rows()) == list(other.rows())
 
 
 # What outlives the runs.
