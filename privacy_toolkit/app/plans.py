@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.access.notice import load
-from privacy_toolkit.access.placing import check_recipient
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.model import UsageError, count
@@ -31,8 +29,7 @@ from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.files import SIGNATURE
-from privacy_toolkit.evidence.pack import check_place
+from privacy_toolkit.evidence.files import SIGNATURE, check_place
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.erase import check_verify
@@ -99,6 +96,10 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _with_packages(order: Order, parameters: Parameters) -> Order:
+    # Imported here: it is about packages, and no other job needs what it loads.
+    from privacy_toolkit.access.notice import load  # noqa: PLC0415
+    from privacy_toolkit.access.placing import check_recipient  # noqa: PLC0415
+
     given = parameters["encrypt"]
     if given is not None:
         recipient = str(given)

@@ -8,8 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from privacy_toolkit.config.settings import deployment_key
 from privacy_toolkit.core.durable import found_in
 from privacy_toolkit.core.model import JournalError, Outcome, ToolkitError, UsageError
@@ -197,13 +195,18 @@ _SHORT: Final = 8
 _LONG: Final = 16
 _AT_ONCE: Final = 100_000
 _BITS: Final = 24
-_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX: Final = 0x9E3779B97F4A7C15
 
 
 class Traces:
-    """Pieces of 8 or 16 bytes, and the files in which one of them stands."""
+    """Pieces of 8 or 16 bytes, and the files in which one of them stands.
+
+    It loads numpy, which nothing else about runs needs.
+    """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
+        import numpy as np  # noqa: PLC0415
+
         heads, tails = [np.empty(0, "<u8")], [np.empty(0, "<u8")]
         short = [np.empty(0, "<u8")]
         rest = iter(pieces)
@@ -234,6 +237,8 @@ class Traces:
         return False
 
     def _are_among(self, data: bytes) -> bool:
+        import numpy as np  # noqa: PLC0415
+
         for offset in range(_SHORT):
             count = (len(data) - offset) // _SHORT
             if count <= 0:
@@ -245,6 +250,8 @@ class Traces:
         return False
 
     def _is_one(self, words: Any, places: Any, data: bytes, offset: int) -> bool:
+        import numpy as np  # noqa: PLC0415
+
         found = words[places]
         if np.isin(found, self._short).any():
             return True
@@ -258,4 +265,4 @@ class Traces:
 
 
 def _mixed(words: Any) -> Any:
-    return (words * _MIX) >> np.uint64(64 - _BITS)
+    return (words * words.dtype.type(_MIX)) >> words.dtype.type(64 - _BITS)

@@ -22,6 +22,7 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.core import without_numpy
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
@@ -41,7 +42,6 @@ from privacy_toolkit.engine.planning import (
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Acceptance
@@ -133,11 +133,18 @@ def start(
     duty = Duty(settings, execution, state, hand, host, clock)
     with prepared(order, settings, state, duty.now, hand) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
+        if not unseen:
+            _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
+
+
+def _warn(ready: Prepared, host: Host) -> None:
+    for one in ready.scan.summary.warnings:
+        host.say(f"Warning: {one.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,7 @@ def apply(
     with prepared(order, settings, state, now) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
+        _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
@@ -402,6 +410,9 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
     Raises:
         ToolkitError: it can't be made; see ``write_pack``.
     """
+    with without_numpy():
+        from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
+
     signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
     try:
         write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_state_path
@@ -23,6 +23,8 @@ from privacy_toolkit.config.file import (
     ApprovalProfile,
     ConfigFile,
     ControlsProfile,
+    InputProfile,
+    MappingFile,
     Notify,
     Profile,
     SecretSource,
@@ -115,6 +117,7 @@ class Settings:
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
     does not count.
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
+    ``input`` is how files are read, as fields of ``InputOptions`` by their names.
     """
 
     base_url: str | None
@@ -137,6 +140,7 @@ class Settings:
     control_present: str | None = field(default=None, repr=False)
     config_file: Path | None = None
     config_passed_over: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -304,11 +308,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     Raises:
         UsageError: a file or value can't be used; the message names it and never shows a secret.
     """
-    env = {
-        name.removeprefix(PREFIX): value
-        for name, value in (os.environ if environ is None else environ).items()
-        if name.startswith(PREFIX) and value
-    }
+    env = _environ(environ)
     place = find_config(flags.config or env.get("CONFIG"))
     config = read_config(place.path) if place.path else ConfigFile()
     name, profile = _profile(flags, env, config, place.path)
@@ -338,7 +338,36 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         config_file=place.path,
         config_passed_over=place.passed_over,
         control_present=controls.present,
+        input=_input(config, profile),
     )
+
+
+def load_input(flags: Flags, environ: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+    """How files are read, by the configuration file alone, for who needs no deployment; see ``Settings.input``.
+
+    Raises:
+        UsageError: the file or the profile can't be used.
+    """
+    env = _environ(environ)
+    place = find_config(flags.config or env.get("CONFIG"))
+    config = read_config(place.path) if place.path else ConfigFile()
+    return _input(config, _profile(flags, env, config, place.path)[1])
+
+
+def _input(config: ConfigFile, profile: Profile) -> Mapping[str, Any]:
+    """The tables ``[input]`` and ``[columns]``, each as a whole where the profile has none of its own."""
+    given = config.input if profile.input is None else profile.input
+    columns = config.columns if profile.columns is None else profile.columns
+    return MappingFile(columns or {}, given or InputProfile()).given()
+
+
+def _environ(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """The variables of the toolkit without what they all begin with."""
+    return {
+        name.removeprefix(PREFIX): value
+        for name, value in (os.environ if environ is None else environ).items()
+        if name.startswith(PREFIX) and value
+    }
 
 
 def _profile(flags: Flags, env: Mapping[str, str], config: ConfigFile, path: Path | None) -> tuple[str, Profile]:

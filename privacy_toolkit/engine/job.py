@@ -99,6 +99,9 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
         delimiter=options.delimiter,
         strip=options.strip,
         limit=options.limit,
+        sheet=summary.sheet,
+        date_format=options.date_format,
+        columns=dict(options.columns),
     )
 
 
@@ -247,7 +250,6 @@ class ProofWords:
     """
 
     title: str
-    contents: str
     checked: Mapping[str, str]
     gone: str
     still_there: str

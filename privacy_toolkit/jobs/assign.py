@@ -167,7 +167,7 @@ def _codes(path: str, preparation: Preparation) -> tuple[list[str], InputSummary
 
 def _options(given: InputOptions) -> InputOptions:
     """How the codes are read: as the customers are, but all of them, from the column that is theirs."""
-    return InputOptions(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
+    return given.for_list(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
 
 
 def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:

@@ -11,8 +11,16 @@ from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, RefusedError, Too
 from privacy_toolkit.evidence import pack as pack_module
 from privacy_toolkit.evidence import seal as seal_module
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.files import Checkpoint, PackError, Tree, decode_sums, hash_bytes, leaf_hash
-from privacy_toolkit.evidence.pack import check_place, write_pack
+from privacy_toolkit.evidence.files import (
+    Checkpoint,
+    PackError,
+    Tree,
+    check_place,
+    decode_sums,
+    hash_bytes,
+    leaf_hash,
+)
+from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_here
