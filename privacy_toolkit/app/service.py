@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +22,16 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
+from privacy_toolkit.core.model import (
+    ExitCode,
+    Outcome,
+    RefusedError,
+    ToolkitError,
+    UsageError,
+    Verdict,
+    count,
+    explained,
+)
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.job import Asking, Preflight, look
@@ -43,7 +52,9 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.campaign import causes
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
@@ -58,6 +69,8 @@ class RunResult:
 
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
+    codes for which nothing could be sent, by reason.
     """
 
     run_id: str
@@ -67,6 +80,8 @@ class RunResult:
     handed: Handed | None = None
     error: tuple[ToolkitError, ExitCode] | None = None
     has_pack: bool = True
+    causes: Mapping[str, Mapping[str, int]] | None = None
+    failed_codes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pack(self) -> Path | None:
@@ -92,7 +107,23 @@ def result_of(journal: OpenRun, folder: Path) -> RunResult:
         said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     else:
         said = sentence(summary, journal.executions())
-    return RunResult(journal.run_id, folder, summary, said)
+    causes, codes = causes_of(journal, summary)
+    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes)
+
+
+def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:
+    """Why subjects are not done, and codes failed, for a job about coupons; None and nothing for others.
+
+    Raises:
+        JournalError: the journal can't be read.
+    """
+    if declaration(summary.plan.job).lists is None or summary.purged:
+        return None, {}
+    others = [outcome for outcome in summary.totals if outcome is not Outcome.DONE and summary.totals[outcome]]
+    if not others:
+        return {}, {}
+    found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
+    return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
 
 
 # Planning, and what is done with a plan.
@@ -316,7 +347,7 @@ class _Carrying:
                 self._seal(journal)
                 self.has_pack = True
             with self._going_on():
-                self.handed = hand_over(journal, summarize(journal), self.duty.host)
+                self.handed = hand_over(journal, summarize(journal), self.duty.host, self.duty.now)
             return self._end(journal)
 
     def with_error(self, error: BaseException) -> RunResult:

@@ -32,6 +32,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.inputs.scan import InputSummary, Scan
+from privacy_toolkit.journal.records import StateRow
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import Operation
@@ -338,6 +339,8 @@ INVENTORY_WORDS = (
 
 #: For each subject, in input order, what the journal keeps of the answer about it; repeatable.
 Kept = Callable[[], Iterable[tuple[Subject, bytes]]]
+#: Every subject, in input order, where it stands, and what the journal keeps of the answer about it; repeatable.
+Lines = Callable[[], Iterable[tuple[Subject, StateRow, bytes | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +396,8 @@ class Declaration:
         demands: what it can't do without, ``out`` or ``second`` of an order: what is said where that is missing, and
             what to do about it.
         table: the file that it hands over, by its parameters and what is kept of the answers; None for no file.
+        lists: files about all subjects that it hands over, by its parameters, the subjects, and when they are written:
+            that under "" has the name that was asked for, others have theirs put into it; None for no such files.
     """
 
     job: Job
@@ -420,6 +425,7 @@ class Declaration:
     by_generation: bool = False
     demands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     table: Callable[[Parameters, Kept], Table] | None = None
+    lists: Callable[[Parameters, Lines, datetime], Mapping[str, Table]] | None = None
 
 
 # What may go wrong when something read is delivered, in the words the jobs know.

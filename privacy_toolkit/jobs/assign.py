@@ -25,9 +25,9 @@ from privacy_toolkit.engine.job import (
 from privacy_toolkit.engine.open_requests import former_scopes, may_be_of
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pages import Spool, new_spool
-from privacy_toolkit.inputs.pairs import CodeForm, coupon_of, given_of
+from privacy_toolkit.inputs.pairs import CodeForm, CustomerForm, RowForm, carried_text, coupon_of, given_of
 from privacy_toolkit.inputs.scan import InputSummary, read_input
-from privacy_toolkit.jobs.budgets import MAX_PER_COUPON, LookAtHolders, limit_of
+from privacy_toolkit.jobs.campaign import MAILED, MAX_PER_COUPON, LookAtHolders, carried, coupon_lists, limit_of
 from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown, words_of
 from privacy_toolkit.talonone.holders import holders_of
 from privacy_toolkit.talonone.responses import Answer
@@ -43,7 +43,7 @@ def one_to_one(
 ) -> Iterator[list[tuple[int, str, str]]]:
     """Give every customer their own code, page by page: the one they had before, otherwise the next free one.
 
-    Who is on hold gets none.
+    Who is on hold gets none. What is carried of a customer's row stays next to the code.
 
     Args:
         customers: row and id of each.
@@ -58,11 +58,11 @@ def one_to_one(
     seq = missing = 0
     for page in customers:
         assigned = []
-        for row, id_, *_ in page:
+        for row, id_, *given in page:
             seq += 1
             code = "" if seq in holds else kept(id_) or next(rest, None)
             missing += code is None
-            assigned.append((row, id_, code or ""))
+            assigned.append((row, id_, given_of(code or "", None, carried_text("".join(map(str, given))))))
         yield assigned
     if missing:
         raise UsageError(
@@ -104,7 +104,7 @@ class _Pairs:
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Every customer with a code, and that code."""
-        return ((id_, coupon_of(given)) for page in self.subjects() for _, id_, given in page if given)
+        return ((id_, code) for page in self.subjects() for _, id_, given in page if (code := coupon_of(given)))
 
 
 def assign_codes(preparation: Preparation) -> Assigned:
@@ -129,7 +129,7 @@ def assign_codes(preparation: Preparation) -> Assigned:
     spool = new_spool(preparation.state.scratch, _Page, preparation.resources)
     limit = limit_of(preparation.parameters)
     for page in one_to_one(preparation.scan.subjects(), preparation.holds, partial(record.code_of, among=taken), free):
-        spool.append(_Page([(row, id_, code and given_of(code, limit)) for row, id_, code in page]))
+        spool.append(_Page([(row, id_, _limited(given, limit)) for row, id_, given in page]))
     pairs = _Pairs(spool)
     looked_at = preparation.state.identity.may_lack
 
@@ -154,6 +154,12 @@ def assign_codes(preparation: Preparation) -> Assigned:
         },
         remember=remember,
     )
+
+
+def _limited(given: str, limit: int | None) -> str:
+    """The same with a budget, for who has a code."""
+    code = coupon_of(given)
+    return given_of(code, limit, carried_text(given)) if code else given
 
 
 def _codes(path: str, preparation: Preparation) -> tuple[list[str], InputSummary]:
@@ -220,6 +226,12 @@ def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters)
     return LookAtCodes(subjects, holds) if _must_look(parameters) else None
 
 
+def _form(parameters: Parameters) -> RowForm | None:
+    """Bare customers, unless something of their rows is carried."""
+    columns = carried(parameters)
+    return CustomerForm(columns) if columns else None
+
+
 def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - each has a code of their own
     return pair_calls(ADDING, subjects, {})
 
@@ -229,6 +241,7 @@ DECLARATION = Declaration(
     words=words_of(ADDING, Headline("Assign and reserve", "coupon", "at"), "Assignment of coupons"),
     calls=_calls,
     make=adding,
+    form=_form,
     prepare=assign_codes,
     look=_look,
     must_look=_must_look,
@@ -236,6 +249,7 @@ DECLARATION = Declaration(
     suppressed_by=(Job.ERASE,),
     sequencing=Sequencing.TOGETHER,
     group=by_coupon,
-    settable={SEED: None, MAX_PER_COUPON: None},
+    settable={SEED: None, MAX_PER_COUPON: None, **MAILED},
+    lists=coupon_lists,
     demands={"second": ("The codes to assign are missing.", "Name their file with --coupons CODES.")},
 )

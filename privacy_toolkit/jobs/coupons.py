@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from msgspec.structs import replace
@@ -31,10 +32,19 @@ from privacy_toolkit.engine.job import (
 from privacy_toolkit.engine.runner import MOST_TOGETHER
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, RowForm, budget_of, coupon_of
-from privacy_toolkit.jobs.budgets import MAX_PER_COUPON, LookAtHolders, LookAtReleases, with_budgets
+from privacy_toolkit.jobs.campaign import (
+    LISTED,
+    MAILED,
+    MAX_PER_COUPON,
+    LookAtHolders,
+    LookAtReleases,
+    carried,
+    coupon_lists,
+    with_budgets,
+)
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
-from privacy_toolkit.talonone.holders import HOLDERS, HolderList, holders_of
+from privacy_toolkit.talonone.holders import HOLDERS, HolderList, encode_coupon, holders_of, shown_coupon
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -261,7 +271,8 @@ class Walk:
         }
         body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
         follows = partial(self._follows, lost)
-        answer = await self._steps.act(self._direction.operation, lost, follows, Sending(self._coupon, body))
+        keep = partial(self._keep, chunk)
+        answer = await self._steps.act(self._direction.operation, lost, follows, Sending(self._coupon, body), keep)
         if len(chunk) == 1 and answer.finding in REFUSED_FOR_GOOD:
             answer = await self._steps.vouched(self._direction.operation, answer)
             self._follows(lost, answer)
@@ -269,6 +280,11 @@ class Walk:
         if answer.finding is Finding.DONE and not answer.named:
             self._accepted.update(dict.fromkeys(chunk, answer))
         return answer
+
+    def _keep(self, chunk: list[int], answer: Answer) -> dict[int, bytes]:
+        """What the answer says of the coupon: nothing but a reservation is answered with it."""
+        shown = shown_coupon(answer, datetime.fromtimestamp(self._steps.now / 1e6, UTC))
+        return {} if shown is None else dict.fromkeys(chunk, encode_coupon(shown))
 
     def _follows(self, lost: dict[int, SubjectState], answer: Answer) -> dict[int, SubjectState]:
         """Where the pairs stand by the answer to the request alone."""
@@ -443,12 +459,12 @@ def _taking_away(context: Context) -> Reservations:
     return Reservations(TAKING_AWAY, context.settle)
 
 
-def _pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter changes it
-    return PairForm()
+def _pairs(parameters: Parameters) -> RowForm:
+    return PairForm(carry=carried(parameters))
 
 
-def _bare_pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter changes it
-    return PairForm(has_budget=False)
+def _bare_pairs(parameters: Parameters) -> RowForm:
+    return PairForm(has_budget=False, carry=carried(parameters))
 
 
 def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight:  # noqa: ARG001 - as above
@@ -547,7 +563,8 @@ RESERVE = Declaration(
     suppressed_by=(Job.ERASE,),
     sequencing=Sequencing.TOGETHER,
     group=by_coupon,
-    settable={MAX_PER_COUPON: None},
+    settable={MAX_PER_COUPON: None, **MAILED},
+    lists=coupon_lists,
 )
 RELEASE = Declaration(
     job=Job.RELEASE,
@@ -560,4 +577,6 @@ RELEASE = Declaration(
     shown=shown,
     sequencing=Sequencing.TOGETHER,
     group=by_coupon,
+    settable=LISTED,
+    lists=coupon_lists,
 )

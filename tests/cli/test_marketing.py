@@ -1,0 +1,209 @@
+"""Marketing's day: codes out in one file, what became of each code, and back again."""
+
+import csv
+import json
+import stat
+
+import pytest
+
+from privacy_toolkit import Toolkit
+from privacy_toolkit.sandbox.seeding import EPOCH
+from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import coupon, timestamp
+
+PLAIN, OLD, SPENT, FIRM, LATE = "MAIL-PLAIN", "MAIL-OLD", "MAIL-SPENT", "MAIL-FIRM", "MAIL-LATE"
+COUPONS = {
+    PLAIN: {"expiryDate": "2999-01-01T00:00:00Z"},
+    OLD: {"expiryDate": "2020-01-01T00:00:00Z"},
+    SPENT: {"usageLimit": 1, "usageCounter": 1},
+    FIRM: {"isReservationMandatory": True, "usageLimit": 0, "usageCounter": 7},
+    LATE: {"startDate": "2998-01-01T00:00:00Z"},
+}
+CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
+
+
+@pytest.fixture
+def stocked(server):
+    """The sandbox with a few coupons, each of another kind, that nobody has."""
+    with server.store.transaction():
+        for code, more in COUPONS.items():
+            made = coupon(server.store.number(), code, timestamp(EPOCH)) | more
+            server.store.put(EntityKind.COUPON, code, made)
+    return server
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(name, header, *rows):
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header.split(","), *rows])
+        return path
+
+    return write
+
+
+@pytest.fixture
+def customers(table):
+    rows = [(id_, f"{id_}@example.org", f"Name {n}") for n, id_ in enumerate(CUSTOMERS[:5])]
+    return table("customers.csv", "customer_id,email,name", *rows)
+
+
+@pytest.fixture
+def codes(table):
+    return table("codes.csv", "coupon_value", *([code] for code in COUPONS))
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def holders(server, code):
+    return {json.loads(bytes(profile))["integrationId"] for profile in server.store.holders(code)}
+
+
+def test_assign_writes_who_has_which_code_and_what_the_api_says_of_it(call, stocked, customers, codes, tmp_path):
+    out = tmp_path / "mail.csv"
+    done = call(
+        "coupons", "assign", customers, "--coupons", codes, "--out", out, "--carry", "name,email",
+        "--confirm", "yes", "--json",
+    )  # fmt: skip
+    assert (done.code, done.json["outcomes"], done.json["causes"]) == (0, {"done": 5}, {})
+    by_code = tmp_path / "mail.by-code.csv"
+    assert done.json["out"] == {"path": str(out), "rows": 5, "complete": True, "others": [str(by_code)]}
+    rows = read(out)
+    assert list(rows[0]) == [
+        "customer_id", "coupon_value", "outcome", "reason", "expiry", "coupon_state", "redeemable_by", "name", "email",
+    ]  # fmt: skip
+    assert rows[0] == {
+        "customer_id": CUSTOMERS[0],
+        "coupon_value": PLAIN,
+        "outcome": "done",
+        "reason": "",
+        "expiry": "2999-01-01T00:00:00Z",
+        "coupon_state": "usable",
+        "redeemable_by": "anyone",
+        "name": "Name 0",
+        "email": f"{CUSTOMERS[0]}@example.org",
+    }
+    assert [(row["coupon_value"], row["coupon_state"], row["redeemable_by"]) for row in rows[1:]] == [
+        (OLD, "expired", "anyone"),
+        (SPENT, "used_up", "anyone"),
+        (FIRM, "usable", "holders"),
+        (LATE, "not_started", "anyone"),
+    ]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (out, by_code)] == [0o600, 0o600]
+    # what the file says can be taken back by it
+    assert call("coupons", "release", out, "--confirm", "yes", "--json").json["outcomes"] == {"done": 5}
+    assert not any(holders(stocked, code) for code in COUPONS)
+
+
+def test_a_list_for_a_mail_tool_has_those_alone_who_have_a_code_that_holds(call, stocked, customers, codes, tmp_path):
+    braze, klaviyo = tmp_path / "braze.csv", tmp_path / "klaviyo.csv"
+    command = ("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
+    done = call(*command, "--out", braze, "--preset", "braze", "--carry", "name")
+    assert done.json["out"]["rows"] == 3
+    assert read(braze) == [
+        {"external_id": CUSTOMERS[0], "coupon_code": PLAIN, "coupon_expiry": "2999-01-01T00:00:00Z", "name": "Name 0"},
+        {"external_id": CUSTOMERS[3], "coupon_code": FIRM, "coupon_expiry": "", "name": "Name 3"},
+        {"external_id": CUSTOMERS[4], "coupon_code": LATE, "coupon_expiry": "", "name": "Name 4"},
+    ]
+    call("coupons", "release", braze, "--id-column", "external_id", "--confirm", "yes")
+    done = call(*command, "--out", klaviyo, "--preset", "klaviyo", "--carry", "name,email")
+    assert read(klaviyo)[0] == {
+        "Email": f"{CUSTOMERS[0]}@example.org",
+        "External ID": CUSTOMERS[0],
+        "Coupon Code": PLAIN,
+        "Coupon Expiry": "",  # it was reserved before, so the API did not show it this time
+        "name": "Name 0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--preset", "braze"), "none is asked for"),
+        (("--carry", "name"), "none is asked for"),
+        (("--out", "x.csv", "--preset", "klaviyo"), "begins with an address"),
+        (("--out", "x.csv", "--carry", "name,name"), "twice"),
+        (("--out", "x.csv", "--carry", "outcome"), "of its own"),
+        (("--out", "x.csv", "--carry", "surname"), "no column 'surname'"),
+        (("--out", "x.csv", "--carry", "customer_id"), "of its own"),
+        (("--out", "x.txt"), "told from its name"),
+    ],
+)
+def test_what_can_not_be_in_a_file_is_said_before_anything_is_sent(
+    call, stocked, customers, codes, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    done = call("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json", *arguments)
+    assert done.code == 2
+    assert said in done.json["error"]["message"]
+    assert not any(holders(stocked, code) for code in COUPONS)
+
+
+def test_everybody_is_in_the_file_and_failures_are_counted_by_cause(call, stocked, table, tmp_path):
+    out, pack = tmp_path / "who.csv", tmp_path / "pack"
+    rows = [
+        (PLAIN, CUSTOMERS[0], "1", "=1+1"),
+        (PLAIN, CUSTOMERS[1], "1", "b"),
+        ("NO-SUCH-CODE", CUSTOMERS[2], "", "c"),
+        ("NO-SUCH-CODE", CUSTOMERS[3], "", "d"),
+        (FIRM, "nobody", "", "e"),
+    ]
+    path = table("pairs.csv", "coupon_value,customer_id,budget,jotting", *rows)
+    done = call(
+        "coupons", "reserve", path, "--out", out, "--carry", "jotting", "--spreadsheet-safe", "--pack", pack,
+        "--confirm", "yes", "--json",
+    )  # fmt: skip
+    assert done.code == 3
+    assert done.json["causes"] == {"on_hold": {"over_budget": 1}, "failed": {"not_found": 3}}
+    assert done.json["failed_codes"] == {"not_found": 1}
+    found = read(out)
+    assert [(row["customer_id"], row["outcome"], row["reason"], row["jotting"]) for row in found] == [
+        (CUSTOMERS[0], "done", "", "'=1+1"),
+        (CUSTOMERS[1], "on_hold", "over_budget", "b"),
+        (CUSTOMERS[2], "failed", "not_found", "c"),
+        (CUSTOMERS[3], "failed", "not_found", "d"),
+        ("nobody", "failed", "not_found", "e"),
+    ]
+    assert read(tmp_path / "who.by-code.csv")[:2] == [
+        {
+            "coupon_value": PLAIN, "customers": "2", "done": "1", "on_hold": "1", "failed": "0", "open": "0",
+            "reasons": "over_budget", "expiry": "2999-01-01T00:00:00Z", "coupon_state": "usable",
+            "redeemable_by": "anyone", "guarded_for_spreadsheets": "",
+        },
+        {
+            "coupon_value": "NO-SUCH-CODE", "customers": "2", "done": "0", "on_hold": "0", "failed": "2", "open": "0",
+            "reasons": "not_found", "expiry": "", "coupon_state": "", "redeemable_by": "",
+            "guarded_for_spreadsheets": "",
+        },
+    ]  # fmt: skip
+    shown = call("runs", "show", "latest")
+    assert "over_budget" in shown.out
+    assert "1 code with nothing sent: not_found" in shown.out
+    assert "MAIL-" not in shown.out + shown.err + done.out + done.err
+    for file in pack.iterdir():
+        assert b"jotting" not in file.read_bytes(), file.name
+        assert b"MAIL-" not in file.read_bytes(), file.name
+    assert call("verify", pack).code == 0
+    assert call("runs", "purge", "latest", "--confirm", f"purge {done.json['run_id']}").code == 0
+
+
+def test_release_writes_a_file_too_and_parquet_is_one(call, stocked, customers, codes, tmp_path):
+    out = tmp_path / "mail.parquet"
+    call("coupons", "assign", customers, "--coupons", codes, "--out", out, "--carry", "email", "--confirm", "yes")
+    back = tmp_path / "back.csv"
+    done = call("coupons", "release", out, "--out", back, "--carry", "email", "--confirm", "yes", "--json")
+    assert (done.code, done.json["out"]["rows"]) == (0, 5)
+    assert [(row["outcome"], row["email"]) for row in read(back)][:1] == [("done", f"{CUSTOMERS[0]}@example.org")]
+    assert (tmp_path / "mail.by-code.parquet").exists()
+
+
+def test_the_library_writes_the_same(stocked, customers, codes, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(tmp_path / "state"))
+    out = tmp_path / "mail.csv"
+    planned = Toolkit().plan("assign", customers, second=codes, out=out, preset="braze", carry="name")
+    planned.apply(confirm="yes").raise_for_status()
+    assert [row["external_id"] for row in read(out)] == [CUSTOMERS[0], CUSTOMERS[3], CUSTOMERS[4]]
