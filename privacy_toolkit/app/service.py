@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,11 +33,11 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
-from privacy_toolkit.engine.job import Asking, Preflight, look
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
+    ask,
     catch_up,
     check_not_applied,
     check_still_true,
@@ -51,7 +50,6 @@ from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import causes
@@ -60,7 +58,6 @@ from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.words import sentence
-from privacy_toolkit.talonone.client import check_access, client_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ def planned(order: Order, settings: Settings, state: State, host: Host, clock: C
     Raises:
         ToolkitError: it can't be done as asked.
     """
-    with prepared(order, settings, state, moment(clock), hand_of(settings.trust)) as ready:
+    with prepared(order, settings, state, moment(clock), hand_of(settings.trust), host.say) as ready:
         yield looked(ready, settings, host)
 
 
@@ -162,7 +159,7 @@ def start(
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
-    with prepared(order, settings, state, duty.now, hand) as worked_out:
+    with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
         check_plan(worked_out.plan, execution, state, hand)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
@@ -212,7 +209,7 @@ def apply(
     order = order_of(plan, declaration(plan.job), given.key or key_of(plan, given.key_file, state))
     if given.source is not None:
         order = replace(order, path=str(given.source), known_as=plan.input.path)
-    with prepared(order, settings, state, now) as again:
+    with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, state, hand)
         host.confirm(plan, settings)
@@ -274,19 +271,12 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     """
     if ready.job.look is None:
         return ready
-    check_access(settings)
     wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
     if wanted is None:
         return ready
-    host.say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
-    asyncio.run(_look(wanted, settings))
+    ask(settings, host.say, wanted)
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
     return replace(ready, plan=plan)
-
-
-async def _look(wanted: Preflight, settings: Settings) -> None:
-    async with client_for(settings) as client:
-        await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.

@@ -119,6 +119,7 @@ def release(**options: Any) -> int:
 @click.argument("customers")
 @click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to assign (column coupon_value).")
 @click.option("--seed", metavar="N", type=int, help="Assign in the order this number stands for [that of the files].")
+@click.option("--check/--no-check", default=True, help="Whether to read the codes before they are assigned [check].")
 @_budget
 @_out
 @_carry
@@ -131,10 +132,12 @@ def release(**options: Any) -> int:
 def assign(**options: Any) -> int:
     """Assign one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
 
-    A code that this state folder assigned before goes to nobody else, and who has one of these codes from before keeps
-    it. If the codes run out, nothing is sent. FILE holds personal data and is for its owner alone.
+    With a column budget in CODES a code goes to that many customers. A code that doesn't exist, or that others have, is
+    skipped for the next one. A code that this state folder assigned before goes to nobody else, and who has one of
+    these codes from before keeps it. If the codes run out, nothing is sent. FILE holds personal data and is for its
+    owner alone.
     """
-    parameters = _taken(options, "seed", "max_per_coupon", "preset", *_LISTED)
+    parameters = _taken(options, "seed", "max_per_coupon", "check", "preset", *_LISTED)
     return start_job("assign", options.pop("customers"), options, parameters)
 
 

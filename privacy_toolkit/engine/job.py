@@ -55,7 +55,7 @@ class Preparation:
     """What a job makes its subjects of: the scan of its input, the holds by number, and what the operator set.
 
     ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
-    ``nonce`` the plan's. What is opened on the way is closed with ``resources``.
+    ``nonce`` the plan's. What is opened on the way is closed with ``resources``. ``ask`` puts questions to the API.
     """
 
     scan: Scan
@@ -67,6 +67,7 @@ class Preparation:
     scope: str
     nonce: str
     resources: ExitStack
+    ask: Callable[[Preflight], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,8 +202,12 @@ class CustomerForm:
 
 @dataclass(frozen=True, slots=True)
 class CodeForm:
-    """A list of codes: what is looked for is the column ``coupon_value``, and nothing else is taken of a row."""
+    """A list of codes: what is looked for is the column ``coupon_value``.
 
+    With ``has_budget`` a column ``budget`` says how many customers may have the code; nothing else is taken of a row.
+    """
+
+    has_budget: bool = False
     id_columns: tuple[str, ...] = (COUPON_COLUMN,)
     is_distinct: bool = True
 
@@ -211,8 +215,12 @@ class CodeForm:
         """Nothing more is needed than the column with the codes."""
 
     def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
-        """Nothing."""
-        return ""
+        """The budget, if there is one.
+
+        Raises:
+            RowFault: it can't be used.
+        """
+        return given_of("", _budget(record.get(BUDGET_COLUMN), typed=typed)) if self.has_budget else ""
 
     def key(self, id_: str, given: str) -> str:  # noqa: ARG002 - the form's
         """The code itself."""

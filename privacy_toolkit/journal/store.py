@@ -329,8 +329,19 @@ class AssignedCodes(Protocol):
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """Give the first of the codes ``among`` that was assigned to a customer."""
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """Tell how many customers a code was assigned to."""
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Tell whether a code was assigned to a customer."""
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, durably, that these customers have these codes, since a run released them; once for each run."""
+
+    def remember(self, pairs: Iterable[tuple[str, str]], shared: Collection[str], void: Collection[str]) -> None:
         """Make durable which customers get which codes, as worked out when this was opened; all or nothing.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile (code ``stale``).
@@ -437,8 +448,6 @@ class State(Protocol):
     @property
     def identity(self) -> StateIdentity:
         """What tells whether this is a copy, or older than it was."""
-
-    # Its runs.
 
     def create(self, run_id: str, staged: Staged) -> None:
         """Make a new run, with every subject durable before anything can be sent, or no run at all.

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from privacy_toolkit import Toolkit
-from privacy_toolkit.sandbox.seeding import EPOCH
+from privacy_toolkit.sandbox.seeding import EPOCH, seed
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, timestamp
 
@@ -189,6 +189,97 @@ def test_everybody_is_in_the_file_and_failures_are_counted_by_cause(call, stocke
         assert b"MAIL-" not in file.read_bytes(), file.name
     assert call("verify", pack).code == 0
     assert call("runs", "purge", "latest", "--confirm", f"purge {done.json['run_id']}").code == 0
+
+
+# Budgets in the list of codes, and codes that are looked at before they are given.
+
+
+def assigned(call, run="latest"):
+    lines = call("runs", "subjects", run, "--format", "jsonl").out.splitlines()
+    return {line["id"]: line["coupon_value"] for line in map(json.loads, lines)}
+
+
+def test_a_code_goes_to_as_many_customers_as_its_budget_says(call, stocked, table, requests):
+    codes = table("codes.csv", "coupon_value,budget", (PLAIN, 5), (FIRM, 0), (LATE, ""), (OLD, 70), (SPENT, "x"))
+    done = call("coupons", "assign", requests, "--coupons", codes, "--confirm", "yes", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 12})
+    found = assigned(call)
+    assert [found[id_] for id_ in CUSTOMERS] == [PLAIN] * 5 + [LATE] + [OLD] * 6
+    assert len(holders(stocked, PLAIN)) == 5
+    # the next day: nobody gets a code that is used up, and who has one keeps it
+    later = table("later.csv", "customer_id", [CUSTOMERS[0]], ["newcomer-1"], [CUSTOMERS[11]], ["newcomer-2"])
+    seed(stocked.store, 2, ids=["newcomer-1", "newcomer-2"])
+    done = call("coupons", "assign", later, "--coupons", codes, "--confirm", "yes", "--json")
+    assert done.json["outcomes"] == {"done": 4}
+    assert assigned(call) == {CUSTOMERS[0]: PLAIN, "newcomer-1": OLD, CUSTOMERS[11]: OLD, "newcomer-2": OLD}
+    plan = call("coupons", "assign", later, "--coupons", codes, "--plan", codes.with_name("plan.json"), "--json").json
+    assert plan["parameters"]["coupons"] == 2
+    assert plan["calls"]["get_reserved_customers"] == [2, 4]
+
+
+def test_codes_that_run_out_by_their_budgets_are_said_before_anything_is_read(call, stocked, table, requests):
+    codes = table("codes.csv", "coupon_value,budget", (PLAIN, 5), (OLD, 4))
+    done = call("coupons", "assign", requests, "--coupons", codes, "--confirm", "yes", "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "codes_run_out")
+    assert "3 more are" in done.json["error"]["message"]
+    assert len(stocked.log) == 0
+
+
+def test_a_code_that_does_not_exist_or_that_others_have_is_skipped(call, stocked, table, customers, tmp_path):
+    stocked.store.reserve(PLAIN, [CUSTOMERS[9]])
+    stocked.store.reserve(OLD, CUSTOMERS[7:10])
+    codes = table(
+        "codes.csv", "coupon_value,budget", ("NO-SUCH-1", ""), (PLAIN, ""), (OLD, 5), ("NO-SUCH-2", 9), (FIRM, 9)
+    )
+    plan = tmp_path / "plan.json"
+    done = call("coupons", "assign", customers, "--coupons", codes, "--plan", plan, "--json")
+    assert (done.json["parameters"]["codes_unknown"], done.json["parameters"]["codes_held"]) == (2, 2)
+    done = call("apply", plan, "--confirm", "yes", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 5})
+    assert list(assigned(call).values()) == [OLD, OLD, FIRM, FIRM, FIRM]
+    reads = [entry.value for entry in stocked.log if entry.operation == "get_reserved_customers"]
+    assert max(reads.count(code) for code in ("NO-SUCH-1", PLAIN)) == 2  # once for the plan, once to apply it
+
+
+def test_a_plan_is_stale_if_others_got_a_code_meanwhile(call, stocked, table, customers, tmp_path):
+    codes = table("codes.csv", "coupon_value,budget", (PLAIN, ""), (FIRM, 9))
+    plan = tmp_path / "plan.json"
+    assert call("coupons", "assign", customers, "--coupons", codes, "--plan", plan).code == 0
+    stocked.store.reserve(PLAIN, [CUSTOMERS[9]])
+    done = call("apply", plan, "--confirm", "yes", "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "stale")
+    assert holders(stocked, FIRM) == set()
+
+
+def test_without_a_check_a_code_that_did_not_exist_is_replaced_the_next_time(call, stocked, table, customers):
+    codes = table("codes.csv", "coupon_value", ["NO-SUCH"], *([code] for code in COUPONS))
+    command = ("coupons", "assign", customers, "--coupons", codes, "--no-check", "--confirm", "yes", "--json")
+    done = call(*command)
+    assert (done.code, done.json["outcomes"], done.json["failed_codes"]) == (
+        3, {"done": 4, "failed": 1}, {"not_found": 1},
+    )  # fmt: skip
+    first = assigned(call)
+    done = call(*command)
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 5})
+    assert assigned(call) == {**first, CUSTOMERS[0]: LATE}
+    assert assigned(call) == assigned(call, done.json["run_id"])
+
+
+def test_a_code_that_was_made_meanwhile_is_given_after_all(call, stocked, table, customers):
+    codes = table("codes.csv", "coupon_value,budget", ("NEW-CODE", 5), (FIRM, 5))
+    command = ("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
+    assert call(*command, "--no-check").json["outcomes"] == {"failed": 5}
+    made = coupon(stocked.store.number(), "NEW-CODE", timestamp(EPOCH))
+    stocked.store.put(EntityKind.COUPON, "NEW-CODE", made)
+    assert call(*command).json["outcomes"] == {"done": 5}
+    assert set(assigned(call).values()) == {"NEW-CODE"}
+
+
+def test_where_the_codes_can_not_be_read_nothing_is_assigned(call, stocked, customers, codes, monkeypatch):
+    monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
+    done = call("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
+    assert (done.code, done.json["error"]["code"]) == (7, "credentials")
+    assert call("runs", "list", "--json").json["runs"] == []
 
 
 def test_release_writes_a_file_too_and_parquet_is_one(call, stocked, customers, codes, tmp_path):
