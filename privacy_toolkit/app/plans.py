@@ -35,7 +35,7 @@ from privacy_toolkit.evidence.files import SIGNATURE
 from privacy_toolkit.evidence.pack import check_place
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.campaign import PRESETS, check_listing
+from privacy_toolkit.jobs.campaign import PRESETS, UNDOES, check_listing
 from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.store import State
@@ -105,7 +105,7 @@ def _check_value(name: str, value: object) -> None:
     elif name in _LEAST:
         least, is_number = _LEAST[name], isinstance(value, int) and not isinstance(value, bool)
         is_good = value is None or (is_number and (least is None or int(str(value)) >= least))
-    elif name in {"encrypt", "carry"}:
+    elif name in {"encrypt", "carry", UNDOES}:
         is_good = value is None or isinstance(value, str)
     else:
         is_good = isinstance(value, bool)
@@ -335,7 +335,7 @@ def require_file(plan: Plan) -> None:
     Raises:
         UsageError: it was standard input.
     """
-    if plan.input.path == STDIN:
+    if plan.input.path == STDIN and plan.parameters.get(UNDOES) is None:
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
 
 

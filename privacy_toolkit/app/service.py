@@ -52,7 +52,7 @@ from privacy_toolkit.evidence.files import REPORT_HTML, PackError
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.campaign import causes
+from privacy_toolkit.jobs.campaign import causes, check_not_undone
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
@@ -331,6 +331,8 @@ class _Carrying:
         if declaration(job).erases:
             with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
                 catch_up(listed, state)
+        with self._going_on(), state.open(self.run_id) as journal:
+            declaration(job).conclude(journal, state)
         with state.open(self.run_id) as journal:
             self.has_pack = False
             with self._going_on():
@@ -372,6 +374,8 @@ class _Carrying:
             duty.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), self._means
         )
         executions = len(journal.executions())
+        if before.open and executions:
+            check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             try:
                 work_on(journal, before, duty)

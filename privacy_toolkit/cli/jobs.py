@@ -100,6 +100,7 @@ def reserve(**options: Any) -> int:
 
 @coupons_command.command("release")
 @click.argument("rows")
+@click.option("--unredeemed", is_flag=True, help="Only for customers who have certainly not redeemed the coupon.")
 @_out
 @_carry
 @safe_option
@@ -112,7 +113,7 @@ def release(**options: Any) -> int:
 
     For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
     """
-    return start_job("release", options.pop("rows"), options, _taken(options, *_LISTED))
+    return start_job("release", options.pop("rows"), options, _taken(options, "unredeemed", *_LISTED))
 
 
 @coupons_command.command("assign")

@@ -231,5 +231,5 @@ def start_job(
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(job, reads_stdin=path == STDIN)
+        host.require_someone(job, reads_stdin=path == STDIN and not (parameters or {}).get("undoes"))
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

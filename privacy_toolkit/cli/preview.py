@@ -42,6 +42,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS
 _OWN_GROUNDS = {
     "suppressed": "whose customers were erased",
     "already_exported": "whose request was exported already",
+    "changed_since": "that a later run reserved or released",
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from privacy_toolkit.config.settings import Settings
@@ -54,6 +57,8 @@ from privacy_toolkit.talonone.client import check_access, client_for
 SUPPRESSED = Hold("suppressed")
 #: The ground of a subject whose request an earlier run answered.
 EXPORTED = Hold("already_exported")
+#: The ground of a reservation that is to be undone, and that a later run made or released itself.
+CHANGED = Hold("changed_since")
 
 
 class Holds:
@@ -337,7 +342,7 @@ def prepared(
     nonce, key = order.nonce or secrets.token_hex(16), order.key or secrets.token_bytes(KEY_LENGTH)
     listed = read_exclusions(order.exclude) if order.exclude is not None else None
     with ExitStack() as stack:
-        scan = stack.enter_context(_scanned(order, state))
+        scan = stack.enter_context(_scanned(order, state, settings.scope))
         held, matched = _holds(job, listed, scan, settings, state)
         asks, files = partial(ask, settings, say), (order.options, order.second)
         assigned = job.prepare(Preparation(scan, held, given, *files, state, settings.scope, nonce, stack, asks))
@@ -374,8 +379,16 @@ def _rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _scanned(order: Order, state: State) -> Scan:
-    return read_input(order.path, order.options, spool_folder=state.scratch, form=order.job.form(order.parameters))
+def _scanned(order: Order, state: State, scope: str) -> Scan:
+    form, rows = order.job.form(order.parameters), order.job.source(order.parameters, state, scope)
+    if rows is None:
+        return read_input(order.path, order.options, spool_folder=state.scratch, form=form)
+    with TemporaryFile(dir=state.scratch) as file:  # it has no name, so nothing of it outlives the process
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        csv.writer(text).writerows(rows)
+        text.detach()
+        file.seek(0)
+        return read_input(STDIN, order.options, spool_folder=state.scratch, stdin=file, form=form)
 
 
 def _holds(
@@ -453,6 +466,6 @@ def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRo
         duplicates=summary.duplicates,
         subjects=summary.subjects,
         held=len(holds),
-        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED))),
+        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED, CHANGED))),
         rejected_by_reason=dict(sorted(summary.rejected_by_reason.items())),
     )

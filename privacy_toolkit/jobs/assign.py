@@ -44,8 +44,9 @@ from privacy_toolkit.jobs.campaign import (
     coupon_lists,
     limit_of,
     smallest,
+    words_of,
 )
-from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown, words_of
+from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown
 from privacy_toolkit.journal.store import AssignedCodes, OpenRun
 from privacy_toolkit.talonone.holders import HOLDERS, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -416,7 +417,7 @@ def _calls(subjects: int, parameters: Parameters) -> Calls:
 
 DECLARATION = Declaration(
     job=Job.ASSIGN,
-    words=words_of(ADDING, Headline("Assign and reserve", "coupon", "at"), "Assignment of coupons"),
+    words=words_of(Headline("Assign and reserve", "coupon", "at"), "Assignment of coupons", adds=True),
     calls=_calls,
     make=adding,
     form=_form,

@@ -1,17 +1,23 @@
-"""Around reservations: before, budgets and how things stand; afterwards, the files that say who has which code."""
+"""Around reservations: before, budgets and how things stand; afterwards, who has which code, and the way back."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Outcome, UsageError
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Job, Outcome, Reason, RefusedError, UsageError
 from privacy_toolkit.engine.job import (
+    OTHER_ENVIRONMENT,
+    OTHER_TIMES,
     SPREADSHEET_SAFE,
     Assigned,
+    Headline,
+    IdleWords,
+    JobWords,
     Lines,
     Page,
     Parameters,
@@ -19,6 +25,9 @@ from privacy_toolkit.engine.job import (
     Subjects,
     Table,
 )
+from privacy_toolkit.engine.open_requests import former_scopes, look_through, may_be_of, plan_scope
+from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.engine.planning import CHANGED
 from privacy_toolkit.inputs.pairs import (
     COUPON_COLUMN,
     budget_of,
@@ -27,6 +36,8 @@ from privacy_toolkit.inputs.pairs import (
     coupon_of,
     given_of,
 )
+from privacy_toolkit.journal.records import SubjectState
+from privacy_toolkit.journal.store import OpenRun, RunReader, State, running
 from privacy_toolkit.talonone.holders import HOLDERS, SPENT, ShownCoupon, decode_coupon, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -134,6 +145,77 @@ class LookAtReleases(LookAtHolders):
     def totals(self) -> Mapping[str, int]:
         """What was counted."""
         return {name: count for name, count in self._seen.items() if name != "over_budget"}
+
+
+# What is said of reservations.
+
+_PAIR = "One accepted, distinct pair of a coupon and a customer."
+_RESERVED = ("Reserved", "The customer was seen in the list of those who have the coupon reserved.")
+_RELEASED = ("Released", "The customer was seen to be missing from the list of those who have the coupon reserved.")
+_NO_ROOM = (
+    "On hold",
+    (
+        "Not sent, or not sent again: on the exclusion list, beyond the budget of its coupon (over_budget), or the"
+        " customer was erased before (suppressed)."
+    ),
+)
+_LEFT = (
+    "On hold",
+    (
+        "Nothing was sent: on the exclusion list; the customer has redeemed the coupon (redeemed), or the API does not"
+        " tell (redemption_not_told); or a later run reserved or released it since (changed_since)."
+    ),
+)
+_BUDGETS = {
+    "Budgets": "The API overrides a coupon's own reservation limit. A budget of this run was kept against the list of"
+    " holders as it was read before each request; what others reserved between the two is not in it."
+}
+_ALREADY = IdleWords("the reservation was there already", "all {} reservations were there already", "nothing was sent")
+_NOTHING_TO_RELEASE = IdleWords("it was not reserved", "none of the {} was reserved", "there was nothing to release")
+
+
+def words_of(headline: Headline, title: str, *, adds: bool) -> JobWords:
+    """The words of a job that reserves, or else releases."""
+    return JobWords(
+        headline=headline,
+        title=title,
+        possible=frozenset(
+            {
+                Outcome.DONE,
+                Outcome.ON_HOLD,
+                Outcome.FAILED,
+                Outcome.UNVERIFIED,
+                Outcome.RETRYABLE,
+                Outcome.UNKNOWN,
+                Outcome.PENDING,
+            }
+        ),
+        subject=_PAIR,
+        request="reservation" if adds else "release",
+        repeats="Sent again only after it was refused, or after the list of holders showed that it had not taken"
+        " place.",
+        not_covered={
+            "Redemptions": "Whether a coupon was or can be redeemed is not looked at. A soft reservation keeps nobody"
+            " else from redeeming it.",
+            **(_BUDGETS if adds else {}),
+            **OTHER_ENVIRONMENT,
+            **OTHER_TIMES,
+        },
+        idle={Reason.ALREADY_RESERVED: _ALREADY} if adds else {Reason.NOT_RESERVED: _NOTHING_TO_RELEASE},
+        outcomes={
+            Outcome.DONE: _RESERVED if adds else _RELEASED,
+            Outcome.ON_HOLD: _NO_ROOM if adds else _LEFT,
+            Outcome.UNVERIFIED: (
+                "Not seen yet",
+                "The API accepted it, but the list of holders has not shown it yet.",
+            ),
+        },
+        actions={
+            (Outcome.UNVERIFIED, None): "Resume the run: it reads the list of holders again, before anything is sent.",
+            (Outcome.UNKNOWN, None): "Resume the run: it reads the list of holders first, and sends again only what is"
+            " missing.",
+        },
+    )
 
 
 # Afterwards: who has which code, in a file for people or for a mail tool, and what became of each code in another.
@@ -318,3 +400,156 @@ def causes(lines: Iterable[tuple[str, Outcome, str | None, bool]]) -> tuple[dict
         if outcome is Outcome.FAILED and not is_sent:
             codes.setdefault(reason or "-", set()).add(coupon)
     return counted, {reason: len(found) for reason, found in sorted(codes.items())}
+
+
+# And back: what one run reserved is released by another, which gives the codes back.
+
+UNDOES = "undoes"
+_RESERVING = (Job.RESERVE, Job.ASSIGN)
+_SENT = (Outcome.DONE, Outcome.UNKNOWN, Outcome.UNVERIFIED)
+
+
+def undone_by(state: State, run_id: str) -> str | None:
+    """The run that releases what ``run_id`` reserved; None if there is none.
+
+    Raises:
+        JournalError: a run that may be it can't be read.
+    """
+    found: list[str] = []
+
+    def look(other: str, _: OpenRun, plan: Plan) -> None:
+        if plan.parameters.get(UNDOES) == run_id:
+            found.append(other)
+
+    look_through(state, look, may_be_of(Job.RELEASE))
+    return found[0] if found else None
+
+
+def check_not_undone(state: State, run_id: str, job: str) -> None:
+    """Make sure that a run which reserves is not gone on with once it was undone: its codes may be others' by now.
+
+    Raises:
+        RefusedError: it was.
+        JournalError: a run that may have done so can't be read.
+    """
+    other = undone_by(state, run_id) if job in _RESERVING else None
+    if other is not None:
+        raise RefusedError(
+            f"Run {run_id} was undone by run {other}, so it can't go on. Nothing was sent.",
+            "Plan what is left of it in another run: its codes may be others' by now.",
+            code="undone",
+        )
+
+
+def rows_to_undo(parameters: Parameters, state: State, scope: str) -> Iterator[Sequence[str]] | None:
+    """The rows of a release that undoes a run: a header, and the pairs which that run reserved; None for any other.
+
+    Pairs that had the reservation before the run are not among them. Those for which a request was sent without a
+    reliable answer are: the list of holders tells.
+
+    Raises:
+        UsageError: there is no such run, it reserves nothing, its ids are gone, or it is of another deployment.
+        RefusedError: it was undone before, or is under way.
+    """
+    if parameters.get(UNDOES) is None:
+        return None
+    run_id = state.find(str(parameters[UNDOES]))
+    with state.open(run_id) as journal:
+        plan = plan_of(journal)
+        if plan.job not in _RESERVING:
+            raise UsageError(f"Run {run_id} reserved nothing.", "A run of reserve or assign can be undone.")
+        if journal.purged_at is not None:
+            raise UsageError(f"Run {run_id} was purged: its ids are gone, so it can't be undone.", code="purged")
+        if plan_scope(plan) != scope:
+            raise UsageError(
+                f"Run {run_id} was on {plan.target} ({plan.environment}); the settings say otherwise.",
+                "Name the profile it was made for with --profile.",
+            )
+        if journal.is_running:
+            raise running(run_id)
+    _check_undone_once(state, run_id)
+    return _pairs_to_undo(state, run_id)
+
+
+def _check_undone_once(state: State, run_id: str) -> None:
+    other = undone_by(state, run_id)
+    if other is not None:
+        raise RefusedError(
+            f"Run {run_id} was undone by run {other}.",
+            f"If something is open in that one: privacy-toolkit runs resume {other}",
+            code="undone",
+        )
+
+
+def _pairs_to_undo(state: State, run_id: str) -> Iterator[Sequence[str]]:
+    yield COUPON_COLUMN, "customer_id"
+    with state.open(run_id) as journal:
+        for entry in journal.entries(_SENT):
+            if _is_own(entry.state):
+                yield coupon_of(entry.subject.given), entry.subject.id
+
+
+def _is_own(state: SubjectState) -> bool:
+    """Whether the run itself did something for a subject: what stood as wanted before is done without attribution."""
+    return state.outcome is not Outcome.DONE or state.attribution is not None
+
+
+def release_prepared(preparation: Preparation) -> Assigned:
+    """The pairs of a release; of one that undoes a run, with those on hold that later runs reserved or released."""
+    assigned, name = with_budgets(preparation), preparation.parameters.get(UNDOES)
+    if name is None:
+        return assigned
+    state, run_id = preparation.state, str(name)
+    pairs = [hash((coupon_of(given), id_)) for page in assigned.subjects.subjects() for _, id_, given in _triples(page)]
+    changed = _changed_since(run_id, set(pairs), preparation)
+    return replace(
+        assigned,
+        holds={seq: CHANGED for seq, pair in enumerate(pairs, 1) if pair in changed},
+        remember=lambda: _check_undone_once(state, run_id),  # once more, now that no other run can be begun
+    )
+
+
+def _triples(page: Page) -> Iterator[tuple[int, str, str]]:
+    return ((row, id_, "".join(map(str, given))) for row, id_, *given in page)
+
+
+def _changed_since(run_id: str, pairs: Collection[int], preparation: Preparation) -> set[int]:
+    """Those of ``pairs``, by their hashes, for which a later run of the state folder sent something."""
+    state, found = preparation.state, set[int]()
+    with state.open(run_id) as journal:
+        created_at = journal.created_at
+
+    def look(_: str, journal: OpenRun, plan: Plan) -> None:
+        is_later = journal.created_at > created_at and journal.purged_at is None
+        if plan.job in (*_RESERVING, Job.RELEASE) and is_later and plan_scope(plan) == preparation.scope:
+            sent = (entry for entry in journal.entries(_SENT) if _is_own(entry.state))
+            later = (hash((coupon_of(entry.subject.given), entry.subject.id)) for entry in sent)
+            found.update(pair for pair in later if pair in pairs)
+
+    look_through(state, look, may_be_of(*_RESERVING, Job.RELEASE))
+    return found
+
+
+def give_back(journal: RunReader, state: State) -> None:
+    """Give back the codes of a run that undoes another, once nothing of it is open: what it released is free again.
+
+    A code that the API showed as spent is not given to anybody else, nor is one that was not reserved any more: it may
+    have been redeemed.
+
+    Raises:
+        JournalError: it can't be written down; it is done when the run is resumed.
+    """
+    plan, totals = plan_of(journal), journal.totals()
+    is_open = any(number for outcome, number in totals.items() if outcome in OPEN_OUTCOMES)
+    if plan.parameters.get(UNDOES) is None or journal.purged_at is not None or is_open:
+        return
+    scope = plan_scope(plan)
+    with closing(state.assigned(scope, former_scopes(state, scope, may_be_of(Job.ASSIGN)))) as record:
+        record.give_back(_released(journal), journal.run_id)
+
+
+def _released(journal: RunReader) -> Iterator[tuple[str, str]]:
+    for one in journal.rows():
+        is_released = one.state.outcome == Outcome.DONE and one.state.attribution is not None
+        if is_released and _shown(one.result).state not in SPENT:
+            yield one.subject.id, coupon_of(one.subject.given)

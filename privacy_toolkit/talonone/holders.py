@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from privacy_toolkit.talonone.models import Coupon, ReservedCustomers
+from privacy_toolkit.talonone.models import Coupon, CustomerInventory, InventoryCoupon, ReservedCustomers
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -146,11 +146,37 @@ def shown_coupon(answer: Answer, moment: datetime) -> ShownCoupon | None:
     found = answer.value
     if answer.finding is not Finding.DONE or not answer.named or not isinstance(found, Coupon):
         return None
+    return _as_shown(found, moment)
+
+
+def coupon_in(answer: Answer, code: str) -> InventoryCoupon | None:
+    """A coupon in the inventory of a customer; None where that does not show it, or is none."""
+    if answer.finding is not Finding.DONE or not isinstance(answer.value, CustomerInventory):
+        return None
+    return next((coupon for coupon in answer.value.coupons or () if coupon.value == code), None)
+
+
+def is_redeemed(coupon: InventoryCoupon) -> bool | None:
+    """Whether the customer in whose inventory a coupon is has redeemed it; None: the API does not tell.
+
+    The documents of 2020 count redemptions by everybody alone: that tells it of a coupon that nobody redeemed.
+    """
+    if coupon.profile_redemption_count is not None:
+        return coupon.profile_redemption_count > 0
+    return False if coupon.usage_counter == 0 else None
+
+
+def shown_in_inventory(coupon: InventoryCoupon, moment: datetime) -> ShownCoupon:
+    """The same coupon as it is kept, at an aware ``moment``."""
+    return _as_shown(coupon, moment)
+
+
+def _as_shown(found: Coupon | InventoryCoupon, moment: datetime) -> ShownCoupon:
     by = {None: None, True: HOLDERS_ALONE, False: ANYONE}[found.is_reservation_mandatory]
     return ShownCoupon(found.expiry_date, _state(found, moment), by)
 
 
-def _state(found: Coupon, moment: datetime) -> str:
+def _state(found: Coupon | InventoryCoupon, moment: datetime) -> str:
     if _is_past(found.expiry_date, moment):
         return EXPIRED
     if found.usage_limit and found.usage_counter is not None and found.usage_counter >= found.usage_limit:

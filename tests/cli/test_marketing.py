@@ -3,10 +3,12 @@
 import csv
 import json
 import stat
+import urllib.request
 
 import pytest
 
 from privacy_toolkit import Toolkit
+from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.seeding import EPOCH, seed
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, timestamp
@@ -282,6 +284,125 @@ def test_where_the_codes_can_not_be_read_nothing_is_assigned(call, stocked, cust
     assert call("runs", "list", "--json").json["runs"] == []
 
 
+# Redeemed or not, and the way back.
+
+
+def redeem(server, customer, *codes):
+    """Have a customer use coupons, as a shop does: by a session that is closed."""
+    body = {"customerSession": {"profileId": customer, "couponCodes": list(codes), "state": "closed"}}
+    request = urllib.request.Request(  # noqa: S310 - the sandbox
+        f"{server.base_url}/v2/customer_sessions/{customer}-session",
+        json.dumps(body).encode(),
+        {"Authorization": "ApiKey-v1 sandbox-key", "Content-Type": "application/json"},
+        method="PUT",
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the sandbox
+        assert answer.status == 200
+
+
+def reasons(call, run="latest"):
+    lines = map(json.loads, call("runs", "subjects", run, "--format", "jsonl").out.splitlines())
+    return {line["id"]: (line["outcome"], line["reason"]) for line in lines}
+
+
+def test_only_what_is_certainly_not_redeemed_is_released(call, stocked, table):
+    pairs = table("pairs.csv", "coupon_value,customer_id", *((FIRM, id_) for id_ in CUSTOMERS[:3]))
+    assert call("coupons", "reserve", pairs, "--confirm", "yes").code == 0
+    redeem(stocked, CUSTOMERS[1], FIRM)
+    plan = pairs.with_name("plan.json")
+    asked = call("coupons", "release", pairs, "--unredeemed", "--plan", plan, "--json").json
+    assert asked["calls"]["get_customer_inventory"] == [0, 3]
+    done = call("apply", plan, "--confirm", "yes", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"on_hold": 1, "done": 2})
+    assert holders(stocked, FIRM) == {CUSTOMERS[1]}
+    assert reasons(call)[CUSTOMERS[1]] == ("on_hold", "redeemed")
+
+
+def test_where_the_api_does_not_tell_nothing_is_released(call, stocked, table, monkeypatch):
+    pairs = table("pairs.csv", "coupon_value,customer_id", (FIRM, CUSTOMERS[0]), (FIRM, "gone"))
+    seed(stocked.store, 1, ids=["gone"])
+    assert call("coupons", "reserve", pairs, "--confirm", "yes").code == 0
+    monkeypatch.setattr(wire, "inventory_coupon", lambda held, *_: held)  # as the API of 2020 says it
+    done = call("coupons", "release", pairs, "--unredeemed", "--confirm", "yes", "--json")
+    assert done.json["causes"] == {"on_hold": {"redemption_not_told": 2}}
+    assert holders(stocked, FIRM) == {CUSTOMERS[0], "gone"}
+
+
+def test_a_run_is_undone_but_for_what_it_did_not_do_what_was_redeemed_and_what_changed_since(
+    call, stocked, table, tmp_path
+):
+    stocked.store.reserve(FIRM, [CUSTOMERS[0]])
+    rows = [(FIRM, id_) for id_ in CUSTOMERS[:6]]
+    first = call("coupons", "reserve", table("a.csv", "coupon_value,customer_id", *rows), "--confirm", "yes", "--json")
+    redeem(stocked, CUSTOMERS[1], FIRM)
+    stocked.store.release(FIRM, [CUSTOMERS[2]])  # by somebody else
+    again = table("b.csv", "coupon_value,customer_id", (FIRM, CUSTOMERS[3]))
+    assert call("coupons", "release", again, "--confirm", "yes").code == 0
+    assert call("coupons", "reserve", again, "--confirm", "yes").code == 0
+    run_id, plan, out = first.json["run_id"], tmp_path / "plan.json", tmp_path / "back.csv"
+    asked = call("runs", "undo", run_id, "--plan", plan, "--out", out, "--json").json
+    assert asked["rows"]["subjects"] == 5  # but not who had it before
+    assert asked["on_hold"] == 1
+    assert (asked["confirm"], asked["parameters"]["undoes"]) == ("yes", run_id)
+    assert "customer-" not in plan.read_text()
+    done = call("apply", plan, "--confirm", "yes", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 3, "on_hold": 2})
+    assert reasons(call) == {
+        CUSTOMERS[1]: ("on_hold", "redeemed"),
+        CUSTOMERS[2]: ("done", "not_reserved"),
+        CUSTOMERS[3]: ("on_hold", "changed_since"),
+        CUSTOMERS[4]: ("done", None),
+        CUSTOMERS[5]: ("done", None),
+    }
+    assert len(read(out)) == 5
+    assert holders(stocked, FIRM) == {CUSTOMERS[0], CUSTOMERS[1], CUSTOMERS[3]}
+    refused = call("runs", "undo", run_id, "--confirm", "yes", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (5, "undone")
+    assert call("runs", "show", run_id, "--json").json["outcomes"] == {"done": 6}  # what it did it did
+
+
+def test_codes_that_were_assigned_are_free_again_once_they_are_released(call, stocked, table, customers, codes):
+    command = ("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
+    run_id = call(*command).json["run_id"]
+    redeem(stocked, CUSTOMERS[0], PLAIN)
+    done = call("runs", "undo", "latest", "--confirm", "yes", "--json")
+    assert (done.code, done.json["job"], done.json["causes"]) == (0, "release", {"on_hold": {"redeemed": 1}})
+    assert [holders(stocked, code) for code in COUPONS] == [{CUSTOMERS[0]}, *[set()] * 4]
+    # others get them now; not the one that was redeemed, nor those that the API showed as spent
+    others = table("others.csv", "customer_id", *([id_] for id_ in CUSTOMERS[6:8]))
+    assert call("coupons", "assign", others, "--coupons", codes, "--confirm", "yes", "--json").code == 0
+    assert assigned(call) == {CUSTOMERS[6]: FIRM, CUSTOMERS[7]: LATE}
+    kept = call(*command)  # who kept a code, or had one that is spent, has it still; two are missing for the others
+    assert (kept.code, kept.json["error"]["code"]) == (2, "codes_run_out")
+    assert "2 more are" in kept.json["error"]["message"]
+    assert assigned(call, run_id)[CUSTOMERS[0]] == PLAIN
+
+
+def test_what_can_not_be_undone_is_said(call, stocked, table, customers, codes, requests, phrase):
+    pairs = table("pairs.csv", "coupon_value,customer_id", (FIRM, CUSTOMERS[0]))
+    assert call("coupons", "release", pairs, "--confirm", "yes").code == 0
+    done = call("runs", "undo", "latest", "--confirm", "yes", "--json")
+    assert (done.code, "reserved nothing" in done.json["error"]["message"]) == (2, True)
+    assert call("runs", "undo", "nobody", "--confirm", "yes", "--json").code == 2
+    run_id = call("coupons", "reserve", pairs, "--confirm", "yes", "--json").json["run_id"]
+    assert call("runs", "undo", run_id, "--json").json["error"]["code"] == "confirmation_missing"
+    assert holders(stocked, FIRM) == {CUSTOMERS[0]}
+    assert call("runs", "purge", run_id, "--confirm", f"purge {run_id}").code == 0
+    assert call("runs", "undo", run_id, "--confirm", "yes", "--json").json["error"]["code"] == "purged"
+
+
+def test_a_run_that_was_undone_does_not_go_on(call, stocked, table):
+    pairs = table("pairs.csv", "coupon_value,customer_id", *((code, id_) for code in COUPONS for id_ in CUSTOMERS))
+    done = call("coupons", "reserve", pairs, "--until", "0s", "--confirm", "yes", "--json")
+    if done.json["verdict"] != "stopped":
+        pytest.fail(done.out)
+    run_id = done.json["run_id"]
+    undone = call("runs", "undo", run_id, "--confirm", "yes", "--json")
+    assert undone.code == 0
+    refused = call("runs", "resume", run_id, "--json")
+    assert (refused.json["exit_code"], refused.json["error"]["code"]) == (5, "undone")
+
+
 def test_release_writes_a_file_too_and_parquet_is_one(call, stocked, customers, codes, tmp_path):
     out = tmp_path / "mail.parquet"
     call("coupons", "assign", customers, "--coupons", codes, "--out", out, "--carry", "email", "--confirm", "yes")
@@ -296,5 +417,11 @@ def test_the_library_writes_the_same(stocked, customers, codes, tmp_path, monkey
     monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(tmp_path / "state"))
     out = tmp_path / "mail.csv"
     planned = Toolkit().plan("assign", customers, second=codes, out=out, preset="braze", carry="name")
-    planned.apply(confirm="yes").raise_for_status()
+    run = planned.apply(confirm="yes")
+    run.raise_for_status()
     assert [row["external_id"] for row in read(out)] == [CUSTOMERS[0], CUSTOMERS[3], CUSTOMERS[4]]
+    back = Toolkit().undo(run.id, out=tmp_path / "back.csv")
+    assert (back.preview.rows.subjects, back.preview.confirm) == (5, "yes")
+    back.apply(confirm="yes").raise_for_status()
+    assert not any(holders(stocked, code) for code in COUPONS)
+    assert len(read(tmp_path / "back.csv")) == 5
