@@ -41,14 +41,25 @@ from privacy_toolkit.engine.open_requests import (
     planned_clock,
     request_rows,
 )
-from privacy_toolkit.engine.plan import FIRST_FORMAT, FORMAT, KEY_LENGTH, Plan, PlannedExclusions, PlannedRows, plan_of
+from privacy_toolkit.engine.plan import (
+    FIRST_FORMAT,
+    FORMAT,
+    KEY_LENGTH,
+    Plan,
+    PlannedExclusions,
+    PlannedInput,
+    PlannedLists,
+    PlannedRows,
+    plan_of,
+)
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
 from privacy_toolkit.inputs.files import STDIN, fingerprint
+from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
+from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
-from privacy_toolkit.journal.store import OpenRun, RunReader, State, Suppression
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.talonone.client import check_access, client_for
 
 # Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder.
@@ -191,6 +202,8 @@ def _changed(plan: Plan, again: Plan) -> str:
         return f"{Path(plan.second.path).name if plan.second else 'the second input'} is not"
     if plan.exclusions != again.exclusions:
         return "the exclusion list is not"
+    if plan.identified != again.identified:
+        return "the list to identify people by is not"
     if plan.rows != again.rows or plan.parameters != again.parameters:
         return "other runs ended since, and who is on hold is not" if _only_holds(plan, again) else "the input is not"
     return ""
@@ -304,7 +317,14 @@ class Prepared:
         return amended(self.scan.requests(), self.amendments)
 
 
-def ask(settings: Settings, say: Callable[[str], None], wanted: Preflight) -> None:
+Say = Callable[[str], None]
+
+
+def _mute(text: str) -> None:
+    """Hear what is said, and let it be."""
+
+
+def ask(settings: Settings, say: Say, wanted: Preflight) -> None:
     """Read at the API what a plan needs to know, at the pace of the settings. Nothing is changed there.
 
     Raises:
@@ -324,12 +344,7 @@ def ask(settings: Settings, say: Callable[[str], None], wanted: Preflight) -> No
 
 @contextmanager
 def prepared(
-    order: Order,
-    settings: Settings,
-    state: State,
-    now: datetime,
-    hand: SigningIdentity | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    order: Order, settings: Settings, state: State, now: datetime, hand: SigningIdentity | None = None, say: Say = _mute
 ) -> Iterator[Prepared]:
     """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is changed.
 
@@ -340,12 +355,14 @@ def prepared(
     """
     target, job, moment, given = settings.target, order.job, now.astimezone(UTC), order.parameters
     nonce, key = order.nonce or secrets.token_hex(16), order.key or secrets.token_bytes(KEY_LENGTH)
-    listed = read_exclusions(order.exclude) if order.exclude is not None else None
+    listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
-        scan = stack.enter_context(_scanned(order, state, settings.scope))
+        scan = stack.enter_context(_scanned(order, settings, state))
         held, matched = _holds(job, listed, scan, settings, state)
-        asks, files = partial(ask, settings, say), (order.options, order.second)
-        assigned = job.prepare(Preparation(scan, held, given, *files, state, settings.scope, nonce, stack, asks))
+        options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
+        asks = partial(ask, settings, say)
+        made = Preparation(scan, held, given, options, second, state, scope, nonce, stack, scratch, asks)
+        assigned = job.prepare(made)
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
@@ -368,6 +385,8 @@ def prepared(
             state=state.drawn_id,
             parameters=parameters,
             second=assigned.second,
+            identified=_planned_identified(order.options, summary.identified),
+            lists=_planned_lists(order.options),
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
@@ -379,16 +398,16 @@ def _rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _scanned(order: Order, state: State, scope: str) -> Scan:
-    form, rows = order.job.form(order.parameters), order.job.source(order.parameters, state, scope)
+def _scanned(order: Order, settings: Settings, state: State) -> Scan:
+    form, rows = order.job.form(order.parameters), order.job.source(order.parameters, state, settings.scope)
     if rows is None:
-        return read_input(order.path, order.options, spool_folder=state.scratch, form=form)
-    with TemporaryFile(dir=state.scratch) as file:  # it has no name, so nothing of it outlives the process
+        return read_input(order.path, order.options, spool_folder=settings.scratch, form=form)
+    with TemporaryFile(dir=settings.scratch) as file:  # it has no name, so nothing of it outlives the process
         text = io.TextIOWrapper(file, "utf-8", newline="")
         csv.writer(text).writerows(rows)
         text.detach()
         file.seek(0)
-        return read_input(STDIN, order.options, spool_folder=state.scratch, stdin=file, form=form)
+        return read_input(STDIN, order.options, spool_folder=settings.scratch, stdin=file, form=form)
 
 
 def _holds(
@@ -404,7 +423,7 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
 
     ``job`` is the declaration of its job, ``key`` the one under which it names its files.
     """
-    given = plan.input
+    given, lists = plan.input, plan.lists or PlannedLists()
     return Order(
         job=job,
         path=given.path,
@@ -414,6 +433,13 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
             delimiter=given.delimiter,
             strip=given.strip,
             limit=given.limit,
+            sheet=given.sheet,
+            date_format=given.date_format,
+            columns=given.columns,
+            identify=plan.identified.path if plan.identified else None,
+            list_encoding=lists.encoding,
+            list_delimiter=lists.delimiter,
+            list_sheet=lists.sheet,
         ),
         exclude=plan.exclusions.path if plan.exclusions else None,
         verify=plan.verify,
@@ -456,7 +482,25 @@ def create(ready: Prepared, state: State, now: datetime, approval: Approval | No
 
 def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> PlannedExclusions:
     path = str(Path(order.exclude or "").absolute())
-    return PlannedExclusions(path=path, sha256=listed.sha256, entries=len(listed.holds), matched=matched)
+    return PlannedExclusions(
+        path=path,
+        sha256=listed.sha256,
+        entries=len(listed.holds),
+        matched=matched,
+        format=listed.format,
+        sheet=listed.sheet,
+    )
+
+
+def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | None:
+    if options.identify is None or summary is None:
+        return None
+    return planned_input(options.identify, options.for_list(strip=options.strip), summary)
+
+
+def _planned_lists(options: InputOptions) -> PlannedLists | None:
+    given = PlannedLists(encoding=options.list_encoding, delimiter=options.list_delimiter, sheet=options.list_sheet)
+    return None if given == PlannedLists() else given
 
 
 def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:

@@ -47,7 +47,8 @@ from privacy_toolkit.jobs.campaign import (
     words_of,
 )
 from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown
-from privacy_toolkit.journal.store import AssignedCodes, OpenRun
+from privacy_toolkit.journal.ledgers import AssignedCodes
+from privacy_toolkit.journal.store import OpenRun
 from privacy_toolkit.talonone.holders import HOLDERS, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -327,7 +328,7 @@ def _assigned(offer: Offer, preparation: Preparation) -> _Pairs:
     holds, scan, limit = preparation.holds, preparation.scan, limit_of(preparation.parameters)
     numbered = enumerate((id_ for page in scan.subjects() for _, id_, *_ in page), 1)
     needed = sum(seq not in holds and offer.kept(id_) is None for seq, id_ in numbered)
-    spool = new_spool(preparation.state.scratch, _Page, preparation.resources)
+    spool = new_spool(preparation.scratch, _Page, preparation.resources)
     for page in one_to_one(scan.subjects(), holds, offer.kept, offer.free(needed)):
         spool.append(_Page([(row, id_, _limited(given, offer.budgets, limit)) for row, id_, given in page]))
     return _Pairs(spool)
@@ -344,14 +345,14 @@ def _codes(path: str, preparation: Preparation) -> tuple[list[tuple[str, int | N
     if path == "-":
         raise InputError("The codes can't come from standard input.", "Save them to a file, and name it.")
     options, form = _options(preparation.options), CodeForm(has_budget=True)
-    with read_input(path, options, spool_folder=preparation.state.scratch, form=form) as scan:
+    with read_input(path, options, spool_folder=preparation.scratch, form=form) as scan:
         rows = ((code, "".join(map(str, given))) for page in scan.subjects() for _, code, *given in page)
         return [(code, budget_of(given)) for code, given in rows], scan.summary
 
 
 def _options(given: InputOptions) -> InputOptions:
     """How the codes are read: as the customers are, but all of them, from the column that is theirs."""
-    return InputOptions(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
+    return given.for_list(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
 
 
 def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:
