@@ -71,8 +71,23 @@ class AssignedCodes(Protocol):
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """Give the first of the codes ``among`` that was assigned to a customer."""
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """Tell how many customers a code was assigned to."""
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Tell whether a code was assigned to a customer."""
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, durably, that these customers have these codes, since a run released them; once for each run.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+
+    def remember(self, pairs: Iterable[tuple[str, str]], shared: Collection[str], void: Collection[str]) -> None:
         """Make durable which customers get which codes, as worked out when this was opened; all or nothing.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile (code ``stale``).

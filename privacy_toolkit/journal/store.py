@@ -321,8 +321,6 @@ class State(Protocol):
     def identity(self) -> StateIdentity:
         """What tells whether this is a copy, or older than it was."""
 
-    # Its runs.
-
     def create(self, run_id: str, staged: Staged) -> None:
         """Make a new run, with every subject durable before anything can be sent, or no run at all.
 

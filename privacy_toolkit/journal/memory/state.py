@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
@@ -100,7 +101,8 @@ class _Codes:
     """What was assigned, in all scopes."""
 
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    customers: dict[bytes, bytes] = field(default_factory=dict)
+    customers: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
+    given_back: set[str] = field(default_factory=set)
     changes: dict[str, int] = field(default_factory=dict)
 
 
@@ -129,10 +131,27 @@ class MemoryAssignedCodes:
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """Give the first of the codes ``among`` that was assigned to a customer."""
         mine = {self._digest("customer", customer, scope) for scope in self._scopes}
-        return next((code for digest, code in among.items() if self._codes.customers.get(digest) in mine), None)
+        found = ((code, self._codes.customers.get(digest, {})) for digest, code in among.items())
+        return next((code for code, customers in found if not mine.isdisjoint(customers)), None)
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """Tell how many customers a code was assigned to."""
+        return sum(len(self._codes.customers.get(self._digest("code", code, scope), {})) for scope in self._scopes)
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Tell whether a code was assigned to a customer."""
+        return any(
+            self._digest("customer", customer, scope)
+            in self._codes.customers.get(self._digest("code", code, scope), {})
+            for scope in self._scopes
+        )
+
+    def remember(
+        self, pairs: Iterable[tuple[str, str]], shared: Collection[str] = (), void: Collection[str] = ()
+    ) -> None:
         """Keep which customers get which codes, all or none.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.
@@ -140,11 +159,27 @@ class MemoryAssignedCodes:
         if self._changes() != self.changes:
             raise assigned_meanwhile()
         scope = self._scopes[0]
-        for customer, code in list(pairs):
-            self._codes.customers.setdefault(
-                self._digest("code", code, scope), self._digest("customer", customer, scope)
-            )
+        pairs = list(pairs)
+        for code, former in product(void, self._scopes):
+            self._codes.customers.pop(self._digest("code", code, former), None)
+        for customer, code in pairs:
+            customers = self._codes.customers.setdefault(self._digest("code", code, scope), {})
+            if not customers or code in shared:
+                customers[self._digest("customer", customer, scope)] = None
         self._codes.changes[scope] = self._codes.changes.get(scope, 0) + 1
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, once for each ``run_id``, that these customers have these codes, since it released them."""
+        if run_id in self._codes.given_back:
+            return
+        for (customer, code), scope in product(list(pairs), self._scopes):
+            digest = self._digest("code", code, scope)
+            customers = self._codes.customers.get(digest, {})
+            customers.pop(self._digest("customer", customer, scope), None)
+            if not customers:
+                self._codes.customers.pop(digest, None)
+        self._codes.given_back.add(run_id)
+        self._codes.changes[self._scopes[0]] = self._codes.changes.get(self._scopes[0], 0) + 1
 
     def _changes(self) -> int:
         return sum(self._codes.changes.get(scope, 0) for scope in self._scopes)

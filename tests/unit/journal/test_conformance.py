@@ -896,6 +896,38 @@ def test_codes_are_assigned_by_whoever_worked_them_out_last_all_or_none(state, s
     assert again.code_of("ben", again.among(["X"])) is None
 
 
+def test_a_code_with_a_budget_has_several_customers_and_one_that_does_not_exist_none(state, store):
+    record = state.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y"), ("dora", "Y")], ["X"], [])
+    record = store.open().assigned(SCOPE)
+    taken = record.among(["X", "Y", "Z"])
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl", "dora")] == ["X", "X", "Y", None]
+    assert [record.used(code) for code in ("X", "Y", "Z")] == [2, 1, 0]
+    assert [record.is_of(one, "X") for one in ("anna", "ben", "carl")] == [True, True, False]
+    record.remember([("dora", "X"), ("anna", "Z")], ["X"], ["Y"])
+    record = store.open().assigned(OTHER, (SCOPE,))
+    taken = record.among(["X", "Y", "Z"])
+    assert list(taken.values()) == ["X", "Z"]
+    assert [record.used(code) for code in ("X", "Y", "Z")] == [3, 0, 1]
+    assert [record.code_of(one, taken) for one in ("anna", "carl", "dora")] == ["X", None, "X"]
+
+
+def test_what_a_run_released_is_given_back_once(state, store):
+    record = state.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y")], ["X"], [])
+    state.assigned(SCOPE).give_back([("anna", "X"), ("carl", "X"), ("carl", "Y")], "run-1")
+    record = store.open().assigned(SCOPE)
+    taken = record.among(["X", "Y"])
+    assert list(taken.values()) == ["X"]
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl")] == [None, "X", None]
+    record.remember([("carl", "Y")], [], [])
+    with pytest.raises(RefusedError):  # what was worked out before codes came back does not hold any more
+        state.assigned(SCOPE).remember([], [], []) or record.remember([], [], [])
+    state.assigned(SCOPE).give_back([("carl", "Y")], "run-1")
+    record = store.open().assigned(SCOPE)
+    assert record.code_of("carl", record.among(["Y"])) == "Y"
+
+
 def test_what_a_deployment_taught_is_replaced_in_one_step_and_forgotten(state, store):
     control = ControlProfile(
         deployment=TARGET, profile_id=f"privacy-toolkit-control-{'0a' * 16}", begun_at="2026-01-01T00:00:00Z"
