@@ -29,6 +29,8 @@ MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
 #: Characters of one value, and of all values of a row, as for a CSV.
 LONGEST_VALUE, LONGEST_ROW = 131_072, 1 << 20
 LONGEST_TITLE = 255
+#: Elements inside each other; the parser keeps the names of all that are open.
+DEEPEST = 256
 #: Bytes of all texts that cells share; they are kept in memory.
 MOST_SHARED = 192 << 20
 #: Bytes of XML without anything in it that is read: one endless tag or comment would be held in memory whole.
@@ -152,7 +154,7 @@ class PartParser:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.events = 0
+        self.events = self._depth = 0
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
         self._expat.StartDoctypeDeclHandler = self._no_type
@@ -178,10 +180,14 @@ class PartParser:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self.events += 1
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise InputError(f"{self.name} has a part that no spreadsheet program writes.", SAVE_AGAIN)
         self.start(tag.rpartition(":")[2], attributes)
 
     def _end(self, tag: str) -> None:
         self.events += 1
+        self._depth -= 1
         self.end(tag.rpartition(":")[2])
 
 
