@@ -86,7 +86,7 @@ BOMBS = {
     "one cell.xlsx": lambda path: xlsx(path, sheet=repeated(SHEET + b"<row><c><v>", b"1", 10)),
     "one tag.xlsx": lambda path: xlsx(path, sheet=repeated(SHEET + b'<row a="', b"1", 10)),
     "shared.xlsx": lambda path: xlsx(path, shared=repeated(b"<sst>", b"<si><t>" + b"x" * 1000 + b"</t></si>", 10)),
-    "shared, empty.xlsx": lambda path: xlsx(path, shared=repeated(b"<sst>", b"<si/>", 10)),
+    "shared, empty.xlsx": lambda path: xlsx(path, shared=repeated(b"<sst>", b"<si>" + b" " * 90 + b"</si>", 10)),
     "styles.xlsx": lambda path: xlsx(path, styles=repeated(b"<s><cellXfs>", b"<xf/>", 10)),
     "deep.xlsx": lambda path: xlsx(path, styles=repeated(b"<s>", b"<x>", 10)),
     "one line.csv.zst": lambda path: zst(path, repeated(b"customer_id\n", b"x")),
