@@ -38,7 +38,7 @@ from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions, merged
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.journal.state import existing_state, open_state
+from privacy_toolkit.journal.state import existing_state, exists, open_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +156,7 @@ class Toolkit:
         Raises:
             JournalError: the folder can't be read.
         """
-        if not self.settings.state.exists():
+        if not exists(self.settings.state):
             return []
         state = existing_state(self.settings.state, self.settings.state_key)
         return [Run(self.settings, run_id, clock=self._clock) for run_id in state.run_ids()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -53,6 +54,9 @@ _RESOURCES = {
 _NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "docs", "help", "developers", "status"))}
 #: Seven days, in seconds.
 DEFAULT_VALID = 7 * 86_400
+
+#: The beginning of an address of PostgreSQL; one slash is what is left of two once it went through a path.
+_POSTGRESQL = re.compile(r"postgres(ql)?:/")
 
 T = TypeVar("T")
 
@@ -172,6 +176,32 @@ class Settings:
         return deployment_key(self.deployment)
 
     @property
+    def packs(self) -> Path | None:
+        """The folder of the packs that are written to no other place: in the state folder. A store elsewhere has none.
+
+        It is to be asked for once the state was opened: whether that can be is said there, in words.
+        """
+        return None if is_elsewhere(self.state) else self.state.resolve() / "packs"
+
+    def pack(self, run_id: str) -> Path:
+        """Where the pack of a run is written unless another place is asked for.
+
+        Raises:
+            UsageError: the state is on no machine of its own, so another place has to be asked for.
+        """
+        if self.packs is None:
+            raise UsageError("The state is in no folder: where are packs to go?", "Name a folder with --pack.")
+        return self.packs / run_id
+
+    @property
+    def scratch(self) -> Path:
+        """A folder of this machine for what is set aside while one command works, in files without a name.
+
+        It is the state folder, which is as private as the ids in it; for a store elsewhere, that of the system.
+        """
+        return Path(tempfile.gettempdir()) if is_elsewhere(self.state) else self.state.resolve()
+
+    @property
     def scope(self) -> str:
         """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
 
@@ -179,6 +209,11 @@ class Settings:
             UsageError: no base URL is set.
         """
         return scope_of(self.deployment, self.environment)
+
+
+def is_elsewhere(state: Path | str) -> bool:
+    """Whether what names a state is the address of a database, and no folder of this machine."""
+    return _POSTGRESQL.match(str(state)) is not None
 
 
 def deployment_key(base_url: str) -> str:

@@ -42,8 +42,9 @@ from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
+from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
-from privacy_toolkit.journal.store import OpenRun, RunReader, State, Suppression
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 
 # Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder.
 
@@ -313,10 +314,11 @@ def prepared(
     key = order.key or secrets.token_bytes(KEY_LENGTH)
     listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
-        scan = stack.enter_context(_scanned(order, state))
+        scan = stack.enter_context(_scanned(order, settings))
         held, matched = _holds(job, listed, scan, settings, state)
+        second, scope = order.second, settings.scope
         assigned = job.prepare(
-            Preparation(scan, held, given, order.options, order.second, state, settings.scope, nonce, stack)
+            Preparation(scan, held, given, order.options, second, state, scope, nonce, stack, settings.scratch)
         )
         holds = {**assigned.holds, **held}
         summary, parameters = scan.summary, {**given, **assigned.parameters}
@@ -350,8 +352,8 @@ def prepared(
         yield Prepared(sealed, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
 
 
-def _scanned(order: Order, state: State) -> Scan:
-    return read_input(order.path, order.options, spool_folder=state.scratch, form=order.job.form(order.parameters))
+def _scanned(order: Order, settings: Settings) -> Scan:
+    return read_input(order.path, order.options, spool_folder=settings.scratch, form=order.job.form(order.parameters))
 
 
 def _holds(

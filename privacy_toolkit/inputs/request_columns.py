@@ -14,7 +14,7 @@ import msgspec
 
 from privacy_toolkit.core.model import SubjectRequest
 from privacy_toolkit.inputs.options import CODE, OPTIONAL_COLUMNS, WHITE_SPACE, RejectReason, date_form
-from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool, Words, among, repeated
+from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool, Words, among, walks
 
 # What an input says of a request next to the id: the columns ``requested_at``, ``extended_at``, ``ticket``, ``ground``.
 #
@@ -132,7 +132,7 @@ _RULES: dict[str, tuple[_Reader, RejectReason]] = {
 
 
 if TYPE_CHECKING:
-    from privacy_toolkit.inputs.pages import Hashes
+    from privacy_toolkit.inputs.pages import Candidates
 
 #: Ids compared in one walk; fewer than without requests, since of each a few words are kept as well.
 IDS_AT_ONCE = 200_000
@@ -155,11 +155,10 @@ class Requests:
         self._runs: list[tuple[int, int]] = []
 
     def mark_duplicates(self, hashes: array[int], rows: int, *, at_once: int = IDS_AT_ONCE) -> bytearray:
-        """Find the duplicates as ``deduplication.mark_duplicates`` does, and the earliest request of each subject."""
+        """Find the duplicates as ``pages.mark_duplicates`` does, and the earliest request of each subject."""
         marks = bytearray(rows)
-        candidates = repeated(hashes)
-        for first in range(0, len(candidates), at_once):
-            amended = self._walk(candidates[first : first + at_once], marks)
+        for candidates in walks(hashes, at_once):
+            amended = self._walk(candidates, marks)
             begin, ordered = len(self._amendments), sorted(amended)
             for start in range(0, len(ordered), _PAGE_ROWS):
                 positions = ordered[start : start + _PAGE_ROWS]
@@ -190,7 +189,7 @@ class Requests:
         for page, said in self._both():
             yield from ((id_, _request(said.at(position))) for position, id_ in page.accepted())
 
-    def _walk(self, candidates: Hashes, marks: bytearray) -> dict[int, bytes]:
+    def _walk(self, candidates: Candidates, marks: bytearray) -> dict[int, bytes]:
         """Mark the duplicates among the ``candidates``; what counts, by the subject's position, where a later row does.
 
         Memory: the ids, of each the position of its first row and the earliest day so far, and what counts instead.

@@ -25,8 +25,7 @@ import httpx2
 import msgspec
 
 from privacy_toolkit.access import faithful, notice
-from privacy_toolkit.access.package import made_note, tables
-from privacy_toolkit.access.pruning import CLOCK, _kept, _read_at
+from privacy_toolkit.access.package import CLOCK, _kept, _read_at, made_note, tables
 from privacy_toolkit.access.redaction import redact
 from privacy_toolkit.config.file import read_config
 from privacy_toolkit.config.settings import Flags, load_settings
@@ -34,8 +33,7 @@ from privacy_toolkit.core.model import Job, ToolkitError
 from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence.chain import Link, Removal
-from privacy_toolkit.evidence.files import Checkpoint, decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.pack import _check_free
+from privacy_toolkit.evidence.files import Checkpoint, check_free, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.receipts import _find, _reported, read_id
 from privacy_toolkit.evidence.verify.findings import Findings, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
@@ -421,7 +419,7 @@ def signing_key(data):
 
 def pack_place(data):
     put("place/report.json", data)
-    _check_free(folder() / "place", "20260101-000000-erase-0a0a")
+    check_free(folder() / "place", "20260101-000000-erase-0a0a")
 
 
 def metrics_file(data):

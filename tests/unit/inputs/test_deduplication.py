@@ -7,6 +7,8 @@ import pytest
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Page, mark_duplicates
 
+pytestmark = pytest.mark.usefixtures("number_of_ids")
+
 
 def marks(pages, **options):
     hashes = array("q", [hash(id_) for page in pages for _, id_ in page.accepted()])
