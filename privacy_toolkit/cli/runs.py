@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
+from privacy_toolkit.cli.options import (
+    execution_options,
+    plan_options,
+    safe_option,
+    settings_options,
+    start_job,
+    take_execution,
+    take_settings,
+)
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
+from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
+    from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
     from privacy_toolkit.journal.store import State
 
@@ -24,7 +34,7 @@ _STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", 
 
 @click.group("runs")
 def runs_command() -> None:
-    """List, show, resume, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
+    """List, show, resume, undo, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
 
 
 @runs_command.command("list")
@@ -61,10 +71,10 @@ def show_run(**options: Any) -> int:
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
-    state = _state(options)
+    settings, state = _settled(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show_result(result_of(journal, state.pack(run_id)), as_json)
+        show_result(result_of(journal, settings.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -111,6 +121,29 @@ def resume(**options: Any) -> int:
         return show_result(go_on(name, settings, execution, host, microseconds), as_json)
 
 
+@runs_command.command("undo")
+@_run
+@click.option("--out", metavar="FILE", help="Write what became of each reservation to FILE: .csv or .parquet.")
+@safe_option
+@plan_options
+@execution_options
+@settings_options
+def undo(**options: Any) -> int:
+    """Release what a run of reserve or assign reserved, and give the codes back: a run of its own.
+
+    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does whoever got it by a later
+    run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed afterwards.
+    """
+    from privacy_toolkit.inputs.files import STDIN
+    from privacy_toolkit.journal.state import existing_state
+
+    name = options.pop("run")
+    settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
+    run_id = existing_state(settings.state, settings.state_key).find(name)
+    parameters = {"undoes": run_id, "unredeemed": True, "spreadsheet_safe": options.pop("spreadsheet_safe")}
+    return start_job("release", STDIN, options, parameters)
+
+
 @runs_command.command("report")
 @_run
 @click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
@@ -125,7 +158,7 @@ def report(**options: Any) -> int:
     pack, pdf = options.pop("pack"), options.pop("pdf")
     written = service.report(name, take_settings(options), pack)
     if pdf:
-        from privacy_toolkit.cli.pdf import write_pdf
+        from privacy_toolkit.cli.evidence import write_pdf
 
         write_pdf(written.folder / "report.html", Path(pdf))
     show_result(written, as_json)
@@ -151,7 +184,7 @@ def purge(**options: Any) -> int:
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
     if (name is None) == (not left_over):
         raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
-    state = _state(options)
+    settings, state = _settled(options)
     if left_over:
         return _purge_left_over(state, as_json)
     run_id = state.find(name)
@@ -159,7 +192,7 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
-    runs.purge(state, summary, datetime.now(UTC))
+    runs.purge(state, summary, datetime.now(UTC), settings.packs)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -206,11 +239,17 @@ def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> State:
+def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
+    """The settings, and the state that they name, as it is."""
     from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return existing_state(settings.state, settings.state_key)
+    return settings, existing_state(settings.state, settings.state_key)
+
+
+def _state(options: dict[str, Any]) -> State:
+    _, state = _settled(options)
+    return state
 
 
 def _told(line: dict[str, Any]) -> str:

@@ -128,7 +128,7 @@ class Runner:
         What the last walks handed to the journal is durable once the execution is ended there.
         """
         totals = self._tools.journal.totals()
-        open_ = sum(count for outcome, count in totals.items() if outcome.is_open)
+        open_ = sum(count for outcome, count in totals.items() if outcome in OPEN_OUTCOMES)
         self._tools.emit(Started(sum(totals.values()), open_))
         if open_:
             await self._tools.controls.start(self._absences)
