@@ -11,9 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.model import Hold, Job, Outcome, RefusedError, Regime, SubjectRequest, ToolkitError
+from privacy_toolkit.core.model import (
+    Hold,
+    InputError,
+    Job,
+    Outcome,
+    RefusedError,
+    Regime,
+    SubjectRequest,
+    ToolkitError,
+)
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.job import Declaration, Parameters, Preparation, Subjects, planned_input
 from privacy_toolkit.engine.open_requests import (
@@ -41,7 +52,7 @@ from privacy_toolkit.engine.plan import (
 from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
+from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
 from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
@@ -353,7 +364,13 @@ def prepared(
 
 
 def _scanned(order: Order, settings: Settings) -> Scan:
-    return read_input(order.path, order.options, spool_folder=settings.scratch, form=order.job.form(order.parameters))
+    form = order.job.form(order.parameters)
+    scan = read_input(order.path, order.options, spool_folder=settings.scratch, form=form)
+    for warning in scan.summary.warnings:
+        if warning.code == OTHER_FORM:  # nothing would be done for anyone, and that is surely not what is meant
+            scan.close()
+            raise InputError(f"{Path(order.path).name}: {warning.message}", "Or write the days as 2026-11-20.")
+    return scan
 
 
 def _holds(
@@ -379,9 +396,9 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
             delimiter=given.delimiter,
             strip=given.strip,
             limit=given.limit,
-            sheet=given.sheet,
-            date_format=given.date_format,
-            columns=given.columns,
+            sheet=given.sheet or None,
+            date_format=given.date_format or "iso",
+            columns=given.columns or {},
             identify=plan.identified.path if plan.identified else None,
             list_encoding=lists.encoding,
             list_delimiter=lists.delimiter,
@@ -433,20 +450,19 @@ def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> Plann
         sha256=listed.sha256,
         entries=len(listed.holds),
         matched=matched,
-        format=listed.format,
-        sheet=listed.sheet,
+        sheet=UNSET if listed.sheet is None else listed.sheet,
     )
 
 
-def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | None:
+def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | UnsetType:
     if options.identify is None or summary is None:
-        return None
+        return UNSET
     return planned_input(options.identify, options.for_list(strip=options.strip), summary)
 
 
-def _planned_lists(options: InputOptions) -> PlannedLists | None:
+def _planned_lists(options: InputOptions) -> PlannedLists | UnsetType:
     given = PlannedLists(encoding=options.list_encoding, delimiter=options.list_delimiter, sheet=options.list_sheet)
-    return None if given == PlannedLists() else given
+    return UNSET if given == PlannedLists() else given
 
 
 def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:
