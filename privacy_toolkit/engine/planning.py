@@ -418,7 +418,8 @@ def _scanned(order: Order, settings: Settings, state: State) -> Scan:
         csv.writer(text).writerows(rows)
         text.detach()
         file.seek(0)
-        return read_input(STDIN, order.options, spool_folder=settings.scratch, stdin=file, form=form)
+        own = InputOptions(limit=order.options.limit)  # as the rows are written here, whatever a profile says
+        return read_input(STDIN, own, spool_folder=settings.scratch, stdin=file, form=form)
 
 
 def _with_days(scan: Scan, order: Order) -> Scan:
