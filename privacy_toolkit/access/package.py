@@ -15,10 +15,9 @@ from typing import Any, Final
 
 from privacy_toolkit.access import faithful
 from privacy_toolkit.access.faithful import AnswerError, Number, joined, write_short
-from privacy_toolkit.access.languages import language
-from privacy_toolkit.access.notice import Notice
 from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, encrypted, place, zipped
+from privacy_toolkit.access.words import Notice, language
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, Field, FieldKind, sections_of
 

@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.access.notice import load
 from privacy_toolkit.access.placing import check_recipient
+from privacy_toolkit.access.words import load
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.model import UsageError, count

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from privacy_toolkit.access.faithful import AnswerError, DeliveryError
-from privacy_toolkit.access.notice import Notice, blank, load
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, clear_up, prune
+from privacy_toolkit.access.words import Notice, blank, load
 from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular

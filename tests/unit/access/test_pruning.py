@@ -8,9 +8,9 @@ import pyrage
 import pytest
 
 from privacy_toolkit.access.faithful import DeliveryError
-from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.placing import CLOCK, believed, prune
+from privacy_toolkit.access.words import blank
 
 NOW = datetime(2025, 11, 26, tzinfo=UTC)
 LIMIT = NOW - timedelta(days=30)
