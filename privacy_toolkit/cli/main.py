@@ -28,11 +28,8 @@ COMMANDS = {
     "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, with a signature."),
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
-    "suppression": (
-        "privacy_toolkit.cli.suppression",
-        "Export and import the list of erased customers, or remove one.",
-    ),
-    "due": ("privacy_toolkit.cli.runs", "List what is open over all runs, by its due date."),
+    "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
+    "due": ("privacy_toolkit.cli.requests", "List what is open over all runs, by its due date."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),
