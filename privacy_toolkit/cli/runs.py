@@ -124,7 +124,7 @@ def report(**options: Any) -> int:
     pack, pdf = options.pop("pack"), options.pop("pdf")
     written = service.report(name, take_settings(options), pack)
     if pdf:
-        from privacy_toolkit.cli.pdf import write_pdf
+        from privacy_toolkit.cli.evidence import write_pdf
 
         write_pdf(written.folder / "report.html", Path(pdf))
     show_result(written, as_json)
