@@ -84,6 +84,15 @@ class NoticeText(NamedTuple):
     lang: str | None
 
 
+def said_in(texts: str | Texts, lang: str) -> NoticeText | None:
+    """The text in a language, else in English, else in the first there is; None if there is none."""
+    if isinstance(texts, str):
+        return NoticeText(texts, None) if texts.strip() else None
+    given = {name: text for name in Texts.__struct_fields__ if (text := getattr(texts, name))}
+    found = next((name for name in (lang, "en", *given) if name in given), None)
+    return NoticeText(given[found], found) if found else None
+
+
 class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the controller has to tell besides the data. Each is one text for all languages, or one for each."""
 
@@ -103,12 +112,7 @@ class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def said(self, key: str, lang: str) -> NoticeText | None:
         """The text for a key: in the language, else in English, else in the first there is; None if there is none."""
-        texts: str | Texts = getattr(self, key)
-        if isinstance(texts, str):
-            return NoticeText(texts, None) if texts.strip() else None
-        given = {name: text for name in Texts.__struct_fields__ if (text := getattr(texts, name))}
-        found = next((name for name in (lang, "en", *given) if name in given), None)
-        return NoticeText(given[found], found) if found else None
+        return said_in(getattr(self, key), lang)
 
     def lacking(self, lang: str) -> list[str]:
         """The keys that are said in other languages, but not in this one."""

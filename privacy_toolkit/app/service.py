@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
+from privacy_toolkit.app.requests import earlier
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
@@ -135,6 +136,10 @@ def start(
         check_plan(worked_out.plan, execution, state, hand)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
+        if not unseen:
+            told = found_again(earlier(state, ready.plan, ready.subjects.subjects()))
+            if told:
+                host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
@@ -256,6 +261,15 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
 async def _look(wanted: Preflight, settings: Settings) -> None:
     async with client_for(settings) as client:
         await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
+
+
+def found_again(known: Mapping[str, int]) -> str:
+    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
+    if not known:
+        return ""
+    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
+    total = sum(known.values())
+    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.

@@ -196,6 +196,7 @@ def start_job(
         ToolkitError: it can't be done as asked; nothing was sent.
     """
     from privacy_toolkit.app.plans import check_accepted, checked, require_file, write_plan
+    from privacy_toolkit.app.requests import earlier
     from privacy_toolkit.app.service import planned, start, telling
     from privacy_toolkit.cli.preview import Terminal, show_plan, show_result
     from privacy_toolkit.core.model import Regime
@@ -226,7 +227,8 @@ def start_job(
             check_accepted(ready.plan, execution)
             require_file(ready.plan)
             write_plan(ready.plan, ready.key, Path(plan_file), state, order.key_file)
-            show_plan(ready.plan, Path(plan_file), settings, as_json)
+            known = earlier(state, ready.plan, ready.subjects.subjects())
+            show_plan(ready.plan, Path(plan_file), settings, as_json, known)
         return ExitCode.SETTLED
     with telling(settings, host), host.whole():
         order = checked(order, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.service import RunResult
+from privacy_toolkit.app.service import RunResult, found_again
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -294,15 +294,17 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Next:   {following}")
 
 
-def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> None:
-    """Print a plan that was written to a file, and what is to be done with it."""
+def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, known: Mapping[str, int]) -> None:
+    """Print a plan that was written to a file, and what is to be done with it; ``known`` is what ``earlier`` found."""
     following = f"privacy-toolkit apply {path}{confirmation(plan)}"
     if settings.trust.approval_required:
         following = f"privacy-toolkit approve {path} --key FILE"
     if as_json:
-        emit_json({"plan": str(path), **_plan_object(plan), "next": following})
+        emit_json({"plan": str(path), **_plan_object(plan), "earlier": dict(sorted(known.items())), "next": following})
     else:
         preview(plan, settings)
+        if known:
+            say(found_again(known))
         result(f"Plan: {path}")
         result(f"Next: {following}")
 

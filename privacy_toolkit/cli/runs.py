@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
+from privacy_toolkit.cli.options import execution_options, safe_option, settings_options, take_execution, take_settings
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
@@ -163,6 +163,65 @@ def purge(**options: Any) -> int:
         emit_json({"run_id": run_id, "purged": True})
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
+    return ExitCode.SETTLED
+
+
+@runs_command.command("export")
+@_run
+@click.option("--out", metavar="FILE", required=True, help="The file: .csv, .parquet or .xlsx; it holds ids.")
+@click.option("--confirmed", is_flag=True, help="Only who was erased: a list for other systems (Art. 19 GDPR).")
+@safe_option
+@settings_options
+def export_outcomes(**options: Any) -> int:
+    """Write what came of every subject of a run to a file: ids, tickets, outcomes, reasons and days."""
+    from privacy_toolkit.app.runs import outcomes
+    from privacy_toolkit.reporting.tables import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
+
+    as_json, name, out = options.pop("as_json"), options.pop("run"), options.pop("out")
+    confirmed, guard = options.pop("confirmed"), options.pop("spreadsheet_safe")
+    check_out(out, guard=guard, formats=OF_RUNS)
+    state = _state(options)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:
+            raise UsageError(f"A sheet has at most {MOST_IN_A_SHEET:,} rows.", "Name a .csv or a .parquet.")
+    rows = write_table(Path(out), outcomes(state, run_id, confirmed=confirmed), guard=guard)
+    if as_json:
+        emit_json({"run_id": run_id, "out": out, "rows": rows})
+    else:
+        result(f"File: {out} ({count(rows, 'row')}). It holds ids.")
+    return ExitCode.SETTLED
+
+
+@runs_command.command("withdraw")
+@_run
+@click.option("--id-file", metavar="FILE", required=True, help="Whose requests were withdrawn: one id on each line.")
+@click.option("--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose.")
+@settings_options
+def withdraw(**options: Any) -> int:
+    """Take people out of an open run whose requests were withdrawn: on hold, ground "withdrawn", all or nobody.
+
+    Somebody whose request was sent already, or may have been, can't be taken out. The report is written again.
+    """
+    from privacy_toolkit.app import runs, service
+    from privacy_toolkit.cli.preview import show_result
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.journal.state import open_state
+
+    as_json, name, restored = options.pop("as_json"), options.pop("run"), options.pop("restored")
+    ids = runs.read_ids(Path(options.pop("id_file")))
+    if Path(name).is_file():
+        raise UsageError(
+            "Nobody can be taken out of a plan: it fixes its list by a digest, and may be approved as it is.",
+            "Put them on the exclusion list with the reason withdrawn (--exclude), and plan again.",
+        )
+    settings = take_settings(options)
+    state = open_state(settings.state, settings.state_key)
+    run_id = state.find(name)
+    order = runs.WithdrawOrder(run_id, ids, settings, hand_of(settings.trust), restored)
+    withdrawn = runs.withdraw(state, order, microseconds)
+    say(f"{count(withdrawn, 'subject')} withdrawn.")
+    show_result(service.report(run_id, settings), as_json)
     return ExitCode.SETTLED
 
 

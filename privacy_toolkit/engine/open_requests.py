@@ -230,7 +230,7 @@ class SuccessorRuns:
             if place == len(self._runs) - 1 or not self._by_id:
                 run.days = _days(journal, run.summary.open)
                 return
-            for id_, days in _open(journal):
+            for id_, _, days in open_subjects(journal):
                 run.days[days] += 1
                 self._batch.setdefault(id_, {})[place] = days
                 if len(self._batch) >= self._most:
@@ -253,7 +253,7 @@ class SuccessorRuns:
         for id_ in journal.among(names, SETTLED_OUTCOMES):
             self._forget(id_, place)
         if run.summary.open:
-            for id_, days in _open(journal):
+            for id_, _, days in open_subjects(journal):
                 if id_ in names:
                     self._forget(id_, place, days)
 
@@ -275,12 +275,13 @@ def _days(journal: RunReader, number: int) -> Counter[Days]:
     return days
 
 
-def _open(journal: RunReader) -> Iterator[tuple[str, Days]]:
-    """Every open subject by its id, with its days."""
+def open_subjects(journal: RunReader, outcomes: Collection[Outcome] = OPEN_OUTCOMES) -> Iterator[tuple[str, int, Days]]:
+    """Every subject in some outcomes, the open ones by default: id, number, and days."""
     for observed in journal.rows():
-        if observed.state.outcome in OPEN_OUTCOMES:
-            request = observed.request
-            yield observed.subject.id, (None, None) if request is None else (request.requested_on, request.due_on)
+        if observed.state.outcome in outcomes:
+            request, subject = observed.request, observed.subject
+            days = (None, None) if request is None else (request.requested_on, request.due_on)
+            yield subject.id, subject.seq, days
 
 
 # The register of requests: what is open over all runs of a state folder, what is due first in front.

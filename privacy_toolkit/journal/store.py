@@ -532,6 +532,10 @@ class State(Protocol):
         """The folder in which it is written down which packs were sealed, one after the other."""
 
     @property
+    def answers(self) -> Path:
+        """The folder in which it is written down who was sent their answer and when, a file a run."""
+
+    @property
     def packs(self) -> Path:
         """The folder of the packs that are written to no other place."""
 

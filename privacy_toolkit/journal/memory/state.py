@@ -261,7 +261,8 @@ class MemoryState:
     def __init__(self, folder: Path) -> None:
         self.passed_over: set[str] = set()
         self.scratch, self.packs, self.chain = folder, folder / "packs", folder / "chain"
-        self.own_places: tuple[Path, ...] = (self.chain,)
+        self.answers = folder / "answers"
+        self.own_places: tuple[Path, ...] = (self.chain, self.answers)
         self.drawn_id = secrets.token_hex(16)
         self.identity = MemoryIdentity()
         self.controls = MemoryControls()

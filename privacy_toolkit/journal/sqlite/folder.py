@@ -309,6 +309,11 @@ class StateFolder:
         return self.path / "chain"
 
     @property
+    def answers(self) -> Path:
+        """Where it is written down who was sent their answer and when, a file a run."""
+        return self.path / "answers"
+
+    @property
     def packs(self) -> Path:
         """Where the audit packs are that are written to no other place."""
         return self.path / "packs"
@@ -325,7 +330,7 @@ class StateFolder:
     @property
     def own_places(self) -> tuple[Path, ...]:
         """The folders among which no pack may be."""
-        return self.runs, self.locks, self.chain
+        return self.runs, self.locks, self.chain, self.answers
 
     def places_of(self, run_id: str) -> list[Path]:
         """The folders whose files may hold what a purge of the run takes away."""
