@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
@@ -214,7 +215,7 @@ def _write_xlsx(file: BinaryIO, table: Table, guard: bool) -> int:  # noqa: ARG0
     # The same rows give the same bytes: no moment of its making is in it.
     book = xlsxwriter.Workbook(file, {"in_memory": True})
     book.set_properties({"created": datetime(2000, 1, 1)})  # noqa: DTZ001 - the library wants it naive
-    sheet = book.add_worksheet("Table")
+    sheet, plain = book.add_worksheet("Table"), book.add_format()
     for column, name in enumerate(names):
         sheet.write_string(0, column, name)
     count = 0
@@ -222,13 +223,28 @@ def _write_xlsx(file: BinaryIO, table: Table, guard: bool) -> int:  # noqa: ARG0
         count += 1
         for column, cell in enumerate(row):
             if isinstance(cell, str):
-                if cell:
-                    sheet.write_string(count, column, cell)
+                _write_text(sheet, plain, count, column, cell)
             elif cell is not None:
                 sheet.write_number(count, column, cell)
     sheet.freeze_panes(1, 0)
     book.close()
     return count
+
+
+#: Two escapes that share a character, of which the library escapes one.
+_TWO_ESCAPES: Final = re.compile("_x[0-9A-Fa-f]{4}_x[0-9A-Fa-f]{4}_")
+#: Within an escape: a piece that ends here holds none.
+_IN_ESCAPE: Final = re.compile("(?<=_)(?=x[0-9A-Fa-f]{4}_)")
+
+
+def _write_text(sheet: Any, plain: Any, row: int, column: int, text: str) -> None:
+    """Write a text as it is; one that the library would take for markup of its own, in ``plain`` pieces."""
+    is_markup = text.startswith("<r>") and text.endswith("</r>")
+    if is_markup or _TWO_ESCAPES.search(text):
+        pieces = [text[:1], *_IN_ESCAPE.split(text[1:])]
+        sheet.write_rich_string(row, column, *pieces[:-1], plain, pieces[-1])
+    elif text:
+        sheet.write_string(row, column, text)
 
 
 #: Another name for a format.

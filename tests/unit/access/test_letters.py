@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_used_is_named_and_nobody_in_it(tmp_path, name, co
 
 
 def test_a_folder_without_settings_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no letters.toml"):
+    with pytest.raises(UsageError, match=r"no letters\.toml"):
         LetterWriter(tmp_path, "en")
 
 
