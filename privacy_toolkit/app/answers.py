@@ -11,23 +11,18 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
-from privacy_toolkit.core import locks
-from privacy_toolkit.core.durable import open_regular, put_file, put_folder
-from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Regime, UsageError, count
+from privacy_toolkit.core.durable import put_folder
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Regime, UsageError, count
 from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.job import Table
+from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import summarize
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Observed, decode_package
+from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.reporting.register import (
-    NO_REFUSAL,
-    WITHDRAWN,
-)
+from privacy_toolkit.reporting.register import NO_REFUSAL
 from privacy_toolkit.reporting.rows import pseudonym
 from privacy_toolkit.reporting.tables import write_table
 
@@ -37,46 +32,26 @@ from privacy_toolkit.reporting.tables import write_table
 # is no id in it. A purge destroys the key of the pseudonyms. It also takes away the days, since a day next to the log
 # of a mail server would tell whose row of the pack is whose. Numbers by outcome and year are left.
 
-_FORMAT: Final = "privacy-toolkit/answers/1"
 _NAMED: Final = 32  # hexadecimal digits of a pseudonym
-_PATIENCE: Final = 10.0  # seconds; another process only writes such a file meanwhile
-
-
-class SentAnswer(msgspec.Struct, frozen=True, array_like=True):
-    """An answer: the day it was sent, the outcome that it told, and the year in which the request came in."""
-
-    on: str
-    outcome: str
-    year: int
-
-
-class _AnswersFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    format: str = _FORMAT
-    sent: dict[str, SentAnswer] = {}
-    #: Of a purged run: how many, by year and outcome.
-    left: dict[str, dict[str, int]] = {}
 
 
 class Answers:
     """The answers of one run that were recorded as sent."""
 
     def __init__(self, state: State, run_id: str) -> None:
-        self._path = state.answers / f"{run_id}.json"
+        self._store = state.answers
         self._run_id = run_id
-        self._file = self._read()
+        self._known = self._store.read(run_id)
 
     def of(self, name: str, outcome: Outcome) -> str | None:
         """The day of the answer to somebody, by the pseudonym; None if there is none about this outcome."""
-        found = self._file.sent.get(name[:_NAMED])
+        found = self._known.sent.get(name[:_NAMED])
         return found.on if found is not None and found.outcome == outcome else None
 
     @property
     def left(self) -> dict[int, Counter[str]]:
         """Of a purged run, how many answers were recorded by year and outcome."""
-        found = {int(year): Counter(numbers) for year, numbers in self._file.left.items()}
-        for sent in self._file.sent.values():  # where a purge was cut short
-            found.setdefault(sent.year, Counter())[sent.outcome] += 1
-        return found
+        return {int(year): Counter(numbers) for year, numbers in counted(self._known).left.items()}
 
     def record(self, sent: dict[str, SentAnswer]) -> None:
         """Record answers by pseudonym, durably; what was recorded of the same people is replaced.
@@ -84,60 +59,8 @@ class Answers:
         Raises:
             JournalError: it can't be written.
         """
-        with self._changing():
-            named = {name[:_NAMED]: answer for name, answer in sent.items()}
-            self._write(_AnswersFile(sent=self._file.sent | named, left=self._file.left))
-
-    def forget(self) -> None:
-        """Keep numbers alone, since the run is purged.
-
-        Raises:
-            JournalError: it can't be written.
-        """
-        if self._file.sent:
-            with self._changing():
-                left = {str(year): dict(numbers) for year, numbers in sorted(self.left.items())}
-                self._write(_AnswersFile(left=left))
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = locks.take(self._path.parent / ".lock", _PATIENCE)
-        except OSError as error:
-            raise self._trouble("written", error.strerror) from None
-        if lock is None:
-            raise self._trouble("written", "another process is writing there")
-        try:
-            self._file = self._read()
-            yield
-        finally:
-            lock.release()
-
-    def _read(self) -> _AnswersFile:
-        try:
-            with open_regular(self._path) as file:
-                return msgspec.json.decode(file.read(), type=_AnswersFile)
-        except FileNotFoundError:
-            return _AnswersFile()
-        except OSError as error:
-            raise self._trouble("read", error.strerror) from None
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise self._trouble("read", "it is damaged") from None
-
-    def _write(self, content: _AnswersFile) -> None:
-        try:
-            with put_file(self._path, over=True) as file:
-                file.write(msgspec.json.encode(content, order="sorted"))
-        except OSError as error:
-            raise self._trouble("written", error.strerror) from None
-        self._file = content
-
-    def _trouble(self, what: str, why: str | None) -> JournalError:
-        return JournalError(
-            f"The record of sent answers of run {self._run_id} can't be {what}: {why or 'the system gave no reason'}.",
-            f"It is {self._path.name} in the folder answers of the state folder.",
-        )
+        named = {name[:_NAMED]: answer for name, answer in sent.items()}
+        self._store.change(self._run_id, lambda known: RunAnswers(sent=known.sent | named, left=known.left))
 
 
 # What a letter to somebody is about.

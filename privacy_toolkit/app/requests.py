@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from privacy_toolkit.app.answers import Answers, is_extended, on_day
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, ToolkitError, count
-from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, look_through, open_subjects, plan_scope
-from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, open_subjects, plan_scope
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.journal.store import RunReader, State
+from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
     CalendarDay,
@@ -42,11 +42,11 @@ class _Known:
         return datetime.fromtimestamp(self.summary.started_at / 1e6, UTC).date()
 
 
-def register(state: State, today: date) -> RequestRegister:
+def register(state: State, today: date, packs: Path | None = None) -> RequestRegister:
     """Every request over all runs, by run from the oldest on; purged runs with what is left of them.
 
     A request that is open or failed, and that a later run of the same job and target has settled or has open with the
-    same days, is taken over by that run.
+    same days, is taken over by that run. ``packs`` is the folder in which packs are by default.
     """
     runs, unreadable = _known_runs(state)
     present = [run for run in runs if run.purged_at is None]
@@ -60,9 +60,9 @@ def register(state: State, today: date) -> RequestRegister:
 
     def lines() -> Iterator[RequestLine]:
         for run in present:
-            yield from _lines(state, run)
+            yield from _lines(state, run, packs)
 
-    purged = [_left(state, run) for run in runs if run.purged_at is not None]
+    purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
     return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
 
 
@@ -97,8 +97,8 @@ def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
                     run.taken_over[some.pop(id_)[0]] = other.summary.run_id
 
 
-def _lines(state: State, run: _Known) -> Iterator[RequestLine]:
-    plan, run_id, pack = run.summary.plan, run.summary.run_id, _pack(state, run.summary.run_id)
+def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[RequestLine]:
+    plan, run_id, pack = run.summary.plan, run.summary.run_id, _pack(packs, run.summary.run_id)
     answers = Answers(state, run_id)
     with state.open(run_id) as journal:
         secret = journal.secret
@@ -126,7 +126,7 @@ def _lines(state: State, run: _Known) -> Iterator[RequestLine]:
             )
 
 
-def _left(state: State, run: _Known) -> PurgedRequests:
+def _left(state: State, run: _Known, packs: Path | None) -> PurgedRequests:
     plan, run_id = run.summary.plan, run.summary.run_id
     with state.open(run_id) as journal:
         days = [o.request.requested_on for o in journal.rows() if o.request and o.request.requested_on]
@@ -145,13 +145,12 @@ def _left(state: State, run: _Known) -> PurgedRequests:
         last_received=max(days, default=None),
         outcomes={outcome.value: number for outcome, number in run.summary.totals.items()},
         answered=dict(sorted(answered.items())),
-        pack=_pack(state, run_id),
+        pack=_pack(packs, run_id),
     )
 
 
-def _pack(state: State, run_id: str) -> str:
-    place = state.pack(run_id)
-    return str(place) if (place / "report.json").exists() else ""
+def _pack(packs: Path | None, run_id: str) -> str:
+    return str(packs / run_id) if packs is not None and (packs / run_id / "report.json").exists() else ""
 
 
 def metrics(state: State, year: int, today: date) -> dict[str, Any]:
@@ -247,33 +246,3 @@ def calendar_days(due: Iterable[Any], held: Iterable[HeldRequests]) -> Iterator[
                 f"Review {count(one.subjects, 'hold')} on {one.reason} ({one.target})",
                 f"privacy-toolkit due --holds; run {one.run_id}",
             )
-
-
-# People who are found again.
-
-
-def earlier(state: State, plan: Plan, pages: Iterable[Sequence[tuple[Any, ...]]]) -> Counter[str]:
-    """How many of the people of a plan were in earlier runs that answer requests, by how they last ended there.
-
-    Runs of the same deployment and environment count, as far as they can be read and still know ids. Nobody is named.
-    """
-    found: Counter[str] = Counter()
-    if not declaration(plan.job).has_clock:
-        return found
-    runs: list[str] = []
-
-    def look(run_id: str, journal: RunReader, known: Plan) -> None:
-        is_of_people = declaration(known.job).has_clock and plan_scope(known) == plan_scope(plan)
-        if is_of_people and journal.purged_at is None:
-            runs.append(run_id)
-
-    look_through(state, look)
-    ids = (row[1] for page in pages for row in page) if runs else iter(())
-    while left := set(islice(ids, BATCH)):
-        for run_id in runs:  # newest first: how somebody ended last is what counts
-            with state.open(run_id) as journal:
-                for outcome in journal.totals():
-                    hits = journal.among(left, {outcome})
-                    found[outcome.value] += len(hits)
-                    left -= hits
-    return +found

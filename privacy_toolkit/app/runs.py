@@ -9,13 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from privacy_toolkit.app.answers import Answers
 from privacy_toolkit.config.settings import Settings, deployment_key
-from privacy_toolkit.core.durable import read_regular
+from privacy_toolkit.core.durable import found_in, read_regular
 from privacy_toolkit.core.model import (
     NEVER_SENT,
+    OPEN_OUTCOMES,
     JournalError,
     Outcome,
     Purpose,
@@ -26,14 +24,13 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.execution import Conditions, claimed, described
 from privacy_toolkit.engine.job import Declaration, Table
-from privacy_toolkit.engine.open_requests import job_of
+from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Entry, Note, SubjectState, decode_package
+from privacy_toolkit.journal.records import Entry, Note, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, running
-from privacy_toolkit.reporting.register import WITHDRAWN
 
 
 def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
@@ -270,7 +267,7 @@ def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
         if id_ not in wanted:
             continue
         missing.discard(id_)
-        if not entry.state.outcome.is_open:
+        if entry.state.outcome not in OPEN_OUTCOMES:
             settled.add(id_)
         elif _may_be_sent(entry):
             sent.add(id_)
@@ -324,18 +321,20 @@ def sentence_to_purge(run_id: str) -> str:
     return f"purge {run_id}"
 
 
-def purge(state: State, summary: Summary, now: datetime) -> None:
+def purge(state: State, summary: Summary, now: datetime, packs: Path | None) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them.
+
+    ``packs`` is the folder in which packs are by default: that of the run is searched too.
 
     Raises:
         RefusedError: another process has the lock on its deployment.
         JournalError: it could not be done, or something is left; the message says what and where.
     """
     with state.lock(deployment_key(summary.plan.base_url)):
-        _destroy(state, summary.run_id, summary.plan, now)
+        _destroy(state, summary.run_id, summary.plan, now, packs)
 
 
-def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
+def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path | None) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them. The caller holds the lock.
 
     Raises:
@@ -346,11 +345,15 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
     with state.open(run_id) as journal:
         traces = Traces(journal.traces())
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
-    Answers(state, run_id).forget()
-    remain = _holding(traces, state.places_of(run_id)) if len(traces) else []
+    if state.answers.read(run_id).sent:
+        state.answers.change(run_id, counted)
+    remain: list[str] = []
+    if len(traces):
+        remain = state.remains(run_id, traces.are_in)
+        remain += [] if packs is None else found_in(packs / run_id, traces.are_in)
     if remain:
         raise JournalError(
-            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(map(str, remain))}.",
+            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(remain)}.",
             "These files are not of the toolkit's making, or were copied while it worked. Remove them yourself.",
             code="remains",
         )
@@ -371,37 +374,25 @@ def purge_left_over(state: State) -> list[str]:
     return names
 
 
-def _holding(traces: Traces, places: list[Path]) -> list[Path]:
-    """The files at some places in which one of the traces stands, or that can't be read, so nobody knows."""
-    return [path for place in places for path in _files(place) if _holds(traces, path)]
-
-
-def _files(place: Path) -> Iterator[Path]:
-    return (path for path in sorted(place.rglob("*")) if path.is_file() and not path.is_symlink())
-
-
-def _holds(traces: Traces, path: Path) -> bool:
-    try:
-        return traces.are_in(path)
-    except OSError:
-        return True
-
-
 # Whether anything that was to be destroyed is still in a file: millions of short pieces looked for at once.
 
 #: Pieces are so many bytes long, one or the other.
 _SHORT: Final = 8
 _LONG: Final = 16
-_CHUNK: Final = 1 << 22
 _AT_ONCE: Final = 100_000
 _BITS: Final = 24
-_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX: Final = 0x9E3779B97F4A7C15
 
 
 class Traces:
-    """Pieces of 8 or 16 bytes, and the files in which one of them stands."""
+    """Pieces of 8 or 16 bytes, and the files in which one of them stands.
+
+    It loads numpy, which nothing else about runs needs.
+    """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
+        import numpy as np  # noqa: PLC0415
+
         heads, tails = [np.empty(0, "<u8")], [np.empty(0, "<u8")]
         short = [np.empty(0, "<u8")]
         rest = iter(pieces)
@@ -421,22 +412,19 @@ class Traces:
     def __len__(self) -> int:
         return len(self._short) + len(self._head)
 
-    def are_in(self, path: Path) -> bool:
-        """Whether one of them stands in a file.
-
-        Raises:
-            OSError: it can't be read.
-        """
+    def are_in(self, chunks: Iterable[bytes]) -> bool:
+        """Whether one of them stands in what comes in chunks."""
         carried = b""
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                data = carried + chunk
-                if self._are_among(data):
-                    return True
-                carried = data[-(_LONG - 1) :]
+        for chunk in chunks:
+            data = carried + chunk
+            if self._are_among(data):
+                return True
+            carried = data[-(_LONG - 1) :]
         return False
 
     def _are_among(self, data: bytes) -> bool:
+        import numpy as np  # noqa: PLC0415
+
         for offset in range(_SHORT):
             count = (len(data) - offset) // _SHORT
             if count <= 0:
@@ -448,6 +436,8 @@ class Traces:
         return False
 
     def _is_one(self, words: Any, places: Any, data: bytes, offset: int) -> bool:
+        import numpy as np  # noqa: PLC0415
+
         found = words[places]
         if np.isin(found, self._short).any():
             return True
@@ -461,4 +451,4 @@ class Traces:
 
 
 def _mixed(words: Any) -> Any:
-    return (words * _MIX) >> np.uint64(64 - _BITS)
+    return (words * words.dtype.type(_MIX)) >> words.dtype.type(64 - _BITS)

@@ -20,13 +20,14 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.requests import earlier
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.core import without_numpy
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.job import Asking, Preflight, look
+from privacy_toolkit.engine.open_requests import earlier
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
@@ -42,9 +43,8 @@ from privacy_toolkit.engine.planning import (
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
@@ -133,16 +133,25 @@ def start(
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
     with prepared(order, settings, state, duty.now, hand) as worked_out:
-        check_plan(worked_out.plan, execution, state, hand)
+        check_plan(worked_out.plan, execution, settings, state, hand)
+        if not unseen:
+            _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
         if not unseen:
-            told = found_again(earlier(state, ready.plan, ready.subjects.subjects()))
+            told = found_again(
+                earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            )
             if told:
                 host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
+
+
+def _warn(ready: Prepared, host: Host) -> None:
+    for one in ready.scan.summary.warnings:
+        host.say(f"Warning: {one.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +197,8 @@ def apply(
         order = replace(order, path=str(given.source), known_as=plan.input.path)
     with prepared(order, settings, state, now) as again:
         check_still_true(plan, again.plan)
-        check_plan(plan, execution, state, hand)
+        check_plan(plan, execution, settings, state, hand)
+        _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
@@ -223,7 +233,7 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else state.pack(run_id)
+    folder = Path(pack) if pack else settings.pack(run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
@@ -314,7 +324,7 @@ class _Carrying:
 
     @property
     def folder(self) -> Path:
-        return pack_folder(self.duty.execution, self.duty.state, self.run_id)
+        return pack_folder(self.duty.execution, self.duty.settings, self.run_id)
 
     def through(self) -> RunResult:
         state = self.duty.state
@@ -358,7 +368,7 @@ class _Carrying:
             check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
-        check_plan(plan, duty.execution, duty.state, duty.hand, run_id=self.run_id, left=before.open)
+        check_plan(plan, duty.execution, duty.settings, duty.state, duty.hand, run_id=self.run_id, left=before.open)
         if duty.execution.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
         started(
@@ -416,6 +426,9 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
     Raises:
         ToolkitError: it can't be made; see ``write_pack``.
     """
+    with without_numpy():
+        from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
+
     signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
     try:
         write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)

@@ -9,12 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from privacy_toolkit.access.faithful import AnswerError, DeliveryError
-from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, clear_up, prune
-from privacy_toolkit.access.words import Notice, blank, load
 from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
@@ -153,6 +149,12 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
 
 
 # What an export hands over: a package a person, made as the plan says, under a name that tells nobody whose it is.
+#
+# Everything about packages is imported in the functions: it loads Jinja2, and no other job needs it.
+
+if TYPE_CHECKING:
+    from privacy_toolkit.access.package import Recipe
+    from privacy_toolkit.access.words import Notice
 
 Deliver = Callable[[int, str, bytes | None, int], bytes]
 
@@ -163,6 +165,10 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
     """
+    from privacy_toolkit.access.faithful import AnswerError, DeliveryError  # noqa: PLC0415
+    from privacy_toolkit.access.package import deliver  # noqa: PLC0415
+    from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
+
     recipe = _recipe(plan, key)
     clear_up(recipe.out)
 
@@ -192,6 +198,8 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
+    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+
     folder = make_folder(plan.out or ".")
     by = believed(folder, now.astimezone(UTC))
     if now - by > LONGEST_PAUSE:
@@ -203,6 +211,9 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
 
 
 def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+    from privacy_toolkit.access.package import Recipe  # noqa: PLC0415
+    from privacy_toolkit.access.words import blank  # noqa: PLC0415
+
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
     return Recipe(
         out=make_folder(plan.out or "."),
@@ -217,6 +228,8 @@ def _recipe(plan: Plan, key: bytes | None) -> Recipe:
 
 
 def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
+    from privacy_toolkit.access.words import load  # noqa: PLC0415
+
     path = Path(planned.path)
     notice = load(path)
     if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):

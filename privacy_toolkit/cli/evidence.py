@@ -1,4 +1,4 @@
-"""``privacy-toolkit verify``, ``receipt`` and ``keys``, and the report on paper."""
+"""What concerns evidence: `privacy-toolkit keys`, `verify` and `receipt`, and the report on paper."""
 
 from __future__ import annotations
 
@@ -129,8 +129,7 @@ def _check(id_file: str | None, out: str | None, source: str | None) -> None:
 
 def _opened(journal: RunReader, pack: Path, link: Link, id_file: Path, row: int | None, out: str | None) -> Receipt:
     """The receipt of the person whose id is in a file; before the rows are read it is made sure that it has a place."""
-    from privacy_toolkit.evidence.receipt_folder import check_free
-    from privacy_toolkit.evidence.receipts import read_id, receipt_of
+    from privacy_toolkit.evidence.receipts import check_free, read_id, receipt_of
 
     if out is not None:
         check_free(Path(out))
@@ -139,7 +138,7 @@ def _opened(journal: RunReader, pack: Path, link: Link, id_file: Path, row: int 
 
 def _give(journal: RunReader, receipt: Receipt, link: Link, out: str | None, *, as_json: bool) -> None:
     """Write a receipt."""
-    from privacy_toolkit.evidence.receipt_folder import default_name, write_receipt
+    from privacy_toolkit.evidence.receipts import default_name, write_receipt
 
     folder = Path(out or default_name(receipt))
     write_receipt(receipt, link, folder)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core import __version__
+from privacy_toolkit.core import OURS, __version__
 from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code the contract names."""
     os.umask(0o077)  # all we write is for its owner alone
     forbid_core_dumps()  # before there is a key or an id to be dumped
+    if argv is None:
+        OURS.set()
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     sys.exit(_run(arguments, as_json))

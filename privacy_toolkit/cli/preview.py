@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
+from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -294,17 +296,29 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Next:   {following}")
 
 
-def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, known: Mapping[str, int]) -> None:
-    """Print a plan that was written to a file, and what is to be done with it; ``known`` is what ``earlier`` found."""
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What to look at before a plan is applied: warnings of its input, and how earlier runs of its people ended."""
+
+    warnings: Sequence[InputWarning] = ()
+    earlier: Mapping[str, int] = field(default_factory=dict)
+
+
+def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, noticed: Noticed) -> None:
+    """Print a plan that was written to a file, what is to be done with it, and what to look at before."""
     following = f"privacy-toolkit apply {path}{confirmation(plan)}"
     if settings.trust.approval_required:
         following = f"privacy-toolkit approve {path} --key FILE"
     if as_json:
-        emit_json({"plan": str(path), **_plan_object(plan), "earlier": dict(sorted(known.items())), "next": following})
+        told = [{"code": one.code, "message": one.message} for one in noticed.warnings]
+        known = dict(sorted(noticed.earlier.items()))
+        emit_json({"plan": str(path), **_plan_object(plan), "warnings": told, "earlier": known, "next": following})
     else:
+        for one in noticed.warnings:
+            say(f"Warning: {one.message}")
         preview(plan, settings)
-        if known:
-            say(found_again(known))
+        if noticed.earlier:
+            say(found_again(noticed.earlier))
         result(f"Plan: {path}")
         result(f"Next: {following}")
 

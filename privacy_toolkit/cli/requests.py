@@ -149,11 +149,17 @@ def _day(text: str) -> date:
     return day
 
 
-def _state(options: dict[str, Any]) -> State:
+def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
+    """The settings, and the state that they name, as it is."""
     from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return existing_state(settings.state, settings.state_key)
+    return settings, existing_state(settings.state, settings.state_key)
+
+
+def _state(options: dict[str, Any]) -> State:
+    _, state = _settled(options)
+    return state
 
 
 # ``privacy-toolkit register`` and ``privacy-toolkit metrics``.
@@ -177,7 +183,8 @@ def register_command(**options: Any) -> int:
         raise UsageError("The register is written in one form.", "Give --json, --csv or --html.")
     if out and not (as_json or form):
         raise UsageError("In which form is FILE to be?", "Add --csv, --html or --json.")
-    found = register(_state(options), datetime.now(UTC).date())
+    settings, state = _settled(options)
+    found = register(state, datetime.now(UTC).date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
     if form == "csv":

@@ -60,10 +60,10 @@ def show_run(**options: Any) -> int:
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
-    state = _state(options)
+    settings, state = _settled(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show_result(result_of(journal, state.pack(run_id)), as_json)
+        show_result(result_of(journal, settings.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -150,7 +150,7 @@ def purge(**options: Any) -> int:
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
     if (name is None) == (not left_over):
         raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
-    state = _state(options)
+    settings, state = _settled(options)
     if left_over:
         return _purge_left_over(state, as_json)
     run_id = state.find(name)
@@ -158,7 +158,7 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
-    runs.purge(state, summary, datetime.now(UTC))
+    runs.purge(state, summary, datetime.now(UTC), settings.packs)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -264,11 +264,17 @@ def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> State:
+def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
+    """The settings, and the state that they name, as it is."""
     from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return existing_state(settings.state, settings.state_key)
+    return settings, existing_state(settings.state, settings.state_key)
+
+
+def _state(options: dict[str, Any]) -> State:
+    _, state = _settled(options)
+    return state
 
 
 def _told(line: dict[str, Any]) -> str:
@@ -393,7 +399,7 @@ def remove_listed(**options: Any) -> int:
             fingerprint=None if signer is None else signer.public.fingerprint,
         )
         try:  # first the record: nobody is ever off the list without one
-            folder = record_removal(state.packs, Chain(state.chain), removal, signer, now)
+            folder = record_removal(settings.pack, Chain(state.chain), removal, signer, now)
         except OSError as error:
             raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
         listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")

@@ -176,12 +176,8 @@ class Outcome(StrEnum):
     PENDING = "pending"
     REAPPEARED = "reappeared"
 
-    @property
-    def is_open(self) -> bool:
-        """Whether something is still to be done or found out for the subject."""
-        return self in OPEN_OUTCOMES
 
-
+#: Of these subjects something is still to be done or found out.
 OPEN_OUTCOMES = frozenset(
     {
         Outcome.UNVERIFIED,

@@ -19,6 +19,7 @@ from typing import IO, Any, Final, Generic, Self, TypeVar, get_type_hints
 
 import msgspec
 
+from privacy_toolkit.core import OURS, without_numpy
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
 # An event loop in a thread of its own: what is asynchronous, for callers that are not, or whose own loop is busy.
@@ -209,6 +210,7 @@ def main(name: str) -> None:
         ValueError: ``name`` is no function of this package.
     """
     forbid_core_dumps()
+    OURS.set()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Order)
     Thread(target=_end_with_the_first, daemon=True).start()
     if order.memory is not None:
@@ -230,7 +232,9 @@ def _found(name: str) -> Callable[[Any], Any]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError("this is no function of privacy-toolkit")
-    function = getattr(importlib.import_module(match[1]), match[2], None)
+    with without_numpy():
+        module = importlib.import_module(match[1])
+    function = getattr(module, match[2], None)
     if not inspect.isfunction(function) or function.__module__ != match[1]:
         raise ValueError("this is no function of privacy-toolkit")
     return function

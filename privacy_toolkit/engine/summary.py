@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from privacy_toolkit.core.model import ExitCode, Outcome, Reason, StopReason, ToolkitError, Verdict
+from privacy_toolkit.core.model import OPEN_OUTCOMES, ExitCode, Outcome, Reason, StopReason, ToolkitError, Verdict
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.store import RunReader
@@ -45,7 +45,7 @@ class Summary:
     @property
     def open(self) -> int:
         """How many subjects are open."""
-        return sum(count for outcome, count in self.totals.items() if outcome.is_open)
+        return sum(count for outcome, count in self.totals.items() if outcome in OPEN_OUTCOMES)
 
     @property
     def failed(self) -> int:

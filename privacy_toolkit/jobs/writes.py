@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.model import Job, Outcome, Reason, Sequencing, UsageError
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Reason, Sequencing, UsageError
 from privacy_toolkit.engine.job import (
     OTHER_ENVIRONMENT,
     OTHER_TIMES,
@@ -275,7 +275,7 @@ class _WriteWalk:
             if not again or not await self._steps.back_off(tries, answer):
                 break
         self._steps.settle(self._state, self._seq)
-        if self._state.outcome.is_open and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
+        if self._state.outcome in OPEN_OUTCOMES and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
             self._steps.hold_back()  # it is sent in a later execution, and what comes after it must not overtake it
 
     def _is_certain(self, answer: Answer) -> bool:

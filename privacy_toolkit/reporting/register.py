@@ -21,11 +21,10 @@ from markupsafe import Markup
 
 from privacy_toolkit.core.durable import templates_folder
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
+from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.reporting.html import visible
 from privacy_toolkit.reporting.tables import csv_line
 
-#: The ground under which a withdrawn request is on hold.
-WITHDRAWN: Final = "withdrawn"
 #: Grounds of ours that refuse nobody: the request was answered, or must not be carried out twice.
 NO_REFUSAL: Final = frozenset({WITHDRAWN, "already_exported", "suppressed", "over_budget"})
 #: So many requests are listed on the page; all are in CSV and JSON.
@@ -268,9 +267,10 @@ FIGURES: Final[Mapping[str, str]] = {
 def page_of(register: RequestRegister) -> str:
     """The register as a page for people: one file without scripts and network access."""
     environment = _environment()
-    style = "".join(environment.get_template(name).render() for name in ("style.css", "register.css"))
     states = Counter(line.state for line in register.lines())
     today = register.today.isoformat()
+    files = (environment.get_template(name) for name in ("style.css", "register.css"))
+    style = "".join(file.render(run="", today=today) for file in files)
     overdue = sum(line.is_overdue(today) for line in register.lines())
     listed = nsmallest(LISTED_REQUESTS, register.lines(), key=_urgency)
     return environment.get_template("register.html.j2").render(

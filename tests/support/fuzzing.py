@@ -34,8 +34,7 @@ from privacy_toolkit.core.model import Job, ToolkitError
 from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence.chain import Link, Removal
-from privacy_toolkit.evidence.files import Checkpoint, decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.pack import _check_free
+from privacy_toolkit.evidence.files import Checkpoint, check_free, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.receipts import _find, _reported, read_id
 from privacy_toolkit.evidence.verify.findings import Findings, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
@@ -45,7 +44,7 @@ from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
 from privacy_toolkit.http.connection import Connection, Room
 from privacy_toolkit.http.exchange import Reply
 from privacy_toolkit.http.pacing import parse_retry_after
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of
@@ -392,7 +391,7 @@ def signing_key(data):
 
 def pack_place(data):
     put("place/report.json", data)
-    _check_free(folder() / "place", "20260101-000000-erase-0a0a")
+    check_free(folder() / "place", "20260101-000000-erase-0a0a")
 
 
 def metrics_file(data):

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome
 from privacy_toolkit.reporting.rows import row_of
 from privacy_toolkit.reporting.tables import (
     HEADER,
@@ -37,7 +37,7 @@ def test_header_names_what_an_operator_needs():
 def test_open_and_failed_rows_need_attention(mixed):
     rows = [row_of(observed, b"k" * 32) for observed in mixed.rows()]
     assert {row.outcome for row in rows if needs_attention(row)} == {
-        outcome.value for outcome in Outcome if outcome.is_open or outcome is Outcome.FAILED
+        outcome.value for outcome in Outcome if outcome in OPEN_OUTCOMES or outcome is Outcome.FAILED
     }
 
 
