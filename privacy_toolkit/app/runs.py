@@ -342,9 +342,11 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path |
     """
     with state.suppression() as listed:  # before the ids are gone
         catch_up(listed, state)
-    with state.open(run_id) as journal:
+    with state.index() as index, state.open(run_id) as journal:
         traces = Traces(journal.traces())
+        index.forget(run_id)
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
+        index.forget(run_id)  # again: somebody may have read it before its ids were gone, and entered it after that
     if state.answers.read(run_id).sent:
         state.answers.change(run_id, counted)
     remain: list[str] = []
