@@ -66,7 +66,7 @@ release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of mate
 	$(BIN)/python -m release.build
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
-	$(BIN)/python -m privacy_toolkit.schemas
+	$(BIN)/python -c "from privacy_toolkit.schemas import write; write()"
 
 answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again
 	$(BIN)/python -m tests.support.foreign

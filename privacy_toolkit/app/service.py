@@ -34,6 +34,7 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
+from privacy_toolkit.engine.open_requests import earlier
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
@@ -51,7 +52,7 @@ from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
 from privacy_toolkit.inputs.pairs import coupon_of
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.jobs.campaign import causes, check_not_undone
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
@@ -165,6 +166,12 @@ def start(
             _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
+        if not unseen:
+            told = found_again(
+                earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            )
+            if told:
+                host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
@@ -285,6 +292,15 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     ask(settings, host.say, wanted)
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
     return replace(ready, plan=plan)
+
+
+def found_again(known: Mapping[str, int]) -> str:
+    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
+    if not known:
+        return ""
+    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
+    total = sum(known.values())
+    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.

@@ -205,7 +205,7 @@ def export_command(**options: Any) -> int:
 
 
 def _init_notice(given: str | None, as_json: bool) -> int:
-    from privacy_toolkit.access.notice import sample
+    from privacy_toolkit.access.words import sample
     from privacy_toolkit.cli.output import emit_json, result
 
     if given is None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, Self
 
 from privacy_toolkit.core.model import ExitCode, ToolkitError
-from privacy_toolkit.journal.records import ControlProfile
+from privacy_toolkit.journal.records import ControlProfile, RunAnswers
 
 
 class Suppression(Protocol):
@@ -117,6 +117,24 @@ class ControlStore(Protocol):
 
         Raises:
             JournalError: it can't be removed.
+        """
+
+
+class AnswerStore(Protocol):
+    """When people were sent their answers, by the pseudonyms of each run. Of a purged run it keeps numbers."""
+
+    def read(self, run_id: str) -> RunAnswers:
+        """Give what is recorded of a run.
+
+        Raises:
+            JournalError: it can't be read, is damaged, or of a newer toolkit.
+        """
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded, durable on return; nobody else records meanwhile.
+
+        Raises:
+            JournalError: it can't be read or written; what was recorded before still is.
         """
 
 

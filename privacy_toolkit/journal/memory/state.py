@@ -18,6 +18,7 @@ from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun, taken_in
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
     ControlProfile,
+    RunAnswers,
     Staged,
     decode_lists,
     encode_lists,
@@ -186,6 +187,21 @@ class MemoryAssignedCodes:
 
     def _digest(self, kind: str, name: str, scope: str) -> bytes:
         return hmac.digest(self._codes.key, f"{kind}\0{scope}\0{name}".encode(), hashlib.sha256)[:16]
+
+
+class MemoryAnswers:
+    """When people were sent their answers, by run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, RunAnswers] = {}
+
+    def read(self, run_id: str) -> RunAnswers:
+        """Give what is recorded of a run."""
+        return self._kept.get(run_id, RunAnswers())
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded."""
+        self._kept[run_id] = change(self.read(run_id))
 
 
 class MemoryControls:
@@ -390,6 +406,7 @@ class MemoryState:
     def __init__(self) -> None:
         self.passed_over: set[str] = set()
         self.chain = MemoryChain()
+        self.answers = MemoryAnswers()
         self.drawn_id = secrets.token_hex(16)
         self.identity = MemoryIdentity()
         self.controls = MemoryControls()
