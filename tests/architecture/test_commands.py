@@ -81,7 +81,7 @@ def test_planning_a_few_ids_loads_no_library_for_tables_or_pages(tmp_path, monke
     assert set(json.loads(done.stdout.splitlines()[-1])) & {"jinja2", "numpy", "pandas", "pyarrow"} == set()
 
 
-@pytest.mark.parametrize(("ours", "loaded"), [(True, {"pyarrow"}), (False, {"numpy", "pyarrow"})])
+@pytest.mark.parametrize(("ours", "loaded"), [(True, {"pyarrow"}), (False, {"numpy", "pandas", "pyarrow"})])
 def test_a_pack_is_made_with_pyarrow_alone_but_in_a_script_that_may_want_arrays(ours, loaded):
     code = SEALING.format(ours=ours)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
