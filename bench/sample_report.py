@@ -26,6 +26,7 @@ from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, P
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Acceptance, Approval, Staged, exchange_row, state_row
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
 from privacy_toolkit.journal.sqlite.reader import JournalReader
@@ -111,7 +112,9 @@ def main() -> None:
             shutil.rmtree(arguments.out / name, ignore_errors=True)
             signing = {"signer": signer, "principal": OPERATOR} if sample.signed else {}
             with JournalReader(run) as journal:
-                pack = write_pack(journal, arguments.out / name, chain=Chain(Path(folder) / "chain"), **signing)
+                pack = write_pack(
+                    journal, arguments.out / name, chain=Chain(FolderChain(Path(folder) / "chain")), **signing
+                )
             print(pack.path / "report.html")
     if arguments.pictures:
         take_pictures(arguments.out, names)

@@ -34,6 +34,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.state import is_taken_up
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
@@ -159,6 +160,7 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
 def check_plan(
     plan: Plan,
     execution: ExecutionOptions,
+    settings: Settings,
     state: State,
     hand: SigningIdentity | None,
     *,
@@ -174,16 +176,16 @@ def check_plan(
         ChainError: the record of all packs is damaged.
     """
     check_accepted(plan, execution)
-    folder = pack_folder(execution, state, run_id)
+    folder = pack_folder(execution, settings, run_id)
     check_place(folder, run_id)
     check_stays_signed(folder, hand)
-    _check_next_to(folder, plan.out, state)
+    _check_next_to(folder, plan.out, settings)
     if plan.out and declaration(plan.job).packages:
         make_folder(plan.out)
     elif plan.out:
         check_out(plan.out)
     _check_record(state)
-    _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, state)
+    _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, settings)
 
 
 def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
@@ -202,9 +204,13 @@ def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
         )
 
 
-def pack_folder(execution: ExecutionOptions, state: State, run_id: str | None) -> Path:
-    """Where the pack of a run is to stand; of one that has no name yet, any place of its kind."""
-    return Path(execution.pack) if execution.pack else state.pack(run_id or "of-the-next-run")
+def pack_folder(execution: ExecutionOptions, settings: Settings, run_id: str | None) -> Path:
+    """Where the pack of a run is to stand; of one that has no name yet, any place of its kind.
+
+    Raises:
+        UsageError: the state is in no folder, and no place was asked for.
+    """
+    return Path(execution.pack) if execution.pack else settings.pack(run_id or "of-the-next-run")
 
 
 def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
@@ -221,16 +227,15 @@ def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
         )
 
 
-def _check_next_to(folder: Path, out: str | None, state: State) -> None:
+def _check_next_to(folder: Path, out: str | None, settings: Settings) -> None:
     """Make sure that neither the pack nor what is handed over is where the other, or the toolkit, has its files."""
     pack = folder.resolve()
-    for own in state.own_places:
-        if pack.is_relative_to(own.resolve()) or own.resolve().is_relative_to(pack):
-            raise UsageError(
-                "The pack can't lie among the toolkit's own files. Nothing was sent.",
-                "Name another folder with --pack.",
-                code="pack",
-            )
+    if is_taken_up(settings.state, pack):
+        raise UsageError(
+            "The pack can't lie among the toolkit's own files. Nothing was sent.",
+            "Name another folder with --pack.",
+            code="pack",
+        )
     if out and (Path(out).resolve() == pack or Path(out).resolve().is_relative_to(pack)):
         raise UsageError(
             "What is handed over can't lie inside the pack, which holds no personal data. Nothing was sent.",
@@ -245,7 +250,7 @@ def _check_record(state: State) -> None:
         record.origin()
 
 
-def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
+def _check_room(plan: Plan, subjects: int, folder: Path, settings: Settings) -> None:
     """Refuse what would surely fill a disk: an estimate for this run alone.
 
     Raises:
@@ -253,7 +258,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
     """
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
-    shares = [(state.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
+    shares = [(settings.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
     if plan.out and declaration(plan.job).packages:
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from privacy_toolkit.config.settings import deployment_key
+from privacy_toolkit.core.durable import found_in
 from privacy_toolkit.core.model import JournalError, Outcome, ToolkitError, UsageError
 from privacy_toolkit.engine.open_requests import job_of
 from privacy_toolkit.engine.plan import Plan, plan_of
@@ -134,18 +135,20 @@ def sentence_to_purge(run_id: str) -> str:
     return f"purge {run_id}"
 
 
-def purge(state: State, summary: Summary, now: datetime) -> None:
+def purge(state: State, summary: Summary, now: datetime, packs: Path | None) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them.
+
+    ``packs`` is the folder in which packs are by default: that of the run is searched too.
 
     Raises:
         RefusedError: another process has the lock on its deployment.
         JournalError: it could not be done, or something is left; the message says what and where.
     """
     with state.lock(deployment_key(summary.plan.base_url)):
-        _destroy(state, summary.run_id, summary.plan, now)
+        _destroy(state, summary.run_id, summary.plan, now, packs)
 
 
-def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
+def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path | None) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them. The caller holds the lock.
 
     Raises:
@@ -156,10 +159,13 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
     with state.open(run_id) as journal:
         traces = Traces(journal.traces())
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
-    remain = _holding(traces, state.places_of(run_id)) if len(traces) else []
+    remain: list[str] = []
+    if len(traces):
+        remain = state.remains(run_id, traces.are_in)
+        remain += [] if packs is None else found_in(packs / run_id, traces.are_in)
     if remain:
         raise JournalError(
-            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(map(str, remain))}.",
+            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(remain)}.",
             "These files are not of the toolkit's making, or were copied while it worked. Remove them yourself.",
             code="remains",
         )
@@ -180,28 +186,11 @@ def purge_left_over(state: State) -> list[str]:
     return names
 
 
-def _holding(traces: Traces, places: list[Path]) -> list[Path]:
-    """The files at some places in which one of the traces stands, or that can't be read, so nobody knows."""
-    return [path for place in places for path in _files(place) if _holds(traces, path)]
-
-
-def _files(place: Path) -> Iterator[Path]:
-    return (path for path in sorted(place.rglob("*")) if path.is_file() and not path.is_symlink())
-
-
-def _holds(traces: Traces, path: Path) -> bool:
-    try:
-        return traces.are_in(path)
-    except OSError:
-        return True
-
-
 # Whether anything that was to be destroyed is still in a file: millions of short pieces looked for at once.
 
 #: Pieces are so many bytes long, one or the other.
 _SHORT: Final = 8
 _LONG: Final = 16
-_CHUNK: Final = 1 << 22
 _AT_ONCE: Final = 100_000
 _BITS: Final = 24
 _MIX: Final = 0x9E3779B97F4A7C15
@@ -235,19 +224,14 @@ class Traces:
     def __len__(self) -> int:
         return len(self._short) + len(self._head)
 
-    def are_in(self, path: Path) -> bool:
-        """Whether one of them stands in a file.
-
-        Raises:
-            OSError: it can't be read.
-        """
+    def are_in(self, chunks: Iterable[bytes]) -> bool:
+        """Whether one of them stands in what comes in chunks."""
         carried = b""
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                data = carried + chunk
-                if self._are_among(data):
-                    return True
-                carried = data[-(_LONG - 1) :]
+        for chunk in chunks:
+            data = carried + chunk
+            if self._are_among(data):
+                return True
+            carried = data[-(_LONG - 1) :]
         return False
 
     def _are_among(self, data: bytes) -> bool:

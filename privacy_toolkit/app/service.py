@@ -132,12 +132,19 @@ def start(
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
     with prepared(order, settings, state, duty.now, hand) as worked_out:
-        check_plan(worked_out.plan, execution, state, hand)
+        check_plan(worked_out.plan, execution, settings, state, hand)
+        if not unseen:
+            _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
+
+
+def _warn(ready: Prepared, host: Host) -> None:
+    for one in ready.scan.summary.warnings:
+        host.say(f"Warning: {one.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +190,8 @@ def apply(
         order = replace(order, path=str(given.source), known_as=plan.input.path)
     with prepared(order, settings, state, now) as again:
         check_still_true(plan, again.plan)
-        check_plan(plan, execution, state, hand)
+        check_plan(plan, execution, settings, state, hand)
+        _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
@@ -218,7 +226,7 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else state.pack(run_id)
+    folder = Path(pack) if pack else settings.pack(run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
@@ -300,7 +308,7 @@ class _Carrying:
 
     @property
     def folder(self) -> Path:
-        return pack_folder(self.duty.execution, self.duty.state, self.run_id)
+        return pack_folder(self.duty.execution, self.duty.settings, self.run_id)
 
     def through(self) -> RunResult:
         state = self.duty.state
@@ -344,7 +352,7 @@ class _Carrying:
             check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
-        check_plan(plan, duty.execution, duty.state, duty.hand, run_id=self.run_id, left=before.open)
+        check_plan(plan, duty.execution, duty.settings, duty.state, duty.hand, run_id=self.run_id, left=before.open)
         if duty.execution.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
         started(

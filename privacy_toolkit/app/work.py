@@ -198,7 +198,7 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
-    from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+    from privacy_toolkit.access.package import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
 
     folder = make_folder(plan.out or ".")
     by = believed(folder, now.astimezone(UTC))

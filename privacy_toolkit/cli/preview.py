@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
+from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -294,14 +295,17 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Next:   {following}")
 
 
-def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> None:
-    """Print a plan that was written to a file, and what is to be done with it."""
+def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, warnings: Sequence[InputWarning] = ()) -> None:
+    """Print a plan that was written to a file, what is to be done with it, and what to look at before."""
     following = f"privacy-toolkit apply {path}{confirmation(plan)}"
     if settings.trust.approval_required:
         following = f"privacy-toolkit approve {path} --key FILE"
     if as_json:
-        emit_json({"plan": str(path), **_plan_object(plan), "next": following})
+        told = [{"code": one.code, "message": one.message} for one in warnings]
+        emit_json({"plan": str(path), **_plan_object(plan), "warnings": told, "next": following})
     else:
+        for one in warnings:
+            say(f"Warning: {one.message}")
         preview(plan, settings)
         result(f"Plan: {path}")
         result(f"Next: {following}")

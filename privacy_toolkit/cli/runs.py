@@ -14,6 +14,7 @@ from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quote
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
+    from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
     from privacy_toolkit.journal.store import State
 
@@ -61,10 +62,10 @@ def show_run(**options: Any) -> int:
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
-    state = _state(options)
+    settings, state = _settled(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show_result(result_of(journal, state.pack(run_id)), as_json)
+        show_result(result_of(journal, settings.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -125,7 +126,7 @@ def report(**options: Any) -> int:
     pack, pdf = options.pop("pack"), options.pop("pdf")
     written = service.report(name, take_settings(options), pack)
     if pdf:
-        from privacy_toolkit.cli.pdf import write_pdf
+        from privacy_toolkit.cli.evidence import write_pdf
 
         write_pdf(written.folder / "report.html", Path(pdf))
     show_result(written, as_json)
@@ -151,7 +152,7 @@ def purge(**options: Any) -> int:
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
     if (name is None) == (not left_over):
         raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
-    state = _state(options)
+    settings, state = _settled(options)
     if left_over:
         return _purge_left_over(state, as_json)
     run_id = state.find(name)
@@ -159,7 +160,7 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
-    runs.purge(state, summary, datetime.now(UTC))
+    runs.purge(state, summary, datetime.now(UTC), settings.packs)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -206,11 +207,17 @@ def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> State:
+def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
+    """The settings, and the state that they name, as it is."""
     from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return existing_state(settings.state, settings.state_key)
+    return settings, existing_state(settings.state, settings.state_key)
+
+
+def _state(options: dict[str, Any]) -> State:
+    _, state = _settled(options)
+    return state
 
 
 def _told(line: dict[str, Any]) -> str:

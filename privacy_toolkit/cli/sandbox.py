@@ -177,7 +177,7 @@ def demo_command(**options: Any) -> int:
                 run_id = create(ready, state, now)
                 shown = carry_out(run_id, Duty(settings, execution, state, hand, host, microseconds))
                 code = show_result(shown, options["as_json"])
-    say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
+    say(f"Check it: privacy-toolkit verify {settings.pack(run_id)} --signers {trust.allowed_signers}")
     return code
 
 

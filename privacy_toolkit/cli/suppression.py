@@ -123,7 +123,7 @@ def remove(**options: Any) -> int:
             fingerprint=None if signer is None else signer.public.fingerprint,
         )
         try:  # first the record: nobody is ever off the list without one
-            folder = record_removal(state.packs, Chain(state.chain), removal, signer, now)
+            folder = record_removal(settings.pack, Chain(state.chain), removal, signer, now)
         except OSError as error:
             raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
         listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")

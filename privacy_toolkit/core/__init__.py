@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import Any, Final
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Set where the whole process is the toolkit's own: the command line and second processes, not a script or a notebook.
 OURS: Final = Event()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from random import Random, SystemRandom
 
 import msgspec
 
@@ -32,7 +33,7 @@ from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import ExecutionContext, Procedure
+from privacy_toolkit.engine.steps import Aside, ExecutionContext, Procedure, in_thread
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.store import OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
@@ -138,12 +139,14 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything an execution needs. ``clock`` is microseconds since the epoch.
+    """Everything an execution needs. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
     ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible,
     ``learned`` what the deployment taught by its control profile.
     ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
     ``stopping`` is entered in the event loop while it works: whatever may ask for a stop, or drop what is in flight.
+    ``rng`` is all chance in it, ``make_pacer`` makes the pace for a rate, ``aside`` does what would hold up the loop.
+    ``make_loop`` makes the event loop; None: the fastest there is.
     """
 
     journal: OpenRun
@@ -161,6 +164,11 @@ class Work:
     waits_out: bool = False
     stopping: Callable[[Stop, Callable[[], None]], AbstractContextManager[None]] = lambda *_: nullcontext()
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
+    monotonic: Callable[[], float] = time.monotonic
+    rng: Random = field(default_factory=SystemRandom)
+    make_pacer: Callable[[float | None], Pacer] = Pacer
+    aside: Aside = in_thread
+    make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
 
     def emit(self, event: Event) -> None:
         """Tell all listeners."""
@@ -181,7 +189,7 @@ def sit(work: Work) -> StopReason | None:
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=work.make_loop or _loop_factory()) as runner:
             reason = runner.run(_run(work))
     finally:
         gc.set_threshold(*before)
@@ -253,12 +261,15 @@ async def _run(work: Work) -> StopReason | None:
         tools = ExecutionContext(
             journal=work.journal,
             client=client,
-            pacer=Pacer(work.settings.rate),
+            pacer=work.make_pacer(work.settings.rate),
             watch=watch,
             stop=stop,
             places=Places(work.settings.concurrency, stop),
             emit=work.emit,
+            rng=work.rng,
             clock=work.clock,
+            monotonic=work.monotonic,
+            aside=work.aside,
             recognise=work.recognise,
             suppressed=work.suppressed,
             sandbox=work.settings.environment == "sandbox",

@@ -54,7 +54,8 @@ class Preparation:
     """What a job makes its subjects of: the scan of its input, the holds by number, and what the operator set.
 
     ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
-    ``nonce`` the plan's. What is opened on the way is closed with ``resources``.
+    ``nonce`` the plan's. What is opened on the way is closed with ``resources``. ``scratch`` is a folder of this
+    machine for files without a name.
     """
 
     scan: Scan
@@ -66,6 +67,7 @@ class Preparation:
     scope: str
     nonce: str
     resources: ExitStack
+    scratch: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
         delimiter=options.delimiter,
         strip=options.strip,
         limit=options.limit,
+        sheet=summary.sheet,
+        date_format=options.date_format,
+        columns=dict(options.columns),
     )
 
 
@@ -245,7 +250,6 @@ class ProofWords:
     """
 
     title: str
-    contents: str
     checked: Mapping[str, str]
     gone: str
     still_there: str

@@ -27,13 +27,24 @@ from privacy_toolkit.engine.open_requests import (
     planned_clock,
     request_rows,
 )
-from privacy_toolkit.engine.plan import FIRST_FORMAT, FORMAT, KEY_LENGTH, Plan, PlannedExclusions, PlannedRows, plan_of
-from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
+from privacy_toolkit.engine.plan import (
+    FIRST_FORMAT,
+    FORMAT,
+    KEY_LENGTH,
+    Plan,
+    PlannedExclusions,
+    PlannedInput,
+    PlannedLists,
+    PlannedRows,
+    plan_of,
+)
 from privacy_toolkit.inputs.files import STDIN, fingerprint
+from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
+from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
-from privacy_toolkit.journal.store import OpenRun, RunReader, State, Suppression
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 
 # Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder.
 
@@ -173,6 +184,8 @@ def _changed(plan: Plan, again: Plan) -> str:
         return f"{Path(plan.second.path).name if plan.second else 'the second input'} is not"
     if plan.exclusions != again.exclusions:
         return "the exclusion list is not"
+    if plan.identified != again.identified:
+        return "the list to identify people by is not"
     if plan.rows != again.rows or plan.parameters != again.parameters:
         return "other runs ended since, and who is on hold is not" if _only_holds(plan, again) else "the input is not"
     return ""
@@ -299,12 +312,13 @@ def prepared(
     target, job, moment = settings.target, order.job, now.astimezone(UTC)
     given, nonce = order.parameters, order.nonce or secrets.token_hex(16)
     key = order.key or secrets.token_bytes(KEY_LENGTH)
-    listed = read_exclusions(order.exclude) if order.exclude is not None else None
+    listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
-        scan = stack.enter_context(_scanned(order, state))
+        scan = stack.enter_context(_scanned(order, settings))
         held, matched = _holds(job, listed, scan, settings, state)
+        second, scope = order.second, settings.scope
         assigned = job.prepare(
-            Preparation(scan, held, given, order.options, order.second, state, settings.scope, nonce, stack)
+            Preparation(scan, held, given, order.options, second, state, scope, nonce, stack, settings.scratch)
         )
         holds = {**assigned.holds, **held}
         summary, parameters = scan.summary, {**given, **assigned.parameters}
@@ -329,6 +343,8 @@ def prepared(
             state=state.drawn_id,
             parameters=parameters,
             second=assigned.second,
+            identified=_planned_identified(order.options, summary.identified),
+            lists=_planned_lists(order.options),
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
@@ -336,8 +352,8 @@ def prepared(
         yield Prepared(sealed, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
 
 
-def _scanned(order: Order, state: State) -> Scan:
-    return read_input(order.path, order.options, spool_folder=state.scratch, form=order.job.form(order.parameters))
+def _scanned(order: Order, settings: Settings) -> Scan:
+    return read_input(order.path, order.options, spool_folder=settings.scratch, form=order.job.form(order.parameters))
 
 
 def _holds(
@@ -353,7 +369,7 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
 
     ``job`` is the declaration of its job, ``key`` the one under which it names its files.
     """
-    given = plan.input
+    given, lists = plan.input, plan.lists or PlannedLists()
     return Order(
         job=job,
         path=given.path,
@@ -363,6 +379,13 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
             delimiter=given.delimiter,
             strip=given.strip,
             limit=given.limit,
+            sheet=given.sheet,
+            date_format=given.date_format,
+            columns=given.columns,
+            identify=plan.identified.path if plan.identified else None,
+            list_encoding=lists.encoding,
+            list_delimiter=lists.delimiter,
+            list_sheet=lists.sheet,
         ),
         exclude=plan.exclusions.path if plan.exclusions else None,
         verify=plan.verify,
@@ -405,7 +428,25 @@ def create(ready: Prepared, state: State, now: datetime, approval: Approval | No
 
 def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> PlannedExclusions:
     path = str(Path(order.exclude or "").absolute())
-    return PlannedExclusions(path=path, sha256=listed.sha256, entries=len(listed.holds), matched=matched)
+    return PlannedExclusions(
+        path=path,
+        sha256=listed.sha256,
+        entries=len(listed.holds),
+        matched=matched,
+        format=listed.format,
+        sheet=listed.sheet,
+    )
+
+
+def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | None:
+    if options.identify is None or summary is None:
+        return None
+    return planned_input(options.identify, options.for_list(strip=options.strip), summary)
+
+
+def _planned_lists(options: InputOptions) -> PlannedLists | None:
+    given = PlannedLists(encoding=options.list_encoding, delimiter=options.list_delimiter, sheet=options.list_sheet)
+    return None if given == PlannedLists() else given
 
 
 def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:

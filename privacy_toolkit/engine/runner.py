@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from privacy_toolkit.core.model import MOVED, OPEN_OUTCOMES, JournalError, Sequencing, StopReason
@@ -196,17 +197,16 @@ class Runner:
             controls.prove_all(idle=True)
 
     async def _open_entries(self) -> AsyncGenerator[Sequence[Entry]]:
-        """The open subjects, walk by walk, read a page ahead in another thread."""
-        loop = asyncio.get_running_loop()
-        pages = self._pages()
-        ahead = loop.run_in_executor(None, next, pages, None)
+        """The open subjects, walk by walk, read a page ahead aside from the event loop."""
+        pages, aside = self._pages(), self._tools.aside
+        ahead = aside(partial(next, pages, None))
         try:
             while (page := await ahead) is not None:
-                ahead = loop.run_in_executor(None, next, pages, None)
+                ahead = aside(partial(next, pages, None))
                 for entries in page:
                     yield entries
         finally:
-            await asyncio.wait({ahead})  # that thread reads on the journal's connection: leave no one there
+            await asyncio.wait({ahead})  # what is aside reads on the journal's connection: leave no one there
 
     def _pages(self) -> Iterator[Sequence[Sequence[Entry]]]:
         journal = self._tools.journal

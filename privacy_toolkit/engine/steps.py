@@ -6,6 +6,7 @@ something leaves, an answer and the state that follows from it are one commit, a
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from random import Random, SystemRandom
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -38,6 +39,20 @@ from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exch
 _CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
 
+T = TypeVar("T")
+
+
+class Aside(Protocol):
+    """Does what would hold up all walks somewhere else, such as in another thread."""
+
+    def __call__(self, work: Callable[[], T], /) -> asyncio.Future[T]:
+        """Begin ``work`` at once; the future has its result, or what it raised."""
+
+
+def in_thread(work: Callable[[], T], /) -> asyncio.Future[T]:
+    """Do ``work`` in a thread of the event loop's own executor."""
+    return asyncio.get_running_loop().run_in_executor(None, work)
+
 
 @dataclass(slots=True)
 class ExecutionContext:
@@ -47,7 +62,8 @@ class ExecutionContext:
     how it does as the erasures of this run show; None: not known.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox`` is whether the settings say that the environment is a sandbox. ``grace`` is
-    how long, in seconds, an update without an answer may still be applied.
+    how long, in seconds, an update without an answer may still be applied. ``aside`` does what would hold up the event
+    loop.
     """
 
     journal: OpenRun
@@ -64,6 +80,7 @@ class ExecutionContext:
     suppressed: Callable[[str], bool] = lambda _: False
     sandbox: bool | None = None
     grace: float = 60.0
+    aside: Aside = in_thread
     positive: str | None = None
     gone: Gone | None = None
     learned_gone: Gone | None = None
@@ -445,6 +462,10 @@ class Steps:
     def stop(self, reason: StopReason) -> None:
         """Ask for the end of the execution."""
         self._tools.stop.request(reason)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do what would hold up all walks, such as writing files, somewhere else; its result."""
+        return await self._tools.aside(work)
 
     def is_suppressed(self, customer: str) -> bool:
         """Whether the customer was erased by this state folder, so that nothing may be written for them."""

@@ -37,13 +37,6 @@ class PackError(ToolkitError):
     code = "pack"
 
 
-class ChainError(ToolkitError):
-    """The record of all packs can't be gone on with: a part of it is missing, changed or can't be read."""
-
-    exit_code = ExitCode.STOPPED
-    code = "chain"
-
-
 REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.schema.json"
 ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS = "rows.jsonl", "rows.parquet", "row.schema.json", "exceptions.csv"
 #: The refused rows of the input: where each stands and why. In every pack since the third format of the report.

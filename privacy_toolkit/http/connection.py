@@ -30,6 +30,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import httptools
@@ -116,11 +117,23 @@ class Room:
         return False
 
 
+#: Takes a transport; gives what is true whenever something is unread on its socket, or its peer has gone.
+Watcher = Callable[[asyncio.Transport], Callable[[], object]]
+
+
+def polled(transport: asyncio.Transport) -> Callable[[], object]:
+    """Ask the system each time."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return partial(poll.poll, 0)
+
+
 class Connection(asyncio.Protocol):
     """A connection that carries one request at a time. ``on_lost`` is called once, when its socket is gone.
 
     ``largest`` is the most that an answer's body may take, in bytes, and ``room`` what it shares with others.
-    ``clock`` is what is measured with: the clocks of some event loops only know milliseconds.
+    ``clock`` is what is measured with: the clocks of some event loops only know milliseconds. ``watch`` gives what says
+    whether anything is unread on a socket.
     """
 
     def __init__(
@@ -131,6 +144,7 @@ class Connection(asyncio.Protocol):
         room: Room,
         largest: int = LARGEST_ANSWER,
         clock: Callable[[], float] = time.monotonic,
+        watch: Watcher = polled,
     ) -> None:
         self.line = Line()
         self.closed = False  # it is not to be used again
@@ -142,7 +156,7 @@ class Connection(asyncio.Protocol):
         self._room = room
         self._largest = largest
         self._clock = clock
-        self._poll = select.poll()
+        self._watcher = watch
         self._modern = False  # the head at hand is certainly HTTP/1.1, and complete
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Received] | None = None
@@ -167,7 +181,7 @@ class Connection(asyncio.Protocol):
         # A pause is to say: not yet everything has left. TLS transports pause at the limit, the others beyond it.
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         transport.set_write_buffer_limits(high=0 if self._tls is None else 1)
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._unread = self._watcher(transport)
 
     @property
     def quiet(self) -> bool:
@@ -177,7 +191,7 @@ class Connection(asyncio.Protocol):
         """
         if self.closed or self._transport.is_closing():
             return False
-        return not self._poll.poll(0)  # about a microsecond: a peer may close right after its answer
+        return not self._unread()  # about a microsecond: a peer may close right after its answer
 
     @property
     def usable(self) -> bool:
@@ -489,7 +503,7 @@ class Connection(asyncio.Protocol):
     def _rest(self) -> None:
         """Wait for the end of an idle or retired connection, at most until it was quiet for ``KEEP_ALIVE``."""
         left = KEEP_ALIVE - (self._clock() - self._idle_since)
-        if left <= 0 and not (self._transport.is_closing() or self._poll.poll(0)):
+        if left <= 0 and not (self._transport.is_closing() or self._unread()):
             self._prove()
         else:  # at the end, what is unread comes before the next look
             self._watch(max(left, _SHORTLY))

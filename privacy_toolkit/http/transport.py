@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import httpx2
 
-from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room
+from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room, Watcher, polled
 from privacy_toolkit.http.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble, failure
 
 #: Retired connections that are still listened to, at most; they carry nothing.
@@ -31,7 +32,7 @@ class Transport(httpx2.AsyncBaseTransport):
     answer is complete; waits for the memory that large answers share count for nothing. An answer's extension
     ``elapsed`` is the time from the first byte sent, in seconds, ``mark`` its ``Mark``. ``largest_answer`` is the most
     that a body may take, in bytes; all bodies on their way together take at most a quarter more than that, and what one
-    read brings on each connection.
+    read brings on each connection. ``clock`` and ``watch`` are those of its connections.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Transport(httpx2.AsyncBaseTransport):
         max_connections: int = 64,
         ssl_context: ssl.SSLContext | None = None,
         largest_answer: int = LARGEST_ANSWER,
+        clock: Callable[[], float] = time.monotonic,
+        watch: Watcher = polled,
     ) -> None:
         self._scheme, self._netloc = origin.scheme, origin.netloc
         self._host = origin.raw_host.decode("ascii")
@@ -48,6 +51,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self._ssl = (ssl_context or _default_context()) if origin.scheme == "https" else None
         self._places = max_connections
         self._largest = largest_answer
+        self._clock, self._watch = clock, watch
         self._room = Room(largest_answer // 4)
         self._idle: list[Connection] = []
         self._waiters: deque[_Waiter] = deque()
@@ -203,7 +207,9 @@ class Transport(httpx2.AsyncBaseTransport):
         """Open a connection in a place already taken."""
         loop = asyncio.get_running_loop()
         phase, started = Phase.CONNECT, loop.time()
-        connection = Connection(loop, self._forget, room=self._room, largest=self._largest)
+        connection = Connection(
+            loop, self._forget, room=self._room, largest=self._largest, clock=self._clock, watch=self._watch
+        )
         tcp: asyncio.Transport | None = None
         try:
             async with asyncio.timeout(seconds):

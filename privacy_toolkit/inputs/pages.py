@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 
 # Rows on their way from a file to the spool, some at a time, column next to column.
 
@@ -26,6 +27,7 @@ class RowBatch(NamedTuple):
 
     ``others`` holds the texts of each optional column that was found, in the order of ``InputFile.columns``. For a form
     there are ``records`` instead, with all that is next to the id; ``typed``: their values are no mere texts.
+    ``faults`` are the positions that are refused for what their cells are, and why, with the cell.
     """
 
     rows: list[int]
@@ -33,6 +35,7 @@ class RowBatch(NamedTuple):
     others: list[list[str | None]]
     records: list[dict[str, Any]] | None = None
     typed: bool = False
+    faults: Mapping[int, tuple[RejectReason, str]] = MappingProxyType({})
 
 
 class Page(msgspec.Struct, array_like=True, frozen=True):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.ids import RejectReason, judge
-from privacy_toolkit.inputs.options import ID_COLUMNS, required_column
+from privacy_toolkit.inputs.options import ID_COLUMNS, RejectReason, judge, required_column
 
 # What a job takes of a row next to the id: the coupon of a reservation, the fields of an event.
 

@@ -126,7 +126,7 @@ def assign_codes(preparation: Preparation) -> Assigned:
     taken = record.among(ordered)
     has_owner = set(taken.values())
     free = [code for code in ordered if code not in has_owner]
-    spool = new_spool(preparation.state.scratch, _Page, preparation.resources)
+    spool = new_spool(preparation.scratch, _Page, preparation.resources)
     limit = limit_of(preparation.parameters)
     for page in one_to_one(preparation.scan.subjects(), preparation.holds, partial(record.code_of, among=taken), free):
         spool.append(_Page([(row, id_, code and given_of(code, limit)) for row, id_, code in page]))
@@ -161,13 +161,13 @@ def _codes(path: str, preparation: Preparation) -> tuple[list[str], InputSummary
     if path == "-":
         raise InputError("The codes can't come from standard input.", "Save them to a file, and name it.")
     options = _options(preparation.options)
-    with read_input(path, options, spool_folder=preparation.state.scratch, form=CodeForm()) as scan:
+    with read_input(path, options, spool_folder=preparation.scratch, form=CodeForm()) as scan:
         return [code for page in scan.subjects() for _, code, *_ in page], scan.summary
 
 
 def _options(given: InputOptions) -> InputOptions:
     """How the codes are read: as the customers are, but all of them, from the column that is theirs."""
-    return InputOptions(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
+    return given.for_list(encoding=given.encoding, delimiter=given.delimiter, strip=given.strip)
 
 
 def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:

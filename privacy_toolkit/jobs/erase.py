@@ -300,7 +300,6 @@ def _make(context: Context) -> Erase:
 
 _PROOF = ProofWords(
     title="Proof of absence",
-    contents="Proof of absence",
     checked={
         "all": "The plan asked for a read of the customer's inventory after every erasure.",
         "sample": "The plan asked for a read after the erasure for a random sample of {size} of all subjects, drawn by"

@@ -5,11 +5,11 @@ Nothing is changed at the API, so there is no intent: a read that is lost is sim
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ class Export:
     async def _deliver(self, entry: Entry, body: bytes | None, outcome: Outcome, steps: Steps) -> None:
         subject = entry.subject
         try:
-            kept = await asyncio.to_thread(self.deliver, subject.seq, subject.id, body, steps.now)
+            kept = await steps.aside(partial(self.deliver, subject.seq, subject.id, body, steps.now))
         except ForeignAnswerError:
             steps.settle(SubjectState(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, settled_at=steps.now))
         except NotDeliveredError:  # the next one would fail as well: a full disk stays full

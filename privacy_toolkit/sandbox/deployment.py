@@ -152,6 +152,9 @@ class Deployment:
             first = self._world.store.replayed(replay_key)
             if first is not None:
                 return Handled(*first, acted=False)
+        if call.operation.name == INVENTORY and self._world.settings.erase_delay:
+            with self._world.store.transaction():  # of its own: the read itself may be refused
+                customers.let_time_pass(self._world, call.value)
         with self._world.store.transaction(keep=keep):
             result = self._played(call)
             if replay_key is not None:

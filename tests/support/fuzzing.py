@@ -25,8 +25,7 @@ import httpx2
 import msgspec
 
 from privacy_toolkit.access import faithful, notice
-from privacy_toolkit.access.package import made_note, tables
-from privacy_toolkit.access.pruning import CLOCK, _kept, _read_at
+from privacy_toolkit.access.package import CLOCK, _kept, _read_at, made_note, tables
 from privacy_toolkit.access.redaction import redact
 from privacy_toolkit.config.file import read_config
 from privacy_toolkit.config.settings import Flags, load_settings
@@ -44,7 +43,7 @@ from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
 from privacy_toolkit.http.connection import Connection, Room
 from privacy_toolkit.http.exchange import Reply
 from privacy_toolkit.http.pacing import parse_retry_after
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of

@@ -8,10 +8,11 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.figures import HeldRun, taken_in
 from privacy_toolkit.journal.memory.run import MemoryRun
 from privacy_toolkit.journal.records import (
@@ -255,13 +256,51 @@ class _Lock:
         self._taken.discard(self._deployment)
 
 
-class MemoryState:
-    """A state in memory. ``folder`` is for what is written as files all the same: spools, packs, and their chain."""
+class MemoryChain:
+    """Which packs were sealed, in memory."""
 
-    def __init__(self, folder: Path) -> None:
+    remedy = "What was in memory is gone with its process."
+
+    def __init__(self) -> None:
+        self._links: list[KeptLink] = []
+        self._id = secrets.token_hex(16)
+        self._lock = Lock()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other threads from sealing a pack."""
+        with self._lock:
+            yield
+
+    def drawn_id(self) -> str:
+        """Give the 32 random hexadecimal digits of this record."""
+        return self._id
+
+    def newest(self) -> KeptLink | None:
+        """Give the last link; None if there is none yet."""
+        return self._links[-1] if self._links else None
+
+    def of_run(self, run_id: str) -> list[KeptLink]:
+        """Give the links of one run, the oldest first."""
+        return [link for link in self._links if link.run_id == run_id]
+
+    def append(self, link: KeptLink) -> None:
+        """Add a link.
+
+        Raises:
+            ChainError: it does not have the next number.
+        """
+        if link.sequence != len(self._links) + 1:
+            raise ChainError("The pack does not follow the newest one of the record.", self.remedy)
+        self._links.append(link)
+
+
+class MemoryState:
+    """A state in memory."""
+
+    def __init__(self) -> None:
         self.passed_over: set[str] = set()
-        self.scratch, self.packs, self.chain = folder, folder / "packs", folder / "chain"
-        self.own_places: tuple[Path, ...] = (self.chain,)
+        self.chain = MemoryChain()
         self.drawn_id = secrets.token_hex(16)
         self.identity = MemoryIdentity()
         self.controls = MemoryControls()
@@ -329,6 +368,13 @@ class MemoryState:
             with MemoryRun(held, lambda _: False) as run:
                 yield run_id, run
 
+    def remains(self, run_id: str, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
+        """Search what is kept of a run: its plan, its keys, its subjects and what was kept of answers."""
+        run = self._runs[run_id]
+        names = [text.encode() for subject in run.subjects for text in (subject.id, subject.given)]
+        kept = [run.plan, run.secret or b"", run.plan_key or b"", *names, *run.results.values()]
+        return [f"memory:{run_id}"] if holds(iter(kept)) else []
+
     def left_over(self) -> list[str]:
         """Name nothing: a run is taken in as a whole, so nobody who dies leaves a part of one."""
         return []
@@ -358,14 +404,6 @@ class MemoryState:
     def plan_key(self, nonce: str) -> MemoryKey:
         """The key of the plan with this nonce."""
         return self._plan_keys.setdefault(nonce, MemoryKey())
-
-    def pack(self, run_id: str) -> Path:
-        """Where the pack of a run is written unless another place is asked for."""
-        return self.packs / run_id
-
-    def places_of(self, run_id: str) -> list[Path]:
-        """The folders whose files may hold what a purge takes away: the pack alone."""
-        return [self.pack(run_id)]
 
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.figures import LEAST
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.ledgers import SuppressionFile
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
@@ -38,7 +39,7 @@ def worked(tmp_path_factory):
     by_time = [subjects[k] for k in order]
     run = runs.write_run(folder / "runs" / "20261123-080000-erase-0a0a", by_time)
     with RunJournal(run) as journal:
-        write_pack(journal, folder / "pack", chain=Chain(folder / "chain"))
+        write_pack(journal, folder / "pack", chain=Chain(FolderChain(folder / "chain")))
         journal.purge(runs.START, b"{}")
     return folder, log
 

@@ -4,7 +4,7 @@ from array import array
 
 import pytest
 
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Page, mark_duplicates
 
 pytestmark = pytest.mark.usefixtures("number_of_ids")

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from privacy_toolkit.core.model import SubjectRequest
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool
 from privacy_toolkit.inputs.request_columns import Requests
 

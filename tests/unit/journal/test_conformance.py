@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import tempfile
+import threading
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,10 @@ from privacy_toolkit.core.model import (
     Subject,
     UsageError,
 )
+from privacy_toolkit.evidence.chain import Chain, Link
+from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
+from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -85,7 +89,7 @@ class Memory:
     """States in memory; opened again they are the same."""
 
     def __init__(self, place: Path) -> None:
-        self._state, self._another = MemoryState(place), MemoryState(place)
+        self._state, self._another = MemoryState(), MemoryState()
 
     def open(self) -> State:
         return self._state
@@ -875,8 +879,90 @@ def test_that_a_state_was_restored_is_remembered(state, store):
     assert state.identity.doubt() == ""
 
 
-def test_places_of_this_machine_are_where_the_state_says(state):
-    assert state.scratch.is_dir()
-    assert state.pack(RUN) == state.packs / RUN
-    assert state.pack(RUN) in state.places_of(RUN)
-    assert state.chain in state.own_places
+def link(chain, run_id=RUN, signature=None) -> KeptLink:
+    """Make the link that follows the newest one."""
+    newest = chain.newest()
+    number = 1 if newest is None else newest.sequence + 1
+    return KeptLink(number, run_id, b"checkpoint %d" % number, b"sums", signature)
+
+
+def test_a_chain_has_an_id_drawn_once(state, store):
+    with state.chain.lock():
+        drawn = state.chain.drawn_id()
+    assert (len(drawn), store.open().chain.drawn_id()) == (32, drawn)
+    other = store.another().chain
+    with other.lock():
+        assert other.drawn_id() != drawn
+
+
+def test_a_chain_keeps_its_links_in_order_and_by_run(state, store):
+    chain = state.chain
+    assert (chain.newest(), chain.of_run(RUN)) == (None, [])
+    with chain.lock():
+        chain.drawn_id()
+        for run_id, signature in ((RUN, b"signature"), (LATER, None), (RUN, None)):
+            chain.append(link(chain, run_id, signature))
+    again = store.open().chain
+    assert again.newest() == KeptLink(3, RUN, b"checkpoint 3", b"sums", None)
+    assert again.of_run(RUN) == [KeptLink(1, RUN, b"checkpoint 1", b"sums", b"signature"), again.newest()]
+    assert again.of_run(RUN[:15]) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_chain_has_no_gap_and_no_fork(state, number):
+    chain = state.chain
+    with chain.lock():
+        chain.drawn_id()
+        chain.append(link(chain))
+        with pytest.raises(ChainError) as error:
+            chain.append(link(chain, LATER)._replace(sequence=number))
+    assert (error.value.code, error.value.hint) == ("chain", chain.remedy)
+    assert chain.newest().run_id == RUN
+
+
+def test_who_seals_second_waits_and_follows(store):
+    together = threading.Barrier(3)
+
+    def seal(run_id):
+        mine = store.open().chain
+        together.wait()
+        for _ in range(5):
+            with mine.lock():
+                mine.drawn_id()
+                mine.append(link(mine, run_id))
+
+    threads = [threading.Thread(target=seal, args=(f"run-{k}",)) for k in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    chain = store.open().chain
+    assert chain.newest().sequence == 15
+    assert [len(chain.of_run(f"run-{k}")) for k in range(3)] == [5] * 3
+
+
+def test_what_is_kept_of_a_run_is_searched_and_what_a_purge_takes_away_is_gone(purged, make, store):
+    def having(piece):
+        return lambda pieces: piece in b"".join(pieces)
+
+    make(("somebody@example.org",), run_id=LATER, plan=b'{"of":"later"}').close()
+    state = store.open()
+    assert len(state.remains(LATER, having(b"somebody@example.org"))) == 1
+    assert len(state.remains(RUN, having(b'{"left":1}'))) == 1
+    for piece in (b"somebody@example.org", b"coupon-77", b"T-77"):
+        assert state.remains(RUN, having(piece)) == []
+
+
+def test_packs_are_sealed_into_every_store(state):
+    """The rules of ``evidence.chain`` hold over each: what does not follow is not added, what was added is found."""
+    chain = Chain(state.chain)
+    with chain.lock():
+        for run_id in (RUN, LATER):
+            newest = chain.newest()
+            number, previous = (1, None) if newest is None else (newest.head().sequence + 1, newest.hash)
+            head = Checkpoint(chain.origin(), 1, bytes(32), run_id, number, previous).encode()
+            sealed = Link(head, encode_sums({"checkpoint.txt": hash_bytes(head)}), None)
+            chain.append(sealed)
+            with pytest.raises(ChainError):
+                chain.append(sealed)
+    assert (chain.newest(), chain.of_run(LATER)) == (sealed, [sealed])

@@ -74,7 +74,7 @@ def test_controls_are_counted_apart_and_in_the_total(journal, build, monkeypatch
     shown = render(report, [])
     assert "11 requests" in shown
     assert "1 min 2 s" in shown
-    assert '<td class="number">21</td>' in shown  # 10 about subjects, and 11 controls
+    assert '<td class="number" data-label="Requests">21</td>' in shown  # 10 about subjects, and 11 controls
 
 
 @pytest.mark.parametrize(

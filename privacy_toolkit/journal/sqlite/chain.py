@@ -1,0 +1,116 @@
+"""The record of sealed packs in a state folder: a folder a link, named by its number and the run it is about."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from privacy_toolkit.core.durable import put_file, put_folder, read_regular, remove, sync, write_files
+from privacy_toolkit.journal.ledgers import ChainError, KeptLink
+
+_ID: Final = "id"
+_CHECKPOINT, _SUMS, _SIGNATURE = "checkpoint.txt", "SHA256SUMS", "SHA256SUMS.sig"
+_NAME = re.compile(r"([0-9]{8})-(.+)")
+
+
+class FolderChain:
+    """The record in ``folder``; it is made with the first pack.
+
+    Every method raises ``OSError`` where the folder can't be read or written, and then nothing has changed.
+    """
+
+    remedy = (
+        "Restore the folder chain of the state folder from a backup. If there is none, move it away and keep it:"
+        " the next pack then begins a new chain, which says so itself."
+    )
+
+    def __init__(self, folder: Path, draw: Callable[[int], str] = secrets.token_hex) -> None:
+        self.folder = folder
+        self._draw = draw
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process seals a pack, and keep others from it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock", mode=0o600):
+            for left in self.folder.glob(".new-*"):  # of a process that died: nobody else is in here now
+                remove(left)
+            yield
+
+    def drawn_id(self) -> str:
+        """Give the 32 random hexadecimal digits of this record, drawn and made durable by the first call.
+
+        Raises:
+            ChainError: there are links, but the id is gone or is none.
+        """
+        path = self.folder / _ID
+        if not path.exists():
+            if self._names():
+                raise ChainError("The record of the packs has lost its id.", self.remedy)
+            with put_file(path, over=True) as file:
+                file.write(f"{self._draw(16)}\n".encode())
+            sync(self.folder.parent)
+        value = read_regular(path)
+        if not re.fullmatch(rb"[0-9a-f]{32}\n", value):
+            raise ChainError("The id of the record of the packs is damaged.", self.remedy)
+        return value.decode().strip()
+
+    def newest(self) -> KeptLink | None:
+        """Give the last link; None in a new record.
+
+        Raises:
+            ChainError: the record is damaged.
+        """
+        names = self._names()
+        return self._read(names[-1]) if names else None
+
+    def of_run(self, run_id: str) -> list[KeptLink]:
+        """Give the links of one run, the oldest first.
+
+        Raises:
+            ChainError: the record is damaged.
+        """
+        return [self._read(name) for name in self._names() if name[9:] == run_id]
+
+    def append(self, link: KeptLink) -> None:
+        """Add a link. It is durable when this returns.
+
+        Raises:
+            ChainError: it does not have the next number.
+        """
+        if link.sequence != len(self._names()) + 1:
+            raise ChainError("The pack does not follow the newest one of the record.", self.remedy)
+        files = {_CHECKPOINT: link.checkpoint, _SUMS: link.sums}
+        if link.signature is not None:
+            files[_SIGNATURE] = link.signature
+        with put_folder(self.folder / f"{link.sequence:08}-{link.run_id}", over=False) as building:
+            write_files(building, files)
+
+    def _names(self) -> list[str]:
+        """The names of the links in their order: none is missing and no number appears twice."""
+        if not self.folder.is_dir():
+            return []
+        names = sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+        if [int(name[:8]) for name in names] != list(range(1, len(names) + 1)):
+            raise ChainError("The record of the packs has a gap or a fork.", self.remedy)
+        return names
+
+    def _read(self, name: str) -> KeptLink:
+        folder = self.folder / name
+        signature = folder / _SIGNATURE
+        try:
+            return KeptLink(
+                int(name[:8]),
+                name[9:],
+                read_regular(folder / _CHECKPOINT),
+                read_regular(folder / _SUMS),
+                read_regular(signature) if signature.exists() else None,
+            )
+        except FileNotFoundError:
+            raise ChainError("A part of the record of the packs is damaged.", self.remedy) from None

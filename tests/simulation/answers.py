@@ -1,0 +1,127 @@
+"""How an answer travels over a simulated connection: as pieces of bytes with the time of each."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from privacy_toolkit.sandbox.deployment import Reaction
+from privacy_toolkit.sandbox.faults import FaultKind
+
+#: When something leaves, in seconds after the answer is due; b"" is the end of the connection, None a reset.
+Pieces = list[tuple[float, bytes | None]]
+
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+_EXCESS = b'{"message":"This was not asked for"}'
+_LARGE = b"x-padding: " + b"x" * 70_000 + b"\r\n"
+_NOT_FOUND = b'{"message":"Not found","StatusCode":404}'
+NOBODY_ASKED = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%b" % (len(_NOT_FOUND), _NOT_FOUND)
+TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def _head(reaction: Reaction, length: int | None = None, more: bytes = b"", version: bytes = b"1.1") -> bytes:
+    status, body = reaction.result.status, reaction.result.body
+    lines = [_first(status, version)]
+    lines += [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in reaction.headers.items()]
+    if body:
+        lines.append(b"content-type: %b\r\n" % reaction.content_type.encode())
+    if length is not None and length >= 0:
+        lines.append(b"content-length: %d\r\n" % length)
+    elif length is None and (body or status != HTTPStatus.NO_CONTENT):
+        lines.append(b"content-length: %d\r\n" % len(body))
+    return b"".join([*lines, more, b"\r\n"])
+
+
+_firsts: dict[tuple[int, bytes], bytes] = {}
+
+
+def _first(status: int, version: bytes) -> bytes:
+    known = _firsts.get((status, version))
+    if known is None:
+        phrase = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else ""
+        known = _firsts[status, version] = b"HTTP/%b %d %b\r\n" % (version, status, phrase.encode())
+    return known
+
+
+def whole(reaction: Reaction) -> bytes:
+    """The answer as HTTP has it."""
+    return _head(reaction) + reaction.result.body
+
+
+def _truncated(one: Reaction, _: float) -> Pieces:
+    body = one.result.body
+    half = _head(one) + body[: len(body) // 2] if body else _first(one.result.status, b"1.1")
+    return [(0, half), (0, b"")]
+
+
+def _dribbled(one: Reaction, patience: float) -> Pieces:
+    data = whole(one)
+    return [(n * patience / 5, data[n * len(data) // 8 : (n + 1) * len(data) // 8]) for n in range(8)]
+
+
+def _trailed(one: Reaction, _: float) -> Pieces:
+    body = one.result.body
+    if not body:
+        return [(0, whole(one))]
+    head = _head(one, -1, b"transfer-encoding: chunked\r\ntrailer: x-checksum\r\n")
+    half = len(body) // 2
+    chunks = b"".join(b"%x;note=1\r\n%b\r\n" % (len(part), part) for part in (body[:half], body[half:]) if part)
+    return [(0, head + chunks + b"0\r\nx-checksum: 1\r\ncontent-length: 0\r\n\r\n")]
+
+
+def _gzipped(one: Reaction, _: float) -> Pieces:
+    packed = gzip.compress(one.result.body, mtime=0)
+    return [(0, _head(one, len(packed), b"content-encoding: gzip\r\n") + packed)]
+
+
+def _short(one: Reaction, _: float) -> Pieces:
+    body = one.result.body
+    return [(0, _head(one, len(body) - 3) + body if body else whole(one) + _EXCESS)]
+
+
+def _cut_chunks(one: Reaction, _: float) -> Pieces:
+    body = one.result.body or b"{}"
+    return [(0, _head(one, -1, b"transfer-encoding: chunked\r\n") + b"%x\r\n%b\r\n" % (len(body), body)), (0.01, b"")]
+
+
+PLAYS: Mapping[str, Callable[[Reaction, float], Pieces]] = {
+    FaultKind.DROP_BEFORE: lambda one, _: [(0, None)],
+    FaultKind.DROP_AFTER: lambda one, _: [(0, None)],
+    FaultKind.APPLIED_LATE: lambda one, _: [(0, None)],
+    FaultKind.HANG: lambda one, _: [],
+    FaultKind.TRUNCATED: _truncated,
+    FaultKind.SLOW: lambda one, patience: [(patience * 1.5, whole(one))],
+    FaultKind.SLOW_BODY: _dribbled,
+    FaultKind.DUPLICATE: lambda one, _: [(0, whole(one) * 2)],
+    FaultKind.DUPLICATE_LATE: lambda one, _: [(0, whole(one)), (0.003, whole(one))],
+    FaultKind.EXCESS_BYTES: lambda one, _: [(0, whole(one) + _EXCESS)],
+    FaultKind.SHORT_LENGTH: _short,
+    FaultKind.LONG_LENGTH: lambda one, _: [(0, _head(one, len(one.result.body) + 7) + one.result.body)],
+    FaultKind.GZIP: _gzipped,
+    FaultKind.GZIP_BOMB: _gzipped,
+    FaultKind.BIG_HEAD: lambda one, _: [(0, _head(one, None, _LARGE) + one.result.body)],
+    FaultKind.BIG_BODY: lambda one, _: [(0, _head(one, 80 << 20) + one.result.body)],
+    FaultKind.INTERIM: lambda one, _: [(0, _INTERIM + whole(one))],
+    FaultKind.TRAILERS: _trailed,
+    FaultKind.CLOSE: lambda one, _: [(0, _head(one, None, b"connection: close\r\n") + one.result.body), (0, b"")],
+    FaultKind.RESET_AFTER: lambda one, _: [(0, whole(one)), (0, None)],
+    FaultKind.NOT_HTTP: lambda one, _: [(0, b"SSH-2.0-OpenSSH_9.6\r\n"), (0, b"")],
+    "close_unsaid": lambda one, _: [(0, whole(one)), (0, b"")],
+    "http10": lambda one, _: [(0, _head(one, None, b"", b"1.0") + one.result.body), (0, b"")],
+    "no_length": lambda one, _: [(0, _head(one, -1) + one.result.body), (0.001, b"")],
+    "two_lengths": lambda one, _: [
+        (0, _head(one, 1, b"content-length: %d\r\n" % len(one.result.body)) + one.result.body)
+    ],
+    "cut_chunks": _cut_chunks,
+    "interim_late": lambda one, _: [(0, _INTERIM), (1.0, whole(one))],
+    "two_pieces": lambda one, _: [(0, _head(one)), (0.02, one.result.body)] if one.result.body else [(0, whole(one))],
+    "stray": lambda one, _: [(0, whole(one)), (0.0005, NOBODY_ASKED)],
+    "timed_out_idle": lambda one, _: [(0, whole(one)), (0.3, TIMED_OUT), (0, b"")],
+}
+
+
+def pieces(reaction: Reaction, fault: str | None, patience: float) -> Pieces:
+    """The pieces of an answer; ``patience`` is how long the client waits, in seconds."""
+    play = PLAYS.get(fault) if fault is not None else None
+    return [(0, whole(reaction))] if play is None else play(reaction, patience)

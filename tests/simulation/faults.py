@@ -1,0 +1,104 @@
+"""All that can go wrong in a simulation, with how often it is chosen: one list, and what each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from privacy_toolkit.sandbox.faults import FaultKind
+
+
+class Place(StrEnum):
+    """Where a fault strikes."""
+
+    ANSWER = "answer"  # a share of requests
+    CONNECTION = "connection"  # a share of connections or writes
+    WINDOW = "window"  # every request for some time
+    NETWORK = "network"  # something happens to the network at some time
+    DISK = "disk"
+    PROCESS = "process"
+    CLOCK = "clock"
+    OTHERS = "others"  # somebody else changes the world
+
+
+@dataclass(frozen=True)
+class FaultDeclaration:
+    """A kind of fault: ``weight`` is how often it is chosen for a run, ``share`` of what it strikes at most."""
+
+    place: Place
+    weight: float = 1.0
+    share: float = 0.05
+
+
+_STOPPING = 0.15  # faults that stop a run are chosen seldom, or the rest would never be seen
+
+
+def _answers() -> dict[str, FaultDeclaration]:
+    declared = {
+        kind.value: FaultDeclaration(Place.ANSWER) for kind in FaultKind if kind is not FaultKind.CLOSED_AT_ONCE
+    }
+    declared[FaultKind.FOREIGN_401.value] = FaultDeclaration(Place.ANSWER, _STOPPING, 0.01)
+    for name in ("own_401", "own_403", "retry_long"):
+        declared[name] = FaultDeclaration(Place.ANSWER, _STOPPING, 0.01)
+    for name in (
+        "own_409",
+        "own_400",
+        "retry_date",
+        "retry_nonsense",
+        "close_unsaid",
+        "http10",
+        "no_length",
+        "two_lengths",
+        "cut_chunks",
+        "interim_late",
+        "two_pieces",
+        "stray",
+        "timed_out_idle",
+        "shifted",
+    ):
+        declared[name] = FaultDeclaration(Place.ANSWER)
+    return declared
+
+
+FAULTS: Mapping[str, FaultDeclaration] = {
+    **_answers(),
+    "refused": FaultDeclaration(Place.CONNECTION, share=0.3),
+    "connect_reset": FaultDeclaration(Place.CONNECTION, share=0.3),
+    "connect_timeout": FaultDeclaration(Place.CONNECTION, share=0.1),
+    "closed_at_once": FaultDeclaration(Place.CONNECTION, share=0.3),
+    "write_stalled": FaultDeclaration(Place.CONNECTION, share=0.02),
+    "write_broken": FaultDeclaration(Place.CONNECTION, share=0.02),
+    "split": FaultDeclaration(Place.CONNECTION, share=0.5),
+    "keep_alive_race": FaultDeclaration(Place.CONNECTION),
+    "wrong_host": FaultDeclaration(Place.WINDOW),
+    "another_environment": FaultDeclaration(Place.WINDOW),
+    "foreign_host": FaultDeclaration(Place.WINDOW),
+    "login_page": FaultDeclaration(Place.WINDOW),
+    "silence": FaultDeclaration(Place.WINDOW, 0.5),
+    "maintenance": FaultDeclaration(Place.WINDOW),
+    "foreign_success": FaultDeclaration(Place.WINDOW),
+    "flapping": FaultDeclaration(Place.WINDOW),
+    "rate_limit": FaultDeclaration(Place.WINDOW),
+    "redirecting": FaultDeclaration(Place.WINDOW),
+    "partition": FaultDeclaration(Place.NETWORK),
+    "stall": FaultDeclaration(Place.NETWORK),
+    "unreachable": FaultDeclaration(Place.NETWORK),
+    "reset_all": FaultDeclaration(Place.NETWORK),
+    "slow_disk": FaultDeclaration(Place.DISK),
+    "disk_full": FaultDeclaration(Place.DISK, 0.3),
+    "moved": FaultDeclaration(Place.DISK, 0.3),
+    "crash": FaultDeclaration(Place.PROCESS, 6.0),
+    "terminated": FaultDeclaration(Place.PROCESS),
+    "dropped": FaultDeclaration(Place.PROCESS),
+    "window_closed": FaultDeclaration(Place.PROCESS),
+    "failure_limit": FaultDeclaration(Place.PROCESS, 0.5),
+    "clock_forward": FaultDeclaration(Place.CLOCK),
+    "clock_back": FaultDeclaration(Place.CLOCK),
+    "recreated": FaultDeclaration(Place.OTHERS),
+    "removed": FaultDeclaration(Place.OTHERS),
+    "reserved_by_others": FaultDeclaration(Place.OTHERS),
+}
+
+#: Which of them happen once, at some time of an execution.
+TIMED = frozenset({Place.WINDOW, Place.NETWORK, Place.DISK, Place.PROCESS, Place.CLOCK, Place.OTHERS})

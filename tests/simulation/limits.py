@@ -1,0 +1,117 @@
+"""What no client can tell: false claims that rest on the API's own word, each by name and with its reason.
+
+A false claim counts as a limit only where the ledger shows that the lie in question was told about the very subject (or
+its coupon); everything else is a violation. docs/simulation.md lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.simulation.works import EMPTY
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Simulation
+
+_COUPONS = frozenset({"reserve", "release", "assign", "holders"})
+_LOOKS_NOTHING_UP = frozenset({"referrals", "events", "profiles", "sessions"})
+_WRONG_404 = frozenset({"false_404", "another_nameless", "wrong_host", "another_environment"})
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit: which lies, what is claimed because of them (how it begins), for which jobs, and why it can't be told.
+
+    ``only_empty``: for customers with an empty profile alone. ``in_run``: the lie may have been told about anybody.
+    """
+
+    name: str
+    lies: frozenset[str]
+    claims: tuple[str, ...]
+    jobs: frozenset[str]
+    reason: str
+    only_empty: bool = False
+    in_run: bool = False
+
+
+LIMITS: tuple[Limit, ...] = (
+    Limit(
+        "believed_success",
+        frozenset({"not_applied", "another_nameless"}),
+        ("done, and it was not carried out", "all done, and an earlier row stands", "a code of somebody else"),
+        _LOOKS_NOTHING_UP,
+        "The API has no way to look up what became of the request: its word for success is all there is.",
+    ),
+    Limit(
+        "believed_204",
+        frozenset({"not_applied", "another_nameless"}),
+        ("erased, and no request was carried out", "confirmed, and no 204"),
+        frozenset({"erase"}),
+        "Where erased profiles stay listed, an empty one looks the same before and after: its erasure rests on a 204.",
+        only_empty=True,
+    ),
+    Limit(
+        "confirmed_by_a_wrong_204",
+        frozenset({"not_applied", "another_nameless"}),
+        ("confirmed, and no 204",),
+        frozenset({"erase"}),
+        "The 204 was not true, and a request before or after it, whose answer was lost, had the effect that was read.",
+    ),
+    Limit(
+        "one_wrong_404_afterwards",
+        _WRONG_404,
+        ("erased, and data",),
+        frozenset({"erase"}),
+        "An erasure was accepted and took no effect yet, and the one read afterwards was answered 404 in the API's own"
+        " words, wrongly, between controls that held.",
+    ),
+    Limit(
+        "another_list",
+        frozenset({"another_nameless"}),
+        ("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
+        _COUPONS,
+        "A list of holders does not name its coupon, and this one came in step on a proven connection.",
+    ),
+    Limit(
+        "another_environment_of_coupons",
+        frozenset({"another_environment"}),
+        ("failed, ",),
+        _COUPONS,
+        "There is no coupon that is known to be visible, so no positive control for coupons: who accepts the key and"
+        " knows no coupon can't be told from the API.",
+    ),
+    Limit(
+        "503_of_its_own",
+        frozenset({"own_503"}),
+        ("retryable, though", "not done, though", "on hold, though"),
+        frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
+        "The API itself said that it was not done, and it was.",
+    ),
+    Limit(
+        "taught_by_a_wrong_404",
+        _WRONG_404 | {"removed", "stale_reads", "shifted", "stray"},
+        ("stays residual", "stays unverified", "left open"),
+        frozenset({"erase"}),
+        "An erased profile was answered 404 once, though this deployment keeps them listed: since then less is claimed"
+        " of empty ones, and they stay open.",
+        only_empty=True,
+        in_run=True,
+    ),
+)
+
+
+def limit_of(simulation: Simulation, what: str, about: str) -> str | None:
+    """The name of the limit that a false claim is, if it is one."""
+    ledger, play = simulation.ledger, simulation.play
+    told = {lie for key in (about, play.coupon(about)) for lie in ledger.lies.get(key, ())}
+    for limit in LIMITS:
+        lies = ledger.faults.keys() if limit.in_run else told
+        if (
+            not limit.lies.isdisjoint(lies)
+            and what.startswith(limit.claims)
+            and simulation.spec.job in limit.jobs
+            and not (limit.only_empty and play.kind_of(about) != EMPTY)
+        ):
+            return limit.name
+    return None

@@ -1,0 +1,176 @@
+"""What one simulated run is: all of it follows from a seed, and can be written down, made smaller, and played again."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Any
+
+import msgspec
+
+from privacy_toolkit.core.model import Job
+from tests.simulation.faults import FAULTS, TIMED, Place
+
+#: The jobs, as often as they are drawn.
+JOBS = (
+    *[Job.ERASE] * 6,
+    Job.EXPORT,
+    *[Job.RESERVE] * 2,
+    Job.RELEASE,
+    Job.ASSIGN,
+    Job.HOLDERS,
+    *[Job.REFERRALS] * 2,
+    *[Job.EVENTS] * 2,
+    *[Job.PROFILES] * 2,
+    *[Job.SESSIONS] * 2,
+)
+
+
+class Happening(msgspec.Struct, frozen=True, array_like=True):
+    """Something that happens once: in which execution, how many seconds after its start, what, and how long or much."""
+
+    execution: int
+    at: float
+    what: str
+    amount: float
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run. ``rates`` are the shares of requests or connections that meet a fault, in the first ``faulty`` executions.
+
+    ``crashes`` are the callbacks before which the process dies, by execution; 0 for not at all. ``heals``: the world is
+    well afterwards, and everybody has to be settled (liveness); else the run is judged as it stands (safety).
+    """
+
+    seed: int
+    job: Job
+    subjects: int
+    faulty: int = 2
+    heals: bool = True
+    rates: dict[str, float] = {}
+    happenings: list[Happening] = []
+    crashes: list[int] = []
+    shuffles: bool = True
+    concurrency: int = 8
+    rate: float = 500.0
+    settle: float = 5.0
+    verify: str = "all"
+    after_erase: str = "404"
+    erase_delay: int = 0
+    positive: bool = False
+    learned: bool = False
+    page: int = 10
+    latency: tuple[float, float] = (0.0005, 0.02)
+    retry_after: int = 1
+    late: float = 0.3
+    stale: float = 0.3
+    keep_alive: float = 75.0
+    suppressed: int = 0
+
+
+def spec_of(seed: int, job: Job | None = None) -> Spec:
+    """Draw the run of a seed."""
+    rng = Random(seed)
+    job = job or rng.choice(JOBS)
+    subjects = rng.choice((rng.randint(1, 4), rng.randint(5, 40), rng.randint(30, 80), rng.randint(30, 160)))
+    faulty = rng.choice((1, 1, 2, 2, 3))
+    names = _chosen(rng)
+    kinds = {name: FAULTS[name] for name in names}
+    burden = rng.choice((0.3, 1.0, 1.0, 2.0)) / max(1, sum(one.place is Place.ANSWER for one in kinds.values()) ** 0.5)
+    rates = {
+        name: round(one.share * rng.random() * (burden if one.place is Place.ANSWER else 1.0), 4)
+        for name, one in kinds.items()
+        if one.place not in TIMED
+    }
+    happenings = [
+        _happening(rng, name, faulty) for name, one in kinds.items() if one.place in TIMED and name != "crash"
+    ]
+    crashes = [_crash(rng, subjects) if "crash" in kinds and rng.random() < 0.7 else 0 for _ in range(faulty)]
+    return Spec(
+        seed=seed,
+        job=job,
+        subjects=subjects,
+        faulty=faulty,
+        heals=rng.random() < 0.75,
+        rates=rates,
+        happenings=happenings,
+        crashes=crashes if any(crashes) else [],
+        shuffles=rng.random() < 0.7,
+        concurrency=rng.choice((1, 2, 4, 8, 16, 64)),
+        rate=rng.choice((50.0, 500.0, 2000.0, 1e6)),
+        settle=rng.choice((0.0, 0.5, 5.0)),
+        verify=rng.choice(("all", "all", "all", "sample:5", "none")),
+        after_erase=rng.choice(("404", "empty")),
+        erase_delay=rng.choice((0, 0, 0, 1, 3)),
+        positive=rng.random() < 0.5,
+        learned=rng.random() < 0.4,
+        page=rng.choice((1, 5, 20, 1000)),
+        latency=rng.choice(((0.0001, 0.001), (0.0005, 0.02), (0.05, 0.06), (0.001, 0.5))),
+        retry_after=rng.choice((0, 1, 3, 20)),
+        late=rng.choice((0.05, 0.3, 5.0, 40.0)),
+        stale=rng.choice((0.1, 0.4, 2.0)),
+        keep_alive=rng.choice((75.0, 75.0, 5.0, 4.0, 0.5)) if "keep_alive_race" in kinds else 75.0,
+        suppressed=rng.choice((0, 0, 0, 5)),
+    )
+
+
+def _chosen(rng: Random) -> list[str]:
+    """Some faults, each at most once: none now and then, mostly few, sometimes very many."""
+    count = rng.choice((0, 1, 2, 2, 3, 4, 6, 10, 25))
+    names, weights = list(FAULTS), [one.weight for one in FAULTS.values()]
+    return list(dict.fromkeys(rng.choices(names, weights, k=count)))
+
+
+def _happening(rng: Random, name: str, faulty: int) -> Happening:
+    at = round(math.exp(rng.uniform(math.log(0.002), math.log(30.0))), 4)
+    amount = round(math.exp(rng.uniform(math.log(0.01), math.log(20.0))), 4)
+    return Happening(rng.randrange(faulty), at, name, amount)
+
+
+def _crash(rng: Random, subjects: int) -> int:
+    return int(math.exp(rng.uniform(math.log(30.0), math.log(60.0 * subjects + 200.0))))
+
+
+def written(spec: Spec) -> str:
+    """The run as one line of JSON."""
+    return msgspec.json.encode(spec).decode()
+
+
+def read(text: str) -> Spec:
+    """The run that a line says."""
+    return msgspec.json.decode(text, type=Spec)
+
+
+def smaller(spec: Spec) -> list[dict[str, Any]]:
+    """Changes that make a run simpler, the largest first."""
+    changes: list[dict[str, Any]] = [{"subjects": n} for n in (1, 2, 4, 8, 16, 32, 64) if n < spec.subjects] + (
+        [{"subjects": spec.subjects - 1}] if spec.subjects > 1 else []
+    )
+    if spec.faulty > 1:
+        kept = [one for one in spec.happenings if one.execution < spec.faulty - 1]
+        changes.append({"faulty": spec.faulty - 1, "happenings": kept, "crashes": spec.crashes[: spec.faulty - 1]})
+    if spec.crashes:
+        changes.append({"crashes": []})
+        changes += [
+            {"crashes": [0 if k == n else at for k, at in enumerate(spec.crashes)]}
+            for n in range(len(spec.crashes))
+            if spec.crashes[n]
+        ]
+    changes += [{"rates": {name: rate for name, rate in spec.rates.items() if name != left}} for left in spec.rates]
+    changes += [{"happenings": [*spec.happenings[:n], *spec.happenings[n + 1 :]]} for n in range(len(spec.happenings))]
+    plain = {
+        "concurrency": 1,
+        "shuffles": False,
+        "settle": 0.0,
+        "verify": "all",
+        "erase_delay": 0,
+        "learned": False,
+        "positive": False,
+        "page": 1000,
+        "latency": (0.0005, 0.02),
+        "rate": 1e6,
+        "suppressed": 0,
+        "keep_alive": 75.0,
+    }
+    changes += [{name: value} for name, value in plain.items() if getattr(spec, name) != value]
+    return changes

@@ -1,0 +1,88 @@
+"""What is looked at while a run goes on: that intents come before bytes, and one customer is in one request at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import msgspec
+
+from tests.simulation.server import _ROUTER, ApiRoute, customers_of
+from tests.simulation.store import Disk
+
+if TYPE_CHECKING:
+    from tests.simulation.works import Play
+
+
+class Watcher:
+    """Looks at every request as the client begins to write it."""
+
+    def __init__(self, play: Play, disk: Disk, violate: Callable[[str, str], None]) -> None:
+        self._play = play
+        self._disk = disk
+        self._violate = violate
+        self._under_way: Counter[str] = Counter()
+        self._written: Counter[str] = Counter()
+        self._seqs: dict[str, list[int]] = {}
+        for seq in range(1, len(play.subjects) + 1):
+            self._seqs.setdefault(self._name(seq), []).append(seq)
+
+    def _name(self, seq: int) -> str:
+        """Under which key the requests about a subject are counted: its customer, else what stands in the path."""
+        return self._play.subjects[seq - 1][0]
+
+    def watching(self, exchange: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The same exchange, looked at."""
+
+        async def watched(connection: Any, payload: bytes, *given: Any, **named: Any) -> Any:
+            about = self._begin(payload)
+            try:
+                return await exchange(connection, payload, *given, **named)
+            finally:
+                self._under_way.subtract(about)
+
+        return watched
+
+    def _begin(self, payload: bytes) -> list[str]:
+        head, _, body = bytes(payload).partition(b"\r\n\r\n")
+        method, target, _ = head.partition(b"\r\n")[0].decode("ascii").split(" ")
+        route = _ROUTER.match(method, target.partition("?")[0].encode())
+        assert isinstance(route, ApiRoute)
+        if b"\r\nAuthorization:" not in head:
+            return []
+        operation = route.operation
+        customers = customers_of(operation, route.value, msgspec.json.decode(body) if body else {})
+        about = [*customers, *([route.value] if operation.parameter not in {None, "integrationId"} else [])]
+        about = [one for one in dict.fromkeys(about) if one in self._known]
+        for one in about:
+            self._under_way[one] += 1
+            if self._under_way[one] > 1:
+                self._violate("in two requests at once", one)
+        if operation.name in self._play.sends:
+            self._look_at_intents(route.value, customers)
+        return about
+
+    @property
+    def _known(self) -> set[str]:
+        known = self.__dict__.get("known")
+        if known is None:
+            known = self.__dict__["known"] = (
+                {self._name(seq) for seq in range(1, len(self._play.subjects) + 1)}
+                | set(getattr(self._play, "codes", ()))
+                | set(getattr(self._play, "owners", ()))
+            )
+        return known
+
+    def _look_at_intents(self, value: str, customers: tuple[str, ...]) -> None:
+        """As many intents are durable about whomever a request is about as requests were written."""
+        for name in {value, *customers}:
+            seqs = self._seqs.get(name)
+            if seqs is not None:
+                self._written[name] += 1
+                if self._written[name] > sum(self._disk.intents[seq] for seq in seqs):
+                    self._violate("written before its intent was durable", name)
+
+
+__all__ = ["Watcher", "unquote"]
