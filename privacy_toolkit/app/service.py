@@ -21,7 +21,7 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core import without_numpy
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
     ExitCode,
     Outcome,
@@ -451,7 +451,7 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
     Raises:
         ToolkitError: it can't be made; see ``write_pack``.
     """
-    with without_numpy():
+    with lean_pyarrow():
         from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
 
     signer, principal = (None, None) if hand is None else (hand.signer, hand.name)

@@ -82,7 +82,9 @@ def spec_of(seed: int, job: Job | None = None) -> Spec:
         for name, one in kinds.items()
         if one.place not in TIMED
     }
-    happenings = [_happening(rng, name, faulty) for name, one in kinds.items() if one.place in TIMED and name != "crash"]
+    happenings = [
+        _happening(rng, name, faulty) for name, one in kinds.items() if one.place in TIMED and name != "crash"
+    ]
     crashes = [_crash(rng, subjects) if "crash" in kinds and rng.random() < 0.7 else 0 for _ in range(faulty)]
     return Spec(
         seed=seed,
@@ -141,15 +143,19 @@ def read(text: str) -> Spec:
 
 def smaller(spec: Spec) -> list[dict[str, Any]]:
     """Changes that make a run simpler, the largest first."""
-    changes: list[dict[str, Any]] = [
-        {"subjects": n} for n in (1, 2, 4, 8, 16, 32, 64) if n < spec.subjects
-    ] + ([{"subjects": spec.subjects - 1}] if spec.subjects > 1 else [])
+    changes: list[dict[str, Any]] = [{"subjects": n} for n in (1, 2, 4, 8, 16, 32, 64) if n < spec.subjects] + (
+        [{"subjects": spec.subjects - 1}] if spec.subjects > 1 else []
+    )
     if spec.faulty > 1:
         kept = [one for one in spec.happenings if one.execution < spec.faulty - 1]
         changes.append({"faulty": spec.faulty - 1, "happenings": kept, "crashes": spec.crashes[: spec.faulty - 1]})
     if spec.crashes:
         changes.append({"crashes": []})
-        changes += [{"crashes": [0 if k == n else at for k, at in enumerate(spec.crashes)]} for n in range(len(spec.crashes)) if spec.crashes[n]]
+        changes += [
+            {"crashes": [0 if k == n else at for k, at in enumerate(spec.crashes)]}
+            for n in range(len(spec.crashes))
+            if spec.crashes[n]
+        ]
     changes += [{"rates": {name: rate for name, rate in spec.rates.items() if name != left}} for left in spec.rates]
     changes += [{"happenings": [*spec.happenings[:n], *spec.happenings[n + 1 :]]} for n in range(len(spec.happenings))]
     plain = {

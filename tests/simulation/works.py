@@ -469,6 +469,5 @@ def _json(body: Any) -> str:
 
 
 PLAYS: dict[Job, type[Play]] = {
-    play.job: play
-    for play in (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions)
+    play.job: play for play in (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions)
 }
