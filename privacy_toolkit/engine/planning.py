@@ -35,6 +35,7 @@ from privacy_toolkit.engine.open_requests import (
     amended,
     former_scopes,
     job_of,
+    known_plans,
     look_through,
     may_be_of,
     plan_scope,
@@ -228,11 +229,9 @@ def check_not_applied(plan: Plan, state: State) -> None:
         began = "".join(run_id.split("-")[:2])
         return job_of(run_id) in {plan.job, None} and not (began.isdigit() and began < made)
 
-    def look(run_id: str, _: OpenRun, applied: Plan) -> None:
-        if applied.digest == plan.digest:
+    for run_id, known in known_plans(state, may_be_it).items():
+        if known.digest == plan.digest:
             raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
-
-    look_through(state, look, may_be_it)
     for run_id, journal in state.runs_set_aside():
         if _digest_of(journal) == plan.digest:
             raise _applied(run_id, "That run was set aside. Make another plan with --plan FILE.")

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
-from privacy_toolkit.journal.memory.figures import HeldRun, taken_in
-from privacy_toolkit.journal.memory.run import MemoryRun
+from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun, taken_in
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
     ControlProfile,
@@ -330,6 +329,61 @@ class MemoryChain:
         self._links.append(link)
 
 
+class MemoryIndex:
+    """What the runs of a state in memory tell."""
+
+    def __init__(self, runs: dict[str, HeldRun]) -> None:
+        self._runs = runs
+        self._parts: dict[tuple[str, str], tuple[object, bytes, dict[str, bytes]]] = {}
+        self._seen: dict[tuple[str, str], object] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget what does not last; the rest is kept for the next one who opens it."""
+        self._parts = {key: kept for key, kept in self._parts.items() if kept[0] is not None}
+
+    def behind(self, part: str) -> list[str]:
+        """Give the runs of which a part was not entered as they are now, newest first."""
+        self._parts = {key: kept for key, kept in self._parts.items() if key[1] in self._runs}
+        found = []
+        for run_id in newest_first(self._runs):
+            stamp = _stamp(self._runs[run_id])
+            if self._parts.get((part, run_id), (b"",))[0] not in {stamp, None}:
+                self._seen[part, run_id] = stamp
+                found.append(run_id)
+        return found
+
+    def enter(self, part: str, run_id: str, note: bytes, told: Iterable[tuple[str, bytes]], *, lasting: bool) -> None:
+        """Enter what a run tells in a part, in the place of what it told there before."""
+        names, stamp = dict(told), self._seen.get((part, run_id))
+        if not lasting:
+            self._parts[part, run_id] = None, note, names
+        elif run_id in self._runs and _stamp(self._runs[run_id]) == stamp:
+            self._parts[part, run_id] = stamp, note, names
+
+    def notes(self, part: str) -> dict[str, bytes]:
+        """Give the notes of all runs of which a part was entered."""
+        return {run_id: note for (of, run_id), (_, note, _) in self._parts.items() if of == part}
+
+    def told(self, part: str, names: Iterable[str]) -> dict[str, list[bytes]]:
+        """Give what was told under each of some names."""
+        entered = [told for (of, _), (_, _, told) in self._parts.items() if of == part]
+        found = {name: [told[name] for told in entered if name in told] for name in names}
+        return {name: values for name, values in found.items() if values}
+
+    def forget(self, run_id: str) -> None:
+        """Destroy all that was entered of a run."""
+        self._parts = {key: kept for key, kept in self._parts.items() if key[1] != run_id}
+
+
+def _stamp(run: HeldRun) -> object:
+    """What tells whether a run is still as it was; it is written to by executions, and by its purge."""
+    last = run.executions[-1] if run.executions else None
+    return id(run), len(run.executions), last, run.purged_at, run.worker is not None
+
+
 class MemoryState:
     """A state in memory."""
 
@@ -345,6 +399,7 @@ class MemoryState:
         self._suppression = MemorySuppression()
         self._codes = _Codes()
         self._plan_keys: dict[str, MemoryKey] = {}
+        self._index = MemoryIndex(self._runs)
 
     def create(self, run_id: str, staged: Staged) -> None:
         """Make a new run, or none at all.
@@ -427,6 +482,10 @@ class MemoryState:
         if deployment in self._locked:
             raise locked(deployment)
         return _Lock(self._locked, deployment)
+
+    def index(self) -> MemoryIndex:
+        """What the runs tell, to be looked up."""
+        return self._index
 
     def suppression(self) -> MemorySuppression:
         """Open the list of whom this state has erased."""
