@@ -47,6 +47,7 @@ from privacy_toolkit.jobs.campaign import (
     carried,
     coupon_lists,
     limit_of,
+    runs_of,
     smallest,
     words_of,
 )
@@ -320,7 +321,7 @@ def _once_missing(codes: Collection[str], preparation: Preparation) -> set[str]:
             missing = (entry for entry in failed if entry.state.reason is Reason.NOT_FOUND)
             found.update(code for entry in missing if (code := coupon_of(entry.subject.given)) in codes)
 
-    look_through(preparation.state, look, may_be_of(Job.ASSIGN))
+    look_through(preparation.state, look, may_be_of(Job.ASSIGN), run_ids=runs_of(preparation.state, Job.ASSIGN))
     return found
 
 
@@ -447,7 +448,7 @@ def _last_shown_spent(codes: Collection[str], asked: PoolQuestion) -> set[str]:
                 if code in codes:
                     last.setdefault(code, kept.result)
 
-    look_through(asked.state, look)
+    look_through(asked.state, look, run_ids=runs_of(asked.state, *jobs))
     return {code for code, kept in last.items() if decode_coupon(kept).state_at(asked.now) in SPENT}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from privacy_toolkit import Toolkit
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.seeding import EPOCH, seed
+from privacy_toolkit.sandbox.seeding import EPOCH, seed, seed_codes
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, timestamp
 
@@ -497,3 +497,17 @@ def test_the_library_writes_the_same(stocked, customers, codes, tmp_path, monkey
     assert len(read(tmp_path / "back.csv")) == 5
     assert Toolkit().pool(codes).free == 3  # of five codes the API showed two as spent
     assert Toolkit().redemptions(tmp_path / "back.csv", out=tmp_path / "x.csv").counts["not_shown"] == 5
+
+
+def test_the_sandbox_has_codes_of_every_kind_to_try_this_with(call, stocked, requests, tmp_path):
+    codes, out = tmp_path / "codes.csv", tmp_path / "mail.csv"
+    made = seed_codes(stocked.store, 40)
+    assert seed_codes(stocked.store, 40) == made
+    codes.write_text("coupon_value\n" + "\n".join(made) + "\n")
+    pool = call("coupons", "pool", codes, "--json").json
+    assert (pool["codes"], pool["held"], pool["free"], pool["missing"]) == (40, 4, 36, 0)
+    done = call("coupons", "assign", requests, "--coupons", codes, "--out", out, "--confirm", "yes", "--json")
+    assert done.json["outcomes"] == {"done": 12}
+    assert [row["coupon_state"] for row in read(out)].count("usable") == 10
+    assert {row["redeemable_by"] for row in read(out)} == {"anyone", "holders"}
+    assert call("coupons", "pool", codes, "--json").json["expired"] == 2
