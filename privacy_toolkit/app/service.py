@@ -268,9 +268,17 @@ class PlanToApply:
 
 
 def apply(
-    given: PlanToApply, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]
+    given: PlanToApply,
+    settings: Settings,
+    execution: ExecutionOptions,
+    host: Host,
+    clock: Callable[[], int],
+    *,
+    unseen: bool = False,
 ) -> RunResult:
     """Carry out exactly this plan, once the host has confirmed it. The input is read again.
+
+    ``unseen``: nobody looks at the plan, so nothing is said of its input.
 
     Raises:
         RefusedError: something is not what was planned, it was applied before, or an approval is missing; nothing was
@@ -293,7 +301,8 @@ def apply(
     with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
-        _warn(again, host)
+        if not unseen:
+            _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
