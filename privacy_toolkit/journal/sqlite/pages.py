@@ -266,6 +266,24 @@ class Renumbering:
         self._windows = windows
         self._numbers = numbers
 
+    def write(self, connection: sqlite3.Connection, bounds: Sequence[tuple[int, int]]) -> None:
+        """Write all pages again, within a transaction."""
+        connection.execute("DROP TABLE IF EXISTS temp.renumbered")
+        connection.execute("CREATE TEMP TABLE renumbered (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+        for first, _ in bounds:
+            rows = map(self.row, page_rows(connection, first))
+            connection.executemany("INSERT INTO renumbered VALUES (?, ?)", ((row.seq, _encode([row])) for row in rows))
+        for table in ("log", "folded", "counters"):
+            connection.execute(f"DELETE FROM {table}")
+        for first, last in bounds:
+            found = connection.execute(
+                "SELECT data FROM renumbered WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last)
+            )
+            rows_now = [row for (data,) in found for row in _decode_rows(data)]
+            if rows_now:
+                put_page(connection, first, rows_now)
+        connection.execute("DROP TABLE renumbered")
+
     def row(self, row: SubjectRow) -> SubjectRow:
         """Make what stays of a subject."""
         seq, state, walk, request = row
