@@ -896,6 +896,38 @@ def test_codes_are_assigned_by_whoever_worked_them_out_last_all_or_none(state, s
     assert again.code_of("ben", again.among(["X"])) is None
 
 
+def test_a_code_with_a_budget_has_several_customers_and_one_that_does_not_exist_none(state, store):
+    record = state.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y"), ("dora", "Y")], ["X"], [])
+    record = store.open().assigned(SCOPE)
+    taken = record.among(["X", "Y", "Z"])
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl", "dora")] == ["X", "X", "Y", None]
+    assert [record.used(code) for code in ("X", "Y", "Z")] == [2, 1, 0]
+    assert [record.is_of(one, "X") for one in ("anna", "ben", "carl")] == [True, True, False]
+    record.remember([("dora", "X"), ("anna", "Z")], ["X"], ["Y"])
+    record = store.open().assigned(OTHER, (SCOPE,))
+    taken = record.among(["X", "Y", "Z"])
+    assert list(taken.values()) == ["X", "Z"]
+    assert [record.used(code) for code in ("X", "Y", "Z")] == [3, 0, 1]
+    assert [record.code_of(one, taken) for one in ("anna", "carl", "dora")] == ["X", None, "X"]
+
+
+def test_what_a_run_released_is_given_back_once(state, store):
+    record = state.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y")], ["X"], [])
+    state.assigned(SCOPE).give_back([("anna", "X"), ("carl", "X"), ("carl", "Y")], "run-1")
+    record = store.open().assigned(SCOPE)
+    taken = record.among(["X", "Y"])
+    assert list(taken.values()) == ["X"]
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl")] == [None, "X", None]
+    record.remember([("carl", "Y")], [], [])
+    with pytest.raises(RefusedError):  # what was worked out before codes came back does not hold any more
+        state.assigned(SCOPE).remember([], [], []) or record.remember([], [], [])
+    state.assigned(SCOPE).give_back([("carl", "Y")], "run-1")
+    record = store.open().assigned(SCOPE)
+    assert record.code_of("carl", record.among(["Y"])) == "Y"
+
+
 def test_what_a_deployment_taught_is_replaced_in_one_step_and_forgotten(state, store):
     control = ControlProfile(
         deployment=TARGET, profile_id=f"privacy-toolkit-control-{'0a' * 16}", begun_at="2026-01-01T00:00:00Z"
@@ -1027,3 +1059,89 @@ def test_packs_are_sealed_into_every_store(state):
             with pytest.raises(ChainError):
                 chain.append(sealed)
     assert (chain.newest(), chain.of_run(LATER)) == (sealed, [sealed])
+
+
+# What runs tell, looked up.
+
+
+def enter(index, part="p", run_id=RUN, note=b"n", told=(("a", b"1"), ("b", b"")), *, lasting=True):
+    index.enter(part, run_id, note, iter(told), lasting=lasting)
+
+
+def test_what_runs_tell_is_looked_up_by_name_until_they_change(make, store):
+    make(run_id=LATER).close()
+    run = make()
+    with store.open().index() as index:
+        assert index.behind("p") == [LATER, RUN]
+        enter(index)
+        enter(index, run_id=LATER, note=b"", told=[("a", b"2")])
+        assert (index.behind("p"), index.behind("q")) == ([], [LATER, RUN])
+    with store.open().index() as index:
+        assert index.behind("p") == []
+        assert index.notes("p") == {RUN: b"n", LATER: b""}
+        found = index.told("p", ["a", "b", "c"])
+        assert (sorted(found["a"]), found["b"], set(found)) == ([b"1", b"2"], [b""], {"a", "b"})
+        assert (index.told("q", ["a"]), index.notes("q")) == ({}, {})
+    work(run, Note(1, (), ERASED))
+    run.close()
+    with store.open().index() as index:
+        assert index.behind("p") == [RUN]
+        enter(index, note=b"new", told=[("b", b"3")])
+        assert index.behind("p") == []
+        assert (index.notes("p")[RUN], index.told("p", ["a", "b"])) == (b"new", {"a": [b"2"], "b": [b"3"]})
+
+
+def test_a_run_that_changes_while_it_is_entered_is_behind_as_before(make, store):
+    run = make()
+
+    def told():
+        yield "a", b"1"
+        work(run, Note(1, (), ERASED))
+
+    with store.open().index() as index:
+        index.behind("p")
+        enter(index, told=told())
+        assert index.behind("p") == [RUN]
+        assert (index.notes("p"), index.told("p", ["a"])) == ({}, {})
+    run.close()
+
+
+def test_what_does_not_last_is_known_while_the_index_is_open(make, store):
+    run = make()
+    number = run.begin_execution(1, "{}")
+    with store.open().index() as index:
+        index.behind("p")
+        enter(index, lasting=False)
+        run.record([Note(1, (), ERASED)])
+        assert (index.behind("p"), index.notes("p"), index.told("p", ["a"])) == ([], {RUN: b"n"}, {"a": [b"1"]})
+    run.end_execution(number, 2, None)
+    run.close()
+    with store.open().index() as index:
+        assert (index.behind("p"), index.notes("p"), index.told("p", ["a"])) == ([RUN], {}, {})
+
+
+def test_a_run_is_forgotten_on_demand_and_when_it_is_gone(make, store):
+    for run_id in (RUN, LATER):
+        make(run_id=run_id).close()
+    state = store.open()
+    with state.index() as index:
+        for part in ("p", "q"):
+            for run_id in index.behind(part):
+                enter(index, part, run_id)
+        index.forget(RUN)
+        assert (index.behind("p"), index.behind("q"), index.notes("p")) == ([RUN], [RUN], {LATER: b"n"})
+    state.set_aside(LATER)
+    with store.open().index() as index:
+        assert index.behind("p") == [RUN]
+        assert (index.notes("p"), index.told("q", ["a"])) == ({}, {})
+
+
+def test_a_lot_of_names_is_told_of_a_run(make, store):
+    make().close()
+    names = [f"name-{k}" for k in range(3_000)]
+    with store.open().index() as index:
+        index.behind("p")
+        enter(index, told=((name, name.encode() * 9) for name in names))
+    with store.open().index() as index:
+        found = index.told("p", [*names, "other"])
+    assert found == {name: [name.encode() * 9] for name in names}
