@@ -144,7 +144,7 @@ def test_an_index_that_can_not_be_used_is_made_again(two, change, monkeypatch):
     "sql",
     [
         "UPDATE told SET value = zeroblob(length(value))",
-        "UPDATE OR REPLACE told SET digest = (SELECT max(digest) FROM told) WHERE digest = (SELECT min(digest) FROM told)",
+        "UPDATE OR REPLACE told SET digest = (SELECT max(digest) FROM told)",
         "UPDATE parts SET salt = zeroblob(16)",
         "UPDATE parts SET run_id = 'x' || run_id",
         "UPDATE OR REPLACE parts SET part = 'answered' WHERE part = 'absent' AND no IN (SELECT max(no) FROM parts)",
