@@ -44,7 +44,7 @@ from tests.simulation import loop as loops
 from tests.simulation import server as servers
 from tests.simulation.faults import FAULTS, Place
 from tests.simulation.ledger import Ledger
-from tests.simulation.limits import limit_of
+from tests.simulation.limits import finding_of, limit_of
 from tests.simulation.loop import Crash, EndlessError, VirtualLoop
 from tests.simulation.network import Network, Pipe, Weather
 from tests.simulation.server import Far, Server
@@ -76,6 +76,7 @@ class Result:
     spec: Spec
     violations: list[Violation] = field(default_factory=list)
     limits: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -411,9 +412,11 @@ class Simulation:
 
     def violate(self, what: str, about: str) -> None:
         """Take note of what must not be, unless it is a limit that is named."""
-        limit = limit_of(self, what, about)
+        limit, finding = limit_of(self, what, about), finding_of(self, what)
         if limit is not None:
             self.result.limits[limit] += 1
+        elif finding is not None:
+            self.result.findings[finding] += 1
         else:
             self.result.violations.append(Violation(what, about))
 
@@ -422,6 +425,9 @@ class Simulation:
         seen = Seen(held.states, held.results, self.store, self.ledger, self.disk.intents, is_over)
         for what, about in self.play.false_claims(seen):
             self.violate(what, about)
+        outcomes = Counter(seen.state(seq).outcome for seq in range(1, len(self.play.subjects) + 1))
+        if CrashingRun(self.disk).totals() != dict(outcomes):
+            self.violate("the totals are not those of the journal", "")
         for seq in range(1, len(self.play.subjects) + 1):
             outcome = seen.state(seq).outcome.value
             for fault in self.ledger.struck.get(self.play.key(seq), ()):
