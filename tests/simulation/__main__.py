@@ -22,12 +22,17 @@ def main() -> int:
     """Play what is asked for; 1 if anything is not as it has to be."""
     options = _options()
     if options.replay or options.job or options.one:
-        return _again(read(options.replay) if options.replay else spec_of(options.seed, options.job and Job(options.job)))
+        return _again(
+            read(options.replay) if options.replay else spec_of(options.seed, options.job and Job(options.job))
+        )
     began, tally = time.monotonic(), Tally()
     for part in play_everywhere(options.seed, options.subject_runs, options.processes):
         tally.join(part)
         tally.seconds += part.seconds
-        _say(f"{tally.subjects:,} subject-runs, {len(tally.failing)} failing, {time.monotonic() - began:.0f} s", sys.stderr)
+        _say(
+            f"{tally.subjects:,} subject-runs, {len(tally.failing)} failing, {time.monotonic() - began:.0f} s",
+            sys.stderr,
+        )
     taken = time.monotonic() - began
     _report(tally, taken)
     return 1 if _wrong(tally) else 0
@@ -35,7 +40,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--subject-runs", type=int, default=1_000_000, help="how many subjects in all (default: 1,000,000)")
+    parser.add_argument(
+        "--subject-runs", type=int, default=1_000_000, help="how many subjects in all (default: 1,000,000)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--processes", type=int, help="default: one for each core")
     parser.add_argument("--one", action="store_true", help="play the run of --seed alone")
@@ -50,7 +57,7 @@ def _again(spec: Spec) -> int:
     _say(written(spec))
     _say(f"trace {result.trace:08x}, {result.executions} executions, {result.requests} requests")
     _say(f"outcomes {dict(result.outcomes)}")
-    _say(f"faults {({str(name): count for name, count in sorted(result.faults.items())})}")
+    _say(f"faults { ({str(name): count for name, count in sorted(result.faults.items())}) }")
     _say(f"limits {dict(result.limits)}, findings {dict(result.findings)}")
     for violation in result.violations:
         _say(f"VIOLATION {violation.what} ({violation.about})")
@@ -67,7 +74,10 @@ def _report(tally: Tally, taken: float) -> None:
     for name, count in sorted(tally.faults.items()):
         became = ", ".join(f"{outcome} {n:,}" for (fault, outcome), n in sorted(tally.reached.items()) if fault == name)
         _say(f"  {name:24} {count:10,}  {became}")
-    _say("outcomes: " + ", ".join(f"{job} {outcome} {count:,}" for (job, outcome), count in sorted(tally.outcomes.items())))
+    _say(
+        "outcomes: "
+        + ", ".join(f"{job} {outcome} {count:,}" for (job, outcome), count in sorted(tally.outcomes.items()))
+    )
     for limit in LIMITS:
         _say(f"limit {limit.name}: {tally.limits[limit.name]:,} claims. {limit.reason}")
     for finding in FINDINGS:
@@ -87,7 +97,7 @@ def _wrong(tally: Tally) -> bool:
 
 
 def _say(text: str, file: object = None) -> None:
-    print(text, file=file, flush=True)  # type: ignore[call-overload]  # noqa: T201 - this is the result
+    print(text, file=file, flush=True)  # type: ignore[call-overload]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many simulated runs, on all cores: what they came to together, what of it is wrong, and the smallest run that shows it."""
+"""Many simulated runs on all cores: what they came to together, and the smallest run that shows what is wrong."""
 
 from __future__ import annotations
 
@@ -123,5 +123,3 @@ def found_by(mutation: Mutation, budget: int = BUDGET) -> tuple[int, Violation, 
                 if violation.what.startswith(mutation.claims):
                     return subjects, violation, spec
     return None
-
-

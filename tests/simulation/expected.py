@@ -1,4 +1,4 @@
-"""What has to be reached, so that a simulation in which nothing happens fails: each fault with what may become of it."""
+"""What has to be reached, so that a quiet simulation fails: each fault with what may become of it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from tests.simulation.campaign import Tally
 
 #: Faults that are about no one: it is enough that they happen.
-ABOUT_NOBODY = frozenset(name for name, one in FAULTS.items() if one.place not in {Place.ANSWER, Place.WINDOW, Place.OTHERS})
+ABOUT_NOBODY = frozenset(
+    name for name, one in FAULTS.items() if one.place not in {Place.ANSWER, Place.WINDOW, Place.OTHERS}
+)
 #: Whoever met such a fault may be anything in the end: these outcomes have to be among it.
 EVERYWHERE = frozenset({"done", "erased"})
 #: Those whose subject is certain to have been open at some time, besides: what was lost is looked up or left open.
 LOSING = frozenset(
-    {"drop_after", "drop_before", "truncated", "hang", "slow", "applied_late", "error_502_html", "error_504", "bare_503"}
+    {
+        "drop_after",
+        "drop_before",
+        "truncated",
+        "hang",
+        "slow",
+        "applied_late",
+        "error_502_html",
+        "error_504",
+        "bare_503",
+    }
 )
 #: Which outcomes each job has to come to.
 OUTCOMES: dict[Job, frozenset[str]] = {

@@ -45,7 +45,9 @@ _FOREMOST = (
 
 
 def _answers() -> dict[str, FaultDeclaration]:
-    declared = {kind.value: FaultDeclaration(Place.ANSWER) for kind in FaultKind if kind is not FaultKind.CLOSED_AT_ONCE}
+    declared = {
+        kind.value: FaultDeclaration(Place.ANSWER) for kind in FaultKind if kind is not FaultKind.CLOSED_AT_ONCE
+    }
     declared[FaultKind.FOREIGN_401.value] = FaultDeclaration(Place.ANSWER, _STOPPING, 0.01)
     for name in ("own_401", "own_403", "retry_long"):
         declared[name] = FaultDeclaration(Place.ANSWER, _STOPPING, 0.01)

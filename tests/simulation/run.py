@@ -1,4 +1,4 @@
-"""One simulated run: executions with faults and crashes, resumes until nothing changes, and the judgement after each."""
+"""One simulated run: executions with faults and crashes, resumes until all is settled, a judgement after each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from random import Random
 from typing import Any
 
 import httpx2
-
 
 from privacy_toolkit.config.file import TimeoutProfile
 from privacy_toolkit.config.settings import Settings
@@ -513,6 +512,7 @@ class _Loop(VirtualLoop):
 
 
 # What the engine is given in place of threads, and what is looked at from outside.
+
 
 def at_once(work: Callable[[], Any]) -> asyncio.Future[Any]:
     """Do at once what else a thread would do: it would bring an order of its own."""

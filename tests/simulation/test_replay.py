@@ -16,7 +16,11 @@ from tests.simulation.mutations import MUTATIONS, planted
 from tests.simulation.spec import Spec, read, spec_of, written
 
 SEEDS = range(40, 64)
-PRINT = "from tests.simulation.campaign import play; from tests.simulation.spec import spec_of\nprint([play(spec_of(seed)).trace for seed in range(40, 64)])"
+PRINT = """
+from tests.simulation.campaign import play
+from tests.simulation.spec import spec_of
+print([play(spec_of(seed)).trace for seed in range(40, 64)])
+"""
 
 
 def traces():
@@ -33,7 +37,12 @@ def test_the_same_seed_is_the_same_run():
 def test_the_same_seed_is_the_same_run_in_another_process(hash_seed):
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."}
     done = subprocess.run(
-        [sys.executable, "-c", PRINT], env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PRINT],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == str(traces())
 
@@ -52,7 +61,8 @@ def test_a_failing_run_is_made_smaller():
         small, found = shrunk(spec, violation)
         assert play(small).violations[0].what == found.what == violation.what
     assert small.subjects <= 3
-    assert not (small.rates or small.crashes)
+    assert small.rates == {}
+    assert small.crashes == []
 
 
 # The loop.
