@@ -36,7 +36,7 @@ from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
 from privacy_toolkit.talonone.holders import HOLDERS, HolderList, holders_of
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
-from privacy_toolkit.talonone.responses import Answer, Finding
+from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
 # Reserving and releasing: the same walk in two directions.
 
@@ -68,7 +68,7 @@ class Direction:
         """
         if answer.finding is Finding.DONE:
             return Outcome.UNVERIFIED, Reason.NOT_READ_YET
-        if answer.finding is Finding.UNKNOWN or before is Outcome.UNKNOWN:
+        if answer.finding is Finding.UNKNOWN or before is Outcome.UNKNOWN or is_maybe_copied(answer):
             return Outcome.UNKNOWN, answer.reason
         if before is Outcome.UNVERIFIED:
             return before, self.unseen

@@ -121,20 +121,20 @@ _ENDS = frozenset({"close", "no_length", "http10"})
 
 FINDINGS: tuple[Finding, ...] = (
     Finding(
-        "copied_401",
-        (frozenset({"duplicate_late"}),),
-        ("retryable, though", "not done, though"),
-        frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
-        "A late copy of the 401 that a route control got is taken for the answer to the next request that changes"
-        " something on that connection: it counts as not done, though it was carried out.",
-    ),
-    Finding(
         "copy_before_an_announced_end",
         (_COPIES, _ENDS),
         ("another list", "done, and it", "already so", "erased, ", "confirmed, ", "failed, ", "on hold, though"),
         frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
         "A copy shifts a connection by one answer; then the API announces that the answer before the last request is"
         " its last, and ends. As many answers came as were asked for, so all of them count as proven.",
+    ),
+    Finding(
+        "copy_about_the_same_customer",
+        (_COPIES,),
+        ("carried out after a later one", "done, and it was not carried out", "all done, and"),
+        frozenset({"events", "profiles", "sessions"}),
+        "A late copy of the answer to a row is taken for the answer to the customer's next row on that connection: it"
+        " names the right customer, so it counts at once, before that row is carried out.",
     ),
 )
 
