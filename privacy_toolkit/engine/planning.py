@@ -166,8 +166,10 @@ def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) ->
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
             ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
             listed.add(plan_scope(plan), ids, run_id, erased)
+        if not journal.is_running:
+            listed.mark_read(run_id)
 
-    look_through(state, look, may_be_of(*needed) if needed else lambda _: False)
+    look_through(state, look, may_be_of(*needed) if needed else lambda _: False, run_ids=listed.behind())
 
 
 # From a file of ids to a plan, and from a confirmed plan to a run.

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import InputError, SubjectRequest, count
 from privacy_toolkit.inputs.csv import open_csv, open_lines
 from privacy_toolkit.inputs.files import STDIN, kind_of
@@ -542,7 +543,8 @@ def _summary(file: InputFile, tally: Tally, sha256: str, size: int, duplicates: 
 def _opened(path: str, options: InputOptions, stdin: BinaryIO | None, form: RowForm | None) -> Iterator[InputFile]:
     kind = kind_of(path)
     if kind.format == "parquet":
-        from privacy_toolkit.inputs.parquet import ParquetFiles
+        with lean_pyarrow():
+            from privacy_toolkit.inputs.parquet import ParquetFiles
 
         yield ParquetFiles(path, options, form)
     elif kind.format == WORKBOOK:
