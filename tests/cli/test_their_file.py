@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from privacy_toolkit import InputOptions, Toolkit
 from tests.support.workbooks import number, write
 
 DAY = 46346  # 20 November 2026
@@ -70,6 +71,17 @@ def test_a_plan_of_a_workbook_is_applied_from_it_and_notices_a_change(call, serv
     config.write_text("")  # the plan says how its files are read
     done = call("apply", plan, "--config", config, "--confirm", phrase, "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"erased": 11, "on_hold": 1}), done.err
+
+
+def test_a_library_reads_files_as_the_profile_says_or_as_it_is_told(server, workbook, tmp_path):
+    config = tmp_path / "privacy-toolkit.toml"
+    config.write_text(CONFIG)
+    toolkit = Toolkit(config=config, state=tmp_path / "state")
+    assert toolkit.plan("erase", workbook).preview.clock.dated == 12
+    columns = {"customer_id": "Kundennummer"}
+    planned = toolkit.plan("erase", workbook, input=InputOptions(columns=columns))
+    assert planned.preview.clock is None
+    assert "has dates and is not used" in planned.preview.warnings[0]
 
 
 def test_keys_are_identified_by_a_list_and_never_said_again(call, server, tmp_path):
