@@ -32,6 +32,7 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import SIGNATURE, check_place
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.campaign import PRESETS, UNDOES, check_listing
 from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.state import is_taken_up
@@ -42,7 +43,11 @@ from privacy_toolkit.talonone.client import check_access
 
 # What is asked for: an order, checked as far as that goes without its input.
 
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"api": ("v1", "v2"), "lang": ("en", "de", "fr", "es")}
+_CHOICES: Final[Mapping[str, tuple[str | None, ...]]] = {
+    "api": ("v1", "v2"),
+    "lang": ("en", "de", "fr", "es"),
+    "preset": (None, *PRESETS),
+}
 _LEAST: Final[Mapping[str, int | None]] = {"max_per_coupon": 0, "keep_days": 1, "seed": None}
 
 
@@ -65,8 +70,7 @@ def checked(order: Order, settings: Settings) -> Order:
             raise UsageError(message, hint)
     if job.packages:
         return _with_packages(order, given)
-    if order.out is not None:
-        check_out(order.out, guard=bool(given.get(SPREADSHEET_SAFE)))
+    _check_file(order, given)
     if job.by_generation and settings.generation != "current":
         given["generation"] = settings.generation
     return replace(
@@ -74,6 +78,18 @@ def checked(order: Order, settings: Settings) -> Order:
         verify=check_verify(order.verify),
         parameters={name: value for name, value in given.items() if value is not None and value is not False},
     )
+
+
+def _check_file(order: Order, parameters: Parameters) -> None:
+    """Make sure of the file that is handed over, if one is asked for.
+
+    Raises:
+        UsageError: it can't be written, or can't hold what it is to hold.
+    """
+    if order.job.lists is not None:
+        check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)))
 
 
 def _check_value(name: str, value: object) -> None:
@@ -87,7 +103,7 @@ def _check_value(name: str, value: object) -> None:
     elif name in _LEAST:
         least, is_number = _LEAST[name], isinstance(value, int) and not isinstance(value, bool)
         is_good = value is None or (is_number and (least is None or int(str(value)) >= least))
-    elif name == "encrypt":
+    elif name in {"encrypt", "carry", UNDOES}:
         is_good = value is None or isinstance(value, str)
     else:
         is_good = isinstance(value, bool)
@@ -325,7 +341,7 @@ def require_file(plan: Plan) -> None:
     Raises:
         UsageError: it was standard input.
     """
-    if plan.input.path == STDIN:
+    if plan.input.path == STDIN and plan.parameters.get(UNDOES) is None:
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
 
 

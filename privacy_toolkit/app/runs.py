@@ -156,9 +156,11 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path |
     """
     with state.suppression() as listed:  # before the ids are gone
         catch_up(listed, state)
-    with state.open(run_id) as journal:
+    with state.index() as index, state.open(run_id) as journal:
         traces = Traces(journal.traces())
+        index.forget(run_id)
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
+        index.forget(run_id)  # again: somebody may have read it before its ids were gone, and entered it after that
     remain: list[str] = []
     if len(traces):
         remain = state.remains(run_id, traces.are_in)

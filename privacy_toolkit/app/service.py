@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,14 +22,23 @@ from privacy_toolkit.app.plans import (
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
-from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
+from privacy_toolkit.core.model import (
+    ExitCode,
+    Outcome,
+    RefusedError,
+    ToolkitError,
+    UsageError,
+    Verdict,
+    count,
+    explained,
+)
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
-from privacy_toolkit.engine.job import Asking, Preflight, look
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
+    ask,
     catch_up,
     check_not_applied,
     check_still_true,
@@ -42,14 +50,14 @@ from privacy_toolkit.engine.planning import (
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.campaign import causes, check_not_undone
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.words import sentence
-from privacy_toolkit.talonone.client import check_access, client_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class RunResult:
 
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
+    codes for which nothing could be sent, by reason.
     """
 
     run_id: str
@@ -67,6 +77,8 @@ class RunResult:
     handed: Handed | None = None
     error: tuple[ToolkitError, ExitCode] | None = None
     has_pack: bool = True
+    causes: Mapping[str, Mapping[str, int]] | None = None
+    failed_codes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pack(self) -> Path | None:
@@ -92,7 +104,23 @@ def result_of(journal: OpenRun, folder: Path) -> RunResult:
         said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     else:
         said = sentence(summary, journal.executions())
-    return RunResult(journal.run_id, folder, summary, said)
+    causes, codes = causes_of(journal, summary)
+    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes)
+
+
+def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:
+    """Why subjects are not done, and codes failed, for a job about coupons; None and nothing for others.
+
+    Raises:
+        JournalError: the journal can't be read.
+    """
+    if declaration(summary.plan.job).lists is None or summary.purged:
+        return None, {}
+    others = [outcome for outcome in summary.totals if outcome is not Outcome.DONE and summary.totals[outcome]]
+    if not others:
+        return {}, {}
+    found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
+    return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
 
 
 # Planning, and what is done with a plan.
@@ -105,7 +133,7 @@ def planned(order: Order, settings: Settings, state: State, host: Host, clock: C
     Raises:
         ToolkitError: it can't be done as asked.
     """
-    with prepared(order, settings, state, moment(clock), hand_of(settings.trust)) as ready:
+    with prepared(order, settings, state, moment(clock), hand_of(settings.trust), host.say) as ready:
         yield looked(ready, settings, host)
 
 
@@ -131,7 +159,7 @@ def start(
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
-    with prepared(order, settings, state, duty.now, hand) as worked_out:
+    with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
         if not unseen:
             _warn(worked_out, host)
@@ -188,7 +216,7 @@ def apply(
     order = order_of(plan, declaration(plan.job), given.key or key_of(plan, given.key_file, state))
     if given.source is not None:
         order = replace(order, path=str(given.source), known_as=plan.input.path)
-    with prepared(order, settings, state, now) as again:
+    with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
         _warn(again, host)
@@ -251,19 +279,12 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     """
     if ready.job.look is None:
         return ready
-    check_access(settings)
     wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
     if wanted is None:
         return ready
-    host.say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
-    asyncio.run(_look(wanted, settings))
+    ask(settings, host.say, wanted)
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
     return replace(ready, plan=plan)
-
-
-async def _look(wanted: Preflight, settings: Settings) -> None:
-    async with client_for(settings) as client:
-        await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.
@@ -318,13 +339,15 @@ class _Carrying:
         if declaration(job).erases:
             with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
                 catch_up(listed, state)
+        with self._going_on(), state.open(self.run_id) as journal:
+            declaration(job).conclude(journal, state)
         with state.open(self.run_id) as journal:
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
             with self._going_on():
-                self.handed = hand_over(journal, summarize(journal), self.duty.host)
+                self.handed = hand_over(journal, summarize(journal), self.duty.host, self.duty.now)
             return self._end(journal)
 
     def with_error(self, error: BaseException) -> RunResult:
@@ -359,6 +382,8 @@ class _Carrying:
             duty.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), self._means
         )
         executions = len(journal.executions())
+        if before.open and executions:
+            check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             try:
                 work_on(journal, before, duty)

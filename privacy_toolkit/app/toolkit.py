@@ -101,6 +101,26 @@ class Toolkit:
         order, source = _order(job, rows, given, merged(InputOptions(), **self.settings.input))
         return _in_thread(lambda: self._plan(order, source))
 
+    def undo(self, run: str = "latest", *, out: Path | str | None = None) -> PlannedRun:
+        """Plan to release what a run of ``reserve`` or ``assign`` reserved itself, and to give its codes back.
+
+        Args:
+            run: its id, an unambiguous beginning of it, or ``latest``.
+            out: the file that says what became of each reservation.
+
+        Raises:
+            UsageError: it can't be undone.
+            RefusedError: it was undone before, or is under way.
+        """
+        run_id = existing_state(self.settings.state, self.settings.state_key).find(run)
+        order = Order(
+            job=declaration("release"),
+            path=STDIN,
+            out=text_of(out),
+            parameters={"undoes": run_id, "unredeemed": True},
+        )
+        return _in_thread(lambda: self._plan(order, _DataInput()))
+
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
         """Plan a job as ``plan`` does, while the event loop goes on.
 

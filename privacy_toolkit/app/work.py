@@ -27,7 +27,7 @@ from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
-from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.talonone.client import client_for
 
@@ -244,14 +244,15 @@ def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A file that was handed over, and whether all is in it that was asked for."""
+    """A file that was handed over, whether all is in it that was asked for, and others that go with it."""
 
     path: Path
     rows: int
     is_complete: bool
+    others: tuple[Path, ...] = ()
 
 
-def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
+def hand_over(journal: OpenRun, summary: Summary, host: Host, now: datetime) -> Handed | None:
     """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
 
     What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
@@ -261,9 +262,13 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
         TableFileError: it can't be written; what is kept stays.
         JournalError: what is kept can't be destroyed.
     """
-    out, parameters = summary.plan.out, summary.plan.parameters
-    made = declaration(summary.plan.job).table
-    if not out or summary.purged or made is None:
+    out, parameters, job = summary.plan.out, summary.plan.parameters, declaration(summary.plan.job)
+    made = job.table
+    if not out or summary.purged:
+        return None
+    if job.lists is not None:
+        return write_lists(journal, summary, Path(out), now)
+    if made is None:
         return None
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
@@ -275,3 +280,22 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
     else:
         journal.forget_results()
     return Handed(Path(out), rows, not summary.open)
+
+
+def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) -> Handed | None:
+    """Write the files about all subjects of a run, as they stand ``now``; None if its job has none.
+
+    What is open is in them as open. Nothing that is kept is forgotten, so they can be written again.
+
+    Raises:
+        TableFileError: one can't be written.
+    """
+    parameters, make = summary.plan.parameters, declaration(summary.plan.job).lists
+    if make is None:
+        return None
+    tables = make(parameters, lambda: ((one.subject, one.state, one.result) for one in journal.rows()), now)
+    guard, written = bool(parameters.get(SPREADSHEET_SAFE)), {}
+    for name, table in tables.items():
+        path = out.with_suffix(f".{name}{out.suffix}") if name else out
+        written[path] = write_table(path, table, guard=guard)
+    return Handed(out, written.pop(out), not summary.open, tuple(written))

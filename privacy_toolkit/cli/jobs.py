@@ -52,6 +52,24 @@ _budget = click.option(
     help="At most N customers may have any one coupon reserved, whoever reserved it.",
 )
 
+_out = click.option(
+    "--out", metavar="FILE", help="Write who has which code to FILE, and what became of each code: .csv or .parquet."
+)
+_carry = click.option(
+    "--carry", metavar="COLUMNS", help="Columns of the input that go to FILE too, such as email,name."
+)
+_preset = click.option(
+    "--preset",
+    type=click.Choice(["braze", "klaviyo"]),
+    help="FILE as that mail tool imports it; those with a code alone.",
+)
+#: What is set for a file with codes alone.
+_LISTED = ("carry", "spreadsheet_safe")
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: options.pop(name) for name in names}
+
 
 @click.group("coupons")
 def coupons_command() -> None:
@@ -61,6 +79,10 @@ def coupons_command() -> None:
 @coupons_command.command("reserve")
 @click.argument("rows")
 @_budget
+@_out
+@_carry
+@_preset
+@safe_option
 @plan_options
 @input_options
 @execution_options
@@ -72,11 +94,16 @@ def reserve(**options: Any) -> int:
     reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
     beyond it is on hold.
     """
-    return start_job("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+    parameters = _taken(options, "max_per_coupon", "preset", *_LISTED)
+    return start_job("reserve", options.pop("rows"), options, parameters)
 
 
 @coupons_command.command("release")
 @click.argument("rows")
+@click.option("--unredeemed", is_flag=True, help="Only for customers who have certainly not redeemed the coupon.")
+@_out
+@_carry
+@safe_option
 @plan_options
 @input_options
 @execution_options
@@ -86,14 +113,19 @@ def release(**options: Any) -> int:
 
     For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
     """
-    return start_job("release", options.pop("rows"), options)
+    return start_job("release", options.pop("rows"), options, _taken(options, "unredeemed", *_LISTED))
 
 
 @coupons_command.command("assign")
 @click.argument("customers")
 @click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to assign (column coupon_value).")
 @click.option("--seed", metavar="N", type=int, help="Assign in the order this number stands for [that of the files].")
+@click.option("--check/--no-check", default=True, help="Whether to read the codes before they are assigned [check].")
 @_budget
+@_out
+@_carry
+@_preset
+@safe_option
 @plan_options
 @input_options
 @execution_options
@@ -101,10 +133,12 @@ def release(**options: Any) -> int:
 def assign(**options: Any) -> int:
     """Assign one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
 
-    A code that this state folder assigned before goes to nobody else, and who has one of these codes from before keeps
-    it. If the codes run out, nothing is sent.
+    With a column budget in CODES a code goes to that many customers. A code that doesn't exist, or that others have, is
+    skipped for the next one. A code that this state folder assigned before goes to nobody else, and who has one of
+    these codes from before keeps it. If the codes run out, nothing is sent. FILE holds personal data and is for its
+    owner alone.
     """
-    parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
+    parameters = _taken(options, "seed", "max_per_coupon", "check", "preset", *_LISTED)
     return start_job("assign", options.pop("customers"), options, parameters)
 
 

@@ -248,7 +248,7 @@ def start_job(
     order = Order(
         job=declaration(job),
         path=path,
-        options=input_of(options, settings.input),
+        options=input_of(options, settings.input) if "id_column" in options else InputOptions(),
         exclude=options["exclude"],
         verify=options.get("verify", "all"),
         regime=Regime(options.get("regime", Regime.NONE)),
@@ -269,5 +269,5 @@ def start_job(
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(job, reads_stdin=path == STDIN)
+        host.require_someone(job, reads_stdin=path == STDIN and not (parameters or {}).get("undoes"))
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

@@ -43,6 +43,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS
 _OWN_GROUNDS = {
     "suppressed": "whose customers were erased",
     "already_exported": "whose request was exported already",
+    "changed_since": "that a later run reserved or released",
 }
 
 
@@ -278,8 +279,7 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
     plan, handed, pack = summary.plan, shown.handed, shown.pack
     result(f"Run {summary.run_id} on {plan.target}")
     result(shown.sentence)
-    for outcome, number in summary.totals.items():
-        result(f"  {outcome.value:<14}{number:>12,}")
+    _show_outcomes(summary, shown)
     result(f"  {'':<14}{'-' * 12}")
     result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
     if summary.rejected:
@@ -289,10 +289,23 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Refused rows: {pack / REJECTED}")
     if handed is not None:
         result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+        for path in handed.others:
+            result(f"        {path}")
     if declaration(plan.job).packages and plan.out:
         result(f"Packages: {plan.out}")
     if following:
         result(f"Next:   {following}")
+
+
+def _show_outcomes(summary: Summary, shown: RunResult) -> None:
+    """The subjects by outcome; for coupons, why they are not done."""
+    causes = shown.causes or {}
+    for outcome, number in summary.totals.items():
+        result(f"  {outcome.value:<14}{number:>12,}")
+        for reason, subjects in causes.get(outcome.value, {}).items():
+            result(f"      {reason:<24}{subjects:>12,}")
+    for reason, number in shown.failed_codes.items():
+        result(f"  {count(number, 'code')} with nothing sent: {reason}")
 
 
 def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, warnings: Sequence[InputWarning] = ()) -> None:
@@ -344,13 +357,11 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         value["rejected_accepted"] = not summary.rejected_unaccepted
     if is_running:
         return value
+    if shown.causes is not None:
+        value["causes"], value["failed_codes"] = shown.causes, shown.failed_codes
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
-    if shown.handed is not None:
-        handed = shown.handed
-        value["out"] = {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete}
-    if declaration(summary.plan.job).packages:
-        value["out"] = {"path": summary.plan.out}
+    value |= _handed_object(summary, shown)
     if summary.exit_code is ExitCode.CREDENTIALS:
         value["error"] = {
             "code": "credentials",
@@ -360,6 +371,16 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     if shown.error is not None:
         value["exit_code"], value["error"] = int(shown.error[1]), error_object(shown.error[0])
     return value
+
+
+def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
+    handed = shown.handed
+    if declaration(summary.plan.job).packages:
+        return {"out": {"path": summary.plan.out}}
+    if handed is None:
+        return {}
+    others = {"others": [str(path) for path in handed.others]} if handed.others else {}
+    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **others}}
 
 
 def _next(summary: Summary, shown: RunResult) -> str:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
+from privacy_toolkit.cli.options import (
+    execution_options,
+    plan_options,
+    safe_option,
+    settings_options,
+    start_job,
+    take_execution,
+    take_settings,
+)
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
+from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
@@ -25,7 +34,7 @@ _STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", 
 
 @click.group("runs")
 def runs_command() -> None:
-    """List, show, resume, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
+    """List, show, resume, undo, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
 
 
 @runs_command.command("list")
@@ -110,6 +119,29 @@ def resume(**options: Any) -> int:
     settings, host = take_settings(options, execution), Terminal(execution)
     with telling(settings, host), host.whole():
         return show_result(go_on(name, settings, execution, host, microseconds), as_json)
+
+
+@runs_command.command("undo")
+@_run
+@click.option("--out", metavar="FILE", help="Write what became of each reservation to FILE: .csv or .parquet.")
+@safe_option
+@plan_options
+@execution_options
+@settings_options
+def undo(**options: Any) -> int:
+    """Release what a run of reserve or assign reserved, and give the codes back: a run of its own.
+
+    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does whoever got it by a later
+    run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed afterwards.
+    """
+    from privacy_toolkit.inputs.files import STDIN
+    from privacy_toolkit.journal.state import existing_state
+
+    name = options.pop("run")
+    settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
+    run_id = existing_state(settings.state, settings.state_key).find(name)
+    parameters = {"undoes": run_id, "unredeemed": True, "spreadsheet_safe": options.pop("spreadsheet_safe")}
+    return start_job("release", STDIN, options, parameters)
 
 
 @runs_command.command("report")

@@ -32,7 +32,8 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.inputs.scan import InputSummary, Scan
-from privacy_toolkit.journal.store import State
+from privacy_toolkit.journal.records import StateRow
+from privacy_toolkit.journal.store import RunReader, State
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
@@ -55,7 +56,7 @@ class Preparation:
 
     ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
     ``nonce`` the plan's. What is opened on the way is closed with ``resources``. ``scratch`` is a folder of this
-    machine for files without a name.
+    machine for files without a name. ``ask`` puts questions to the API.
     """
 
     scan: Scan
@@ -68,6 +69,7 @@ class Preparation:
     nonce: str
     resources: ExitStack
     scratch: Path
+    ask: Callable[[Preflight], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,10 @@ def _nothing(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - for j
     return {}
 
 
+def _no_rows(parameters: Parameters, state: State, scope: str) -> Iterator[Sequence[str]] | None:  # noqa: ARG001 - as above
+    return None
+
+
 def _the_id(id_: str, given: str) -> tuple[str, ...]:  # noqa: ARG001 - for jobs that take only the id
     return (id_,)
 
@@ -342,6 +348,8 @@ INVENTORY_WORDS = (
 
 #: For each subject, in input order, what the journal keeps of the answer about it; repeatable.
 Kept = Callable[[], Iterable[tuple[Subject, bytes]]]
+#: Every subject, in input order, where it stands, and what the journal keeps of the answer about it; repeatable.
+Lines = Callable[[], Iterable[tuple[Subject, StateRow, bytes | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +382,8 @@ class Declaration:
         calls: by the number of subjects, the least and the most requests of each operation, retries apart.
         make: the procedure for one execution.
         form: what is taken of a row next to the id; None for an input of ids.
+        source: the rows of its input, a header first, where it is no file but what earlier runs of a scope know, by its
+            parameters; None where it is a file.
         prepare: what is made of the input before it is planned.
         look: what is read for the plan, so that anyone who confirms it knows how things stand; None for nothing.
         must_look: whether a plan with these parameters may not be confirmed without that.
@@ -397,6 +407,9 @@ class Declaration:
         demands: what it can't do without, ``out`` or ``second`` of an order: what is said where that is missing, and
             what to do about it.
         table: the file that it hands over, by its parameters and what is kept of the answers; None for no file.
+        conclude: what is made durable in the state after work on a run; may be called again.
+        lists: files about all subjects that it hands over, by its parameters, the subjects, and when they are written:
+            that under "" has the name that was asked for, others have theirs put into it; None for no such files.
     """
 
     job: Job
@@ -404,6 +417,7 @@ class Declaration:
     calls: Callable[[int, Parameters], Calls]
     make: Callable[[Context], Procedure]
     form: Callable[[Parameters], RowForm | None] = _no_form
+    source: Callable[[Parameters, State, str], Iterator[Sequence[str]] | None] = _no_rows
     prepare: Callable[[Preparation], Assigned] = as_they_stand
     look: Callable[[Subjects, Mapping[int, Hold], Parameters], Preflight | None] | None = None
     must_look: Callable[[Parameters], bool] = lambda _: False
@@ -424,6 +438,8 @@ class Declaration:
     by_generation: bool = False
     demands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     table: Callable[[Parameters, Kept], Table] | None = None
+    conclude: Callable[[RunReader, State], None] = lambda _, __: None
+    lists: Callable[[Parameters, Lines, datetime], Mapping[str, Table]] | None = None
 
 
 # What may go wrong when something read is delivered, in the words the jobs know.

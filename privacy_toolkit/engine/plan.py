@@ -27,6 +27,9 @@ FIRST_FORMAT = f"{_FORMATS}1"
 #: The key under which a plan names its inputs, in bytes.
 KEY_LENGTH = 32
 
+#: Parameters that say what is in the input; a pack says nothing of that.
+_OF_THE_INPUT = frozenset({"carry"})
+
 _NO_CONTROL = "^[^\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]*$(?!\\n)"
 Text = Annotated[str, Meta(max_length=500, pattern=_NO_CONTROL)]
 Word = Annotated[str, Meta(pattern="^[0-9A-Za-z_.+-]{1,60}$(?!\\n)")]
@@ -234,6 +237,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             lists=self.lists and replace(self.lists, sheet=None),
             exclusions=self.exclusions and replace(self.exclusions, **bare, sheet=None),
             out=self.out and "",
+            parameters={name: value for name, value in self.parameters.items() if name not in _OF_THE_INPUT},
         )
 
     def encode(self) -> bytes:

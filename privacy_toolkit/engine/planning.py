@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.model import Hold, Job, Outcome, RefusedError, Regime, SubjectRequest, ToolkitError
+from privacy_toolkit.core.model import Hold, Job, Outcome, RefusedError, Regime, SubjectRequest, ToolkitError, count
 from privacy_toolkit.engine.approval import SigningIdentity
-from privacy_toolkit.engine.job import Declaration, Parameters, Preparation, Subjects, planned_input
+from privacy_toolkit.engine.job import (
+    Asking,
+    Declaration,
+    Parameters,
+    Preflight,
+    Preparation,
+    Subjects,
+    look,
+    planned_input,
+)
 from privacy_toolkit.engine.open_requests import (
     Numbered,
     amended,
     former_scopes,
     job_of,
+    known_plans,
     look_through,
     may_be_of,
     plan_scope,
@@ -38,6 +53,7 @@ from privacy_toolkit.engine.plan import (
     PlannedRows,
     plan_of,
 )
+from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
@@ -45,6 +61,7 @@ from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
 from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
+from privacy_toolkit.talonone.client import check_access, client_for
 
 # Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder.
 
@@ -52,6 +69,8 @@ from privacy_toolkit.journal.store import OpenRun, RunReader, State
 SUPPRESSED = Hold("suppressed")
 #: The ground of a subject whose request an earlier run answered.
 EXPORTED = Hold("already_exported")
+#: The ground of a reservation that is to be undone, and that a later run made or released itself.
+CHANGED = Hold("changed_since")
 
 
 class Holds:
@@ -210,11 +229,9 @@ def check_not_applied(plan: Plan, state: State) -> None:
         began = "".join(run_id.split("-")[:2])
         return job_of(run_id) in {plan.job, None} and not (began.isdigit() and began < made)
 
-    def look(run_id: str, _: OpenRun, applied: Plan) -> None:
-        if applied.digest == plan.digest:
+    for run_id, known in known_plans(state, may_be_it).items():
+        if known.digest == plan.digest:
             raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
-
-    look_through(state, look, may_be_it)
     for run_id, journal in state.runs_set_aside():
         if _digest_of(journal) == plan.digest:
             raise _applied(run_id, "That run was set aside. Make another plan with --plan FILE.")
@@ -299,29 +316,53 @@ class Prepared:
         return amended(self.scan.requests(), self.amendments)
 
 
-@contextmanager
-def prepared(
-    order: Order, settings: Settings, state: State, now: datetime, hand: SigningIdentity | None = None
-) -> Iterator[Prepared]:
-    """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is sent.
+Say = Callable[[str], None]
+
+
+def _mute(text: str) -> None:
+    """Hear what is said, and let it be."""
+
+
+def ask(settings: Settings, say: Say, wanted: Preflight) -> None:
+    """Read at the API what a plan needs to know, at the pace of the settings. Nothing is changed there.
 
     Raises:
-        InputError: one of the files can't be used.
-        UsageError: no target is set, or what is to be assigned does not suffice.
+        UsageError: target or credentials can't be used.
+        CredentialsError: the API refused the credentials.
+        NotReadError: it gave no reliable answer.
     """
-    target, job, moment = settings.target, order.job, now.astimezone(UTC)
-    given, nonce = order.parameters, order.nonce or secrets.token_hex(16)
-    key = order.key or secrets.token_bytes(KEY_LENGTH)
+    check_access(settings)
+    say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
+
+    async def put() -> None:
+        async with client_for(settings) as client:
+            await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
+
+    asyncio.run(put())
+
+
+@contextmanager
+def prepared(
+    order: Order, settings: Settings, state: State, now: datetime, hand: SigningIdentity | None = None, say: Say = _mute
+) -> Iterator[Prepared]:
+    """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is changed.
+
+    Some jobs ask the API what their plan depends on; ``say`` hears of it.
+
+    Raises:
+        ToolkitError: a file can't be used, no target is set, what is to be assigned does not suffice or can't be read.
+    """
+    target, job, moment, given = settings.target, order.job, now.astimezone(UTC), order.parameters
+    nonce, key = order.nonce or secrets.token_hex(16), order.key or secrets.token_bytes(KEY_LENGTH)
     listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
-        scan = stack.enter_context(_scanned(order, settings))
+        scan = stack.enter_context(_scanned(order, settings, state))
         held, matched = _holds(job, listed, scan, settings, state)
-        second, scope = order.second, settings.scope
-        assigned = job.prepare(
-            Preparation(scan, held, given, order.options, second, state, scope, nonce, stack, settings.scratch)
-        )
-        holds = {**assigned.holds, **held}
-        summary, parameters = scan.summary, {**given, **assigned.parameters}
+        options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
+        asks = partial(ask, settings, say)
+        made = Preparation(scan, held, given, options, second, state, scope, nonce, stack, scratch, asks)
+        assigned = job.prepare(made)
+        holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
             toolkit=__version__,
@@ -330,7 +371,7 @@ def prepared(
             base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
-            created_at=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created_at=_rfc3339(moment),
             input=planned_input(order.known_as or order.path, order.options, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
@@ -348,12 +389,24 @@ def prepared(
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        sealed = plan.keyed(key).sealed()
-        yield Prepared(sealed, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
+        plan = plan.keyed(key).sealed()
+        yield Prepared(plan, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
 
 
-def _scanned(order: Order, settings: Settings) -> Scan:
-    return read_input(order.path, order.options, spool_folder=settings.scratch, form=order.job.form(order.parameters))
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _scanned(order: Order, settings: Settings, state: State) -> Scan:
+    form, rows = order.job.form(order.parameters), order.job.source(order.parameters, state, settings.scope)
+    if rows is None:
+        return read_input(order.path, order.options, spool_folder=settings.scratch, form=form)
+    with TemporaryFile(dir=settings.scratch) as file:  # it has no name, so nothing of it outlives the process
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        csv.writer(text).writerows(rows)
+        text.detach()
+        file.seek(0)
+        return read_input(STDIN, order.options, spool_folder=settings.scratch, stdin=file, form=form)
 
 
 def _holds(
@@ -456,6 +509,6 @@ def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRo
         duplicates=summary.duplicates,
         subjects=summary.subjects,
         held=len(holds),
-        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED))),
+        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED, CHANGED))),
         rejected_by_reason=dict(sorted(summary.rejected_by_reason.items())),
     )

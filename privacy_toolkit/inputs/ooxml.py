@@ -1,6 +1,6 @@
 """What a workbook is made of: a ZIP archive of XML documents, of which five kinds are read, each within limits.
 
-A reader of its own, over the XML parser of the standard library: docs/adr/0031 says why, and what others were found to
+A reader of its own, over the XML parser of the standard library: docs/adr/0021 says why, and what others were found to
 do with ids. Nothing is evaluated, and nothing outside the file is looked at.
 """
 
@@ -29,6 +29,8 @@ MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
 #: Characters of one value, and of all values of a row, as for a CSV.
 LONGEST_VALUE, LONGEST_ROW = 131_072, 1 << 20
 LONGEST_TITLE = 255
+#: Elements inside each other; the parser keeps the names of all that are open.
+DEEPEST = 256
 #: Bytes of all texts that cells share; they are kept in memory.
 MOST_SHARED = 192 << 20
 #: Bytes of XML without anything in it that is read: one endless tag or comment would be held in memory whole.
@@ -152,7 +154,7 @@ class PartParser:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.events = 0
+        self.events = self._depth = 0
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
         self._expat.StartDoctypeDeclHandler = self._no_type
@@ -178,11 +180,15 @@ class PartParser:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self.events += 1
-        self.start(tag.rpartition(":")[2], attributes)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise InputError(f"{self.name} has a part that no spreadsheet program writes.", SAVE_AGAIN)
+        self.start(tag.rpartition(":")[2] if ":" in tag else tag, attributes)
 
     def _end(self, tag: str) -> None:
         self.events += 1
-        self.end(tag.rpartition(":")[2])
+        self._depth -= 1
+        self.end(tag.rpartition(":")[2] if ":" in tag else tag)
 
 
 class ElementParser(PartParser):
@@ -355,24 +361,25 @@ class SheetRows(TextParser):
         self._cells: dict[int, Cell] = {}
         self._kind, self._style, self._has_formula = "n", 0, False
         self._letters: dict[str, int] = {}
+        self._row_digits = ""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Begin an element."""
-        if tag == "c":
-            self._cell(attributes)
-        elif tag == "v":
+        if tag == "v":
             self._is_taking = self._kind != "inlineStr"
-            return
-        elif tag == "f":
-            self._has_formula = True
+        elif tag == "c":
+            self._cell(attributes)
         elif tag == "row":
             self._new_row(attributes)
-        super().start(tag, attributes)
-        self._is_taking = self._is_taking and self._kind == "inlineStr"
+        elif tag == "f":
+            self._has_formula = True
+        else:
+            super().start(tag, attributes)
+            self._is_taking = self._is_taking and self._kind == "inlineStr"
 
     def end(self, tag: str) -> None:
         """End an element."""
-        super().end(tag)
+        self._is_taking = False
         if tag == "c":
             text = "".join(self.taken) if self.taken else None
             if text is not None or self._has_formula:
@@ -384,6 +391,8 @@ class SheetRows(TextParser):
             self._length = 0
         elif tag == "row":
             self.rows.append((self._row, self._cells))
+        elif tag == "rPh":
+            super().end(tag)
 
     def _new_row(self, attributes: dict[str, str]) -> None:
         number = int(attributes.get("r", self._row + 1))
@@ -394,6 +403,7 @@ class SheetRows(TextParser):
                 SAVE_AGAIN,
             )
         self._row, self._column, self._chars, self._cells = number, 0, 0, {}
+        self._row_digits = str(number)
         self.hidden += attributes.get("hidden") in {"1", "true"}
 
     def _cell(self, attributes: dict[str, str]) -> None:
@@ -406,15 +416,16 @@ class SheetRows(TextParser):
         self._has_formula = False
 
     def _column_of(self, place: str) -> int:
-        letters = place.rstrip("0123456789")
-        if place[len(letters) :] != str(self._row):
-            raise InputError(f"{self._where()} has a cell of another row.", SAVE_AGAIN)
+        letters = place.removesuffix(self._row_digits)
         known = self._letters.get(letters)
-        if known is None:
-            known = 0
-            for letter in letters[:4]:
-                known = known * 26 + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter) + 1
-            self._letters[letters] = known
+        if known is not None and len(letters) < len(place):
+            return known
+        if not letters.isalpha() or letters == place:
+            raise InputError(f"{self._where()} has a cell of another row.", SAVE_AGAIN)
+        known = 0
+        for letter in letters[:4]:
+            known = known * 26 + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter) + 1
+        self._letters[letters] = known
         return known
 
     def _where(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 
@@ -111,7 +112,7 @@ class CellReader:
             is_shared = kind == "s"
             return self._shared.text(stored) if is_shared else unescaped(stored), None, "s"
         if kind == "n" and self._styles.shape(cell.style) == IS_DAY:
-            day = self._date(stored)
+            day = _date(stored, self._is_1904)
             return (stored, RejectReason.NOT_TEXT, "day") if day is None else (day, None, "day")
         if kind == "b":
             stored = "true" if stored == "1" else "false"
@@ -124,22 +125,24 @@ class CellReader:
             return text, RejectReason.NUMBER_NOT_EXACT
         return f"{int(number):0{least}d}" if least > 1 else str(int(number)), None
 
-    def _date(self, stored: str) -> str | None:
-        """The day, and the time of day unless it is midnight; None for a time alone, and beyond the year 9999."""
-        serial = _decimal(stored)
-        if serial is None or not 1 - self._is_1904 <= serial < 3_000_000:  # noqa: PLR2004 - after the year 9999
+
+@lru_cache(maxsize=4096)
+def _date(stored: str, is_1904: bool) -> str | None:
+    """The day, and the time of day unless it is midnight; None for a time alone, and beyond the year 9999."""
+    serial = _decimal(stored)
+    if serial is None or not 1 - is_1904 <= serial < 3_000_000:  # noqa: PLR2004 - after the year 9999
+        return None
+    days, seconds = divmod(round(serial * _SECONDS), _SECONDS)
+    if not is_1904 and days <= _NO_SUCH_DAY:
+        if days == _NO_SUCH_DAY:
             return None
-        days, seconds = divmod(round(serial * _SECONDS), _SECONDS)
-        if not self._is_1904 and days <= _NO_SUCH_DAY:
-            if days == _NO_SUCH_DAY:
-                return None
-            days += 1
-        try:
-            day = (_FIRST_DAYS[self._is_1904] + timedelta(days=days)).isoformat()
-        except OverflowError:
-            return None
-        hours, seconds = divmod(seconds, 3600)
-        return f"{day}T{hours:02}:{seconds // 60:02}:{seconds % 60:02}" if hours or seconds else day
+        days += 1
+    try:
+        day = (_FIRST_DAYS[is_1904] + timedelta(days=days)).isoformat()
+    except OverflowError:
+        return None
+    hours, seconds = divmod(seconds, 3600)
+    return f"{day}T{hours:02}:{seconds // 60:02}:{seconds % 60:02}" if hours or seconds else day
 
 
 _NUMBER = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{0,400})?(?:[eE][+-]?[0-9]{1,3})?")
@@ -260,7 +263,7 @@ class WorkbookFile:
         weight = 0
         for record in self.records():
             page.append(record)
-            weight += sum(_CELL + len(cell.text or "") for cell in record[1].values())
+            weight += sum([_CELL + len(cell.text) for cell in record[1].values() if cell.text])
             if len(page) == size or weight > PAGE_WEIGHT:
                 yield self._batch(page, names)
                 page, weight = [], 0

@@ -71,8 +71,23 @@ class AssignedCodes(Protocol):
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """Give the first of the codes ``among`` that was assigned to a customer."""
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """Tell how many customers a code was assigned to."""
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Tell whether a code was assigned to a customer."""
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, durably, that these customers have these codes, since a run released them; once for each run.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+
+    def remember(self, pairs: Iterable[tuple[str, str]], shared: Collection[str], void: Collection[str]) -> None:
         """Make durable which customers get which codes, as worked out when this was opened; all or nothing.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile (code ``stale``).
@@ -124,6 +139,53 @@ class PlanKey(Protocol):
 
     def remove(self) -> None:
         """Destroy the key, if there is one."""
+
+
+class IndexLost(Exception):  # noqa: N818 - nothing is wrong that anybody has to hear of
+    """What was entered in an index is lost, and has to be entered again: now it is kept in memory."""
+
+
+class RunIndex(Protocol):
+    """What runs tell, looked up by name instead of read in each of them. It is derived from the runs alone.
+
+    A *part* is one kind of thing that runs tell. What a run tells in it is entered by whoever reads the run, and counts
+    as long as the run stays as it was then: ``behind`` names all others. A name stands in no index in the clear.
+
+    Each method but ``forget`` raises ``IndexLost`` where what was entered before is lost.
+    """
+
+    def __enter__(self) -> Self:
+        """Use the index until the block ends."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close the index."""
+
+    def behind(self, part: str) -> list[str]:
+        """Give the runs of which a part was not entered as they are now, newest first.
+
+        What was entered of a run that is not there any more is forgotten.
+        """
+
+    def enter(self, part: str, run_id: str, note: bytes, told: Iterable[tuple[str, bytes]], *, lasting: bool) -> None:
+        """Enter what a run tells in a part, in the place of what it told there before.
+
+        ``note`` is about the run as a whole, ``told`` are names, each once, with what is told of them. If ``lasting``,
+        they are entered only if the run still is as it was when it was found to be behind: else it stays so. Otherwise
+        they are entered for as long as this is open, whatever becomes of the run.
+        """
+
+    def notes(self, part: str) -> dict[str, bytes]:
+        """Give the notes of all runs of which a part was entered."""
+
+    def told(self, part: str, names: Iterable[str]) -> dict[str, list[bytes]]:
+        """Give what was told under each of some names, by the runs in no order; a name without anything is left out."""
+
+    def forget(self, run_id: str) -> None:
+        """Destroy all that was entered of a run.
+
+        Raises:
+            JournalError: it is still there.
+        """
 
 
 class ChainError(ToolkitError):

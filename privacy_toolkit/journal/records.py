@@ -33,7 +33,7 @@ from privacy_toolkit.core.model import (
 )
 
 
-class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
+class ExchangeRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One request made for a subject.
 
     ``intent_at`` is set for requests that change something: the moment their intent became part of the journal, before
@@ -68,7 +68,7 @@ class ControlRecord(msgspec.Struct, frozen=True, gc=False):
     held: bool | None = None
 
 
-class SubjectState(msgspec.Struct, frozen=True, gc=False):
+class SubjectState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Where a subject stands, by what was observed so far.
 
     ``attempts`` counts requests that change something and were sent or may have been. ``kept_*`` count what the API
@@ -101,7 +101,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 Numbered = Sequence[tuple[int, ExchangeRecord]]
 
 
-class Note(msgspec.Struct, frozen=True, gc=False):
+class Note(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is written of one subject: its exchanges by number, where it stands, and what the API answered with.
 
     ``result`` is what has to be kept of an answer until it is handed over, such as a list of holders.
@@ -213,6 +213,15 @@ class RequestRow(NamedTuple):
     due_on: str | None
     ticket: str | None
     ground: str | None
+
+
+class SubjectRow(NamedTuple):
+    """All that a page says of subject ``seq`` but its id: ``exchanges`` in their order; what is not known is None."""
+
+    seq: int
+    state: StateRow | None
+    exchanges: list[ExchangeRow]
+    request: RequestRow | None
 
 
 R = TypeVar("R", StateRow, ExchangeRow, RequestRow)

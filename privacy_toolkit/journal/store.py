@@ -28,7 +28,7 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
-from privacy_toolkit.journal.ledgers import AssignedCodes, ChainStore, ControlStore, PlanKey, Suppression
+from privacy_toolkit.journal.ledgers import AssignedCodes, ChainStore, ControlStore, PlanKey, RunIndex, Suppression
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
@@ -321,8 +321,6 @@ class State(Protocol):
     def identity(self) -> StateIdentity:
         """What tells whether this is a copy, or older than it was."""
 
-    # Its runs.
-
     def create(self, run_id: str, staged: Staged) -> None:
         """Make a new run, with every subject durable before anything can be sent, or no run at all.
 
@@ -410,6 +408,9 @@ class State(Protocol):
 
     def plan_key(self, nonce: str) -> PlanKey:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
+
+    def index(self) -> RunIndex:
+        """Open what the runs tell, to look it up; reading a state makes none."""
 
     @property
     def chain(self) -> ChainStore:

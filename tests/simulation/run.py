@@ -37,7 +37,7 @@ from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http import connection
 from privacy_toolkit.http.connection import Connection
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.journal.memory.figures import taken_in
+from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.deployment import Player

@@ -44,6 +44,7 @@ from privacy_toolkit.http.connection import Connection, Room
 from privacy_toolkit.http.exchange import Reply
 from privacy_toolkit.http.pacing import parse_retry_after
 from privacy_toolkit.inputs.lists import read_exclusions
+from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of
@@ -67,6 +68,7 @@ from tests.support.fuzz_seeds import (
     PACK,
     PAIRS,
     REQUESTS,
+    SHARED,
     SIGNERS,
     TERMS,
     data_of,
@@ -79,13 +81,17 @@ from tests.support.fuzz_seeds import (
     seed_parquet,
     seed_plan,
     seed_row,
+    seed_sheets,
     seed_signing_key,
     seed_suppression,
     seed_wire,
+    seed_workbook_parts,
+    seed_workbooks,
     seed_zip,
     some_rows,
 )
 from tests.support.wire import Wire
+from tests.support.workbooks import write
 
 #: What a parser may say of an input that it does not take.
 REFUSALS = (ToolkitError, Unusable)
@@ -302,6 +308,29 @@ def requests_parquet(data):
     _scan(put("requests.parquet", data))
 
 
+def requests_xlsx(data):
+    _scan(put("requests.xlsx", data))
+    with suppress(ToolkitError):
+        read_exclusions(str(put("holds.xlsx", data)))
+
+
+def workbook_sheet(data):
+    _scan(write(folder() / "sheet.xlsx", parts={"xl/worksheets/sheet1.xml": data}, shared=SHARED, formats=["dd.mm.yy"]))
+
+
+def workbook_parts(data):
+    names = fuzz_seeds.PARTS
+    parts = {names[data[0] % len(names) if data else 0]: data[1:]}
+    _scan(write(folder() / "parts.xlsx", fuzz_seeds.CELLS, shared=SHARED, formats=["dd.mm.yy"], parts=parts))
+
+
+def keys_csv(data):
+    path = put("by-key.csv", b"key,ticket\na,T\nb,U\n")
+    options = InputOptions(identify=str(put("keys.csv", data)))
+    with read_input(str(path), options, spool_folder=folder()) as scan:
+        list(scan.records())
+
+
 def exclusions_csv(data):
     read_exclusions(str(put("holds.csv", data)))
 
@@ -433,6 +462,10 @@ SEEDS = {
     requests_csv: lambda: REQUESTS,
     requests_lines: lambda: b'{"customer_id":"c-1","requested_at":"2026-01-01","ticket":"T"}\n\n{"customer_id":17}\n',
     requests_parquet: seed_parquet,
+    requests_xlsx: seed_workbooks,
+    workbook_sheet: seed_sheets,
+    workbook_parts: seed_workbook_parts,
+    keys_csv: lambda: b"key,customer_id\na,C1\nb,C2\nb,C3\nc,\n",
     exclusions_csv: lambda: b"customer_id,reason,review_on\nc-1,17(3)(b),2026-12-31\nc-2,identity,\n",
     assignments_csv: lambda: PAIRS,
     assignments_lines: lambda: b'{"customer_id":"c-1","coupon_value":"CODE","budget":5}\n{"customer_id":7}\n',

@@ -32,6 +32,7 @@ from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
+from privacy_toolkit.journal.sqlite.index import FolderIndex
 from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, ControlFiles, SuppressionFile
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -303,6 +304,10 @@ class StateFolder:
     def plan_key(self, nonce: str) -> SecretFile:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
         return SecretFile(self.path / "plans" / f"{nonce}.key")
+
+    def index(self) -> FolderIndex:
+        """What the runs tell, to be looked up."""
+        return FolderIndex(self.path, self.key, self.run_ids)
 
     @property
     def chain(self) -> FolderChain:

@@ -317,9 +317,16 @@ _ASSIGNED_TABLES = f"""
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS {_ASSIGNED} (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS {_ASSIGNED}_to ON {_ASSIGNED} (customer);
+    CREATE TABLE IF NOT EXISTS shared (code BLOB NOT NULL, customer BLOB NOT NULL, PRIMARY KEY (code, customer))
+        WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS shared_to ON shared (customer);
+    CREATE TABLE IF NOT EXISTS given_back (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CODES_AT_ONCE = 10_000
+#: Both tables with pairs: the first customer of a code, which is all that earlier versions know, and every one of a
+#: code that several may have.
+_PAIR_TABLES: Final = (_ASSIGNED, "shared")
 
 
 class AssignedCodesFile:
@@ -377,27 +384,87 @@ class AssignedCodesFile:
         digests = [self._digest("customer", customer, scope) for scope in self._scopes]
         marks = ", ".join("?" * len(digests))
         with _explained("read"):
-            rows = self._connection.execute(
-                f"SELECT code FROM {_ASSIGNED} WHERE customer IN ({marks})", digests
-            ).fetchall()
-        mine = {code for (code,) in rows} & among.keys()
+            mine = {
+                code
+                for table in _PAIR_TABLES
+                for (code,) in self._connection.execute(
+                    f"SELECT code FROM {table} WHERE customer IN ({marks})", digests
+                )
+            } & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """How many customers a code was assigned to."""
+        return len(self._customers_of(code))
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Whether a code was assigned to a customer."""
+        found = self._customers_of(code)
+        return bool(found) and any(self._digest("customer", customer, scope) in found for scope in self._scopes)
+
+    def _customers_of(self, code: str) -> set[bytes]:
+        if not self.changes:
+            return set()
+        digests = [self._digest("code", code, scope) for scope in self._scopes]
+        marks = ", ".join("?" * len(digests))
+        with _explained("read"):
+            return {
+                customer
+                for table in _PAIR_TABLES
+                for (customer,) in self._connection.execute(
+                    f"SELECT customer FROM {table} WHERE code IN ({marks})", digests
+                )
+            }
+
+    def remember(
+        self, pairs: Iterable[tuple[str, str]], shared: Collection[str] = (), void: Collection[str] = ()
+    ) -> None:
         """Make durable which codes are assigned to which customers, as worked out when this was opened; all or nothing.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.
             JournalError: it can't be written.
         """
+        rest, many = iter(pairs), {self._digest("code", code) for code in shared}
+        with self._changing():
+            self._check_unchanged()
+            gone = [(self._digest("code", code, scope),) for code in void for scope in self._scopes]
+            for table in _PAIR_TABLES:
+                self._connection.executemany(f"DELETE FROM {table} WHERE code = ?", gone)
+            while batch := list(islice(rest, _CODES_AT_ONCE)):
+                digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
+                self._connection.executemany(f"INSERT OR IGNORE INTO {_ASSIGNED} VALUES (?, ?)", digests)
+                several = [pair for pair in digests if pair[0] in many]
+                self._connection.executemany("INSERT OR IGNORE INTO shared VALUES (?, ?)", several)
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, durably and once for each ``run_id``, that these customers have these codes, since it released them.
+
+        Raises:
+            JournalError: it can't be written.
+        """
         rest = iter(pairs)
+        with self._changing():
+            if self._connection.execute("INSERT OR IGNORE INTO given_back VALUES (?)", (run_id,)).rowcount == 0:
+                return
+            while batch := list(islice(rest, _CODES_AT_ONCE)):
+                digests = [
+                    (self._digest("code", code, scope), self._digest("customer", one, scope))
+                    for one, code in batch
+                    for scope in self._scopes
+                ]
+                for table in _PAIR_TABLES:
+                    self._connection.executemany(f"DELETE FROM {table} WHERE code = ? AND customer = ?", digests)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Write all of it or nothing, and count that something was assigned or given back."""
         with _explained("written"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._check_unchanged()
-                while batch := list(islice(rest, _CODES_AT_ONCE)):
-                    digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
-                    self._connection.executemany(f"INSERT OR IGNORE INTO {_ASSIGNED} VALUES (?, ?)", digests)
+                yield
                 self._connection.execute(
                     "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
                     (self._digest("scope", ""),),
@@ -420,7 +487,10 @@ class AssignedCodesFile:
         return int(changes)
 
     def _is_assigned(self, digest: bytes) -> bool:
-        return self._connection.execute(f"SELECT 1 FROM {_ASSIGNED} WHERE code = ?", (digest,)).fetchone() is not None
+        return any(
+            self._connection.execute(f"SELECT 1 FROM {table} WHERE code = ?", (digest,)).fetchone() is not None
+            for table in _PAIR_TABLES
+        )
 
     def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
         return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]
