@@ -55,7 +55,7 @@ _FIELDS = (
 _PLAN = (
     click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
     click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
-    click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
+    click.option("--exclude", metavar="FILE", help="The exclusion list (CSV, .xlsx): customer_id, reason, review_on."),
     click.option("--tickets", is_flag=True, help="Include the column ticket in the pack."),
 )
 _REGIME = (

@@ -23,6 +23,7 @@ from privacy_toolkit.cli.output import (
     fail,
     lasting,
     progress,
+    quoted,
     result,
     rows_object,
     rows_sentence,
@@ -184,6 +185,7 @@ def preview(plan: Plan, settings: Settings) -> None:
     rows = plan.rows
     say(f"{headline(plan)}  [{plan.environment.upper()}]")
     say(f"  Input     {rows_sentence(rows)}")
+    _show_reading(plan)
     if rows.rejected:
         say(f"  REFUSED   {count(rows.rejected, 'row')}: nobody will act on {'it' if rows.rejected == 1 else 'them'}")
         say(f"            {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
@@ -207,6 +209,17 @@ def preview(plan: Plan, settings: Settings) -> None:
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _show_reading(plan: Plan) -> None:
+    """Show how the input is read, where that is not what is usual for its kind."""
+    given = plan.input
+    told = [f"sheet {quoted(given.sheet)}"] if given.sheet else []
+    told += [f"{name} = {quoted(theirs)}" for name, theirs in (given.columns or {}).items()]
+    told += [f"days as {quoted(given.date_format)}"] if given.date_format else []
+    told += [f"keys by {quoted(Path(plan.identified.path).name)}"] if plan.identified else []
+    if told:
+        say(f"  Read as   {', '.join(told)}")
 
 
 def headline(plan: Plan) -> str:

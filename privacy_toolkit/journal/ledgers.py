@@ -25,6 +25,15 @@ class Suppression(Protocol):
         They are the names of one deployment and its environment: earlier versions named it by its URL as written.
         """
 
+    def behind(self) -> list[str]:
+        """Give the runs that may have erased somebody who is not in the list, newest first."""
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in the list whom a run has erased, as it was when ``behind`` named it.
+
+        If it changed since, ``behind`` names it again.
+        """
+
     def counted(self, run_id: str) -> int:
         """Tell how many erased customers of a run are in the list."""
 

@@ -821,6 +821,25 @@ def test_the_erased_of_a_run_are_entered_all_or_none(state, store):
         assert (listed.counted(RUN), listed.of({SCOPE})("a")) == (0, False)
 
 
+def test_whom_a_run_erased_is_asked_for_until_it_is_marked_and_when_it_changed(make, store):
+    make(run_id=LATER).close()
+    run = make()
+    with store.open().suppression() as listed:
+        assert listed.behind() == [LATER, RUN]
+        listed.mark_read(RUN)
+        listed.mark_read(LATER)
+    with store.open().suppression() as listed:
+        assert listed.behind() == []
+        work(run, Note(1, (), ERASED))
+        assert listed.behind() == [RUN]
+        work(run, Note(2, (), ERASED))
+        listed.mark_read(RUN)
+        assert listed.behind() == [RUN]  # it is not as it was when it was named
+        listed.mark_read(RUN)
+        assert listed.behind() == []
+    run.close()
+
+
 def test_who_was_taken_off_stays_off_until_a_later_run_erases_them(state):
     with state.suppression() as listed:
         listed.add(SCOPE, ["a"], RUN, 1)
