@@ -19,7 +19,7 @@ from typing import IO, Any, Final, Generic, Protocol, Self, TypeVar, get_type_hi
 
 import msgspec
 
-from privacy_toolkit.core import OURS, without_numpy
+from privacy_toolkit.core import OURS, lean_pyarrow
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
 # An event loop in a thread of its own: what is asynchronous, for callers that are not, or whose own loop is busy.
@@ -244,7 +244,7 @@ def _found(name: str) -> Callable[[Any], Any]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError("this is no function of privacy-toolkit")
-    with without_numpy():
+    with lean_pyarrow():
         module = importlib.import_module(match[1])
     function = getattr(module, match[2], None)
     if not inspect.isfunction(function) or function.__module__ != match[1]:

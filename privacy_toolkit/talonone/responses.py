@@ -279,6 +279,14 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         return self.mark is None or self.mark.is_proven
 
 
+def is_maybe_copied(answer: Answer) -> bool:
+    """Whether a refusal of the credentials may be a late copy of the one that a route control got before.
+
+    It is the one refusal that the toolkit itself brings about on every connection, in the API's own words.
+    """
+    return answer.finding is Finding.CREDENTIALS and not answer.is_in_step
+
+
 class Asked(msgspec.Struct, frozen=True, gc=False):
     """What a request was about: the value in its path, its body, and the generation of the API that it was sent to."""
 
