@@ -266,7 +266,7 @@ async def _run(work: Work) -> StopReason | None:
             watch=watch,
             stop=stop,
             places=Places(work.settings.concurrency, stop),
-            emit=work.emit,
+            emit=work.listeners[0] if len(work.listeners) == 1 else work.emit,
             rng=work.rng,
             clock=work.clock,
             monotonic=work.monotonic,
