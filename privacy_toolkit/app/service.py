@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -34,10 +35,12 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
+from privacy_toolkit.engine.open_requests import earlier
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
+    Say,
     ask,
     catch_up,
     check_not_applied,
@@ -50,13 +53,18 @@ from privacy_toolkit.engine.planning import (
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.inputs.pairs import coupon_of
-from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.campaign import causes, check_not_undone
+from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.pairs import PairForm, coupon_of
+from privacy_toolkit.inputs.scan import read_input
+from privacy_toolkit.jobs import declaration, jobs_that
+from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
+from privacy_toolkit.jobs.campaign import carried, causes, check_listing, check_not_undone
+from privacy_toolkit.jobs.holders import LookAtRedemptions
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
+from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.reporting.words import sentence
 
 
@@ -123,6 +131,66 @@ def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[
     return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
 
 
+def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
+    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
+
+    Raises:
+        InputError: the codes can't be read.
+        ToolkitError: it can't be told how things stand.
+    """
+    state = open_state(settings.state, settings.state_key)
+    codes, summary = read_codes(path, options, settings.scratch)
+    asks = partial(ask, settings, say)
+    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
+
+
+@dataclass(frozen=True, slots=True)
+class Redemptions:
+    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
+
+    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
+    """
+
+    read: int
+    rejected: int
+    duplicates: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionOrder:
+    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
+
+    path: str
+    options: InputOptions
+    out: str | None = None
+    carry: str | None = None
+    guard: bool = False
+
+
+def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
+    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
+
+    Raises:
+        InputError: the pairs can't be read.
+        UsageError: the file can't be written.
+        ToolkitError: it can't be told how things stand.
+    """
+    parameters = {"carry": order.carry}
+    check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=order.guard)
+    form = PairForm(has_budget=False, carry=carried(parameters))
+    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
+    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
+        looked_at = LookAtRedemptions(scan, moment(clock))
+        ask(settings, say, looked_at)
+        if order.out is not None:
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+        summary = scan.summary
+    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())
+
+
 # Planning, and what is done with a plan.
 
 
@@ -165,6 +233,12 @@ def start(
             _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
+        if not unseen:
+            told = found_again(
+                earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            )
+            if told:
+                host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
@@ -194,9 +268,17 @@ class PlanToApply:
 
 
 def apply(
-    given: PlanToApply, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]
+    given: PlanToApply,
+    settings: Settings,
+    execution: ExecutionOptions,
+    host: Host,
+    clock: Callable[[], int],
+    *,
+    unseen: bool = False,
 ) -> RunResult:
     """Carry out exactly this plan, once the host has confirmed it. The input is read again.
+
+    ``unseen``: nobody looks at the plan, so nothing is said of its input.
 
     Raises:
         RefusedError: something is not what was planned, it was applied before, or an approval is missing; nothing was
@@ -219,7 +301,8 @@ def apply(
     with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
-        _warn(again, host)
+        if not unseen:
+            _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
@@ -285,6 +368,15 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     ask(settings, host.say, wanted)
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
     return replace(ready, plan=plan)
+
+
+def found_again(known: Mapping[str, int]) -> str:
+    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
+    if not known:
+        return ""
+    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
+    total = sum(known.values())
+    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.

@@ -38,6 +38,7 @@ from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions, merged
 from privacy_toolkit.jobs import declaration, jobs_that
+from privacy_toolkit.jobs.assign import Pool
 from privacy_toolkit.journal.state import existing_state, exists, open_state
 
 if TYPE_CHECKING:
@@ -120,6 +121,34 @@ class Toolkit:
             parameters={"undoes": run_id, "unredeemed": True},
         )
         return _in_thread(lambda: self._plan(order, _DataInput()))
+
+    def pool(self, codes: Path | str) -> Pool:
+        """Count what is left of the codes in a file: free, assigned, held by others. Nothing is changed.
+
+        Raises:
+            InputError: the codes can't be read.
+            ToolkitError: it can't be told how things stand.
+        """
+        options = merged(InputOptions(), **self.settings.input)
+        return _in_thread(lambda: service.pool(str(codes), options, self.settings, _unheard, self._clock))
+
+    def redemptions(
+        self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
+    ) -> service.Redemptions:
+        """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
+
+        Args:
+            rows: a file with the columns ``coupon_value`` and ``customer_id``.
+            out: the file to write: ``.csv`` or ``.parquet``.
+            carry: columns that go from the one to the other, separated by commas.
+
+        Raises:
+            InputError: the rows can't be read.
+            ToolkitError: it can't be told how things stand, or the file can't be written.
+        """
+        options = merged(InputOptions(), **self.settings.input)
+        order = service.RedemptionOrder(str(rows), options, text_of(out), carry)
+        return _in_thread(lambda: service.redemptions(order, self.settings, _unheard, self._clock))
 
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
         """Plan a job as ``plan`` does, while the event loop goes on.
@@ -386,6 +415,10 @@ def _order(job: str, rows: Any, given: dict[str, Any], by_profile: InputOptions)
         parameters=given,
     )
     return order, source
+
+
+def _unheard(text: str) -> None:
+    """Hear what is read, and tell nobody."""
 
 
 def _parquet(frame: Any) -> bytes:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from privacy_toolkit.cli.options import (
+    CommandOptions,
     api_option,
     dry_option,
     execution_options,
+    input_of,
     input_options,
     plan_options,
     regime_option,
     safe_option,
     settings_options,
     start_job,
+    take_settings,
 )
-from privacy_toolkit.core.model import ExitCode, UsageError
+from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 # ``privacy-toolkit erase``.
 
@@ -34,7 +39,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError
 @execution_options
 @settings_options
 def erase_command(**options: Any) -> int:
-    """Erase the personal data of the customers listed in REQUESTS (CSV or Parquet; - for CSV from standard input).
+    """Erase the personal data of the customers listed in REQUESTS (CSV, .xlsx or Parquet; - for CSV from stdin).
 
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
@@ -160,6 +165,89 @@ def holders(**options: Any) -> int:
     return start_job("holders", options.pop("codes"), options, parameters)
 
 
+@coupons_command.command("pool")
+@click.argument("codes")
+@click.option(
+    "--low", metavar="N", type=click.IntRange(min=1), help="Exit with 3 if fewer than N customers can get one."
+)
+@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
+@input_options
+@settings_options
+def pool(**options: Any) -> int:
+    """Count what is left of CODES (column coupon_value, where wanted budget): free, assigned, held by others, expired.
+
+    Each code is read once at the API, and nothing is changed. What is counted are customers: a code without a budget is
+    for one of them.
+    """
+    from privacy_toolkit.app import service
+
+    as_json, path, low = options.pop("as_json"), options.pop("codes"), options.pop("low")
+    execution = CommandOptions(rate=options.pop("rate"), concurrency=options.pop("concurrency"))
+    settings = take_settings(options, execution)
+    found = service.pool(path, input_of(options, settings.input), settings, say, microseconds)
+    is_low = low is not None and found.free < low
+    if as_json:
+        emit_json({**asdict(found), "low": is_low})
+    else:
+        _show_pool(asdict(found), low if is_low else None)
+    return ExitCode.OPEN_ITEMS if is_low else ExitCode.SETTLED
+
+
+@coupons_command.command("status")
+@click.argument("rows")
+@click.option("--out", metavar="FILE", help="Write who has redeemed which coupon to FILE: .csv or .parquet.")
+@_carry
+@safe_option
+@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
+@input_options
+@settings_options
+def status(**options: Any) -> int:
+    """Count who has redeemed their coupon, of ROWS (columns coupon_value, customer_id), such as a FILE of assign.
+
+    The inventory of each customer is read once, and nothing is changed. FILE holds personal data and is for its owner
+    alone.
+    """
+    from privacy_toolkit.app import service
+
+    as_json, path, out = options.pop("as_json"), options.pop("rows"), options.pop("out")
+    carry, guard = options.pop("carry"), options.pop("spreadsheet_safe")
+    execution = CommandOptions(rate=options.pop("rate"), concurrency=options.pop("concurrency"))
+    settings = take_settings(options, execution)
+    order = service.RedemptionOrder(path, input_of(options, settings.input), out, carry, guard)
+    found = service.redemptions(order, settings, say, microseconds)
+    if as_json:
+        emit_json({**asdict(found), "out": out})
+        return ExitCode.OPEN_ITEMS if found.rejected else ExitCode.SETTLED
+    for name, number in found.counts.items():
+        result(f"{name:<14}{number:>12,}")
+    result(f"{'subjects':<14}{found.read:>12,}")
+    if found.rejected:
+        result(f"{'refused rows':<14}{found.rejected:>12,}")
+    if out is not None:
+        result(f"File: {out}")
+    return ExitCode.OPEN_ITEMS if found.rejected else ExitCode.SETTLED
+
+
+def _show_pool(found: dict[str, int], low: int | None) -> None:
+    told = {
+        "places": f"customers, for {count(found['codes'], 'code')}",
+        "assigned": "given away by this state folder",
+        "held": "taken by others",
+        "free": "can be given away",
+    }
+    for name, meaning in told.items():
+        result(f"{name:<10}{found[name]:>12,}  {meaning}")
+    for name, meaning in (("missing", "unknown to the API"), ("expired", "last shown as expired or used up")):
+        if found[name]:
+            result(f"{name:<10}{found[name]:>12,}  {'code' if found[name] == 1 else 'codes'} {meaning}")
+    if found["rejected"]:
+        result(f"{'refused':<10}{found['rejected']:>12,}  rows of the list")
+    if low is not None:
+        say(f"LOW: fewer than {low:,} customers can get a code.")
+
+
 # ``privacy-toolkit export``.
 
 #: In the place of the list: write a sample of the notice instead.
@@ -205,7 +293,7 @@ def export_command(**options: Any) -> int:
 
 
 def _init_notice(given: str | None, as_json: bool) -> int:
-    from privacy_toolkit.access.notice import sample
+    from privacy_toolkit.access.words import sample
     from privacy_toolkit.cli.output import emit_json, result
 
     if given is None:

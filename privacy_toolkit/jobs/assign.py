@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -43,13 +47,14 @@ from privacy_toolkit.jobs.campaign import (
     carried,
     coupon_lists,
     limit_of,
+    runs_of,
     smallest,
     words_of,
 )
 from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown
 from privacy_toolkit.journal.ledgers import AssignedCodes
-from privacy_toolkit.journal.store import OpenRun
-from privacy_toolkit.talonone.holders import HOLDERS, holders_of
+from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.talonone.holders import HOLDERS, SPENT, decode_coupon, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 # Which code goes to whom.
@@ -295,6 +300,8 @@ def assign_codes(preparation: Preparation) -> Assigned:
 
 def _offer(codes: list[tuple[str, int | None]], record: AssignedCodes, preparation: Preparation) -> Offer:
     """The codes in their order, with what is known of them before any is given."""
+    limit = limit_of(preparation.parameters)
+    codes = [(code, budget if budget is None else smallest(budget, limit)) for code, budget in codes]
     taken = record.among(code for code, _ in codes)
     check = CodeCheck(record) if preparation.parameters.get(CHECK) else None
     offer = Offer(codes, record, taken, check, preparation.ask, trusts=not preparation.state.identity.may_lack)
@@ -314,7 +321,7 @@ def _once_missing(codes: Collection[str], preparation: Preparation) -> set[str]:
             missing = (entry for entry in failed if entry.state.reason is Reason.NOT_FOUND)
             found.update(code for entry in missing if (code := coupon_of(entry.subject.given)) in codes)
 
-    look_through(preparation.state, look, may_be_of(Job.ASSIGN))
+    look_through(preparation.state, look, may_be_of(Job.ASSIGN), run_ids=runs_of(preparation.state, Job.ASSIGN))
     return found
 
 
@@ -341,11 +348,18 @@ def _limited(given: str, budgets: Mapping[str, int], limit: int | None) -> str:
 
 
 def _codes(path: str, preparation: Preparation) -> tuple[list[tuple[str, int | None]], InputSummary]:
-    """The codes in the order of their file, each once, with its budget if it has one."""
+    return read_codes(path, _options(preparation.options), preparation.scratch)
+
+
+def read_codes(path: str, options: InputOptions, scratch: Path) -> tuple[list[tuple[str, int | None]], InputSummary]:
+    """Read codes in the order of their file, each once, with its budget if it has one.
+
+    Raises:
+        InputError: they can't be read.
+    """
     if path == "-":
         raise InputError("The codes can't come from standard input.", "Save them to a file, and name it.")
-    options, form = _options(preparation.options), CodeForm(has_budget=True)
-    with read_input(path, options, spool_folder=preparation.scratch, form=form) as scan:
+    with read_input(path, options, spool_folder=scratch, form=CodeForm(has_budget=True)) as scan:
         rows = ((code, "".join(map(str, given))) for page in scan.subjects() for _, code, *given in page)
         return [(code, budget_of(given)) for code, given in rows], scan.summary
 
@@ -361,6 +375,81 @@ def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:
     for customer, code in pairs:
         digest.update(f"{customer}\n{code}\n".encode())
     return digest.hexdigest()
+
+
+# What is left of a list of codes.
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many customers the codes of a list are for, and what became of these places.
+
+    ``codes`` is how many codes there are, ``rejected`` how many rows were refused. Of the ``places``, ``assigned`` were
+    given away by this state folder, ``held`` are taken by others, and ``free`` can be given away. What is left of codes
+    that do not exist (``missing`` of them), or that the API last showed as expired or used up (``expired``), is none of
+    these.
+    """
+
+    codes: int
+    rejected: int
+    places: int
+    assigned: int
+    held: int
+    free: int
+    missing: int
+    expired: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolQuestion:
+    """What a pool is counted by: the codes, where they are, how the API is asked, and an aware time."""
+
+    codes: Sequence[tuple[str, int | None]]
+    rejected: int
+    state: State
+    scope: str
+    ask: Callable[[Preflight], None]
+    now: datetime
+
+
+def count_pool(asked: PoolQuestion) -> Pool:
+    """Count what is left of some codes. Each is read once; nothing is changed.
+
+    Raises:
+        CredentialsError: the API refused the credentials.
+        NotReadError: it gave no reliable answer.
+        JournalError: what was assigned before can't be read.
+    """
+    state, scope = asked.state, asked.scope
+    with closing(state.assigned(scope, former_scopes(state, scope, may_be_of(Job.ASSIGN)))) as record:
+        check = CodeCheck(record)
+        check.values = [code for code, _ in asked.codes]
+        asked.ask(check)
+        expired = _last_shown_spent(set(check.values) - check.missing, asked)
+        places = assigned = held = free = 0
+        for code, budget in asked.codes:
+            room, used = 1 if budget is None else budget, record.used(code)
+            others = check.others.get(code, 0)
+            places, assigned, held = places + room, assigned + used, held + others
+            if code not in check.missing and code not in expired:
+                free += max(0, room - used - others)
+    return Pool(len(asked.codes), asked.rejected, places, assigned, held, free, len(check.missing), len(expired))
+
+
+def _last_shown_spent(codes: Collection[str], asked: PoolQuestion) -> set[str]:
+    """Those of ``codes`` that were expired or used up when a run of this state folder last saw them, or are by now."""
+    last: dict[str, bytes] = {}
+    jobs = (Job.ASSIGN, Job.RESERVE, Job.RELEASE)
+
+    def look(_: str, journal: OpenRun, plan: Plan) -> None:  # the newest first
+        if plan.job in jobs and plan_scope(plan) == asked.scope:
+            for kept in journal.results():
+                code = coupon_of(kept.subject.given)
+                if code in codes:
+                    last.setdefault(code, kept.result)
+
+    look_through(asked.state, look, run_ids=runs_of(asked.state, *jobs))
+    return {code for code, kept in last.items() if decode_coupon(kept).state_at(asked.now) in SPENT}
 
 
 # In a restored state folder the record of codes may lack some: who has them is read before anything is confirmed.

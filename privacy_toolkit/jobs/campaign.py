@@ -409,6 +409,11 @@ _RESERVING = (Job.RESERVE, Job.ASSIGN)
 _SENT = (Outcome.DONE, Outcome.UNKNOWN, Outcome.UNVERIFIED)
 
 
+def runs_of(state: State, *jobs: Job) -> list[str]:
+    """The runs that may be of these jobs, by their ids, newest first."""
+    return list(filter(may_be_of(*jobs), state.run_ids()))
+
+
 def undone_by(state: State, run_id: str) -> str | None:
     """The run that releases what ``run_id`` reserved; None if there is none.
 
@@ -421,7 +426,7 @@ def undone_by(state: State, run_id: str) -> str | None:
         if plan.parameters.get(UNDOES) == run_id:
             found.append(other)
 
-    look_through(state, look, may_be_of(Job.RELEASE))
+    look_through(state, look, may_be_of(Job.RELEASE), run_ids=runs_of(state, Job.RELEASE))
     return found[0] if found else None
 
 
@@ -526,7 +531,8 @@ def _changed_since(run_id: str, pairs: Collection[int], preparation: Preparation
             later = (hash((coupon_of(entry.subject.given), entry.subject.id)) for entry in sent)
             found.update(pair for pair in later if pair in pairs)
 
-    look_through(state, look, may_be_of(*_RESERVING, Job.RELEASE))
+    jobs = (*_RESERVING, Job.RELEASE)
+    look_through(state, look, may_be_of(*jobs), run_ids=runs_of(state, *jobs))
     return found
 
 

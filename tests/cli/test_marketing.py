@@ -9,7 +9,7 @@ import pytest
 
 from privacy_toolkit import Toolkit
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.seeding import EPOCH, seed
+from privacy_toolkit.sandbox.seeding import EPOCH, seed, seed_codes
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import coupon, timestamp
 
@@ -21,6 +21,7 @@ COUPONS = {
     FIRM: {"isReservationMandatory": True, "usageLimit": 0, "usageCounter": 7},
     LATE: {"startDate": "2998-01-01T00:00:00Z"},
 }
+READ = "get_reserved_customers"
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
 
 
@@ -403,6 +404,75 @@ def test_a_run_that_was_undone_does_not_go_on(call, stocked, table):
     assert (refused.json["exit_code"], refused.json["error"]["code"]) == (5, "undone")
 
 
+# What is left.
+
+
+def test_the_pool_says_what_is_left_and_when_that_is_little(call, stocked, table, customers):
+    stocked.store.reserve(FIRM, CUSTOMERS[7:9])
+    codes = table(
+        "codes.csv", "coupon_value,budget", (OLD, ""), (PLAIN, 3), (FIRM, 5), ("NO-SUCH", 9), (LATE, ""), (" X", 1)
+    )
+    before = call("coupons", "pool", codes, "--json")
+    assert (before.code, before.json) == (0, {
+        "codes": 5, "rejected": 1, "places": 19, "assigned": 0, "held": 2, "free": 8, "missing": 1, "expired": 0,
+        "low": False,
+    })  # fmt: skip
+    assert call("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes").code == 0
+    after = call("coupons", "pool", codes, "--low", "4", "--json")
+    assert (after.code, after.json) == (3, {
+        "codes": 5, "rejected": 1, "places": 19, "assigned": 5, "held": 2, "free": 3, "missing": 1, "expired": 1,
+        "low": True,
+    })  # fmt: skip
+    shown = call("coupons", "pool", codes, "--low", "4")
+    assert "LOW" in shown.err
+    assert "1  code last shown as expired or used up" in shown.out
+    assert "MAIL-" not in shown.out + shown.err
+    assert call("coupons", "pool", codes, "--low", "3").code == 0
+    assert {entry.operation for entry in stocked.log if entry.acted} <= {READ, "create_coupon_reservation"}
+
+
+def test_a_pool_that_can_not_be_read_is_none(call, stocked, table, monkeypatch):
+    done = call("coupons", "pool", table("codes.csv", "code", [PLAIN]), "--json")
+    assert (done.code, "coupon_value" in done.json["error"]["message"]) == (2, True)
+    monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
+    done = call("coupons", "pool", table("codes.csv", "coupon_value", [PLAIN]), "--json")
+    assert (done.code, done.json["error"]["code"]) == (7, "credentials")
+
+
+def test_the_status_says_who_has_redeemed_their_coupon(call, stocked, customers, codes, tmp_path, monkeypatch):
+    mail, out = tmp_path / "mail.csv", tmp_path / "status.csv"
+    call("coupons", "assign", customers, "--coupons", codes, "--out", mail, "--carry", "email", "--confirm", "yes")
+    redeem(stocked, CUSTOMERS[0], PLAIN)
+    redeem(stocked, CUSTOMERS[1], OLD)
+    stocked.store.release(FIRM, [CUSTOMERS[3]])
+    with mail.open("a", encoding="utf-8") as file:
+        file.write(f"nobody,{PLAIN},done,,,,,x\n,{PLAIN},done,,,,,x\n")
+    done = call("coupons", "status", mail, "--out", out, "--carry", "email", "--json")
+    assert (done.code, done.json) == (3, {
+        "read": 6, "rejected": 1, "duplicates": 0, "out": str(out),
+        "counts": {"redeemed": 2, "not_redeemed": 2, "no_profile": 1, "not_shown": 1, "not_told": 0},
+    })  # fmt: skip
+    found = {row["customer_id"]: row for row in read(out)}
+    assert [(found[one]["redeemed"], found[one]["reason"], found[one]["coupon_state"]) for one in CUSTOMERS[:5]] == [
+        ("yes", "", "used_up"),
+        ("yes", "", "expired"),
+        ("no", "", "used_up"),
+        ("", "not_shown", ""),
+        ("no", "", "not_started"),
+    ]
+    assert (found["nobody"]["redeemed"], found["nobody"]["reason"]) == ("", "no_profile")
+    assert found[CUSTOMERS[0]]["email"] == f"{CUSTOMERS[0]}@example.org"
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    monkeypatch.setattr(wire, "inventory_coupon", lambda held, *_: held)  # as the API of 2020 says it
+    counts = call("coupons", "status", mail, "--json").json["counts"]
+    assert counts == {"redeemed": 0, "not_redeemed": 1, "no_profile": 1, "not_shown": 1, "not_told": 3}
+    shown = call("coupons", "status", mail)
+    assert "not_redeemed" in shown.out
+    assert "MAIL-" not in shown.out + shown.err
+    assert "customer-" not in shown.out + shown.err
+    assert call("coupons", "status", mail, "--carry", "email", "--json").code == 2
+
+
 def test_release_writes_a_file_too_and_parquet_is_one(call, stocked, customers, codes, tmp_path):
     out = tmp_path / "mail.parquet"
     call("coupons", "assign", customers, "--coupons", codes, "--out", out, "--carry", "email", "--confirm", "yes")
@@ -425,3 +495,19 @@ def test_the_library_writes_the_same(stocked, customers, codes, tmp_path, monkey
     back.apply(confirm="yes").raise_for_status()
     assert not any(holders(stocked, code) for code in COUPONS)
     assert len(read(tmp_path / "back.csv")) == 5
+    assert Toolkit().pool(codes).free == 3  # of five codes the API showed two as spent
+    assert Toolkit().redemptions(tmp_path / "back.csv", out=tmp_path / "x.csv").counts["not_shown"] == 5
+
+
+def test_the_sandbox_has_codes_of_every_kind_to_try_this_with(call, stocked, requests, tmp_path):
+    codes, out = tmp_path / "codes.csv", tmp_path / "mail.csv"
+    made = seed_codes(stocked.store, 40)
+    assert seed_codes(stocked.store, 40) == made
+    codes.write_text("coupon_value\n" + "\n".join(made) + "\n")
+    pool = call("coupons", "pool", codes, "--json").json
+    assert (pool["codes"], pool["held"], pool["free"], pool["missing"]) == (40, 4, 36, 0)
+    done = call("coupons", "assign", requests, "--coupons", codes, "--out", out, "--confirm", "yes", "--json")
+    assert done.json["outcomes"] == {"done": 12}
+    assert [row["coupon_state"] for row in read(out)].count("usable") == 10
+    assert {row["redeemable_by"] for row in read(out)} == {"anyone", "holders"}
+    assert call("coupons", "pool", codes, "--json").json["expired"] == 2

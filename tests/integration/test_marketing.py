@@ -10,7 +10,7 @@ import pytest
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import coupon, timestamp
+from privacy_toolkit.sandbox.wire import coupon, session, timestamp
 
 CODES = [f"SUMMER-{number:02d}" for number in range(40)]
 CUSTOMERS = [f"customer-{number:04d}" for number in range(300)]
@@ -94,3 +94,28 @@ def test_a_campaign_and_the_next_one_and_the_way_back_through_kills(stocked, too
     assert killed(kit, stocked, command, 3, rng).json["outcomes"] == {"done": 257}
     assert max(Counter(code for code, _ in held(stocked)).values()) == BUDGET
     assert len({customer for _, customer in held(stocked)} - set(CUSTOMERS[290:294])) == 257
+
+
+@pytest.mark.parametrize(
+    "kind", [FaultKind.ERROR_500, FaultKind.TRUNCATED, FaultKind.DROP_AFTER, FaultKind.FOREIGN_200]
+)
+def test_whatever_the_answers_nobody_who_redeemed_loses_a_reservation(sandbox, toolkit, tmp_path, kind):
+    faults = Faults(rates={kind: 0.1}, seed=4)
+    server, codes, customers = sandbox(CUSTOMERS[:40], faults=faults), CODES[:4], CUSTOMERS[:40]
+    for code in codes:
+        made = coupon(server.store.number(), code, timestamp(EPOCH)) | {"usageLimit": 0}
+        server.store.put(EntityKind.COUPON, code, made)
+        server.store.reserve(code, customers)
+    redeemed = [(codes[n % 4], customer) for n, customer in enumerate(customers[::3])]
+    for code, customer in redeemed:
+        made = session(server.store.number(), f"s-{customer}", timestamp(EPOCH), 1)
+        made |= {"profileId": customer, "state": "closed", "couponCodes": [code]}
+        server.store.put(EntityKind.SESSION, f"s-{customer}", made, owner=customer)
+    pairs = tmp_path / "pairs.csv"
+    rows = [f"{code},{customer}\n" for code in codes for customer in customers]
+    pairs.write_text("coupon_value,customer_id\n" + "".join(rows))
+    kit = toolkit(server.base_url)
+    kit.run("coupons", "release", pairs, "--unredeemed", "--confirm", "yes", "--json")
+    done = kit.settle()
+    assert (done.code, done.json["outcomes"]) == (0, {"on_hold": len(redeemed), "done": len(rows) - len(redeemed)})
+    assert held(server) == set(redeemed)

@@ -36,7 +36,7 @@ class Happening(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One run. ``rates`` are the shares of requests or connections that meet a fault, in the first ``faulty`` executions.
+    """One run. ``rates`` are the shares of requests or connections that meet a fault in the first executions.
 
     ``crashes`` are the callbacks before which the process dies, by execution; 0 for not at all. ``heals``: the world is
     well afterwards, and everybody has to be settled (liveness); else the run is judged as it stands (safety).
@@ -114,9 +114,28 @@ def spec_of(seed: int, job: Job | None = None) -> Spec:
     )
 
 
+def spec_with(name: str, seed: int) -> Spec:
+    """A run in which one fault is all that goes wrong, and very often."""
+    place = FAULTS[name].place
+    rates = {name: 0.2} if place in {Place.ANSWER, Place.CONNECTION} else {}
+    happenings = [Happening(0, 0.05, name, 2.0)] if place in TIMED and name != "crash" else []
+    return Spec(
+        seed=seed,
+        job=Job.RESERVE if name == "reserved_by_others" else Job.ERASE,
+        subjects=60,
+        faulty=1,
+        rates=rates,
+        happenings=happenings,
+        crashes=[400] if name == "crash" else [],
+        rate=50.0,
+        positive=True,
+        keep_alive=0.5 if name == "keep_alive_race" else 75.0,
+    )
+
+
 def _chosen(rng: Random) -> list[str]:
     """Some faults, each at most once: none now and then, mostly few, sometimes very many."""
-    count = rng.choice((0, 1, 2, 2, 3, 4, 6, 10, 25))
+    count = rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35))
     names, weights = list(FAULTS), [one.weight for one in FAULTS.values()]
     return list(dict.fromkeys(rng.choices(names, weights, k=count)))
 

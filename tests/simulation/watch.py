@@ -1,4 +1,4 @@
-"""What is looked at while a run goes on: that intents come before bytes, and one customer is in one request at a time."""
+"""What is looked at while a run goes on: intents come before bytes, one customer is in one request at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ten jobs as they are simulated: what is asked for, what the world holds before, and what may be said afterwards."""
+"""The ten jobs as they are simulated: what is asked for, what the world holds, and what may be said afterwards."""
 
 from __future__ import annotations
 
