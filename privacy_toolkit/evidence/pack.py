@@ -188,6 +188,7 @@ class _Groups:
 
     def _write(self, tables: list[Any]) -> None:
         table = joined(tables)
+        tables.clear()  # they were copied, and memory is what counts
         self._parquet.add(table)
         self._tally.add(counts_of(table))
 

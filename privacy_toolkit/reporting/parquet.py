@@ -481,7 +481,7 @@ def _first_difference(said: list[bytes], made: list[bytes]) -> int:
 
 
 #: How many rows are held in memory before they go into a file: 260 bytes each, and several times that while sorted.
-HELD = 4_096
+HELD = 8_192
 #: Into about so many files a process puts its rows at most: all are open at once, and systems allow some hundreds.
 _FILES = 100
 #: At least so many rows are handed out together, unless there are no more.
