@@ -16,11 +16,12 @@ PYTEST_ARGS ?= --numprocesses $(shell expr 2 '*' $(CORES)) --dist worksteal
 FAST := tests/unit tests/contract tests/architecture
 BENCH_ARGS ?=
 CAMPAIGN_ARGS ?=
+SIMULATE_ARGS ?=
 FUZZ_ARGS ?=
 AUDIT_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check format bench campaign fuzz constraints audit release schemas answers modules clean
+.PHONY: help demo test fast check format bench campaign simulate fuzz constraints audit release schemas templates answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ bench: $(VENV)/.dev  ## Measure against the official SDK; BENCH_ARGS="erase rate
 campaign: $(VENV)/.dev  ## Run jobs under every kind of fault against the sandbox's ledger; CAMPAIGN_ARGS="--subjects 500"
 	$(BIN)/python bench/campaign.py $(CAMPAIGN_ARGS)
 
+simulate: $(VENV)/.dev  ## Play a million subject-runs in virtual time; SIMULATE_ARGS="--subject-runs 20000 --seed 5"
+	$(BIN)/python -m tests.simulation $(SIMULATE_ARGS)
+
 fuzz: $(VENV)/.dev  ## Send a million hostile inputs through every parser; FUZZ_ARGS="--inputs 5000000 --seed 7"
 	$(BIN)/python -m tests.support.fuzzing $(FUZZ_ARGS)
 
@@ -66,7 +70,10 @@ release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of mate
 	$(BIN)/python -m release.build
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
-	$(BIN)/python -m privacy_toolkit.schemas
+	$(BIN)/python -c "from privacy_toolkit.schemas import write; write()"
+
+templates: $(VENV)/.dev  ## Compile the templates of report.html again
+	$(BIN)/python -m tests.support.templates
 
 answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again
 	$(BIN)/python -m tests.support.foreign

@@ -113,8 +113,8 @@ def _check_value(name: str, value: object) -> None:
 
 def _with_packages(order: Order, parameters: Parameters) -> Order:
     # Imported here: it is about packages, and no other job needs what it loads.
-    from privacy_toolkit.access.notice import load  # noqa: PLC0415
     from privacy_toolkit.access.placing import check_recipient  # noqa: PLC0415
+    from privacy_toolkit.access.words import load  # noqa: PLC0415
 
     given = parameters["encrypt"]
     if given is not None:

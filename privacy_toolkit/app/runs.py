@@ -1,22 +1,35 @@
-"""The runs of a state folder: listed, looked at, purged, set aside, and what of them is due."""
+"""The runs of a state folder: listed, looked at, handed on as a file, withdrawn from, purged."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from privacy_toolkit.config.settings import deployment_key
-from privacy_toolkit.core.durable import found_in
-from privacy_toolkit.core.model import JournalError, Outcome, ToolkitError, UsageError
-from privacy_toolkit.engine.open_requests import job_of
+from privacy_toolkit.config.settings import Settings, deployment_key
+from privacy_toolkit.core.durable import found_in, read_regular
+from privacy_toolkit.core.model import (
+    NEVER_SENT,
+    OPEN_OUTCOMES,
+    JournalError,
+    Outcome,
+    Purpose,
+    RefusedError,
+    ToolkitError,
+    UsageError,
+)
+from privacy_toolkit.engine.approval import SigningIdentity
+from privacy_toolkit.engine.execution import Conditions, claimed, described
+from privacy_toolkit.engine.job import Declaration, Table
+from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Entry, decode_package
+from privacy_toolkit.journal.records import Entry, Note, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, running
 
 
@@ -109,6 +122,179 @@ def _subject(entry: Entry) -> dict[str, Any]:
     }
 
 
+# What came of every subject as a file, for other systems and for people.
+
+#: What is told of a subject next to its id and what else names it.
+_TOLD: Final = (
+    "ticket",
+    "outcome",
+    "reason",
+    "attribution",
+    "held_before",
+    "review_on",
+    "requested_at",
+    "due_on",
+    "settled_at",
+    "package",
+)
+
+
+def outcomes(state: State, run_id: str, *, confirmed: bool = False) -> Table:
+    """What came of every subject of a run as a table with ids, in input order.
+
+    ``confirmed``: those alone who were erased, for other systems to which their data was disclosed (Article 19 GDPR):
+    seen in the system before, and gone in a read afterwards.
+
+    Raises:
+        UsageError: the run was purged; or erasures are asked for of a run that erases nobody.
+        JournalError: the journal can't be read.
+    """
+    with state.open(run_id) as journal:
+        job = declaration(plan_of(journal).job)
+        if journal.purged_at is not None:
+            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
+        if confirmed and not job.erases:
+            raise UsageError(f"Run {run_id} ({job.job}) erases nobody.", "Leave --confirmed out.")
+        subjects_ = (observed.subject for observed in journal.rows())
+        shown = list(dict.fromkeys(name for subject in subjects_ for name in job.shown(subject.id, subject.given)))
+    if confirmed:
+        columns: dict[str, type] = {"customer_id": str, "erased_on": str, "ticket": str}
+        return Table("list", columns, ("customer_id",), lambda: _confirmed(state, run_id))
+    columns = {"row": int, "id": str, **dict.fromkeys((*shown, *_TOLD), str)}
+    return Table("list", columns, ("id", *shown), lambda: _told_rows(state, run_id, shown, job))
+
+
+def _told_rows(state: State, run_id: str, shown: Sequence[str], job: Declaration) -> Iterator[tuple[Any, ...]]:
+    with state.open(run_id) as journal:
+        for observed in journal.rows():
+            subject, row, request = observed.subject, observed.state, observed.request
+            package = decode_package(observed.result)
+            told = {
+                "ticket": request and request.ticket,
+                "outcome": row.outcome,
+                "reason": row.reason or row.hold_reason,
+                "attribution": row.attribution,
+                "held_before": row.held_before,
+                "review_on": row.review_on,
+                "requested_at": request and request.requested_on,
+                "due_on": request and request.due_on,
+                "settled_at": None if row.settled_at is None else _time(row.settled_at),
+                "package": package and package.name,
+            }
+            extra = job.shown(subject.id, subject.given)
+            yield subject.row, subject.id, *(extra.get(name) for name in shown), *(told[name] for name in _TOLD)
+
+
+def _confirmed(state: State, run_id: str) -> Iterator[tuple[Any, ...]]:
+    with state.open(run_id) as journal:
+        for observed in journal.rows():
+            settled_at = observed.state.settled_at
+            if observed.state.outcome == Outcome.ERASED and settled_at is not None:
+                yield observed.subject.id, _time(settled_at)[:10], observed.request and observed.request.ticket
+
+
+# Withdrawing people from a run: their requests are not carried out any more.
+
+#: An id file of ten million lines is not larger, in bytes.
+_LARGEST_ID_FILE: Final = 1 << 30
+
+
+def read_ids(path: Path) -> list[str]:
+    """The customer ids in a file, one on each line, as the list has them: nothing is trimmed.
+
+    Raises:
+        UsageError: it can't be read, is not UTF-8, is empty, or has an empty line.
+    """
+    hint = "It has to hold one customer id on each line, as the list has it, in UTF-8: no heading, no quotes."
+    try:
+        data = read_regular(path, _LARGEST_ID_FILE)
+    except OSError as error:
+        raise UsageError(f"The file with the ids can't be read: {error.strerror}.", "Name another file.") from None
+    try:
+        lines = [line.removesuffix("\r") for line in data.decode().removesuffix("\n").split("\n")]
+    except UnicodeDecodeError:
+        raise UsageError("The file with the ids is not UTF-8.", hint) from None
+    if "" in lines:
+        raise UsageError(f"Line {lines.index('') + 1} of the file with the ids is empty.", hint)
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawOrder:
+    """Whose requests are withdrawn from which run, and under which settings and key; see ``withdraw``."""
+
+    run_id: str
+    ids: Sequence[str]
+    settings: Settings
+    hand: SigningIdentity | None
+    restored: bool = False
+
+
+def withdraw(state: State, order: WithdrawOrder, clock: Callable[[], int]) -> int:
+    """Put open subjects on hold because their requests were withdrawn, all or none; how many.
+
+    Someone whose request was sent, or may have been, stays open: what became of it has to be found out.
+
+    Raises:
+        UsageError: an id is not in the run, is settled already, or its request was sent. Nothing is changed then.
+        RefusedError: the run is under way, or purged.
+        JournalError: it can't be written.
+    """
+    with state.open(order.run_id) as journal:
+        before = summarize(journal)
+        if before.purged:
+            raise RefusedError(f"Run {order.run_id} was purged: its ids are gone.", code="purged")
+        plan = before.plan
+    with claimed(state, plan.base_url, restored=order.restored), state.open(order.run_id) as journal:
+        notes = _withdrawn(journal, order.ids, clock())
+        conditions = Conditions(verify=plan.verify, predicate=declaration(plan.job).predicate, hand=order.hand)
+        number = journal.begin_execution(clock(), described(order.settings, conditions))
+        journal.record(notes)
+        journal.end_execution(number, clock(), before.stopped_by)  # why it stopped before is still why it stopped
+    return len(notes)
+
+
+def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
+    """The notes by which everybody in ``ids`` is withdrawn.
+
+    Raises:
+        UsageError: somebody can't be.
+    """
+    missing, settled, sent = set(ids), set(), set()
+    wanted, notes = frozenset(ids), []
+    for entry in journal.entries():
+        id_ = entry.subject.id
+        if id_ not in wanted:
+            continue
+        missing.discard(id_)
+        if entry.state.outcome not in OPEN_OUTCOMES:
+            settled.add(id_)
+        elif _may_be_sent(entry):
+            sent.add(id_)
+        else:
+            state = SubjectState(Outcome.ON_HOLD, hold_reason=WITHDRAWN, settled_at=now)
+            notes.append(Note(entry.subject.seq, state=state))
+    for fault, why in (
+        (missing, "is not in this run"),
+        (sent, "was sent already, or may have been: resume the run to find out what came of it"),
+        (settled, "is settled already"),
+    ):
+        if fault:
+            lines = [line for line, id_ in enumerate(ids, 1) if id_ in fault]
+            raise UsageError(
+                f"Nobody was withdrawn: the request of line {lines[0]} of the file {why}"
+                f"{f' ({len(lines):,} such lines)' if len(lines) > 1 else ''}.",
+                "Take such lines out of the file. privacy-toolkit runs subjects RUN shows how everybody stands.",
+            )
+    return notes
+
+
+def _may_be_sent(entry: Entry) -> bool:
+    return entry.state.attempts > 0 or any(
+        exchange.purpose is Purpose.ACT and exchange.reason not in NEVER_SENT for exchange in entry.exchanges
+    )
+
+
 def _time(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -161,6 +347,8 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path |
         index.forget(run_id)
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
         index.forget(run_id)  # again: somebody may have read it before its ids were gone, and entered it after that
+    if state.answers.read(run_id).sent:
+        state.answers.change(run_id, counted)
     remain: list[str] = []
     if len(traces):
         remain = state.remains(run_id, traces.are_in)

@@ -22,7 +22,7 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core import without_numpy
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
     ExitCode,
     Outcome,
@@ -35,6 +35,7 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
+from privacy_toolkit.engine.open_requests import earlier
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
@@ -55,7 +56,7 @@ from privacy_toolkit.evidence.files import REPORT_HTML, PackError
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
 from privacy_toolkit.jobs.campaign import carried, causes, check_listing, check_not_undone
 from privacy_toolkit.jobs.holders import LookAtRedemptions
@@ -232,6 +233,12 @@ def start(
             _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
+        if not unseen:
+            told = found_again(
+                earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            )
+            if told:
+                host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
@@ -261,9 +268,17 @@ class PlanToApply:
 
 
 def apply(
-    given: PlanToApply, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]
+    given: PlanToApply,
+    settings: Settings,
+    execution: ExecutionOptions,
+    host: Host,
+    clock: Callable[[], int],
+    *,
+    unseen: bool = False,
 ) -> RunResult:
     """Carry out exactly this plan, once the host has confirmed it. The input is read again.
+
+    ``unseen``: nobody looks at the plan, so nothing is said of its input.
 
     Raises:
         RefusedError: something is not what was planned, it was applied before, or an approval is missing; nothing was
@@ -286,7 +301,8 @@ def apply(
     with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
-        _warn(again, host)
+        if not unseen:
+            _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
@@ -352,6 +368,15 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     ask(settings, host.say, wanted)
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
     return replace(ready, plan=plan)
+
+
+def found_again(known: Mapping[str, int]) -> str:
+    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
+    if not known:
+        return ""
+    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
+    total = sum(known.values())
+    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.
@@ -502,7 +527,7 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
     Raises:
         ToolkitError: it can't be made; see ``write_pack``.
     """
-    with without_numpy():
+    with lean_pyarrow():
         from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
 
     signer, principal = (None, None) if hand is None else (hand.signer, hand.name)

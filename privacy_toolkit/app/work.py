@@ -153,8 +153,8 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
 # Everything about packages is imported in the functions: it loads Jinja2, and no other job needs it.
 
 if TYPE_CHECKING:
-    from privacy_toolkit.access.notice import Notice
     from privacy_toolkit.access.package import Recipe
+    from privacy_toolkit.access.words import Notice
 
 Deliver = Callable[[int, str, bytes | None, int], bytes]
 
@@ -198,7 +198,7 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
-    from privacy_toolkit.access.package import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
 
     folder = make_folder(plan.out or ".")
     by = believed(folder, now.astimezone(UTC))
@@ -211,8 +211,8 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
 
 
 def _recipe(plan: Plan, key: bytes | None) -> Recipe:
-    from privacy_toolkit.access.notice import blank  # noqa: PLC0415
     from privacy_toolkit.access.package import Recipe  # noqa: PLC0415
+    from privacy_toolkit.access.words import blank  # noqa: PLC0415
 
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
     return Recipe(
@@ -228,7 +228,7 @@ def _recipe(plan: Plan, key: bytes | None) -> Recipe:
 
 
 def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
-    from privacy_toolkit.access.notice import load  # noqa: PLC0415
+    from privacy_toolkit.access.words import load  # noqa: PLC0415
 
     path = Path(planned.path)
     notice = load(path)

@@ -73,7 +73,8 @@ def apply_command(**options: Any) -> int:
             key_file=options["plan_key"],
         )
         with host.whole():
-            return show_result(apply(given, settings, execution, host, microseconds), as_json)
+            done = apply(given, settings, execution, host, microseconds, unseen=execution.quiet)
+            return show_result(done, as_json)
 
 
 # ``privacy-toolkit approve``.

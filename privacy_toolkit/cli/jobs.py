@@ -39,7 +39,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError, count
 @execution_options
 @settings_options
 def erase_command(**options: Any) -> int:
-    """Erase the personal data of the customers listed in REQUESTS (CSV or Parquet; - for CSV from standard input).
+    """Erase the personal data of the customers listed in REQUESTS (CSV, .xlsx or Parquet; - for CSV from stdin).
 
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
@@ -293,7 +293,7 @@ def export_command(**options: Any) -> int:
 
 
 def _init_notice(given: str | None, as_json: bool) -> int:
-    from privacy_toolkit.access.notice import sample
+    from privacy_toolkit.access.words import sample
     from privacy_toolkit.cli.output import emit_json, result
 
     if given is None:

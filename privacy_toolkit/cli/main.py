@@ -28,11 +28,14 @@ COMMANDS = {
     "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, with a signature."),
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
-    "suppression": (
-        "privacy_toolkit.cli.suppression",
-        "Export and import the list of erased customers, or remove one.",
+    "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
+    "letters": (
+        "privacy_toolkit.cli.requests",
+        "Write the answers to the people of a run; record when they were sent.",
     ),
-    "due": ("privacy_toolkit.cli.runs", "List what is open over all runs, by its due date."),
+    "register": ("privacy_toolkit.cli.requests", "List every request over all runs: due, outcome, answered."),
+    "metrics": ("privacy_toolkit.cli.requests", "Count the requests of a year by what came of them."),
+    "due": ("privacy_toolkit.cli.requests", "List what is open over all runs, by its due date."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),

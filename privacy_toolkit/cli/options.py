@@ -55,7 +55,7 @@ _FIELDS = (
 _PLAN = (
     click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
     click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
-    click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
+    click.option("--exclude", metavar="FILE", help="The exclusion list (CSV, .xlsx): customer_id, reason, review_on."),
     click.option("--tickets", is_flag=True, help="Include the column ticket in the pack."),
 )
 _REGIME = (
@@ -235,11 +235,12 @@ def start_job(
     """
     from privacy_toolkit.app.plans import check_accepted, checked, require_file, write_plan
     from privacy_toolkit.app.service import planned, start, telling
-    from privacy_toolkit.cli.preview import Terminal, show_plan, show_result
+    from privacy_toolkit.cli.preview import Noticed, Terminal, show_plan, show_result
     from privacy_toolkit.core.model import Regime
     from privacy_toolkit.engine.approval import require_direct
+    from privacy_toolkit.engine.open_requests import earlier
     from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.jobs import declaration, jobs_that
     from privacy_toolkit.journal.state import open_state
 
     execution = take_execution(options)
@@ -264,7 +265,8 @@ def start_job(
             check_accepted(ready.plan, execution)
             require_file(ready.plan)
             write_plan(ready.plan, ready.key, Path(plan_file), state, order.key_file)
-            show_plan(ready.plan, Path(plan_file), settings, as_json, ready.scan.summary.warnings)
+            known = earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            show_plan(ready.plan, Path(plan_file), settings, as_json, Noticed(ready.scan.summary.warnings, known))
         return ExitCode.SETTLED
     with telling(settings, host), host.whole():
         order = checked(order, settings)

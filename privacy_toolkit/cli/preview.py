@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 import msgspec
 
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.service import RunResult
+from privacy_toolkit.app.service import RunResult, found_again
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -22,6 +23,7 @@ from privacy_toolkit.cli.output import (
     fail,
     lasting,
     progress,
+    quoted,
     result,
     rows_object,
     rows_sentence,
@@ -183,6 +185,7 @@ def preview(plan: Plan, settings: Settings) -> None:
     rows = plan.rows
     say(f"{headline(plan)}  [{plan.environment.upper()}]")
     say(f"  Input     {rows_sentence(rows)}")
+    _show_reading(plan)
     if rows.rejected:
         say(f"  REFUSED   {count(rows.rejected, 'row')}: nobody will act on {'it' if rows.rejected == 1 else 'them'}")
         say(f"            {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
@@ -206,6 +209,17 @@ def preview(plan: Plan, settings: Settings) -> None:
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _show_reading(plan: Plan) -> None:
+    """Show how the input is read, where that is not what is usual for its kind."""
+    given = plan.input
+    told = [f"sheet {quoted(given.sheet)}"] if given.sheet else []
+    told += [f"{name} = {quoted(theirs)}" for name, theirs in (given.columns or {}).items()]
+    told += [f"days as {quoted(given.date_format)}"] if given.date_format else []
+    told += [f"keys by {quoted(Path(plan.identified.path).name)}"] if plan.identified else []
+    if told:
+        say(f"  Read as   {', '.join(told)}")
 
 
 def headline(plan: Plan) -> str:
@@ -308,18 +322,29 @@ def _show_outcomes(summary: Summary, shown: RunResult) -> None:
         result(f"  {count(number, 'code')} with nothing sent: {reason}")
 
 
-def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, warnings: Sequence[InputWarning] = ()) -> None:
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What to look at before a plan is applied: warnings of its input, and how earlier runs of its people ended."""
+
+    warnings: Sequence[InputWarning] = ()
+    earlier: Mapping[str, int] = field(default_factory=dict)
+
+
+def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, noticed: Noticed) -> None:
     """Print a plan that was written to a file, what is to be done with it, and what to look at before."""
     following = f"privacy-toolkit apply {path}{confirmation(plan)}"
     if settings.trust.approval_required:
         following = f"privacy-toolkit approve {path} --key FILE"
     if as_json:
-        told = [{"code": one.code, "message": one.message} for one in warnings]
-        emit_json({"plan": str(path), **_plan_object(plan), "warnings": told, "next": following})
+        told = [{"code": one.code, "message": one.message} for one in noticed.warnings]
+        known = dict(sorted(noticed.earlier.items()))
+        emit_json({"plan": str(path), **_plan_object(plan), "warnings": told, "earlier": known, "next": following})
     else:
-        for one in warnings:
+        for one in noticed.warnings:
             say(f"Warning: {one.message}")
         preview(plan, settings)
+        if noticed.earlier:
+            say(found_again(noticed.earlier))
         result(f"Plan: {path}")
         result(f"Next: {following}")
 

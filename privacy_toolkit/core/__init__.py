@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +17,22 @@ _NOT_TO_BE_FOUND: Final[Any] = None
 
 
 @contextmanager
-def without_numpy() -> Iterator[None]:
-    """Have pyarrow loaded without numpy in the block, if the process is ours and neither of them is loaded yet.
+def lean_pyarrow() -> Iterator[None]:
+    """Have pyarrow loaded in the block with what we need of it, if the process is ours and it is not loaded yet.
 
-    pyarrow takes numpy where it finds it, which costs more than pyarrow itself (0.1 s, 10 MB), and needs it only to
-    hand over arrays. Nothing of ours asks for those but data frames, which are for scripts and notebooks.
+    It takes numpy where it finds it, which costs more than pyarrow itself (0.1 s, 10 MB) and is needed only to hand
+    over arrays: nothing of ours asks for those but data frames, which are for scripts and notebooks. And its own
+    allocator keeps what it was given once; with the system's, a pack takes 20 MB less.
     """
-    if not OURS.is_set() or "numpy" in sys.modules or "pyarrow" in sys.modules:
+    if not OURS.is_set() or "pyarrow" in sys.modules:
         yield
         return
-    sys.modules["numpy"] = _NOT_TO_BE_FOUND  # so the import system is told that a module is not there
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    hidden = "numpy" not in sys.modules
+    if hidden:
+        sys.modules["numpy"] = _NOT_TO_BE_FOUND  # so the import system is told that a module is not there
     try:
         yield
     finally:
-        del sys.modules["numpy"]
+        if hidden:
+            del sys.modules["numpy"]

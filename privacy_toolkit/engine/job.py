@@ -12,6 +12,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from privacy_toolkit.core.model import (
     CredentialsError,
     ExitCode,
@@ -101,9 +103,9 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
         delimiter=options.delimiter,
         strip=options.strip,
         limit=options.limit,
-        sheet=summary.sheet,
-        date_format=options.date_format,
-        columns=dict(options.columns),
+        sheet=UNSET if summary.sheet is None else summary.sheet,
+        date_format=UNSET if options.date_format == "iso" else options.date_format,
+        columns=dict(options.columns) or UNSET,
     )
 
 

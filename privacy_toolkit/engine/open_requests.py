@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -267,6 +269,9 @@ def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
 # later run of the same job and target is not open any more; anyone who is open there for the same days is counted
 # there. To find out, ids are compared, a bounded number at a time.
 
+#: The reason with which a request that was withdrawn is on hold.
+WITHDRAWN = "withdrawn"
+
 SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
 #: How many ids are held at once to be compared with later runs.
 BATCH = 200_000
@@ -327,7 +332,7 @@ class SuccessorRuns:
             if place == len(self._runs) - 1 or not self._by_id:
                 run.days = _days(journal, run.summary.open)
                 return
-            for id_, days in _open(journal):
+            for id_, _, days in open_subjects(journal):
                 run.days[days] += 1
                 self._batch.setdefault(id_, {})[place] = days
                 if len(self._batch) >= self._most:
@@ -350,7 +355,7 @@ class SuccessorRuns:
         for id_ in journal.among(names, SETTLED_OUTCOMES):
             self._forget(id_, place)
         if run.summary.open:
-            for id_, days in _open(journal):
+            for id_, _, days in open_subjects(journal):
                 if id_ in names:
                     self._forget(id_, place, days)
 
@@ -372,12 +377,44 @@ def _days(journal: RunReader, number: int) -> Counter[Days]:
     return days
 
 
-def _open(journal: RunReader) -> Iterator[tuple[str, Days]]:
-    """Every open subject by its id, with its days."""
+def open_subjects(journal: RunReader, outcomes: Collection[Outcome] = OPEN_OUTCOMES) -> Iterator[tuple[str, int, Days]]:
+    """Every subject in some outcomes, the open ones by default: id, number, and days."""
     for observed in journal.rows():
-        if observed.state.outcome in OPEN_OUTCOMES:
-            request = observed.request
-            yield observed.subject.id, (None, None) if request is None else (request.requested_on, request.due_on)
+        if observed.state.outcome in outcomes:
+            request, subject = observed.request, observed.subject
+            days = (None, None) if request is None else (request.requested_on, request.due_on)
+            yield subject.id, subject.seq, days
+
+
+# People who are found again.
+
+
+def earlier(
+    state: State, plan: Plan, pages: Iterable[Sequence[tuple[Any, ...]]], personal: Collection[str]
+) -> Counter[str]:
+    """How many of the people of a plan were in earlier runs that answer requests, by how they last ended there.
+
+    Runs of the same deployment and environment count, as far as they can be read and still know ids. Nobody is named.
+    ``pages`` are row and id of the plan's subjects, ``personal`` the jobs that answer a person's request.
+    """
+    found: Counter[str] = Counter()
+    runs: list[str] = []
+
+    def look(run_id: str, journal: OpenRun, known: Plan) -> None:
+        if known.job in personal and plan_scope(known) == plan_scope(plan) and journal.purged_at is None:
+            runs.append(run_id)
+
+    if plan.job in personal:
+        look_through(state, look)
+    ids = (row[1] for page in pages for row in page) if runs else iter(())
+    while left := set(islice(ids, BATCH)):
+        for run_id in runs:  # newest first: how somebody ended last is what counts
+            with state.open(run_id) as journal:
+                for outcome in journal.totals():
+                    hits = journal.among(left, {outcome})
+                    found[outcome.value] += len(hits)
+                    left -= hits
+    return +found
 
 
 # The register of requests: what is open over all runs of a state folder, what is due first in front.

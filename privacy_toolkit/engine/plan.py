@@ -13,7 +13,7 @@ import hmac
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.journal.store import RunReader, damaged
@@ -36,6 +36,7 @@ Word = Annotated[str, Meta(pattern="^[0-9A-Za-z_.+-]{1,60}$(?!\\n)")]
 Path = Annotated[str, Meta(max_length=8_192)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$(?!\\n)")]
 Moment = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$(?!\\n)")]
+Title = Annotated[str, Meta(max_length=500)]
 Day = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\\n)")]
 Fingerprint = Annotated[str, Meta(pattern="^SHA256:[0-9A-Za-z+/]{43}$(?!\\n)")]
 Verification = Annotated[str, Meta(pattern="^(all|none|sample:[0-9]{1,12})$(?!\\n)")]
@@ -48,7 +49,8 @@ class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``keyed_sha256`` is HMAC-SHA256 under a key of the plan's own (see ``keyed_digest``) of the file's SHA-256 in
     hexadecimal digits; plans of the first format have that itself, ``sha256``. ``columns`` are the names that columns
-    have in the file, by the names that they have here, ``sheet`` the one of a workbook that is read.
+    have in the file, by the names that they have here, ``sheet`` the one of a workbook that is read. What is as it
+    always was is left unset, so that a plan says it as earlier versions did.
     """
 
     path: Path
@@ -61,9 +63,9 @@ class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     delimiter: Annotated[str, Meta(max_length=4)] | None = None
     strip: bool = False
     limit: Count | None = None
-    sheet: Annotated[str, Meta(max_length=500)] | None = None
-    date_format: Annotated[str, Meta(max_length=40, pattern=_NO_CONTROL)] = "iso"
-    columns: dict[Word, Annotated[str, Meta(max_length=8_192)]] = {}
+    sheet: Title | UnsetType = UNSET
+    date_format: Annotated[str, Meta(max_length=40, pattern=_NO_CONTROL)] | UnsetType = UNSET
+    columns: dict[Word, Annotated[str, Meta(max_length=8_192)]] | UnsetType = UNSET
 
     def keyed(self, key: bytes, what: str) -> PlannedInput:
         """The same, its digest under a key."""
@@ -109,8 +111,7 @@ class PlannedExclusions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     keyed_sha256: Digest = ""
     entries: Count
     matched: Count
-    format: Word = "csv"
-    sheet: Annotated[str, Meta(max_length=500)] | None = None
+    sheet: Title | UnsetType = UNSET
 
     def keyed(self, key: bytes) -> PlannedExclusions:
         """The same, its digest under a key; see ``PlannedInput``."""
@@ -124,7 +125,7 @@ class PlannedLists(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     encoding: Word | None = None
     delimiter: Annotated[str, Meta(max_length=4)] | None = None
-    sheet: Annotated[str, Meta(max_length=500)] | None = None
+    sheet: Title | None = None
 
 
 class PlannedClock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,8 +182,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: Digest = ""
     parameters: dict[Word, Text | int | bool | None] = {}
     second: PlannedInput | None = None
-    identified: PlannedInput | None = None
-    lists: PlannedLists | None = None
+    identified: PlannedInput | UnsetType = UNSET
+    lists: PlannedLists | UnsetType = UNSET
     out: Path | None = None
     observed: dict[Word, int] = {}
     calls: dict[Word, tuple[Count, Count]] = {}
@@ -226,7 +227,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         The digest stays the one of the whole plan.
         """
         replace, bare = msgspec.structs.replace, {"path": "", "sha256": ""}
-        named: dict[str, Any] = {**bare, "id_column": "", "columns": {}, "sheet": None}
+        named: dict[str, Any] = {**bare, "id_column": "", "columns": UNSET, "sheet": UNSET}
         return replace(
             self,
             base_url="",
@@ -235,7 +236,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             second=self.second and replace(self.second, **named),
             identified=self.identified and replace(self.identified, **named),
             lists=self.lists and replace(self.lists, sheet=None),
-            exclusions=self.exclusions and replace(self.exclusions, **bare, sheet=None),
+            exclusions=self.exclusions and replace(self.exclusions, **bare, sheet=UNSET),
             out=self.out and "",
             parameters={name: value for name, value in self.parameters.items() if name not in _OF_THE_INPUT},
         )
@@ -281,7 +282,7 @@ def decode_plan(data: bytes) -> Plan:
             code="newer",
         ) from None
     # Each format has its own digests: a plain one in a plan of today would undo what its key is for.
-    files = [file for file in (plan.input, plan.second, plan.identified, plan.exclusions) if file is not None]
+    files = [file for file in (plan.input, plan.second, plan.identified, plan.exclusions) if file]
     plain, keyed = [file.sha256 for file in files], [file.keyed_sha256 for file in files]
     if any(keyed if plan.format == FIRST_FORMAT else plain):
         raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")

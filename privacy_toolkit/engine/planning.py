@@ -16,9 +16,21 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.model import Hold, Job, Outcome, RefusedError, Regime, SubjectRequest, ToolkitError, count
+from privacy_toolkit.core.model import (
+    Hold,
+    InputError,
+    Job,
+    Outcome,
+    RefusedError,
+    Regime,
+    SubjectRequest,
+    ToolkitError,
+    count,
+)
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.job import (
     Asking,
@@ -57,7 +69,7 @@ from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
+from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
 from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
@@ -154,8 +166,10 @@ def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) ->
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
             ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
             listed.add(plan_scope(plan), ids, run_id, erased)
+        if not journal.is_running:
+            listed.mark_read(run_id)
 
-    look_through(state, look, may_be_of(*needed) if needed else lambda _: False)
+    look_through(state, look, may_be_of(*needed) if needed else lambda _: False, run_ids=listed.behind())
 
 
 # From a file of ids to a plan, and from a confirmed plan to a run.
@@ -400,13 +414,27 @@ def _rfc3339(moment: datetime) -> str:
 def _scanned(order: Order, settings: Settings, state: State) -> Scan:
     form, rows = order.job.form(order.parameters), order.job.source(order.parameters, state, settings.scope)
     if rows is None:
-        return read_input(order.path, order.options, spool_folder=settings.scratch, form=form)
+        return _with_days(read_input(order.path, order.options, spool_folder=settings.scratch, form=form), order)
     with TemporaryFile(dir=settings.scratch) as file:  # it has no name, so nothing of it outlives the process
         text = io.TextIOWrapper(file, "utf-8", newline="")
         csv.writer(text).writerows(rows)
         text.detach()
         file.seek(0)
-        return read_input(STDIN, order.options, spool_folder=settings.scratch, stdin=file, form=form)
+        own = InputOptions(limit=order.options.limit)  # as the rows are written here, whatever a profile says
+        return read_input(STDIN, own, spool_folder=settings.scratch, stdin=file, form=form)
+
+
+def _with_days(scan: Scan, order: Order) -> Scan:
+    """The scan, unless a column of days has another form than was named: nothing would be done for anyone then.
+
+    Raises:
+        InputError: it has.
+    """
+    for warning in scan.summary.warnings:
+        if warning.code == OTHER_FORM:
+            scan.close()
+            raise InputError(f"{Path(order.path).name}: {warning.message}", "Or write the days as 2026-11-20.")
+    return scan
 
 
 def _holds(
@@ -432,9 +460,9 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
             delimiter=given.delimiter,
             strip=given.strip,
             limit=given.limit,
-            sheet=given.sheet,
-            date_format=given.date_format,
-            columns=given.columns,
+            sheet=given.sheet or None,
+            date_format=given.date_format or "iso",
+            columns=given.columns or {},
             identify=plan.identified.path if plan.identified else None,
             list_encoding=lists.encoding,
             list_delimiter=lists.delimiter,
@@ -486,20 +514,19 @@ def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> Plann
         sha256=listed.sha256,
         entries=len(listed.holds),
         matched=matched,
-        format=listed.format,
-        sheet=listed.sheet,
+        sheet=UNSET if listed.sheet is None else listed.sheet,
     )
 
 
-def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | None:
+def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | UnsetType:
     if options.identify is None or summary is None:
-        return None
+        return UNSET
     return planned_input(options.identify, options.for_list(strip=options.strip), summary)
 
 
-def _planned_lists(options: InputOptions) -> PlannedLists | None:
+def _planned_lists(options: InputOptions) -> PlannedLists | UnsetType:
     given = PlannedLists(encoding=options.list_encoding, delimiter=options.list_delimiter, sheet=options.list_sheet)
-    return None if given == PlannedLists() else given
+    return UNSET if given == PlannedLists() else given
 
 
 def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:

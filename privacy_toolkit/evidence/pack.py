@@ -6,13 +6,14 @@ import gc
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -52,6 +53,8 @@ from privacy_toolkit.schemas import schema_of
 from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import check_principal
 
+T = TypeVar("T")
+
 # Writing the rows of a pack: from the journal to sorted parts, and from those to its files.
 
 
@@ -90,11 +93,11 @@ class _Batch(NamedTuple):
     cases: list[Case]
 
 
-def merge(spills: Path, building: Path, job: Job) -> Merged:
+def merge(spills: Path, building: Path, job: Job, *, helpers: Callable[[], Executor]) -> Merged:
     """Put the parts in the folder ``spills`` together to the files in the folder ``building``; ``job`` is the run's.
 
-    Two threads help: one has the next rows ready, one writes those before. Most of their work is done outside of
-    Python, where they don't wait for each other.
+    Two of the ``helpers`` are at work: one has the next rows ready, one writes those before. Most of their work is
+    done outside of Python, where threads don't wait for each other.
 
     Raises:
         OSError: a file can't be written.
@@ -104,10 +107,10 @@ def merge(spills: Path, building: Path, job: Job) -> Merged:
         rows = stack.enter_context(new_file(building / ROWS))
         exceptions = stack.enter_context(new_file(building / EXCEPTIONS))
         parquet = stack.enter_context(rows_parquet(building / ROWS_PARQUET))
-        # The threads come last: they have ended before any of the files is closed.
-        groups = _Groups(parquet, stack.enter_context(ThreadPoolExecutor(1)))
+        # The helpers come last: they have ended before any of the files is closed.
+        groups = _Groups(parquet, stack.enter_context(helpers()))
         exceptions.write(csv_line(HEADER))
-        for batch in _ahead(_batches(spills, job), stack.enter_context(ThreadPoolExecutor(1))):
+        for batch in _ahead(_batches(spills, job), stack.enter_context(helpers())):
             rows.write(batch.lines)
             exceptions.writelines(map(csv_line, batch.cases))
             cases.add(batch.cases)
@@ -125,10 +128,30 @@ def _batches(spills: Path, job: Job) -> Iterator[_Batch]:
 
 def _ahead(batches: Iterator[_Batch], thread: Executor) -> Iterator[_Batch]:
     """The batches, each made by ``thread`` while the one before is worked on."""
+    if isinstance(thread, _Here):
+        yield from batches
+        return
     coming = thread.submit(next, batches, None)
     while (batch := coming.result()) is not None:
         coming = thread.submit(next, batches, None)
         yield batch
+
+
+class _Here(Executor):
+    """Does at once what it is given: few rows are done before a thread has begun, whose memory would be its own."""
+
+    def submit(self, function: Callable[..., T], /, *values: Any, **named: Any) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(function(*values, **named))
+        return future
+
+
+def _helpers(journal: RunReader) -> Callable[[], Executor]:
+    """What works next to this thread, for a run of this size on this machine."""
+    bounds = journal.bounds()
+    if bounds and bounds[-1][1] >= SPLIT_FROM and _processors() > 1:
+        return partial(ThreadPoolExecutor, 1)
+    return _Here
 
 
 class _Groups:
@@ -174,7 +197,7 @@ SPLIT_FROM = 50_000
 #: The file with the windows of all subjects, for the second process; next to the folder of the parts.
 WINDOWS = ".windows"
 #: So many subjects are made rows of together.
-_AT_ONCE = 2_000
+_AT_ONCE = 1_000
 
 
 def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
@@ -284,7 +307,7 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
         spills.mkdir(mode=0o700)
         with returned_memory():
             scatter(journal, secret, spills)
-            return RowFiles(*merge(spills, building, job_of(journal.run_id)))
+            return RowFiles(*merge(spills, building, job_of(journal.run_id), helpers=_helpers(journal)))
     finally:
         shutil.rmtree(spills, ignore_errors=True)
         (building / WINDOWS).unlink(missing_ok=True)

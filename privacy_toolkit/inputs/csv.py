@@ -362,6 +362,8 @@ class LinesFile:
         records = self._all()
         while page := list(_page(records, size)):
             objects = [self._renamed(line, record) for line, record, _ in page]
+            if not self.unused and not self._has_form:
+                self.unused = self._not_read(objects)
             yield RowBatch(
                 [line for line, _, _ in page],
                 [_text(record.get(self.id_column)) for record in objects],
@@ -369,6 +371,13 @@ class LinesFile:
                 [self._next_to(record) for record in objects] if self._has_form else None,
                 typed=True,
             )
+
+    def _not_read(self, objects: list[dict[str, Any]]) -> dict[str, list[str]]:
+        """The texts of members that nobody reads."""
+        names = dict.fromkeys(name for record in objects for name in record)
+        texts = {name: [_text(record.get(name)) for record in objects] for name in names}
+        used = {self.id_column, *self.columns}
+        return {name: [text for text in found if text] for name, found in texts.items() if name not in used}
 
     def _renamed(self, line: int, record: dict[str, Any]) -> dict[str, Any]:
         """A record with the names that its members have here.

@@ -35,11 +35,10 @@ _WHOLE = "Fix the line: the list is used whole or not at all."
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """The holds by id, the SHA-256 (hex) of the list's bytes as they are in the file, its format and sheet."""
+    """The holds by id, the SHA-256 (hex) of the list's bytes as they are in the file, and the sheet of a workbook."""
 
     holds: Mapping[str, Hold]
     sha256: str
-    format: str = "csv"
     sheet: str | None = None
 
 
@@ -47,7 +46,6 @@ class _Listed(NamedTuple):
     """An exclusion list that lies open: what its header is, and its rows as texts, with why one can't be used."""
 
     name: str
-    format: str
     sheet: str | None
     word: str
     header: Header
@@ -66,7 +64,7 @@ def read_exclusions(path: str, options: InputOptions | None = None) -> Exclusion
     options = options or InputOptions()
     with _opened(path, options) as (listed, fingerprint):
         holds = _holds(listed, options)
-        return Exclusions(MappingProxyType(holds), fingerprint()[0], listed.format, listed.sheet)
+        return Exclusions(MappingProxyType(holds), fingerprint()[0], listed.sheet)
 
 
 @contextmanager
@@ -77,14 +75,14 @@ def _opened(path: str, options: InputOptions) -> Iterator[tuple[_Listed, Callabl
 
         with open_workbook(path, options) as book:
             where = f"{book.name}, sheet {book.sheet!r}"
-            yield _Listed(where, "xlsx", book.sheet, "row", book.header, book.texts()), book.fingerprint
+            yield _Listed(where, book.sheet, "row", book.header, book.texts()), book.fingerprint
         return
     if path == STDIN or kind.delimiter is None:
         raise InputError("An exclusion list is a CSV or a workbook in a file.", "Save it as .csv or .xlsx.")
     with open_csv(path, kind, options) as file:
         width = len(file.header.names)
         rows = ((line, [(text, None) for text in fields or [""] * width]) for line, fields in file.reader.records())
-        yield _Listed(file.reader.name, kind.format, None, "line", file.header, rows), file.fingerprint
+        yield _Listed(file.reader.name, None, "line", file.header, rows), file.fingerprint
 
 
 def _holds(listed: _Listed, options: InputOptions) -> dict[str, Hold]:

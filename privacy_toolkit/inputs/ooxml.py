@@ -39,7 +39,7 @@ MOST_PARTS, MOST_STYLES, MOST_SHEETS = 10_000, 100_000, 10_000
 
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-SAVE_AGAIN = "Open it in a spreadsheet program, and save it as .xlsx again."
+SAVE_AGAIN = "Open it in a spreadsheet program, and save it as .xlsx."
 
 
 class Archive:

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import InputError, SubjectRequest, count
 from privacy_toolkit.inputs.csv import open_csv, open_lines
-from privacy_toolkit.inputs.files import STDIN, STDIN_NAME, kind_of, name_of
+from privacy_toolkit.inputs.files import STDIN, kind_of
 from privacy_toolkit.inputs.lists import KeyForm, Keys
 from privacy_toolkit.inputs.options import (
     DATE_FORMS,
@@ -44,6 +45,8 @@ _ID_NAME = re.compile(r"(?:^|[\W_])(?:id|nr|no|number|nummer|e-?mail|key|uuid)(?
 #: Of a hundred ids so many are of one length where the shorter ones may have lost their zeros.
 _SAME_LENGTH = 80
 _FEWEST_IDS = 5
+#: The warning of a column in which no day is read, and all would be in another form.
+OTHER_FORM = "dates_in_another_form"
 #: Days of a form that are kept to say which form they have.
 _DAYS_KEPT = 1000
 
@@ -91,7 +94,15 @@ class Hints:
         """What there is to say; ``unused`` is what the first rows have in the columns that nobody reads."""
         told = self._of_ids()
         for name, days in self._days.items():
-            if days.unread:
+            if days.unread > 1 and not days.read and (forms := fitting_forms(days.kept)):
+                fits = ", ".join(f"--date-format {one} ({DATE_FORMS[one]})" for one in forms)
+                said = (
+                    f"not one of the {days.unread:,} days in the column {name} is read. All of them can be with {fits}"
+                )
+                told.append(
+                    InputWarning(OTHER_FORM, said + ("." if len(forms) == 1 else ": name the one that is meant."))
+                )
+            elif days.unread:
                 told.append(
                     InputWarning("dates", f"{count(days.unread, 'row')}: {name} is no date. {_forms(days.kept)}")
                 )
@@ -99,21 +110,6 @@ class Hints:
             values = [text.strip() for text in texts if text and text.strip()]
             told += _of_column(shown(name, position), name, values) if len(values) > 1 else []
         return told
-
-    def check(self, where: str, form: str) -> None:
-        """Make sure that days are not all written in a form that nobody named.
-
-        Raises:
-            InputError: in a column with several none is read, and all are in another form.
-        """
-        for name, days in self._days.items():
-            if not days.read and days.unread > 1 and (forms := fitting_forms(days.kept)):
-                fits = ", ".join(f"--date-format {one} ({DATE_FORMS[one]})" for one in forms)
-                raise InputError(
-                    f"{where}: not one of the {days.unread:,} days in the column {name} is written as {form} has it.",
-                    f"All of them can be read with {fits}"
-                    + ("." if len(forms) == 1 else ": name the one that is meant."),
-                )
 
     def _of_ids(self) -> list[InputWarning]:
         told = []
@@ -496,7 +492,6 @@ def read_input(
             for batch in file.pages(page_rows):
                 if not tally.take(batch):
                     break
-            tally.hints.check(name_of(Path(path)) if path != STDIN else STDIN_NAME, options.date_format)
             warnings = tally.hints.told(file.unused)
             sheet = None
             if file.format == WORKBOOK:
@@ -548,7 +543,8 @@ def _summary(file: InputFile, tally: Tally, sha256: str, size: int, duplicates: 
 def _opened(path: str, options: InputOptions, stdin: BinaryIO | None, form: RowForm | None) -> Iterator[InputFile]:
     kind = kind_of(path)
     if kind.format == "parquet":
-        from privacy_toolkit.inputs.parquet import ParquetFiles
+        with lean_pyarrow():
+            from privacy_toolkit.inputs.parquet import ParquetFiles
 
         yield ParquetFiles(path, options, form)
     elif kind.format == WORKBOOK:

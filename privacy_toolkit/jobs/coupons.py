@@ -56,7 +56,7 @@ from privacy_toolkit.talonone.holders import (
     shown_in_inventory,
 )
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
-from privacy_toolkit.talonone.responses import Answer, Finding
+from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
 # Reserving and releasing: the same walk in two directions.
 
@@ -88,7 +88,7 @@ class Direction:
         """
         if answer.finding is Finding.DONE:
             return Outcome.UNVERIFIED, Reason.NOT_READ_YET
-        if answer.finding is Finding.UNKNOWN or before is Outcome.UNKNOWN:
+        if answer.finding is Finding.UNKNOWN or before is Outcome.UNKNOWN or is_maybe_copied(answer):
             return Outcome.UNKNOWN, answer.reason
         if before is Outcome.UNVERIFIED:
             return before, self.unseen

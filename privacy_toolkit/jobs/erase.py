@@ -32,7 +32,7 @@ from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
 from privacy_toolkit.talonone.operations import OPERATIONS
-from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
+from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied, may_send_again
 
 # Which subjects are read again after their erasure.
 
@@ -184,7 +184,7 @@ class _Walk:
         outcome, reason = Outcome.UNKNOWN, answer.reason
         if answer.finding is Finding.DONE:
             outcome, reason = Outcome.UNVERIFIED, Reason.NOT_READ_YET
-        elif answer.finding is Finding.UNKNOWN or was_lost:
+        elif answer.finding is Finding.UNKNOWN or was_lost or is_maybe_copied(answer):
             pass
         elif was_accepted:
             outcome = Outcome.RESIDUAL

@@ -174,7 +174,7 @@ ACT_TRIES = 5
 
 _REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
 #: What is believed of an answer without a name only once its connection is proven.
-_TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED})
+_TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED, Finding.CREDENTIALS})
 
 
 class Named(msgspec.Struct, rename="camel", frozen=True, gc=False):

@@ -322,27 +322,28 @@ def counted(rows: Sequence[SubjectRow]) -> PageCounts:
     states = [row.state for row in rows if row.state is not None]
     made = list(chain.from_iterable([row.exchanges for row in rows]))
     own = [exchange for exchange in made if exchange.carrier is None]
-    sent, own_sent = _sent(made), _sent(own)
     again = _repeated(rows)
     _, _, purposes, operations, _, ended, elapsed, statuses, reasons, _ = columns_of(ExchangeRow, own)
     ends = Counter(zip(operations, purposes, statuses, reasons, [at is None for at in ended], strict=True))
     answers = zip(operations, elapsed, statuses, strict=True)
-    times = Counter((name, took // 1000) for name, took, status in answers if not (took is None or status is None))
+    times = Counter([(name, took // 1000) for name, took, status in answers if not (took is None or status is None)])
+    sent = _sent(made)
+    begun = _begun(sent)
     return PageCounts(
         states=_states_alike(states),
         holds=_held(states),
         asked=_asked(rows),
         traffic=[(end, count, again[end]) for end, count in ends.items()],
         times=[(*key, count) for key, count in times.items()],
-        pace=_begun_by_second(own_sent),
+        pace=_by_second(begun if len(own) == len(made) else _begun(_sent(own))),
         settled=_settled(rows),
-        moments=_moments(made, sent),
+        moments=_moments(made, sent, begun),
     )
 
 
 def _sent(made: list[ExchangeRow]) -> list[ExchangeRow]:
     """Leave out those of which no byte left."""
-    reasons = {one.reason for one in made}
+    reasons = {one[8] for one in made}
     return made if reasons.isdisjoint(_UNSENT) else [one for one in made if one.reason not in _UNSENT]
 
 
@@ -354,8 +355,7 @@ def _asked(rows: Sequence[SubjectRow]) -> list[tuple[_Asked, int]]:
 def _repeated(rows: Sequence[SubjectRow]) -> Counter[_End]:
     """How many exchanges came after another for the same subject and purpose, by how they ended."""
     again: Counter[_End] = Counter()
-    for row in rows:
-        walk = row.exchanges
+    for _, _, walk, _ in rows:
         if len({one[2:4] for one in walk}) == len(walk):  # each has a purpose and an operation of its own
             continue
         seen = set()
@@ -386,8 +386,8 @@ def _held(states: Sequence[StateRow]) -> list[tuple[str, int, str | None]]:
     return [(reason, len(days), _least(days)) for reason, days in reviews.items()]
 
 
-def _begun_by_second(sent: Sequence[ExchangeRow]) -> list[tuple[int, int, int, int]]:
-    begun = sorted([at for at in _begun(sent) if at is not None])
+def _by_second(moments: Sequence[int | None]) -> list[tuple[int, int, int, int]]:
+    begun = sorted([at for at in moments if at is not None])
     found, place = [], 0
     while place < len(begun):
         second, first = begun[place] // _SECOND, place
@@ -413,9 +413,9 @@ def _settled(rows: Sequence[SubjectRow]) -> tuple[int, int]:
     return in_time, late
 
 
-def _moments(made: Sequence[ExchangeRow], sent: Sequence[ExchangeRow]) -> _Moments:
+def _moments(made: Sequence[ExchangeRow], sent: Sequence[ExchangeRow], begun: Sequence[int | None]) -> _Moments:
     return (
-        _least([begun if one[4] is None else one[4] for one, begun in zip(sent, _begun(sent), strict=True)]),
+        _least([at if one[4] is None else one[4] for one, at in zip(sent, begun, strict=True)]),
         _most([one[5] for one in sent]),
         _most([one[5] for one in made]),
         _most([one[4] if one[5] is None else one[5] for one in made if one[2] == _ACT and _is_lost(one)]),

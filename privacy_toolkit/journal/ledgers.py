@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, Self
 
 from privacy_toolkit.core.model import ExitCode, ToolkitError
-from privacy_toolkit.journal.records import ControlProfile
+from privacy_toolkit.journal.records import ControlProfile, RunAnswers
 
 
 class Suppression(Protocol):
@@ -23,6 +23,15 @@ class Suppression(Protocol):
         """Give what tells whether a customer was erased in one of ``scopes``, here or on another machine.
 
         They are the names of one deployment and its environment: earlier versions named it by its URL as written.
+        """
+
+    def behind(self) -> list[str]:
+        """Give the runs that may have erased somebody who is not in the list, newest first."""
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in the list whom a run has erased, as it was when ``behind`` named it.
+
+        If it changed since, ``behind`` names it again.
         """
 
     def counted(self, run_id: str) -> int:
@@ -117,6 +126,24 @@ class ControlStore(Protocol):
 
         Raises:
             JournalError: it can't be removed.
+        """
+
+
+class AnswerStore(Protocol):
+    """When people were sent their answers, by the pseudonyms of each run. Of a purged run it keeps numbers."""
+
+    def read(self, run_id: str) -> RunAnswers:
+        """Give what is recorded of a run.
+
+        Raises:
+            JournalError: it can't be read, is damaged, or of a newer toolkit.
+        """
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded, durable on return; nobody else records meanwhile.
+
+        Raises:
+            JournalError: it can't be read or written; what was recorded before still is.
         """
 
 

@@ -479,6 +479,33 @@ def _json(value: SuppressionExport | ExportKeys) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
+# When people were sent the answers to their requests, as somebody recorded it.
+
+
+class SentAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """An answer: the day it was sent (ISO 8601), the outcome that it told, and the year of the request."""
+
+    on: str
+    outcome: str
+    year: int
+
+
+class RunAnswers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The recorded answers of a run: ``sent`` by pseudonym, and of a purged run how many, by year and outcome."""
+
+    format: str = "privacy-toolkit/answers/1"
+    sent: dict[str, SentAnswer] = {}
+    left: dict[str, dict[str, int]] = {}
+
+
+def counted(answers: RunAnswers) -> RunAnswers:
+    """What a purge leaves of the answers of a run: numbers alone."""
+    left = {year: Counter(numbers) for year, numbers in answers.left.items()}
+    for sent in answers.sent.values():
+        left.setdefault(str(sent.year), Counter())[sent.outcome] += 1
+    return RunAnswers(left={year: dict(sorted(numbers.items())) for year, numbers in sorted(left.items())})
+
+
 # The names of runs.
 
 #: How many characters of a run's id say the second in which it was created.

@@ -28,7 +28,15 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
-from privacy_toolkit.journal.ledgers import AssignedCodes, ChainStore, ControlStore, PlanKey, RunIndex, Suppression
+from privacy_toolkit.journal.ledgers import (
+    AnswerStore,
+    AssignedCodes,
+    ChainStore,
+    ControlStore,
+    PlanKey,
+    RunIndex,
+    Suppression,
+)
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
@@ -415,6 +423,10 @@ class State(Protocol):
     @property
     def chain(self) -> ChainStore:
         """The record of which packs were sealed, one after the other."""
+
+    @property
+    def answers(self) -> AnswerStore:
+        """What was recorded of the answers that people were sent."""
 
 
 def damaged(run_id: str, part: str) -> DamagedError:

@@ -8,9 +8,12 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from privacy_toolkit.core.durable import templates_folder
@@ -392,7 +395,34 @@ def visible(value: Any) -> Any:
     return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) in _HIDDEN else c for c in value)
 
 
-@cache  # compiling the templates takes longer than all else that a small pack needs
+#: What the templates compile to, by the checksums of their sources: made by ``make templates``.
+COMPILED = Path(__file__).with_name("compiled.json")
+
+
+class Compiled(jinja2.BytecodeCache):
+    """The templates as Jinja2 compiles them, made beforehand: that takes longer than all else that a small pack needs.
+
+    A template that was changed since, or another version of Jinja2, is compiled as ever.
+    """
+
+    def __init__(self, path: Path = COMPILED) -> None:
+        try:
+            made = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, str]])
+        except (OSError, msgspec.DecodeError):
+            made = {}
+        self._code = made.get(jinja2.__version__, {})
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give the code of a template, if it is known; without a file name, as is everything that was compiled."""
+        code = self._code.get(bucket.checksum)
+        if code is not None:
+            bucket.code = compile(code, "<template>", "exec")
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep nothing."""
+
+
+@cache
 def _environment(job: Job) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_folder()),
@@ -400,6 +430,7 @@ def _environment(job: Job) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=visible,
         auto_reload=False,
+        bytecode_cache=Compiled(),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

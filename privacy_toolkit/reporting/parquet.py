@@ -1,4 +1,7 @@
-"""The rows of a pack by columns: made, counted, as lines, as ``rows.parquet``; and sorting more than fit in memory."""
+"""The rows of a pack by columns: made, counted, as lines, as ``rows.parquet``; and sorting more than fit in memory.
+
+Importing this module loads pyarrow (50 MB): it is done only when rows are written or read.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,6 @@ from privacy_toolkit.reporting.tables import Case, make_case
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
 #
 # What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way.
-# Importing this module loads pyarrow (50 MB): it is done only when rows are written or read.
 
 MOMENT = pa.timestamp("us", tz="UTC")
 SEND = pa.struct(
@@ -194,10 +196,8 @@ def _places(exchanges: Sequence[Sequence[ExchangeRow]]) -> tuple[list[int], list
     return owners, sends, pa.array(before, pa.int64()), pa.array(after, pa.int64())
 
 
-# From a table of rows to their canonical lines, thousands at once: the inverse of nothing, so nothing is parsed.
-#
-# ``rows.encode_row`` says what the line of one row is; this gives the same bytes. The lines of ``rows.jsonl`` are made
-# from the very columns that ``rows.parquet`` holds, and ``parquet.matches`` makes them again from that file.
+# From a table of rows to their canonical lines, the bytes that ``rows.encode_row`` gives: ``rows.jsonl`` is made from
+# the very columns that ``rows.parquet`` holds, and ``matches`` makes it again from that file.
 
 #: Text that is in JSON as it is.
 _PLAIN = r"^[ !#-\[\]-~]*$"
@@ -358,7 +358,6 @@ def _holds(reasons: Sequence[str | None], reviews: Sequence[str | None]) -> dict
 
 
 # ``rows.parquet``: the rows of a pack for analysis, one column for each thing that is known of a subject.
-
 #: At least so many rows make up a row group, but for the last one.
 ROW_GROUP = 8_192
 #: No row group that was written here has as many rows, or takes as many bytes.
@@ -482,7 +481,7 @@ def _first_difference(said: list[bytes], made: list[bytes]) -> int:
 
 
 #: How many rows are held in memory before they go into a file: 260 bytes each, and several times that while sorted.
-HELD = 8_192
+HELD = 4_096
 #: Into about so many files a process puts its rows at most: all are open at once, and systems allow some hundreds.
 _FILES = 100
 #: At least so many rows are handed out together, unless there are no more.
@@ -590,7 +589,7 @@ def _starts(table: Any) -> list[int]:
     return [bisect_left(digits, f"{part:0{_DIGITS}x}") for part in range(PARTS)]
 
 
-#: A part without rows, which in a small run most are: making it takes longer than writing it.
+#: A part without rows: making it takes longer than writing it.
 _NO_ROWS = pa.RecordBatch.from_pylist([], SCHEMA)
 
 

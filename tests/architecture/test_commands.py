@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import click
+import pytest
 
 from privacy_toolkit.cli.main import cli
 
@@ -18,6 +19,18 @@ import json, sys
 from privacy_toolkit.cli.main import cli
 cli(["erase", "ids.csv", "--plan", "plan.json", "--quiet"], standalone_mode=False)
 print(json.dumps(sorted(sys.modules)))
+"""
+
+#: A pack can be made, and the libraries are told that were loaded for it; ``{ours}`` says whose process it is.
+SEALING = """
+import json, sys
+from privacy_toolkit.core import OURS, lean_pyarrow
+if {ours}:
+    OURS.set()
+with lean_pyarrow():
+    import privacy_toolkit.evidence.pack
+print(json.dumps(sorted(sys.modules)))
+import numpy, pyarrow
 """
 
 
@@ -66,3 +79,10 @@ def test_planning_a_few_ids_loads_no_library_for_tables_or_pages(tmp_path, monke
         monkeypatch.setenv(f"PRIVACY_TOOLKIT_{name}", value)
     done = subprocess.run([sys.executable, "-c", PLANNED], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert set(json.loads(done.stdout.splitlines()[-1])) & {"jinja2", "numpy", "pandas", "pyarrow"} == set()
+
+
+@pytest.mark.parametrize(("ours", "loaded"), [(True, {"pyarrow"}), (False, {"numpy", "pandas", "pyarrow"})])
+def test_a_pack_is_made_with_pyarrow_alone_but_in_a_script_that_may_want_arrays(ours, loaded):
+    code = SEALING.format(ours=ours)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) & {"numpy", "pandas", "pyarrow"} == loaded

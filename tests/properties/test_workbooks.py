@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy_toolkit.inputs.options import DATE_FORMS, InputOptions, date_form, fitting_forms
+from privacy_toolkit.config.file import InputProfile, MappingFile, read_mapping
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.inputs.options import DATE_FORMS, MAPPED_COLUMNS, InputOptions, date_form, fitting_forms
 from privacy_toolkit.inputs.scan import read_input
 from tests.properties.test_inputs import ASKED, SIZES, TEXTS, as_csv
 from tests.support.workbooks import escaped, text, typed, write
@@ -79,3 +81,17 @@ def test_a_day_is_read_in_the_form_in_which_it_was_written(day, name):
 def test_no_text_makes_a_form_fail(text_):
     for name in DATE_FORMS:
         assert date_form(name)(text_) is None or len(text_) > 7
+
+
+@given(
+    st.dictionaries(st.sampled_from(MAPPED_COLUMNS), st.text(min_size=1, max_size=20)),
+    st.dictionaries(st.sampled_from(InputProfile.__struct_fields__), st.text(min_size=1, max_size=8)),
+)
+def test_a_saved_mapping_is_read_back_byte_for_byte(tmp_path_factory, columns, how):
+    path = tmp_path_factory.mktemp("map") / "map.toml"
+    saved = MappingFile(columns, InputProfile(**how))
+    path.write_bytes(saved.encode())
+    assert read_mapping(path) == saved
+    config = tmp_path_factory.mktemp("config") / "privacy-toolkit.toml"
+    config.write_bytes(saved.encode())
+    assert load_settings(Flags(config=str(config)), {}).input == saved.given()

@@ -110,7 +110,9 @@ PLAYS: Mapping[str, Callable[[Reaction, float], Pieces]] = {
     "close_unsaid": lambda one, _: [(0, whole(one)), (0, b"")],
     "http10": lambda one, _: [(0, _head(one, None, b"", b"1.0") + one.result.body), (0, b"")],
     "no_length": lambda one, _: [(0, _head(one, -1) + one.result.body), (0.001, b"")],
-    "two_lengths": lambda one, _: [(0, _head(one, 1, b"content-length: %d\r\n" % len(one.result.body)) + one.result.body)],
+    "two_lengths": lambda one, _: [
+        (0, _head(one, 1, b"content-length: %d\r\n" % len(one.result.body)) + one.result.body)
+    ],
     "cut_chunks": _cut_chunks,
     "interim_late": lambda one, _: [(0, _INTERIM), (1.0, whole(one))],
     "two_pieces": lambda one, _: [(0, _head(one)), (0.02, one.result.body)] if one.result.body else [(0, whole(one))],

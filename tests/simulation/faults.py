@@ -34,8 +34,20 @@ class FaultDeclaration:
 _STOPPING = 0.15  # faults that stop a run are chosen seldom, or the rest would never be seen
 
 
+#: What nearly got through before is chosen more often.
+_FOREMOST = (
+    FaultKind.FALSE_404,
+    FaultKind.ANOTHER_NAMELESS,
+    FaultKind.DUPLICATE_LATE,
+    FaultKind.DROP_AFTER,
+    FaultKind.APPLIED_LATE,
+)
+
+
 def _answers() -> dict[str, FaultDeclaration]:
-    declared = {kind.value: FaultDeclaration(Place.ANSWER) for kind in FaultKind if kind is not FaultKind.CLOSED_AT_ONCE}
+    declared = {
+        kind.value: FaultDeclaration(Place.ANSWER) for kind in FaultKind if kind is not FaultKind.CLOSED_AT_ONCE
+    }
     declared[FaultKind.FOREIGN_401.value] = FaultDeclaration(Place.ANSWER, _STOPPING, 0.01)
     for name in ("own_401", "own_403", "retry_long"):
         declared[name] = FaultDeclaration(Place.ANSWER, _STOPPING, 0.01)
@@ -56,6 +68,8 @@ def _answers() -> dict[str, FaultDeclaration]:
         "shifted",
     ):
         declared[name] = FaultDeclaration(Place.ANSWER)
+    for kind in _FOREMOST:
+        declared[kind.value] = FaultDeclaration(Place.ANSWER, 3.0)
     return declared
 
 
@@ -69,7 +83,7 @@ FAULTS: Mapping[str, FaultDeclaration] = {
     "write_broken": FaultDeclaration(Place.CONNECTION, share=0.02),
     "split": FaultDeclaration(Place.CONNECTION, share=0.5),
     "keep_alive_race": FaultDeclaration(Place.CONNECTION),
-    "wrong_host": FaultDeclaration(Place.WINDOW),
+    "wrong_host": FaultDeclaration(Place.WINDOW, 3.0),
     "another_environment": FaultDeclaration(Place.WINDOW),
     "foreign_host": FaultDeclaration(Place.WINDOW),
     "login_page": FaultDeclaration(Place.WINDOW),

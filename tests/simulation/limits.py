@@ -101,6 +101,57 @@ LIMITS: tuple[Limit, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A bug that the simulation found and that is not fixed yet: which faults it needs, and how its claims begin.
+
+    Counted and told apart from limits: whoever fixes one takes it out of here.
+    """
+
+    name: str
+    needs: tuple[frozenset[str], ...]
+    claims: tuple[str, ...]
+    jobs: frozenset[str]
+    what: str
+
+
+#: Faults that bring an answer that nobody asked for, and those that announce the end of a connection.
+_COPIES = frozenset({"duplicate_late", "stray", "shifted", "timed_out_idle"})
+_ENDS = frozenset({"close", "no_length", "http10"})
+
+FINDINGS: tuple[Finding, ...] = (
+    Finding(
+        "copy_before_an_announced_end",
+        (_COPIES, _ENDS),
+        ("another list", "done, and it", "already so", "erased, ", "confirmed, ", "failed, ", "on hold, though"),
+        frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
+        "A copy shifts a connection by one answer; then the API announces that the answer before the last request is"
+        " its last, and ends. As many answers came as were asked for, so all of them count as proven.",
+    ),
+    Finding(
+        "copy_about_the_same_customer",
+        (_COPIES,),
+        ("carried out after a later one", "done, and it was not carried out", "all done, and"),
+        frozenset({"events", "profiles", "sessions"}),
+        "A late copy of the answer to a row is taken for the answer to the customer's next row on that connection: it"
+        " names the right customer, so it counts at once, before that row is carried out.",
+    ),
+)
+
+
+def finding_of(simulation: Simulation, what: str) -> str | None:
+    """The name of the open finding that a false claim belongs to, if it does."""
+    met = simulation.ledger.faults.keys()
+    for one in FINDINGS:
+        if (
+            what.startswith(one.claims)
+            and simulation.spec.job in one.jobs
+            and not any(kinds.isdisjoint(met) for kinds in one.needs)
+        ):
+            return one.name
+    return None
+
+
 def limit_of(simulation: Simulation, what: str, about: str) -> str | None:
     """The name of the limit that a false claim is, if it is one."""
     ledger, play = simulation.ledger, simulation.play

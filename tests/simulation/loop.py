@@ -19,9 +19,11 @@ from privacy_toolkit.http.connection import Connection
 #: Virtual seconds that one execution may take at most: a run that waits longer does not end.
 LONGEST = 24 * 3600.0
 #: Callbacks that one execution may take at most.
-MOST_STEPS = 3_000_000
+MOST_STEPS = 500_000
 
 _NEVER = 1 << 62
+#: Virtual seconds by which the clock moves at least: a sleep that is too short for a clock would never end.
+_LEAST = 1e-7
 
 
 class Crash(BaseException):
@@ -69,6 +71,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Connect to the simulated network."""
         return await self.network.connect(factory)  # type: ignore[attr-defined]
 
+    async def shutdown_asyncgens(self) -> None:
+        """End what is left of generators; from here on the process doesn't die any more."""
+        self._crash_at = _NEVER
+        await super().shutdown_asyncgens()
+
     def _take_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Keep what nobody else takes: it is a bug, but for what breaks when the process dies."""
         if not self.is_dead:
@@ -106,7 +113,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heapq.heappop(scheduled)._scheduled = False
         if not scheduled:
             raise EndlessError("waits for something that never comes")
-        self.now = max(self.now, scheduled[0]._when)
+        self.now = max(self.now + _LEAST, scheduled[0]._when)
         if self.now > self._ends and not self.is_dead:
             raise EndlessError("takes longer than a day")
         while scheduled and scheduled[0]._when <= self.now:

@@ -81,6 +81,11 @@ class Network:
             pipe.send(_END)
         return pipe, protocol
 
+    def watch(self, pipe: asyncio.Transport) -> Callable[[], object]:
+        """Tell whether something on a connection is unread, or it is gone: what the system's poll would say."""
+        assert isinstance(pipe, Pipe)
+        return lambda: pipe.unread or pipe.number not in self.pipes
+
     def delay(self) -> float:
         """How long bytes take for one way now, in seconds."""
         low, high = self.weather.latency
@@ -243,18 +248,3 @@ class Pipe(asyncio.Transport):
             self._protocol.connection_lost(error)
             if not self.network.is_dead:
                 self.far.lost()
-
-
-class Poll:
-    """What ``select.poll`` would say of the one socket that was registered."""
-
-    network: Network
-
-    def register(self, number: int, _: int) -> None:
-        """Look at the connection with this number from now on."""
-        self._number = number
-
-    def poll(self, _: float) -> list[tuple[int, int]]:
-        """Tell whether something on it is unread."""
-        pipe = self.network.pipes.get(self._number)
-        return [(self._number, 1)] if pipe is None or pipe.unread else []

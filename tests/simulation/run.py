@@ -1,4 +1,4 @@
-"""One simulated run: executions with faults and crashes, resumes until nothing changes, and the judgement after each."""
+"""One simulated run: executions with faults and crashes, resumes until all is settled, a judgement after each."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import asyncio
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
-import msgspec
+import httpx2
 
 from privacy_toolkit.config.file import TimeoutProfile
 from privacy_toolkit.config.settings import Settings
@@ -25,34 +23,30 @@ from privacy_toolkit.core.model import (
     Gone,
     JournalError,
     Learned,
-    Outcome,
     Reason,
     StopReason,
 )
 from privacy_toolkit.core.privacy import Secret
-from privacy_toolkit.engine import execution
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.limits import Limits, Stop
-from privacy_toolkit.engine.steps import ExecutionContext
-from privacy_toolkit.http import connection
 from privacy_toolkit.http.connection import Connection
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.transport import Transport
 from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.deployment import Player
-from privacy_toolkit.sandbox.faults import FaultKind
 from privacy_toolkit.sandbox.store import EntityKind, Store
 from privacy_toolkit.sandbox.world import DEFAULT_KEY, SandboxSettings
-from privacy_toolkit.talonone.client import client_for
+from privacy_toolkit.talonone.client import Client, credentials_of
 from tests.simulation import loop as loops
 from tests.simulation import server as servers
 from tests.simulation.faults import FAULTS, Place
 from tests.simulation.ledger import Ledger
-from tests.simulation.limits import limit_of
+from tests.simulation.limits import finding_of, limit_of
 from tests.simulation.loop import Crash, EndlessError, VirtualLoop
-from tests.simulation.network import Network, Pipe, Poll, Weather
-from tests.simulation.server import Far, Server, visible
+from tests.simulation.network import Network, Pipe, Weather
+from tests.simulation.server import Far, Server
 from tests.simulation.spec import Happening, Spec
 from tests.simulation.store import CrashingRun, Disk
 from tests.simulation.watch import Watcher
@@ -81,6 +75,7 @@ class Result:
     spec: Spec
     violations: list[Violation] = field(default_factory=list)
     limits: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -207,7 +202,6 @@ class Simulation:
         self.result.executions += 1
         self.journal = CrashingRun(self.disk)
         self.network.is_dead = False
-        spec = self.spec
         self.note(f"execution {number}")
         try:
             sit(self._work(number))
@@ -227,7 +221,6 @@ class Simulation:
         self.now = self.loop.now
         self.note(f"over at {self.now:.6f} after {self.loop.steps}")
         self._judge(is_over=False)
-        del spec
 
     def _work(self, number: int) -> Work:
         spec, job = self.spec, self.play.declaration
@@ -246,7 +239,7 @@ class Simulation:
             job=job.make(self.play.context(self.secret)),
             settings=self.settings,
             conditions=conditions,
-            make_client=lambda: client_for(self.settings),
+            make_client=self.make_client,
             sequencing=job.sequencing,
             suppressed=first.__contains__ if job.suppressed_by else lambda _: False,
             absences=job.absences,
@@ -255,7 +248,23 @@ class Simulation:
             waits_out=job.ordered,
             stopping=self._stopping,
             clock=self.clock,
+            monotonic=self.monotonic,
+            rng=Random(f"client {spec.seed} {number}"),
+            make_pacer=lambda rate: Pacer(rate, clock=self.monotonic),
+            aside=at_once,
+            make_loop=self.make_loop,
         )
+
+    def make_client(self) -> Client:
+        """The client that ``client_for`` would make, on the simulated network."""
+        settings = self.settings
+        transport = Transport(
+            httpx2.URL(settings.deployment),
+            max_connections=settings.concurrency + max(2, settings.concurrency // 8),
+            clock=self.monotonic,
+            watch=self.network.watch,
+        )
+        return Client(settings.deployment, credentials_of(settings), transport=transport, allow_insecure_http=True)
 
     def _learned(self) -> Learned:
         return Learned(
@@ -277,6 +286,10 @@ class Simulation:
             yield
         finally:
             self.stop, self.drop = None, lambda: None
+
+    def monotonic(self) -> float:
+        """The virtual time, in seconds."""
+        return self.loop.now
 
     def clock(self) -> int:
         """The wall clock of the machine, in microseconds since the epoch."""
@@ -398,9 +411,11 @@ class Simulation:
 
     def violate(self, what: str, about: str) -> None:
         """Take note of what must not be, unless it is a limit that is named."""
-        limit = limit_of(self, what, about)
+        limit, finding = limit_of(self, what, about), finding_of(self, what)
         if limit is not None:
             self.result.limits[limit] += 1
+        elif finding is not None:
+            self.result.findings[finding] += 1
         else:
             self.result.violations.append(Violation(what, about))
 
@@ -409,6 +424,9 @@ class Simulation:
         seen = Seen(held.states, held.results, self.store, self.ledger, self.disk.intents, is_over)
         for what, about in self.play.false_claims(seen):
             self.violate(what, about)
+        outcomes = Counter(seen.state(seq).outcome for seq in range(1, len(self.play.subjects) + 1))
+        if CrashingRun(self.disk).totals() != dict(outcomes):
+            self.violate("the totals are not those of the journal", "")
         for seq in range(1, len(self.play.subjects) + 1):
             outcome = seen.state(seq).outcome.value
             for fault in self.ledger.struck.get(self.play.key(seq), ()):
@@ -493,59 +511,26 @@ class _Loop(VirtualLoop):
         super().close()
 
 
-# The seams through which the simulation gets hold of the code.
-
-_current: Simulation | None = None
+# What the engine is given in place of threads, and what is looked at from outside.
 
 
-def _now() -> float:
-    return 0.0 if _current is None else _current.loop.now
-
-
-def _execution_context(**given: Any) -> ExecutionContext:
-    assert _current is not None
-    rng = Random(f"client {_current.spec.seed} {_current.number}")
-    return ExecutionContext(**given, rng=rng, monotonic=_now)
+def at_once(work: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Do at once what else a thread would do: it would bring an order of its own."""
+    return asyncio.get_running_loop().run_in_executor(None, work)
 
 
 @contextmanager
 def playing(simulation: Simulation) -> Iterator[None]:
-    """Let the engine run in this simulation."""
-    global _current  # noqa: PLW0603 - one at a time in a process
-    _current = simulation
-    Poll.network = simulation.network
-    exchange = Connection.exchange
-    Connection.exchange = simulation.watcher.watching(exchange)  # type: ignore[method-assign]
-    try:
-        with patched():
-            yield
-    finally:
-        Connection.exchange = exchange  # type: ignore[method-assign]
-        _current = None
-
-
-@contextmanager
-def patched() -> Iterator[None]:
-    """Put virtual time, seeded randomness and the simulated network in the place of the real ones."""
+    """Look at every exchange of this simulation, and put what stands in sets in order by numbers."""
     places: list[tuple[Any, str, Any]] = [
-        (connection, "select", SimpleNamespace(poll=Poll, POLLIN=1)),
-        (execution, "Pacer", partial(Pacer, clock=_now)),
-        (execution, "ExecutionContext", _execution_context),
-        (execution, "_loop_factory", lambda: _current.make_loop),  # type: ignore[union-attr]
+        (Connection, "exchange", simulation.watcher.watching(Connection.exchange)),
         *((kind, "__hash__", loops.HASH) for kind in loops.NUMBERED),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in places]
-    defaults = Connection.__init__.__kwdefaults__
-    clock = defaults["clock"]
-    defaults["clock"] = _now
     for place, name, value in places:
         setattr(place, name, value)
     try:
         yield
     finally:
-        defaults["clock"] = clock
         for place, name, value in before:
             setattr(place, name, value)
-
-
-__all__ = ["FaultKind", "Outcome", "msgspec", "suppress", "visible"]

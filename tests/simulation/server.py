@@ -81,7 +81,13 @@ class Server:
     """The simulated API, over all executions of a run."""
 
     def __init__(
-        self, rng: Random, network: Network, store: Store, settings: SandboxSettings, ledger: Ledger, row_of: Callable[[Call], str]
+        self,
+        rng: Random,
+        network: Network,
+        store: Store,
+        settings: SandboxSettings,
+        ledger: Ledger,
+        row_of: Callable[[Call], str],
     ) -> None:
         self.rng, self.network, self.store, self.ledger = rng, network, store, ledger
         self.conditions = Conditions()
@@ -153,7 +159,7 @@ class Server:
         fault = self.draw(call.about)
         reaction = self._played(call, fault)
         self._enter(request, reaction, fault if reaction.fault is None and fault not in _KINDS else reaction.fault)
-        return reaction, fault if fault in _KINDS and reaction.fault is not None or fault not in _KINDS else None
+        return reaction, fault if (fault in _KINDS and reaction.fault is not None) or fault not in _KINDS else None
 
     def _played(self, call: Call, fault: str | None) -> Reaction:
         if fault in REFUSALS:
@@ -341,7 +347,7 @@ class Far:
 
 
 _CLEARING = frozenset({"delete_customer_data", "get_customer_inventory"})
-_COPY = b'HTTP/1.1 204 No Content\r\n\r\n'
+_COPY = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 @cache

@@ -36,7 +36,7 @@ class Happening(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One run. ``rates`` are the shares of requests or connections that meet a fault, in the first ``faulty`` executions.
+    """One run. ``rates`` are the shares of requests or connections that meet a fault in the first executions.
 
     ``crashes`` are the callbacks before which the process dies, by execution; 0 for not at all. ``heals``: the world is
     well afterwards, and everybody has to be settled (liveness); else the run is judged as it stands (safety).
@@ -82,7 +82,9 @@ def spec_of(seed: int, job: Job | None = None) -> Spec:
         for name, one in kinds.items()
         if one.place not in TIMED
     }
-    happenings = [_happening(rng, name, faulty) for name, one in kinds.items() if one.place in TIMED and name != "crash"]
+    happenings = [
+        _happening(rng, name, faulty) for name, one in kinds.items() if one.place in TIMED and name != "crash"
+    ]
     crashes = [_crash(rng, subjects) if "crash" in kinds and rng.random() < 0.7 else 0 for _ in range(faulty)]
     return Spec(
         seed=seed,
@@ -112,9 +114,28 @@ def spec_of(seed: int, job: Job | None = None) -> Spec:
     )
 
 
+def spec_with(name: str, seed: int) -> Spec:
+    """A run in which one fault is all that goes wrong, and very often."""
+    place = FAULTS[name].place
+    rates = {name: 0.2} if place in {Place.ANSWER, Place.CONNECTION} else {}
+    happenings = [Happening(0, 0.05, name, 2.0)] if place in TIMED and name != "crash" else []
+    return Spec(
+        seed=seed,
+        job=Job.RESERVE if name == "reserved_by_others" else Job.ERASE,
+        subjects=60,
+        faulty=1,
+        rates=rates,
+        happenings=happenings,
+        crashes=[400] if name == "crash" else [],
+        rate=50.0,
+        positive=True,
+        keep_alive=0.5 if name == "keep_alive_race" else 75.0,
+    )
+
+
 def _chosen(rng: Random) -> list[str]:
     """Some faults, each at most once: none now and then, mostly few, sometimes very many."""
-    count = rng.choice((0, 1, 2, 2, 3, 4, 6, 10, 25))
+    count = rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35))
     names, weights = list(FAULTS), [one.weight for one in FAULTS.values()]
     return list(dict.fromkeys(rng.choices(names, weights, k=count)))
 
@@ -141,15 +162,19 @@ def read(text: str) -> Spec:
 
 def smaller(spec: Spec) -> list[dict[str, Any]]:
     """Changes that make a run simpler, the largest first."""
-    changes: list[dict[str, Any]] = [
-        {"subjects": n} for n in (1, 2, 4, 8, 16, 32, 64) if n < spec.subjects
-    ] + ([{"subjects": spec.subjects - 1}] if spec.subjects > 1 else [])
+    changes: list[dict[str, Any]] = [{"subjects": n} for n in (1, 2, 4, 8, 16, 32, 64) if n < spec.subjects] + (
+        [{"subjects": spec.subjects - 1}] if spec.subjects > 1 else []
+    )
     if spec.faulty > 1:
         kept = [one for one in spec.happenings if one.execution < spec.faulty - 1]
         changes.append({"faulty": spec.faulty - 1, "happenings": kept, "crashes": spec.crashes[: spec.faulty - 1]})
     if spec.crashes:
         changes.append({"crashes": []})
-        changes += [{"crashes": [0 if k == n else at for k, at in enumerate(spec.crashes)]} for n in range(len(spec.crashes)) if spec.crashes[n]]
+        changes += [
+            {"crashes": [0 if k == n else at for k, at in enumerate(spec.crashes)]}
+            for n in range(len(spec.crashes))
+            if spec.crashes[n]
+        ]
     changes += [{"rates": {name: rate for name, rate in spec.rates.items() if name != left}} for left in spec.rates]
     changes += [{"happenings": [*spec.happenings[:n], *spec.happenings[n + 1 :]]} for n in range(len(spec.happenings))]
     plain = {

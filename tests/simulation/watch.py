@@ -1,4 +1,4 @@
-"""What is looked at while a run goes on: that intents come before bytes, and one customer is in one request at a time."""
+"""What is looked at while a run goes on: intents come before bytes, one customer is in one request at a time."""
 
 from __future__ import annotations
 
@@ -68,9 +68,11 @@ class Watcher:
     def _known(self) -> set[str]:
         known = self.__dict__.get("known")
         if known is None:
-            known = self.__dict__["known"] = {self._name(seq) for seq in range(1, len(self._play.subjects) + 1)} | set(
-                getattr(self._play, "codes", ())
-            ) | set(getattr(self._play, "owners", ()))
+            known = self.__dict__["known"] = (
+                {self._name(seq) for seq in range(1, len(self._play.subjects) + 1)}
+                | set(getattr(self._play, "codes", ()))
+                | set(getattr(self._play, "owners", ()))
+            )
         return known
 
     def _look_at_intents(self, value: str, customers: tuple[str, ...]) -> None:

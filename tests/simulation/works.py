@@ -1,4 +1,4 @@
-"""The ten jobs as they are simulated: what is asked for, what the world holds before, and what may be said afterwards."""
+"""The ten jobs as they are simulated: what is asked for, what the world holds, and what may be said afterwards."""
 
 from __future__ import annotations
 
@@ -469,6 +469,5 @@ def _json(body: Any) -> str:
 
 
 PLAYS: dict[Job, type[Play]] = {
-    play.job: play
-    for play in (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions)
+    play.job: play for play in (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions)
 }

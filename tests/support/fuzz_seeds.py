@@ -16,7 +16,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from privacy_toolkit.access import notice
+from privacy_toolkit.access import words as notice
 from privacy_toolkit.access.package import made_note
 from privacy_toolkit.core.model import CONTROL_PREFIX, Gone, Learned
 from privacy_toolkit.journal.records import ControlProfile, ExportKeys, ListPart, SuppressionExport, list_name

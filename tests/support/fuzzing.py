@@ -24,9 +24,10 @@ from types import SimpleNamespace
 import httpx2
 import msgspec
 
-from privacy_toolkit.access import faithful, notice
-from privacy_toolkit.access.package import CLOCK, _kept, _read_at, made_note, tables
-from privacy_toolkit.access.redaction import redact
+from privacy_toolkit.access import faithful
+from privacy_toolkit.access import words as notice
+from privacy_toolkit.access.package import made_note, redact, tables
+from privacy_toolkit.access.placing import CLOCK, _kept, _read_at
 from privacy_toolkit.config.file import read_config
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import Job, ToolkitError

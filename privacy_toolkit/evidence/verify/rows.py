@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from privacy_toolkit.core import without_numpy
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Reason
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
@@ -72,7 +72,7 @@ def compare(task: CompareTask) -> Difference:
 
 def difference(rows: Path, parquet: Path) -> Difference:
     """What differs first, read in this process."""
-    with without_numpy():
+    with lean_pyarrow():
         from privacy_toolkit.reporting.parquet import matches  # noqa: PLC0415 - it loads pyarrow
 
     try:

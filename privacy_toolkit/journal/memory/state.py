@@ -18,6 +18,7 @@ from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun, taken_in
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
     ControlProfile,
+    RunAnswers,
     Staged,
     decode_lists,
     encode_lists,
@@ -32,7 +33,10 @@ from privacy_toolkit.journal.store import State, assigned_meanwhile, locked, mov
 class MemorySuppression:
     """Whom a state in memory has erased."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: dict[str, HeldRun]) -> None:
+        self._runs = runs
+        self._read: dict[str, object] = {}
+        self._seen: dict[str, object] = {}
         self._key = secrets.token_bytes(32)
         self._suppressed: set[bytes] = set()
         self._counted: dict[str, int] = {}
@@ -53,6 +57,15 @@ class MemorySuppression:
             return any(list_digest(key, scope, customer) in found for key, found in lists for scope in scopes)
 
         return is_suppressed
+
+    def behind(self) -> list[str]:
+        """Give the runs that may have erased somebody who is not in the list, newest first."""
+        self._seen = {run_id: _stamp(self._runs[run_id]) for run_id in newest_first(self._runs)}
+        return [run_id for run_id, stamp in self._seen.items() if self._read.get(run_id) != stamp]
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in the list whom a run has erased, as it was when ``behind`` named it."""
+        self._read[run_id] = self._seen[run_id]
 
     def counted(self, run_id: str) -> int:
         """Tell how many erased customers of a run are in the list."""
@@ -186,6 +199,21 @@ class MemoryAssignedCodes:
 
     def _digest(self, kind: str, name: str, scope: str) -> bytes:
         return hmac.digest(self._codes.key, f"{kind}\0{scope}\0{name}".encode(), hashlib.sha256)[:16]
+
+
+class MemoryAnswers:
+    """When people were sent their answers, by run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, RunAnswers] = {}
+
+    def read(self, run_id: str) -> RunAnswers:
+        """Give what is recorded of a run."""
+        return self._kept.get(run_id, RunAnswers())
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded."""
+        self._kept[run_id] = change(self.read(run_id))
 
 
 class MemoryControls:
@@ -390,13 +418,14 @@ class MemoryState:
     def __init__(self) -> None:
         self.passed_over: set[str] = set()
         self.chain = MemoryChain()
+        self.answers = MemoryAnswers()
         self.drawn_id = secrets.token_hex(16)
         self.identity = MemoryIdentity()
         self.controls = MemoryControls()
         self._runs: dict[str, HeldRun] = {}
         self._set_aside: dict[str, HeldRun] = {}
         self._locked: set[str] = set()
-        self._suppression = MemorySuppression()
+        self._suppression = MemorySuppression(self._runs)
         self._codes = _Codes()
         self._plan_keys: dict[str, MemoryKey] = {}
         self._index = MemoryIndex(self._runs)

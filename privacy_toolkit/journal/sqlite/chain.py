@@ -1,4 +1,4 @@
-"""The record of sealed packs in a state folder: a folder a link, named by its number and the run it is about."""
+"""Records in a state folder: of sealed packs, a folder a link by its number and run; of sent answers, a file a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from filelock import FileLock
 
 from privacy_toolkit.core.durable import put_file, put_folder, read_regular, remove, sync, write_files
+from privacy_toolkit.core.locks import take
+from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
+from privacy_toolkit.journal.records import RunAnswers
 
 _ID: Final = "id"
 _CHECKPOINT, _SUMS, _SIGNATURE = "checkpoint.txt", "SHA256SUMS", "SHA256SUMS.sig"
@@ -114,3 +118,65 @@ class FolderChain:
             )
         except FileNotFoundError:
             raise ChainError("A part of the record of the packs is damaged.", self.remedy) from None
+
+
+#: The record of ten million answers is not larger, in bytes.
+_LARGEST_ANSWERS: Final = 1 << 30
+#: How long another process is waited for, in seconds.
+_PATIENCE: Final = 10.0
+
+
+class AnswerFiles:
+    """When people were sent their answers, a file a run in the folder ``answers``. Reading makes nothing."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / "answers"
+
+    def read(self, run_id: str) -> RunAnswers:
+        """What is recorded of a run.
+
+        Raises:
+            JournalError: the file can't be read, is damaged, or of a newer toolkit.
+        """
+        path = self._path(run_id)
+        try:
+            content = read_regular(path, _LARGEST_ANSWERS)
+            found = msgspec.json.decode(content, type=RunAnswers)
+        except (FileNotFoundError, NotADirectoryError):
+            return RunAnswers()
+        except OSError as error:
+            raise self._trouble(run_id, "read", error.strerror) from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise self._trouble(run_id, "read", "it is damaged, or of a newer version of the toolkit") from None
+        return found
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded, durable when it returns.
+
+        Raises:
+            JournalError: it can't be read or written, or another process records something for too long.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            lock = take(self._folder / ".lock", _PATIENCE)
+            if lock is None:
+                raise self._trouble(run_id, "written", "another process is writing there")
+            try:
+                content = msgspec.json.encode(change(self.read(run_id)), order="sorted")
+                with put_file(self._path(run_id), over=True) as file:
+                    file.write(content)
+                sync(self._folder.parent)
+            finally:
+                lock.release()
+        except OSError as error:
+            raise self._trouble(run_id, "written", error.strerror) from None
+
+    def _path(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.json"
+
+    @staticmethod
+    def _trouble(run_id: str, what: str, why: str | None) -> JournalError:
+        return JournalError(
+            f"The record of sent answers of run {run_id} can't be {what}: {why or 'the system gave no reason'}.",
+            "It is in the folder answers of the state folder.",
+        )

@@ -27,13 +27,13 @@ from privacy_toolkit.core.durable import found_in, left_over, put_file, sweep
 from privacy_toolkit.core.locks import is_taken, take
 from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
-from privacy_toolkit.journal.records import Staged, meant_by, newest_first
-from privacy_toolkit.journal.sqlite.chain import FolderChain
+from privacy_toolkit.journal.records import Staged, meant_by
+from privacy_toolkit.journal.sqlite.chain import AnswerFiles, FolderChain
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.sqlite.index import FolderIndex
-from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, ControlFiles, SuppressionFile
+from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, ControlFiles, SuppressionFile, runs_in
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running
@@ -307,7 +307,7 @@ class StateFolder:
 
     def index(self) -> FolderIndex:
         """What the runs tell, to be looked up."""
-        return FolderIndex(self.path, self.key, self.run_ids)
+        return FolderIndex(self.path, self.key)
 
     @property
     def chain(self) -> FolderChain:
@@ -315,9 +315,14 @@ class StateFolder:
         return FolderChain(self.path / "chain")
 
     @property
+    def answers(self) -> AnswerFiles:
+        """When people were sent their answers."""
+        return AnswerFiles(self.path)
+
+    @property
     def own_places(self) -> tuple[Path, ...]:
         """The folders among which nothing else may be."""
-        return self.runs, self.locks, self.path / "chain"
+        return self.runs, self.locks, self.path / "chain", self.path / "answers"
 
     def remains(self, run_id: str, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
         """Search the files of a run; the paths of those in which something is found, or which can't be read."""
@@ -354,14 +359,7 @@ class StateFolder:
 
     def run_ids(self) -> list[str]:
         """Every run, newest first: the ids begin with the second of creation, and what follows the job goes on."""
-        if not self.runs.is_dir():
-            return []
-        found = (
-            p.name
-            for p in self.runs.iterdir()
-            if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-        )
-        return newest_first(found)
+        return runs_in(self.runs)
 
     def find(self, name: str) -> str:
         """The id of the run meant by ``name``: an id, an unambiguous beginning of one, or ``latest``.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +21,7 @@ from typing import Final, Self
 from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.ledgers import IndexLost
-from privacy_toolkit.journal.sqlite.facts import LOCK_NAME
-from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, SUPPRESSION_FILE, own_key
+from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, SUPPRESSION_FILE, own_key, runs_in, stamp_of
 
 INDEX_FILE: Final = "index.sqlite"
 _VERSION: Final = 1
@@ -47,25 +45,6 @@ _SORTED_AT_ONCE: Final = 50_000
 _LONGEST_WAIT: Final = 30.0
 
 
-def stamp_of(run: Path) -> bytes:
-    """What tells whether the files of a run are still the ones that they were; empty if there are none.
-
-    The lock, SQLite's shared memory and an empty log come and go without the run, so they are left out.
-    """
-    try:
-        with os.scandir(run) as entries:
-            found = [
-                f"{entry.name} {there.st_ino} {there.st_size} {there.st_mtime_ns} {there.st_ctime_ns}"
-                for entry in entries
-                if entry.name != LOCK_NAME and not entry.name.endswith("-shm")
-                for there in (entry.stat(follow_symlinks=False),)
-                if there.st_size or not entry.name.endswith("-wal")
-            ]
-    except OSError:
-        return b""
-    return hashlib.sha256("\n".join(sorted(found)).encode()).digest()
-
-
 class FolderIndex:
     """The index of a state folder, opened with its first use.
 
@@ -75,15 +54,13 @@ class FolderIndex:
     Args:
         folder: the state folder.
         key: that of the state folder.
-        run_ids: gives the runs that there are, newest first.
     """
 
-    def __init__(self, folder: Path, key: SecretFile, run_ids: Callable[[], list[str]]) -> None:
+    def __init__(self, folder: Path, key: SecretFile) -> None:
         self._path = folder / INDEX_FILE
         self._runs = folder / "runs"
         self._has_lists = any((folder / name).exists() for name in (SUPPRESSION_FILE, ASSIGNED_FILE))
         self._state_key = key
-        self._run_ids = run_ids
         self._opened: sqlite3.Connection | None = None
         self._in_memory = False
         self._key = b""
@@ -106,7 +83,7 @@ class FolderIndex:
         Raises:
             IndexLost: the file could not be used any more; what was entered has to be entered again.
         """
-        runs = self._run_ids()
+        runs = runs_in(self._runs)
         with self._held() as connection:
             known = self._known(connection, part)
             gone = {run_id for (run_id,) in connection.execute("SELECT run_id FROM parts")} - set(runs)

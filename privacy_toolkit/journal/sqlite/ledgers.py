@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import sqlite3
@@ -31,7 +32,9 @@ from privacy_toolkit.journal.records import (
     encode_lists,
     list_digest,
     list_name,
+    newest_first,
 )
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
@@ -118,6 +121,40 @@ def _xored(one: bytes, other: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
+# The runs that there are, and whether one is still as it was when it was read for a list or for the index.
+
+
+def runs_in(place: Path) -> list[str]:
+    """Every run in the folder of the runs, newest first."""
+    if not place.is_dir():
+        return []
+    found = (
+        p.name
+        for p in place.iterdir()
+        if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
+    )
+    return newest_first(found)
+
+
+def stamp_of(run: Path) -> bytes:
+    """What tells whether the files of a run are still the ones that they were; empty if there are none.
+
+    The lock, SQLite's shared memory and an empty log come and go without the run, so they are left out.
+    """
+    try:
+        with os.scandir(run) as entries:
+            found = [
+                f"{entry.name} {there.st_ino} {there.st_size} {there.st_mtime_ns} {there.st_ctime_ns}"
+                for entry in entries
+                if entry.name != LOCK_NAME and not entry.name.endswith("-shm")
+                for there in (entry.stat(follow_symlinks=False),)
+                if there.st_size or not entry.name.endswith("-wal")
+            ]
+    except OSError:
+        return b""
+    return hashlib.sha256("\n".join(sorted(found)).encode()).digest()
+
+
 SUPPRESSION_FILE = "suppression.sqlite"
 #: The file with the state folder's key, unless the configuration names another place.
 KEY_NAME: Final = "state.key"
@@ -125,6 +162,7 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS suppressed (digest BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS counted (run_id TEXT PRIMARY KEY, erased INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS read (run_id TEXT PRIMARY KEY, stamp BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS lists (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL, checked BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS imported (list TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (list, digest))
         WITHOUT ROWID;
@@ -143,6 +181,8 @@ class SuppressionFile:
     """
 
     def __init__(self, folder: Path, key: SecretFile | None = None) -> None:
+        self._runs = folder / "runs"
+        self._stamps: dict[str, bytes] = {}
         self._state_key = key or SecretFile(folder / KEY_NAME)
         try:
             with suppress(OSError):  # SQLite says better what is wrong with the folder
@@ -190,6 +230,23 @@ class SuppressionFile:
                 )
 
         return is_suppressed
+
+    def behind(self) -> list[str]:
+        """The runs that may have erased somebody who is not in the list, newest first: not read as they are now."""
+        with _list_read():
+            read = dict(self._connection.execute("SELECT run_id, stamp FROM read"))
+        self._stamps = {run_id: stamp_of(self._runs / run_id) for run_id in runs_in(self._runs)}
+        return [run_id for run_id, stamp in self._stamps.items() if not stamp or read.get(run_id) != stamp]
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in whom a run has erased, if it still is as it was when ``behind`` named it.
+
+        Where that can't be written, the run is read again the next time.
+        """
+        stamp = self._stamps.get(run_id)
+        if stamp and stamp_of(self._runs / run_id) == stamp:
+            with suppress(JournalError), self._written():
+                self._connection.execute("INSERT OR REPLACE INTO read VALUES (?, ?)", (run_id, stamp))
 
     def counted(self, run_id: str) -> int:
         """How many erased customers of a run are in the list."""

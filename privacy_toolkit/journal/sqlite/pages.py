@@ -33,32 +33,17 @@ _COMPRESSION: Final = 1  # a fifth of the bytes in a microsecond a subject; more
 _encode = msgspec.msgpack.Encoder().encode
 _decode_rows = msgspec.msgpack.Decoder(list[SubjectRow]).decode
 _decode_counts = msgspec.msgpack.Decoder(PageCounts).decode
-_new = tuple.__new__
 
-#: What is held of a subject while its page is put together: state, exchanges by number, request.
-_Held = list[Any]
+_decode = msgspec.msgpack.Decoder().decode
+_ENDED_AT, _CARRIER = (ExchangeRow._fields.index(name) for name in ("ended_at", "carrier"))
+
+#: What the log says of a subject while its page is put together: state, all exchanges by number, the row to be.
+_Said = list[Any]
 
 
 def pack_note(note: Note) -> bytes:
     """Pack what a note says of its subject, but for what is kept of the answer."""
     return _encode(note if note.result is None else Note(note.seq, note.exchanges, note.state))
-
-
-def pack_rows(rows: Sequence[SubjectRow]) -> bytes:
-    """Pack all that is known of some subjects."""
-    return zlib.compress(_encode(rows), _COMPRESSION)
-
-
-def unpack_rows(data: bytes) -> list[SubjectRow]:
-    """Give what ``pack_rows`` packed.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    try:
-        return _decode_rows(zlib.decompress(data))
-    except zlib.error:
-        raise ValueError("no rows") from None
 
 
 class PageLog:
@@ -118,16 +103,13 @@ class PageLog:
         return list(self._unfolded)
 
     def fold(self, first: int) -> None:
-        """Fold a page, in a transaction of its own; what it comes to is read back before the log is gone.
+        """Fold a page, in a transaction of its own.
 
         Raises:
-            ValueError: it reads back as something else; the log stays.
+            ValueError: what the log says can't be read as what it should be; the log stays.
         """
         with uncollected(), transaction(self._connection):
-            rows = page_rows(self._connection, first)
-            put_page(self._connection, first, rows)
-            if page_rows(self._connection, first) != rows:
-                raise ValueError("not what was written")
+            _put_packed(self._connection, first, _packed(self._connection, first))
         self._unfolded.pop(first, None)
 
 
@@ -170,13 +152,26 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 def page_rows(connection: sqlite3.Connection, first: int) -> list[SubjectRow]:
     """Read all that is known of the subjects of a page, in their order; who nothing is known of has no row."""
+    return _decode_rows(_packed(connection, first))
+
+
+def _packed(connection: sqlite3.Connection, first: int) -> bytes:
     found = connection.execute(
         "SELECT -1 AS place, data FROM folded WHERE first = ?1 UNION ALL"
         " SELECT place, data FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1 ORDER BY place",
         (first, _PLACES),
     ).fetchall()
-    folded = unpack_rows(found.pop(0)[1]) if found and found[0][0] < 0 else []
-    return _overlaid(folded, [data for _, data in found]) if found else folded
+    folded = _decompressed(found.pop(0)[1]) if found and found[0][0] < 0 else None
+    if folded is None or found:
+        return _overlaid(folded, [data for _, data in found])
+    return folded
+
+
+def _decompressed(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        raise ValueError("no rows") from None
 
 
 def put_page(connection: sqlite3.Connection, first: int, rows: Sequence[SubjectRow]) -> None:
@@ -184,9 +179,16 @@ def put_page(connection: sqlite3.Connection, first: int, rows: Sequence[SubjectR
 
     Within a transaction, in which ``rows`` were read.
     """
+    _put_packed(connection, first, _encode(rows))
+
+
+def _put_packed(connection: sqlite3.Connection, first: int, data: bytes) -> None:
+    """Write a folded page as it is packed, once all of it reads as what it should be: then its log is gone."""
+    counts = _encode(counted(_decode_rows(data)))
     connection.execute("DELETE FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1", (first, _PLACES))
-    connection.execute("INSERT OR REPLACE INTO folded VALUES (?, ?)", (first, pack_rows(rows)))
-    connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (first, _encode(counted(rows))))
+    packed = zlib.compress(data, _COMPRESSION)
+    connection.execute("INSERT OR REPLACE INTO folded VALUES (?, ?)", (first, packed))
+    connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (first, counts))
 
 
 def unfolded(connection: sqlite3.Connection) -> list[int]:
@@ -223,37 +225,40 @@ def run_counts(connection: sqlite3.Connection) -> RunCounts:
     return RunCounts(counts for _, counts in page_counts(connection))
 
 
-def _overlaid(folded: Sequence[SubjectRow], log: Iterable[bytes]) -> list[SubjectRow]:
-    """Put what commits said, one after the other, over what was folded."""
-    rows = {row.seq: row for row in folded}
-    held: dict[int, _Held] = {}
-    for seq, made, state, _ in chain.from_iterable(map(msgspec.msgpack.decode, log)):
-        subject = held.get(seq)
+def _overlaid(folded: bytes | None, log: Iterable[bytes]) -> bytes:
+    """Put what commits said, one after the other, over what was folded; rows as they are packed, in their order."""
+    rows: dict[int, list[Any]] = {}
+    for row in () if folded is None else _decode(folded):
+        rows[row[0]] = row
+    said: dict[int, _Said] = {}
+    for seq, made, state, _ in chain.from_iterable(map(_decode, log)):
+        subject = said.get(seq)
         if subject is None:
-            subject = held[seq] = _held(rows.get(seq))
+            subject = said[seq] = _said(seq, rows.get(seq))
         if state is not None:
             subject[0] = state
         if made:
             _put(subject[1], seq, made)
-    for seq, (state, walk, request) in held.items():
-        if type(state) is list:  # as it was packed, and not as it was folded
-            state = _new(StateRow, (seq, *state))  # noqa: PLW2901
-        rows[seq] = _new(SubjectRow, (seq, state, [walk[n] for n in sorted(walk)], request))
-    return [rows[seq] for seq in sorted(rows)]
+    for seq, (state, walk, row) in said.items():
+        if state is not None:
+            row[1] = [seq, *state]
+        row[2] = [walk[n] for n in sorted(walk)]
+        rows[seq] = row
+    return _encode([rows[seq] for seq in sorted(rows)])
 
 
-def _held(row: SubjectRow | None) -> _Held:
-    return [None, {}, None] if row is None else [row.state, {one.n: one for one in row.exchanges}, row.request]
+def _said(seq: int, row: list[Any] | None) -> _Said:
+    return [None, {}, [seq, None, [], None]] if row is None else [None, {one[1]: one for one in row[2]}, row]
 
 
-def _put(walk: dict[int, ExchangeRow], seq: int, made: Sequence[tuple[int, Sequence[Any]]]) -> None:
+def _put(walk: dict[int, list[Any]], seq: int, made: Sequence[tuple[int, Sequence[Any]]]) -> None:
     """Add exchanges to those of a subject. An answer that is recorded never changes."""
     for n, record in made:
         known = walk.get(n)
         if known is None:
-            walk[n] = _new(ExchangeRow, (seq, n, *record))
-        elif known.ended_at is None:
-            walk[n] = _new(ExchangeRow, (*known[:5], *record[3:7], known.carrier))
+            walk[n] = [seq, n, *record]
+        elif known[_ENDED_AT] is None:
+            known[_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
 
 
 class Renumbering:
@@ -265,6 +270,24 @@ class Renumbering:
     def __init__(self, windows: Windows, numbers: Sequence[int]) -> None:
         self._windows = windows
         self._numbers = numbers
+
+    def write(self, connection: sqlite3.Connection, bounds: Sequence[tuple[int, int]]) -> None:
+        """Write all pages again, within a transaction."""
+        connection.execute("DROP TABLE IF EXISTS temp.renumbered")
+        connection.execute("CREATE TEMP TABLE renumbered (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+        for first, _ in bounds:
+            rows = map(self.row, page_rows(connection, first))
+            connection.executemany("INSERT INTO renumbered VALUES (?, ?)", ((row.seq, _encode([row])) for row in rows))
+        for table in ("log", "folded", "counters"):
+            connection.execute(f"DELETE FROM {table}")
+        for first, last in bounds:
+            found = connection.execute(
+                "SELECT data FROM renumbered WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last)
+            )
+            rows_now = [row for (data,) in found for row in _decode_rows(data)]
+            if rows_now:
+                put_page(connection, first, rows_now)
+        connection.execute("DROP TABLE renumbered")
 
     def row(self, row: SubjectRow) -> SubjectRow:
         """Make what stays of a subject."""

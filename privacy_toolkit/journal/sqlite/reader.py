@@ -26,7 +26,6 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import (
-    PageCounts,
     RunCounts,
     RunSummary,
     StateCount,
@@ -493,10 +492,12 @@ class JournalReader(RunFacts):
         self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]
     ) -> dict[str | None, list[tuple[int, int]]]:
         """The pages that have subjects in some outcomes, by due date, in the order of ``bounds``."""
-        counts = dict(page_counts(self._connection))
+        sizes = {first: last - first + 1 for first, last in bounds}
+        due = {first: counts.due(sizes[first], outcomes) for first, counts in page_counts(self._connection)}
+        untouched = {None} if Outcome.PENDING.value in outcomes else set()
         pages: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
         for first, last in bounds:
-            for due_on in counts.get(first, PageCounts()).due(last - first + 1, outcomes):
+            for due_on in due.get(first, untouched):
                 pages[due_on].append((first, last))
         return pages
 

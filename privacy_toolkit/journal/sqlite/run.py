@@ -35,11 +35,9 @@ from privacy_toolkit.journal.sqlite.pages import (
     PageLog,
     Renumbering,
     pack_note,
-    pack_rows,
     page_rows,
     put_page,
     transaction,
-    unpack_rows,
 )
 from privacy_toolkit.journal.sqlite.reader import JournalReader, control_row
 from privacy_toolkit.journal.store import moved
@@ -266,9 +264,6 @@ _UNLINK = (
     "DELETE FROM results",
     "DELETE FROM rejected",
     "DELETE FROM facts WHERE name IN ('secret', 'plan', 'plan_key')",
-    "DELETE FROM log",
-    "DELETE FROM folded",
-    "DELETE FROM counters",
 )
 
 
@@ -461,24 +456,12 @@ class RunJournal(JournalReader):
             for seq, number in zip(known, drawn, strict=True):
                 numbers[seq] = number
             renumber = Renumbering(self.windows(), numbers)
-            self._connection.execute("DROP TABLE IF EXISTS temp.renumbered")
-            self._connection.execute("CREATE TEMP TABLE renumbered (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)")
             self._connection.execute("BEGIN IMMEDIATE")
-            for first, _ in self.bounds():
-                rows = map(renumber.row, page_rows(self._connection, first))
-                self._connection.executemany(
-                    "INSERT INTO renumbered VALUES (?, ?)", ((row.seq, pack_rows([row])) for row in rows)
-                )
+            renumber.write(self._connection, self.bounds())
             for statement in _UNLINK:
                 self._connection.execute(statement)
-            for first, last in self.bounds():
-                found = self._connection.execute(
-                    "SELECT data FROM renumbered WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last)
-                )
-                put_page(self._connection, first, [row for (data,) in found for row in unpack_rows(data)])
             self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._connection.execute("COMMIT")
-            self._connection.execute("DROP TABLE renumbered")
         self._connection.execute("VACUUM")
 
     def _emptied_log(self) -> bool:

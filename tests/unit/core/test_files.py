@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.access import notice
+from privacy_toolkit.access import words as notice
 from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.config.file import SecretSource, read_config, read_secret
 from privacy_toolkit.core.durable import ExposedError, NotRegularError, open_regular, read_private, read_regular

@@ -48,9 +48,12 @@ from privacy_toolkit.journal.records import (
     OpenRequests,
     RejectedRow,
     RequestRow,
+    RunAnswers,
+    SentAnswer,
     Staged,
     SubjectState,
     Traffic,
+    counted,
     exchange_row,
     state_row,
 )
@@ -818,6 +821,25 @@ def test_the_erased_of_a_run_are_entered_all_or_none(state, store):
         assert (listed.counted(RUN), listed.of({SCOPE})("a")) == (0, False)
 
 
+def test_whom_a_run_erased_is_asked_for_until_it_is_marked_and_when_it_changed(make, store):
+    make(run_id=LATER).close()
+    run = make()
+    with store.open().suppression() as listed:
+        assert listed.behind() == [LATER, RUN]
+        listed.mark_read(RUN)
+        listed.mark_read(LATER)
+    with store.open().suppression() as listed:
+        assert listed.behind() == []
+        work(run, Note(1, (), ERASED))
+        assert listed.behind() == [RUN]
+        work(run, Note(2, (), ERASED))
+        listed.mark_read(RUN)
+        assert listed.behind() == [RUN]  # it is not as it was when it was named
+        listed.mark_read(RUN)
+        assert listed.behind() == []
+    run.close()
+
+
 def test_who_was_taken_off_stays_off_until_a_later_run_erases_them(state):
     with state.suppression() as listed:
         listed.add(SCOPE, ["a"], RUN, 1)
@@ -977,6 +999,17 @@ def link(chain, run_id=RUN, signature=None) -> KeptLink:
     newest = chain.newest()
     number = 1 if newest is None else newest.sequence + 1
     return KeptLink(number, run_id, b"checkpoint %d" % number, b"sums", signature)
+
+
+def test_what_people_were_sent_is_recorded_by_run(state, store):
+    assert state.answers.read("run-1") == RunAnswers()
+    sent = {"ab" * 16: SentAnswer("2026-12-01", "erased", 2026), "cd" * 16: SentAnswer("2026-12-02", "on_hold", 2026)}
+    state.answers.change("run-1", lambda known: msgspec.structs.replace(known, sent=known.sent | sent))
+    assert store.open().answers.read("run-1").sent == sent
+    assert state.answers.read("run-2") == RunAnswers()
+    state.answers.change("run-1", counted)
+    left = store.open().answers.read("run-1")
+    assert (left.sent, left.left) == ({}, {"2026": {"erased": 1, "on_hold": 1}})
 
 
 def test_a_chain_has_an_id_drawn_once(state, store):

@@ -87,7 +87,7 @@ def test_what_is_told_of_a_whole_run_reads_no_subject(make_run, monkeypatch):
         number = journal.begin_execution(1, "{}")
         journal.record([Note(seq, [(1, ANSWERED)], DONE) for seq in (1, 3, 4)])
         journal.end_execution(number, 10, None)
-        monkeypatch.setattr(pages, "unpack_rows", lambda _: pytest.fail("a page was read"))
+        monkeypatch.setattr(pages, "_decode_rows", lambda _: pytest.fail("a page was read"))
         assert journal.totals() == {Outcome.DONE: 3, Outcome.PENDING: 3}
         assert journal.open_requests()[0].subjects == 1
         assert (journal.done_reasons(), journal.gone(), journal.last_lost_at()) == ({None: 3}, None, None)

@@ -1,6 +1,7 @@
 import pytest
 
 from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import RefusalError
 
 ALL = dict.fromkeys(("profile", "referrals", "coupons", "loyalty", "giveaways", "achievements"), "true")
@@ -77,6 +78,14 @@ def test_erasure_may_show_only_after_further_reads(desk):
     assert status(opened, "delete_customer_data", "c1") == 204
     seen = [status(opened, "get_customer_inventory", "c1") for _ in range(4)]
     assert seen == [200, 200, 404, 404]
+
+
+def test_an_erasure_that_shows_later_has_then_cleared_the_data(desk):
+    opened = filled(desk(erase_delay=1, after_erase="404"))
+    opened.call("delete_customer_data", "c1")
+    assert [status(opened, "get_customer_inventory", "c1") for _ in range(2)] == [200, 404]
+    assert EntityKind.PROFILE not in opened.store.owned("c1")
+    assert not any(one.get("attributes") for held in opened.store.owned("c1").values() for one in held)
 
 
 def test_some_erasures_are_never_carried_out(desk):

@@ -1,0 +1,197 @@
+"""Bugs planted by hand: each is a change to the real code that a run of the simulation has to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from privacy_toolkit.core.model import Job
+from privacy_toolkit.engine.controls import Controls
+from privacy_toolkit.engine.steps import Steps
+from privacy_toolkit.jobs import coupons, erase, writes
+from privacy_toolkit.journal.memory.run import MemoryRun
+from privacy_toolkit.talonone.responses import Finding
+from tests.simulation.store import CrashingRun
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A planted bug: what replaces what, in which jobs it shows, and how the violations begin that it brings."""
+
+    name: str
+    what: str
+    patches: tuple[tuple[Any, str, Callable[[Any], Any]], ...]
+    jobs: tuple[Job, ...]
+    claims: tuple[str, ...]
+
+
+@contextmanager
+def planted(mutation: Mutation) -> Iterator[None]:
+    """Let the bug be in the code."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in mutation.patches]
+    for place, name, made in mutation.patches:
+        setattr(place, name, made(getattr(place, name)))
+    try:
+        yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+def _intent_after_send(act: Any) -> Any:
+    """Hand in the intent, and write without waiting for it."""
+
+    async def before_write(self: Steps, one: Any) -> bool:
+        tools = self._tools
+        intend = tools.journal.intend
+
+        async def at_once(notes: Any) -> None:
+            tools.journal.record(notes)
+
+        tools.journal.intend = at_once
+        try:
+            return await act(self, one)
+        finally:
+            tools.journal.intend = intend
+
+    return before_write
+
+
+def _lost_fsync(_: Any) -> Any:
+    """Say that it is durable as soon as it was handed in."""
+
+    async def intend(self: CrashingRun, notes: Any) -> None:
+        self.record(notes)
+
+    return intend
+
+
+def _repeats(_: Any) -> Any:
+    """Send again whatever was not answered."""
+    return lambda _, finding: finding in {Finding.REFUSED, Finding.NEVER_SENT, Finding.UNKNOWN}
+
+
+def _always(_: Any) -> Any:
+    async def proven(*_: Any, **__: Any) -> bool:
+        return True
+
+    return proven
+
+
+def _asked_once(_: Any) -> Any:
+    """Believe the first 404."""
+
+    async def absence(_: Steps, __: Any, ___: Any, first: Any, *____: Any) -> Any:
+        return first
+
+    return absence
+
+
+def _no_keys(_: Any) -> Any:
+    return lambda *_: ()
+
+
+def _no_budget(_: Any) -> Any:
+    return lambda _, chunk: chunk
+
+
+def _counts_aside(totals: Any) -> Any:
+    """Count what was settled here next to the journal, instead of in it."""
+
+    def counted(self: MemoryRun) -> Any:
+        found = dict(totals(self))
+        aside = getattr(self, "_disk", None)
+        if aside is None:
+            return found
+        known: dict[Any, int] = aside.__dict__.setdefault("aside", found)
+        return known
+
+    return counted
+
+
+def _forgets_attempts(_: Any) -> Any:
+    """Take what is open and unknown for what was never sent."""
+
+    async def reconcile(self: Any) -> None:
+        await self.begin()
+
+    return reconcile
+
+
+_READS = (Job.ERASE, Job.EXPORT)
+_ORDERED = (Job.PROFILES, Job.SESSIONS, Job.EVENTS)
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        "intent_after_send",
+        "the intent is handed in, and the request written before it is durable",
+        ((Steps, "_before_write", _intent_after_send),),
+        (Job.ERASE, Job.REFERRALS, Job.PROFILES),
+        ("written before its intent was durable", "pending, though", "not done, though"),
+    ),
+    Mutation(
+        "lost_fsync",
+        "the store says that an intent is durable before it is",
+        ((CrashingRun, "intend", _lost_fsync),),
+        (Job.ERASE, Job.REFERRALS, Job.EVENTS),
+        ("written before its intent was durable", "pending, though", "not done, though", "done twice"),
+    ),
+    Mutation(
+        "retry_of_a_post",
+        "a POST whose answer was lost is sent again",
+        ((writes, "may_send_again", _repeats),),
+        (Job.REFERRALS, Job.EVENTS),
+        ("done twice",),
+    ),
+    Mutation(
+        "a_404_of_anybody",
+        "a 404 settles without controls around it, and asked once",
+        ((Controls, "proven", _always), (Controls, "ensure", _always), (Steps, "absence", _asked_once)),
+        _READS,
+        ("nothing held, ",),
+    ),
+    Mutation(
+        "a_claim_without_bracket",
+        "an absence is claimed without the control after it",
+        ((Controls, "_between_controls", _always), (Steps, "absence", _asked_once)),
+        _READS,
+        ("nothing held, ",),
+    ),
+    Mutation(
+        "connections_prove_nothing",
+        "an answer counts though nothing vouches for its connection",
+        ((Controls, "_belongs", _always),),
+        (Job.HOLDERS,),
+        ("another list",),
+    ),
+    Mutation(
+        "keys_ignored",
+        "two requests for one customer are under way at once",
+        ((writes.Writing, "keys", _no_keys), (coupons.Reservations, "keys", _no_keys)),
+        (*_ORDERED, Job.RESERVE),
+        ("in two requests at once", "carried out after a later one"),
+    ),
+    Mutation(
+        "budget_ignored",
+        "a coupon is reserved for more than its budget",
+        ((coupons.Walk, "_within_budget", _no_budget),),
+        (Job.RESERVE,),
+        ("more than the budget",),
+    ),
+    Mutation(
+        "counter_next_to_the_journal",
+        "what is still open is counted next to the journal, and not by what is in it",
+        ((CrashingRun, "totals", _counts_aside),),
+        (Job.ERASE, Job.EXPORT),
+        ("the totals are not those of the journal",),
+    ),
+    Mutation(
+        "unknown_is_not_looked_up",
+        "what was sent and not answered is taken up as if it had never been sent",
+        ((erase._Walk, "reconcile", _forgets_attempts),),
+        (Job.ERASE,),
+        ("nothing held, ",),
+    ),
+)

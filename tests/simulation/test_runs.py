@@ -1,0 +1,50 @@
+"""20,000 subjects in runs of all jobs under all faults: nothing false is said, everything ends, and much goes wrong."""
+
+import pytest
+
+from privacy_toolkit.core.model import Job
+from tests.simulation.campaign import Tally, command, play, play_seeds
+from tests.simulation.expected import missing_faults
+from tests.simulation.faults import FAULTS, Place
+from tests.simulation.spec import Spec, spec_with
+
+#: So many parts of so many subject-runs each; the seeds of a part are so many apart.
+PARTS, SUBJECTS = 10, 2_000
+
+
+def failing(tally):
+    return [(spec.seed, violation.what, command(spec)) for spec, violation in tally.failing]
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_false_is_said_and_every_run_ends(part):
+    tally = play_seeds(1_000_000 + part, PARTS, SUBJECTS)
+    assert failing(tally) == []
+    assert len(tally.faults) >= 40
+    assert {outcome for _, outcome in tally.outcomes} >= {"erased", "done", "nothing_held", "on_hold", "unknown"}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_is_met_and_alone_makes_nothing_false(name):
+    tally = Tally()
+    for seed in range(2):
+        tally.add(play(spec_with(name, seed)))
+    assert failing(tally) == []
+    assert missing_faults(tally, [name]) == []
+
+
+@pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.ASSIGN, Job.REFERRALS, Job.PROFILES])
+def test_a_late_copy_of_the_401_of_a_control_is_no_refusal_of_what_was_sent(job):
+    tally, late = Tally(), {"duplicate_late": 0.25}
+    for seed in range(10):
+        plain = Spec(
+            seed=seed, job=job, subjects=24, faulty=1, heals=False, rates=late, latency=(0.0001, 0.001), rate=1e6
+        )
+        tally.add(play(plain))
+    assert failing(tally) == []
+    assert tally.faults["duplicate_late"] > 20
+
+
+def test_there_are_more_than_forty_kinds_of_fault_in_every_place():
+    assert len(FAULTS) > 70
+    assert {one.place for one in FAULTS.values()} == set(Place)
