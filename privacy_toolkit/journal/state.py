@@ -10,8 +10,8 @@ from pathlib import Path
 from privacy_toolkit.config.settings import Settings, is_elsewhere
 from privacy_toolkit.core.model import Learned, ToolkitError, UsageError
 from privacy_toolkit.journal.ledgers import ControlStore
+from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import StateFolder
-from privacy_toolkit.journal.sqlite.ledgers import ControlFiles
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import RunReader, State
 
