@@ -18,7 +18,7 @@ from tests.simulation.spec import Spec, smaller, spec_of, written
 #: So many subject-runs a planted bug may take to be found.
 BUDGET = 5_000
 #: So many smaller runs are tried at most to make a failing one smaller.
-_TRIES = 200
+_TRIES = 120
 
 
 @dataclass

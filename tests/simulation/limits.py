@@ -129,6 +129,14 @@ FINDINGS: tuple[Finding, ...] = (
         " its last, and ends. As many answers came as were asked for, so all of them count as proven.",
     ),
     Finding(
+        "copy_and_a_wrong_404",
+        (_COPIES, frozenset({"false_404", "another_nameless"}), frozenset({"stall", "partition"})),
+        ("nothing held",),
+        frozenset({"erase", "export"}),
+        "A 404 that nobody asked for counted as proven on a slow network (seed 198), perhaps as the true answer came"
+        " after the four seconds of silence that prove a connection; together with one wrong 404 these were two.",
+    ),
+    Finding(
         "copy_about_the_same_customer",
         (_COPIES,),
         ("carried out after a later one", "done, and it was not carried out", "all done, and"),

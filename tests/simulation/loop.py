@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from itertools import count
 from random import Random
@@ -71,10 +71,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Connect to the simulated network."""
         return await self.network.connect(factory)  # type: ignore[attr-defined]
 
-    async def shutdown_asyncgens(self) -> None:
+    def shutdown_asyncgens(self) -> Coroutine[Any, Any, None]:  # type: ignore[override]
         """End what is left of generators; from here on the process doesn't die any more."""
         self._crash_at = _NEVER
-        await super().shutdown_asyncgens()
+        return super().shutdown_asyncgens()
 
     def _take_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Keep what nobody else takes: it is a bug, but for what breaks when the process dies."""

@@ -393,7 +393,9 @@ class Simulation:
             if one.what == "recreated":
                 store.put(EntityKind.PROFILE, id_, wire.profile(store.number(), id_, NOW, {"Mark": f"mark-{id_}"}))
             elif one.what == "removed":
+                store.clear_attributes(id_)
                 store.remove(EntityKind.PROFILE, id_)
+                self.ledger.gone.add(id_)
             elif code:
                 id_ = "somebody-else"
                 store.put(EntityKind.PROFILE, id_, wire.profile(store.number(), id_, NOW, {}))
