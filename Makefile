@@ -21,7 +21,7 @@ FUZZ_ARGS ?=
 AUDIT_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check format bench campaign simulate fuzz constraints audit release schemas answers modules clean
+.PHONY: help demo test fast check format bench campaign simulate fuzz constraints audit release schemas templates answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,7 +70,10 @@ release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of mate
 	$(BIN)/python -m release.build
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
-	$(BIN)/python -m privacy_toolkit.schemas
+	$(BIN)/python -c "from privacy_toolkit.schemas import write; write()"
+
+templates: $(VENV)/.dev  ## Compile the templates of report.html again
+	$(BIN)/python -m tests.support.templates
 
 answers: $(VENV)/.dev  ## Write the tables of docs/answers.md again
 	$(BIN)/python -m tests.support.foreign

@@ -22,8 +22,8 @@ from typing import Any
 from harness import Watched, watch
 from toolkit import PROGRAM, UNLIMITED
 
-from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
+from privacy_toolkit.access.words import blank
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.server import RunningSandbox

@@ -1,10 +1,15 @@
-"""What the benchmarks build on: the server in its own process, a program that is watched while it runs, id files."""
+"""What the benchmarks build on: the server in its own process, a program that is watched while it runs, id files.
+
+Client and server have a core each, where there are two and the system can pin processes: what is measured is then one
+core's work, and the server's doesn't come out of it.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +22,26 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLE_EVERY = 0.02  # seconds
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+#: The core of what is measured, and that of the server and of this program. Empty where nothing can be pinned.
+CLIENT, SERVER = set(CORES[:1]), set(CORES[-1:])
+#: What must not reach a program under measurement: our own settings, and what would have it compiled at every start,
+#: which no installed program is.
+KEPT_FROM = ("PRIVACY_TOOLKIT_", "PYTHONDONTWRITEBYTECODE")
+
+
+@contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Keep what is started in the block on some cores, if it can be."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,7 @@ class Stats:
     requests: int
     gets: int
     deletes: int
+    posts: int
     connections: int
     first: float
     last: float
@@ -60,6 +86,7 @@ class Server:
             requests=seen["requests"],
             gets=seen["GET"],
             deletes=seen["DELETE"],
+            posts=seen["POST"],
             connections=seen["connections"],
             first=seen["first"],
             last=seen["last"],
@@ -71,7 +98,9 @@ class Server:
 def serving(latency_ms: float = 0) -> Iterator[Server]:
     """A fresh server, ended afterwards: nothing is deleted yet and nothing counted."""
     command = [sys.executable, str(HERE / "server.py"), "--latency-ms", str(latency_ms)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with on(SERVER):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with process:
         try:
             if process.stdout is None:
                 raise RuntimeError("the server's output is not captured")
@@ -91,18 +120,23 @@ class Sample:
 
 @dataclass(frozen=True)
 class Watched:
-    """A program that has ended: its output, when it started and ended (``time.monotonic``), and the samples taken."""
+    """A program that has ended: its output, when it started and ended (``time.monotonic``), and the samples taken.
+
+    ``cpu`` is the processor time of all of it in seconds, and ``peak_mb`` the most memory that one process of it held.
+    """
 
     returncode: int
     stdout: str
     started: float
     ended: float
     samples: list[Sample]
+    cpu: float
+    peak_mb: float
 
     @property
-    def peak_mb(self) -> float:
-        """The most memory it held at any time, in MB."""
-        return max(sample.peak_mb for sample in self.samples)
+    def seconds(self) -> float:
+        """How long it took, from start to end."""
+        return self.ended - self.started
 
     def cpu_share(self, start: float, end: float) -> float:
         """The part of one core it used between two moments."""
@@ -117,24 +151,33 @@ def watch(
     kill_when: Callable[[], bool] | None = None,
     pause: float = SAMPLE_EVERY,
 ) -> Watched:
-    """Run a program to its end, or kill it (SIGKILL) as soon as ``kill_when`` says so; look every ``pause`` seconds."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PRIVACY_TOOLKIT_")} | environment
+    """Run a program to its end, or kill it (SIGKILL) as soon as ``kill_when`` says so; look every ``pause`` seconds.
+
+    Its rusage is that of the whole process and of those that it started and waited for.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(KEPT_FROM)} | environment
     samples: list[Sample] = []
     with tempfile.TemporaryFile("w+") as output:
         started = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output)
+        with on(CLIENT):
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output)
+        found, status, usage = 0, 0, None
         try:
-            while process.poll() is None:
+            while not found:
                 samples += sample(process.pid)
                 if kill_when and kill_when():
                     break
                 time.sleep(pause)
+                found, status, usage = os.wait4(process.pid, os.WNOHANG)
         finally:
-            process.kill()  # SIGKILL; nothing if it has ended
-            process.wait()
+            if not found:
+                os.kill(process.pid, signal.SIGKILL)
+                _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
         ended = time.monotonic()
         output.seek(0)
-        return Watched(process.returncode, output.read(), started, ended, samples)
+        cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        return Watched(process.returncode, output.read(), started, ended, samples, cpu, peak)
 
 
 def sample(pid: int) -> list[Sample]:

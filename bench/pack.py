@@ -22,6 +22,7 @@ from synthetic import make_run
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def measure(run: Path, pack: Path) -> None:
     before = _peak(resource.RUSAGE_SELF)
     started, busy = time.perf_counter(), _busy()
     with JournalReader(run) as journal:
-        report = write_pack(journal, pack, chain=Chain(pack.parent / "chain")).report
+        report = write_pack(journal, pack, chain=Chain(FolderChain(pack.parent / "chain"))).report
     taken, busy = time.perf_counter() - started, _busy() - busy
     print(f"{report.rows.subjects:,} subjects: {taken:.1f} s ({busy:.1f} s of processor time)")
     own, children = _peak(resource.RUSAGE_SELF), _peak(resource.RUSAGE_CHILDREN)

@@ -1,35 +1,37 @@
-"""Measure, and print the result as a Markdown table: ``python bench/run.py [CASE ...]``, see ``cases.CASES``.
+"""Measure, and print the result as Markdown tables: ``python bench/run.py [CASE ...]``, see ``cases.CASES``.
 
-The times are those of the stand-in server (``bench/server.py``), from the first request of a run to its last.
+``--write`` puts the tables into docs/performance.md too, each in its place.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-from os import cpu_count
+from pathlib import Path
 
-from cases import CASES, Row, say
+from cases import BIG, CASES, Options, say
+from harness import SERVER, on
+from table import machine, put, table
 
-
-def line(row: Row) -> str:
-    """One row of the table."""
-    verdict = {True: "yes", False: "**no**", None: ""}[row.reached]
-    return f"| {row.what} | {row.figure} | {row.wanted} | {verdict} |"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=f"Measure the toolkit. Cases: {', '.join(CASES)}; default: all.")
-    parser.add_argument("cases", nargs="*", metavar="case", default=list(CASES))
-    cases = parser.parse_args().cases
-    if unknown := set(cases) - set(CASES):
+    parser = argparse.ArgumentParser(description=f"Measure the toolkit. Cases: {', '.join(CASES)}.")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"default: all but {', '.join(sorted(BIG))}")
+    parser.add_argument("--subjects", type=int, help="so many subjects; default: what the case is about")
+    parser.add_argument("--rounds", type=int, default=3, help="how often both are measured (default: 3)")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.parent.name}/{PAGE.name}")
+    given = parser.parse_args()
+    if unknown := set(given.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    print(f"{platform.system()} {platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}\n")
-    print("| what | figure | wanted | reached |\n|---|---|---|---|")
-    for name in cases:
+    for name in given.cases or [name for name in CASES if name not in BIG]:
         say(f"measuring: {name}")
-        for row in CASES[name]():
-            print(line(row), flush=True)
+        where = machine()
+        with on(SERVER):
+            text = table(where, CASES[name](Options(given.subjects, given.rounds)))
+        print(f"{text}\n", flush=True)
+        if given.write:
+            PAGE.write_text(put(PAGE.read_text("utf-8"), name, text), "utf-8")
 
 
 if __name__ == "__main__":

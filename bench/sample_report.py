@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +24,11 @@ from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows, Planner
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.journal.records import Acceptance, Approval, Staged, exchange_row, state_row
-from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
+from privacy_toolkit.journal.records import Acceptance, Approval, Note, Staged
+from privacy_toolkit.journal.sqlite.chain import FolderChain
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.reader import JournalReader
-from privacy_toolkit.journal.sqlite.run import PUT_EXCHANGES, PUT_STATES, RunJournal, put_rows
+from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import generate
 
@@ -111,7 +110,9 @@ def main() -> None:
             shutil.rmtree(arguments.out / name, ignore_errors=True)
             signing = {"signer": signer, "principal": OPERATOR} if sample.signed else {}
             with JournalReader(run) as journal:
-                pack = write_pack(journal, arguments.out / name, chain=Chain(Path(folder) / "chain"), **signing)
+                pack = write_pack(
+                    journal, arguments.out / name, chain=Chain(FolderChain(Path(folder) / "chain")), **signing
+                )
             print(pack.path / "report.html")
     if arguments.pictures:
         take_pictures(arguments.out, names)
@@ -139,27 +140,22 @@ def make_sample(folder: Path, sample: Sample, signer: DocumentSigner) -> Path:
             rejected=_rejected(len(outcomes)),
         ),
     )
-    connection = sqlite3.connect(folder / JOURNAL_FILE, isolation_level=None)
-    connection.execute("BEGIN")
     who = {"signer": OPERATOR, "signing_key": signer.public.fingerprint} if sample.signed else {}
-    _work(connection, outcomes, sample, who, rng)
-    connection.execute("COMMIT")
-    connection.close()
-    add_checksums(folder / JOURNAL_FILE)
+    with RunJournal(folder) as journal:
+        _work(journal, outcomes, sample, who, rng)
     if sample.approved:
         with RunJournal(folder) as journal:
             journal.accept_rejected(Acceptance(START, sum(_reasons(len(outcomes)).values()), OPERATOR))
     return folder
 
 
-def _work(
-    connection: sqlite3.Connection, outcomes: list[Outcome], sample: Sample, who: dict[str, str], rng: Random
-) -> None:
+def _work(journal: RunJournal, outcomes: list[Outcome], sample: Sample, who: dict[str, str], rng: Random) -> None:
     said = msgspec.json.encode(SETTINGS | {"rate": RATE, "verify": sample.verify} | who).decode()
     share = -(-len(outcomes) // len(sample.stops))
     now = START + 60 * SECOND
     for k, stop in enumerate(sample.stops):
         started = now
+        number = journal.begin_execution(started - SECOND, said)
         for seq, outcome in list(enumerate(outcomes, 1))[k * share : (k + 1) * share]:
             if outcome in {Outcome.PENDING, Outcome.ON_HOLD}:
                 continue
@@ -168,12 +164,8 @@ def _work(
                 state = msgspec.structs.replace(state, reason=Reason.NOT_READ_YET)
                 exchanges = exchanges[:-1]
             now += int(len(exchanges) * SECOND / RATE / _readiness(now))
-            put_rows(connection, PUT_EXCHANGES, [exchange_row(seq, n, e) for n, e in enumerate(exchanges, 1)])
-            put_rows(connection, PUT_STATES, [state_row(seq, state)])
-        connection.execute(
-            "INSERT INTO sittings (started_at, ended_at, stopped_by, settings) VALUES (?, ?, ?, ?)",
-            (started - SECOND, now + SECOND, stop and stop.value, said),
-        )
+            journal.record([Note(seq, list(enumerate(exchanges, 1)), state)])
+        journal.end_execution(number, now + SECOND, stop)
         now += 5_000 * SECOND
 
 

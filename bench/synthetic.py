@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -14,12 +13,12 @@ import msgspec
 
 from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
-from privacy_toolkit.journal.records import ExchangeRecord, Staged, SubjectState, exchange_row, state_row
-from privacy_toolkit.journal.sqlite.create import add_checksums, create_run
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
-from privacy_toolkit.journal.sqlite.run import PUT_EXCHANGES, PUT_STATES, put_rows
+from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
+from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.run import RunJournal
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC
+AT_ONCE = 1_000
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
 HOLDS = (Hold("17(3)(b) legal obligation", "2027-03-31"), Hold("17(3)(e) legal claims", "2026-12-15"), Hold("identity"))
 REQUESTED = date(2026, 11, 20)  # the last day on which a request came in
@@ -101,7 +100,7 @@ def history(outcome: Outcome, walk: Walk) -> History:
 
 def _erased(walk: Walk) -> History:
     chance = walk.rng.random()
-    kept = {"kept_coupons": int(chance * 100) % 3, "kept_referrals": int(chance * 1000) % 7 == 0}
+    kept = {"kept_coupons": int(chance * 100) % 3, "kept_referrals": int(int(chance * 1000) % 7 == 0)}
     walk.read(Purpose.READ_BEFORE)
     if chance < 0.01:
         walk.erase(None, Reason.READ_TIMEOUT).read(Purpose.RECONCILE)
@@ -123,25 +122,32 @@ def make_run(
     rng.shuffle(outcomes)
     held = {seq: HOLDS[seq % 3] for seq, o in enumerate(outcomes, 1) if o is Outcome.ON_HOLD}
     plan = _plan(size, len(held), environment).encode()
-    create_run(folder, Staged(plan=plan, created_at=START, pages=_pages(size), holds=held, requests=_requests(size)))
-    connection = sqlite3.connect(folder / JOURNAL_FILE, isolation_level=None)
-    connection.execute("BEGIN")
     now = START + 60_000_000
+    create_run(folder, Staged(plan=plan, created_at=START, pages=_pages(size), holds=held, requests=_requests(size)))
+    ends = (*stops, None) if not mix.get(Outcome.PENDING) else stops
+    settings = msgspec.json.encode(SETTINGS).decode()
+    with RunJournal(folder) as journal:
+        for k, stop in enumerate(ends or (None,)):
+            number = journal.begin_execution(START + 59_000_000, settings)
+            now = record(journal, outcomes, rng) if not k else now
+            journal.end_execution(number, now + 8_000_000, stop)
+    return folder
+
+
+def record(journal: RunJournal, outcomes: Sequence[Outcome], rng: Random) -> int:
+    """Record what may have happened to subjects that are in these outcomes; when it was over."""
+    now = START + 60_000_000
+    notes: list[Note] = []
     for seq, outcome in enumerate(outcomes, 1):
         now += 5_000
         if outcome not in {Outcome.PENDING, Outcome.ON_HOLD}:
             state, exchanges = history(outcome, Walk(now, rng))
-            put_rows(connection, PUT_EXCHANGES, [exchange_row(seq, n, e) for n, e in enumerate(exchanges, 1)])
-            put_rows(connection, PUT_STATES, [state_row(seq, state)])
-    for stop in (*stops, None) if not mix.get(Outcome.PENDING) else stops:
-        connection.execute(
-            "INSERT INTO sittings (started_at, ended_at, stopped_by, settings) VALUES (?, ?, ?, ?)",
-            (START + 59_000_000, now + 8_000_000, stop and stop.value, msgspec.json.encode(SETTINGS).decode()),
-        )
-    connection.execute("COMMIT")
-    connection.close()
-    add_checksums(folder / JOURNAL_FILE)
-    return folder
+            notes.append(Note(seq, list(enumerate(exchanges, 1)), state))
+        if len(notes) == AT_ONCE:
+            journal.record(notes)
+            notes = []
+    journal.record(notes)
+    return now
 
 
 def _pages(size: int) -> Iterator[list[tuple[int, str]]]:

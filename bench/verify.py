@@ -25,6 +25,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_apart, compare_here
 from privacy_toolkit.evidence.verify.verifier import Verifier, verify_pack
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 
 SHARES = {
@@ -66,7 +67,7 @@ def prepare(run: Path, size: int) -> None:
 
 def make(run: Path, pack: Path) -> None:
     with JournalReader(run) as journal:
-        write_pack(journal, pack, chain=Chain(pack.parent / "chain"))
+        write_pack(journal, pack, chain=Chain(FolderChain(pack.parent / "chain")))
     for path in sorted(pack.iterdir()):
         print(f"  {path.name:<20}{path.stat().st_size / 1e6:>10.2f} MB")
 

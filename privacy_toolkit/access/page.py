@@ -16,8 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from privacy_toolkit.access.faithful import Number
-from privacy_toolkit.access.languages import Language, language
-from privacy_toolkit.access.notice import KEYS, Notice, NoticeText
+from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
 from privacy_toolkit.core.durable import templates_folder
 from privacy_toolkit.talonone.inventory import COMPLETE, ROOT, SECTIONS, SHAPES, Category, Field, FieldKind, entries
 

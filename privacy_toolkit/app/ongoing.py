@@ -180,7 +180,7 @@ class Run:
         """The folder of its audit pack; None where there is none."""
         if self._result is not None:
             return self._result.pack
-        return service.RunResult(self.id, self._state().pack(self.id)).pack
+        return service.RunResult(self.id, self._settings.pack(self.id)).pack
 
     @property
     def exit_code(self) -> ExitCode:
@@ -300,7 +300,7 @@ class Run:
                 code="not_confirmed",
             )
         state = self._state()
-        runs.purge(state, runs.to_purge(state, self.id), service.moment(self._clock))
+        runs.purge(state, runs.to_purge(state, self.id), service.moment(self._clock), self._settings.packs)
 
     def _state(self) -> State:
         return existing_state(self._settings.state, self._settings.state_key)

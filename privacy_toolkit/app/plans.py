@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.access.notice import load
-from privacy_toolkit.access.placing import check_recipient
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.model import UsageError, count
@@ -31,12 +29,13 @@ from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.files import SIGNATURE
-from privacy_toolkit.evidence.pack import check_place
+from privacy_toolkit.evidence.files import SIGNATURE, check_place
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.campaign import PRESETS, UNDOES, check_listing
 from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.state import is_taken_up
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
@@ -44,7 +43,11 @@ from privacy_toolkit.talonone.client import check_access
 
 # What is asked for: an order, checked as far as that goes without its input.
 
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"api": ("v1", "v2"), "lang": ("en", "de", "fr", "es")}
+_CHOICES: Final[Mapping[str, tuple[str | None, ...]]] = {
+    "api": ("v1", "v2"),
+    "lang": ("en", "de", "fr", "es"),
+    "preset": (None, *PRESETS),
+}
 _LEAST: Final[Mapping[str, int | None]] = {"max_per_coupon": 0, "keep_days": 1, "seed": None}
 
 
@@ -67,8 +70,7 @@ def checked(order: Order, settings: Settings) -> Order:
             raise UsageError(message, hint)
     if job.packages:
         return _with_packages(order, given)
-    if order.out is not None:
-        check_out(order.out, guard=bool(given.get(SPREADSHEET_SAFE)))
+    _check_file(order, given)
     if job.by_generation and settings.generation != "current":
         given["generation"] = settings.generation
     return replace(
@@ -76,6 +78,18 @@ def checked(order: Order, settings: Settings) -> Order:
         verify=check_verify(order.verify),
         parameters={name: value for name, value in given.items() if value is not None and value is not False},
     )
+
+
+def _check_file(order: Order, parameters: Parameters) -> None:
+    """Make sure of the file that is handed over, if one is asked for.
+
+    Raises:
+        UsageError: it can't be written, or can't hold what it is to hold.
+    """
+    if order.job.lists is not None:
+        check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)))
 
 
 def _check_value(name: str, value: object) -> None:
@@ -89,7 +103,7 @@ def _check_value(name: str, value: object) -> None:
     elif name in _LEAST:
         least, is_number = _LEAST[name], isinstance(value, int) and not isinstance(value, bool)
         is_good = value is None or (is_number and (least is None or int(str(value)) >= least))
-    elif name == "encrypt":
+    elif name in {"encrypt", "carry", UNDOES}:
         is_good = value is None or isinstance(value, str)
     else:
         is_good = isinstance(value, bool)
@@ -98,6 +112,10 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _with_packages(order: Order, parameters: Parameters) -> Order:
+    # Imported here: it is about packages, and no other job needs what it loads.
+    from privacy_toolkit.access.placing import check_recipient  # noqa: PLC0415
+    from privacy_toolkit.access.words import load  # noqa: PLC0415
+
     given = parameters["encrypt"]
     if given is not None:
         recipient = str(given)
@@ -158,6 +176,7 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
 def check_plan(
     plan: Plan,
     execution: ExecutionOptions,
+    settings: Settings,
     state: State,
     hand: SigningIdentity | None,
     *,
@@ -173,16 +192,16 @@ def check_plan(
         ChainError: the record of all packs is damaged.
     """
     check_accepted(plan, execution)
-    folder = pack_folder(execution, state, run_id)
+    folder = pack_folder(execution, settings, run_id)
     check_place(folder, run_id)
     check_stays_signed(folder, hand)
-    _check_next_to(folder, plan.out, state)
+    _check_next_to(folder, plan.out, settings)
     if plan.out and declaration(plan.job).packages:
         make_folder(plan.out)
     elif plan.out:
         check_out(plan.out)
     _check_record(state)
-    _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, state)
+    _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, settings)
 
 
 def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
@@ -201,9 +220,13 @@ def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
         )
 
 
-def pack_folder(execution: ExecutionOptions, state: State, run_id: str | None) -> Path:
-    """Where the pack of a run is to stand; of one that has no name yet, any place of its kind."""
-    return Path(execution.pack) if execution.pack else state.pack(run_id or "of-the-next-run")
+def pack_folder(execution: ExecutionOptions, settings: Settings, run_id: str | None) -> Path:
+    """Where the pack of a run is to stand; of one that has no name yet, any place of its kind.
+
+    Raises:
+        UsageError: the state is in no folder, and no place was asked for.
+    """
+    return Path(execution.pack) if execution.pack else settings.pack(run_id or "of-the-next-run")
 
 
 def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
@@ -220,16 +243,15 @@ def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
         )
 
 
-def _check_next_to(folder: Path, out: str | None, state: State) -> None:
+def _check_next_to(folder: Path, out: str | None, settings: Settings) -> None:
     """Make sure that neither the pack nor what is handed over is where the other, or the toolkit, has its files."""
     pack = folder.resolve()
-    for own in state.own_places:
-        if pack.is_relative_to(own.resolve()) or own.resolve().is_relative_to(pack):
-            raise UsageError(
-                "The pack can't lie among the toolkit's own files. Nothing was sent.",
-                "Name another folder with --pack.",
-                code="pack",
-            )
+    if is_taken_up(settings.state, pack):
+        raise UsageError(
+            "The pack can't lie among the toolkit's own files. Nothing was sent.",
+            "Name another folder with --pack.",
+            code="pack",
+        )
     if out and (Path(out).resolve() == pack or Path(out).resolve().is_relative_to(pack)):
         raise UsageError(
             "What is handed over can't lie inside the pack, which holds no personal data. Nothing was sent.",
@@ -244,7 +266,7 @@ def _check_record(state: State) -> None:
         record.origin()
 
 
-def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
+def _check_room(plan: Plan, subjects: int, folder: Path, settings: Settings) -> None:
     """Refuse what would surely fill a disk: an estimate for this run alone.
 
     Raises:
@@ -252,7 +274,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, state: State) -> None:
     """
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
-    shares = [(state.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
+    shares = [(settings.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
     if plan.out and declaration(plan.job).packages:
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:
@@ -319,7 +341,7 @@ def require_file(plan: Plan) -> None:
     Raises:
         UsageError: it was standard input.
     """
-    if plan.input.path == STDIN:
+    if plan.input.path == STDIN and plan.parameters.get(UNDOES) is None:
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
 
 

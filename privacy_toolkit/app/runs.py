@@ -1,23 +1,35 @@
-"""The runs of a state folder: listed, looked at, purged, set aside, and what of them is due."""
+"""The runs of a state folder: listed, looked at, handed on as a file, withdrawn from, purged."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from privacy_toolkit.config.settings import deployment_key
-from privacy_toolkit.core.model import JournalError, Outcome, ToolkitError, UsageError
-from privacy_toolkit.engine.open_requests import job_of
+from privacy_toolkit.config.settings import Settings, deployment_key
+from privacy_toolkit.core.durable import found_in, read_regular
+from privacy_toolkit.core.model import (
+    NEVER_SENT,
+    OPEN_OUTCOMES,
+    JournalError,
+    Outcome,
+    Purpose,
+    RefusedError,
+    ToolkitError,
+    UsageError,
+)
+from privacy_toolkit.engine.approval import SigningIdentity
+from privacy_toolkit.engine.execution import Conditions, claimed, described
+from privacy_toolkit.engine.job import Declaration, Table
+from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Entry, decode_package
+from privacy_toolkit.journal.records import Entry, Note, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, running
 
 
@@ -110,6 +122,179 @@ def _subject(entry: Entry) -> dict[str, Any]:
     }
 
 
+# What came of every subject as a file, for other systems and for people.
+
+#: What is told of a subject next to its id and what else names it.
+_TOLD: Final = (
+    "ticket",
+    "outcome",
+    "reason",
+    "attribution",
+    "held_before",
+    "review_on",
+    "requested_at",
+    "due_on",
+    "settled_at",
+    "package",
+)
+
+
+def outcomes(state: State, run_id: str, *, confirmed: bool = False) -> Table:
+    """What came of every subject of a run as a table with ids, in input order.
+
+    ``confirmed``: those alone who were erased, for other systems to which their data was disclosed (Article 19 GDPR):
+    seen in the system before, and gone in a read afterwards.
+
+    Raises:
+        UsageError: the run was purged; or erasures are asked for of a run that erases nobody.
+        JournalError: the journal can't be read.
+    """
+    with state.open(run_id) as journal:
+        job = declaration(plan_of(journal).job)
+        if journal.purged_at is not None:
+            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
+        if confirmed and not job.erases:
+            raise UsageError(f"Run {run_id} ({job.job}) erases nobody.", "Leave --confirmed out.")
+        subjects_ = (observed.subject for observed in journal.rows())
+        shown = list(dict.fromkeys(name for subject in subjects_ for name in job.shown(subject.id, subject.given)))
+    if confirmed:
+        columns: dict[str, type] = {"customer_id": str, "erased_on": str, "ticket": str}
+        return Table("list", columns, ("customer_id",), lambda: _confirmed(state, run_id))
+    columns = {"row": int, "id": str, **dict.fromkeys((*shown, *_TOLD), str)}
+    return Table("list", columns, ("id", *shown), lambda: _told_rows(state, run_id, shown, job))
+
+
+def _told_rows(state: State, run_id: str, shown: Sequence[str], job: Declaration) -> Iterator[tuple[Any, ...]]:
+    with state.open(run_id) as journal:
+        for observed in journal.rows():
+            subject, row, request = observed.subject, observed.state, observed.request
+            package = decode_package(observed.result)
+            told = {
+                "ticket": request and request.ticket,
+                "outcome": row.outcome,
+                "reason": row.reason or row.hold_reason,
+                "attribution": row.attribution,
+                "held_before": row.held_before,
+                "review_on": row.review_on,
+                "requested_at": request and request.requested_on,
+                "due_on": request and request.due_on,
+                "settled_at": None if row.settled_at is None else _time(row.settled_at),
+                "package": package and package.name,
+            }
+            extra = job.shown(subject.id, subject.given)
+            yield subject.row, subject.id, *(extra.get(name) for name in shown), *(told[name] for name in _TOLD)
+
+
+def _confirmed(state: State, run_id: str) -> Iterator[tuple[Any, ...]]:
+    with state.open(run_id) as journal:
+        for observed in journal.rows():
+            settled_at = observed.state.settled_at
+            if observed.state.outcome == Outcome.ERASED and settled_at is not None:
+                yield observed.subject.id, _time(settled_at)[:10], observed.request and observed.request.ticket
+
+
+# Withdrawing people from a run: their requests are not carried out any more.
+
+#: An id file of ten million lines is not larger, in bytes.
+_LARGEST_ID_FILE: Final = 1 << 30
+
+
+def read_ids(path: Path) -> list[str]:
+    """The customer ids in a file, one on each line, as the list has them: nothing is trimmed.
+
+    Raises:
+        UsageError: it can't be read, is not UTF-8, is empty, or has an empty line.
+    """
+    hint = "It has to hold one customer id on each line, as the list has it, in UTF-8: no heading, no quotes."
+    try:
+        data = read_regular(path, _LARGEST_ID_FILE)
+    except OSError as error:
+        raise UsageError(f"The file with the ids can't be read: {error.strerror}.", "Name another file.") from None
+    try:
+        lines = [line.removesuffix("\r") for line in data.decode().removesuffix("\n").split("\n")]
+    except UnicodeDecodeError:
+        raise UsageError("The file with the ids is not UTF-8.", hint) from None
+    if "" in lines:
+        raise UsageError(f"Line {lines.index('') + 1} of the file with the ids is empty.", hint)
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawOrder:
+    """Whose requests are withdrawn from which run, and under which settings and key; see ``withdraw``."""
+
+    run_id: str
+    ids: Sequence[str]
+    settings: Settings
+    hand: SigningIdentity | None
+    restored: bool = False
+
+
+def withdraw(state: State, order: WithdrawOrder, clock: Callable[[], int]) -> int:
+    """Put open subjects on hold because their requests were withdrawn, all or none; how many.
+
+    Someone whose request was sent, or may have been, stays open: what became of it has to be found out.
+
+    Raises:
+        UsageError: an id is not in the run, is settled already, or its request was sent. Nothing is changed then.
+        RefusedError: the run is under way, or purged.
+        JournalError: it can't be written.
+    """
+    with state.open(order.run_id) as journal:
+        before = summarize(journal)
+        if before.purged:
+            raise RefusedError(f"Run {order.run_id} was purged: its ids are gone.", code="purged")
+        plan = before.plan
+    with claimed(state, plan.base_url, restored=order.restored), state.open(order.run_id) as journal:
+        notes = _withdrawn(journal, order.ids, clock())
+        conditions = Conditions(verify=plan.verify, predicate=declaration(plan.job).predicate, hand=order.hand)
+        number = journal.begin_execution(clock(), described(order.settings, conditions))
+        journal.record(notes)
+        journal.end_execution(number, clock(), before.stopped_by)  # why it stopped before is still why it stopped
+    return len(notes)
+
+
+def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
+    """The notes by which everybody in ``ids`` is withdrawn.
+
+    Raises:
+        UsageError: somebody can't be.
+    """
+    missing, settled, sent = set(ids), set(), set()
+    wanted, notes = frozenset(ids), []
+    for entry in journal.entries():
+        id_ = entry.subject.id
+        if id_ not in wanted:
+            continue
+        missing.discard(id_)
+        if entry.state.outcome not in OPEN_OUTCOMES:
+            settled.add(id_)
+        elif _may_be_sent(entry):
+            sent.add(id_)
+        else:
+            state = SubjectState(Outcome.ON_HOLD, hold_reason=WITHDRAWN, settled_at=now)
+            notes.append(Note(entry.subject.seq, state=state))
+    for fault, why in (
+        (missing, "is not in this run"),
+        (sent, "was sent already, or may have been: resume the run to find out what came of it"),
+        (settled, "is settled already"),
+    ):
+        if fault:
+            lines = [line for line, id_ in enumerate(ids, 1) if id_ in fault]
+            raise UsageError(
+                f"Nobody was withdrawn: the request of line {lines[0]} of the file {why}"
+                f"{f' ({len(lines):,} such lines)' if len(lines) > 1 else ''}.",
+                "Take such lines out of the file. privacy-toolkit runs subjects RUN shows how everybody stands.",
+            )
+    return notes
+
+
+def _may_be_sent(entry: Entry) -> bool:
+    return entry.state.attempts > 0 or any(
+        exchange.purpose is Purpose.ACT and exchange.reason not in NEVER_SENT for exchange in entry.exchanges
+    )
+
+
 def _time(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -136,18 +321,20 @@ def sentence_to_purge(run_id: str) -> str:
     return f"purge {run_id}"
 
 
-def purge(state: State, summary: Summary, now: datetime) -> None:
+def purge(state: State, summary: Summary, now: datetime, packs: Path | None) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them.
+
+    ``packs`` is the folder in which packs are by default: that of the run is searched too.
 
     Raises:
         RefusedError: another process has the lock on its deployment.
         JournalError: it could not be done, or something is left; the message says what and where.
     """
     with state.lock(deployment_key(summary.plan.base_url)):
-        _destroy(state, summary.run_id, summary.plan, now)
+        _destroy(state, summary.run_id, summary.plan, now, packs)
 
 
-def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
+def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path | None) -> None:
     """Destroy the ids and the secret of a run, then search all of its files for them. The caller holds the lock.
 
     Raises:
@@ -155,13 +342,20 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime) -> None:
     """
     with state.suppression() as listed:  # before the ids are gone
         catch_up(listed, state)
-    with state.open(run_id) as journal:
+    with state.index() as index, state.open(run_id) as journal:
         traces = Traces(journal.traces())
+        index.forget(run_id)
         journal.purge(int(now.timestamp() * 1e6), plan.without_input().encode())
-    remain = _holding(traces, state.places_of(run_id)) if len(traces) else []
+        index.forget(run_id)  # again: somebody may have read it before its ids were gone, and entered it after that
+    if state.answers.read(run_id).sent:
+        state.answers.change(run_id, counted)
+    remain: list[str] = []
+    if len(traces):
+        remain = state.remains(run_id, traces.are_in)
+        remain += [] if packs is None else found_in(packs / run_id, traces.are_in)
     if remain:
         raise JournalError(
-            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(map(str, remain))}.",
+            f"Run {run_id} was purged, but ids, or the secret, are still in: {', '.join(remain)}.",
             "These files are not of the toolkit's making, or were copied while it worked. Remove them yourself.",
             code="remains",
         )
@@ -182,37 +376,25 @@ def purge_left_over(state: State) -> list[str]:
     return names
 
 
-def _holding(traces: Traces, places: list[Path]) -> list[Path]:
-    """The files at some places in which one of the traces stands, or that can't be read, so nobody knows."""
-    return [path for place in places for path in _files(place) if _holds(traces, path)]
-
-
-def _files(place: Path) -> Iterator[Path]:
-    return (path for path in sorted(place.rglob("*")) if path.is_file() and not path.is_symlink())
-
-
-def _holds(traces: Traces, path: Path) -> bool:
-    try:
-        return traces.are_in(path)
-    except OSError:
-        return True
-
-
 # Whether anything that was to be destroyed is still in a file: millions of short pieces looked for at once.
 
 #: Pieces are so many bytes long, one or the other.
 _SHORT: Final = 8
 _LONG: Final = 16
-_CHUNK: Final = 1 << 22
 _AT_ONCE: Final = 100_000
 _BITS: Final = 24
-_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX: Final = 0x9E3779B97F4A7C15
 
 
 class Traces:
-    """Pieces of 8 or 16 bytes, and the files in which one of them stands."""
+    """Pieces of 8 or 16 bytes, and the files in which one of them stands.
+
+    It loads numpy, which nothing else about runs needs.
+    """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
+        import numpy as np  # noqa: PLC0415
+
         heads, tails = [np.empty(0, "<u8")], [np.empty(0, "<u8")]
         short = [np.empty(0, "<u8")]
         rest = iter(pieces)
@@ -232,22 +414,19 @@ class Traces:
     def __len__(self) -> int:
         return len(self._short) + len(self._head)
 
-    def are_in(self, path: Path) -> bool:
-        """Whether one of them stands in a file.
-
-        Raises:
-            OSError: it can't be read.
-        """
+    def are_in(self, chunks: Iterable[bytes]) -> bool:
+        """Whether one of them stands in what comes in chunks."""
         carried = b""
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                data = carried + chunk
-                if self._are_among(data):
-                    return True
-                carried = data[-(_LONG - 1) :]
+        for chunk in chunks:
+            data = carried + chunk
+            if self._are_among(data):
+                return True
+            carried = data[-(_LONG - 1) :]
         return False
 
     def _are_among(self, data: bytes) -> bool:
+        import numpy as np  # noqa: PLC0415
+
         for offset in range(_SHORT):
             count = (len(data) - offset) // _SHORT
             if count <= 0:
@@ -259,6 +438,8 @@ class Traces:
         return False
 
     def _is_one(self, words: Any, places: Any, data: bytes, offset: int) -> bool:
+        import numpy as np  # noqa: PLC0415
+
         found = words[places]
         if np.isin(found, self._short).any():
             return True
@@ -272,4 +453,4 @@ class Traces:
 
 
 def _mixed(words: Any) -> Any:
-    return (words * _MIX) >> np.uint64(64 - _BITS)
+    return (words * words.dtype.type(_MIX)) >> words.dtype.type(64 - _BITS)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,14 +22,26 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, Verdict, count, explained
+from privacy_toolkit.core import lean_pyarrow
+from privacy_toolkit.core.model import (
+    ExitCode,
+    Outcome,
+    RefusedError,
+    ToolkitError,
+    UsageError,
+    Verdict,
+    count,
+    explained,
+)
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
-from privacy_toolkit.engine.job import Asking, Preflight, look
+from privacy_toolkit.engine.open_requests import earlier
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
+    Say,
+    ask,
     catch_up,
     check_not_applied,
     check_still_true,
@@ -41,15 +53,19 @@ from privacy_toolkit.engine.planning import (
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.pairs import PairForm, coupon_of
+from privacy_toolkit.inputs.scan import read_input
+from privacy_toolkit.jobs import declaration, jobs_that
+from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
+from privacy_toolkit.jobs.campaign import carried, causes, check_listing, check_not_undone
+from privacy_toolkit.jobs.holders import LookAtRedemptions
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
+from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.reporting.words import sentence
-from privacy_toolkit.talonone.client import check_access, client_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,8 @@ class RunResult:
 
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
+    codes for which nothing could be sent, by reason.
     """
 
     run_id: str
@@ -67,6 +85,8 @@ class RunResult:
     handed: Handed | None = None
     error: tuple[ToolkitError, ExitCode] | None = None
     has_pack: bool = True
+    causes: Mapping[str, Mapping[str, int]] | None = None
+    failed_codes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pack(self) -> Path | None:
@@ -92,7 +112,83 @@ def result_of(journal: OpenRun, folder: Path) -> RunResult:
         said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     else:
         said = sentence(summary, journal.executions())
-    return RunResult(journal.run_id, folder, summary, said)
+    causes, codes = causes_of(journal, summary)
+    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes)
+
+
+def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:
+    """Why subjects are not done, and codes failed, for a job about coupons; None and nothing for others.
+
+    Raises:
+        JournalError: the journal can't be read.
+    """
+    if declaration(summary.plan.job).lists is None or summary.purged:
+        return None, {}
+    others = [outcome for outcome in summary.totals if outcome is not Outcome.DONE and summary.totals[outcome]]
+    if not others:
+        return {}, {}
+    found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
+    return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
+
+
+def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
+    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
+
+    Raises:
+        InputError: the codes can't be read.
+        ToolkitError: it can't be told how things stand.
+    """
+    state = open_state(settings.state, settings.state_key)
+    codes, summary = read_codes(path, options, settings.scratch)
+    asks = partial(ask, settings, say)
+    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
+
+
+@dataclass(frozen=True, slots=True)
+class Redemptions:
+    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
+
+    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
+    """
+
+    read: int
+    rejected: int
+    duplicates: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionOrder:
+    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
+
+    path: str
+    options: InputOptions
+    out: str | None = None
+    carry: str | None = None
+    guard: bool = False
+
+
+def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
+    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
+
+    Raises:
+        InputError: the pairs can't be read.
+        UsageError: the file can't be written.
+        ToolkitError: it can't be told how things stand.
+    """
+    parameters = {"carry": order.carry}
+    check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=order.guard)
+    form = PairForm(has_budget=False, carry=carried(parameters))
+    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
+    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
+        looked_at = LookAtRedemptions(scan, moment(clock))
+        ask(settings, say, looked_at)
+        if order.out is not None:
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+        summary = scan.summary
+    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())
 
 
 # Planning, and what is done with a plan.
@@ -105,7 +201,7 @@ def planned(order: Order, settings: Settings, state: State, host: Host, clock: C
     Raises:
         ToolkitError: it can't be done as asked.
     """
-    with prepared(order, settings, state, moment(clock), hand_of(settings.trust)) as ready:
+    with prepared(order, settings, state, moment(clock), hand_of(settings.trust), host.say) as ready:
         yield looked(ready, settings, host)
 
 
@@ -131,13 +227,26 @@ def start(
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
-    with prepared(order, settings, state, duty.now, hand) as worked_out:
-        check_plan(worked_out.plan, execution, state, hand)
+    with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
+        check_plan(worked_out.plan, execution, settings, state, hand)
+        if not unseen:
+            _warn(worked_out, host)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
+        if not unseen:
+            told = found_again(
+                earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            )
+            if told:
+                host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             return carry_out(create(ready, state, duty.now), duty)
+
+
+def _warn(ready: Prepared, host: Host) -> None:
+    for one in ready.scan.summary.warnings:
+        host.say(f"Warning: {one.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +268,17 @@ class PlanToApply:
 
 
 def apply(
-    given: PlanToApply, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]
+    given: PlanToApply,
+    settings: Settings,
+    execution: ExecutionOptions,
+    host: Host,
+    clock: Callable[[], int],
+    *,
+    unseen: bool = False,
 ) -> RunResult:
     """Carry out exactly this plan, once the host has confirmed it. The input is read again.
+
+    ``unseen``: nobody looks at the plan, so nothing is said of its input.
 
     Raises:
         RefusedError: something is not what was planned, it was applied before, or an approval is missing; nothing was
@@ -181,9 +298,11 @@ def apply(
     order = order_of(plan, declaration(plan.job), given.key or key_of(plan, given.key_file, state))
     if given.source is not None:
         order = replace(order, path=str(given.source), known_as=plan.input.path)
-    with prepared(order, settings, state, now) as again:
+    with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
-        check_plan(plan, execution, state, hand)
+        check_plan(plan, execution, settings, state, hand)
+        if not unseen:
+            _warn(again, host)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
@@ -218,7 +337,7 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else state.pack(run_id)
+    folder = Path(pack) if pack else settings.pack(run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
@@ -243,19 +362,21 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     """
     if ready.job.look is None:
         return ready
-    check_access(settings)
     wanted = ready.job.look(ready.subjects, ready.holds, ready.plan.parameters)
     if wanted is None:
         return ready
-    host.say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
-    asyncio.run(_look(wanted, settings))
+    ask(settings, host.say, wanted)
     plan = msgspec.structs.replace(ready.plan, observed=dict(wanted.totals())).sealed()
     return replace(ready, plan=plan)
 
 
-async def _look(wanted: Preflight, settings: Settings) -> None:
-    async with client_for(settings) as client:
-        await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
+def found_again(known: Mapping[str, int]) -> str:
+    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
+    if not known:
+        return ""
+    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
+    total = sum(known.values())
+    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.
@@ -300,7 +421,7 @@ class _Carrying:
 
     @property
     def folder(self) -> Path:
-        return pack_folder(self.duty.execution, self.duty.state, self.run_id)
+        return pack_folder(self.duty.execution, self.duty.settings, self.run_id)
 
     def through(self) -> RunResult:
         state = self.duty.state
@@ -310,13 +431,15 @@ class _Carrying:
         if declaration(job).erases:
             with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
                 catch_up(listed, state)
+        with self._going_on(), state.open(self.run_id) as journal:
+            declaration(job).conclude(journal, state)
         with state.open(self.run_id) as journal:
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
             with self._going_on():
-                self.handed = hand_over(journal, summarize(journal), self.duty.host)
+                self.handed = hand_over(journal, summarize(journal), self.duty.host, self.duty.now)
             return self._end(journal)
 
     def with_error(self, error: BaseException) -> RunResult:
@@ -344,13 +467,15 @@ class _Carrying:
             check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
-        check_plan(plan, duty.execution, duty.state, duty.hand, run_id=self.run_id, left=before.open)
+        check_plan(plan, duty.execution, duty.settings, duty.state, duty.hand, run_id=self.run_id, left=before.open)
         if duty.execution.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
         started(
             duty.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), self._means
         )
         executions = len(journal.executions())
+        if before.open and executions:
+            check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             try:
                 work_on(journal, before, duty)
@@ -402,6 +527,9 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
     Raises:
         ToolkitError: it can't be made; see ``write_pack``.
     """
+    with lean_pyarrow():
+        from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
+
     signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
     try:
         write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)

@@ -36,9 +36,10 @@ from privacy_toolkit.engine.open_requests import Register, register
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedRows
 from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.inputs.files import STDIN
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.options import InputOptions, merged
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.journal.state import existing_state, open_state
+from privacy_toolkit.jobs.assign import Pool
+from privacy_toolkit.journal.state import existing_state, exists, open_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,19 +87,68 @@ class Toolkit:
         Args:
             job: ``erase``, ``export``, ``reserve``, ``release``, ``assign``, ``holders``, ``referrals``, ``events``,
                 ``profiles`` or ``sessions``.
-            rows: the path of a CSV, Parquet or JSON Lines file, or a data frame with the same columns. A frame is
-                copied; ids are text or whole numbers in it.
+            rows: the path of a CSV, workbook (.xlsx), Parquet or JSON Lines file, or a data frame with the same
+                columns. A frame is copied; ids are text or whole numbers in it.
             given: what the command line has as options of that job, by the same names: ``exclude``, ``tickets``,
                 ``verify``, ``regime``, ``out``, ``second`` (the codes to assign, the notice of an export), ``input``
-                (``InputOptions``), and what is the job's own, such as ``max_per_coupon`` or ``api``.
+                (``InputOptions``; what the profile says by default), and what is the job's own, such as
+                ``max_per_coupon`` or ``api``.
 
         Raises:
             InputError: the rows, or another input, can't be used.
             UsageError: there is no such job or option, or a value can't be used.
             ToolkitError: how things stand at the API could not be read, for a job that wants that known.
         """
-        order, source = _order(job, rows, given)
+        order, source = _order(job, rows, given, merged(InputOptions(), **self.settings.input))
         return _in_thread(lambda: self._plan(order, source))
+
+    def undo(self, run: str = "latest", *, out: Path | str | None = None) -> PlannedRun:
+        """Plan to release what a run of ``reserve`` or ``assign`` reserved itself, and to give its codes back.
+
+        Args:
+            run: its id, an unambiguous beginning of it, or ``latest``.
+            out: the file that says what became of each reservation.
+
+        Raises:
+            UsageError: it can't be undone.
+            RefusedError: it was undone before, or is under way.
+        """
+        run_id = existing_state(self.settings.state, self.settings.state_key).find(run)
+        order = Order(
+            job=declaration("release"),
+            path=STDIN,
+            out=text_of(out),
+            parameters={"undoes": run_id, "unredeemed": True},
+        )
+        return _in_thread(lambda: self._plan(order, _DataInput()))
+
+    def pool(self, codes: Path | str) -> Pool:
+        """Count what is left of the codes in a file: free, assigned, held by others. Nothing is changed.
+
+        Raises:
+            InputError: the codes can't be read.
+            ToolkitError: it can't be told how things stand.
+        """
+        options = merged(InputOptions(), **self.settings.input)
+        return _in_thread(lambda: service.pool(str(codes), options, self.settings, _unheard, self._clock))
+
+    def redemptions(
+        self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
+    ) -> service.Redemptions:
+        """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
+
+        Args:
+            rows: a file with the columns ``coupon_value`` and ``customer_id``.
+            out: the file to write: ``.csv`` or ``.parquet``.
+            carry: columns that go from the one to the other, separated by commas.
+
+        Raises:
+            InputError: the rows can't be read.
+            ToolkitError: it can't be told how things stand, or the file can't be written.
+        """
+        options = merged(InputOptions(), **self.settings.input)
+        order = service.RedemptionOrder(str(rows), options, text_of(out), carry)
+        return _in_thread(lambda: service.redemptions(order, self.settings, _unheard, self._clock))
 
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
         """Plan a job as ``plan`` does, while the event loop goes on.
@@ -155,7 +205,7 @@ class Toolkit:
         Raises:
             JournalError: the folder can't be read.
         """
-        if not self.settings.state.exists():
+        if not exists(self.settings.state):
             return []
         state = existing_state(self.settings.state, self.settings.state_key)
         return [Run(self.settings, run_id, clock=self._clock) for run_id in state.run_ids()]
@@ -179,7 +229,8 @@ class Toolkit:
             with service.planned(checked(order, settings), settings, state, host, self._clock) as ready:
                 some = ready.scan.rejected()
                 named = tuple((row, str(reason)) for (row, reason), _ in zip(some, range(MOST_REJECTED), strict=False))
-                preview = PlanPreview.of(ready.plan, named)
+                told = tuple(one.message for one in ready.scan.summary.warnings)
+                preview = PlanPreview.of(ready.plan, named, told)
                 given = service.PlanToApply(ready.plan, ready.plan.encode(), key=ready.key)
         return PlannedRun(settings, given, source, preview, self._clock)
 
@@ -207,9 +258,9 @@ class PlanPreview:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, plan: Plan, rejected: tuple[tuple[int, str], ...] = ()) -> PlanPreview:
-        """The preview of a plan."""
-        told = []
+    def of(cls, plan: Plan, rejected: tuple[tuple[int, str], ...] = (), warnings: tuple[str, ...] = ()) -> PlanPreview:
+        """The preview of a plan; ``warnings`` are those of its input."""
+        told = list(warnings)
         if plan.rows.rejected:
             told.append(f"{plan.rows.rejected:,} rows were refused: nobody will act on them.")
         if plan.clock is not None and plan.clock.overdue:
@@ -339,7 +390,7 @@ class _DataInput:
             yield path
 
 
-def _order(job: str, rows: Any, given: dict[str, Any]) -> tuple[Order, _DataInput]:
+def _order(job: str, rows: Any, given: dict[str, Any], by_profile: InputOptions) -> tuple[Order, _DataInput]:
     if job not in set(Job):
         raise UsageError(f"There is no job {job!r}.", f"The jobs are: {', '.join(Job)}.")
     declared, given = declaration(job), dict(given)
@@ -354,7 +405,7 @@ def _order(job: str, rows: Any, given: dict[str, Any]) -> tuple[Order, _DataInpu
     order = Order(
         job=declared,
         path=str(rows) if is_path else "",
-        options=given.pop("input", None) or InputOptions(),
+        options=given.pop("input", None) or by_profile,
         exclude=text_of(given.pop("exclude", None)),
         verify=str(given.pop("verify", "all")),
         regime=Regime(regime),
@@ -364,6 +415,10 @@ def _order(job: str, rows: Any, given: dict[str, Any]) -> tuple[Order, _DataInpu
         parameters=given,
     )
     return order, source
+
+
+def _unheard(text: str) -> None:
+    """Hear what is read, and tell nobody."""
 
 
 def _parquet(frame: Any) -> bytes:

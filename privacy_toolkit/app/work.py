@@ -9,13 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from privacy_toolkit.access.faithful import AnswerError, DeliveryError
-from privacy_toolkit.access.notice import Notice, blank, load
-from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.placing import clear_up
-from privacy_toolkit.access.pruning import LONGEST_PAUSE, believed, prune
 from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
@@ -32,7 +27,7 @@ from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
-from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.talonone.client import client_for
 
@@ -154,6 +149,12 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
 
 
 # What an export hands over: a package a person, made as the plan says, under a name that tells nobody whose it is.
+#
+# Everything about packages is imported in the functions: it loads Jinja2, and no other job needs it.
+
+if TYPE_CHECKING:
+    from privacy_toolkit.access.package import Recipe
+    from privacy_toolkit.access.words import Notice
 
 Deliver = Callable[[int, str, bytes | None, int], bytes]
 
@@ -164,6 +165,10 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
     """
+    from privacy_toolkit.access.faithful import AnswerError, DeliveryError  # noqa: PLC0415
+    from privacy_toolkit.access.package import deliver  # noqa: PLC0415
+    from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
+
     recipe = _recipe(plan, key)
     clear_up(recipe.out)
 
@@ -193,6 +198,8 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
+    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+
     folder = make_folder(plan.out or ".")
     by = believed(folder, now.astimezone(UTC))
     if now - by > LONGEST_PAUSE:
@@ -204,6 +211,9 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
 
 
 def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+    from privacy_toolkit.access.package import Recipe  # noqa: PLC0415
+    from privacy_toolkit.access.words import blank  # noqa: PLC0415
+
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
     return Recipe(
         out=make_folder(plan.out or "."),
@@ -218,6 +228,8 @@ def _recipe(plan: Plan, key: bytes | None) -> Recipe:
 
 
 def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
+    from privacy_toolkit.access.words import load  # noqa: PLC0415
+
     path = Path(planned.path)
     notice = load(path)
     if not planned.is_of(hashlib.sha256(read_regular(path, SETTINGS_LIMIT)).hexdigest(), key, "second"):
@@ -232,14 +244,15 @@ def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A file that was handed over, and whether all is in it that was asked for."""
+    """A file that was handed over, whether all is in it that was asked for, and others that go with it."""
 
     path: Path
     rows: int
     is_complete: bool
+    others: tuple[Path, ...] = ()
 
 
-def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
+def hand_over(journal: OpenRun, summary: Summary, host: Host, now: datetime) -> Handed | None:
     """Write the file that the plan names, from what the journal keeps of the answers; None if there is nothing to do.
 
     What is kept is forgotten as soon as the file is durable and nothing is open any more. As long as something is, the
@@ -249,9 +262,13 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
         TableFileError: it can't be written; what is kept stays.
         JournalError: what is kept can't be destroyed.
     """
-    out, parameters = summary.plan.out, summary.plan.parameters
-    made = declaration(summary.plan.job).table
-    if not out or summary.purged or made is None:
+    out, parameters, job = summary.plan.out, summary.plan.parameters, declaration(summary.plan.job)
+    made = job.table
+    if not out or summary.purged:
+        return None
+    if job.lists is not None:
+        return write_lists(journal, summary, Path(out), now)
+    if made is None:
         return None
     done = summary.totals.get(Outcome.DONE, 0)
     if done and not any(True for _ in journal.results()):
@@ -263,3 +280,22 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host) -> Handed | None:
     else:
         journal.forget_results()
     return Handed(Path(out), rows, not summary.open)
+
+
+def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) -> Handed | None:
+    """Write the files about all subjects of a run, as they stand ``now``; None if its job has none.
+
+    What is open is in them as open. Nothing that is kept is forgotten, so they can be written again.
+
+    Raises:
+        TableFileError: one can't be written.
+    """
+    parameters, make = summary.plan.parameters, declaration(summary.plan.job).lists
+    if make is None:
+        return None
+    tables = make(parameters, lambda: ((one.subject, one.state, one.result) for one in journal.rows()), now)
+    guard, written = bool(parameters.get(SPREADSHEET_SAFE)), {}
+    for name, table in tables.items():
+        path = out.with_suffix(f".{name}{out.suffix}") if name else out
+        written[path] = write_table(path, table, guard=guard)
+    return Handed(out, written.pop(out), not summary.open, tuple(written))

@@ -12,6 +12,7 @@ import click
 
 from privacy_toolkit.cli.options import (
     execution_options,
+    input_of,
     input_options,
     output_options,
     settings_options,
@@ -32,6 +33,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from privacy_toolkit.engine.plan import Plan
+    from privacy_toolkit.inputs.options import InputOptions
     from privacy_toolkit.inputs.pairs import RowForm
     from privacy_toolkit.inputs.scan import InputSummary
 
@@ -71,7 +73,8 @@ def apply_command(**options: Any) -> int:
             key_file=options["plan_key"],
         )
         with host.whole():
-            return show_result(apply(given, settings, execution, host, microseconds), as_json)
+            done = apply(given, settings, execution, host, microseconds, unseen=execution.quiet)
+            return show_result(done, as_json)
 
 
 # ``privacy-toolkit approve``.
@@ -162,17 +165,23 @@ def _ask(given: str | None, *, no_input: bool) -> None:
 )
 @click.option("--as", "job", metavar="JOB", help="The job the file is meant for, such as reserve or events [erase].")
 @click.option("--api", type=click.Choice(["v1", "v2"]), help="With --as: the version of the operation [v2].")
+@click.option("--save-mapping", metavar="FILE", help="Write how the file was read to FILE, for --map.")
+@click.option("--config", metavar="FILE", help="The configuration file [privacy-toolkit.toml].")
+@click.option("--profile", metavar="NAME", help="The profile in the configuration file [default].")
 @input_options
 @output_options
 def inspect_command(**options: Any) -> int:
     """Show, without any network, what of the file INPUT would be taken: a summary, or every row with its id."""
-    from privacy_toolkit.inputs.options import InputOptions
+    from privacy_toolkit.config.settings import Flags, load_input
     from privacy_toolkit.inputs.scan import read_input
 
     path, form, as_json = options.pop("input"), options.pop("form"), options.pop("as_json")
-    rows = _rows_of(options.pop("job"), options.pop("api"))
+    rows, saved = _rows_of(options.pop("job"), options.pop("api")), options.pop("save_mapping")
+    given = input_of(options, load_input(Flags(options.pop("config"), options.pop("profile"))))
     # The spool holds ids: it has no name from the start and is gone with the process.
-    with read_input(path, InputOptions(**options), spool_folder=Path(tempfile.gettempdir()), form=rows) as scan:
+    with read_input(path, given, spool_folder=Path(tempfile.gettempdir()), form=rows) as scan:
+        if saved is not None:
+            _save_mapping(Path(saved), given)
         if as_json:
             emit_json(_summary(scan.summary))
         elif form == "summary":
@@ -188,6 +197,30 @@ def inspect_command(**options: Any) -> int:
                     detail = f"  ({record.detail})" if record.detail else ""
                     result(f"{record.row:>8}  {record.status:<10}{record.reason or '':<24}{quoted(record.id)}{detail}")
     return ExitCode.SETTLED
+
+
+def _save_mapping(path: Path, given: InputOptions) -> None:
+    """Write how a file was read. What is there already is replaced only if it is a mapping.
+
+    Raises:
+        UsageError: it can't be written, or something else is there.
+    """
+    from privacy_toolkit.app.plans import write_new
+    from privacy_toolkit.config.file import InputProfile, MappingFile, read_mapping
+
+    if path.exists():
+        read_mapping(path)
+    columns = dict(given.columns)
+    if given.id_column is not None and given.identify is None:
+        columns["customer_id"] = given.id_column
+    usual = type(given)()
+    said = {
+        name: value
+        for name in InputProfile.__struct_fields__
+        if (value := getattr(given, name)) != getattr(usual, name)
+    }
+    write_new(path, MappingFile(columns, InputProfile(**said)).encode())
+    say(f"Mapping: {path}")
 
 
 def _rows_of(name: str | None, api: str | None) -> RowForm | None:
@@ -211,13 +244,19 @@ def _summary(summary: InputSummary) -> dict[str, Any]:
         "columns": list(summary.columns),
         "rows": rows_object(summary),
         "rejected_by_reason": dict(summary.rejected_by_reason),
+        "sheet": summary.sheet,
+        "identified": None if summary.identified is None else rows_object(summary.identified),
+        "warnings": [{"code": one.code, "message": one.message} for one in summary.warnings],
     }
 
 
 def _show(summary: InputSummary) -> None:
-    result(f"{summary.format}, column {quoted(summary.id_column)}, {summary.size:,} bytes")
+    sheet = "" if summary.sheet is None else f", sheet {quoted(summary.sheet)}"
+    result(f"{summary.format}{sheet}, column {quoted(summary.id_column)}, {summary.size:,} bytes")
     result(f"  sha256 {summary.sha256}")
     result(f"  about the requests: {', '.join(summary.columns) or 'no column'}")
     result(f"  {rows_sentence(summary)}")
     for reason, number in summary.rejected_by_reason.items():
         result(f"  rejected: {number:,} {reason}")
+    for one in summary.warnings:
+        result(f"  warning: {one.message}")

@@ -6,12 +6,10 @@ import asyncio
 import os
 import shlex
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,8 +22,9 @@ from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, Usa
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
+    from privacy_toolkit.journal.ledgers import ControlStore
     from privacy_toolkit.journal.records import ControlProfile
-    from privacy_toolkit.journal.store import ControlStore
+    from privacy_toolkit.journal.state import Condition
     from privacy_toolkit.talonone.controls import Prober
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -315,46 +314,39 @@ def _configuration(settings: Settings) -> DoctorCheck:
 
 
 def _state(settings: Settings) -> Iterator[DoctorCheck]:
-    path = settings.state.expanduser().absolute()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if there != path:
-        may = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-        remedy = f"It can't be created in {there}. Name another one with --state or PRIVACY_TOOLKIT_STATE."
-        yield DoctorCheck("state folder", may, f"{path}, not there yet: the first run makes it", remedy)
-    else:
-        yield _folder(path)
-        yield _clock(path)
-    free = shutil.disk_usage(there).free
+    from privacy_toolkit.journal.state import condition_of
+
+    found = condition_of(settings.state)
+    yield _condition(found)
+    if found.mode is not None:
+        yield _clock(found.latest)
+    free = shutil.disk_usage(found.folder).free
     said = f"{free / 1e9:,.1f} GB free; a run of a million subjects takes about 0.3 GB"
     yield DoctorCheck(
         "disk", free >= ENOUGH_SPACE, said, "Free some space, or name a state folder on another disk with --state."
     )
 
 
-def _folder(path: Path) -> DoctorCheck:
-    from privacy_toolkit.journal.state import existing_state
-
-    try:
-        existing_state(path)
-    except ToolkitError as error:
-        return DoctorCheck.of("state folder", error)
-    found = path.stat()
-    mode = stat.S_IMODE(found.st_mode)
-    said = f"{path}, mode {mode:o}"
-    if found.st_uid != os.geteuid():
+def _condition(found: Condition) -> DoctorCheck:
+    if found.error is not None:
+        return DoctorCheck.of("state folder", found.error)
+    if found.mode is None:
+        remedy = f"It can't be created in {found.folder}. Name another one with --state or PRIVACY_TOOLKIT_STATE."
+        said = f"{found.name}, not there yet: the first run makes it"
+        return DoctorCheck("state folder", found.may_write, said, remedy)
+    said, remedy = f"{found.name}, mode {found.mode:o}", f"chmod 700 {shlex.quote(found.name)}"
+    if not found.is_ours:
         return DoctorCheck("state folder", False, f"{said}, of another user", "Name one of your own with --state.")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return DoctorCheck("state folder", False, f"{said}: it can't be written", f"chmod 700 {shlex.quote(str(path))}")
-    remedy = f"Others can read the ids in it: chmod 700 {shlex.quote(str(path))}"
-    return DoctorCheck("state folder", mode & 0o077 == 0, said, remedy)
+    if not found.may_write:
+        return DoctorCheck("state folder", False, f"{said}: it can't be written", remedy)
+    return DoctorCheck("state folder", found.mode & 0o077 == 0, said, f"Others can read the ids in it: {remedy}")
 
 
-def _clock(path: Path) -> DoctorCheck:
+def _clock(latest: str | None) -> DoctorCheck:
     """Whether this machine's clock is behind what it once was: due dates and the order of runs are told by it."""
     now = datetime.now(UTC)
-    newest = max((run.name[:15] for run in (path / "runs").glob("[0-9]*")), default="")
     try:
-        ahead = datetime.strptime(newest, "%Y%m%d-%H%M%S").replace(tzinfo=UTC) - now
+        ahead = datetime.strptime((latest or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC) - now
     except ValueError:
         ahead = timedelta()
     return DoctorCheck(

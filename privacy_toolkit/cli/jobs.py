@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from privacy_toolkit.cli.options import (
+    CommandOptions,
     api_option,
     dry_option,
     execution_options,
+    input_of,
     input_options,
     plan_options,
     regime_option,
     safe_option,
     settings_options,
     start_job,
+    take_settings,
 )
-from privacy_toolkit.core.model import ExitCode, UsageError
+from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 # ``privacy-toolkit erase``.
 
@@ -34,7 +39,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError
 @execution_options
 @settings_options
 def erase_command(**options: Any) -> int:
-    """Erase the personal data of the customers listed in REQUESTS (CSV or Parquet; - for CSV from standard input).
+    """Erase the personal data of the customers listed in REQUESTS (CSV, .xlsx or Parquet; - for CSV from stdin).
 
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
@@ -52,6 +57,24 @@ _budget = click.option(
     help="At most N customers may have any one coupon reserved, whoever reserved it.",
 )
 
+_out = click.option(
+    "--out", metavar="FILE", help="Write who has which code to FILE, and what became of each code: .csv or .parquet."
+)
+_carry = click.option(
+    "--carry", metavar="COLUMNS", help="Columns of the input that go to FILE too, such as email,name."
+)
+_preset = click.option(
+    "--preset",
+    type=click.Choice(["braze", "klaviyo"]),
+    help="FILE as that mail tool imports it; those with a code alone.",
+)
+#: What is set for a file with codes alone.
+_LISTED = ("carry", "spreadsheet_safe")
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: options.pop(name) for name in names}
+
 
 @click.group("coupons")
 def coupons_command() -> None:
@@ -61,6 +84,10 @@ def coupons_command() -> None:
 @coupons_command.command("reserve")
 @click.argument("rows")
 @_budget
+@_out
+@_carry
+@_preset
+@safe_option
 @plan_options
 @input_options
 @execution_options
@@ -72,11 +99,16 @@ def reserve(**options: Any) -> int:
     reservation limit; a budget is kept here instead: the smallest of --max-per-coupon and the coupon's rows. Who is
     beyond it is on hold.
     """
-    return start_job("reserve", options.pop("rows"), options, {"max_per_coupon": options.pop("max_per_coupon")})
+    parameters = _taken(options, "max_per_coupon", "preset", *_LISTED)
+    return start_job("reserve", options.pop("rows"), options, parameters)
 
 
 @coupons_command.command("release")
 @click.argument("rows")
+@click.option("--unredeemed", is_flag=True, help="Only for customers who have certainly not redeemed the coupon.")
+@_out
+@_carry
+@safe_option
 @plan_options
 @input_options
 @execution_options
@@ -86,14 +118,19 @@ def release(**options: Any) -> int:
 
     For each coupon: read who has it, release those of the list who do, and read again whether they are gone.
     """
-    return start_job("release", options.pop("rows"), options)
+    return start_job("release", options.pop("rows"), options, _taken(options, "unredeemed", *_LISTED))
 
 
 @coupons_command.command("assign")
 @click.argument("customers")
 @click.option("--coupons", "second", metavar="CODES", required=True, help="The codes to assign (column coupon_value).")
 @click.option("--seed", metavar="N", type=int, help="Assign in the order this number stands for [that of the files].")
+@click.option("--check/--no-check", default=True, help="Whether to read the codes before they are assigned [check].")
 @_budget
+@_out
+@_carry
+@_preset
+@safe_option
 @plan_options
 @input_options
 @execution_options
@@ -101,10 +138,12 @@ def release(**options: Any) -> int:
 def assign(**options: Any) -> int:
     """Assign one code of CODES to each customer listed in CUSTOMERS, and reserve it for them.
 
-    A code that this state folder assigned before goes to nobody else, and who has one of these codes from before keeps
-    it. If the codes run out, nothing is sent.
+    With a column budget in CODES a code goes to that many customers. A code that doesn't exist, or that others have, is
+    skipped for the next one. A code that this state folder assigned before goes to nobody else, and who has one of
+    these codes from before keeps it. If the codes run out, nothing is sent. FILE holds personal data and is for its
+    owner alone.
     """
-    parameters = {"seed": options.pop("seed"), "max_per_coupon": options.pop("max_per_coupon")}
+    parameters = _taken(options, "seed", "max_per_coupon", "check", "preset", *_LISTED)
     return start_job("assign", options.pop("customers"), options, parameters)
 
 
@@ -124,6 +163,89 @@ def holders(**options: Any) -> int:
     """
     parameters = {name: options.pop(name) for name in ("with_attributes", "spreadsheet_safe")}
     return start_job("holders", options.pop("codes"), options, parameters)
+
+
+@coupons_command.command("pool")
+@click.argument("codes")
+@click.option(
+    "--low", metavar="N", type=click.IntRange(min=1), help="Exit with 3 if fewer than N customers can get one."
+)
+@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
+@input_options
+@settings_options
+def pool(**options: Any) -> int:
+    """Count what is left of CODES (column coupon_value, where wanted budget): free, assigned, held by others, expired.
+
+    Each code is read once at the API, and nothing is changed. What is counted are customers: a code without a budget is
+    for one of them.
+    """
+    from privacy_toolkit.app import service
+
+    as_json, path, low = options.pop("as_json"), options.pop("codes"), options.pop("low")
+    execution = CommandOptions(rate=options.pop("rate"), concurrency=options.pop("concurrency"))
+    settings = take_settings(options, execution)
+    found = service.pool(path, input_of(options, settings.input), settings, say, microseconds)
+    is_low = low is not None and found.free < low
+    if as_json:
+        emit_json({**asdict(found), "low": is_low})
+    else:
+        _show_pool(asdict(found), low if is_low else None)
+    return ExitCode.OPEN_ITEMS if is_low else ExitCode.SETTLED
+
+
+@coupons_command.command("status")
+@click.argument("rows")
+@click.option("--out", metavar="FILE", help="Write who has redeemed which coupon to FILE: .csv or .parquet.")
+@_carry
+@safe_option
+@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
+@input_options
+@settings_options
+def status(**options: Any) -> int:
+    """Count who has redeemed their coupon, of ROWS (columns coupon_value, customer_id), such as a FILE of assign.
+
+    The inventory of each customer is read once, and nothing is changed. FILE holds personal data and is for its owner
+    alone.
+    """
+    from privacy_toolkit.app import service
+
+    as_json, path, out = options.pop("as_json"), options.pop("rows"), options.pop("out")
+    carry, guard = options.pop("carry"), options.pop("spreadsheet_safe")
+    execution = CommandOptions(rate=options.pop("rate"), concurrency=options.pop("concurrency"))
+    settings = take_settings(options, execution)
+    order = service.RedemptionOrder(path, input_of(options, settings.input), out, carry, guard)
+    found = service.redemptions(order, settings, say, microseconds)
+    if as_json:
+        emit_json({**asdict(found), "out": out})
+        return ExitCode.OPEN_ITEMS if found.rejected else ExitCode.SETTLED
+    for name, number in found.counts.items():
+        result(f"{name:<14}{number:>12,}")
+    result(f"{'subjects':<14}{found.read:>12,}")
+    if found.rejected:
+        result(f"{'refused rows':<14}{found.rejected:>12,}")
+    if out is not None:
+        result(f"File: {out}")
+    return ExitCode.OPEN_ITEMS if found.rejected else ExitCode.SETTLED
+
+
+def _show_pool(found: dict[str, int], low: int | None) -> None:
+    told = {
+        "places": f"customers, for {count(found['codes'], 'code')}",
+        "assigned": "given away by this state folder",
+        "held": "taken by others",
+        "free": "can be given away",
+    }
+    for name, meaning in told.items():
+        result(f"{name:<10}{found[name]:>12,}  {meaning}")
+    for name, meaning in (("missing", "unknown to the API"), ("expired", "last shown as expired or used up")):
+        if found[name]:
+            result(f"{name:<10}{found[name]:>12,}  {'code' if found[name] == 1 else 'codes'} {meaning}")
+    if found["rejected"]:
+        result(f"{'refused':<10}{found['rejected']:>12,}  rows of the list")
+    if low is not None:
+        say(f"LOW: fewer than {low:,} customers can get a code.")
 
 
 # ``privacy-toolkit export``.
@@ -171,7 +293,7 @@ def export_command(**options: Any) -> int:
 
 
 def _init_notice(given: str | None, as_json: bool) -> int:
-    from privacy_toolkit.access.notice import sample
+    from privacy_toolkit.access.words import sample
     from privacy_toolkit.cli.output import emit_json, result
 
     if given is None:

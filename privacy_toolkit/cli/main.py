@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core import __version__
+from privacy_toolkit.core import OURS, __version__
 from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
@@ -28,11 +28,14 @@ COMMANDS = {
     "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, with a signature."),
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
-    "suppression": (
-        "privacy_toolkit.cli.suppression",
-        "Export and import the list of erased customers, or remove one.",
+    "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
+    "letters": (
+        "privacy_toolkit.cli.requests",
+        "Write the answers to the people of a run; record when they were sent.",
     ),
-    "due": ("privacy_toolkit.cli.runs", "List what is open over all runs, by its due date."),
+    "register": ("privacy_toolkit.cli.requests", "List every request over all runs: due, outcome, answered."),
+    "metrics": ("privacy_toolkit.cli.requests", "Count the requests of a year by what came of them."),
+    "due": ("privacy_toolkit.cli.requests", "List what is open over all runs, by its due date."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),
@@ -79,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code the contract names."""
     os.umask(0o077)  # all we write is for its owner alone
     forbid_core_dumps()  # before there is a key or an id to be dumped
+    if argv is None:
+        OURS.set()
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     sys.exit(_run(arguments, as_json))

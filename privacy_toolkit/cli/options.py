@@ -11,9 +11,9 @@ import click
 
 from privacy_toolkit.cli.output import microseconds, say, show_warnings
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import ExitCode
+from privacy_toolkit.core.model import ExitCode, UsageError
 from privacy_toolkit.inputs.files import STDIN
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.options import KEY_COLUMN, InputOptions, merged
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,15 +25,37 @@ _SETTINGS = (
 _OUTPUT = (click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors too."),)
 _INPUT = (
     click.option("--id-column", metavar="NAME", help="The column with the customer ids."),
-    click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="The encoding of a CSV."),
+    click.option(
+        "--column",
+        "column",
+        metavar="NAME=COLUMN",
+        multiple=True,
+        help="What a column is called in the files, such as requested_at=Eingang; may be repeated.",
+    ),
+    click.option("--map", "map_file", metavar="FILE", help="A file that says what the columns are called."),
+    click.option("--identify", metavar="FILE", help="A list with key and customer_id: the input has keys, not ids."),
+    click.option("--key-column", metavar="NAME", help="The column with the keys, in the input and in that list [key]."),
+    click.option(
+        "--date-format", metavar="FORM", help="How days are written: iso, de, uk, fr, es, us, %d-%m-%Y [iso]."
+    ),
+    click.option("--sheet", metavar="NAME", help="The sheet of a workbook [the first]."),
+    click.option("--encoding", metavar="NAME", help="The encoding of a CSV [utf-8]."),
     click.option("--delimiter", metavar="CHAR", help="The delimiter of a CSV [, or a tab for .tsv]."),
+    click.option("--list-encoding", metavar="NAME", help="The same for the other lists, such as --exclude."),
+    click.option("--list-delimiter", metavar="CHAR", help="The same for the other lists."),
+    click.option("--list-sheet", metavar="NAME", help="The same for the other lists."),
     click.option("--strip", is_flag=True, help="Strip blanks around ids instead of refusing the ids."),
     click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N subjects."),
+)
+#: Options of an input that are fields of ``InputOptions`` by the same name.
+_FIELDS = (
+    *("id_column", "identify", "date_format", "sheet", "encoding", "delimiter"),
+    *("list_encoding", "list_delimiter", "list_sheet", "limit"),
 )
 _PLAN = (
     click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
     click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
-    click.option("--exclude", metavar="FILE", help="The exclusion list: CSV with customer_id, reason, review_on."),
+    click.option("--exclude", metavar="FILE", help="The exclusion list (CSV, .xlsx): customer_id, reason, review_on."),
     click.option("--tickets", is_flag=True, help="Include the column ticket in the pack."),
 )
 _REGIME = (
@@ -170,19 +192,35 @@ safe_option = click.option(
 )
 
 
-def input_of(options: dict[str, Any]) -> InputOptions:
-    """How the input is read, by the options of the command line.
+def input_of(options: dict[str, Any], usual: Mapping[str, Any]) -> InputOptions:
+    """How the input is read: by the options of the command line, then the file of ``--map``, then the profile.
+
+    ``usual`` is what the profile says; see ``Settings.input``.
 
     Raises:
         UsageError: an option can't be used.
     """
-    return InputOptions(
-        id_column=options["id_column"],
-        encoding=options["encoding"],
-        delimiter=options["delimiter"],
-        strip=options["strip"],
-        limit=options["limit"],
-    )
+    from privacy_toolkit.config.file import read_mapping
+
+    mapped = options.pop("map_file")
+    base = merged(InputOptions(), **usual)
+    if mapped is not None:
+        base = merged(base, **read_mapping(Path(mapped)).given())
+    columns = dict(map(_column, options.pop("column")))
+    key_column = options.pop("key_column")
+    if key_column is not None:
+        if options["identify"] is None:
+            raise UsageError("--key-column is for --identify.", "Name the list of keys and ids with --identify FILE.")
+        columns[KEY_COLUMN] = key_column
+    strip = options.pop("strip") or None
+    return merged(base, strip=strip, columns=columns, **{name: options.pop(name) for name in _FIELDS})
+
+
+def _column(given: str) -> tuple[str, str]:
+    name, equals, theirs = given.partition("=")
+    if not (name and equals and theirs):
+        raise UsageError(f"--column {given!r} does not say what is called how.", "Write it as requested_at=Eingang.")
+    return name, theirs
 
 
 def start_job(
@@ -197,11 +235,12 @@ def start_job(
     """
     from privacy_toolkit.app.plans import check_accepted, checked, require_file, write_plan
     from privacy_toolkit.app.service import planned, start, telling
-    from privacy_toolkit.cli.preview import Terminal, show_plan, show_result
+    from privacy_toolkit.cli.preview import Noticed, Terminal, show_plan, show_result
     from privacy_toolkit.core.model import Regime
     from privacy_toolkit.engine.approval import require_direct
+    from privacy_toolkit.engine.open_requests import earlier
     from privacy_toolkit.engine.planning import Order
-    from privacy_toolkit.jobs import declaration
+    from privacy_toolkit.jobs import declaration, jobs_that
     from privacy_toolkit.journal.state import open_state
 
     execution = take_execution(options)
@@ -210,7 +249,7 @@ def start_job(
     order = Order(
         job=declaration(job),
         path=path,
-        options=input_of(options),
+        options=input_of(options, settings.input) if "id_column" in options else InputOptions(),
         exclude=options["exclude"],
         verify=options.get("verify", "all"),
         regime=Regime(options.get("regime", Regime.NONE)),
@@ -226,10 +265,11 @@ def start_job(
             check_accepted(ready.plan, execution)
             require_file(ready.plan)
             write_plan(ready.plan, ready.key, Path(plan_file), state, order.key_file)
-            show_plan(ready.plan, Path(plan_file), settings, as_json)
+            known = earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
+            show_plan(ready.plan, Path(plan_file), settings, as_json, Noticed(ready.scan.summary.warnings, known))
         return ExitCode.SETTLED
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(job, reads_stdin=path == STDIN)
+        host.require_someone(job, reads_stdin=path == STDIN and not (parameters or {}).get("undoes"))
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

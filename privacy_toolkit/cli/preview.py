@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 import msgspec
 
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.service import RunResult
+from privacy_toolkit.app.service import RunResult, found_again
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -22,6 +23,7 @@ from privacy_toolkit.cli.output import (
     fail,
     lasting,
     progress,
+    quoted,
     result,
     rows_object,
     rows_sentence,
@@ -34,6 +36,7 @@ from privacy_toolkit.engine.limits import Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
+from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -42,6 +45,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS
 _OWN_GROUNDS = {
     "suppressed": "whose customers were erased",
     "already_exported": "whose request was exported already",
+    "changed_since": "that a later run reserved or released",
 }
 
 
@@ -181,6 +185,7 @@ def preview(plan: Plan, settings: Settings) -> None:
     rows = plan.rows
     say(f"{headline(plan)}  [{plan.environment.upper()}]")
     say(f"  Input     {rows_sentence(rows)}")
+    _show_reading(plan)
     if rows.rejected:
         say(f"  REFUSED   {count(rows.rejected, 'row')}: nobody will act on {'it' if rows.rejected == 1 else 'them'}")
         say(f"            {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
@@ -204,6 +209,17 @@ def preview(plan: Plan, settings: Settings) -> None:
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _show_reading(plan: Plan) -> None:
+    """Show how the input is read, where that is not what is usual for its kind."""
+    given = plan.input
+    told = [f"sheet {quoted(given.sheet)}"] if given.sheet else []
+    told += [f"{name} = {quoted(theirs)}" for name, theirs in (given.columns or {}).items()]
+    told += [f"days as {quoted(given.date_format)}"] if given.date_format else []
+    told += [f"keys by {quoted(Path(plan.identified.path).name)}"] if plan.identified else []
+    if told:
+        say(f"  Read as   {', '.join(told)}")
 
 
 def headline(plan: Plan) -> str:
@@ -277,8 +293,7 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
     plan, handed, pack = summary.plan, shown.handed, shown.pack
     result(f"Run {summary.run_id} on {plan.target}")
     result(shown.sentence)
-    for outcome, number in summary.totals.items():
-        result(f"  {outcome.value:<14}{number:>12,}")
+    _show_outcomes(summary, shown)
     result(f"  {'':<14}{'-' * 12}")
     result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
     if summary.rejected:
@@ -288,21 +303,48 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Refused rows: {pack / REJECTED}")
     if handed is not None:
         result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+        for path in handed.others:
+            result(f"        {path}")
     if declaration(plan.job).packages and plan.out:
         result(f"Packages: {plan.out}")
     if following:
         result(f"Next:   {following}")
 
 
-def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool) -> None:
-    """Print a plan that was written to a file, and what is to be done with it."""
+def _show_outcomes(summary: Summary, shown: RunResult) -> None:
+    """The subjects by outcome; for coupons, why they are not done."""
+    causes = shown.causes or {}
+    for outcome, number in summary.totals.items():
+        result(f"  {outcome.value:<14}{number:>12,}")
+        for reason, subjects in causes.get(outcome.value, {}).items():
+            result(f"      {reason:<24}{subjects:>12,}")
+    for reason, number in shown.failed_codes.items():
+        result(f"  {count(number, 'code')} with nothing sent: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What to look at before a plan is applied: warnings of its input, and how earlier runs of its people ended."""
+
+    warnings: Sequence[InputWarning] = ()
+    earlier: Mapping[str, int] = field(default_factory=dict)
+
+
+def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, noticed: Noticed) -> None:
+    """Print a plan that was written to a file, what is to be done with it, and what to look at before."""
     following = f"privacy-toolkit apply {path}{confirmation(plan)}"
     if settings.trust.approval_required:
         following = f"privacy-toolkit approve {path} --key FILE"
     if as_json:
-        emit_json({"plan": str(path), **_plan_object(plan), "next": following})
+        told = [{"code": one.code, "message": one.message} for one in noticed.warnings]
+        known = dict(sorted(noticed.earlier.items()))
+        emit_json({"plan": str(path), **_plan_object(plan), "warnings": told, "earlier": known, "next": following})
     else:
+        for one in noticed.warnings:
+            say(f"Warning: {one.message}")
         preview(plan, settings)
+        if noticed.earlier:
+            say(found_again(noticed.earlier))
         result(f"Plan: {path}")
         result(f"Next: {following}")
 
@@ -340,13 +382,11 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         value["rejected_accepted"] = not summary.rejected_unaccepted
     if is_running:
         return value
+    if shown.causes is not None:
+        value["causes"], value["failed_codes"] = shown.causes, shown.failed_codes
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
-    if shown.handed is not None:
-        handed = shown.handed
-        value["out"] = {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete}
-    if declaration(summary.plan.job).packages:
-        value["out"] = {"path": summary.plan.out}
+    value |= _handed_object(summary, shown)
     if summary.exit_code is ExitCode.CREDENTIALS:
         value["error"] = {
             "code": "credentials",
@@ -356,6 +396,16 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     if shown.error is not None:
         value["exit_code"], value["error"] = int(shown.error[1]), error_object(shown.error[0])
     return value
+
+
+def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
+    handed = shown.handed
+    if declaration(summary.plan.job).packages:
+        return {"out": {"path": summary.plan.out}}
+    if handed is None:
+        return {}
+    others = {"others": [str(path) for path in handed.others]} if handed.others else {}
+    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **others}}
 
 
 def _next(summary: Summary, shown: RunResult) -> str:

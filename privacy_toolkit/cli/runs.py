@@ -1,20 +1,28 @@
-"""``privacy-toolkit runs`` and ``privacy-toolkit due``."""
+"""``privacy-toolkit runs`` and ``privacy-toolkit suppression``: what a state folder holds."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import execution_options, settings_options, take_execution, take_settings
+from privacy_toolkit.cli.options import (
+    execution_options,
+    plan_options,
+    safe_option,
+    settings_options,
+    start_job,
+    take_execution,
+    take_settings,
+)
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
+from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
-    from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
+    from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.journal.store import State
 
 _run = click.argument("run")
@@ -24,7 +32,7 @@ _STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", 
 
 @click.group("runs")
 def runs_command() -> None:
-    """List, show, resume, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
+    """List, show, resume, undo, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
 
 
 @runs_command.command("list")
@@ -61,10 +69,10 @@ def show_run(**options: Any) -> int:
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
-    state = _state(options)
+    settings, state = _settled(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
-        show_result(result_of(journal, state.pack(run_id)), as_json)
+        show_result(result_of(journal, settings.pack(run_id)), as_json)
     return ExitCode.SETTLED
 
 
@@ -111,6 +119,29 @@ def resume(**options: Any) -> int:
         return show_result(go_on(name, settings, execution, host, microseconds), as_json)
 
 
+@runs_command.command("undo")
+@_run
+@click.option("--out", metavar="FILE", help="Write what became of each reservation to FILE: .csv or .parquet.")
+@safe_option
+@plan_options
+@execution_options
+@settings_options
+def undo(**options: Any) -> int:
+    """Release what a run of reserve or assign reserved, and give the codes back: a run of its own.
+
+    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does whoever got it by a later
+    run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed afterwards.
+    """
+    from privacy_toolkit.inputs.files import STDIN
+    from privacy_toolkit.journal.state import existing_state
+
+    name = options.pop("run")
+    settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
+    run_id = existing_state(settings.state, settings.state_key).find(name)
+    parameters = {"undoes": run_id, "unredeemed": True, "spreadsheet_safe": options.pop("spreadsheet_safe")}
+    return start_job("release", STDIN, options, parameters)
+
+
 @runs_command.command("report")
 @_run
 @click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
@@ -125,7 +156,7 @@ def report(**options: Any) -> int:
     pack, pdf = options.pop("pack"), options.pop("pdf")
     written = service.report(name, take_settings(options), pack)
     if pdf:
-        from privacy_toolkit.cli.pdf import write_pdf
+        from privacy_toolkit.cli.evidence import write_pdf
 
         write_pdf(written.folder / "report.html", Path(pdf))
     show_result(written, as_json)
@@ -151,7 +182,7 @@ def purge(**options: Any) -> int:
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
     if (name is None) == (not left_over):
         raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
-    state = _state(options)
+    settings, state = _settled(options)
     if left_over:
         return _purge_left_over(state, as_json)
     run_id = state.find(name)
@@ -159,11 +190,70 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
-    runs.purge(state, summary, datetime.now(UTC))
+    runs.purge(state, summary, datetime.now(UTC), settings.packs)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
+    return ExitCode.SETTLED
+
+
+@runs_command.command("export")
+@_run
+@click.option("--out", metavar="FILE", required=True, help="The file: .csv, .parquet or .xlsx; it holds ids.")
+@click.option("--confirmed", is_flag=True, help="Only who was erased: a list for other systems (Art. 19 GDPR).")
+@safe_option
+@settings_options
+def export_outcomes(**options: Any) -> int:
+    """Write what came of every subject of a run to a file: ids, tickets, outcomes, reasons and days."""
+    from privacy_toolkit.app.runs import outcomes
+    from privacy_toolkit.reporting.tables import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
+
+    as_json, name, out = options.pop("as_json"), options.pop("run"), options.pop("out")
+    confirmed, guard = options.pop("confirmed"), options.pop("spreadsheet_safe")
+    check_out(out, guard=guard, formats=OF_RUNS)
+    state = _state(options)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:
+            raise UsageError(f"A sheet has at most {MOST_IN_A_SHEET:,} rows.", "Name a .csv or a .parquet.")
+    rows = write_table(Path(out), outcomes(state, run_id, confirmed=confirmed), guard=guard)
+    if as_json:
+        emit_json({"run_id": run_id, "out": out, "rows": rows})
+    else:
+        result(f"File: {out} ({count(rows, 'row')}). It holds ids.")
+    return ExitCode.SETTLED
+
+
+@runs_command.command("withdraw")
+@_run
+@click.option("--id-file", metavar="FILE", required=True, help="Whose requests were withdrawn: one id on each line.")
+@click.option("--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose.")
+@settings_options
+def withdraw(**options: Any) -> int:
+    """Take people out of an open run whose requests were withdrawn: on hold, ground "withdrawn", all or nobody.
+
+    Somebody whose request was sent already, or may have been, can't be taken out. The report is written again.
+    """
+    from privacy_toolkit.app import runs, service
+    from privacy_toolkit.cli.preview import show_result
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.journal.state import open_state
+
+    as_json, name, restored = options.pop("as_json"), options.pop("run"), options.pop("restored")
+    ids = runs.read_ids(Path(options.pop("id_file")))
+    if Path(name).is_file():
+        raise UsageError(
+            "Nobody can be taken out of a plan: it fixes its list by a digest, and may be approved as it is.",
+            "Put them on the exclusion list with the reason withdrawn (--exclude), and plan again.",
+        )
+    settings = take_settings(options)
+    state = open_state(settings.state, settings.state_key)
+    run_id = state.find(name)
+    order = runs.WithdrawOrder(run_id, ids, settings, hand_of(settings.trust), restored)
+    withdrawn = runs.withdraw(state, order, microseconds)
+    say(f"{count(withdrawn, 'subject')} withdrawn.")
+    show_result(service.report(run_id, settings), as_json)
     return ExitCode.SETTLED
 
 
@@ -206,11 +296,17 @@ def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     return ExitCode.SETTLED
 
 
-def _state(options: dict[str, Any]) -> State:
+def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
+    """The settings, and the state that they name, as it is."""
     from privacy_toolkit.journal.state import existing_state
 
     settings = take_settings(options)
-    return existing_state(settings.state, settings.state_key)
+    return settings, existing_state(settings.state, settings.state_key)
+
+
+def _state(options: dict[str, Any]) -> State:
+    _, state = _settled(options)
+    return state
 
 
 def _told(line: dict[str, Any]) -> str:
@@ -226,72 +322,142 @@ def _told(line: dict[str, Any]) -> str:
     )
 
 
-# ``privacy-toolkit due``.
+# ``privacy-toolkit suppression``.
+
+#: An export of ten million entries is not larger, in bytes.
+_LARGEST = 1 << 28
+_keys = click.option("--key-file", metavar="FILE", required=True, help="The file with the keys of the lists.")
 
 
-@click.command("due")
-@click.option("--days", metavar="N", type=click.IntRange(min=0), help="Only what is due within N days, or overdue.")
+@click.group("suppression")
+def suppression_command() -> None:
+    """Manage the list of erased customers, whom later runs must not create again. It contains only digests."""
+
+
+@suppression_command.command("export")
+@click.argument("file")
+@_keys
 @settings_options
-def due_command(**options: Any) -> int:
-    """List the requests that are open over all runs of the state folder, what is due first in front.
+def export_list(**options: Any) -> int:
+    """Write the list to FILE for another machine, and its keys to another file: hand them over by different ways.
 
-    Exit code 3: something is overdue, or a journal can't be read, so that something may be.
+    Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
     """
-    from privacy_toolkit.engine.open_requests import register
+    from privacy_toolkit.engine.planning import catch_up
     from privacy_toolkit.jobs import jobs_that
-    from privacy_toolkit.journal.state import existing_state
 
-    as_json, days = options.pop("as_json"), options.pop("days")
-    state = existing_state(take_settings(options).state)
-    found = register(state, datetime.now(UTC).date(), jobs_that(lambda job: job.has_clock), days)
-    for run in found.not_counted:
-        say(_not_counted(run))
+    as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
+    state = _opened(take_settings(options))
+    with state.suppression() as listed:
+        catch_up(listed, state, jobs_that(lambda job: job.erases))
+        digests, named, entries = listed.exported()
+    for place, content in ((path, digests), (keys, named)):
+        _write(place, content)
     if as_json:
-        emit_json(_register_object(found, days))
+        emit_json({"list": str(path), "keys": str(keys), "entries": entries})
     else:
-        _print_register(found, days)
-    return ExitCode.OPEN_ITEMS if found.overdue or not found.is_complete else ExitCode.SETTLED
+        result(f"List:  {path} ({count(entries, 'entry', 'entries')})")
+        result(f"Keys:  {keys}")
+        say("Send the two separately. With both, anyone can test whether a guessed id is on the list.")
+    return ExitCode.SETTLED
 
 
-def _register_object(found: Register, days: int | None) -> dict[str, Any]:
-    return {
-        "today": found.today.isoformat(),
-        "within_days": days,
-        "open": found.open,
-        "overdue": found.overdue,
-        "requests": [asdict(line) for line in found.due],
-        "not_counted": [asdict(run) for run in found.not_counted],
-    }
+@suppression_command.command("import")
+@click.argument("file")
+@_keys
+@settings_options
+def take_in(**options: Any) -> int:
+    """Import a list that another machine wrote: customers on it are refused here too."""
+    from privacy_toolkit.core.durable import read_private, read_regular
+
+    as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
+    state = _opened(take_settings(options))
+    try:
+        digests, named = read_regular(path, _LARGEST), read_private(keys)
+    except OSError as error:
+        raise UsageError(f"The list or its keys can't be read: {error.strerror}.", getattr(error, "hint", "")) from None
+    with state.suppression() as listed:
+        entries = listed.take_in(digests, named)
+    if as_json:
+        emit_json({"entries": entries})
+    else:
+        result(f"{count(entries, 'entry', 'entries')} more.")
+    return ExitCode.SETTLED
 
 
-def _print_register(found: Register, days: int | None) -> None:
-    for line in found.due:
-        result(_due_line(line))
-    within = "" if days is None else f" and due within {count(days, 'day')}"
-    overdue = f", {found.overdue:,} of them OVERDUE" if found.overdue else ""
-    result(f"{count(found.open, 'subject')} open{within}{overdue}.")
+@suppression_command.command("remove")
+@click.option("--id-file", metavar="FILE", required=True, help="A file with one customer id and nothing else.")
+@click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; it is recorded in the chain of packs. Don't include names."
+)
+@click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
+@click.option("--no-input", is_flag=True, help="Never prompt.")
+@settings_options
+def remove_listed(**options: Any) -> int:
+    """Remove one person from the list, such as one who came back; the reason is recorded in the chain of packs."""
+    from privacy_toolkit.cli.preview import require_typed
+    from privacy_toolkit.core.privacy import visible
+    from privacy_toolkit.engine.approval import hand_of
+    from privacy_toolkit.engine.planning import catch_up, suppression_scopes
+    from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
+    from privacy_toolkit.evidence.files import PackError
+    from privacy_toolkit.evidence.receipts import read_id
+    from privacy_toolkit.jobs import jobs_that
+
+    as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
+    reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")
+    if not reason or len(reason) > LONGEST_REASON or visible(reason) != reason or customer in reason:
+        raise UsageError(
+            "That reason can't be recorded.", f"One line, up to {LONGEST_REASON} characters, without the id."
+        )
+    settings = take_settings(options)
+    state, hand, now = _opened(settings), hand_of(settings.trust), datetime.now(UTC)
+    signer = None if hand is None else hand.signer
+    erasing = jobs_that(lambda job: job.erases)
+    where = suppression_scopes(state, settings, erasing)
+    with state.suppression() as listed:
+        catch_up(listed, state, erasing)
+        if not listed.of(where)(customer):
+            raise UsageError(
+                "This customer is not on the list.", "Is it the right target and environment?", code="not_listed"
+            )
+        require_typed("yes", given, no_input=no_input)
+        removal = Removal(
+            at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            target=settings.target,
+            environment=settings.environment,
+            reason=reason,
+            name=None if hand is None else hand.name,
+            fingerprint=None if signer is None else signer.public.fingerprint,
+        )
+        try:  # first the record: nobody is ever off the list without one
+            folder = record_removal(settings.pack, Chain(state.chain), removal, signer, now)
+        except OSError as error:
+            raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
+        listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")
+    if as_json:
+        emit_json({"removed": True, "record": str(folder)})
+    else:
+        result(f"Taken off the list. Record: {folder}")
+    return ExitCode.SETTLED
 
 
-def _due_line(line: DueRequest) -> str:
-    asked = f"requested {line.requested_on}" if line.requested_on else ""
-    return (
-        f"{line.due_on or 'no due date':<11}  {_left(line):<18}{count(line.subjects, 'subject'):>18}"
-        f"  {line.job:<9}  {asked:<20}  {line.run_id}  {line.target}"
-    )
+def _opened(settings: Settings) -> State:
+    from privacy_toolkit.journal.state import open_state
+
+    return open_state(settings.state, settings.state_key)
 
 
-def _left(line: DueRequest) -> str:
-    if line.days_left is None:
-        return ""
-    if line.days_left < 0:
-        return f"OVERDUE {count(-line.days_left, 'day')}"
-    return f"{count(line.days_left, 'day')} left" if line.days_left else "today"
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file only its owner can read.
 
+    Raises:
+        UsageError: it can't be written, or is there already.
+    """
+    from privacy_toolkit.core.durable import put_file
 
-def _not_counted(run: NotCounted) -> str:
-    if run.open is None:
-        return f"Run {run.run_id} can't be read: what is open in it is not counted. Keep its folder, it may be fixed."
-    return (
-        f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: nobody can tell any more who they are,"
-        " so they are not counted."
-    )
+    try:
+        with put_file(path, over=False) as file:
+            file.write(content)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.", "Name a new file.") from None

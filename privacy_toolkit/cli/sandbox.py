@@ -22,6 +22,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError
     "--port", metavar="N", type=click.IntRange(0, 65_535), default=8787, show_default=True, help="0: a free one."
 )
 @click.option("--customers", metavar="N", type=click.IntRange(min=0), default=1000, show_default=True, help="Invented.")
+@click.option("--codes", metavar="N", type=click.IntRange(min=0), default=0, help="Coupons CODE-00001 … for campaigns.")
 @click.option("--database", metavar="FILE", help="Keep the state in this SQLite file [in memory].")
 @click.option(
     "--after-erase", type=click.Choice(["404", "empty"]), default="404", help="What the inventory answers then [404]."
@@ -63,6 +64,7 @@ def sandbox_command(**options: Any) -> int:
         port=options["port"],
         database=Path(options["database"]) if options["database"] else ":memory:",
         seed_customers=options["customers"],
+        seed_codes=options["codes"],
         after_erase=options["after_erase"],
         generation=Generation(options["generation"]),
         environment=options["environment"],
@@ -177,7 +179,7 @@ def demo_command(**options: Any) -> int:
                 run_id = create(ready, state, now)
                 shown = carry_out(run_id, Duty(settings, execution, state, hand, host, microseconds))
                 code = show_result(shown, options["as_json"])
-    say(f"Check it: privacy-toolkit verify {state.pack(run_id)} --signers {trust.allowed_signers}")
+    say(f"Check it: privacy-toolkit verify {settings.pack(run_id)} --signers {trust.allowed_signers}")
     return code
 
 

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -82,6 +82,45 @@ class ControlsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "ControlsProfile(...)"
 
 
+class InputProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[input]``: how files are read, where the command line says nothing; each as the option of that name."""
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    date_format: str | None = None
+    sheet: str | None = None
+    list_encoding: str | None = None
+    list_delimiter: str | None = None
+    list_sheet: str | None = None
+
+
+class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file for ``--map``: what columns are called in files, by their names here, and how files are read."""
+
+    columns: dict[str, str] = {}
+    input: InputProfile = InputProfile()
+
+    def given(self) -> dict[str, Any]:
+        """What is said, and nothing else: fields of ``InputOptions`` by their names."""
+        said = {name: value for name, value in msgspec.structs.asdict(self.input).items() if value is not None}
+        return {**said, **({"columns": self.columns} if self.columns else {})}
+
+    def encode(self) -> bytes:
+        """The file as TOML, which may be put into the configuration file as well."""
+        tables: dict[str, dict[str, Any]] = {"columns": self.columns, "input": msgspec.structs.asdict(self.input)}
+        lines = []
+        for table, entries in tables.items():
+            said = {name: value for name, value in entries.items() if value is not None}
+            if said:
+                lines += [f"[{table}]", *(f"{name} = {_quoted(value)}" for name, value in said.items()), ""]
+        return "\n".join(lines).encode("utf-8")
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML, which escapes as JSON does, and DEL as well."""
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+
+
 class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a second person has to approve a plan, and for how long that is good: ``7d``, ``36h``."""
 
@@ -111,6 +150,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: TimeoutProfile = TimeoutProfile()
     notify: NotifyProfile | None = None
     controls: ControlsProfile | None = None
+    input: InputProfile | None = None
+    columns: dict[str, str] | None = None
 
 
 class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,7 +167,9 @@ class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file. ``notify`` and ``controls`` hold for the profiles that don't have one of their own.
+    """The whole file.
+
+    ``notify``, ``controls``, ``input`` and ``columns`` hold for the profiles that don't have one of their own.
 
     ``state`` holds for all of them.
     """
@@ -134,6 +177,8 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profiles: dict[str, Profile] = {}
     notify: NotifyProfile | None = None
     controls: ControlsProfile | None = None
+    input: InputProfile | None = None
+    columns: dict[str, str] | None = None
     state: StateProfile = StateProfile()
 
 
@@ -215,6 +260,23 @@ def read_config(path: Path) -> ConfigFile:
         ) from None
     except ValueError as error:
         raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
+
+
+def read_mapping(path: Path) -> MappingFile:
+    """Read a file for ``--map``.
+
+    Raises:
+        UsageError: it can't be read, or says something it may not.
+    """
+    try:
+        return msgspec.convert(read_toml(path, "utf-8"), MappingFile)
+    except OSError as error:
+        raise UsageError(f"The mapping {path} can't be read: {error.strerror}.") from None
+    except ValueError as error:  # msgspec's is one, too
+        raise UsageError(
+            f"The mapping {path} can't be used: {error}.",
+            'It has a table [columns], such as customer_id = "Kundennummer"; inspect --save-mapping writes one.',
+        ) from None
 
 
 def read_secret(source: SecretSource, what: str) -> Secret:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_state_path
@@ -22,6 +23,8 @@ from privacy_toolkit.config.file import (
     ApprovalProfile,
     ConfigFile,
     ControlsProfile,
+    InputProfile,
+    MappingFile,
     Notify,
     Profile,
     SecretSource,
@@ -51,6 +54,9 @@ _RESOURCES = {
 _NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "docs", "help", "developers", "status"))}
 #: Seven days, in seconds.
 DEFAULT_VALID = 7 * 86_400
+
+#: The beginning of an address of PostgreSQL; one slash is what is left of two once it went through a path.
+_POSTGRESQL = re.compile(r"postgres(ql)?:/")
 
 T = TypeVar("T")
 
@@ -111,6 +117,7 @@ class Settings:
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
     does not count.
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
+    ``input`` is how files are read, as fields of ``InputOptions`` by their names.
     """
 
     base_url: str | None
@@ -133,6 +140,7 @@ class Settings:
     control_present: str | None = field(default=None, repr=False)
     config_file: Path | None = None
     config_passed_over: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -168,6 +176,32 @@ class Settings:
         return deployment_key(self.deployment)
 
     @property
+    def packs(self) -> Path | None:
+        """The folder of the packs that are written to no other place: in the state folder. A store elsewhere has none.
+
+        It is to be asked for once the state was opened: whether that can be is said there, in words.
+        """
+        return None if is_elsewhere(self.state) else self.state.resolve() / "packs"
+
+    def pack(self, run_id: str) -> Path:
+        """Where the pack of a run is written unless another place is asked for.
+
+        Raises:
+            UsageError: the state is on no machine of its own, so another place has to be asked for.
+        """
+        if self.packs is None:
+            raise UsageError("The state is in no folder: where are packs to go?", "Name a folder with --pack.")
+        return self.packs / run_id
+
+    @property
+    def scratch(self) -> Path:
+        """A folder of this machine for what is set aside while one command works, in files without a name.
+
+        It is the state folder, which is as private as the ids in it; for a store elsewhere, that of the system.
+        """
+        return Path(tempfile.gettempdir()) if is_elsewhere(self.state) else self.state.resolve()
+
+    @property
     def scope(self) -> str:
         """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
 
@@ -175,6 +209,11 @@ class Settings:
             UsageError: no base URL is set.
         """
         return scope_of(self.deployment, self.environment)
+
+
+def is_elsewhere(state: Path | str) -> bool:
+    """Whether what names a state is the address of a database, and no folder of this machine."""
+    return _POSTGRESQL.match(str(state)) is not None
 
 
 def deployment_key(base_url: str) -> str:
@@ -269,11 +308,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     Raises:
         UsageError: a file or value can't be used; the message names it and never shows a secret.
     """
-    env = {
-        name.removeprefix(PREFIX): value
-        for name, value in (os.environ if environ is None else environ).items()
-        if name.startswith(PREFIX) and value
-    }
+    env = _environ(environ)
     place = find_config(flags.config or env.get("CONFIG"))
     config = read_config(place.path) if place.path else ConfigFile()
     name, profile = _profile(flags, env, config, place.path)
@@ -303,7 +338,36 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         config_file=place.path,
         config_passed_over=place.passed_over,
         control_present=controls.present,
+        input=_input(config, profile),
     )
+
+
+def load_input(flags: Flags, environ: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+    """How files are read, by the configuration file alone, for who needs no deployment; see ``Settings.input``.
+
+    Raises:
+        UsageError: the file or the profile can't be used.
+    """
+    env = _environ(environ)
+    place = find_config(flags.config or env.get("CONFIG"))
+    config = read_config(place.path) if place.path else ConfigFile()
+    return _input(config, _profile(flags, env, config, place.path)[1])
+
+
+def _input(config: ConfigFile, profile: Profile) -> Mapping[str, Any]:
+    """The tables ``[input]`` and ``[columns]``, each as a whole where the profile has none of its own."""
+    given = config.input if profile.input is None else profile.input
+    columns = config.columns if profile.columns is None else profile.columns
+    return MappingFile(columns or {}, given or InputProfile()).given()
+
+
+def _environ(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """The variables of the toolkit without what they all begin with."""
+    return {
+        name.removeprefix(PREFIX): value
+        for name, value in (os.environ if environ is None else environ).items()
+        if name.startswith(PREFIX) and value
+    }
 
 
 def _profile(flags: Flags, env: Mapping[str, str], config: ConfigFile, path: Path | None) -> tuple[str, Profile]:

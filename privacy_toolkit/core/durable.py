@@ -14,6 +14,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -33,6 +34,7 @@ TEXT_LIMIT: Final = 1 << 24
 #: Bytes that a key, a secret or a signature may have.
 KEY_LIMIT: Final = 1 << 16
 
+_PIECE: Final = 1 << 22
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -122,6 +124,23 @@ def read_private(path: Path, limit: int = KEY_LIMIT) -> bytes:
         if os.name == "posix" and found.st_mode & 0o077 & ~allowed:
             raise ExposedError(path)
         return _bounded(file, limit)
+
+
+def found_in(folder: Path, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
+    """Search the files of a folder and those below it; the paths of those where ``holds`` says yes to their bytes.
+
+    ``holds`` gets them in pieces. What can't be read is named too: nobody knows what it holds. A link is not followed.
+    """
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    return [str(path) for path in files if _is_found(path, holds)]
+
+
+def _is_found(path: Path, holds: Callable[[Iterable[bytes]], bool]) -> bool:
+    try:
+        with path.open("rb") as file:
+            return holds(iter(partial(file.read, _PIECE), b""))
+    except OSError:
+        return True
 
 
 def _check(found: os.stat_result) -> None:

@@ -1,4 +1,4 @@
-"""Running things elsewhere: a second process, and an event loop in a thread of its own."""
+"""Running things elsewhere: a thread, a second process, and an event loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from threading import Thread
-from typing import IO, Any, Final, Generic, Self, TypeVar, get_type_hints
+from typing import IO, Any, Final, Generic, Protocol, Self, TypeVar, get_type_hints
 
 import msgspec
 
+from privacy_toolkit.core import OURS, lean_pyarrow
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
 # An event loop in a thread of its own: what is asynchronous, for callers that are not, or whose own loop is busy.
 
 R = TypeVar("R")
+
+
+class Aside(Protocol):
+    """Does what would hold up an event loop somewhere else, such as in another thread."""
+
+    def __call__(self, work: Callable[[], R], /) -> asyncio.Future[R]:
+        """Begin ``work`` at once, and return its future."""
+
+
+def in_thread(work: Callable[[], R], /) -> asyncio.Future[R]:
+    """Do ``work`` in a thread of the running event loop's own executor."""
+    return asyncio.get_running_loop().run_in_executor(None, work)
 
 
 class BackgroundLoop:
@@ -209,6 +222,7 @@ def main(name: str) -> None:
         ValueError: ``name`` is no function of this package.
     """
     forbid_core_dumps()
+    OURS.set()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Order)
     Thread(target=_end_with_the_first, daemon=True).start()
     if order.memory is not None:
@@ -230,7 +244,9 @@ def _found(name: str) -> Callable[[Any], Any]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError("this is no function of privacy-toolkit")
-    function = getattr(importlib.import_module(match[1]), match[2], None)
+    with lean_pyarrow():
+        module = importlib.import_module(match[1])
+    function = getattr(module, match[2], None)
     if not inspect.isfunction(function) or function.__module__ != match[1]:
         raise ValueError("this is no function of privacy-toolkit")
     return function

@@ -27,13 +27,14 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.core.privacy import describe
+from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Aside, ExecutionContext, Procedure, in_thread
+from privacy_toolkit.engine.steps import ExecutionContext, Procedure
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.store import OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
@@ -265,7 +266,7 @@ async def _run(work: Work) -> StopReason | None:
             watch=watch,
             stop=stop,
             places=Places(work.settings.concurrency, stop),
-            emit=work.emit,
+            emit=work.listeners[0] if len(work.listeners) == 1 else work.emit,
             rng=work.rng,
             clock=work.clock,
             monotonic=work.monotonic,

@@ -12,6 +12,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from privacy_toolkit.core.model import (
     CredentialsError,
     ExitCode,
@@ -32,7 +34,8 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.inputs.scan import InputSummary, Scan
-from privacy_toolkit.journal.store import State
+from privacy_toolkit.journal.records import StateRow
+from privacy_toolkit.journal.store import RunReader, State
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
@@ -54,7 +57,8 @@ class Preparation:
     """What a job makes its subjects of: the scan of its input, the holds by number, and what the operator set.
 
     ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
-    ``nonce`` the plan's. What is opened on the way is closed with ``resources``.
+    ``nonce`` the plan's. What is opened on the way is closed with ``resources``. ``scratch`` is a folder of this
+    machine for files without a name. ``ask`` puts questions to the API.
     """
 
     scan: Scan
@@ -66,6 +70,8 @@ class Preparation:
     scope: str
     nonce: str
     resources: ExitStack
+    scratch: Path
+    ask: Callable[[Preflight], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,9 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
         delimiter=options.delimiter,
         strip=options.strip,
         limit=options.limit,
+        sheet=UNSET if summary.sheet is None else summary.sheet,
+        date_format=UNSET if options.date_format == "iso" else options.date_format,
+        columns=dict(options.columns) or UNSET,
     )
 
 
@@ -229,6 +238,10 @@ def _nothing(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - for j
     return {}
 
 
+def _no_rows(parameters: Parameters, state: State, scope: str) -> Iterator[Sequence[str]] | None:  # noqa: ARG001 - as above
+    return None
+
+
 def _the_id(id_: str, given: str) -> tuple[str, ...]:  # noqa: ARG001 - for jobs that take only the id
     return (id_,)
 
@@ -245,7 +258,6 @@ class ProofWords:
     """
 
     title: str
-    contents: str
     checked: Mapping[str, str]
     gone: str
     still_there: str
@@ -338,6 +350,8 @@ INVENTORY_WORDS = (
 
 #: For each subject, in input order, what the journal keeps of the answer about it; repeatable.
 Kept = Callable[[], Iterable[tuple[Subject, bytes]]]
+#: Every subject, in input order, where it stands, and what the journal keeps of the answer about it; repeatable.
+Lines = Callable[[], Iterable[tuple[Subject, StateRow, bytes | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +384,8 @@ class Declaration:
         calls: by the number of subjects, the least and the most requests of each operation, retries apart.
         make: the procedure for one execution.
         form: what is taken of a row next to the id; None for an input of ids.
+        source: the rows of its input, a header first, where it is no file but what earlier runs of a scope know, by its
+            parameters; None where it is a file.
         prepare: what is made of the input before it is planned.
         look: what is read for the plan, so that anyone who confirms it knows how things stand; None for nothing.
         must_look: whether a plan with these parameters may not be confirmed without that.
@@ -393,6 +409,9 @@ class Declaration:
         demands: what it can't do without, ``out`` or ``second`` of an order: what is said where that is missing, and
             what to do about it.
         table: the file that it hands over, by its parameters and what is kept of the answers; None for no file.
+        conclude: what is made durable in the state after work on a run; may be called again.
+        lists: files about all subjects that it hands over, by its parameters, the subjects, and when they are written:
+            that under "" has the name that was asked for, others have theirs put into it; None for no such files.
     """
 
     job: Job
@@ -400,6 +419,7 @@ class Declaration:
     calls: Callable[[int, Parameters], Calls]
     make: Callable[[Context], Procedure]
     form: Callable[[Parameters], RowForm | None] = _no_form
+    source: Callable[[Parameters, State, str], Iterator[Sequence[str]] | None] = _no_rows
     prepare: Callable[[Preparation], Assigned] = as_they_stand
     look: Callable[[Subjects, Mapping[int, Hold], Parameters], Preflight | None] | None = None
     must_look: Callable[[Parameters], bool] = lambda _: False
@@ -420,6 +440,8 @@ class Declaration:
     by_generation: bool = False
     demands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     table: Callable[[Parameters, Kept], Table] | None = None
+    conclude: Callable[[RunReader, State], None] = lambda _, __: None
+    lists: Callable[[Parameters, Lines, datetime], Mapping[str, Table]] | None = None
 
 
 # What may go wrong when something read is delivered, in the words the jobs know.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,6 +21,8 @@ UNREACHABLE_AFTER = 100
 LONGEST_WAIT = 120.0
 
 _WHOLE = 100
+# Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
+_FIRST_READ = Purpose.READ_BEFORE
 _NOT_A_FAILURE = frozenset(
     {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.ON_HOLD, Outcome.DONE, Outcome.PENDING, Outcome.UNVERIFIED}
 )
@@ -52,12 +54,12 @@ class Watch:
     def exchanged(self, purpose: Purpose, *, reliable: bool, absent: bool) -> StopReason | None:
         """Take note of an exchange; the reason to stop, if this is one too many.
 
-        Only the first reliable read of a subject is told as ``Purpose.READ_BEFORE``.
+        Only the first reliable read of a subject is told as ``_FIRST_READ``.
         """
         self._unreliable = 0 if reliable else self._unreliable + 1
         if self._unreliable >= UNREACHABLE_AFTER:
             return StopReason.TARGET_UNREACHABLE
-        if purpose is Purpose.READ_BEFORE and self._all_absent and reliable:
+        if purpose is _FIRST_READ and self._all_absent and reliable:
             self._first_reads += 1
             self._all_absent = absent
             if self._all_absent and self._first_reads >= SUSPICIOUS_ABSENCES:
@@ -156,31 +158,40 @@ class Places:
 
     def __init__(self, count: int, stop: Stop) -> None:
         self.count = count
-        self._free = asyncio.Semaphore(count)
+        self._free = count  # more than none only where nobody waits
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._stop = stop
         self._parked = 0
         self._most_parked = PARKED_PER_PLACE * count
 
     async def take(self) -> None:
-        """Wait for a free place."""
-        await self._free.acquire()
+        """Wait for a free place, behind those who wait already."""
+        if self.is_taken():
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            raise
+
+    def is_taken(self) -> bool:
+        """Take a place if one is free; whether one was."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
 
     def give_back(self) -> None:
-        """Make the place free."""
-        self._free.release()
-
-    @asynccontextmanager
-    async def lent(self) -> AsyncIterator[None]:
-        """Lend the place to others for as long as something is waited for that costs the API nothing."""
-        self._free.release()
-        try:
-            yield
-        except asyncio.CancelledError:
-            raise  # everything is dropped: nobody will give a place back that could be waited for
-        except BaseException:
-            await self._free.acquire()
-            raise
-        await self._free.acquire()
+        """Hand the place to whoever has waited longest, or make it free."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     async def nap(self, seconds: float) -> bool:
         """Wait ``seconds`` without holding the place, or until a stop; whether to continue."""
@@ -188,7 +199,9 @@ class Places:
             return await self._stop.sleep(seconds)
         self._parked += 1
         try:
-            async with self.lent():
-                return await self._stop.sleep(seconds)
+            self.give_back()
+            goes_on = await self._stop.sleep(seconds)  # where all is dropped nobody gives a place back to wait for
+            await self.take()
+            return goes_on
         finally:
             self._parked -= 1

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
+from typing import Any
+
+import msgspec
 
 from privacy_toolkit.config.settings import deployment_key, scope_of
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, JournalError, Outcome, Regime, SubjectRequest, ToolkitError
 from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, plan_of
 from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.journal.ledgers import IndexLost, RunIndex
 from privacy_toolkit.journal.records import RequestRow
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 
@@ -82,6 +87,9 @@ def look_through(
     state: State,
     look: Callable[[str, OpenRun, Plan], None],
     needed: Callable[[str], bool] = lambda _: False,
+    *,
+    run_ids: Iterable[str] | None = None,
+    lost: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Look at every run that can be read, newest first.
 
@@ -91,20 +99,85 @@ def look_through(
         state: the folder.
         look: called with the id of a run, its journal, which is closed afterwards, and its plan.
         needed: whether nothing may be done without what a run knows, by its id.
+        run_ids: the runs to look at, where these are not all.
+        lost: called with the id of a run that is skipped.
 
     Raises:
         JournalError: a run that is needed can't be read.
     """
-    for run_id in state.run_ids():
+    for run_id in state.run_ids() if run_ids is None else run_ids:
         try:
             with closing(state.open(run_id)) as journal:
                 look(run_id, journal, plan_of(journal))
         except ToolkitError as error:
             if not _is_unreadable(error, run_id) or needed(run_id):
                 raise
+            lost(run_id)
             if run_id not in state.passed_over:
                 state.passed_over.add(run_id)
                 _log.warning("%s It is skipped. %s", error.message, error.hint)
+
+
+#: What a run tells in one part of the index: a note of its own, and names with what is told of each.
+Telling = Callable[[OpenRun, Plan], tuple[bytes, Iterable[tuple[str, bytes]]]]
+#: How often a run is read again that changes while it is read; after that what was read counts for this time.
+_ROUNDS = 3
+
+
+def looked_up(
+    state: State,
+    part: str,
+    tell: Telling,
+    names: Collection[str] = (),
+    needed: Callable[[str], bool] = lambda _: False,
+    passed_over: Collection[str] = (),
+) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
+    """Look up what runs tell: the note of each, and what they tell of ``names``.
+
+    Only runs are read that the index of the state does not know as they are.
+
+    Args:
+        state: the folder.
+        part: the part of the index.
+        tell: what a run tells in it.
+        names: what is looked up.
+        needed: as for ``look_through``, which says too what becomes of runs that can't be read.
+        passed_over: runs that are not read now, whatever the index knows of them.
+
+    Raises:
+        JournalError: a run that is needed can't be read, or the index can't be kept.
+    """
+    with state.index() as index:
+        for _ in range(_ROUNDS):
+            with suppress(IndexLost):
+                _bring_up_to_date(index, state, part, tell, needed, passed_over)
+                return index.notes(part), index.told(part, names)
+    raise JournalError("What earlier runs did can't be looked up: their index is lost again and again.", "Try again.")
+
+
+def _bring_up_to_date(
+    index: RunIndex,
+    state: State,
+    part: str,
+    tell: Telling,
+    needed: Callable[[str], bool],
+    passed_over: Collection[str],
+) -> None:
+    done = set(passed_over)
+    for left in reversed(range(_ROUNDS)):
+
+        def look(run_id: str, journal: OpenRun, plan: Plan, left: int = left) -> None:
+            note, told = tell(journal, plan)
+            index.enter(part, run_id, note, told, lasting=left > 0 and not journal.is_running)
+
+        def lost(run_id: str) -> None:
+            done.add(run_id)
+            index.forget(run_id)  # what it told before is not known to hold any more
+
+        behind = [run_id for run_id in index.behind(part) if run_id not in done]
+        if not behind:
+            return
+        look_through(state, look, needed, run_ids=behind, lost=lost)
 
 
 def may_be_of(*jobs: Job) -> Callable[[str], bool]:
@@ -127,14 +200,18 @@ def all_known_absent(ids: Collection[str], state: State, scope: str, current: st
 
     Then a list that answers nothing but 404 is no sign of the wrong environment.
     """
-    missing = set(ids)
+    names = {name_in(scope, id_) for id_ in ids}
+    _, told = looked_up(state, "absent", _tell_absent, names, passed_over={current})
+    return all(set(told.get(name, ())) - {current.encode()} for name in names)
 
-    def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
-        if missing and run_id != current and plan_scope(plan) == scope:
-            missing.difference_update(journal.among(missing, _ABSENT))
 
-    look_through(state, look)
-    return not missing
+def _tell_absent(journal: OpenRun, plan: Plan) -> tuple[bytes, Iterator[tuple[str, bytes]]]:
+    """Who a run knows to be absent, as long as it knows ids; what it tells of each is that it is this run."""
+    if journal.purged_at is not None:
+        return b"", iter(())
+    scope, by = plan_scope(plan), journal.run_id.encode()
+    rows = (observed for observed in journal.rows() if observed.state.outcome in _ABSENT)
+    return b"", ((name_in(scope, observed.subject.id), by) for observed in rows)
 
 
 def former_scopes(state: State, scope: str, needed: Callable[[str], bool]) -> set[str]:
@@ -143,15 +220,37 @@ def former_scopes(state: State, scope: str, needed: Callable[[str], bool]) -> se
     Raises:
         JournalError: a run that is ``needed`` can't be read.
     """
-    found: set[str] = set()
+    facts = known_plans(state, needed).values()
+    return {name for plan in facts if plan.scope == scope for name in plan.former} - {scope}
 
-    def look(_: str, __: OpenRun, plan: Plan) -> None:
-        if plan_scope(plan) == scope:
-            found.add(f"{plan.environment} {plan.target}")
-            found.add(f"{plan.environment} {plan.base_url.rstrip('/').lower()}")
 
-    look_through(state, look, needed)
-    return found - {scope}
+class KnownPlan(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of the plan of each run: its digest, its scope, and the scope's names in earlier versions."""
+
+    digest: str
+    scope: str
+    former: tuple[str, ...]
+
+
+def known_plans(state: State, needed: Callable[[str], bool]) -> dict[str, KnownPlan]:
+    """The plans of all runs that can be read, by the runs' ids.
+
+    Raises:
+        JournalError: a run that is ``needed`` can't be read.
+    """
+
+    def tell(_: OpenRun, plan: Plan) -> tuple[bytes, tuple[()]]:
+        environment = plan.environment
+        former = f"{environment} {plan.target}", f"{environment} {plan.base_url.rstrip('/').lower()}"
+        return msgspec.msgpack.encode(KnownPlan(plan.digest, plan_scope(plan), former)), ()
+
+    notes, _ = looked_up(state, "plans", tell, needed=needed)
+    return {run_id: msgspec.msgpack.decode(note, type=KnownPlan) for run_id, note in notes.items()}
+
+
+def name_in(scope: str, customer: str) -> str:
+    """Under which name the index knows a customer in a scope."""
+    return f"{scope}\0{customer}"
 
 
 def plan_scope(plan: Plan) -> str:
@@ -169,6 +268,9 @@ def _is_unreadable(error: ToolkitError, run_id: str) -> bool:
 # An operator may plan again instead of resuming, and a nightly job does so every night. Anyone who is settled in a
 # later run of the same job and target is not open any more; anyone who is open there for the same days is counted
 # there. To find out, ids are compared, a bounded number at a time.
+
+#: The reason with which a request that was withdrawn is on hold.
+WITHDRAWN = "withdrawn"
 
 SETTLED_OUTCOMES = frozenset(Outcome) - OPEN_OUTCOMES
 #: How many ids are held at once to be compared with later runs.
@@ -230,7 +332,7 @@ class SuccessorRuns:
             if place == len(self._runs) - 1 or not self._by_id:
                 run.days = _days(journal, run.summary.open)
                 return
-            for id_, days in _open(journal):
+            for id_, _, days in open_subjects(journal):
                 run.days[days] += 1
                 self._batch.setdefault(id_, {})[place] = days
                 if len(self._batch) >= self._most:
@@ -253,7 +355,7 @@ class SuccessorRuns:
         for id_ in journal.among(names, SETTLED_OUTCOMES):
             self._forget(id_, place)
         if run.summary.open:
-            for id_, days in _open(journal):
+            for id_, _, days in open_subjects(journal):
                 if id_ in names:
                     self._forget(id_, place, days)
 
@@ -275,12 +377,44 @@ def _days(journal: RunReader, number: int) -> Counter[Days]:
     return days
 
 
-def _open(journal: RunReader) -> Iterator[tuple[str, Days]]:
-    """Every open subject by its id, with its days."""
+def open_subjects(journal: RunReader, outcomes: Collection[Outcome] = OPEN_OUTCOMES) -> Iterator[tuple[str, int, Days]]:
+    """Every subject in some outcomes, the open ones by default: id, number, and days."""
     for observed in journal.rows():
-        if observed.state.outcome in OPEN_OUTCOMES:
-            request = observed.request
-            yield observed.subject.id, (None, None) if request is None else (request.requested_on, request.due_on)
+        if observed.state.outcome in outcomes:
+            request, subject = observed.request, observed.subject
+            days = (None, None) if request is None else (request.requested_on, request.due_on)
+            yield subject.id, subject.seq, days
+
+
+# People who are found again.
+
+
+def earlier(
+    state: State, plan: Plan, pages: Iterable[Sequence[tuple[Any, ...]]], personal: Collection[str]
+) -> Counter[str]:
+    """How many of the people of a plan were in earlier runs that answer requests, by how they last ended there.
+
+    Runs of the same deployment and environment count, as far as they can be read and still know ids. Nobody is named.
+    ``pages`` are row and id of the plan's subjects, ``personal`` the jobs that answer a person's request.
+    """
+    found: Counter[str] = Counter()
+    runs: list[str] = []
+
+    def look(run_id: str, journal: OpenRun, known: Plan) -> None:
+        if known.job in personal and plan_scope(known) == plan_scope(plan) and journal.purged_at is None:
+            runs.append(run_id)
+
+    if plan.job in personal:
+        look_through(state, look)
+    ids = (row[1] for page in pages for row in page) if runs else iter(())
+    while left := set(islice(ids, BATCH)):
+        for run_id in runs:  # newest first: how somebody ended last is what counts
+            with state.open(run_id) as journal:
+                for outcome in journal.totals():
+                    hits = journal.among(left, {outcome})
+                    found[outcome.value] += len(hits)
+                    left -= hits
+    return +found
 
 
 # The register of requests: what is open over all runs of a state folder, what is due first in front.

@@ -13,7 +13,7 @@ import hmac
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.journal.store import RunReader, damaged
@@ -27,12 +27,16 @@ FIRST_FORMAT = f"{_FORMATS}1"
 #: The key under which a plan names its inputs, in bytes.
 KEY_LENGTH = 32
 
+#: Parameters that say what is in the input; a pack says nothing of that.
+_OF_THE_INPUT = frozenset({"carry"})
+
 _NO_CONTROL = "^[^\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]*$(?!\\n)"
 Text = Annotated[str, Meta(max_length=500, pattern=_NO_CONTROL)]
 Word = Annotated[str, Meta(pattern="^[0-9A-Za-z_.+-]{1,60}$(?!\\n)")]
 Path = Annotated[str, Meta(max_length=8_192)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$(?!\\n)")]
 Moment = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$(?!\\n)")]
+Title = Annotated[str, Meta(max_length=500)]
 Day = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\\n)")]
 Fingerprint = Annotated[str, Meta(pattern="^SHA256:[0-9A-Za-z+/]{43}$(?!\\n)")]
 Verification = Annotated[str, Meta(pattern="^(all|none|sample:[0-9]{1,12})$(?!\\n)")]
@@ -44,7 +48,9 @@ class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The input, by what it is and not by its name. ``path`` is where ``apply`` looks for it again.
 
     ``keyed_sha256`` is HMAC-SHA256 under a key of the plan's own (see ``keyed_digest``) of the file's SHA-256 in
-    hexadecimal digits; plans of the first format have that itself, ``sha256``.
+    hexadecimal digits; plans of the first format have that itself, ``sha256``. ``columns`` are the names that columns
+    have in the file, by the names that they have here, ``sheet`` the one of a workbook that is read. What is as it
+    always was is left unset, so that a plan says it as earlier versions did.
     """
 
     path: Path
@@ -57,6 +63,9 @@ class PlannedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     delimiter: Annotated[str, Meta(max_length=4)] | None = None
     strip: bool = False
     limit: Count | None = None
+    sheet: Title | UnsetType = UNSET
+    date_format: Annotated[str, Meta(max_length=40, pattern=_NO_CONTROL)] | UnsetType = UNSET
+    columns: dict[Word, Annotated[str, Meta(max_length=8_192)]] | UnsetType = UNSET
 
     def keyed(self, key: bytes, what: str) -> PlannedInput:
         """The same, its digest under a key."""
@@ -102,12 +111,21 @@ class PlannedExclusions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     keyed_sha256: Digest = ""
     entries: Count
     matched: Count
+    sheet: Title | UnsetType = UNSET
 
     def keyed(self, key: bytes) -> PlannedExclusions:
         """The same, its digest under a key; see ``PlannedInput``."""
         replace = msgspec.structs.replace
         made = keyed_digest(key, "exclusions", self.sha256)
         return replace(self, sha256="", keyed_sha256=made) if self.sha256 else self
+
+
+class PlannedLists(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the lists next to the input are read, where the operator said so."""
+
+    encoding: Word | None = None
+    delimiter: Annotated[str, Meta(max_length=4)] | None = None
+    sheet: Title | None = None
 
 
 class PlannedClock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,7 +158,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     the API; ``second`` is the job's second input, if it takes one, and ``out`` the file it hands over. ``observed`` is
     how things stood at the API when the plan was made: they may have moved since. ``nonce`` is random: without it the
     digest would tell who can guess the input that the guess is right. ``tickets``: whether the pack shows the tickets
-    of the input. ``state`` is the identity of the state folder that the plan was made with.
+    of the input. ``state`` is the identity of the state folder that the plan was made with. ``identified`` is the list
+    that says whose the keys of the input are, ``lists`` how it and the other lists are read.
     """
 
     format: str = FORMAT
@@ -163,6 +182,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: Digest = ""
     parameters: dict[Word, Text | int | bool | None] = {}
     second: PlannedInput | None = None
+    identified: PlannedInput | UnsetType = UNSET
+    lists: PlannedLists | UnsetType = UNSET
     out: Path | None = None
     observed: dict[Word, int] = {}
     calls: dict[Word, tuple[Count, Count]] = {}
@@ -180,6 +201,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             self,
             input=self.input.keyed(key, "input"),
             second=self.second and self.second.keyed(key, "second"),
+            identified=self.identified and self.identified.keyed(key, "identified"),
             exclusions=self.exclusions and self.exclusions.keyed(key),
         )
 
@@ -188,12 +210,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
         The digest stays the one of the whole plan.
         """
-        replace = msgspec.structs.replace
+        replace, bare = msgspec.structs.replace, {"path": "", "sha256": "", "keyed_sha256": ""}
         return replace(
             self,
             nonce="",
-            input=replace(self.input, path="", sha256="", keyed_sha256=""),
-            second=self.second and replace(self.second, path="", sha256="", keyed_sha256=""),
+            input=replace(self.input, **bare),
+            second=self.second and replace(self.second, **bare),
+            identified=self.identified and replace(self.identified, **bare),
             exclusions=self.exclusions and replace(self.exclusions, path="", sha256="", keyed_sha256=""),
             out=self.out and "",
         )
@@ -204,14 +227,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         The digest stays the one of the whole plan.
         """
         replace, bare = msgspec.structs.replace, {"path": "", "sha256": ""}
+        named: dict[str, Any] = {**bare, "id_column": "", "columns": UNSET, "sheet": UNSET}
         return replace(
             self,
             base_url="",
             nonce="",
-            input=replace(self.input, **bare, id_column=""),
-            second=self.second and replace(self.second, **bare, id_column=""),
-            exclusions=self.exclusions and replace(self.exclusions, **bare),
+            input=replace(self.input, **named),
+            second=self.second and replace(self.second, **named),
+            identified=self.identified and replace(self.identified, **named),
+            lists=self.lists and replace(self.lists, sheet=None),
+            exclusions=self.exclusions and replace(self.exclusions, **bare, sheet=UNSET),
             out=self.out and "",
+            parameters={name: value for name, value in self.parameters.items() if name not in _OF_THE_INPUT},
         )
 
     def encode(self) -> bytes:
@@ -255,8 +282,8 @@ def decode_plan(data: bytes) -> Plan:
             code="newer",
         ) from None
     # Each format has its own digests: a plain one in a plan of today would undo what its key is for.
-    plain = [file.sha256 for file in (plan.input, plan.second, plan.exclusions) if file is not None]
-    keyed = [file.keyed_sha256 for file in (plan.input, plan.second, plan.exclusions) if file is not None]
+    files = [file for file in (plan.input, plan.second, plan.identified, plan.exclusions) if file]
+    plain, keyed = [file.sha256 for file in files], [file.keyed_sha256 for file in files]
     if any(keyed if plan.format == FIRST_FORMAT else plain):
         raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")
     return plan

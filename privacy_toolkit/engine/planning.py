@@ -2,38 +2,78 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from msgspec import UNSET, UnsetType
 
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.model import Hold, Job, Outcome, RefusedError, Regime, SubjectRequest, ToolkitError
+from privacy_toolkit.core.model import (
+    Hold,
+    InputError,
+    Job,
+    Outcome,
+    RefusedError,
+    Regime,
+    SubjectRequest,
+    ToolkitError,
+    count,
+)
 from privacy_toolkit.engine.approval import SigningIdentity
-from privacy_toolkit.engine.job import Declaration, Parameters, Preparation, Subjects, planned_input
+from privacy_toolkit.engine.job import (
+    Asking,
+    Declaration,
+    Parameters,
+    Preflight,
+    Preparation,
+    Subjects,
+    look,
+    planned_input,
+)
 from privacy_toolkit.engine.open_requests import (
     Numbered,
     amended,
     former_scopes,
     job_of,
+    known_plans,
     look_through,
     may_be_of,
     plan_scope,
     planned_clock,
     request_rows,
 )
-from privacy_toolkit.engine.plan import FIRST_FORMAT, FORMAT, KEY_LENGTH, Plan, PlannedExclusions, PlannedRows, plan_of
-from privacy_toolkit.inputs.exclusions import Exclusions, read_exclusions
+from privacy_toolkit.engine.plan import (
+    FIRST_FORMAT,
+    FORMAT,
+    KEY_LENGTH,
+    Plan,
+    PlannedExclusions,
+    PlannedInput,
+    PlannedLists,
+    PlannedRows,
+    plan_of,
+)
+from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.files import STDIN, fingerprint
+from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
+from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
+from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.records import Approval, Staged
-from privacy_toolkit.journal.store import OpenRun, RunReader, State, Suppression
+from privacy_toolkit.journal.store import OpenRun, RunReader, State
+from privacy_toolkit.talonone.client import check_access, client_for
 
 # Who must not be touched: the exclusion list and, for writes, everyone erased from this state folder.
 
@@ -41,6 +81,8 @@ from privacy_toolkit.journal.store import OpenRun, RunReader, State, Suppression
 SUPPRESSED = Hold("suppressed")
 #: The ground of a subject whose request an earlier run answered.
 EXPORTED = Hold("already_exported")
+#: The ground of a reservation that is to be undone, and that a later run made or released itself.
+CHANGED = Hold("changed_since")
 
 
 class Holds:
@@ -124,8 +166,10 @@ def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) ->
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
             ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
             listed.add(plan_scope(plan), ids, run_id, erased)
+        if not journal.is_running:
+            listed.mark_read(run_id)
 
-    look_through(state, look, may_be_of(*needed) if needed else lambda _: False)
+    look_through(state, look, may_be_of(*needed) if needed else lambda _: False, run_ids=listed.behind())
 
 
 # From a file of ids to a plan, and from a confirmed plan to a run.
@@ -173,6 +217,8 @@ def _changed(plan: Plan, again: Plan) -> str:
         return f"{Path(plan.second.path).name if plan.second else 'the second input'} is not"
     if plan.exclusions != again.exclusions:
         return "the exclusion list is not"
+    if plan.identified != again.identified:
+        return "the list to identify people by is not"
     if plan.rows != again.rows or plan.parameters != again.parameters:
         return "other runs ended since, and who is on hold is not" if _only_holds(plan, again) else "the input is not"
     return ""
@@ -197,11 +243,9 @@ def check_not_applied(plan: Plan, state: State) -> None:
         began = "".join(run_id.split("-")[:2])
         return job_of(run_id) in {plan.job, None} and not (began.isdigit() and began < made)
 
-    def look(run_id: str, _: OpenRun, applied: Plan) -> None:
-        if applied.digest == plan.digest:
+    for run_id, known in known_plans(state, may_be_it).items():
+        if known.digest == plan.digest:
             raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
-
-    look_through(state, look, may_be_it)
     for run_id, journal in state.runs_set_aside():
         if _digest_of(journal) == plan.digest:
             raise _applied(run_id, "That run was set aside. Make another plan with --plan FILE.")
@@ -286,28 +330,53 @@ class Prepared:
         return amended(self.scan.requests(), self.amendments)
 
 
-@contextmanager
-def prepared(
-    order: Order, settings: Settings, state: State, now: datetime, hand: SigningIdentity | None = None
-) -> Iterator[Prepared]:
-    """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is sent.
+Say = Callable[[str], None]
+
+
+def _mute(text: str) -> None:
+    """Hear what is said, and let it be."""
+
+
+def ask(settings: Settings, say: Say, wanted: Preflight) -> None:
+    """Read at the API what a plan needs to know, at the pace of the settings. Nothing is changed there.
 
     Raises:
-        InputError: one of the files can't be used.
-        UsageError: no target is set, or what is to be assigned does not suffice.
+        UsageError: target or credentials can't be used.
+        CredentialsError: the API refused the credentials.
+        NotReadError: it gave no reliable answer.
     """
-    target, job, moment = settings.target, order.job, now.astimezone(UTC)
-    given, nonce = order.parameters, order.nonce or secrets.token_hex(16)
-    key = order.key or secrets.token_bytes(KEY_LENGTH)
-    listed = read_exclusions(order.exclude) if order.exclude is not None else None
+    check_access(settings)
+    say(f"Reading how things stand: {count(len(wanted.values), 'question')}, nothing is changed.")
+
+    async def put() -> None:
+        async with client_for(settings) as client:
+            await look(wanted, client, Asking(Pacer(settings.rate), settings.concurrency))
+
+    asyncio.run(put())
+
+
+@contextmanager
+def prepared(
+    order: Order, settings: Settings, state: State, now: datetime, hand: SigningIdentity | None = None, say: Say = _mute
+) -> Iterator[Prepared]:
+    """Read the input and the exclusion list, and make the plan, which names ``hand`` as its maker. Nothing is changed.
+
+    Some jobs ask the API what their plan depends on; ``say`` hears of it.
+
+    Raises:
+        ToolkitError: a file can't be used, no target is set, what is to be assigned does not suffice or can't be read.
+    """
+    target, job, moment, given = settings.target, order.job, now.astimezone(UTC), order.parameters
+    nonce, key = order.nonce or secrets.token_hex(16), order.key or secrets.token_bytes(KEY_LENGTH)
+    listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
-        scan = stack.enter_context(_scanned(order, state))
+        scan = stack.enter_context(_scanned(order, settings, state))
         held, matched = _holds(job, listed, scan, settings, state)
-        assigned = job.prepare(
-            Preparation(scan, held, given, order.options, order.second, state, settings.scope, nonce, stack)
-        )
-        holds = {**assigned.holds, **held}
-        summary, parameters = scan.summary, {**given, **assigned.parameters}
+        options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
+        asks = partial(ask, settings, say)
+        made = Preparation(scan, held, given, options, second, state, scope, nonce, stack, scratch, asks)
+        assigned = job.prepare(made)
+        holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
             toolkit=__version__,
@@ -316,7 +385,7 @@ def prepared(
             base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
-            created_at=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created_at=_rfc3339(moment),
             input=planned_input(order.known_as or order.path, order.options, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
@@ -329,15 +398,43 @@ def prepared(
             state=state.drawn_id,
             parameters=parameters,
             second=assigned.second,
+            identified=_planned_identified(order.options, summary.identified),
+            lists=_planned_lists(order.options),
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        sealed = plan.keyed(key).sealed()
-        yield Prepared(sealed, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
+        plan = plan.keyed(key).sealed()
+        yield Prepared(plan, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
 
 
-def _scanned(order: Order, state: State) -> Scan:
-    return read_input(order.path, order.options, spool_folder=state.scratch, form=order.job.form(order.parameters))
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _scanned(order: Order, settings: Settings, state: State) -> Scan:
+    form, rows = order.job.form(order.parameters), order.job.source(order.parameters, state, settings.scope)
+    if rows is None:
+        return _with_days(read_input(order.path, order.options, spool_folder=settings.scratch, form=form), order)
+    with TemporaryFile(dir=settings.scratch) as file:  # it has no name, so nothing of it outlives the process
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        csv.writer(text).writerows(rows)
+        text.detach()
+        file.seek(0)
+        own = InputOptions(limit=order.options.limit)  # as the rows are written here, whatever a profile says
+        return read_input(STDIN, own, spool_folder=settings.scratch, stdin=file, form=form)
+
+
+def _with_days(scan: Scan, order: Order) -> Scan:
+    """The scan, unless a column of days has another form than was named: nothing would be done for anyone then.
+
+    Raises:
+        InputError: it has.
+    """
+    for warning in scan.summary.warnings:
+        if warning.code == OTHER_FORM:
+            scan.close()
+            raise InputError(f"{Path(order.path).name}: {warning.message}", "Or write the days as 2026-11-20.")
+    return scan
 
 
 def _holds(
@@ -353,7 +450,7 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
 
     ``job`` is the declaration of its job, ``key`` the one under which it names its files.
     """
-    given = plan.input
+    given, lists = plan.input, plan.lists or PlannedLists()
     return Order(
         job=job,
         path=given.path,
@@ -363,6 +460,13 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
             delimiter=given.delimiter,
             strip=given.strip,
             limit=given.limit,
+            sheet=given.sheet or None,
+            date_format=given.date_format or "iso",
+            columns=given.columns or {},
+            identify=plan.identified.path if plan.identified else None,
+            list_encoding=lists.encoding,
+            list_delimiter=lists.delimiter,
+            list_sheet=lists.sheet,
         ),
         exclude=plan.exclusions.path if plan.exclusions else None,
         verify=plan.verify,
@@ -405,7 +509,24 @@ def create(ready: Prepared, state: State, now: datetime, approval: Approval | No
 
 def _planned_exclusions(order: Order, listed: Exclusions, matched: int) -> PlannedExclusions:
     path = str(Path(order.exclude or "").absolute())
-    return PlannedExclusions(path=path, sha256=listed.sha256, entries=len(listed.holds), matched=matched)
+    return PlannedExclusions(
+        path=path,
+        sha256=listed.sha256,
+        entries=len(listed.holds),
+        matched=matched,
+        sheet=UNSET if listed.sheet is None else listed.sheet,
+    )
+
+
+def _planned_identified(options: InputOptions, summary: InputSummary | None) -> PlannedInput | UnsetType:
+    if options.identify is None or summary is None:
+        return UNSET
+    return planned_input(options.identify, options.for_list(strip=options.strip), summary)
+
+
+def _planned_lists(options: InputOptions) -> PlannedLists | UnsetType:
+    given = PlannedLists(encoding=options.list_encoding, delimiter=options.list_delimiter, sheet=options.list_sheet)
+    return UNSET if given == PlannedLists() else given
 
 
 def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRows:
@@ -415,6 +536,6 @@ def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRo
         duplicates=summary.duplicates,
         subjects=summary.subjects,
         held=len(holds),
-        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED))),
+        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED, CHANGED))),
         rejected_by_reason=dict(sorted(summary.rejected_by_reason.items())),
     )

@@ -231,10 +231,11 @@ class Runner:
             self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
         finally:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
-            self._tools.places.give_back()
+            if steps.has_place:
+                self._tools.places.give_back()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        walk = asyncio.create_task(work)
+        walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each
         self._walks.add(walk)
         walk.add_done_callback(self._walked)
 

@@ -6,7 +6,6 @@ something leaves, an answer and the state that follows from it are one commit, a
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,10 +20,11 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Control, Gone, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.events import Event, Exchanged, Settled, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Places, Stop, Watch
-from privacy_toolkit.http.exchange import PLAIN, Line, Manner
+from privacy_toolkit.http.exchange import PLAIN, Exchange, Line, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer, backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.store import OpenRun
@@ -38,20 +38,12 @@ from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exch
 
 _CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
+_NO_MOMENT = datetime.fromtimestamp(0, UTC)
+# Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
+_ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
+_ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
 
-T = TypeVar("T")
-
-
-class Aside(Protocol):
-    """Does what would hold up all walks somewhere else, such as in another thread."""
-
-    def __call__(self, work: Callable[[], T], /) -> asyncio.Future[T]:
-        """Begin ``work`` at once; the future has its result, or what it raised."""
-
-
-def in_thread(work: Callable[[], T], /) -> asyncio.Future[T]:
-    """Do ``work`` in a thread of the event loop's own executor."""
-    return asyncio.get_running_loop().run_in_executor(None, work)
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -122,13 +114,18 @@ class ExecutionContext:
         manner = Manner(anonymous=control is Control.ROUTE, on=line)
         exchange = await self.client.exchange(operation, value, manner=manner)
         asked = Asked(value, None, self.client.generation)
-        answer = read_exchange(operation, exchange, datetime.fromtimestamp(self.clock() / 1e6, UTC), asked)
+        answer = read_exchange(operation, exchange, self.moment(exchange), asked)
         if control is not Control.ROUTE and answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
         self._pause(answer)
         self._compare_environment(answer)
         self.emit(Exchanged(operation.name, Purpose.CONTROL, answer.status, answer.reason, exchange.elapsed))
         return answer
+
+    def moment(self, exchange: Exchange) -> datetime:
+        """The time that counts for what an exchange says of time: nearly none says anything."""
+        says = isinstance(exchange, Reply) and exchange.retry_after is not None
+        return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else _NO_MOMENT
 
     def heed(self, answer: Answer, purpose: Purpose, first: str | None) -> None:
         """Draw the conclusions from an answer that concern every worker: waiting, stopping.
@@ -137,12 +134,14 @@ class ExecutionContext:
         """
         if answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
-        self._pause(answer)
-        self._compare_environment(answer)
-        absent = answer.finding is Finding.ABSENT
+        if answer.wait is not None:
+            self._pause(answer)
+        if answer.value is not None and self.sandbox is not None:
+            self._compare_environment(answer)
+        absent = answer.finding is _ABSENT
         if absent and first is not None and len(self.first_absent) < SUSPICIOUS_ABSENCES:
             self.first_absent.append(first)
-        counted = purpose if first is not None or purpose is not Purpose.READ_BEFORE else Purpose.RECONCILE
+        counted = purpose if first is not None or purpose is not _READ_BEFORE else _RECONCILE
         reason = self.watch.exchanged(counted, reliable=answer.finding not in _NO_ANSWER, absent=absent)
         if reason is StopReason.WRONG_ENVIRONMENT and self.recognise(self.first_absent):
             self.watch.trust_absences()
@@ -226,6 +225,7 @@ class Steps:
         self._acted = False
         self._has_read = False
         self._absent: Answer | None = None
+        self.has_place = True  # among those in flight; without one nothing is sent
         self.held_back: bool | Collection[str] = False
         self.quiet_until = -math.inf
 
@@ -255,15 +255,18 @@ class Steps:
         manner = PLAIN if apart is None or apart.mark is None else Manner(apart=(apart.mark.line,))
         controls, tries = self._tools.controls, 0
         while True:
-            await self._turn()
+            if not self._is_turn():
+                await self._turn()
+            self._check_stopped()
             fresh, begun = controls.is_fresh(operation), self._tools.monotonic()
-            answer, record = await self._exchange(operation, sending, ExchangeRecord(purpose, operation.name), manner)
-            self._unrecorded += self._notes(list(self._made if about is None else about), record)
+            answer, elapsed = await self._exchange(operation, sending, purpose, manner)
+            record = self._ended(purpose, operation, answer, elapsed)
+            self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
             if self._contradicts(answer):
                 controls.contradicted(operation)
-            elif answer.finding is Finding.DONE and answer.named:
+            elif answer.finding is _DONE and answer.named:
                 controls.seen(operation, begun)
-            if answer.finding is Finding.ABSENT and not fresh:  # no control vouches for it: after one it is asked again
+            if answer.finding is _ABSENT and not fresh:  # no control vouches for it: after one it is asked again
                 if not await controls.ensure(operation):
                     raise Stopped
                 continue
@@ -278,9 +281,9 @@ class Steps:
     def _contradicts(self, answer: Answer) -> bool:
         """Whether what was absent a moment ago is there now: one of those who answer here knows nobody."""
         before = self._absent
-        if answer.finding is Finding.ABSENT:
+        if answer.finding is _ABSENT:
             self._absent = answer
-        elif answer.finding is Finding.DONE and before is not None:
+        elif answer.finding is _DONE and before is not None:
             self._absent = None
             return before.mark is None or not before.mark.is_suspect  # else it was the answer to something else
         return False
@@ -343,15 +346,22 @@ class Steps:
         """Wait until it is certain that these answers belong to their requests, and that absences are absences.
 
         ``bracketed``: wait for the next control, too; where it is not said, for absences alone. The place in flight is
-        lent to others meanwhile. False: nothing may follow from them.
+        given to others, and taken again for what is asked next. False: nothing may follow from them.
         """
         if bracketed is None:
-            bracketed = any(answer.finding is Finding.ABSENT for answer in answers)
+            bracketed = any(answer.finding is _ABSENT for answer in answers)
         if not bracketed and all(answer.is_in_step for answer in answers):
             return True
         self.leave()
-        async with self._tools.places.lent():
-            return await self._tools.controls.proven(operation, answers, bracketed=bracketed)
+        if self.has_place:
+            self.has_place = False
+            self._tools.places.give_back()
+        return await self._tools.controls.proven(operation, answers, bracketed=bracketed)
+
+    async def _hold_place(self) -> None:
+        if not self.has_place:
+            await self._tools.places.take()
+            self.has_place = True
 
     async def vouched(self, operation: Operation, answer: Answer) -> Answer:
         """The answer to a request that changes something, once its connection vouches for it; else as good as lost.
@@ -360,7 +370,7 @@ class Steps:
         """
         if answer.named or await self.proven(operation, answer, bracketed=False):
             return answer
-        return replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
+        return replace(answer, finding=_UNKNOWN, reason=Reason.FOREIGN_ANSWER)
 
     async def in_step(self, answer: Answer) -> bool:
         """Find out at once, by a control on its connection, whether an answer belongs to its request."""
@@ -389,24 +399,23 @@ class Steps:
             JournalError: the intent could not be made durable, so nothing was sent.
         """
         tools = self._tools
-        await self._pause_over()
-        await tools.pacer.wait(writes_later=True)
+        if not self._is_turn(writes_later=True):
+            await self._turn(writes_later=True)
         if tools.stop.requested:
             raise Stopped
         act = _Act(operation, lost)
         manner = Manner(before_write=partial(self._before_write, act))
-        sending = sending or Sending(self._lead.id)
-        answer, record = await self._exchange(operation, sending, ExchangeRecord(Purpose.ACT, operation.name), manner)
+        answer, elapsed = await self._exchange(operation, sending or Sending(self._lead.id), _ACT, manner)
         if not act.numbers and tools.stop.requested:
             raise Stopped
+        record = self._ended(_ACT, operation, answer, elapsed, act.intended_at)
         if not act.numbers:  # no connection: there was no intent either
-            act.numbers = [note.exchanges[0][0] for note in self._notes(list(lost), record)]
-        elif answer.finding is not Finding.NEVER_SENT:
+            act.numbers = [note.exchanges[0][0] for note in self._notes(tuple(lost), record)]
+        elif answer.finding is not _NEVER_SENT:
             self._acted = True
-        record = replace(record, intent_at=act.intended_at)
         results = keep(answer) if keep else {}
         answered = self._answered(dict(zip(lost, act.numbers, strict=True)), record, then(answer), results)
-        tools.journal.record([*self._unrecorded, *answered])
+        tools.journal.record(self._unrecorded + answered if self._unrecorded else answered)
         self._unrecorded = []
         return answer
 
@@ -416,12 +425,13 @@ class Steps:
         if tools.stop.requested:
             return False
         act.intended_at = tools.clock()
-        intent = ExchangeRecord(Purpose.ACT, act.operation.name, intent_at=act.intended_at)
-        intents = self._notes(list(act.lost), intent, act.lost)
+        intent = ExchangeRecord(_ACT, act.operation.name, intent_at=act.intended_at)
+        intents = self._notes(tuple(act.lost), intent, act.lost)
         act.numbers = [note.exchanges[0][0] for note in intents]
         unrecorded, self._unrecorded = self._unrecorded, []
-        await tools.journal.intend([*unrecorded, *intents])
-        await tools.pacer.gate()
+        await tools.journal.intend(unrecorded + intents)
+        if not tools.pacer.is_clear():
+            await tools.pacer.gate()
         return tools.may_send()
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
@@ -430,6 +440,7 @@ class Steps:
 
     async def nap(self, seconds: float) -> bool:
         """Wait without holding a place in flight; False if a stop was asked for meanwhile."""
+        await self._hold_place()
         return await self._tools.places.nap(seconds)
 
     def settle(self, state: SubjectState, seq: int | None = None, result: bytes | None = None) -> None:
@@ -463,8 +474,9 @@ class Steps:
         """Ask for the end of the execution."""
         self._tools.stop.request(reason)
 
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Do what would hold up all walks, such as writing files, somewhere else; its result."""
+    async def aside(self, work: Callable[[], R]) -> R:
+        """Do what would hold up all walks, such as writing files, somewhere else, in a place in flight; its result."""
+        await self._hold_place()
         return await self._tools.aside(work)
 
     def is_suppressed(self, customer: str) -> bool:
@@ -480,6 +492,7 @@ class Steps:
         tools = self._tools
         if tools.learned_gone is None and tools.gone is not Gone.ABSENT:
             await self.proven(OPERATIONS["get_customer_inventory"], answer, bracketed=True)
+            await self._hold_place()  # by its turn, those who took the place meanwhile may have shown it
         return (tools.learned_gone or tools.gone) is Gone.ABSENT
 
     def saw_gone(self, gone: Gone) -> None:
@@ -499,6 +512,10 @@ class Steps:
         self, seqs: Sequence[int], record: ExchangeRecord, states: Mapping[int, SubjectState] | None = None
     ) -> list[Note]:
         """A request about some subjects: the first of them carries it."""
+        if len(seqs) == 1:  # nearly always
+            (seq,) = seqs
+            number = self._made[seq] = self._made[seq] + 1
+            return [Note(seq, ((number, record),), states[seq] if states else None)]
         notes = []
         for seq in seqs:
             self._made[seq] += 1
@@ -520,11 +537,21 @@ class Steps:
             for seq, n in numbers.items()
         ]
 
-    async def _turn(self) -> None:
-        """Wait for the pace. After a stop, only what an act of this walk began may still be asked."""
-        stop = self._tools.stop
+    def _is_turn(self, *, writes_later: bool = False) -> bool:
+        """Whether a request may go at once; its turn is taken then."""
+        tools = self._tools
+        is_paused = tools.paused_until > -math.inf and tools.paused_until > tools.monotonic()
+        return self.has_place and not is_paused and tools.pacer.ready(writes_later=writes_later)
+
+    async def _turn(self, *, writes_later: bool = False) -> None:
+        """Wait for a place, the end of a pause, and the pace."""
+        await self._hold_place()
         await self._pause_over()
-        await self._tools.pacer.wait()
+        await self._tools.pacer.wait(writes_later=writes_later)
+
+    def _check_stopped(self) -> None:
+        """After a stop, only what an act of this walk began may still be asked."""
+        stop = self._tools.stop
         if stop.requested and (not self._acted or stop.reason is StopReason.CREDENTIALS_REFUSED):
             raise Stopped
 
@@ -535,10 +562,12 @@ class Steps:
                 raise Stopped
 
     async def _exchange(
-        self, operation: Operation, sending: Sending, record: ExchangeRecord, manner: Manner = PLAIN
-    ) -> tuple[Answer, ExchangeRecord]:
+        self, operation: Operation, sending: Sending, purpose: Purpose, manner: Manner
+    ) -> tuple[Answer, float]:
+        """Send one request; its answer, and how long that took, in seconds."""
         tools = self._tools
-        exchange = await tools.client.exchange(
+        client = tools.client
+        exchange = await client.exchange(
             operation,
             sending.value,
             query=sending.query,
@@ -546,26 +575,23 @@ class Steps:
             idempotency_key=sending.idempotency_key,
             manner=manner,
         )
-        asked = Asked(sending.value, sending.body, tools.client.generation)
-        answer = read_exchange(operation, exchange, datetime.fromtimestamp(tools.clock() / 1e6, UTC), asked)
-        if answer.mark is not None:
+        asked = Asked(sending.value, sending.body, client.generation)
+        answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
+        mark = answer.mark
+        if mark is not None:
             if answer.named:
-                answer.mark.line.prove(answer.mark.number)
+                mark.line.prove(mark.number)
             elif answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
-                answer.mark.line.spoil()
-        first = record.purpose is Purpose.READ_BEFORE and not self._has_read
-        self._has_read = self._has_read or (first and answer.finding in _CONCLUSIVE)
-        tools.heed(answer, record.purpose, self._lead.id if first else None)
-        tools.emit(Exchanged(operation.name, record.purpose, answer.status, answer.reason, exchange.elapsed))
-        return answer, self._ended(record, answer, exchange.elapsed)
+                mark.line.spoil()
+        first = purpose is _READ_BEFORE and not self._has_read
+        if first and answer.finding in _CONCLUSIVE:
+            self._has_read = True
+        tools.heed(answer, purpose, self._lead.id if first else None)
+        tools.emit(Exchanged(operation.name, purpose, answer.status, answer.reason, exchange.elapsed))
+        return answer, exchange.elapsed
 
-    def _ended(self, record: ExchangeRecord, answer: Answer, elapsed: float) -> ExchangeRecord:
-        return ExchangeRecord(
-            record.purpose,
-            record.operation,
-            record.intent_at,
-            self._tools.clock(),
-            round(elapsed * 1e6),
-            answer.status,
-            answer.reason,
-        )
+    def _ended(
+        self, purpose: Purpose, operation: Operation, answer: Answer, elapsed: float, intent_at: int | None = None
+    ) -> ExchangeRecord:
+        ended_at, taken = self._tools.clock(), round(elapsed * 1e6)
+        return ExchangeRecord(purpose, operation.name, intent_at, ended_at, taken, answer.status, answer.reason)

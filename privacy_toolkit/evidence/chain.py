@@ -1,4 +1,4 @@
-"""The chain of packs: a record of every pack ever sealed for a state folder.
+"""The chain of packs: a record of every pack ever sealed for a state.
 
 A link is the part of a pack that binds the rest: ``checkpoint.txt``, ``SHA256SUMS`` (which lists it) and the
 signature. Each names the one before by the SHA-256 of its ``SHA256SUMS``. It holds no personal data and stays when runs
@@ -7,19 +7,17 @@ are purged.
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from filelock import FileLock
 
-from privacy_toolkit.core.durable import FolderPlace, put_file, put_folder, read_regular, remove, sync, write_files
+from privacy_toolkit.core.durable import FolderPlace, read_regular, write_files
 from privacy_toolkit.evidence.files import (
     CHECKPOINT,
     ORIGIN,
@@ -27,22 +25,15 @@ from privacy_toolkit.evidence.files import (
     SIGNATURE,
     SUMS,
     BadPack,
-    ChainError,
     Checkpoint,
     Tree,
     decode_sums,
     encode_sums,
     hash_bytes,
 )
+from privacy_toolkit.journal.ledgers import ChainError, ChainStore, KeptLink
 from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE
-
-_ID = "id"
-_NAME = re.compile(r"([0-9]{8})-(.+)")
-_HINT = (
-    "Restore the folder chain of the state folder from a backup. If there is none, move it away and keep it:"
-    " the next pack then begins a new chain, which says so itself."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,46 +80,30 @@ class Link:
 
 
 class Chain:
-    """The record in ``folder``; it is made with the first pack.
+    """The record that a state keeps of its packs, read and continued by what its links say of themselves.
 
     Anyone who seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them.
     """
 
-    def __init__(self, folder: Path, draw: Callable[[int], str] = secrets.token_hex) -> None:
-        self.folder = folder
-        self._draw = draw
+    def __init__(self, kept: ChainStore) -> None:
+        self._kept = kept
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Wait until no other process seals a pack, and keep others from it.
 
         Raises:
-            OSError: the folder can't be written.
+            OSError: the record can't be written.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock", mode=0o600):
-            for left in self.folder.glob(".new-*"):  # of a process that died: nobody else is in here now
-                remove(left)
-            yield
+        return self._kept.lock()
 
     def origin(self) -> str:
         """What all checkpoints of this chain begin with. The first call draws the chain's id and makes it durable.
 
         Raises:
-            OSError: the folder can't be read or written.
+            OSError: the record can't be read or written.
             ChainError: there are links, but the id is gone or is none.
         """
-        path = self.folder / _ID
-        if not path.exists():
-            if self._names():
-                raise ChainError("The record of the packs has lost its id.", _HINT)
-            with put_file(path, over=True) as file:
-                file.write(f"{self._draw(16)}\n".encode())
-            sync(self.folder.parent)
-        value = read_regular(path)
-        if not re.fullmatch(rb"[0-9a-f]{32}\n", value):
-            raise ChainError("The id of the record of the packs is damaged.", _HINT)
-        return ORIGIN + value.decode().strip()
+        return ORIGIN + self._kept.drawn_id()
 
     def newest(self) -> Link | None:
         """The last link; None in a new chain.
@@ -137,8 +112,8 @@ class Chain:
             OSError: it can't be read.
             ChainError: the record is damaged.
         """
-        names = self._names()
-        return self._read(len(names), names[-1]) if names else None
+        kept = self._kept.newest()
+        return None if kept is None else self._checked(kept)
 
     def of_run(self, run_id: str) -> list[Link]:
         """The links of one run, the oldest first.
@@ -147,7 +122,7 @@ class Chain:
             OSError: one can't be read.
             ChainError: the record is damaged.
         """
-        return [self._read(number, name) for number, name in enumerate(self._names(), 1) if name[9:] == run_id]
+        return [self._checked(kept) for kept in self._kept.of_run(run_id)]
 
     def append(self, link: Link) -> None:
         """Add a link that follows the newest. It is durable when this returns.
@@ -159,27 +134,17 @@ class Chain:
         head, newest = link.head(), self.newest()
         follows = (1, None) if newest is None else (newest.head().sequence + 1, newest.hash)
         if (head.sequence, head.previous) != follows or head.origin != self.origin():
-            raise ChainError("The pack does not follow the newest one of the record.", _HINT)
-        with put_folder(self.folder / f"{head.sequence:08}-{head.run_id}", over=False) as building:
-            write_files(building, link.files())
+            raise ChainError("The pack does not follow the newest one of the record.", self._kept.remedy)
+        self._kept.append(KeptLink(head.sequence, head.run_id, link.checkpoint, link.sums, link.signature))
 
-    def _names(self) -> list[str]:
-        """The names of the links in their order: none is missing and no number appears twice."""
-        if not self.folder.is_dir():
-            return []
-        names = sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
-        if [int(name[:8]) for name in names] != list(range(1, len(names) + 1)):
-            raise ChainError("The record of the packs has a gap or a fork.", _HINT)
-        return names
-
-    def _read(self, number: int, name: str) -> Link:
+    def _checked(self, kept: KeptLink) -> Link:
+        link = Link(kept.checkpoint, kept.sums, kept.signature)
         try:
-            link = Link.read(self.folder / name)
             head = link.head()
-        except (BadPack, FileNotFoundError):
-            raise ChainError("A part of the record of the packs is damaged.", _HINT) from None
-        if (head.origin, head.sequence, head.run_id) != (self.origin(), number, name[9:]):
-            raise ChainError("A part of the record of the packs is not in its place.", _HINT)
+        except BadPack:
+            raise ChainError("A part of the record of the packs is damaged.", self._kept.remedy) from None
+        if (head.origin, head.sequence, head.run_id) != (self.origin(), kept.sequence, kept.run_id):
+            raise ChainError("A part of the record of the packs is not in its place.", self._kept.remedy)
         return link
 
 
@@ -209,8 +174,10 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
 
 
-def record_removal(packs: Path, chain: Chain, removal: Removal, signer: DocumentSigner | None, now: datetime) -> Path:
-    """Write a removal among the packs, and enter it into their chain; the folder it is in.
+def record_removal(
+    place_of: Callable[[str], Path], chain: Chain, removal: Removal, signer: DocumentSigner | None, now: datetime
+) -> Path:
+    """Write a removal where ``place_of`` says by its id, and enter it into the chain of packs; the folder it is in.
 
     Raises:
         OSError: it can't be written.
@@ -219,8 +186,9 @@ def record_removal(packs: Path, chain: Chain, removal: Removal, signer: Document
     """
     run_id = f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-suppression-{secrets.token_hex(4)}"
     content = removal.encode()
-    packs.mkdir(parents=True, exist_ok=True)
-    with FolderPlace(packs / run_id, over=False) as place:
+    folder = place_of(run_id)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FolderPlace(folder, over=False) as place:
         building = place.begin()
         with chain.lock():
             newest = chain.newest()

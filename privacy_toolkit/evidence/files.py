@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from privacy_toolkit.core.model import ExitCode, ToolkitError
+import msgspec
+
+from privacy_toolkit.core.durable import probe, read_regular
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 
 # The names of a pack's files, and what can be wrong with evidence.
 
@@ -32,13 +35,6 @@ class PackError(ToolkitError):
 
     exit_code = ExitCode.STOPPED
     code = "pack"
-
-
-class ChainError(ToolkitError):
-    """The record of all packs can't be gone on with: a part of it is missing, changed or can't be read."""
-
-    exit_code = ExitCode.STOPPED
-    code = "chain"
 
 
 REPORT_HTML, REPORT_JSON, REPORT_SCHEMA = "report.html", "report.json", "report.schema.json"
@@ -319,3 +315,50 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
     if last != 0:
         raise BadPack("The path ends below the root.")
     return root
+
+
+# Where a pack can be put.
+
+
+def check_place(folder: Path, run_id: str | None) -> None:
+    """Make sure that a pack can be put at ``folder``: nothing but an earlier pack of the same run is ever replaced.
+
+    ``run_id`` is None for a run that does not exist yet. Where the pack, or a folder above it, has still to be made,
+    it is tried whether it could be; nothing is left behind.
+
+    Raises:
+        UsageError: it can't; the message says why.
+    """
+    folder = folder.resolve()
+    check_free(folder, run_id)
+    try:
+        is_inside = any((above / SUMS).exists() and (above / CHECKPOINT).exists() for above in folder.parents)
+        is_mount = folder.is_mount()
+        probe(folder.parent)
+    except OSError as error:
+        raise _unusable(f"Nothing can be written there: {error.strerror or 'the system gave no reason'}.") from None
+    if is_inside:
+        raise _unusable("It is inside another pack, which would then no longer be what was signed.")
+    if is_mount:
+        raise _unusable("It is a mount point, which can't be put in place as a whole. Name a folder inside it.")
+
+
+def check_free(folder: Path, run_id: str | None) -> None:
+    """Make sure that ``folder`` is empty, not there, or an earlier pack of the same run.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+        found = msgspec.json.decode(read_regular(folder / REPORT_JSON), type=dict[str, object])
+        if run_id is not None and found.get("run_id") == run_id:
+            return
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    raise _unusable("It is taken by something that is no pack of this run.")
+
+
+def _unusable(why: str) -> UsageError:
+    return UsageError(f"The place for the pack can't be used. {why}", "Name another folder with --pack.", code="pack")

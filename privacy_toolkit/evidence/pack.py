@@ -6,47 +6,54 @@ import gc
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core.durable import FolderPlace, new_file, probe, read_regular, write_file, write_files
-from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError, UsageError
+from privacy_toolkit.core.durable import FolderPlace, new_file, write_file, write_files
+from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, leaf_hash
+from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free, leaf_hash
 from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount, Windows
 from privacy_toolkit.journal.state import open_run
 from privacy_toolkit.journal.store import RunReader
-from privacy_toolkit.reporting.frames import RowSummary, RowTally, cases_of, counts_of, table_of
+from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.parquet import (
     ROW_GROUP,
     RowsParquet,
     Spills,
+    cases_of,
+    counts_of,
     held_of,
     joined,
+    lines_of,
     merged,
     returned_memory,
     rows_parquet,
+    table_of,
 )
-from privacy_toolkit.reporting.report import build_report, moment_of, sums_differ
-from privacy_toolkit.reporting.rows import Shown, lines_of
+from privacy_toolkit.reporting.report import build_report, encode_report, moment_of, sums_differ
+from privacy_toolkit.reporting.rows import Shown
 from privacy_toolkit.reporting.schema import Report, SignedBy
 from privacy_toolkit.reporting.tables import HEADER, REJECTED_HEADER, Case, CaseList, csv_line
 from privacy_toolkit.schemas import schema_of
 from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import check_principal
+
+T = TypeVar("T")
 
 # Writing the rows of a pack: from the journal to sorted parts, and from those to its files.
 
@@ -86,11 +93,11 @@ class _Batch(NamedTuple):
     cases: list[Case]
 
 
-def merge(spills: Path, building: Path, job: Job) -> Merged:
+def merge(spills: Path, building: Path, job: Job, *, helpers: Callable[[], Executor]) -> Merged:
     """Put the parts in the folder ``spills`` together to the files in the folder ``building``; ``job`` is the run's.
 
-    Two threads help: one has the next rows ready, one writes those before. Most of their work is done outside of
-    Python, where they don't wait for each other.
+    Two of the ``helpers`` are at work: one has the next rows ready, one writes those before. Most of their work is
+    done outside of Python, where threads don't wait for each other.
 
     Raises:
         OSError: a file can't be written.
@@ -100,10 +107,10 @@ def merge(spills: Path, building: Path, job: Job) -> Merged:
         rows = stack.enter_context(new_file(building / ROWS))
         exceptions = stack.enter_context(new_file(building / EXCEPTIONS))
         parquet = stack.enter_context(rows_parquet(building / ROWS_PARQUET))
-        # The threads come last: they have ended before any of the files is closed.
-        groups = _Groups(parquet, stack.enter_context(ThreadPoolExecutor(1)))
+        # The helpers come last: they have ended before any of the files is closed.
+        groups = _Groups(parquet, stack.enter_context(helpers()))
         exceptions.write(csv_line(HEADER))
-        for batch in _ahead(_batches(spills, job), stack.enter_context(ThreadPoolExecutor(1))):
+        for batch in _ahead(_batches(spills, job), stack.enter_context(helpers())):
             rows.write(batch.lines)
             exceptions.writelines(map(csv_line, batch.cases))
             cases.add(batch.cases)
@@ -121,10 +128,30 @@ def _batches(spills: Path, job: Job) -> Iterator[_Batch]:
 
 def _ahead(batches: Iterator[_Batch], thread: Executor) -> Iterator[_Batch]:
     """The batches, each made by ``thread`` while the one before is worked on."""
+    if isinstance(thread, _Here):
+        yield from batches
+        return
     coming = thread.submit(next, batches, None)
     while (batch := coming.result()) is not None:
         coming = thread.submit(next, batches, None)
         yield batch
+
+
+class _Here(Executor):
+    """Does at once what it is given: few rows are done before a thread has begun, whose memory would be its own."""
+
+    def submit(self, function: Callable[..., T], /, *values: Any, **named: Any) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(function(*values, **named))
+        return future
+
+
+def _helpers(journal: RunReader) -> Callable[[], Executor]:
+    """What works next to this thread, for a run of this size on this machine."""
+    bounds = journal.bounds()
+    if bounds and bounds[-1][1] >= SPLIT_FROM and _processors() > 1:
+        return partial(ThreadPoolExecutor, 1)
+    return _Here
 
 
 class _Groups:
@@ -161,6 +188,7 @@ class _Groups:
 
     def _write(self, tables: list[Any]) -> None:
         table = joined(tables)
+        tables.clear()  # they were copied, and memory is what counts
         self._parquet.add(table)
         self._tally.add(counts_of(table))
 
@@ -170,7 +198,7 @@ SPLIT_FROM = 50_000
 #: The file with the windows of all subjects, for the second process; next to the folder of the parts.
 WINDOWS = ".windows"
 #: So many subjects are made rows of together.
-_AT_ONCE = 2_000
+_AT_ONCE = 1_000
 
 
 def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
@@ -275,15 +303,12 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
     Raises:
         OSError: something can't be written, or the second process died.
     """
-    # Loaded here since they load pandas and pyarrow: half a second, and 80 MB that a run under way has no use for.
-    from privacy_toolkit.reporting.parquet import returned_memory  # noqa: PLC0415
-
     spills = building / ".rows"
     try:
         spills.mkdir(mode=0o700)
         with returned_memory():
             scatter(journal, secret, spills)
-            return RowFiles(*merge(spills, building, job_of(journal.run_id)))
+            return RowFiles(*merge(spills, building, job_of(journal.run_id), helpers=_helpers(journal)))
     finally:
         shutil.rmtree(spills, ignore_errors=True)
         (building / WINDOWS).unlink(missing_ok=True)
@@ -345,7 +370,7 @@ def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
         raise RefusedError(
             f"Run {journal.run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
         )
-    _check_free(place.path, journal.run_id)
+    check_free(place.path, journal.run_id)
     place.path.parent.mkdir(parents=True, exist_ok=True)
     building = place.begin()
     report, contents = _fill(building, journal, secret, seal)
@@ -353,7 +378,7 @@ def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
     # durable before the pack has its name, so no pack is ever seen that a later one would not follow.
     with seal.chain.lock():
         link = seal.close(building, contents)
-        _check_free(place.path, journal.run_id)
+        check_free(place.path, journal.run_id)
         place.finish()
         place.sweep()
     return PackResult(place.path, report, link)
@@ -384,11 +409,6 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
     return report, Contents(journal.run_id, rows.size, rows.root, hash_folder(building), approver)
 
 
-def encode_report(report: Report | dict[str, Any]) -> bytes:
-    """``report.json``: indented, keys sorted."""
-    return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2) + b"\n"
-
-
 def _compare(report: Report, journal: Iterable[StateCount], rows: RowSummary) -> None:
     """Two counts, made independently of each other, have to agree: the journal's own, and the one over the rows.
 
@@ -407,44 +427,3 @@ def _by_reason(states: Iterable[StateCount]) -> Counter[tuple[Outcome, Reason | 
         if state.outcome is not Outcome.PENDING:
             counted[state.outcome, state.reason] += state.subjects
     return counted
-
-
-def check_place(folder: Path, run_id: str | None) -> None:
-    """Make sure that a pack can be put at ``folder``: nothing but an earlier pack of the same run is ever replaced.
-
-    ``run_id`` is None for a run that does not exist yet. Where the pack, or a folder above it, has still to be made,
-    it is tried whether it could be; nothing is left behind.
-
-    Raises:
-        UsageError: it can't; the message says why.
-    """
-    folder = folder.resolve()
-    _check_free(folder, run_id)
-    try:
-        is_inside = any(
-            (above / files.SUMS).exists() and (above / files.CHECKPOINT).exists() for above in folder.parents
-        )
-        is_mount = folder.is_mount()
-        probe(folder.parent)
-    except OSError as error:
-        raise _unusable(f"Nothing can be written there: {error.strerror or 'the system gave no reason'}.") from None
-    if is_inside:
-        raise _unusable("It is inside another pack, which would then no longer be what was signed.")
-    if is_mount:
-        raise _unusable("It is a mount point, which can't be put in place as a whole. Name a folder inside it.")
-
-
-def _check_free(folder: Path, run_id: str | None) -> None:
-    try:
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return
-        found = msgspec.json.decode(read_regular(folder / files.REPORT_JSON), type=dict[str, object])
-        if run_id is not None and found.get("run_id") == run_id:
-            return
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    raise _unusable("It is taken by something that is no pack of this run.")
-
-
-def _unusable(why: str) -> UsageError:
-    return UsageError(f"The place for the pack can't be used. {why}", "Name another folder with --pack.", code="pack")

@@ -18,7 +18,6 @@ from privacy_toolkit.evidence.files import (
     SIGNATURE,
     SUMS,
     VERIFY,
-    ChainError,
     Checkpoint,
     PackError,
     encode_sums,
@@ -26,6 +25,7 @@ from privacy_toolkit.evidence.files import (
     hash_file,
     relative_files,
 )
+from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, BadSignature, verify
 

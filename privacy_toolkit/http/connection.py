@@ -24,16 +24,17 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import re
 import select
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import httptools
+import msgspec
 
 from privacy_toolkit.http.exchange import Fault, Line, Mark, Phase, Trouble, failure
 
@@ -57,17 +58,63 @@ _VERSIONS = frozenset({"1.0", "1.1"})
 _LENGTHS = frozenset(map(len, ("content-length", "content-encoding", "transfer-encoding")))
 _INTERIM = ord("1")  # how the status of an interim answer begins
 _SHORTLY = 0.05  # seconds until the event loop has certainly come to what is unread
+# Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
+_BODY, _READ, _WRITE = Phase.BODY, Phase.READ, Phase.WRITE
 
 
-@dataclass(slots=True)
-class Received:
-    """A complete answer; ``elapsed`` is in seconds, ``mark`` its place on the connection."""
+# Nearly every answer is short and plain, and complete in one read: it is read here, without the parser, which makes a
+# call for each part. Only what the parser would take the same way passes: printable ASCII, one length, no more that
+# says where answer or connection end. Statuses without a body (304), or with one that is debated (205), are left to it.
+
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 ([245][0-9]{2}) [ -~]*(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?(?:[!-~]+(?: +[!-~]+)*)?)*"
+).fullmatch
+_FIELDS = re.compile(rb"\r\n([^:]+): ?([^\r]*)")
+_LENGTH = b"\r\ncontent-length:"
+_FRAMING = re.compile(rb"\r\n(?:transfer-|content-encoding|upgrade|[^:]*connection:(?! keep-alive\r))").search
+_LARGEST_PLAIN_HEAD = 8192  # bytes
+_ODD = frozenset({204, 205})
+_DIGITS = 9  # of a length that is not too long
+
+
+def _plain(data: bytes) -> tuple[int, int] | None:
+    """Status and length of the head of a plain answer that is in ``data`` whole, and nothing with it; else None."""
+    end = data.find(_END_OF_HEAD, 0, _LARGEST_PLAIN_HEAD)
+    head = _PLAIN_HEAD(data, 0, end) if end > 0 else None
+    if head is None:
+        return None
+    status, fields = int(head[1]), data[: end + 2].lower()
+    length, at = 0, fields.find(_LENGTH)
+    if at >= 0:
+        digits = fields[at + len(_LENGTH) : fields.find(b"\r", at + len(_LENGTH))].strip()
+        if len(digits) > _DIGITS or not digits.isdigit() or fields.find(_LENGTH, at + 1) >= 0:
+            return None
+        length = int(digits)
+    elif status != _NO_CONTENT:
+        return None
+    is_whole = len(data) == end + len(_END_OF_HEAD) + length
+    is_odd = status in _ODD and (status != _NO_CONTENT or length)
+    if not is_whole or is_odd or _FRAMING(fields):
+        return None
+    return status, end
+
+
+class Received(msgspec.Struct, gc=False):
+    """A complete answer; ``elapsed`` is in seconds, ``mark`` its place on the connection.
+
+    ``head`` are its headers as they came, or as they were parsed.
+    """
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    head: bytes | list[tuple[bytes, bytes]]
     body: bytes
     elapsed: float
     mark: Mark
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names and values, in their order."""
+        return _FIELDS.findall(self.head) if isinstance(self.head, bytes) else self.head
 
 
 class Room:
@@ -166,6 +213,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = 0.0
         self._idle_since = clock()
+        self._phase, self._head_size = Phase.CONNECT, 0
         self._writing = self._paused = self._in_room = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
@@ -196,7 +244,8 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        return not self.line.spoiled and self._clock() - self._idle_since <= KEEP_ALIVE and self.quiet
+        is_young = self._clock() - self._idle_since <= KEEP_ALIVE
+        return is_young and not (self.closed or self.line.spoiled or self._transport.is_closing() or self._unread())
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
@@ -208,7 +257,7 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._status = self._head_size = self._barren = self.size = 0
         self._tail = b""
-        self._phase, self._bodiless, self._read_limit = Phase.WRITE, bodiless, read
+        self._phase, self._bodiless, self._read_limit = _WRITE, bodiless, read
         self._started = self._clock()
         if self._transport.is_closing():
             self._fail(Trouble.BROKEN, sent=False)
@@ -263,14 +312,20 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Everything has been handed to the system."""
         self._writing = False
-        if self._answer is not None and self._phase is Phase.WRITE:
+        if self._answer is not None and self._phase is _WRITE:
             self._await_answer()
 
     def data_received(self, data: bytes) -> None:
         """Take a part of the answer; what nobody asked for, or what is no HTTP, ends the connection."""
+        if self._phase is _READ and not self._head_size and len(data) <= SMALL_ANSWER and self._answer is not None:
+            plain = None if self._bodiless else _plain(data)
+            if plain is not None and len(data) <= self._largest:
+                status, end = plain
+                self._deliver(status, data[:end], data[end + len(_END_OF_HEAD) :], stays=True)
+                return
         try:
             if self._answer is None or not (
-                self._feed_body(data, 0) if self._phase is Phase.BODY else self._feed_head(data)
+                self._feed_body(data, 0) if self._phase is _BODY else self._feed_head(data)
             ):
                 self._fail(Trouble.PROTOCOL)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -424,20 +479,22 @@ class Connection(asyncio.Protocol):
     # How an exchange ends.
 
     def _finish(self) -> None:
+        if self._answer is not None:
+            body = b"".join(self._chunks) if self._large is None else self._large.getvalue()
+            self._deliver(self._status, self._headers, body, stays=self._parser.should_keep_alive())
+            self._drop()
+
+    def _deliver(self, status: int, head: bytes | list[tuple[bytes, bytes]], body: bytes, *, stays: bool) -> None:
         answer, self._answer = self._answer, None
-        if answer is None:
-            return
         now = self._idle_since = self._clock()
         self.line.answered += 1
         mark = Mark(self.line, self.line.answered)
-        body = b"".join(self._chunks) if self._large is None else self._large.getvalue()
-        if not answer.done():
-            answer.set_result(Received(self._status, self._headers, body, now - self._started, mark))
+        if answer is not None and not answer.done():
+            answer.set_result(Received(status, head, body, now - self._started, mark))
         if self._writing:  # an answer to half a request: nothing more can be made of this connection
             self._spoil()
-        elif not self._parser.should_keep_alive():
+        elif not stays:
             self.closed = self.announced = True
-        self._drop()
         if self._timer is None and not self.over:
             self._rest()
 
@@ -472,7 +529,7 @@ class Connection(asyncio.Protocol):
         self.read_on()
 
     def _await_answer(self) -> None:
-        self._phase = Phase.READ
+        self._phase = _READ
         self._watch(self._read_limit)
 
     # One timer serves many requests: it is only looked at when it fires, and set again if there is time left.

@@ -60,21 +60,34 @@ class Pacer:
 
     async def wait(self, *, writes_later: bool = False) -> None:
         """Return when it is the caller's turn; anyone who ``writes_later`` asks ``gate`` too, right before writing."""
-        if not self._interval and not self._paused:
+        if self.ready(writes_later=writes_later):
             return
-        if not self._waiting:
-            self._due = max(self._due, self._clock() - _IDLE_TOLERANCE)
         self._waiting += 1
         try:
             async with self._turn:
                 # Asked again after each sleep: meanwhile a pause may have moved what is due.
                 while (delay := self._delay()) > 0:
                     await self._sleep(max(delay, _SHORTEST_SLEEP))
-                self._take()
+                self._take(self._clock())
         finally:
             self._waiting -= 1
         if not writes_later:
             self._written.append(self._clock())
+
+    def ready(self, *, writes_later: bool = False) -> bool:
+        """Take a turn where there is one at once and nobody waits for theirs; whether it was taken."""
+        if not self._interval and not self._paused:
+            return True
+        if self._waiting:
+            return False
+        now = self._clock()
+        self._due = max(self._due, now - _IDLE_TOLERANCE)
+        if self._due > now or (len(self._given) == self._given.maxlen and self._delay() > 0):
+            return False
+        self._take(now)
+        if not writes_later:
+            self._written.append(now)
+        return True
 
     async def gate(self) -> None:
         """Return when one more request may be written, for anyone who had a turn and did something else since.
@@ -82,9 +95,15 @@ class Pacer:
         A turn is taken before an intent is made durable, and a slow disk lets many of them through at once: they must
         not make a second too full.
         """
-        while len(self._written) == self._written.maxlen and (due := self._full_until()) > 0:
-            await self._sleep(max(due, _SHORTEST_SLEEP))
+        while not self.is_clear():
+            await self._sleep(max(self._full_until(), _SHORTEST_SLEEP))
+
+    def is_clear(self) -> bool:
+        """Whether one more request may be written now; if so, it counts as written."""
+        if len(self._written) == self._written.maxlen and self._full_until() > 0:
+            return False
         self._written.append(self._clock())
+        return True
 
     def _full_until(self) -> float:
         """Seconds until the second that holds as many requests as it may is over."""
@@ -102,12 +121,12 @@ class Pacer:
             due = max(due, self._given[0] + self._second)
         return due - self._clock()
 
-    def _take(self) -> None:
-        now = self._clock()
-        while self._given and self._given[0] < now - self._second:
-            self._given.popleft()
+    def _take(self, now: float) -> None:
+        if self._given and self._given[0] < now - self._second:
+            self._given.popleft()  # one for one: it never has more than the fullest second had
         self._given.append(now)
-        self._due = max(self._due, now - _TOLERANCE) + self._interval
+        due = self._due
+        self._due = max(now - _TOLERANCE, due) + self._interval
         self._paused = False
 
 

@@ -86,7 +86,9 @@ class Transport(httpx2.AsyncBaseTransport):
         Raises:
             httpx2.TransportError: there is no complete answer; ``fault`` says what is known.
         """
-        connection = await self._acquire(limits, manner)
+        connection = self._idle_one(manner.apart) if manner.on is None else None
+        if connection is None:
+            connection = await self._acquire(limits, manner)
         try:
             if manner.before_write is not None:
                 await self._make_sure(connection, manner.before_write)
@@ -122,13 +124,9 @@ class Transport(httpx2.AsyncBaseTransport):
     # place until it is looked at; a retired one has none. Nobody waits while a connection is idle.
 
     async def _acquire(self, limits: Mapping[str, float | None], manner: Manner) -> Connection:
-        """A connection on which nothing is unread, and which suits ``manner``."""
+        """A connection on which nothing is unread, and which suits ``manner``, where none of the idle ones did."""
         if manner.on is not None:
             return self._on(manner.on)
-        apart = manner.apart
-        idle = self._idle_one(apart)
-        if idle is not None:
-            return idle
         if self._places:
             self._places -= 1
         elif self._idle:  # all of them excluded: the one that was idle longest gives way
@@ -136,7 +134,7 @@ class Transport(httpx2.AsyncBaseTransport):
         else:
             waited = await self._wait(limits.get("pool"))
             if waited is not None:
-                if waited.usable and waited.line not in apart:
+                if waited.usable and waited.line not in manner.apart:
                     return waited
                 self._retire(waited)
         return await self._open(limits.get("connect"))
@@ -172,7 +170,8 @@ class Transport(httpx2.AsyncBaseTransport):
         """
         started = asyncio.get_running_loop().time()
         if await before_write():
-            await self._listen(connection)
+            if self._ssl is not None:
+                await self._listen(connection)
             if connection.usable:
                 return
             connection.closed = True
@@ -181,7 +180,7 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def _listen(self, connection: Connection) -> None:
         """Let the event loop see what is unread under TLS: it may be a session ticket, which is nothing."""
-        for _ in range(_TURNS if self._ssl else 0):
+        for _ in range(_TURNS):
             if connection.closed or connection.quiet:
                 break
             await asyncio.sleep(0)

@@ -18,8 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.ids import RejectReason, judge
-from privacy_toolkit.inputs.options import shown
+from privacy_toolkit.inputs.options import RejectReason, judge, shown
 from privacy_toolkit.inputs.pairs import Record, RowFault
 
 # Values of rows on their way into a body: texts read by the type that is declared, typed values made fit for JSON.

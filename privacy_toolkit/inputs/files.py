@@ -20,14 +20,17 @@ STDIN_NAME = "standard input"
 #: The delimiter that goes with each suffix of a CSV.
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t"}
 LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+WORKBOOK_SUFFIXES = frozenset({".xlsx", ".xlsm"})
+#: Workbooks that are not read.
+OTHER_WORKBOOKS = frozenset({".xls", ".xlsb", ".ods", ".numbers"})
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 COMPRESSIONS = frozenset({".gz", ".zst"})
 CHUNK = 1 << 18  # bytes read at a time
 COMPRESSED_CHUNK = 1 << 14
 
 READ_ARE = (
-    "Read are .csv, .tsv, .txt and .jsonl (also with .gz or .zst), .parquet and .pq, a folder of Parquet files, and -"
-    " for CSV from standard input."
+    "Read are .csv, .tsv, .txt and .jsonl (also with .gz or .zst), .xlsx, .parquet and .pq, a folder of Parquet files,"
+    " and - for CSV from standard input."
 )
 
 
@@ -70,6 +73,13 @@ def kind_of(path: str) -> FileKind:
     suffixes = [suffix.lower() for suffix in place.suffixes]
     if _is_folder(place) or (suffixes and suffixes[-1] in PARQUET_SUFFIXES):
         return FileKind("parquet")
+    if suffixes and suffixes[-1] in WORKBOOK_SUFFIXES:
+        return FileKind("xlsx")
+    if suffixes and suffixes[-1] in OTHER_WORKBOOKS and place.exists():
+        raise InputError(
+            f"{name_of(place)} is a workbook of a kind that is not read.",
+            "Open it in a spreadsheet program, and save it as .xlsx.",
+        )
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else None
     if suffixes and suffixes[-1] in LINES_SUFFIXES:
         return FileKind(f"jsonl{compression or ''}", None, compression)

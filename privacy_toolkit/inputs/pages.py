@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 
 # Rows on their way from a file to the spool, some at a time, column next to column.
 
@@ -25,6 +27,7 @@ class RowBatch(NamedTuple):
 
     ``others`` holds the texts of each optional column that was found, in the order of ``InputFile.columns``. For a form
     there are ``records`` instead, with all that is next to the id; ``typed``: their values are no mere texts.
+    ``faults`` are the positions that are refused for what their cells are, and why, with the cell.
     """
 
     rows: list[int]
@@ -32,6 +35,7 @@ class RowBatch(NamedTuple):
     others: list[list[str | None]]
     records: list[dict[str, Any]] | None = None
     typed: bool = False
+    faults: Mapping[int, tuple[RejectReason, str]] = MappingProxyType({})
 
 
 class Page(msgspec.Struct, array_like=True, frozen=True):
@@ -166,7 +170,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     Hashes = np.ndarray[tuple[int], np.dtype[np.int64]]
+    Candidates = Hashes | frozenset[int]
 
+#: From so many ids on it is numpy that finds the repeated hashes: loading it takes as long as these in plain Python.
+NUMPY_FROM = 100_000
+#: So many hashes are counted together in plain Python.
+_COUNTED = 5_000
 #: Ids compared in one walk. Each takes some 150 bytes; an input with more repeated ids is walked several times.
 IDS_AT_ONCE = 500_000
 
@@ -179,12 +188,11 @@ def mark_duplicates(
     ``hashes`` are those of all accepted ids (``hash(id)``, 64 bits, keyed per process); their order is lost.
     """
     marks = bytearray(rows)
-    candidates = repeated(hashes)
-    for first in range(0, len(candidates), at_once):
+    for candidates in walks(hashes, at_once):
         seen: set[str] = set()
         start = 0
         for page in pages():
-            for position, id_ in among(candidates[first : first + at_once], page):
+            for position, id_ in among(candidates, page):
                 if id_ in seen:
                     marks[start + position] = 1
                 else:
@@ -193,8 +201,18 @@ def mark_duplicates(
     return marks
 
 
-def repeated(hashes: array[int]) -> Hashes:
-    """The hashes that occur more than once, each once and in order; ``hashes`` is sorted in place."""
+def walks(hashes: array[int], at_once: int) -> Iterator[Candidates]:
+    """The hashes that occur more than once, each once: those to look for in each walk, at most ``at_once`` of them.
+
+    ``hashes`` is sorted in place where it is long.
+    """
+    again = _repeated(hashes) if len(hashes) >= NUMPY_FROM else _repeated_few(hashes)
+    for first in range(0, len(again), at_once):
+        some = again[first : first + at_once]
+        yield frozenset(some) if isinstance(some, array) else some
+
+
+def _repeated(hashes: array[int]) -> Hashes:
     import numpy as np
 
     ordered = np.frombuffer(hashes, dtype=np.int64)
@@ -206,11 +224,23 @@ def repeated(hashes: array[int]) -> Hashes:
     return found
 
 
-def among(candidates: Hashes, page: Page) -> Iterator[tuple[int, str]]:
+def _repeated_few(hashes: array[int]) -> array[int]:
+    """As ``_repeated``; counted in parts, since a count takes a hundred bytes a hash."""
+    again = array("q")
+    parts = 1 + len(hashes) // _COUNTED
+    for part in range(parts):
+        counts = Counter(one for one in hashes if one % parts == part)
+        again.extend(one for one, count in counts.items() if count > 1)
+    return again
+
+
+def among(candidates: Candidates, page: Page) -> Iterator[tuple[int, str]]:
     """Position and name of the accepted rows whose hash is one of ``candidates``."""
+    names = page.names
+    if isinstance(candidates, frozenset):
+        return ((n, id_) for n, id_ in page.accepted() if hash(id_) in candidates)
     import numpy as np
 
-    names = page.names
     hashes = np.fromiter(map(hash, names), np.int64, len(names))
     nearest = np.searchsorted(candidates, hashes).clip(max=len(candidates) - 1)
     found: list[int] = np.flatnonzero(candidates[nearest] == hashes).tolist()

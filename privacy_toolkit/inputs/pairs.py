@@ -1,4 +1,4 @@
-"""Rows about coupons: pairs of a coupon and a customer, where wanted with a budget, and bare codes."""
+"""Rows about coupons: pairs with a customer, customers to get one, bare codes; budgets, and columns to be carried."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.ids import RejectReason, judge
-from privacy_toolkit.inputs.options import ID_COLUMNS, required_column
+from privacy_toolkit.inputs.options import ID_COLUMNS, RejectReason, judge, required_column
 
 # What a job takes of a row next to the id: the coupon of a reservation, the fields of an event.
 
@@ -67,9 +68,11 @@ _SEPARATOR = "\t"
 _BUDGET = re.compile(r"[0-9]{1,18}")
 
 
-def given_of(coupon: str, budget: int | None) -> str:
-    """A coupon and its budget as one text."""
-    return coupon if budget is None else f"{coupon}{_SEPARATOR}{budget}"
+def given_of(coupon: str, budget: int | None, carried: str = "") -> str:
+    """A coupon, its budget, and what is carried of its row (see ``carried_of``), as one text."""
+    if not carried:
+        return coupon if budget is None else f"{coupon}{_SEPARATOR}{budget}"
+    return f"{coupon}{_SEPARATOR}{'' if budget is None else budget}{_SEPARATOR}{carried}"
 
 
 def coupon_of(given: str) -> str:
@@ -79,18 +82,64 @@ def coupon_of(given: str) -> str:
 
 def budget_of(given: str) -> int | None:
     """The budget of a pair, if it has one."""
-    text = given.partition(_SEPARATOR)[2]
+    _, _, rest = given.partition(_SEPARATOR)
+    text = rest.partition(_SEPARATOR)[0]
     return int(text) if text else None
+
+
+def carried_text(given: str) -> str:
+    """What is carried of a pair's row, as it is in ``given``; "" for nothing."""
+    return given.partition(_SEPARATOR)[2].partition(_SEPARATOR)[2]
+
+
+def carried_of(given: str) -> list[str]:
+    """The cells that are carried of a pair's row, in the order in which their columns were named."""
+    text = carried_text(given)
+    return _decode_cells(text) if text else []
+
+
+_decode_cells = msgspec.json.Decoder(list[str]).decode
+
+
+def _carried(record: Record, columns: Sequence[str]) -> str:
+    """The cells of these columns as JSON, which holds no control character; "" for no columns."""
+    if not columns:
+        return ""
+    return msgspec.json.encode([_cell(record.get(name)) for name in columns]).decode()
+
+
+def _cell(value: Any) -> str:
+    """A cell as text: as it is in a CSV, nothing for a null, and JSON for whatever else a typed file has."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else str(value) if not isinstance(value, dict | list) else None
+    if text is None:
+        text = msgspec.json.encode(value).decode()
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _check_carried(carry: Sequence[str], columns: Sequence[str], id_column: str, where: str) -> None:
+    """Make sure that the columns to be carried are there, and are not those that are handed over anyway.
+
+    Raises:
+        InputError: they are not, or are.
+    """
+    for name in carry:
+        required_column(columns, name, where)
+        if name in {id_column, COUPON_COLUMN}:
+            raise InputError(f"{where}: the column {name!r} is handed over anyway.", "Leave it out of --carry.")
 
 
 @dataclass(frozen=True, slots=True)
 class PairForm:
     """A coupon and a customer; the same two again are a duplicate, whatever else the row says.
 
-    With ``has_budget`` a column ``budget`` says how many customers may have the coupon reserved in all.
+    With ``has_budget`` a column ``budget`` says how many customers may have the coupon reserved in all. The cells of
+    the columns ``carry`` go with the pair to the file that is handed over.
     """
 
     has_budget: bool = True
+    carry: tuple[str, ...] = ()
     id_columns: tuple[str, ...] = ID_COLUMNS
     is_distinct: bool = True
 
@@ -106,6 +155,7 @@ class PairForm:
                 f"{where}: the column {id_column!r} can't be the one with the customers.",
                 "Name the column with the customer ids with --id-column.",
             )
+        _check_carried(self.carry, columns, id_column, where)
 
     def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
         """The coupon, and the budget if there is one.
@@ -116,7 +166,8 @@ class PairForm:
         coupon, reason = judge(_text(record.get(COUPON_COLUMN), typed=typed))
         if coupon is None or reason is not None:
             raise RowFault(RejectReason.COUPON_NOT_USABLE, f"{COUPON_COLUMN}: {reason}")
-        return given_of(coupon, _budget(record.get(BUDGET_COLUMN), typed=typed) if self.has_budget else None)
+        budget = _budget(record.get(BUDGET_COLUMN), typed=typed) if self.has_budget else None
+        return given_of(coupon, budget, _carried(record, self.carry))
 
     def key(self, id_: str, given: str) -> str:
         """Customer and coupon; neither holds a line break."""
@@ -124,9 +175,38 @@ class PairForm:
 
 
 @dataclass(frozen=True, slots=True)
-class CodeForm:
-    """A list of codes: what is looked for is the column ``coupon_value``, and nothing else is taken of a row."""
+class CustomerForm:
+    """A customer who is to get a coupon, and the cells of the columns ``carry``, as in ``PairForm``."""
 
+    carry: tuple[str, ...]
+    id_columns: tuple[str, ...] = ID_COLUMNS
+    is_distinct: bool = True
+
+    def check(self, columns: Sequence[str], id_column: str, where: str) -> None:
+        """Make sure that the columns to be carried are there.
+
+        Raises:
+            InputError: one is missing.
+        """
+        _check_carried(self.carry, columns, id_column, where)
+
+    def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
+        """The cells, as they are carried."""
+        return given_of("", None, _carried(record, self.carry))
+
+    def key(self, id_: str, given: str) -> str:  # noqa: ARG002 - the form's
+        """The customer."""
+        return id_
+
+
+@dataclass(frozen=True, slots=True)
+class CodeForm:
+    """A list of codes: what is looked for is the column ``coupon_value``.
+
+    With ``has_budget`` a column ``budget`` says how many customers may have the code; nothing else is taken of a row.
+    """
+
+    has_budget: bool = False
     id_columns: tuple[str, ...] = (COUPON_COLUMN,)
     is_distinct: bool = True
 
@@ -134,8 +214,12 @@ class CodeForm:
         """Nothing more is needed than the column with the codes."""
 
     def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
-        """Nothing."""
-        return ""
+        """The budget, if there is one.
+
+        Raises:
+            RowFault: it can't be used.
+        """
+        return given_of("", _budget(record.get(BUDGET_COLUMN), typed=typed)) if self.has_budget else ""
 
     def key(self, id_: str, given: str) -> str:  # noqa: ARG002 - the form's
         """The code itself."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pyarrow import types
 
 from privacy_toolkit.core.model import InputError
 from privacy_toolkit.inputs.files import PARQUET_SUFFIXES, name_of, open_file, unreadable
-from privacy_toolkit.inputs.options import ID_COLUMNS, InputOptions, check_distinct, id_column, optional_columns
+from privacy_toolkit.inputs.options import Header, InputOptions, take_header
 from privacy_toolkit.inputs.pages import RowBatch
 from privacy_toolkit.inputs.pairs import RowForm
 
@@ -51,14 +52,16 @@ _IDS = ((*_TEXT, *_NUMBER), "not text", _AS_TEXT)
 _DAY_LENGTH = len("2026-11-20")
 
 
-def check_kinds(schema: Any, names: Iterable[str], where: str) -> None:
+def check_kinds(schema: Any, names: Iterable[str], where: str, ours: Sequence[str]) -> None:
     """Make sure that the columns are of types from which the texts can be told.
+
+    ``ours`` are the names that the columns of the schema have here.
 
     Raises:
         InputError: one is not; its name and type are said.
     """
     for name in names:
-        kind = schema.field(name).type
+        kind = schema.field(ours.index(name)).type
         plain = kind.value_type if types.is_dictionary(kind) else kind
         tests, other, advice = _KINDS.get(name, _IDS)
         if not any(test(plain) for test in tests):
@@ -178,14 +181,18 @@ class ParquetFiles:
         self._digests: dict[Path, tuple[str, int]] = {}
         with _opened(self._parts[0]) as (_, parquet):
             schema, name = parquet.schema_arrow, self._parts[0].name
-            check_distinct(schema.names, name)
-            usual = ID_COLUMNS if form is None else form.id_columns
-            self.id_column = id_column(schema.names, options.id_column, name, usual)
-            self.columns = optional_columns(schema.names) if form is None else ()
-            self._form = form
+            self._options, self._form = options, form
+            header = self._header(schema, name)
+            self.id_column, self.columns = header.id_column, header.optional
+            self.unused: dict[str, list[str]] = {}
             if form is not None:
-                form.check(schema.names, self.id_column, name)
-            check_kinds(schema, (self.id_column, *self.columns), name)
+                form.check(header.names, self.id_column, name)
+            check_kinds(schema, (self.id_column, *self.columns), name, header.names)
+
+    def _header(self, schema: Any, where: str, id_column: str | None = None) -> Header:
+        usual = None if self._form is None else self._form.id_columns
+        options = self._options if id_column is None else replace(self._options, id_column=id_column)
+        return take_header(schema.names, options, where, usual, is_form=self._form is not None)
 
     def pages(self, size: int) -> Iterator[RowBatch]:
         """The records, numbered from 1 over all parts, at most ``size`` at a time; a null is ``None``.
@@ -199,10 +206,13 @@ class ParquetFiles:
         for part in self._parts:
             with _opened(part) as (file, parquet):
                 self._digests[part] = _digest(file, part)
-                self._check(parquet.schema_arrow, part.name)
-                wanted = names if self._form is None else None
+                ours = self._check(parquet.schema_arrow, part.name)
+                theirs = dict(zip(ours, parquet.schema_arrow.names, strict=True))
+                ours_of = {name: own for own, name in theirs.items()}
+                wanted = [theirs[name] for name in names] if self._form is None else None
                 rows = _rows_at_once(parquet.metadata, size)
-                for batch in _bounded(parquet.iter_batches(rows, columns=wanted, use_threads=False), part.name):
+                for given in _bounded(parquet.iter_batches(rows, columns=wanted, use_threads=False), part.name):
+                    batch = given.rename_columns([ours_of[name] for name in given.schema.names])
                     ids, *others = (texts(batch.column(name), f"{part.name}, column {name!r}", row) for name in names)
                     records = None if self._form is None else records_next_to(batch, self.id_column, part.name)
                     yield RowBatch(list(range(row + 1, row + 1 + len(ids))), ids, others, records, typed=True)
@@ -226,20 +236,20 @@ class ParquetFiles:
         listing = "".join(f"{self._digests[part][0]}  {part.name}\n" for part in self._parts)
         return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest(), size
 
-    def _check(self, schema: Any, where: str) -> None:
-        """Make sure that a part has the columns of the first one: nothing of a request gets lost between parts."""
-        check_distinct(schema.names, where)
-        id_column(schema.names, self.id_column, where)
+    def _check(self, schema: Any, where: str) -> list[str]:
+        """The names of a part's columns here, once it is sure that it has those of the first: nothing gets lost."""
+        header = self._header(schema, where, self.id_column)
         if self._form is not None:
-            self._form.check(schema.names, self.id_column, where)
-            return
-        for name in sorted({*self.columns} ^ {*optional_columns(schema.names)}):
+            self._form.check(header.names, self.id_column, where)
+            return header.names
+        for name in sorted({*self.columns} ^ {*header.optional}):
             state = "lacks" if name in self.columns else "has"
             raise InputError(
                 f"{where} {state} the column {name!r}, unlike {self._parts[0].name}.",
                 "Give all parts of the folder the same columns.",
             )
-        check_kinds(schema, (self.id_column, *self.columns), where)
+        check_kinds(schema, (self.id_column, *self.columns), where, header.names)
+        return header.names
 
 
 def _parts(path: Path) -> list[Path]:

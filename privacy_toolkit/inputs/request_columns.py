@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from privacy_toolkit.core.model import SubjectRequest
-from privacy_toolkit.inputs.ids import CODE, WHITE_SPACE, RejectReason
-from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS
-from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool, Words, among, repeated
+from privacy_toolkit.inputs.options import CODE, OPTIONAL_COLUMNS, WHITE_SPACE, RejectReason, date_form
+from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool, Words, among, walks
 
 # What an input says of a request next to the id: the columns ``requested_at``, ``extended_at``, ``ticket``, ``ground``.
 #
@@ -25,13 +24,6 @@ from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool, W
 #: Ids shorter than this are found in any reference by chance, and give nobody away.
 TELLING_LENGTH = 4
 
-#: A calendar date of ISO 8601 in the extended format, alone or with a time of day, which may have an offset. A blank
-#: in the place of the T is how databases write it. 24:00 is left out: it names two days.
-_DAY = re.compile(
-    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"(?:[T ](?:[01][0-9]|2[0-3])(?::[0-5][0-9](?::(?:[0-5][0-9]|60)(?:[.,][0-9]+)?)?)?"
-    r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)?)?"
-)
 _TICKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/#\-]{0,63}")
 
 _Reader = Callable[[str | None], str | None]
@@ -39,26 +31,36 @@ _Column = list[str | None]
 
 
 def understand(
-    columns: Mapping[str, _Column], ids: Sequence[str | None], *, strip: bool = False
+    columns: Mapping[str, _Column],
+    ids: Sequence[str | None],
+    *,
+    strip: bool = False,
+    day: Callable[[str], str | None] | None = None,
+    keys: Sequence[str | None] = (),
 ) -> tuple[SaidColumns, dict[int, RejectReason]]:
     """What the rows of a page say next to their ids, and which positions can't be understood, and why.
 
     ``columns`` are the optional columns that were found, ``ids`` those of the same rows. With ``strip`` the white space
-    around a text is skipped, as it is around an id.
+    around a text is skipped, as it is around an id. ``day`` reads a day; ISO 8601 by default. ``keys`` are what the ids
+    were looked up by: no text may hold them either.
     """
+    read_day = date_form("iso") if day is None else day
     faults: dict[int, RejectReason] = {}
     understood: list[_Column] = []
     for name in OPTIONAL_COLUMNS:
         reader, reason = _RULES[name]
+        is_day = reader is _nothing
         texts = columns.get(name)
         if texts is None:
             understood.append([None] * len(ids))
             continue
         if strip:
             texts = [text and text.strip(WHITE_SPACE) for text in texts]
-        values, bad = _read(texts, reader)
-        if reader is not _day:
+        values, bad = _read(texts, _day_reader(read_day) if is_day else reader)
+        if not is_day:
             bad |= _giving_away(values, ids)
+            if keys:
+                bad |= _giving_away(values, keys)
         for position in bad:
             values[position] = None
             faults.setdefault(position, reason)
@@ -92,12 +94,16 @@ def _giving_away(values: _Column, ids: Sequence[str | None]) -> set[int]:
     }
 
 
-@lru_cache(maxsize=4096)
-def _day(text: str | None) -> str | None:
-    """The day as it is written, whatever the time and the offset next to it say of the day elsewhere."""
-    if text and (found := _DAY.fullmatch(text)):
-        return date.fromisoformat(found["day"]).isoformat()
-    return _nothing(text)
+@lru_cache(maxsize=16)
+def _day_reader(read: Callable[[str], str | None]) -> _Reader:
+    """What reads the day as it is written, whatever the time and the offset next to it say of the day elsewhere."""
+
+    @lru_cache(maxsize=4096)
+    def day(text: str | None) -> str | None:
+        found = read(text) if text else None
+        return found or _nothing(text)
+
+    return day
 
 
 def _ticket(text: str | None) -> str | None:
@@ -115,17 +121,18 @@ def _nothing(text: str | None) -> str | None:
     return None
 
 
-#: For each column how a text is read, and the reason for which a row is refused where it can't be.
+#: For each column how a text is read, and the reason for which a row is refused where it can't be. Days are read as
+#: the operator says that they are written.
 _RULES: dict[str, tuple[_Reader, RejectReason]] = {
-    "requested_at": (_day, RejectReason.REQUESTED_AT_NO_DATE),
-    "extended_at": (_day, RejectReason.EXTENDED_AT_NO_DATE),
+    "requested_at": (_nothing, RejectReason.REQUESTED_AT_NO_DATE),
+    "extended_at": (_nothing, RejectReason.EXTENDED_AT_NO_DATE),
     "ticket": (_ticket, RejectReason.TICKET_NOT_USABLE),
     "ground": (_ground, RejectReason.GROUND_NOT_USABLE),
 }
 
 
 if TYPE_CHECKING:
-    from privacy_toolkit.inputs.pages import Hashes
+    from privacy_toolkit.inputs.pages import Candidates
 
 #: Ids compared in one walk; fewer than without requests, since of each a few words are kept as well.
 IDS_AT_ONCE = 200_000
@@ -148,11 +155,10 @@ class Requests:
         self._runs: list[tuple[int, int]] = []
 
     def mark_duplicates(self, hashes: array[int], rows: int, *, at_once: int = IDS_AT_ONCE) -> bytearray:
-        """Find the duplicates as ``deduplication.mark_duplicates`` does, and the earliest request of each subject."""
+        """Find the duplicates as ``pages.mark_duplicates`` does, and the earliest request of each subject."""
         marks = bytearray(rows)
-        candidates = repeated(hashes)
-        for first in range(0, len(candidates), at_once):
-            amended = self._walk(candidates[first : first + at_once], marks)
+        for candidates in walks(hashes, at_once):
+            amended = self._walk(candidates, marks)
             begin, ordered = len(self._amendments), sorted(amended)
             for start in range(0, len(ordered), _PAGE_ROWS):
                 positions = ordered[start : start + _PAGE_ROWS]
@@ -183,7 +189,7 @@ class Requests:
         for page, said in self._both():
             yield from ((id_, _request(said.at(position))) for position, id_ in page.accepted())
 
-    def _walk(self, candidates: Hashes, marks: bytearray) -> dict[int, bytes]:
+    def _walk(self, candidates: Candidates, marks: bytearray) -> dict[int, bytes]:
         """Mark the duplicates among the ``candidates``; what counts, by the subject's position, where a later row does.
 
         Memory: the ids, of each the position of its first row and the earliest day so far, and what counts instead.

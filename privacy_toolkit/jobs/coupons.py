@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, Hold, Job, Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.job import (
-    OTHER_ENVIRONMENT,
-    OTHER_TIMES,
     Calls,
     Context,
     Declaration,
     Headline,
-    IdleWords,
-    JobWords,
     Parameters,
     Preflight,
     Subjects,
@@ -31,10 +28,33 @@ from privacy_toolkit.engine.job import (
 from privacy_toolkit.engine.runner import MOST_TOGETHER
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
 from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, RowForm, budget_of, coupon_of
-from privacy_toolkit.jobs.budgets import MAX_PER_COUPON, LookAtHolders, LookAtReleases, with_budgets
+from privacy_toolkit.jobs.campaign import (
+    LISTED,
+    MAILED,
+    MAX_PER_COUPON,
+    UNDOES,
+    LookAtHolders,
+    LookAtReleases,
+    carried,
+    coupon_lists,
+    give_back,
+    release_prepared,
+    rows_to_undo,
+    with_budgets,
+    words_of,
+)
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
-from privacy_toolkit.talonone.holders import HOLDERS, HolderList, holders_of
+from privacy_toolkit.talonone.holders import (
+    HOLDERS,
+    HolderList,
+    coupon_in,
+    encode_coupon,
+    holders_of,
+    is_redeemed,
+    shown_coupon,
+    shown_in_inventory,
+)
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
@@ -90,6 +110,10 @@ TAKING_AWAY = Direction(
 )
 
 
+#: Whether a release leaves alone whoever has redeemed the coupon.
+UNREDEEMED = "unredeemed"
+
+
 def coupon_key(coupon: str) -> str:
     """The name of a coupon among what must not be in two requests at once."""
     return f"coupon\0{coupon}"
@@ -110,6 +134,9 @@ def customer_key(customer: str) -> str:
 ACT_TRIES = 4
 #: The ground of a pair for which there is no room in the budget of its coupon.
 OVER_BUDGET = "over_budget"
+#: The grounds of a pair whose reservation stays: the customer redeemed the coupon, or may have.
+REDEEMED, NOT_TOLD = "redeemed", "redemption_not_told"
+INVENTORY = OPERATIONS["get_customer_inventory"]
 
 _ATTRIBUTIONS = {Outcome.UNKNOWN: Attribution.INFERRED, Outcome.UNVERIFIED: Attribution.CONFIRMED}
 
@@ -119,13 +146,14 @@ Chunk = tuple[list[int], int]  # the numbers of pairs that are sent together, an
 class Walk:
     """The pairs of one coupon on their way. ``_at`` is where each stands by the journal, or is about to."""
 
-    def __init__(self, direction: Direction, settle: float, entries: Sequence[Entry], steps: Steps) -> None:
-        self._direction = direction
-        self._settle_time = settle
+    def __init__(self, procedure: Reservations, entries: Sequence[Entry], steps: Steps) -> None:
+        self._direction = procedure.direction
+        self._settle_time = procedure.settle
+        self._spares_redeemed = procedure.spares_redeemed
         self._steps = steps
         self._coupon = coupon_of(entries[0].subject.given)
         budgets = [n for entry in entries if (n := budget_of(entry.subject.given)) is not None]
-        self._budget = min(budgets) if budgets and direction.adds else None
+        self._budget = min(budgets) if budgets and self._direction.adds else None
         self._ids = {entry.subject.seq: entry.subject.id for entry in entries}
         self._at = {entry.subject.seq: entry.state for entry in entries}
         self._open = dict.fromkeys(self._at)  # those not settled in this walk yet, in input order
@@ -135,12 +163,14 @@ class Walk:
         self._has_sent = False
         self._last: Answer | None = None  # to the last request that changes something
         self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
+        self._shown: dict[int, bytes] = {}  # the coupon as the inventory of its customer shows it
 
     async def run(self) -> None:
         """Bring the pairs as far as they go in this execution."""
         try:
             if await self._look_first():
-                await self._send(self._wanting())
+                wanting = self._wanting()
+                await self._send(await self._unredeemed(wanting) if self._spares_redeemed else wanting)
                 await self._see()
         finally:
             self._guard_budget()
@@ -234,6 +264,33 @@ class Walk:
                 wanting.append(seq)
         return sorted(wanting, key=lambda seq: (self._at[seq].outcome not in IN_DOUBT, seq))
 
+    async def _unredeemed(self, wanting: list[int]) -> list[int]:
+        """Those who have certainly not redeemed the coupon, and those for whom a release may be on its way already."""
+        kept = []
+        for seq in wanting:
+            if self._at[seq].outcome not in IN_DOUBT:
+                answer = await self._steps.read(INVENTORY, Purpose.READ_BEFORE, self._ids[seq], [seq])
+                if answer.finding is Finding.CREDENTIALS:
+                    self._steps.leave()
+                    return []
+                if not self._may_release(seq, answer):
+                    continue
+            kept.append(seq)
+        return kept
+
+    def _may_release(self, seq: int, answer: Answer) -> bool:
+        """Judge an inventory: who has redeemed the coupon, or may have, keeps it."""
+        found = coupon_in(answer, self._coupon)
+        if found is not None:
+            moment = datetime.fromtimestamp(self._steps.now / 1e6, UTC)
+            self._shown[seq] = encode_coupon(shown_in_inventory(found, moment))
+        redeemed = None if found is None else is_redeemed(found)
+        if answer.finding not in {Finding.DONE, Finding.ABSENT}:
+            self._settle(seq, Outcome.RETRYABLE, answer.reason)
+        elif redeemed is not False:
+            self._hold(seq, REDEEMED if redeemed else NOT_TOLD)
+        return redeemed is False
+
     async def _send(self, wanting: list[int]) -> None:
         """Send for all of them, as many at once as the API takes; a stop leaves the rest as it is."""
         starts = range(0, len(wanting), MOST_RESERVATIONS)
@@ -261,7 +318,8 @@ class Walk:
         }
         body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
         follows = partial(self._follows, lost)
-        answer = await self._steps.act(self._direction.operation, lost, follows, Sending(self._coupon, body))
+        keep = partial(self._keep, chunk)
+        answer = await self._steps.act(self._direction.operation, lost, follows, Sending(self._coupon, body), keep)
         if len(chunk) == 1 and answer.finding in REFUSED_FOR_GOOD:
             answer = await self._steps.vouched(self._direction.operation, answer)
             self._follows(lost, answer)
@@ -269,6 +327,11 @@ class Walk:
         if answer.finding is Finding.DONE and not answer.named:
             self._accepted.update(dict.fromkeys(chunk, answer))
         return answer
+
+    def _keep(self, chunk: list[int], answer: Answer) -> dict[int, bytes]:
+        """What the answer says of the coupon: nothing but a reservation is answered with it."""
+        shown = shown_coupon(answer, datetime.fromtimestamp(self._steps.now / 1e6, UTC))
+        return {} if shown is None else dict.fromkeys(chunk, encode_coupon(shown))
 
     def _follows(self, lost: dict[int, SubjectState], answer: Answer) -> dict[int, SubjectState]:
         """Where the pairs stand by the answer to the request alone."""
@@ -385,7 +448,7 @@ class Walk:
             self._at[seq], outcome=outcome, reason=reason, attribution=sent, settled_at=self._steps.now
         )
         self._open.pop(seq, None)
-        self._steps.settle(self._at[seq], seq)
+        self._steps.settle(self._at[seq], seq, self._shown.get(seq))
 
 
 def _unread_outcome(answer: Answer) -> Outcome:
@@ -400,10 +463,14 @@ def _unread_outcome(answer: Answer) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible."""
+    """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible.
+
+    With ``spares_redeemed`` nothing is released for a customer who has redeemed the coupon.
+    """
 
     direction: Direction
     settle: float
+    spares_redeemed: bool = False
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:
         """The coupon, so that its budget is counted by one at a time, and all its customers."""
@@ -412,7 +479,7 @@ class Reservations:
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
         """Bring some pairs of one coupon as far as they go in this execution."""
-        await Walk(self.direction, self.settle, entries, steps).run()
+        await Walk(self, entries, steps).run()
 
 
 def pair_calls(direction: Direction, subjects: int, parameters: Parameters) -> Calls:
@@ -431,7 +498,8 @@ def _reserve_calls(subjects: int, parameters: Parameters) -> Calls:
 
 
 def _release_calls(subjects: int, parameters: Parameters) -> Calls:
-    return pair_calls(TAKING_AWAY, subjects, parameters)
+    calls = pair_calls(TAKING_AWAY, subjects, parameters)
+    return {**calls, INVENTORY.name: (0, subjects)} if parameters.get(UNREDEEMED) else calls
 
 
 def adding(context: Context) -> Reservations:
@@ -440,15 +508,15 @@ def adding(context: Context) -> Reservations:
 
 
 def _taking_away(context: Context) -> Reservations:
-    return Reservations(TAKING_AWAY, context.settle)
+    return Reservations(TAKING_AWAY, context.settle, bool(context.parameters.get(UNREDEEMED)))
 
 
-def _pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter changes it
-    return PairForm()
+def _pairs(parameters: Parameters) -> RowForm:
+    return PairForm(carry=carried(parameters))
 
 
-def _bare_pairs(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter changes it
-    return PairForm(has_budget=False)
+def _bare_pairs(parameters: Parameters) -> RowForm:
+    return PairForm(has_budget=False, carry=carried(parameters))
 
 
 def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight:  # noqa: ARG001 - as above
@@ -469,75 +537,9 @@ def shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the
     return {COUPON_COLUMN: coupon_of(given)}
 
 
-# What is said of reservations.
-
-_PAIR = "One accepted, distinct pair of a coupon and a customer."
-_RESERVED = ("Reserved", "The customer was seen in the list of those who have the coupon reserved.")
-_RELEASED = ("Released", "The customer was seen to be missing from the list of those who have the coupon reserved.")
-_NO_ROOM = (
-    "On hold",
-    (
-        "Not sent, or not sent again: on the exclusion list, beyond the budget of its coupon (over_budget), or the"
-        " customer was erased before (suppressed)."
-    ),
-)
-_LISTED = ("On hold", "On the exclusion list: nothing was sent, on the ground recorded there.")
-_BUDGETS = {
-    "Budgets": "The API overrides a coupon's own reservation limit. A budget of this run was kept against the list of"
-    " holders as it was read before each request; what others reserved between the two is not in it."
-}
-_ALREADY = IdleWords("the reservation was there already", "all {} reservations were there already", "nothing was sent")
-_NOTHING_TO_RELEASE = IdleWords("it was not reserved", "none of the {} was reserved", "there was nothing to release")
-
-
-def words_of(direction: Direction, headline: Headline, title: str) -> JobWords:
-    """The words of a job that reserves or releases."""
-    adds = direction.adds
-    return JobWords(
-        headline=headline,
-        title=title,
-        possible=frozenset(
-            {
-                Outcome.DONE,
-                Outcome.ON_HOLD,
-                Outcome.FAILED,
-                Outcome.UNVERIFIED,
-                Outcome.RETRYABLE,
-                Outcome.UNKNOWN,
-                Outcome.PENDING,
-            }
-        ),
-        subject=_PAIR,
-        request="reservation" if adds else "release",
-        repeats="Sent again only after it was refused, or after the list of holders showed that it had not taken"
-        " place.",
-        not_covered={
-            "Redemptions": "Whether a coupon was or can be redeemed is not looked at. A soft reservation keeps nobody"
-            " else from redeeming it.",
-            **(_BUDGETS if adds else {}),
-            **OTHER_ENVIRONMENT,
-            **OTHER_TIMES,
-        },
-        idle={direction.already: _ALREADY if adds else _NOTHING_TO_RELEASE},
-        outcomes={
-            Outcome.DONE: _RESERVED if adds else _RELEASED,
-            Outcome.ON_HOLD: _NO_ROOM if adds else _LISTED,
-            Outcome.UNVERIFIED: (
-                "Not seen yet",
-                "The API accepted it, but the list of holders has not shown it yet.",
-            ),
-        },
-        actions={
-            (Outcome.UNVERIFIED, None): "Resume the run: it reads the list of holders again, before anything is sent.",
-            (Outcome.UNKNOWN, None): "Resume the run: it reads the list of holders first, and sends again only what is"
-            " missing.",
-        },
-    )
-
-
 RESERVE = Declaration(
     job=Job.RESERVE,
-    words=words_of(ADDING, Headline("Reserve", "coupon reservation", "at"), "Coupon reservations"),
+    words=words_of(Headline("Reserve", "coupon reservation", "at"), "Coupon reservations", adds=True),
     calls=_reserve_calls,
     make=adding,
     form=_pairs,
@@ -547,17 +549,22 @@ RESERVE = Declaration(
     suppressed_by=(Job.ERASE,),
     sequencing=Sequencing.TOGETHER,
     group=by_coupon,
-    settable={MAX_PER_COUPON: None},
+    settable={MAX_PER_COUPON: None, **MAILED},
+    lists=coupon_lists,
 )
 RELEASE = Declaration(
     job=Job.RELEASE,
-    words=words_of(TAKING_AWAY, Headline("Release", "coupon reservation", "at"), "Release of coupon reservations"),
+    words=words_of(Headline("Release", "coupon reservation", "at"), "Release of coupon reservations", adds=False),
     calls=_release_calls,
     make=_taking_away,
     form=_bare_pairs,
-    prepare=with_budgets,
+    prepare=release_prepared,
     look=_look_at_releases,
     shown=shown,
     sequencing=Sequencing.TOGETHER,
     group=by_coupon,
+    settable={**LISTED, UNREDEEMED: False, UNDOES: None},
+    source=rows_to_undo,
+    conclude=give_back,
+    lists=coupon_lists,
 )

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason, SubjectRequest, UsageError
 from privacy_toolkit.engine.job import (
@@ -30,7 +32,7 @@ from privacy_toolkit.engine.job import (
     Parameters,
     Preparation,
 )
-from privacy_toolkit.engine.open_requests import look_through, plan_scope
+from privacy_toolkit.engine.open_requests import looked_up, name_in, plan_scope
 from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.engine.steps import Steps
@@ -156,15 +158,18 @@ def answered(state: State, scope: str, wanted: Collection[str]) -> dict[str, lis
 
     ``scope`` is environment and deployment. What a run answered that can't be read is answered once more.
     """
-    found: dict[str, list[Answered]] = {}
+    names = {name_in(scope, id_): id_ for id_ in wanted}
+    _, told = looked_up(state, "answered", _tell, names)
+    return {names[name]: [msgspec.msgpack.decode(one, type=Answered) for one in all_] for name, all_ in told.items()}
 
-    def look(_: str, journal: OpenRun, plan: Plan) -> None:
-        if plan.job == Job.EXPORT and plan_scope(plan) == scope and journal.purged_at is None:
-            for id_, answer in _answered(journal.rows(), wanted):
-                found.setdefault(id_, []).append(answer)
 
-    look_through(state, look)
-    return found
+def _tell(journal: OpenRun, plan: Plan) -> tuple[bytes, Iterator[tuple[str, bytes]]]:
+    """Whose requests a run answered, as long as it knows ids."""
+    if plan.job != Job.EXPORT or journal.purged_at is not None:
+        return b"", iter(())
+    scope = plan_scope(plan)
+    answers = _answered(journal.rows())
+    return b"", ((name_in(scope, id_), msgspec.msgpack.encode(answer)) for id_, answer in answers)
 
 
 def unanswered(
@@ -180,9 +185,9 @@ def unanswered(
     return waiting
 
 
-def _answered(rows: Iterable[Observed], wanted: Collection[str]) -> Iterator[tuple[str, Answered]]:
+def _answered(rows: Iterable[Observed]) -> Iterator[tuple[str, Answered]]:
     for observed in rows:
-        if observed.subject.id in wanted and observed.state.outcome in _ANSWERED:
+        if observed.state.outcome in _ANSWERED:
             request = observed.request
             asked, ticket = (request.requested_on, request.ticket) if request else (None, None)
             yield observed.subject.id, Answered(asked, ticket, _day(observed.state.settled_at))

@@ -1,10 +1,12 @@
-"""``holders``: who has each coupon reserved, kept in the journal until it is handed over as one file."""
+"""``holders``: who has each coupon reserved, as one file; and who has redeemed theirs, from the inventories."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.job import (
@@ -19,12 +21,23 @@ from privacy_toolkit.engine.job import (
     JobWords,
     Kept,
     Parameters,
+    Subjects,
     Table,
 )
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
-from privacy_toolkit.inputs.pairs import COUPON_COLUMN, CodeForm, RowForm
+from privacy_toolkit.inputs.pairs import COUPON_COLUMN, CodeForm, RowForm, carried_of, coupon_of
 from privacy_toolkit.journal.records import Entry, SubjectState
-from privacy_toolkit.talonone.holders import HOLDERS, decode_holders, encode_holders, holders_of
+from privacy_toolkit.talonone.holders import (
+    HOLDERS,
+    ShownCoupon,
+    coupon_in,
+    decode_holders,
+    encode_holders,
+    holders_of,
+    is_redeemed,
+    shown_in_inventory,
+)
+from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 WITH_ATTRIBUTES = "with_attributes"
@@ -147,3 +160,81 @@ DECLARATION = Declaration(
     demands={"out": ("The holders are written to a file.", "Name one with --out FILE: .csv or .parquet.")},
     table=holders_table,
 )
+
+
+# Who has redeemed their coupon: read from the customers' inventories, and no run, since nothing follows from it.
+
+NO_PROFILE, NOT_SHOWN, NOT_TOLD = "no_profile", "not_shown", "not_told"
+REDEMPTION_COLUMNS = {
+    "customer_id": str,
+    COUPON_COLUMN: str,
+    "redeemed": str,
+    "reason": str,
+    "expiry": str,
+    "coupon_state": str,
+}
+
+
+class Redemption(NamedTuple):
+    """Whether a customer has redeemed a coupon; None: it is not known, for this ``reason``."""
+
+    redeemed: bool | None
+    reason: str
+    shown: ShownCoupon
+
+
+class LookAtRedemptions:
+    """Reads the inventory of each customer of some pairs, at an aware ``moment``. Memory grows with the pairs."""
+
+    operation = OPERATIONS["get_customer_inventory"]
+
+    def __init__(self, subjects: Subjects, moment: datetime) -> None:
+        self._subjects, self._moment = subjects, moment
+        self._wanted: dict[str, dict[str, Redemption | None]] = {}
+        for _, customer, given in self._pairs():
+            self._wanted.setdefault(customer, {})[coupon_of(given)] = None
+
+    @property
+    def values(self) -> Collection[str]:
+        """The customers."""
+        return self._wanted
+
+    def take(self, value: str, answer: Answer) -> bool:
+        """Take what an inventory says of the coupons of its customer; False if it says nothing reliable."""
+        if answer.finding is Finding.FINAL:
+            return False
+        for code in self._wanted[value]:
+            self._wanted[value][code] = self._of(answer, code)
+        return True
+
+    def _of(self, answer: Answer, code: str) -> Redemption:
+        found = coupon_in(answer, code)
+        if found is None:
+            return Redemption(None, NO_PROFILE if answer.finding is Finding.ABSENT else NOT_SHOWN, ShownCoupon())
+        redeemed = is_redeemed(found)
+        return Redemption(redeemed, NOT_TOLD if redeemed is None else "", shown_in_inventory(found, self._moment))
+
+    def totals(self) -> Mapping[str, int]:
+        """What was counted: pairs whose coupon was redeemed, was not, and of which it is not known, by why."""
+        found = [one for codes in self._wanted.values() for one in codes.values() if one is not None]
+        counts = Counter("redeemed" if one.redeemed else one.reason or "not_redeemed" for one in found)
+        return {name: counts[name] for name in ("redeemed", "not_redeemed", NO_PROFILE, NOT_SHOWN, NOT_TOLD)}
+
+    def table(self, columns: Sequence[str]) -> Table:
+        """A row for each pair, in input order, with the ``columns`` that are carried from it."""
+
+        def rows() -> Iterator[list[Any]]:
+            for _, customer, given in self._pairs():
+                code = coupon_of(given)
+                one = self._wanted[customer][code]
+                if one is not None:
+                    said = "" if one.redeemed is None else "yes" if one.redeemed else "no"
+                    told = (one.shown.expiry or "", one.shown.state or "")
+                    yield [customer, code, said, one.reason, *told, *carried_of(given)]
+
+        named = ("customer_id", COUPON_COLUMN)
+        return Table("list of redemptions", {**REDEMPTION_COLUMNS, **dict.fromkeys(columns, str)}, named, rows)
+
+    def _pairs(self) -> Iterator[tuple[int, str, str]]:
+        for page in self._subjects.subjects():
+            yield from ((row, id_, "".join(map(str, given))) for row, id_, *given in page)

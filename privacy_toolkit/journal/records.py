@@ -33,7 +33,7 @@ from privacy_toolkit.core.model import (
 )
 
 
-class ExchangeRecord(msgspec.Struct, frozen=True, gc=False):
+class ExchangeRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One request made for a subject.
 
     ``intent_at`` is set for requests that change something: the moment their intent became part of the journal, before
@@ -68,7 +68,7 @@ class ControlRecord(msgspec.Struct, frozen=True, gc=False):
     held: bool | None = None
 
 
-class SubjectState(msgspec.Struct, frozen=True, gc=False):
+class SubjectState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Where a subject stands, by what was observed so far.
 
     ``attempts`` counts requests that change something and were sent or may have been. ``kept_*`` count what the API
@@ -101,7 +101,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 Numbered = Sequence[tuple[int, ExchangeRecord]]
 
 
-class Note(msgspec.Struct, frozen=True, gc=False):
+class Note(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is written of one subject: its exchanges by number, where it stands, and what the API answered with.
 
     ``result`` is what has to be kept of an answer until it is handed over, such as a list of holders.
@@ -213,6 +213,15 @@ class RequestRow(NamedTuple):
     due_on: str | None
     ticket: str | None
     ground: str | None
+
+
+class SubjectRow(NamedTuple):
+    """All that a page says of subject ``seq`` but its id: ``exchanges`` in their order; what is not known is None."""
+
+    seq: int
+    state: StateRow | None
+    exchanges: list[ExchangeRow]
+    request: RequestRow | None
 
 
 R = TypeVar("R", StateRow, ExchangeRow, RequestRow)
@@ -468,6 +477,33 @@ def decode_lists(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[
 
 def _json(value: SuppressionExport | ExportKeys) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+# When people were sent the answers to their requests, as somebody recorded it.
+
+
+class SentAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """An answer: the day it was sent (ISO 8601), the outcome that it told, and the year of the request."""
+
+    on: str
+    outcome: str
+    year: int
+
+
+class RunAnswers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The recorded answers of a run: ``sent`` by pseudonym, and of a purged run how many, by year and outcome."""
+
+    format: str = "privacy-toolkit/answers/1"
+    sent: dict[str, SentAnswer] = {}
+    left: dict[str, dict[str, int]] = {}
+
+
+def counted(answers: RunAnswers) -> RunAnswers:
+    """What a purge leaves of the answers of a run: numbers alone."""
+    left = {year: Counter(numbers) for year, numbers in answers.left.items()}
+    for sent in answers.sent.values():
+        left.setdefault(str(sent.year), Counter())[sent.outcome] += 1
+    return RunAnswers(left={year: dict(sorted(numbers.items())) for year, numbers in sorted(left.items())})
 
 
 # The names of runs.

@@ -7,15 +7,14 @@ SQL, no file of the store, no row by position. ``state`` opens a store by its ad
 What a store on a database for many machines adds fits in here. ``begin_execution`` claims: the number that it gives is
 one more than any before it, so it can fence whoever holds an older one, and the executions of a run are its
 generations. ``intend`` returns once its notes are durable and raises where they can't be, so a lost lease is one more
-reason why nothing may be sent. What names places on this machine is ``scratch``, ``pack``, ``chain`` and what is
-derived from them; a store elsewhere has its runs nowhere on this machine, and says so by empty ``own_places``.
+reason why nothing may be sent. No method takes or gives a place on this machine: where packs and what is set aside
+while a command works are is for the settings to say, and what a purge has left is searched for by the store itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 from privacy_toolkit.core.model import (
@@ -29,10 +28,18 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
+from privacy_toolkit.journal.ledgers import (
+    AnswerStore,
+    AssignedCodes,
+    ChainStore,
+    ControlStore,
+    PlanKey,
+    RunIndex,
+    Suppression,
+)
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
-    ControlProfile,
     ControlRecord,
     Entry,
     Execution,
@@ -268,122 +275,6 @@ class OpenRun(RunReader, RunWriter, Protocol):
         """
 
 
-class Suppression(Protocol):
-    """Whom this state has erased, without any id. It outlives the purge of a run: erased stays erased."""
-
-    def __enter__(self) -> Self:
-        """Use the list until the block ends."""
-
-    def __exit__(self, *_: object) -> None:
-        """Close the list."""
-
-    def of(self, scopes: Collection[str]) -> Callable[[str], bool]:
-        """Give what tells whether a customer was erased in one of ``scopes``, here or on another machine.
-
-        They are the names of one deployment and its environment: earlier versions named it by its URL as written.
-        """
-
-    def counted(self, run_id: str) -> int:
-        """Tell how many erased customers of a run are in the list."""
-
-    def add(self, scope: str, customers: Iterable[str], run_id: str, erased: int) -> None:
-        """Enter the erased customers of a run, ``erased`` in number, all or none; who is in already stays there.
-
-        Who was taken off the list stays off, unless the run was created after that.
-
-        Raises:
-            JournalError: it can't be written.
-        """
-
-    def remove(self, scopes: Collection[str], customer: str, second: str) -> bool:
-        """Take a customer off, for all runs created up to ``second`` (``20260101-000000``, UTC); False: was not on it.
-
-        Raises:
-            JournalError: it can't be written.
-        """
-
-    def exported(self) -> tuple[bytes, bytes, int]:
-        """Give the list with all that were taken in, as JSON; the keys, as JSON; and how many entries there are."""
-
-    def take_in(self, export: bytes, keys: bytes) -> int:
-        """Take in what ``exported`` gave on another machine; how many entries are new here.
-
-        Raises:
-            UsageError: it is no export, or the keys are not its keys.
-            JournalError: it can't be written.
-        """
-
-
-class AssignedCodes(Protocol):
-    """Which code was assigned to whom in one scope, without any code or id. It outlives the purge of a run."""
-
-    #: How often something was assigned here; what was worked out at another count may not hold any more.
-    changes: int
-
-    def close(self) -> None:
-        """Let go of the record."""
-
-    def among(self, codes: Iterable[str]) -> dict[bytes, str]:
-        """Give those of ``codes`` that were assigned to somebody, by their digests, in their order."""
-
-    def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
-        """Give the first of the codes ``among`` that was assigned to a customer."""
-
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Make durable which customers get which codes, as worked out when this was opened; all or nothing.
-
-        Raises:
-            RefusedError: something was assigned meanwhile (code ``stale``).
-            JournalError: it can't be written.
-        """
-
-
-class ControlStore(Protocol):
-    """What deployments taught: of each, by its key, its control profile. Whoever writes holds the target's lock."""
-
-    def read(self, deployment: str) -> ControlProfile | None:
-        """Give what is kept of a deployment; None if nothing is.
-
-        Raises:
-            JournalError: it can't be read, is damaged, or of a newer toolkit.
-        """
-
-    def write(self, control: ControlProfile) -> None:
-        """Keep this of a deployment, durable on return; what was kept before is replaced in one step.
-
-        Raises:
-            JournalError: it can't be written; what was kept before still is.
-        """
-
-    def drop(self, deployment: str) -> None:
-        """Keep nothing of a deployment any more.
-
-        Raises:
-            JournalError: it can't be removed.
-        """
-
-
-class PlanKey(Protocol):
-    """A place for one key of 32 bytes."""
-
-    def read(self) -> bytes | None:
-        """Give the key; None if there is none.
-
-        Raises:
-            UsageError: it can't be read.
-        """
-
-    def write(self, key: bytes) -> None:
-        """Keep a key durably where there is none yet.
-
-        Raises:
-            UsageError: it can't be written, or there is one.
-        """
-
-    def remove(self) -> None:
-        """Destroy the key, if there is one."""
-
-
 class StateIdentity(Protocol):
     """What tells whether a state is a copy, or older than it was: then what was sent since may be missing in it."""
 
@@ -438,8 +329,6 @@ class State(Protocol):
     def identity(self) -> StateIdentity:
         """What tells whether this is a copy, or older than it was."""
 
-    # Its runs.
-
     def create(self, run_id: str, staged: Staged) -> None:
         """Make a new run, with every subject durable before anything can be sent, or no run at all.
 
@@ -477,6 +366,13 @@ class State(Protocol):
 
     def runs_set_aside(self) -> Iterator[tuple[str, RunReader]]:
         """Give id and run of all that were set aside and can be read; each is closed when the next one is asked for."""
+
+    def remains(self, run_id: str, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
+        """Search everything that is kept of a run, and say where something is found.
+
+        ``holds`` gets the bytes of one place after the other, in pieces, and says whether what is searched for is among
+        them. What can't be read is named too, since nobody knows what it holds.
+        """
 
     def left_over(self) -> list[str]:
         """Name what processes that died while they created a run have left behind; it holds ids."""
@@ -521,29 +417,16 @@ class State(Protocol):
     def plan_key(self, nonce: str) -> PlanKey:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
 
-    # Places on this machine.
+    def index(self) -> RunIndex:
+        """Open what the runs tell, to look it up; reading a state makes none."""
 
     @property
-    def scratch(self) -> Path:
-        """A folder of this machine for what is set aside while one command works; never shared."""
+    def chain(self) -> ChainStore:
+        """The record of which packs were sealed, one after the other."""
 
     @property
-    def chain(self) -> Path:
-        """The folder in which it is written down which packs were sealed, one after the other."""
-
-    @property
-    def packs(self) -> Path:
-        """The folder of the packs that are written to no other place."""
-
-    def pack(self, run_id: str) -> Path:
-        """Where the pack of a run is written unless another place is asked for."""
-
-    @property
-    def own_places(self) -> tuple[Path, ...]:
-        """Folders of the store's own, among which nothing else may be put."""
-
-    def places_of(self, run_id: str) -> list[Path]:
-        """Folders of this machine whose files may hold what a purge of the run takes away."""
+    def answers(self) -> AnswerStore:
+        """What was recorded of the answers that people were sent."""
 
 
 def damaged(run_id: str, part: str) -> DamagedError:

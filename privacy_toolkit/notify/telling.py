@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -113,8 +113,37 @@ def webhook(hook: Webhook, run: Finished, sent_at: float) -> Message:
 
     The id is the same whenever the same end of the same run is told, by which a receiver knows what it already has.
     """
-    message_id, timestamp = f"{run.run_id}-{run.ended_at}", str(int(sent_at))
     body = json.dumps(totals(run), sort_keys=True, separators=(",", ":")).encode()
+    return _signed(hook, f"{run.run_id}-{run.ended_at}", body, sent_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueTotals:
+    """What is due over all runs, in totals; days are ISO 8601, None where there is none.
+
+    ``holds`` are subjects on hold, ``reviews_past`` those of them whose review is past; ``unreadable`` are runs that
+    could not be read.
+    """
+
+    today: str
+    open: int
+    overdue: int
+    next_due_on: str | None
+    holds: int
+    reviews_past: int
+    next_review_on: str | None
+    unreadable: int
+
+
+def reminder(hook: Webhook, totals: DueTotals, sent_at: float) -> Message:
+    """What is due as signed JSON. The id is the same for the same totals of a day."""
+    said = {"type": "requests.due", **asdict(totals), "toolkit": __version__}
+    body = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    return _signed(hook, f"due-{totals.today}-{hashlib.sha256(body).hexdigest()[:16]}", body, sent_at)
+
+
+def _signed(hook: Webhook, message_id: str, body: bytes, sent_at: float) -> Message:
+    timestamp = str(int(sent_at))
     headers = {
         "Content-Type": "application/json",
         "webhook-id": message_id,
@@ -326,6 +355,13 @@ def failed(settings: Settings, exit_code: int, means: Means = Means()) -> None:
     url = settings.notify.ping_url
     if url is not None:
         _try("The ping", lambda: _send(settings, end_ping(url.reveal(), exit_code), means), means)
+
+
+def remind(settings: Settings, totals: DueTotals, means: Means = Means()) -> None:
+    """Post what is due to the webhook, if there is one."""
+    hook = settings.notify.webhook
+    if hook is not None:
+        _try("The webhook", lambda: _send(settings, reminder(hook, totals, means.clock()), means), means)
 
 
 def _send(settings: Settings, message: Message, means: Means) -> None:

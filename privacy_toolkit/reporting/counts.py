@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from math import ceil, exp, floor, lgamma, log, log1p
+from typing import TypeAlias
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.figures import AnswerTime, HoldCount, RunSummary, StateCount
-from privacy_toolkit.journal.records import Execution, Traffic
+from privacy_toolkit.journal.figures import HOLD_REASONS, AnswerTime, HoldCount, RunSummary, StateCount
+from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
 from privacy_toolkit.reporting.clock import rfc3339
@@ -342,3 +344,106 @@ def causes(run: Summary, states: Iterable[StateCount]) -> tuple[schema.Cause, ..
         for (outcome, reason), count in found.most_common()
         if count
     )
+
+
+# What a report counts of the rows: the second way to the figures that the journal gives in the first.
+
+#: Outcome, reason, attribution and what was held before, as codes.
+StateKey: TypeAlias = tuple[str, str | None, str | None, str | None]
+#: Subjects; repeated, repeats, keeping, coupons and referrals kept: as in ``StateCount``.
+StateSums: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of some rows, by codes and dates as they are there.
+
+    ``open_requests`` counts by day of request and due date; ``holds`` gives, by ground, how many subjects and the
+    earliest date of review.
+    """
+
+    states: Mapping[StateKey, StateSums]
+    open_requests: Mapping[tuple[str, str | None], int]
+    open_undated: int
+    holds: Mapping[str | None, tuple[int, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSummary:
+    """The rows of a pack in figures.
+
+    ``states`` counts every subject, the pending ones too. ``open_requests`` are the open subjects with a day of
+    request, by due date (none comes last) and day of request; ``open_undated`` is how many have none. ``holds`` are
+    the most frequent grounds.
+    """
+
+    outcomes: Mapping[Outcome, int]
+    states: tuple[StateCount, ...]
+    open_requests: tuple[OpenRequests, ...]
+    open_undated: int
+    holds: tuple[HoldCount, ...]
+
+
+class RowTally:
+    """Adds up the counts of all batches of rows."""
+
+    def __init__(self) -> None:
+        self._states: dict[StateKey, StateSums] = {}
+        self._open: Counter[tuple[str, str | None]] = Counter()
+        self._undated = 0
+        self._holds: dict[str, tuple[int, str | None]] = {}
+
+    def add(self, counts: Counts) -> None:
+        """Take in the counts of further rows."""
+        for key, sums in counts.states.items():
+            before = self._states.get(key, (0,) * len(sums))
+            self._states[key] = tuple(a + b for a, b in zip(before, sums, strict=True))
+        self._open.update(counts.open_requests)
+        self._undated += counts.open_undated
+        for reason, (subjects, review) in counts.holds.items():
+            count, earliest = self._holds.get(reason or "", (0, None))
+            dates = [day for day in (earliest, review) if day is not None]
+            self._holds[reason or ""] = (count + subjects, min(dates, default=None))
+
+    def summary(self) -> RowSummary:
+        """All of it.
+
+        Raises:
+            ValueError: a code of the rows is not in the vocabulary.
+        """
+        states = tuple(_state(key, sums) for key, sums in sorted(self._states.items(), key=_by_code))
+        outcomes: Counter[Outcome] = Counter()
+        for state in states:
+            outcomes[state.outcome] += state.subjects
+        ranked = sorted(self._holds.items(), key=lambda hold: (-hold[1][0], hold[0]))
+        return RowSummary(
+            outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
+            states=states,
+            open_requests=tuple(
+                OpenRequests(requested_on, due_on, subjects)
+                for (requested_on, due_on), subjects in sorted(self._open.items(), key=_by_due_date)
+            ),
+            open_undated=self._undated,
+            holds=tuple(HoldCount(reason, subjects, review) for reason, (subjects, review) in ranked[:HOLD_REASONS]),
+        )
+
+
+def _state(key: StateKey, sums: StateSums) -> StateCount:
+    outcome, reason, attribution, held_before = key
+    return StateCount(
+        Outcome(outcome),
+        Reason(reason) if reason else None,
+        Attribution(attribution) if attribution else None,
+        HeldBefore(held_before) if held_before else None,
+        *sums,
+    )
+
+
+def _by_code(item: tuple[StateKey, StateSums]) -> list[str]:
+    """In the order of the journal's own summary: no code comes before any."""
+    return [code or "" for code in item[0]]
+
+
+def _by_due_date(item: tuple[tuple[str, str | None], int]) -> tuple[bool, str, str]:
+    (requested_on, due_on), _ = item
+    return due_on is None, due_on or "", requested_on

@@ -8,9 +8,12 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from privacy_toolkit.core.durable import templates_folder
@@ -18,7 +21,7 @@ from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Pu
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.clock import clock_words, days, due_words, duration
-from privacy_toolkit.reporting.pace import age_chart, executions_in_words, outcome_chart, pace_chart
+from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares
 from privacy_toolkit.reporting.schema import (
     LABELS,
     ControlLine,
@@ -120,6 +123,12 @@ def tiles_of(report: Report) -> list[Tile]:
         if not line.open and line.count
     ]
     return [*closed, Tile("Still open", report.open, "open" if report.open else "none")]
+
+
+def _shares(report: Report, tiles: Sequence[Tile]) -> tuple[Share, ...]:
+    """All subjects as the tiles have them, and the refused rows, in one bar."""
+    parts = [(tile.label, tile.count, tile.kind) for tile in tiles]
+    return shares([*parts, ("Refused rows", report.rows.rejected, "rejected")])
 
 
 def steps(report: Report) -> list[Step]:
@@ -291,6 +300,8 @@ def failed(report: Report) -> int:
 LONGEST_TEXT = 400
 #: And here a code or a date: none that an input may give is half as long, and a page lists hundreds of them.
 LONGEST_CODE = 100
+#: So many characters of a fingerprint are shown; the whole is one click away, and on paper.
+SHORTENED = 15
 #: How many kinds of endings, and how many executions, are listed one by one.
 LISTED = 100
 #: Of so many executions the pace is said in words.
@@ -304,9 +315,11 @@ def render(report: Report, cases: Sequence[Case]) -> str:
     """The page. ``cases`` are the subjects that need attention, empty where they are too many to be listed."""
     job = Job(report.job)
     environment = _environment(job)
-    style = environment.get_template("style.css").render()
+    run = _in_style(report.run_id)
+    style = environment.get_template("style.css").render(run=run)
     return environment.get_template("report.html.j2").render(
         report=report,
+        run=run,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         **_first_screen(report),
         **_parts(report, cases),
@@ -320,6 +333,7 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "job": declaration(report.job),
         "words": declaration(report.job).words,
         "tiles": tiles,
+        "shares": _shares(report, tiles),
         "tile_sum": " + ".join(f"{tile.count:,}" for tile in tiles),
         "clock": clock_words(report.clock, failed(report)),
         "steps": steps(report),
@@ -333,7 +347,6 @@ def _first_screen(report: Report) -> dict[str, Any]:
 def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
     executions = report.executions[-LISTED:]
     return {
-        "chart": outcome_chart(report.outcomes, Job(report.job)),
         "ages": age_chart(report.ages),
         "pace": report.pace and pace_chart(report.pace),
         "pace_executions": executions_in_words(report.pace)[-PACE_EXECUTIONS:] if report.pace else [],
@@ -382,7 +395,34 @@ def visible(value: Any) -> Any:
     return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) in _HIDDEN else c for c in value)
 
 
-@cache  # compiling the templates takes longer than all else that a small pack needs
+#: What the templates compile to, by the checksums of their sources: made by ``make templates``.
+COMPILED = Path(__file__).with_name("compiled.json")
+
+
+class Compiled(jinja2.BytecodeCache):
+    """The templates as Jinja2 compiles them, made beforehand: that takes longer than all else that a small pack needs.
+
+    A template that was changed since, or another version of Jinja2, is compiled as ever.
+    """
+
+    def __init__(self, path: Path = COMPILED) -> None:
+        try:
+            made = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, str]])
+        except (OSError, msgspec.DecodeError):
+            made = {}
+        self._code = made.get(jinja2.__version__, {})
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give the code of a template, if it is known; without a file name, as is everything that was compiled."""
+        code = self._code.get(bucket.checksum)
+        if code is not None:
+            bucket.code = compile(code, "<template>", "exec")
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep nothing."""
+
+
+@cache
 def _environment(job: Job) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_folder()),
@@ -390,6 +430,7 @@ def _environment(job: Job) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=visible,
         auto_reload=False,
+        bytecode_cache=Compiled(),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -408,6 +449,7 @@ def _environment(job: Job) -> jinja2.Environment:
         days=days,
         rate="{:,g}".format,
         request=_request,
+        short=_short,
         share=_share,
     )
     return environment
@@ -422,6 +464,17 @@ def _request(operation: str) -> str:
 def _code(text: str) -> str:
     """A code or a date, with an end also where the journal holds something else in its place."""
     return text if len(text) <= LONGEST_CODE else text[:LONGEST_CODE] + " […]"
+
+
+def _short(fingerprint: str) -> str:
+    """The beginning of a fingerprint or digest, by which people tell one from another; never enough to rely on."""
+    return fingerprint if len(fingerprint) <= SHORTENED else f"{fingerprint[:SHORTENED]}…"
+
+
+def _in_style(text: str) -> Markup:
+    """A text between quotation marks of a style sheet: every character that could end it is written by number."""
+    safe = (c if c.isascii() and (c.isalnum() or c in "-_. ") else f"\\{ord(c):x} " for c in _code(text))
+    return Markup("".join(safe))  # noqa: S704 - nothing in it can be markup
 
 
 def _moment(time: str) -> str:

@@ -10,12 +10,10 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome
 from privacy_toolkit.journal.figures import PaceCount
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.clock import rfc3339
-from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, OutcomeCount, Pace, PacePoint, recorded_settings
-from privacy_toolkit.reporting.words import outcome_words
+from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, Pace, PacePoint, recorded_settings
 
 # The pace of a run against its limit, in few enough points to be drawn.
 
@@ -127,6 +125,7 @@ ROW = 44  # pixels from one bar to the next
 _LABEL = 16  # baseline of the label in its row
 _BAR = 24  # top of the bar in its row
 _LEAST = 0.5  # per cent: one subject of a million is still seen
+_BETWEEN = 0.15  # per cent of the one bar that stay empty between two of its parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +142,37 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars one below the other; ``height`` in pixels. ``left_out`` is the largest outcome, which would dwarf them."""
+    """Bars one below the other; ``height`` in pixels."""
 
     bars: tuple[Bar, ...]
     height: int
-    left_out: OutcomeCount | None = None
 
 
-def outcome_chart(outcomes: Sequence[OutcomeCount], job: Job) -> BarChart | None:
-    """The outcomes but the largest, the longest bar first; None if there are not two outcomes to compare."""
-    ranked = sorted((line for line in outcomes if line.count), key=lambda line: -line.count)
-    if not ranked[1:]:
-        return None
-    largest, *rest = ranked
-    lines = [(outcome_words(line.outcome, job)[0], line.count, _kind(line.outcome)) for line in rest]
-    return _chart(lines, largest)
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of the one bar of all rows: where it begins and how wide it is, in per cent. ``kind`` is its class."""
+
+    label: str
+    count: int
+    kind: str
+    x: str
+    width: str
+
+
+def shares(parts: Sequence[tuple[str, int, str]]) -> tuple[Share, ...]:
+    """Divide one bar among ``parts`` (label, count, kind): each by its count, the smallest still seen.
+
+    Parts with nobody in them are left out.
+    """
+    counted = [part for part in parts if part[1]]
+    total = sum(count for _, count, _ in counted)
+    widths = [max(_LEAST, 100 * count / total) for _, count, _ in counted]
+    scale = 100 / sum(widths) if widths else 0
+    drawn, x = [], 0.0
+    for (label, count, kind), width in zip(counted, widths, strict=True):
+        drawn.append(Share(label, count, kind, f"{x:.2f}%", f"{max(width * scale - _BETWEEN, _LEAST / 2):.2f}%"))
+        x += width * scale
+    return tuple(drawn)
 
 
 def age_chart(groups: Sequence[AgeGroup]) -> BarChart | None:
@@ -176,17 +191,13 @@ def age_label(group: AgeGroup) -> str:
     return f"{group.least_days} to {group.most_days} days"
 
 
-def _chart(lines: Sequence[tuple[str, int, str]], left_out: OutcomeCount | None = None) -> BarChart:
+def _chart(lines: Sequence[tuple[str, int, str]]) -> BarChart:
     longest = max(count for _, count, _ in lines)
     bars = tuple(
         Bar(label, count, kind, _LABEL + ROW * k, _BAR + ROW * k, _width(count, longest))
         for k, (label, count, kind) in enumerate(lines)
     )
-    return BarChart(bars, ROW * len(bars), left_out)
-
-
-def _kind(outcome: Outcome) -> str:
-    return "open" if outcome in OPEN_OUTCOMES else outcome.value
+    return BarChart(bars, ROW * len(bars))
 
 
 def _width(count: int, longest: int) -> str:

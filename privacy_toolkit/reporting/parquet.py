@@ -1,26 +1,363 @@
-"""``rows.parquet``, and sorting more rows than fit in memory by their pseudonyms."""
+"""The rows of a pack by columns: made, counted, as lines, as ``rows.parquet``; and sorting more than fit in memory.
+
+Importing this module loads pyarrow (50 MB): it is done only when rows are written or read.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import accumulate, chain, islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from privacy_toolkit.core.durable import new_file
-from privacy_toolkit.reporting.frames import CODES, NEW, SCHEMA, RowSummary, RowTally, counts_of
-from privacy_toolkit.reporting.rows import lines_of
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose
+from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of, decode_package
+from privacy_toolkit.reporting.counts import ATTENTION, Counts, RowSummary, RowTally, StateKey
+from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
+from privacy_toolkit.reporting.tables import Case, make_case
+
+# The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
+#
+# What ``rows.row_of`` says of one subject, this says of many; the same journal gives the same rows either way.
+
+MOMENT = pa.timestamp("us", tz="UTC")
+SEND = pa.struct(
+    [
+        pa.field("intent_at", MOMENT),
+        pa.field("answered_at", MOMENT),
+        pa.field("status", pa.int32()),
+        pa.field("reason", pa.string()),
+        pa.field("shared", pa.bool_()),
+    ]
+)
+
+#: The columns of ``rows.parquet``, in the order in which an analyst reads them. A null means the same as in a row.
+SCHEMA = pa.schema(
+    [
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("held_before", pa.string()),
+        pa.field("attempts", pa.int64(), nullable=False),
+        pa.field("settled_at", MOMENT),
+        pa.field("time_span", pa.int64()),
+        pa.field("in_time", pa.bool_()),
+        pa.field("requested_on", pa.date32()),
+        pa.field("due_on", pa.date32()),
+        pa.field("ticket", pa.string()),
+        pa.field("ground", pa.string()),
+        pa.field("hold_reason", pa.string()),
+        pa.field("review_on", pa.date32()),
+        pa.field("package", pa.string()),
+        pa.field("redactions", pa.int64()),
+        pa.field("kept_coupons", pa.int64()),
+        pa.field("kept_referrals", pa.int64()),
+        pa.field("read_before_at", MOMENT),
+        pa.field("read_before_status", pa.int32()),
+        pa.field("read_after_at", MOMENT),
+        pa.field("read_after_status", pa.int32()),
+        pa.field("sends", pa.list_(pa.field("item", SEND, nullable=False)), nullable=False),
+    ]
+)
+#: Those of the form before, ``row/2``, do not have these.
+NEW: Final = frozenset({"time_span", "in_time"})
+#: Of these there are few different ones.
+CODES = ("outcome", "reason", "attribution", "held_before", "ground", "hold_reason")
+
+_ACT = Purpose.ACT.value
+_IN_TIME = pa.array(sorted(IN_TIME))
+_ATTENTION = pa.array(sorted(outcome.value for outcome in ATTENTION))
+
+
+def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) -> Any:
+    """The rows of some subjects, one or more, in their order; ``secret`` is the run's K."""
+    subjects = [one.subject for one in observed]
+    state = columns_of(StateRow, [one.state for one in observed])
+    request = columns_of(RequestRow, [one.request or NOTHING_SAID for one in observed])
+    packages = [decode_package(one.result) for one in observed]
+    windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
+    starts = pa.array([window and window.start for window in windows], pa.int64())
+    settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
+    columns: dict[str, Any] = {
+        "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
+        "outcome": state.outcome,
+        "reason": state.reason,
+        "attribution": state.attribution,
+        "held_before": state.held_before,
+        "attempts": state.attempts,
+        "settled_at": _coarse(settled, starts),
+        "time_span": [window and window.span for window in windows],
+        "in_time": _in_time(state.outcome, settled, due),
+        "requested_on": _dates(request.requested_on),
+        "due_on": due,
+        "ticket": request.ticket if shown.tickets else [None] * len(subjects),
+        "ground": request.ground,
+        "hold_reason": state.hold_reason,
+        "review_on": _dates(state.review_on),
+        "package": [package and package.sha256 for package in packages],
+        "redactions": [package and package.redactions for package in packages],
+        "kept_coupons": state.kept_coupons,
+        "kept_referrals": state.kept_referrals,
+        **_proofs([one.exchanges for one in observed], starts),
+    }
+    return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def cases_of(table: Any, job: Job) -> list[Case]:
+    """The open and failed subjects among some rows, in their order."""
+    table = table.filter(pc.is_in(table.column("outcome"), _ATTENTION))
+    due_on = table.column("due_on").cast(pa.string())
+    columns = [*(table.column(name) for name in ("subject", "outcome", "reason", "attempts")), due_on]
+    return list(map(make_case, *(column.to_pylist() for column in columns), repeat(job)))
+
+
+def _column(values: Any, kind: Any) -> Any:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _dates(texts: Sequence[str | None]) -> Any:
+    return pa.array(texts, pa.string()).cast(pa.date32())
+
+
+def _coarse(moments: Any, starts: Any) -> Any:
+    """Times (microseconds) as a table holds them: those of a subject with a window are where that begins."""
+    return pc.if_else(pc.and_(moments.is_valid(), starts.is_valid()), starts, moments).cast(MOMENT)
+
+
+def _in_time(outcomes: Sequence[str], settled: Any, due: Any) -> Any:
+    """As ``rows.Row.in_time``, by the exact times."""
+    counted = pc.and_(pc.is_in(pa.array(outcomes, pa.string()), _IN_TIME), pc.and_(settled.is_valid(), due.is_valid()))
+    days = settled.cast(MOMENT).cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
+    return pc.if_else(counted, pc.less_equal(days, due), pa.scalar(None, pa.bool_()))
+
+
+def _proofs(exchanges: Sequence[Sequence[ExchangeRow]], starts: Any) -> dict[str, Any]:
+    """What was observed of each subject: the last read before the first send, all sends, the last read after them."""
+    made = columns_of(ExchangeRow, list(chain.from_iterable(exchanges)))
+    owners, sends, before, after = _places(exchanges)
+    own_starts = starts.take(pa.array(owners, pa.int64()))
+    ended = _coarse(pa.array(made.ended_at, pa.int64()), own_starts)
+    intended = _coarse(pa.array(made.intent_at, pa.int64()), own_starts)
+    status = pa.array(made.status, pa.int32())
+    sent = pa.array(list(chain.from_iterable(sends)), pa.int64())
+    shared = pa.array(made.carrier, pa.int64()).is_valid()
+    items = [intended, ended, status, pa.array(made.reason, pa.string()), shared]
+    walks = pa.StructArray.from_arrays([item.take(sent) for item in items], fields=list(SEND))
+    edges = pa.array(accumulate(map(len, sends), initial=0), pa.int32())
+    return {
+        "read_before_at": ended.take(before),
+        "read_before_status": status.take(before),
+        "read_after_at": ended.take(after),
+        "read_after_status": status.take(after),
+        "sends": pa.ListArray.from_arrays(edges, walks, type=SCHEMA.field("sends").type),
+    }
+
+
+def _places(exchanges: Sequence[Sequence[ExchangeRow]]) -> tuple[list[int], list[list[int]], Any, Any]:
+    """Where in all exchanges, one after the other, those are that a row shows.
+
+    The owner of each exchange, the sends of each subject, and the places of its two reads, null where it has none.
+    """
+    owners: list[int] = []
+    sends: list[list[int]] = []
+    before: list[int | None] = []
+    after: list[int | None] = []
+    place = 0
+    for owner, own in enumerate(exchanges):
+        first = last = None
+        acts: list[int] = []
+        for exchange in own:
+            if exchange.purpose == _ACT:
+                acts.append(place)
+                last = None
+            elif exchange.ended_at is None:
+                pass  # a read of whose end nothing is known has shown nothing
+            elif acts:
+                last = place
+            else:
+                first = place
+            owners.append(owner)
+            place += 1
+        sends.append(acts)
+        before.append(first)
+        after.append(last)
+    return owners, sends, pa.array(before, pa.int64()), pa.array(after, pa.int64())
+
+
+# From a table of rows to their canonical lines, the bytes that ``rows.encode_row`` gives: ``rows.jsonl`` is made from
+# the very columns that ``rows.parquet`` holds, and ``matches`` makes it again from that file.
+
+#: Text that is in JSON as it is.
+_PLAIN = r"^[ !#-\[\]-~]*$"
+_NULL = "null"
+
+Part = Any  # an array of text, one for each row, or a text that is the same for all
+
+
+def lines_of(table: Any) -> bytes:
+    """The canonical lines of the rows of ``table`` (of ``SCHEMA``), in their order, each with its line end."""
+    columns = {name: _whole(table.column(name)) for name in table.column_names}
+    return _bytes(_joined(_row(columns)))
+
+
+def _row(columns: dict[str, Any]) -> Iterable[Part]:
+    """The parts of a row's line, keys in alphabetical order."""
+    yield '{"attempts":'
+    yield _number(columns["attempts"])
+    yield from _fields(columns, {"attribution": _text, "due_on": _date, "ground": _text, "held_before": _text})
+    yield from _fields(columns, {"hold_reason": _text, "in_time": _number})
+    yield from _fields(columns, {"kept_coupons": _number, "kept_referrals": _number})
+    yield from _fields(columns, {"outcome": _text, "package": _text})
+    yield ',"proof":{"read_after":'
+    yield _read(columns["read_after_at"], columns["read_after_status"])
+    yield ',"read_before":'
+    yield _read(columns["read_before_at"], columns["read_before_status"])
+    yield ',"sends":['
+    yield _sends(columns["sends"])
+    yield "]}"
+    yield from _fields(columns, {"reason": _text, "redactions": _number})
+    yield from _fields(columns, {"requested_on": _date, "review_on": _date, "settled_at": _moment})
+    yield from _fields(columns, {"subject": _text, "ticket": _text, "time_span": _number})
+    yield "}\n"
+
+
+def _fields(columns: dict[str, Any], kinds: dict[str, Any]) -> Iterable[Part]:
+    for name, said in kinds.items():
+        if name not in columns:  # a table of the form before
+            continue
+        yield f',"{name}":'
+        yield said(columns[name])
+
+
+def _read(at: Any, status: Any) -> Any:
+    """A read as an object, or null where there was none."""
+    said = pc.binary_join_element_wise('{"at":', _moment(at), ',"status":', _number(status), "}", "")
+    return pc.if_else(at.is_valid(), said, _NULL)
+
+
+def _sends(lists: Any) -> Any:
+    """The sends of each subject as objects with commas between them."""
+    items = lists.flatten()
+    if not len(items):
+        return pa.repeat(pa.scalar("", pa.string()), len(lists))
+    intent, answered, status, reason, shared = items.flatten()
+    said = _joined(
+        [
+            '{"answered_at":',
+            _moment(answered),
+            ',"intent_at":',
+            _moment(intent),
+            ',"reason":',
+            _text(reason),
+            ',"shared":',
+            pc.fill_null(shared.cast(pa.string()), _NULL),
+            ',"status":',
+            _number(status),
+            "}",
+        ]
+    )
+    offsets = pc.subtract(lists.offsets, lists.offsets[0])
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, said), ",")
+
+
+def _number(values: Any) -> Any:
+    return pc.fill_null(values.cast(pa.string()), _NULL)
+
+
+def _date(values: Any) -> Any:
+    return _quoted(values.cast(pa.string()))
+
+
+def _moment(values: Any) -> Any:
+    """Times as RFC 3339 in UTC with six decimals."""
+    said = values.cast(pa.timestamp("us")).cast(pa.string())
+    return pc.fill_null(pc.binary_join_element_wise('"', pc.binary_replace_slice(said, 10, 11, "T"), 'Z"', ""), _NULL)
+
+
+def _text(values: Any) -> Any:
+    """Any text, in ASCII; where it is not plain, each different one is looked at once."""
+    if not isinstance(values, pa.DictionaryArray):
+        if pc.all(pc.match_substring_regex(values, _PLAIN), min_count=0).as_py():
+            return _quoted(values)
+        values = values.dictionary_encode()
+    words = pa.array([json.dumps(word) for word in values.dictionary.to_pylist()], pa.string())
+    return pc.fill_null(words.take(values.indices), _NULL)
+
+
+def _quoted(values: Any) -> Any:
+    return pc.fill_null(pc.binary_join_element_wise('"', values, '"', ""), _NULL)
+
+
+def _joined(parts: Iterable[Part]) -> Any:
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _whole(column: Any) -> Any:
+    """A column in one piece."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _bytes(lines: Any) -> bytes:
+    """The bytes of all lines, one after the other."""
+    if not len(lines):
+        return b""
+    _, offsets, data = lines.buffers()
+    first, last = (memoryview(offsets).cast("i")[lines.offset + k] for k in (0, len(lines)))
+    return bytes(memoryview(data)[first:last])
+
+
+# What is counted of the rows, by columns.
+
+_STATE = ("outcome", "reason", "attribution", "held_before")
+_SUMMED = ("attempts", "kept_coupons", "kept_referrals")
+_OPEN = pa.array(sorted(outcome.value for outcome in OPEN_OUTCOMES))
+
+
+def counts_of(table: Any) -> Counts:
+    """How many rows of a table stand alike, by the columns a report counts them by."""
+    sums: defaultdict[StateKey, list[int]] = defaultdict(lambda: [0] * 6)
+    alike = Counter(zip(*(table.column(name).to_pylist() for name in (*_STATE, *_SUMMED)), strict=True))
+    for (outcome, reason, attribution, held_before, attempts, coupons, referrals), rows in alike.items():
+        found = sums[outcome, reason, attribution, held_before]
+        kept = (coupons or 0, referrals or 0)
+        each = (1, attempts > 1, max(attempts - 1, 0), any(kept), *kept)
+        for place, number in enumerate(each):
+            found[place] += number * rows
+    outcomes = table.column("outcome")
+    open_ = table.filter(pc.is_in(outcomes, _OPEN))
+    asked_on, due_on = (open_.column(name).cast(pa.string()).to_pylist() for name in ("requested_on", "due_on"))
+    dates = Counter(zip(asked_on, due_on, strict=True))
+    held = table.filter(pc.equal(outcomes, Outcome.ON_HOLD.value))
+    return Counts(
+        states={codes: tuple(found) for codes, found in sums.items()},
+        open_requests={(asked, due): rows for (asked, due), rows in dates.items() if asked is not None},
+        open_undated=asked_on.count(None),
+        holds=_holds(held.column("hold_reason").to_pylist(), held.column("review_on").cast(pa.string()).to_pylist()),
+    )
+
+
+def _holds(reasons: Sequence[str | None], reviews: Sequence[str | None]) -> dict[str | None, tuple[int, str | None]]:
+    """By ground: how many subjects are on hold, and the earliest date of review."""
+    found: dict[str | None, tuple[int, str | None]] = {}
+    for reason, review in zip(reasons, reviews, strict=True):
+        rows, earliest = found.get(reason, (0, None))
+        found[reason] = rows + 1, min((day for day in (earliest, review) if day is not None), default=None)
+    return found
+
 
 # ``rows.parquet``: the rows of a pack for analysis, one column for each thing that is known of a subject.
-
 #: At least so many rows make up a row group, but for the last one.
 ROW_GROUP = 8_192
 #: No row group that was written here has as many rows, or takes as many bytes.
@@ -28,7 +365,7 @@ _MOST_ROWS, _MOST_BYTES = 1 << 20, 1 << 29
 _AT_ONCE = 8_192
 
 _CODE = pa.dictionary(pa.int32(), pa.string())
-#: As ``tables.SCHEMA``, with codes in a dictionary: pandas reads them as categories.
+#: As ``SCHEMA``, with codes in a dictionary: pandas reads them as categories.
 STORED = pa.schema([field.with_type(_CODE) if field.name in CODES else field for field in SCHEMA])
 #: The same of the form before, ``row/2``.
 STORED_BEFORE = pa.schema([field for field in STORED if field.name not in NEW])
@@ -43,7 +380,7 @@ class RowsParquet:
         self._writer = writer
 
     def add(self, table: Any) -> None:
-        """Write some rows (of ``tables.SCHEMA``) as a row group.
+        """Write some rows (of ``SCHEMA``) as a row group.
 
         Raises:
             OSError: they can't be written.
@@ -105,7 +442,7 @@ def matches(lines: Iterable[bytes], path: Path) -> int | None:
 
 
 def summarise(path: Path) -> RowSummary:
-    """The figures of the rows in ``rows.parquet``, counted with pandas.
+    """The figures of the rows in ``rows.parquet``, counted by its columns.
 
     Raises:
         OSError: the file can't be read.
@@ -186,7 +523,7 @@ class Spills:
         self._files = 0
 
     def add(self, table: Any) -> None:
-        """Take in some rows (of ``tables.SCHEMA``).
+        """Take in some rows (of ``SCHEMA``).
 
         Raises:
             OSError: they can't be written.
@@ -249,11 +586,10 @@ def _sorted(tables: Sequence[Any]) -> Any:
 def _starts(table: Any) -> list[int]:
     """Where each part begins in a sorted table."""
     digits = pc.utf8_slice_codeunits(table.column(_KEY), 0, _DIGITS).to_pylist()
-    parts = np.fromiter((int(text, 16) for text in digits), np.int64, len(digits))
-    return [int(start) for start in np.searchsorted(parts, range(PARTS))]
+    return [bisect_left(digits, f"{part:0{_DIGITS}x}") for part in range(PARTS)]
 
 
-#: A part without rows, which in a small run most are: making it takes longer than writing it.
+#: A part without rows: making it takes longer than writing it.
 _NO_ROWS = pa.RecordBatch.from_pylist([], SCHEMA)
 
 

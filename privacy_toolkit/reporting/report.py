@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import msgspec
 from msgspec import convert
 
 from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitError
@@ -17,7 +18,7 @@ from privacy_toolkit.journal.records import Approval, Execution, count_packages
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rfc3339
-from privacy_toolkit.reporting.counts import sample_of
+from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.pace import pace_of
 from privacy_toolkit.reporting.rows import keyed_digest
 from privacy_toolkit.reporting.schema import Report, Signatories, Signatory, SignedBy, recorded_settings, shown_settings
@@ -55,9 +56,6 @@ def _text(value: object) -> str | None:
 
 
 # From a run's journal to its report.
-
-if TYPE_CHECKING:  # it brings pandas along, which this module does not need
-    from privacy_toolkit.reporting.frames import RowSummary
 
 
 def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: SignedBy | None) -> Report:
@@ -100,6 +98,11 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
         **_counted(run, figures, rows, today.isoformat()),
         **_timed(figures),
     )
+
+
+def encode_report(report: Report | dict[str, Any]) -> bytes:
+    """``report.json``: indented, keys sorted."""
+    return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2) + b"\n"
 
 
 def moment_of(journal: RunReader) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
@@ -89,7 +92,8 @@ def _field(text: str) -> str:
     return text
 
 
-# What a run delivers as one file, CSV or Parquet: written in a stream, and there completely or not at all.
+# What a run delivers as one file, CSV or Parquet, and an operator may also want as a workbook: written in a stream
+# (a workbook: at once), and there completely or not at all.
 #
 # Every text is written as it is, so that the file can be read back: an id that begins with ``+`` is that id. A CSV can
 # be made safe for spreadsheets instead (``guard``). A cell that could be taken for a formula then gets an apostrophe in
@@ -104,17 +108,28 @@ class TableFileError(ToolkitError):
     code = "out"
 
 
-def check_out(path: str, *, guard: bool = False) -> None:
+#: What a job hands over; a workbook has too few rows for that.
+OF_JOBS: Final = (".csv", ".parquet")
+#: What an operator may have written of a run that is over.
+OF_RUNS: Final = (*OF_JOBS, ".xlsx")
+#: So many rows a sheet has at most, with the header (Excel specifications and limits).
+MOST_IN_A_SHEET: Final = 1_048_576
+
+
+def check_out(path: str, *, guard: bool = False, formats: tuple[str, ...] = OF_JOBS) -> None:
     """Make sure, before anything is read, that a file of this name can be written (``guard``: one for spreadsheets).
 
     Raises:
         UsageError: its format can't be told from its name, or its folder is missing or can't be written.
     """
     place = Path(path)
-    if place.suffix.lower() not in _WRITERS:
-        raise UsageError("The format of the file is told from its name.", "End it with .csv or .parquet.")
-    if guard and place.suffix.lower() != ".csv":
-        raise UsageError("A Parquet file has no formulas.", "Leave --spreadsheet-safe out, or name a .csv.")
+    suffix = place.suffix.lower()
+    if suffix not in formats and suffix not in _ALSO:
+        named = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise UsageError("The format of the file is told from its name.", f"End it with {named}.")
+    if guard and suffix != ".csv":
+        what = "In a workbook every text is a text, and no formula." if suffix == ".xlsx" else None
+        raise UsageError(what or "A Parquet file has no formulas.", "Leave --spreadsheet-safe out, or name a .csv.")
     if not place.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {place.absolute().parent}.", "Make it, or name another file with --out.")
     if place.is_dir():
@@ -174,8 +189,9 @@ def _exact(row: Sequence[Any], named: Mapping[str, int]) -> str:
 
 
 def _write_parquet(file: BinaryIO, table: Table, guard: bool) -> int:  # noqa: ARG001 - it has no formulas
-    import pyarrow as pa  # noqa: PLC0415 - half a second, which a CSV does not need
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    with lean_pyarrow():
+        import pyarrow as pa  # noqa: PLC0415 - a tenth of a second and 50 MB, which a CSV does not need
+        import pyarrow.parquet as pq  # noqa: PLC0415
 
     kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
@@ -190,4 +206,49 @@ def _write_parquet(file: BinaryIO, table: Table, guard: bool) -> int:  # noqa: A
     return count
 
 
-_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".pq": _write_parquet}
+def _write_xlsx(file: BinaryIO, table: Table, guard: bool) -> int:  # noqa: ARG001 - a text is no formula in it
+    """One sheet of texts and numbers: what is written as a text is no formula, whatever it begins with.
+
+    Everything is put together in memory, since the library would set it aside in files of its own otherwise.
+    """
+    import xlsxwriter  # noqa: PLC0415 - only a workbook needs it
+
+    names = list(table.columns)
+    # The same rows give the same bytes: no moment of its making is in it.
+    book = xlsxwriter.Workbook(file, {"in_memory": True})
+    book.set_properties({"created": datetime(2000, 1, 1)})  # noqa: DTZ001 - the library wants it naive
+    sheet, plain = book.add_worksheet("Table"), book.add_format()
+    for column, name in enumerate(names):
+        sheet.write_string(0, column, name)
+    count = 0
+    for row in table.rows():
+        count += 1
+        for column, cell in enumerate(row):
+            if isinstance(cell, str):
+                _write_text(sheet, plain, count, column, cell)
+            elif cell is not None:
+                sheet.write_number(count, column, cell)
+    sheet.freeze_panes(1, 0)
+    book.close()
+    return count
+
+
+#: Two escapes that share a character, of which the library escapes one.
+_TWO_ESCAPES: Final = re.compile("_x[0-9A-Fa-f]{4}_x[0-9A-Fa-f]{4}_")
+#: Within an escape: a piece that ends here holds none.
+_IN_ESCAPE: Final = re.compile("(?<=_)(?=x[0-9A-Fa-f]{4}_)")
+
+
+def _write_text(sheet: Any, plain: Any, row: int, column: int, text: str) -> None:
+    """Write a text as it is; one that the library would take for markup of its own, in ``plain`` pieces."""
+    is_markup = text.startswith("<r>") and text.endswith("</r>")
+    if is_markup or _TWO_ESCAPES.search(text):
+        pieces = [text[:1], *_IN_ESCAPE.split(text[1:])]
+        sheet.write_rich_string(row, column, *pieces[:-1], plain, pieces[-1])
+    elif text:
+        sheet.write_string(row, column, text)
+
+
+#: Another name for a format.
+_ALSO = {".pq"}
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".pq": _write_parquet, ".xlsx": _write_xlsx}

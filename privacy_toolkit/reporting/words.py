@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
 from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.schema import NextStep, Sample
@@ -152,6 +152,12 @@ REJECTED: Mapping[str, str] = MappingProxyType(
         RejectReason.DOT_SEGMENT: "the id is . or .., which leads elsewhere",
         RejectReason.TOO_LONG: "the id is too long",
         RejectReason.SURROUNDING_WHITESPACE: "blanks around the id",
+        RejectReason.NUMBER_NOT_EXACT: "a number of a spreadsheet that is not exact, or shown as something else",
+        RejectReason.NOT_TEXT: "a date or another value of a spreadsheet where an id belongs",
+        RejectReason.CELL_ERROR: "an error in a cell of a spreadsheet",
+        RejectReason.FORMULA_WITHOUT_VALUE: "a formula of a spreadsheet that was never calculated",
+        RejectReason.KEY_UNKNOWN: "nobody has this key",
+        RejectReason.KEY_AMBIGUOUS: "the key is that of several people, or of one without a usable id",
         RejectReason.REQUESTED_AT_NO_DATE: "requested_at is not a date",
         RejectReason.EXTENDED_AT_NO_DATE: "extended_at is not a date",
         RejectReason.TICKET_NOT_USABLE: "the ticket can't be used as a reference",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import blake2b
 from typing import Any
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import EntityKind, JsonObject, Store
+from privacy_toolkit.sandbox.store import EntityKind, JsonObject
 from privacy_toolkit.sandbox.wire import RefusalError, invalid, not_found
 from privacy_toolkit.sandbox.world import Call, SandboxSettings, ServedAnswer, World
 from privacy_toolkit.talonone.operations import Generation
@@ -22,21 +23,30 @@ def inventory(world: World, call: Call) -> ServedAnswer:
     asked = {name for name in call.flags if call.flag(name)}
     content: dict[str, Any] = {"profile": profile} if "profile" in asked else {}
     if asked - {"profile"}:
-        held = _sections(world.store, call.value)
+        held = _sections(world, call.value)
         content |= {name: section for name, section in held.items() if name in asked}
     return ServedAnswer(200, content)
 
 
-def _sections(store: Store, customer: str) -> dict[str, Any]:
+def _sections(world: World, customer: str) -> dict[str, Any]:
+    store, now = world.store, world.now()
     owned = store.owned(customer)
+    redeemed = _redeemed(owned.get(EntityKind.SESSION, []))
     coupons = {coupon["value"]: coupon for coupon in [*owned.get(EntityKind.COUPON, []), *store.reserved_by(customer)]}
     return {
         "referrals": [wire.inventory_referral(made) for made in owned.get(EntityKind.REFERRAL, [])],
-        "coupons": [wire.inventory_coupon(coupon) for coupon in coupons.values()],
+        "coupons": [wire.inventory_coupon(coupon, now, redeemed[code]) for code, coupon in coupons.items()],
         "loyalty": wire.loyalty(owned.get(EntityKind.LEDGER, []), owned.get(EntityKind.CARD, [])),
         "giveaways": owned.get(EntityKind.GIVEAWAY, []),
         "achievements": owned.get(EntityKind.ACHIEVEMENT, []),
     }
+
+
+def _redeemed(sessions: list[JsonObject]) -> Counter[str]:
+    """How often these sessions redeemed each coupon: one does when it is closed."""
+    return Counter(
+        code for session in sessions if session["state"] == "closed" for code in session.get("couponCodes") or ()
+    )
 
 
 def erase(world: World, call: Call) -> ServedAnswer:
@@ -278,6 +288,11 @@ def _update(world: World, key: str, given: JsonObject) -> tuple[JsonObject, Json
     session["profileId"] = given.get("profileId") or session["profileId"]
     world.store.put(EntityKind.SESSION, key, session, owner=session["profileId"] or None)
     closing = (after == "closed") - (before == "closed")
+    for code in session.get("couponCodes") or () if closing else ():
+        coupon = world.store.get(EntityKind.COUPON, code)
+        if coupon is not None:
+            counted = coupon | {"usageCounter": coupon["usageCounter"] + closing}
+            world.store.put(EntityKind.COUPON, code, counted, owner=coupon.get("recipientIntegrationId"))
     sales = closing * wire.session_totals(session)["total"]
     return session, touch(world, session["profileId"], closed_sessions=closing, sales=sales)
 

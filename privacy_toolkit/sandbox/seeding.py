@@ -32,6 +32,15 @@ EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 #: The coupons that are seeded for reservations.
 COUPON_CODES = tuple(f"SANDBOX-{number:04d}" for number in range(1, 101))
 BATCH = 1000
+#: The customer who has some of the codes for campaigns reserved already.
+OTHER_HOLDER = "customer-of-another-system"
+#: What tells a code for campaigns from the others, by its place among twenty.
+_KINDS_OF_CODES: dict[int, JsonObject] = {
+    4: {"expiryDate": "2024-02-01T00:00:00Z"},
+    9: {"usageLimit": 1, "usageCounter": 1},
+    14: {"startDate": "2998-01-01T00:00:00Z"},
+}
+_HELD_BY_OTHERS = frozenset({17, 18})
 
 
 class Dice:
@@ -80,6 +89,28 @@ def seed(store: Store, count: int, *, rng_seed: int = 0, ids: Iterable[str] | No
                 _make(store, customer, Dice(rng_seed, customer))
         made += batch
     return made
+
+
+def seed_codes(store: Store, count: int) -> list[str]:
+    """Make coupons for campaigns, ``CODE-00001`` and so on, that many customers may redeem, where they are not there.
+
+    Of twenty one after the other one is expired, one is used up, one begins late, two have been reserved by a customer
+    of another system, and every second may be redeemed by its holders alone. The others hold until the year 2999.
+    """
+    codes = [f"CODE-{number:05d}" for number in range(1, count + 1)]
+    new = [(number, code) for number, code in enumerate(codes) if store.raw(EntityKind.COUPON, code) is None]
+    if new and store.raw(EntityKind.PROFILE, OTHER_HOLDER) is None:
+        made = wire.profile(store.number(), OTHER_HOLDER, wire.timestamp(EPOCH), {}, store.environment)
+        store.put(EntityKind.PROFILE, OTHER_HOLDER, made)
+    with store.transaction():
+        for number, code in new:
+            made = wire.coupon(store.number(), code, wire.timestamp(EPOCH))
+            made |= {"usageLimit": 0, "isReservationMandatory": number % 2 == 1, "expiryDate": "2999-01-01T00:00:00Z"}
+            store.put(EntityKind.COUPON, code, made | _KINDS_OF_CODES.get(number % 20, {}))
+    for number, code in new:
+        if number % 20 in _HELD_BY_OTHERS:
+            store.reserve(code, [OTHER_HOLDER])
+    return codes
 
 
 def _make(store: Store, customer: str, dice: Dice) -> None:

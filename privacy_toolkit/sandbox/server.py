@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.app import SandboxApp, admin_app
 from privacy_toolkit.sandbox.delivery import CONNECTION
-from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.seeding import seed, seed_codes
 from privacy_toolkit.sandbox.store import EntityKind, RequestLog, Store
 from privacy_toolkit.sandbox.world import SandboxSettings
 
@@ -206,6 +206,7 @@ def _assembled(settings: SandboxSettings, ready: Callable[[str], None]) -> Itera
     ):
         if settings.seed_customers and not store.totals()[EntityKind.PROFILE]:
             seed(store, settings.seed_customers, rng_seed=settings.rng_seed)
+        seed_codes(store, settings.seed_codes)
         app = SandboxApp(settings, store, log, admin_app(store, log))
         yield store, log, _Server(app, listener, ready)
 

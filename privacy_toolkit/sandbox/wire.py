@@ -69,9 +69,16 @@ def coupon(number: int, value: str, now: str, recipient: str | None = None) -> J
     return fields if recipient is None else fields | {"recipientIntegrationId": recipient}
 
 
-def inventory_coupon(held: JsonObject) -> JsonObject:
-    """An InventoryCoupon; the sandbox redeems nothing."""
-    return held | {"state": "active", "profileRedemptionCount": 0}
+def inventory_coupon(held: JsonObject, now: str, redemptions: int = 0) -> JsonObject:
+    """An InventoryCoupon at a time, which its customer redeemed so often. Times are of one form, so texts compare."""
+    state = "active"
+    if held.get("startDate", now) > now:
+        state = "pending"
+    if held["usageLimit"] and held["usageCounter"] >= held["usageLimit"]:
+        state = "used"
+    if held.get("expiryDate", "9") <= now:
+        state = "expired"
+    return held | {"state": state, "profileRedemptionCount": redemptions}
 
 
 def referral(number: int, now: str, body: JsonObject) -> JsonObject:

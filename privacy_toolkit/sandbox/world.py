@@ -36,6 +36,7 @@ class SandboxSettings:
         generation: the published state of the API that is played; it decides which operations and flags are known.
         environment: ``live`` or ``sandbox``: what the profiles say of themselves; None leaves their ``sandbox`` out.
         seed_customers: how many fictitious customers are created at the start, unless the store holds customers.
+        seed_codes: how many coupons for campaigns there are at the start, of several kinds.
         rng_seed: seed of the fictitious data.
         after_erase: what the inventory of an erased customer answers: ``404`` (the profile is gone, a second DELETE
             answers 404), or ``empty`` (a profile without attributes, a second DELETE answers 204). Which of the two
@@ -58,6 +59,7 @@ class SandboxSettings:
     generation: Generation = Generation.CURRENT
     environment: Environment | None = None
     seed_customers: int = 0
+    seed_codes: int = 0
     rng_seed: int = 0
     after_erase: Literal["404", "empty"] = "404"
     erase_delay: int = 0
@@ -78,7 +80,7 @@ class SandboxSettings:
             raise UsageError("The port of the sandbox must be between 0 and 65535.")
         if not 0 <= self.never_clear <= 1:
             raise UsageError("never_clear is a share: it must be between 0 and 1.")
-        if min(self.erase_delay, self.seed_customers) < 0 or self.parallel_limit < 1:
+        if min(self.erase_delay, self.seed_customers, self.seed_codes) < 0 or self.parallel_limit < 1:
             raise UsageError("Counts of the sandbox must not be negative, and at least one request must be allowed.")
         try:
             bytes.fromhex(self.application_key)

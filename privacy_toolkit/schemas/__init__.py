@@ -78,7 +78,7 @@ def _tighten(title: str, component: dict[str, Any]) -> None:
 
 # JSON Schemas (draft 2020-12) of what the toolkit writes for machines: ``report``, ``row`` and ``plan``.
 #
-# They are made from the types by ``python -m privacy_toolkit.schemas`` and are next to this module, so that a pack can
+# They are made from the types by ``make schemas`` and are next to this module, so that a pack can
 # carry them and whoever reads one needs nothing else.
 
 NAMES: Final = ("plan", "report", "row")
@@ -98,3 +98,9 @@ def schema_of(name: str) -> bytes:
 def path(name: str) -> Path:
     """Where the schema of that name lies."""
     return Path(__file__).parent / f"{name}.schema.json"
+
+
+def write() -> None:
+    """Write every schema to its place in this package, from the types."""
+    for name in NAMES:
+        path(name).write_bytes(made(name))

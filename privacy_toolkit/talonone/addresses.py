@@ -18,6 +18,7 @@ LONGEST_VALUE = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # C0, DEL, C1, and Unicode's own line breaks
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+_UNRESERVED = re.compile(rf"[A-Za-z0-9_.~-]{{1,{LONGEST_VALUE}}}").fullmatch  # RFC 3986, section 2.3
 _HINT = "It looks like https://mycompany.europe-west1.talon.one"
 
 QueryValue = bool | str
@@ -60,8 +61,19 @@ def make_path(operation: Operation, value: str | None) -> str:
         if value is not None:
             raise UsageError(f"{operation.operation_id} takes no value in its path.")
         return operation.path
+    return operation.path.replace(f"{{{operation.parameter}}}", quoted(value))
+
+
+def quoted(value: str | None) -> str:
+    """A value as it is in a path, percent-encoded.
+
+    Raises:
+        UsageError: as ``check_value``.
+    """
+    if value is not None and _UNRESERVED(value) and value not in {".", ".."}:
+        return value  # nearly all ids: nothing in them has to be encoded
     check_value(value)
-    return operation.path.replace(f"{{{operation.parameter}}}", quote(value or "", safe=""))
+    return quote(value or "", safe="")
 
 
 def check_value(value: str | None) -> None:

@@ -24,7 +24,7 @@ from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, 
 from privacy_toolkit.http.outbound import silence_library
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.http.transport import Transport, make_head
-from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query
+from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query, quoted
 from privacy_toolkit.talonone.bodies import (
     CouponReservations,
     CustomerProfileRequestV2,
@@ -232,6 +232,7 @@ def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
 __all__ = ["Client", "Credentials", "Generation", "Pacer", "Signer", "SyncClient", "Timeouts"]
 
 _LONGEST_IDEMPOTENCY_KEY = 255
+_PLACEHOLDER = "x"  # for a value, while what is around it is made
 #: A cache on the way is to ask the API, and not to say what it said to someone some time ago.
 _NOT_FROM_A_CACHE = (b"Cache-Control", b"no-cache")
 
@@ -278,6 +279,7 @@ class Client(Calls):
         self.generation = generation
         self._timeout = asdict(timeouts)
         self._queries: dict[str, str] = {}
+        self._heads: dict[tuple[str, bool], tuple[bytes, bytes]] = {}
         self._common = [
             (b"Host", self._base.netloc),
             (b"Accept", b"application/json"),
@@ -321,29 +323,38 @@ class Client(Calls):
         Raises:
             UsageError: the call can't be made as asked; nothing was sent.
         """
-        target, headers, content = self._parts(operation, value, query, body, idempotency_key, manner)
-        try:
-            if self._own is not None:
-                return await self._carried(self._own, operation, target, headers, content, manner)
-            return await _kept_back(manner) or await self._sent(operation, target, headers, content)
-        except httpx2.RequestError as error:
-            return fault_of(error)
-
-    async def _carried(
-        self,
-        transport: Transport,
-        operation: Operation,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        content: bytes,
-        manner: Manner,
-    ) -> Reply:
-        """Send by our own transport, past the HTTP client: its objects would cost more than everything else."""
+        if self._own is None:
+            parts = self._parts(operation, value, query, body, idempotency_key, manner)
+            try:
+                return await _kept_back(manner) or await self._sent(operation, *parts)
+            except httpx2.RequestError as error:
+                return fault_of(error)
+        # By our own transport, past the HTTP client: its objects would cost more than everything else.
+        if query is None and body is None and idempotency_key is None and value is not None:
+            payload = self._brief(operation, value, manner)
+        else:
+            target, headers, content = self._parts(operation, value, query, body, idempotency_key, manner)
+            payload = make_head(operation.method, target, headers) + content
         if self._http.is_closed:
             raise RuntimeError("The client is closed.")
-        received = await transport.carry(make_head(operation.method, target, headers) + content, self._timeout, manner)
+        try:
+            received = await self._own.carry(payload, self._timeout, manner)
+        except httpx2.RequestError as error:
+            return fault_of(error)
         wait = None if received.status == operation.success else _retry_after(received.headers)
         return Reply(received.status, received.body, wait, received.elapsed, received.mark)
+
+    def _brief(self, operation: Operation, value: str, manner: Manner) -> bytes:
+        """The bytes of a call that says nothing but a value in its path: all else of it is made once."""
+        around = self._heads.get((operation.name, manner.anonymous))
+        if around is None:
+            target, headers, content = self._parts(operation, _PLACEHOLDER, None, None, None, manner)
+            whole = make_head(operation.method, target, headers) + content
+            before = operation.path.partition("{")[0]
+            at = len(f"{operation.method} {self._prefix}{before}")
+            around = whole[:at], whole[at + len(_PLACEHOLDER) :]
+            self._heads[operation.name, manner.anonymous] = around
+        return around[0] + quoted(value).encode("ascii") + around[1]
 
     async def _sent(
         self, operation: Operation, target: bytes, headers: list[tuple[bytes, bytes]], content: bytes

@@ -1,12 +1,13 @@
-"""What the journal keeps of coupon holders and referral codes until they are written to a file."""
+"""What the journal keeps of coupons, their holders and referral codes for the files that are handed over."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
-from privacy_toolkit.talonone.models import ReservedCustomers
+from privacy_toolkit.talonone.models import Coupon, CustomerInventory, InventoryCoupon, ReservedCustomers
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -110,3 +111,89 @@ class MadeCode(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 encode_code = msgspec.msgpack.Encoder().encode
 decode_code = msgspec.msgpack.Decoder(MadeCode).decode
+
+
+# A coupon as the answer to its reservation shows it: what whoever mails it has to know.
+
+#: What keeps a coupon from being redeemed, by the API's own figures.
+EXPIRED, USED_UP, NOT_STARTED, USABLE = "expired", "used_up", "not_started", "usable"
+SPENT = frozenset({EXPIRED, USED_UP})
+#: Who may redeem a reserved coupon: whoever has the code, or those for whom it is reserved.
+ANYONE, HOLDERS_ALONE = "anyone", "holders"
+
+
+class ShownCoupon(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A coupon as the API showed it: until when it holds, its state then, who may redeem it; None: it did not say.
+
+    ``expiry`` is as the API wrote it.
+    """
+
+    expiry: str | None = None
+    state: str | None = None
+    redeemable_by: str | None = None
+
+    def state_at(self, moment: datetime) -> str | None:
+        """Its state at a later moment: what held then may have expired since."""
+        return EXPIRED if _is_past(self.expiry, moment) else self.state
+
+
+encode_coupon = msgspec.msgpack.Encoder().encode
+decode_coupon = msgspec.msgpack.Decoder(ShownCoupon).decode
+
+
+def shown_coupon(answer: Answer, moment: datetime) -> ShownCoupon | None:
+    """The coupon of an answer that is about this very one, at an aware ``moment``; None where it shows none."""
+    found = answer.value
+    if answer.finding is not Finding.DONE or not answer.named or not isinstance(found, Coupon):
+        return None
+    return _as_shown(found, moment)
+
+
+def coupon_in(answer: Answer, code: str) -> InventoryCoupon | None:
+    """A coupon in the inventory of a customer; None where that does not show it, or is none."""
+    if answer.finding is not Finding.DONE or not isinstance(answer.value, CustomerInventory):
+        return None
+    return next((coupon for coupon in answer.value.coupons or () if coupon.value == code), None)
+
+
+def is_redeemed(coupon: InventoryCoupon) -> bool | None:
+    """Whether the customer in whose inventory a coupon is has redeemed it; None: the API does not tell.
+
+    The documents of 2020 count redemptions by everybody alone: that tells it of a coupon that nobody redeemed.
+    """
+    if coupon.profile_redemption_count is not None:
+        return coupon.profile_redemption_count > 0
+    return False if coupon.usage_counter == 0 else None
+
+
+def shown_in_inventory(coupon: InventoryCoupon, moment: datetime) -> ShownCoupon:
+    """The same coupon as it is kept, at an aware ``moment``."""
+    return _as_shown(coupon, moment)
+
+
+def _as_shown(found: Coupon | InventoryCoupon, moment: datetime) -> ShownCoupon:
+    by = {None: None, True: HOLDERS_ALONE, False: ANYONE}[found.is_reservation_mandatory]
+    return ShownCoupon(found.expiry_date, _state(found, moment), by)
+
+
+def _state(found: Coupon | InventoryCoupon, moment: datetime) -> str:
+    if _is_past(found.expiry_date, moment):
+        return EXPIRED
+    if found.usage_limit and found.usage_counter is not None and found.usage_counter >= found.usage_limit:
+        return USED_UP
+    begins = _moment(found.start_date)
+    return NOT_STARTED if begins is not None and begins > moment else USABLE
+
+
+def _is_past(text: str | None, moment: datetime) -> bool:
+    ends = _moment(text)
+    return ends is not None and ends <= moment
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time as the API writes it; None for none, or for one that can't be read."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found if found is None or found.tzinfo is not None else found.replace(tzinfo=UTC)

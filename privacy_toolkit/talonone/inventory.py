@@ -65,7 +65,7 @@ def _attributes(inventory: CustomerInventory) -> Iterator[Mapping[str, Any]]:
 # could otherwise read from their package which guesses are right.
 #
 # Both published documents (2020 and current) are drawn against it in a test, so that a new release of the API is
-# noticed. The plain words for each field are in ``languages``, under the same two names: shape and field.
+# noticed. The plain words for each field are in ``access/languages``, under the same two names: shape and field.
 
 
 class Category(StrEnum):

@@ -79,8 +79,8 @@ def _inventory(answer: CustomerInventory, value: str | None, *_: object) -> Said
         or (answer.giveaways and _has_giveaway_of_others(answer.giveaways, value))
         or (answer.loyalty and answer.loyalty.cards and _has_card_of_others(answer.loyalty.cards, value))
     ):
-        return Said.ANOTHER
-    return Said.SUBJECT
+        return _ANOTHER
+    return _SUBJECT
 
 
 def _has_coupon_of_others(coupons: list[InventoryCoupon], value: str) -> bool:
@@ -251,9 +251,9 @@ def may_send_again(operation: Operation, finding: Finding) -> bool:
 
     What certainly was not done may; what may have been done only where the operation does no more the second time.
     """
-    if finding is Finding.UNKNOWN:
-        return operation.retry is RetrySafety.SAFE
-    return finding in {Finding.REFUSED, Finding.NEVER_SENT}
+    if finding is _UNKNOWN:
+        return operation.retry is _SAFE
+    return finding in {_REFUSED, _UNSENT}
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -330,6 +330,13 @@ _REASONS: dict[int, Reason] = {
 }
 _REDIRECTIONS = range(300, 400)
 _SERVER_ERRORS = range(500, 600)
+# Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
+_DONE, _UNSENT, _REFUSED, _UNKNOWN = Finding.DONE, Finding.NEVER_SENT, Finding.REFUSED, Finding.UNKNOWN
+_CURRENT = Generation.CURRENT
+_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+_NOT_LET_IN = Meaning.CREDENTIALS
+_SAFE = RetrySafety.SAFE
+_ANOTHER, _SUBJECT, _TOO_LITTLE = Said.ANOTHER, Said.SUBJECT, Said.TOO_LITTLE
 _NOTHING = Asked()
 
 #: Names on which a reading rests. Where one appears twice in an object the answer can be read either way.
@@ -368,18 +375,18 @@ def _read_success(operation: Operation, reply: Reply, asked: Asked) -> Answer:
     """A success is one in the form of the documents, about what was asked, that holds nothing of an error."""
     if operation.answer is None:
         if reply.body:
-            return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
-        return Answer(Finding.DONE, None, reply.status, mark=reply.mark)
+            return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
+        return Answer(_DONE, None, reply.status, mark=reply.mark)
     value = _decoded(reply.body, operation.answer)
     if value is None or value.tells_of_an_error or not _is_unambiguous(reply.body, _OF_SUCCESSES[operation.answer]):
-        return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
+        return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
     said = told(operation.name, value, asked.value, asked.body, asked.generation)
-    if said is Said.ANOTHER:
-        return Answer(Finding.UNKNOWN, Reason.ANSWER_ABOUT_ANOTHER, reply.status, mark=reply.mark)
-    if said is Said.TOO_LITTLE:
-        return Answer(Finding.UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
-    named = said is Said.SUBJECT
-    return Answer(Finding.DONE, None, reply.status, value, body=reply.body, named=named, mark=reply.mark)
+    if said is _ANOTHER:
+        return Answer(_UNKNOWN, Reason.ANSWER_ABOUT_ANOTHER, reply.status, mark=reply.mark)
+    if said is _TOO_LITTLE:
+        return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
+    named = said is _SUBJECT
+    return Answer(_DONE, None, reply.status, value, body=reply.body, named=named, mark=reply.mark)
 
 
 def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Asked) -> Answer:
@@ -389,10 +396,10 @@ def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Aske
     """
     status = reply.status
     meaning = operation.statuses.get(status)
-    wait = None if meaning is Meaning.CREDENTIALS else parse_retry_after(reply.retry_after, now)
+    wait = None if meaning is _NOT_LET_IN else parse_retry_after(reply.retry_after, now)
     if meaning is not None and _is_own_refusal(reply, asked.generation):
         return Answer(_FINDINGS[meaning], _REASONS[status], status, wait=wait, mark=reply.mark)
-    return Answer(Finding.UNKNOWN, _unreliable(status), status, wait=wait, mark=reply.mark)
+    return Answer(_UNKNOWN, _unreliable(status), status, wait=wait, mark=reply.mark)
 
 
 def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
@@ -401,7 +408,7 @@ def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
     A 503 has to repeat its status in any generation: it is what gateways say when the API has worked and they lost
     the answer.
     """
-    has_code = generation is Generation.CURRENT or reply.status == HTTPStatus.SERVICE_UNAVAILABLE
+    has_code = generation is _CURRENT or reply.status == _UNAVAILABLE
     error = _decoded(reply.body, ErrorBody)
     if error is None or not error.is_in_api_words(reply.status, has_code=has_code):
         return False

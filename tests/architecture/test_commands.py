@@ -6,11 +6,32 @@ import sys
 from collections.abc import Iterator
 
 import click
+import pytest
 
 from privacy_toolkit.cli.main import cli
 
 #: Libraries that cost more to import than ``--help`` may take; the commands that need them import them late.
 HEAVY = {"httpx2", "jinja2", "numpy", "pandas", "pyarrow"}
+
+#: An input of two rows is planned, and the modules are told that were loaded for it.
+PLANNED = """
+import json, sys
+from privacy_toolkit.cli.main import cli
+cli(["erase", "ids.csv", "--plan", "plan.json", "--quiet"], standalone_mode=False)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+#: A pack can be made, and the libraries are told that were loaded for it; ``{ours}`` says whose process it is.
+SEALING = """
+import json, sys
+from privacy_toolkit.core import OURS, lean_pyarrow
+if {ours}:
+    OURS.set()
+with lean_pyarrow():
+    import privacy_toolkit.evidence.pack
+print(json.dumps(sorted(sys.modules)))
+import numpy, pyarrow
+"""
 
 
 def walk(command: click.Command, context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -49,3 +70,19 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout.splitlines()[-1])) & HEAVY == set()
+
+
+def test_planning_a_few_ids_loads_no_library_for_tables_or_pages(tmp_path, monkeypatch):
+    (tmp_path / "ids.csv").write_text("customer_id\na\nb\n", encoding="utf-8")
+    told = {"BASE_URL": "http://127.0.0.1:9", "API_KEY": "k", "STATE": str(tmp_path / "state")}
+    for name, value in told.items():
+        monkeypatch.setenv(f"PRIVACY_TOOLKIT_{name}", value)
+    done = subprocess.run([sys.executable, "-c", PLANNED], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert set(json.loads(done.stdout.splitlines()[-1])) & {"jinja2", "numpy", "pandas", "pyarrow"} == set()
+
+
+@pytest.mark.parametrize(("ours", "loaded"), [(True, {"pyarrow"}), (False, {"numpy", "pandas", "pyarrow"})])
+def test_a_pack_is_made_with_pyarrow_alone_but_in_a_script_that_may_want_arrays(ours, loaded):
+    code = SEALING.format(ours=ours)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) & {"numpy", "pandas", "pyarrow"} == loaded

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from privacy_toolkit import __version__
+
 #: Where a module finds its templates, asked of the package that lies first on the path.
 ASK = (
     "import json; from privacy_toolkit import reporting; from privacy_toolkit.core.durable import templates_folder;"
@@ -71,7 +73,7 @@ def unpacked_wheel(built: list[Path]) -> Path:
 
 def test_wheel_and_sdist_are_built_again_byte_for_byte(built):
     first, second = ({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} for folder in built)
-    assert {name.partition("-")[2].removeprefix("0.1.0") for name in first} == {"-py3-none-any.whl", ".tar.gz"}
+    assert {name.partition("-")[2].removeprefix(__version__) for name in first} == {"-py3-none-any.whl", ".tar.gz"}
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 

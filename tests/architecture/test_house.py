@@ -54,6 +54,37 @@ def test_a_job_is_named_by_its_member_and_not_by_its_type():
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "settings.state / 'x'",
+        "self._settings.state.exists()",
+        "place = duty.settings.state",
+        "Path(settings.state)",
+        "folder / 'packs' / run_id",
+        "from privacy_toolkit.journal.state import open_state\nopen_state(settings.state.parent)",
+    ],
+)
+def test_a_path_made_from_the_state_folder_is_found_where_it_may_not_be(text):
+    last = len(text.splitlines())
+    assert house.state_paths([module(text)]) == [f"engine/a.py:{last}"]
+    for path in ("journal/sqlite/x.py", "journal/state.py", "config/settings.py"):
+        assert house.state_paths([module(text, path)]) == []
+
+
+def test_a_state_may_be_opened_and_shown_by_its_address():
+    text = "from privacy_toolkit.journal.state import open_state\n"
+    text += "open_state(settings.state, settings.state_key)\nsay(f'in {settings.state}')\nsubject.state.outcome\n"
+    assert house.state_paths([module(text)]) == []
+
+
+@pytest.mark.parametrize("text", ["from pathlib import Path\n", "import pathlib\n", "def f() -> Path: ..."])
+def test_a_place_in_the_interface_of_the_journal_is_found(text):
+    assert house.state_paths([module(text, "journal/store.py")]) != []
+    assert house.state_paths([module(text, "journal/memory/state.py")]) != []
+    assert house.state_paths([module(text, "journal/sqlite/run.py")]) == []
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("It was dealt a new one.", ["dealt"]),

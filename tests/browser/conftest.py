@@ -15,6 +15,7 @@ from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Approval, PackageFacts
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 from tests.support.hostile import HOSTILE, hostile
@@ -59,7 +60,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         subjects = [runs.told(f"customer-{k}", outcome, hold=hold) for k, outcome in enumerate(outcomes)]
         run = runs.write_run(folder / name, subjects, stops=(StopReason.INTERRUPTED, stop), **changes)
         with RunJournal(run) as journal:
-            pack = write_pack(journal, folder / f"{name}-pack", chain=Chain(folder / f"{name}-chain"))
+            pack = write_pack(journal, folder / f"{name}-pack", chain=Chain(FolderChain(folder / f"{name}-chain")))
             found[name] = (pack.path / "report.html").as_uri()
     return found | {"export": _export(folder)}
 
@@ -73,7 +74,7 @@ def _export(folder: Path) -> str:
     changes = {"job": "export", "calls": {runs.READ: (41, 41)}, "settings": runs.SETTINGS | {"packages_removed": 3}}
     run = runs.write_run(folder / "export", subjects, stops=stops, **changes)
     with RunJournal(run) as journal:
-        pack = write_pack(journal, folder / "export-pack", chain=Chain(folder / "export-chain"))
+        pack = write_pack(journal, folder / "export-pack", chain=Chain(FolderChain(folder / "export-chain")))
     return (pack.path / "report.html").as_uri()
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from privacy_toolkit.access.notice import KEYS, Notice, blank
 from privacy_toolkit.access.package import Recipe, deliver
+from privacy_toolkit.access.words import KEYS, Notice, blank
 
 LANGUAGES = ("en", "de", "fr", "es")
 VIEWS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (320, "light")}

@@ -10,6 +10,7 @@ from bench.synthetic import make_run
 from privacy_toolkit.core.model import Hold, Outcome, StopReason
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.reporting.tables import LISTED_CASES
 from tests.support import reported_runs as runs
@@ -26,7 +27,10 @@ def page_of(tmp_path):
 
     def make(run):
         with JournalReader(run) as journal:
-            return write_pack(journal, tmp_path / "pack", chain=Chain(tmp_path / "chain")).path / "report.html"
+            return (
+                write_pack(journal, tmp_path / "pack", chain=Chain(FolderChain(tmp_path / "chain"))).path
+                / "report.html"
+            )
 
     return make
 

@@ -105,7 +105,7 @@ def test_page_is_complete_without_scripts(open_page, reports):
     page = open_page(reports["mixed"], java_script_enabled=False)
     assert page.locator("h1").inner_text().startswith("Stopped early")
     assert all(page.locator(f"section#{part}").is_visible() for part in PARTS)
-    assert page.locator("section#outcomes svg[role=img] rect:not(.track)").count() == 9
+    assert page.locator("svg.shares[role=img] rect").count() == 6
     assert page.locator("section#age svg[role=img] rect:not(.track)").count() == 7
     assert page.locator("svg[role=img]").count() == 2
     assert "too short for a pace" in page.locator("section#pace").inner_text()

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from privacy_toolkit.access.notice import KEYS
+from privacy_toolkit.access.words import KEYS
 
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
 REFERENCE = re.compile(r"[0-9a-f]{32}")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.cli import pdf
-from privacy_toolkit.cli.pdf import BROWSERS, PdfError, write_pdf
+from privacy_toolkit.cli import evidence as pdf
+from privacy_toolkit.cli.evidence import BROWSERS, PdfError, write_pdf
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 
 #: What the scripts find of their arguments, and write.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from privacy_toolkit.access.languages import LANGUAGES, language
+from privacy_toolkit.access.words import LANGUAGES, language
 from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind, place
 
 DOCUMENTS = Path(__file__).parent / "documents"

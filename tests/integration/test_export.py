@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from privacy_toolkit.access.pruning import CLOCK
+from privacy_toolkit.access.placing import CLOCK
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.talonone.operations import Generation

@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from privacy_toolkit.inputs import parquet
 from privacy_toolkit.inputs import scan as tally
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
+from tests.support import workbooks
 
 #: In a process of its own: what it says, and the most memory that it had, in MB.
 READ = """
@@ -61,7 +63,32 @@ def write_parquet(path, values, **options):
     pq.write_table(pa.table({"customer_id": values}), path, compression="zstd", **options)
 
 
+def xlsx(path, **parts):
+    """A workbook of which one part is made of a head and blocks."""
+    workbooks.write(path, [["customer_id"], ["a"]], shared=())
+    with zipfile.ZipFile(path) as archive:
+        former = {name: archive.read(name) for name in archive.namelist()}
+    names = {"sheet": "xl/worksheets/sheet1.xml", "shared": "xl/sharedStrings.xml", "styles": "xl/styles.xml"}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in former.items():
+            pieces = next((made for part, made in parts.items() if names[part] == name), [content])
+            with archive.open(name, "w", force_zip64=True) as part:
+                for piece in pieces:
+                    part.write(piece)
+
+
+ROW = b'<row><c t="inlineStr"><is><t>customer_id</t></is></c></row>'
+SHEET = f"<worksheet {workbooks.MAIN}><sheetData>".encode()
+
 BOMBS = {
+    "rows.xlsx": lambda path: xlsx(path, sheet=repeated(SHEET + ROW, b"<row><c><v>1</v></c></row>", 10)),
+    "one row.xlsx": lambda path: xlsx(path, sheet=repeated(SHEET + b"<row>", b"<c><v>1</v></c>", 10)),
+    "one cell.xlsx": lambda path: xlsx(path, sheet=repeated(SHEET + b"<row><c><v>", b"1", 10)),
+    "one tag.xlsx": lambda path: xlsx(path, sheet=repeated(SHEET + b'<row a="', b"1", 10)),
+    "shared.xlsx": lambda path: xlsx(path, shared=repeated(b"<sst>", b"<si><t>" + b"x" * 1000 + b"</t></si>", 10)),
+    "shared, empty.xlsx": lambda path: xlsx(path, shared=repeated(b"<sst>", b"<si>" + b" " * 90 + b"</si>", 10)),
+    "styles.xlsx": lambda path: xlsx(path, styles=repeated(b"<s><cellXfs>", b"<xf/>", 10)),
+    "deep.xlsx": lambda path: xlsx(path, styles=repeated(b"<s>", b"<x>", 10)),
     "one line.csv.zst": lambda path: zst(path, repeated(b"customer_id\n", b"x")),
     "one line.csv.gz": lambda path: gz(path, repeated(b"customer_id\n", b"x", 50)),
     "open quote.csv.zst": lambda path: zst(path, repeated(b'customer_id\n"', b"x\n")),

@@ -17,7 +17,7 @@ with read_input(sys.argv[1], InputOptions(), spool_folder=Path(tempfile.gettempd
 """
 LOADED = """
 import json, sys
-import privacy_toolkit.inputs.scan, privacy_toolkit.inputs.exclusions
+import privacy_toolkit.inputs.scan, privacy_toolkit.inputs.lists
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 

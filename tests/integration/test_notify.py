@@ -14,7 +14,7 @@ import pytest
 
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.http.outbound import Message, NotPostedError, send
-from privacy_toolkit.notify.telling import Finished, Means, RunStarted, failed, finished, started
+from privacy_toolkit.notify.telling import DueTotals, Finished, Means, RunStarted, failed, finished, remind, started
 
 SECRET = "s3cret-path"
 KEY = "key-that-nobody-sees"
@@ -237,3 +237,27 @@ def test_a_run_ends_with_the_same_exit_code_whoever_listens(toolkit, sandbox, wr
         assert b"canary-" not in text
         assert KEY.encode() not in text
     assert SECRET not in done.out + done.err + again.out + again.err
+
+
+def test_a_reminder_arrives_at_the_webhook_alone_and_one_that_does_not_is_said(settings_for):
+    totals = DueTotals(
+        today="2026-11-27",
+        open=1,
+        overdue=1,
+        next_due_on=None,
+        holds=0,
+        reviews_past=0,
+        next_review_on=None,
+        unreadable=0,
+    )
+    said = []
+    with receiving(204) as server:
+        remind(settings_for(server.server_port), totals, Means(say=said.append))
+    assert [(command, path) for command, path, _, _ in server.requests] == [("POST", f"/hook?token={SECRET}")]
+    assert json.loads(server.requests[0][3])["type"] == "requests.due"
+    assert said == []
+    with receiving(500) as server:
+        remind(settings_for(server.server_port), totals, Means(say=said.append))
+    assert len(said) == 1
+    assert SECRET not in said[0]
+    assert KEY not in said[0]

@@ -6,6 +6,7 @@ from privacy_toolkit.core.model import Outcome, Purpose, Reason
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 
@@ -29,7 +30,7 @@ def pace(tmp_path):
         ]
         folder = runs.write_run(tmp_path / "20261123-080000-erase-0a1b2c", subjects, settings={"rate": float(rate)})
         with RunJournal(folder) as journal:
-            return write_pack(journal, tmp_path / "pack", chain=Chain(tmp_path / "chain")).report.pace
+            return write_pack(journal, tmp_path / "pack", chain=Chain(FolderChain(tmp_path / "chain"))).report.pace
 
     return make
 

@@ -12,6 +12,7 @@ from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.signers import load_signer
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, allowed_signers_line, generate
@@ -49,7 +50,7 @@ def packs(tmp_path_factory, keys):
     subjects = [runs.told(f"c{k}", outcome) for k, outcome in enumerate([Outcome.ERASED, Outcome.PENDING] * 3)]
     key, stranger = load_signer(keys / "key"), load_signer(keys / "stranger")
     with RunJournal(runs.write_run(folder / "20261124-run", subjects)) as journal:
-        chain = Chain(folder / "chain")
+        chain = Chain(FolderChain(folder / "chain"))
         write_pack(journal, folder / "named", chain=chain, signer=key, principal=WHO)
         write_pack(journal, folder / "nameless", chain=chain, signer=key)
         write_pack(journal, folder / "stranger", chain=chain, signer=stranger, principal=WHO)

@@ -120,10 +120,12 @@ def journal_of(kit):
 def walks(kit):
     """What the journal has of each subject, by its number: the time that it shows last, and the statuses."""
     found = {}
-    for seq, at, status in database(journal_of(kit), "SELECT seq, ended_at, status FROM exchanges ORDER BY seq, n"):
-        times, statuses = found.setdefault(seq, ([], []))
-        times.append(at)
-        statuses.append(status)
+    with JournalReader(journal_of(kit).parent) as journal:
+        made = [exchange for row in journal.rows() for exchange in row.exchanges]
+    for exchange in made:
+        times, statuses = found.setdefault(exchange.seq, ([], []))
+        times.append(exchange.ended_at)
+        statuses.append(exchange.status)
     return {seq: (max(times), looks(statuses)) for seq, (times, statuses) in found.items()}
 
 
@@ -237,8 +239,9 @@ def test_after_a_purge_nobody_is_linked_better_than_by_chance_but_by_the_list_of
         assert len(fits) >= 50
 
     # What stayed in the state folder: numbers, times and their order, whatever is a key, and every byte.
-    grounds = database(journal_of(kit), "SELECT seq, ground FROM requests")
-    truth_now = {seq: CROWD[int(ground.removeprefix("g-"))] for seq, ground in grounds}
+    with JournalReader(journal_of(kit).parent) as journal:
+        requests = [row.request for row in journal.rows() if row.request is not None]
+    truth_now = {request.seq: CROWD[int(request.ground.removeprefix("g-"))] for request in requests}
     assert len(truth_now) == len(CROWD)
     assert best(walks(kit), log, truth_now) < BY_CHANCE
     assert sum(truth_now[seq] == id_ for seq, id_ in truth.items()) < BY_CHANCE  # the numbers are others

@@ -23,6 +23,7 @@ from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import RowsFound, compare_here, read_rows
 from privacy_toolkit.evidence.verify.verifier import Verifier, Wanted, verify_pack
 from privacy_toolkit.journal.records import Approval, Note
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.schema import Report
@@ -77,7 +78,10 @@ def make_workshop(folder, keys, *, signed):
     ]
     (keys / "allowed_signers").write_text("\n".join(lines) + "\n")
     shop = Workshop(folder, signer, other, AllowedSigners.read(keys / "allowed_signers"))
-    chain, seal = Chain(folder / "chain"), {"signer": signer, "principal": "dpo@example.org"} if signed else {}
+    chain, seal = (
+        Chain(FolderChain(folder / "chain")),
+        {"signer": signer, "principal": "dpo@example.org"} if signed else {},
+    )
 
     asked = runs.Asked("2026-10-20", "2026-11-20", "T-1", "17(1)(b)")
     subjects = [runs.told(f"customer-{k}", o, request=asked if k % 2 else None) for k, o in enumerate(OUTCOMES)]
@@ -474,7 +478,7 @@ def forged_pack(shop, folder):
     subjects = [runs.told(f"customer-{k}", outcome) for k, outcome in enumerate(outcomes)]
     signed = {"signer": shop.other, "principal": "dpo@example.org"} if (shop.pack / "SHA256SUMS.sig").exists() else {}
     with RunJournal(runs.write_run(folder / "runs" / RUN_A, subjects)) as journal:
-        return write_pack(journal, folder / "packs" / RUN_A, chain=Chain(folder / "chain"), **signed).path
+        return write_pack(journal, folder / "packs" / RUN_A, chain=Chain(FolderChain(folder / "chain")), **signed).path
 
 
 def test_everything_made_again_and_signed_with_another_key_is_found_by_the_allowed_signers(signed, tmp_path):
@@ -603,7 +607,7 @@ def large(keys, signed, tmp_path_factory):
     ]
     with RunJournal(runs.write_run(folder / "runs" / RUN_A, subjects)) as journal:
         seal = {"signer": signed.signer, "principal": "dpo@example.org"}
-        return write_pack(journal, folder / "packs" / RUN_A, chain=Chain(folder / "chain"), **seal).path
+        return write_pack(journal, folder / "packs" / RUN_A, chain=Chain(FolderChain(folder / "chain")), **seal).path
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.page import visible
 from privacy_toolkit.access.placing import zipped
+from privacy_toolkit.access.words import blank
 from privacy_toolkit.talonone.inventory import SHAPES, Category, place
 
 DOCUMENTS = Path(__file__).parents[1] / "contract" / "documents"

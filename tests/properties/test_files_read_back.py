@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import InputError, Subject
-from privacy_toolkit.inputs.ids import judge
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.options import InputOptions, judge
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.holders import holders_table

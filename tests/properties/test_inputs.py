@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import SubjectRequest
 from privacy_toolkit.inputs.csv import CsvReader
-from privacy_toolkit.inputs.ids import WHITE_SPACE, all_fine, judge
-from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS, InputOptions
+from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS, WHITE_SPACE, InputOptions, all_fine, judge
 from privacy_toolkit.inputs.request_columns import understand
 from privacy_toolkit.inputs.scan import Status, read_input
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from privacy_toolkit.core.model import Outcome, StopReason, Verdict
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.rows import pseudonym
 from privacy_toolkit.reporting.tables import csv_line
@@ -34,7 +35,7 @@ def test_rows_add_up_to_the_totals(subjects, stop, crashed):
         run = runs.write_run(Path(folder) / "run", told, stops=(stop,), crashed=crashed)
         with RunJournal(run) as journal:
             secret = journal.secret
-            report = write_pack(journal, Path(folder) / "pack", chain=Chain(Path(folder) / "chain")).report
+            report = write_pack(journal, Path(folder) / "pack", chain=Chain(FolderChain(Path(folder) / "chain"))).report
         rows = [json.loads(line) for line in (Path(folder) / "pack" / "rows.jsonl").read_text().splitlines()]
     assert Counter(row["outcome"] for row in rows) == Counter(subjects.values())
     assert {line.outcome: line.count for line in report.outcomes if line.count} == Counter(subjects.values())

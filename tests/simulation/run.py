@@ -32,7 +32,7 @@ from privacy_toolkit.engine.limits import Limits, Stop
 from privacy_toolkit.http.connection import Connection
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.http.transport import Transport
-from privacy_toolkit.journal.memory.figures import taken_in
+from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.deployment import Player

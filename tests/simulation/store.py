@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from privacy_toolkit.core.model import JournalError, Purpose, StopReason
-from privacy_toolkit.journal.memory.figures import HeldRun
-from privacy_toolkit.journal.memory.run import MemoryRun
+from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun
 from privacy_toolkit.journal.records import ControlRecord, Note
 from privacy_toolkit.journal.store import moved
 

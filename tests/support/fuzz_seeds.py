@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tempfile
 import zipfile
 from base64 import b64encode
 from functools import cache
@@ -15,12 +16,13 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from privacy_toolkit.access import notice
+from privacy_toolkit.access import words as notice
 from privacy_toolkit.access.package import made_note
 from privacy_toolkit.core.model import CONTROL_PREFIX, Gone, Learned
 from privacy_toolkit.journal.records import ControlProfile, ExportKeys, ListPart, SuppressionExport, list_name
 from tests.support import answers
 from tests.support.foreign import REFUSALS, STATE_V1, STATE_V2, SUCCESSES
+from tests.support.workbooks import number, sheet, typed, write
 
 #: Answers in docs/answers.md that are longer, in bytes, show a limit.
 SHORT = 5000
@@ -119,6 +121,36 @@ def seed_parquet():
         made = BytesIO()
         pq.write_table(table, made, **options)
         found.append(made.getvalue())
+    return found
+
+
+SHARED = ["<si><t>customer_id</t></si>", "<si><r><t>c-</t></r><r><t>1</t></r></si>"]
+PARTS = ("xl/styles.xml", "xl/sharedStrings.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels", "_rels/.rels")
+CELLS = [
+    [typed("s", 0), "requested_at", "ticket"],
+    [typed("s", 1), number(46346, 1), "T-1"],
+    ["c-2", "2026-01-01", number("1.5E+20")],
+    [number(17), typed("e", "#N/A"), typed("str", "T", "A1")],
+]
+
+
+def seed_sheets():
+    return [sheet(CELLS, attributes={3: ' hidden="1"'}).encode(), sheet([["id", "y"], None, [None, "x"]]).encode()]
+
+
+def seed_workbook_parts():
+    with tempfile.TemporaryDirectory() as made:
+        path = write(Path(made) / "a.xlsx", CELLS, shared=SHARED, formats=["dd.mm.yy", "00000"])
+        with zipfile.ZipFile(path) as archive:
+            return [bytes([at]) + archive.read(name) for at, name in enumerate(PARTS)]
+
+
+def seed_workbooks():
+    found = []
+    with tempfile.TemporaryDirectory() as made:
+        for how in ({}, {"shared": SHARED, "formats": ["dd.mm.yy"], "is_1904": True}):
+            cells = CELLS if how else [["id"], ["a"], ["b"]]
+            found.append(write(Path(made) / "a.xlsx", cells, **how).read_bytes())
     return found
 
 

@@ -24,18 +24,17 @@ from types import SimpleNamespace
 import httpx2
 import msgspec
 
-from privacy_toolkit.access import faithful, notice
-from privacy_toolkit.access.package import made_note, tables
-from privacy_toolkit.access.pruning import CLOCK, _kept, _read_at
-from privacy_toolkit.access.redaction import redact
+from privacy_toolkit.access import faithful
+from privacy_toolkit.access import words as notice
+from privacy_toolkit.access.package import made_note, redact, tables
+from privacy_toolkit.access.placing import CLOCK, _kept, _read_at
 from privacy_toolkit.config.file import read_config
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import Job, ToolkitError
 from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence.chain import Link, Removal
-from privacy_toolkit.evidence.files import Checkpoint, decode_sums, encode_sums, hash_bytes
-from privacy_toolkit.evidence.pack import _check_free
+from privacy_toolkit.evidence.files import Checkpoint, check_free, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.receipts import _find, _reported, read_id
 from privacy_toolkit.evidence.verify.findings import Findings, Unusable
 from privacy_toolkit.evidence.verify.folder import PackFolder
@@ -45,13 +44,14 @@ from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
 from privacy_toolkit.http.connection import Connection, Room
 from privacy_toolkit.http.exchange import Reply
 from privacy_toolkit.http.pacing import parse_retry_after
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.lists import read_exclusions
+from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of
 from privacy_toolkit.journal.records import decode_lists
+from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import Identity, _new
-from privacy_toolkit.journal.sqlite.ledgers import ControlFiles
 from privacy_toolkit.notify.telling import _parse
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE
 from privacy_toolkit.signatures.allowed import _parse_line
@@ -69,6 +69,7 @@ from tests.support.fuzz_seeds import (
     PACK,
     PAIRS,
     REQUESTS,
+    SHARED,
     SIGNERS,
     TERMS,
     data_of,
@@ -81,13 +82,17 @@ from tests.support.fuzz_seeds import (
     seed_parquet,
     seed_plan,
     seed_row,
+    seed_sheets,
     seed_signing_key,
     seed_suppression,
     seed_wire,
+    seed_workbook_parts,
+    seed_workbooks,
     seed_zip,
     some_rows,
 )
 from tests.support.wire import Wire
+from tests.support.workbooks import write
 
 #: What a parser may say of an input that it does not take.
 REFUSALS = (ToolkitError, Unusable)
@@ -304,6 +309,29 @@ def requests_parquet(data):
     _scan(put("requests.parquet", data))
 
 
+def requests_xlsx(data):
+    _scan(put("requests.xlsx", data))
+    with suppress(ToolkitError):
+        read_exclusions(str(put("holds.xlsx", data)))
+
+
+def workbook_sheet(data):
+    _scan(write(folder() / "sheet.xlsx", parts={"xl/worksheets/sheet1.xml": data}, shared=SHARED, formats=["dd.mm.yy"]))
+
+
+def workbook_parts(data):
+    names = fuzz_seeds.PARTS
+    parts = {names[data[0] % len(names) if data else 0]: data[1:]}
+    _scan(write(folder() / "parts.xlsx", fuzz_seeds.CELLS, shared=SHARED, formats=["dd.mm.yy"], parts=parts))
+
+
+def keys_csv(data):
+    path = put("by-key.csv", b"key,ticket\na,T\nb,U\n")
+    options = InputOptions(identify=str(put("keys.csv", data)))
+    with read_input(str(path), options, spool_folder=folder()) as scan:
+        list(scan.records())
+
+
 def exclusions_csv(data):
     read_exclusions(str(put("holds.csv", data)))
 
@@ -392,7 +420,7 @@ def signing_key(data):
 
 def pack_place(data):
     put("place/report.json", data)
-    _check_free(folder() / "place", "20260101-000000-erase-0a0a")
+    check_free(folder() / "place", "20260101-000000-erase-0a0a")
 
 
 def metrics_file(data):
@@ -435,6 +463,10 @@ SEEDS = {
     requests_csv: lambda: REQUESTS,
     requests_lines: lambda: b'{"customer_id":"c-1","requested_at":"2026-01-01","ticket":"T"}\n\n{"customer_id":17}\n',
     requests_parquet: seed_parquet,
+    requests_xlsx: seed_workbooks,
+    workbook_sheet: seed_sheets,
+    workbook_parts: seed_workbook_parts,
+    keys_csv: lambda: b"key,customer_id\na,C1\nb,C2\nb,C3\nc,\n",
     exclusions_csv: lambda: b"customer_id,reason,review_on\nc-1,17(3)(b),2026-12-31\nc-2,identity,\n",
     assignments_csv: lambda: PAIRS,
     assignments_lines: lambda: b'{"customer_id":"c-1","coupon_value":"CODE","budget":5}\n{"customer_id":7}\n',

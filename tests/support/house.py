@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 ROOT = Path(__file__).parents[2]
 NAME = "privacy_toolkit"
@@ -28,6 +29,13 @@ ALLOWED_IMPORTS = {
 }
 #: Where jobs may be named: their own files, and the vocabulary that declares them.
 JOBS_NAMED_IN = ("jobs/", "core/model.py")
+
+#: Who may know that a state is a folder: what keeps it there, what opens it by its address, and where that is set.
+FOLDER_KNOWN_TO = ("journal/sqlite/", "journal/state.py", "config/")
+#: What such a folder holds.
+FOLDER_NAMES = frozenset({"runs", "locks", "packs", "chain", "plans", "set-aside"})
+#: The interface of the journal, and the store that is on no disk: there are no places of a machine in them.
+WITHOUT_PLACES = ("journal/store.py", "journal/ledgers.py", "journal/records.py", "journal/memory/")
 
 #: Retired words: as a word, as part of a snake_case name, and as part of a CamelCase name.
 BANNED = re.compile(
@@ -147,6 +155,54 @@ def named_jobs(modules: list[Module]) -> Counter[str]:
     return +counts
 
 
+def state_paths(modules: list[Module]) -> list[str]:
+    """Find what treats a state as a folder: places in the journal's interface, and paths made from ``settings.state``.
+
+    Elsewhere that may be handed to what ``journal.state`` has, or be shown, and nothing may be looked for by the names
+    that the folder has for what it holds.
+    """
+    found = []
+    for module in modules:
+        if module.path.startswith(WITHOUT_PLACES):
+            found += [f"{module.path} names {name}" for name in ("Path", "pathlib") if name in _names(module.tree)]
+        elif not module.path.startswith(FOLDER_KNOWN_TO):
+            found += [f"{module.path}:{line}" for line in sorted(_folder_uses(module))]
+    return found
+
+
+def _names(tree: ast.Module) -> set[str]:
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {getattr(node, "module", None) or "", *(alias.name for alias in node.names)}
+    return names
+
+
+def _folder_uses(module: Module) -> Iterator[int]:
+    """The lines that use ``settings.state`` for more than to open or to show it, or make a path by a name in it."""
+    openers = {name.rpartition(".")[2] for name in module.imports if name.startswith(f"{NAME}.journal.state.")}
+    allowed: set[ast.AST] = set()
+    for node in ast.walk(module.tree):  # what is around is met before what is in it
+        if isinstance(node, ast.FormattedValue):
+            allowed.add(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in openers:
+            allowed.update(node.args)
+        elif (_is_settings_state(node) and node not in allowed) or (
+            isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _constant(node.right) in FOLDER_NAMES
+        ):
+            yield node.lineno
+
+
+def _is_settings_state(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    if not isinstance(node, ast.Attribute) or node.attr != "state":
+        return False
+    return ast.unparse(node.value).rpartition(".")[2].lstrip("_") == "settings"
+
+
+def _constant(node: ast.AST) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
+
+
 def texts(root: Path = ROOT) -> Iterator[Path]:
     """Give every file that people read or write, but none of what tools put there."""
     yield from sorted(path for path in root.iterdir() if path.is_file() and path.suffix in {".md", ".toml"})
@@ -195,12 +251,14 @@ def measure(modules: list[Module], words: list[str]) -> list[Figure]:
     """Measure everything that has a limit."""
     twice = [f"{name}: {', '.join(paths)}" for name, paths in sorted(doubled_classes(modules).items())]
     misplaced, jobs = misplaced_imports(modules), named_jobs(modules)
+    places = state_paths(modules)
     naming = [f"{path}: {count}" for path, count in jobs.most_common()]
     return [
         Figure("modules with code", sum(module.has_code for module in modules), MOST_MODULES),
         Figure("import edges per 1,000 lines", edges_per_thousand_lines(modules), MOST_EDGES_PER_THOUSAND_LINES),
         Figure("class names that exist twice", len(twice), 0, twice),
         Figure("imports outside their folders", len(misplaced), 0, misplaced),
+        Figure("paths of the state folder", len(places), 0, places),
         Figure("jobs named outside jobs/", jobs.total(), MOST_NAMED_JOBS, naming),
         Figure("retired words", len(words), 0, words),
     ]

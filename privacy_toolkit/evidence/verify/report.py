@@ -19,7 +19,6 @@ from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows
 from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint
-from privacy_toolkit.evidence.pack import encode_report
 from privacy_toolkit.evidence.seal import Signed, verify_text
 from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quoted
 from privacy_toolkit.evidence.verify.folder import PackFolder
@@ -29,9 +28,9 @@ from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
 from privacy_toolkit.reporting.clock import ages, legal_clock
-from privacy_toolkit.reporting.counts import sample_of
-from privacy_toolkit.reporting.frames import RowSummary
+from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.html import render
+from privacy_toolkit.reporting.report import encode_report
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
 from privacy_toolkit.schemas import schema_of

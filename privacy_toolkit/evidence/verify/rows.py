@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Reason
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
@@ -21,7 +22,7 @@ from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
 from privacy_toolkit.evidence.verify.wordings import words_of
 from privacy_toolkit.journal.figures import SettledRequests
-from privacy_toolkit.reporting.frames import Counts, RowSummary, RowTally, StateKey
+from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
@@ -71,7 +72,8 @@ def compare(task: CompareTask) -> Difference:
 
 def difference(rows: Path, parquet: Path) -> Difference:
     """What differs first, read in this process."""
-    from privacy_toolkit.reporting.parquet import matches  # noqa: PLC0415 - it loads pyarrow and pandas
+    with lean_pyarrow():
+        from privacy_toolkit.reporting.parquet import matches  # noqa: PLC0415 - it loads pyarrow
 
     try:
         return matches(_lines(rows), parquet)
@@ -95,7 +97,7 @@ def _lines(rows: Path) -> Iterator[bytes]:
             yield line
 
 
-# The rows of a pack, counted once more: from ``rows.jsonl`` alone, without pandas and without any journal.
+# The rows of a pack, counted once more: from ``rows.jsonl`` alone, without pyarrow and without any journal.
 
 #: So many different grounds of holds, or pairs of days, are told apart: far more than there are in any pack.
 MOST_DIFFERENT: Final = 200_000

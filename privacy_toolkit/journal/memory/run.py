@@ -6,7 +6,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Self
@@ -14,10 +14,8 @@ from typing import Any, Self
 import msgspec
 
 from privacy_toolkit.core.model import (
-    MAY_BE_DONE,
     OPEN_OUTCOMES,
     Gone,
-    HeldBefore,
     JournalError,
     Outcome,
     Purpose,
@@ -25,11 +23,11 @@ from privacy_toolkit.core.model import (
     StopReason,
     Subject,
 )
-from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
-from privacy_toolkit.journal.memory.figures import HeldRun, nulls_first, state_counts, summarise, windows_of
+from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, Windows, counted, times_of, windows_from
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
+    Approval,
     ControlRecord,
     Entry,
     ExchangeRecord,
@@ -39,6 +37,10 @@ from privacy_toolkit.journal.records import (
     Observed,
     OpenRequests,
     RejectedRow,
+    RequestRow,
+    Staged,
+    SubjectRow,
+    SubjectState,
     exchange_row,
     state_row,
 )
@@ -47,7 +49,89 @@ from privacy_toolkit.journal.store import moved, running
 _IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
 _NOT_MARKED = frozenset({Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED})
 _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
-_LOST_FROM = 500
+
+
+@dataclass(slots=True)
+class HeldRun:
+    """All that is kept of a run. ``worker`` is whoever works on it."""
+
+    run_id: str
+    plan: bytes
+    created_at: int
+    bounds: list[tuple[int, int]]
+    subjects: list[Subject]
+    states: dict[int, SubjectState]
+    requests: dict[int, RequestRow]
+    parties: list[tuple[str, int]]
+    rejected: list[RejectedRow]
+    approval: Approval | None
+    plan_key: bytes | None
+    secret: bytes | None
+    exchanges: defaultdict[int, dict[int, ExchangeRecord]] = field(default_factory=lambda: defaultdict(dict))
+    results: dict[int, bytes] = field(default_factory=dict)
+    controls: list[ControlRecord] = field(default_factory=list)
+    acceptances: list[Acceptance] = field(default_factory=list)
+    executions: list[Execution] = field(default_factory=list)
+    purged_at: int | None = None
+    worker: object | None = None
+    #: What was counted last, until something is written.
+    counts: RunCounts | None = None
+
+    def outcome(self, seq: int) -> Outcome:
+        """Tell in which outcome a subject is."""
+        return self.states.get(seq, PENDING).outcome
+
+    def walk(self, seq: int) -> list[tuple[int, ExchangeRecord]]:
+        """Give the exchanges of a subject by their numbers, in order."""
+        return sorted(self.exchanges.get(seq, {}).items())
+
+    def known(self) -> list[int]:
+        """Give the numbers of the subjects of whom anything is known but the id, in order."""
+        return sorted(self.states.keys() | self.requests.keys() | {seq for seq, made in self.exchanges.items() if made})
+
+    def rows(self) -> list[SubjectRow]:
+        """Give all that is known of these subjects."""
+        return [
+            SubjectRow(
+                seq,
+                state_row(seq, self.states[seq]) if seq in self.states else None,
+                [exchange_row(seq, n, one) for n, one in self.walk(seq)],
+                self.requests.get(seq),
+            )
+            for seq in self.known()
+        ]
+
+
+def taken_in(run_id: str, staged: Staged) -> HeldRun:
+    """Take in what a run is made of: all of it, or the error of whoever gives it."""
+    bounds: list[tuple[int, int]] = []
+    subjects: list[Subject] = []
+    for page in staged.pages:
+        if page:
+            bounds.append((len(subjects) + 1, len(subjects) + len(page)))
+            for row, id_, *given in page:
+                subjects.append(Subject(len(subjects) + 1, row, id_, "".join(map(str, given))))
+    party = staged.party
+    states = {
+        seq: SubjectState(
+            Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at
+        )
+        for seq, hold in staged.holds.items()
+    }
+    return HeldRun(
+        run_id,
+        staged.plan,
+        staged.created_at,
+        bounds,
+        subjects,
+        states,
+        {row[0]: RequestRow._make(row) for row in staged.requests},
+        [] if party is None else sorted((party(s.id, s.given), s.seq) for s in subjects),
+        [RejectedRow._make(row) for row in staged.rejected],
+        staged.approval,
+        staged.plan_key,
+        secrets.token_bytes(32),
+    )
 
 
 class MemoryRun:
@@ -111,54 +195,36 @@ class MemoryRun:
 
     def totals(self) -> dict[Outcome, int]:
         """Count the subjects by outcome."""
-        counts = Counter(state.outcome for state in self._run.states.values())
-        counts[Outcome.PENDING] += self.size - len(self._run.states)
-        return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
+        return self._counts.totals(self.size)
 
     def states(self) -> tuple[StateCount, ...]:
         """Count the subjects that are in the same state."""
-        return state_counts(self._run)
+        return self._counts.states()
 
     def summary(self) -> RunSummary:
         """Count what a report says next to ``totals``."""
-        return summarise(self._run)
+        return self._counts.summary(self._run.executions, self._run.controls)
 
     def windows(self) -> Windows:
         """Divide the times of all subjects into windows."""
-        return windows_of(self._run)
+        times = sorted(times_of(self._run.rows()), key=itemgetter(0, 3, 1))
+        return windows_from(times, [(e.started_at, e.ended_at) for e in self._run.executions], self.size)
 
     def open_requests(self) -> list[OpenRequests]:
         """Count the open subjects with a date, the first due first."""
-        days = Counter(
-            (request.requested_on, request.due_on)
-            for seq, request in self._run.requests.items()
-            if request.requested_on is not None and self._run.outcome(seq) in OPEN_OUTCOMES
-        )
-        ordered = sorted(days.items(), key=lambda item: (item[0][1] is None, item[0][1] or "", item[0][0]))
-        return [OpenRequests(*key, count) for key, count in ordered]
+        return self._counts.open_requests()
 
     def done_reasons(self) -> dict[Reason | None, int]:
         """Count the subjects that are done, by why they are."""
-        reasons = Counter(state.reason for state in self._run.states.values() if state.outcome is Outcome.DONE)
-        return dict(sorted(reasons.items(), key=lambda item: nulls_first(item[:1])))
+        return self._counts.done_reasons()
 
     def gone(self) -> Gone | None:
         """Tell how those who were erased are answered."""
-        erased = [state for state in self._run.states.values() if state.outcome is Outcome.ERASED]
-        if any(state.kept_coupons is None for state in erased):
-            return Gone.ABSENT
-        return Gone.EMPTIED if any(state.held_before is HeldBefore.VISIBLE for state in erased) else None
+        return self._counts.gone()
 
     def last_lost_at(self) -> int | None:
         """Tell when the last request that changes something went out without an answer."""
-        return max(
-            (
-                e.intent_at if e.ended_at is None else e.ended_at
-                for _, _, e in self._run.all_exchanges()
-                if e.purpose is Purpose.ACT and e.intent_at is not None and _is_lost(e)
-            ),
-            default=None,
-        )
+        return self._counts.last_lost_at()
 
     def executions(self) -> list[Execution]:
         """Give everybody who worked on the run, in order."""
@@ -281,6 +347,7 @@ class MemoryRun:
             JournalError: as for ``intend``.
         """
         self._check_working()
+        self._run.counts = None
         for note in list(notes):
             for n, exchange in note.exchanges:
                 self._put(note.seq, n, exchange)
@@ -311,6 +378,7 @@ class MemoryRun:
     def mark_restored(self, now: int) -> int:
         """Make every open subject ``unknown`` for good; how many these are."""
         with self._writing():
+            self._run.counts = None
             doubtful = [e for e in self.entries(OPEN_OUTCOMES) if e.state.reason not in _NOT_MARKED]
             for entry in doubtful:
                 self._run.states[entry.subject.seq] = msgspec.structs.replace(
@@ -328,10 +396,9 @@ class MemoryRun:
             run = self._run
             if run.purged_at is not None:
                 return
-            windows = windows_of(run)
-            known = sorted(
-                run.states.keys() | run.requests.keys() | {seq for seq, made in run.exchanges.items() if made}
-            )
+            windows = self.windows()
+            run.counts = None
+            known = run.known()
             drawn = list(range(1, len(known) + 1))
             secrets.SystemRandom().shuffle(drawn)
             new = dict(zip(known, drawn, strict=True))
@@ -351,6 +418,13 @@ class MemoryRun:
             run.subjects = [Subject(s.seq, 0, "") for s in run.subjects]
             run.parties, run.results, run.rejected = [], {}, []
             run.plan, run.secret, run.plan_key, run.purged_at = plan, None, None, now
+
+    @property
+    def _counts(self) -> RunCounts:
+        run = self._run
+        if run.counts is None:
+            run.counts = RunCounts([counted(run.rows())])
+        return run.counts
 
     @property
     def _run(self) -> HeldRun:
@@ -420,10 +494,6 @@ class MemoryRun:
         finally:
             if is_ours:
                 self._give_back()
-
-
-def _is_lost(exchange: ExchangeRecord) -> bool:
-    return exchange.ended_at is None or (exchange.status or 0) >= _LOST_FROM or exchange.reason in MAY_BE_DONE
 
 
 def _start(windows: Windows, seq: int) -> int | None:

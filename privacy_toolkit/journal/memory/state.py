@@ -8,15 +8,17 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 from privacy_toolkit.core.model import JournalError, UsageError
-from privacy_toolkit.journal.memory.figures import HeldRun, taken_in
-from privacy_toolkit.journal.memory.run import MemoryRun
+from privacy_toolkit.journal.ledgers import ChainError, KeptLink
+from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun, taken_in
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
     ControlProfile,
+    RunAnswers,
     Staged,
     decode_lists,
     encode_lists,
@@ -31,7 +33,10 @@ from privacy_toolkit.journal.store import State, assigned_meanwhile, locked, mov
 class MemorySuppression:
     """Whom a state in memory has erased."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: dict[str, HeldRun]) -> None:
+        self._runs = runs
+        self._read: dict[str, object] = {}
+        self._seen: dict[str, object] = {}
         self._key = secrets.token_bytes(32)
         self._suppressed: set[bytes] = set()
         self._counted: dict[str, int] = {}
@@ -52,6 +57,15 @@ class MemorySuppression:
             return any(list_digest(key, scope, customer) in found for key, found in lists for scope in scopes)
 
         return is_suppressed
+
+    def behind(self) -> list[str]:
+        """Give the runs that may have erased somebody who is not in the list, newest first."""
+        self._seen = {run_id: _stamp(self._runs[run_id]) for run_id in newest_first(self._runs)}
+        return [run_id for run_id, stamp in self._seen.items() if self._read.get(run_id) != stamp]
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in the list whom a run has erased, as it was when ``behind`` named it."""
+        self._read[run_id] = self._seen[run_id]
 
     def counted(self, run_id: str) -> int:
         """Tell how many erased customers of a run are in the list."""
@@ -100,7 +114,8 @@ class _Codes:
     """What was assigned, in all scopes."""
 
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    customers: dict[bytes, bytes] = field(default_factory=dict)
+    customers: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
+    given_back: set[str] = field(default_factory=set)
     changes: dict[str, int] = field(default_factory=dict)
 
 
@@ -129,10 +144,27 @@ class MemoryAssignedCodes:
     def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
         """Give the first of the codes ``among`` that was assigned to a customer."""
         mine = {self._digest("customer", customer, scope) for scope in self._scopes}
-        return next((code for digest, code in among.items() if self._codes.customers.get(digest) in mine), None)
+        found = ((code, self._codes.customers.get(digest, {})) for digest, code in among.items())
+        return next((code for code, customers in found if not mine.isdisjoint(customers)), None)
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """Tell how many customers a code was assigned to."""
+        return sum(len(self._codes.customers.get(self._digest("code", code, scope), {})) for scope in self._scopes)
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Tell whether a code was assigned to a customer."""
+        return any(
+            self._digest("customer", customer, scope)
+            in self._codes.customers.get(self._digest("code", code, scope), {})
+            for scope in self._scopes
+        )
+
+    def remember(
+        self, pairs: Iterable[tuple[str, str]], shared: Collection[str] = (), void: Collection[str] = ()
+    ) -> None:
         """Keep which customers get which codes, all or none.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.
@@ -140,17 +172,48 @@ class MemoryAssignedCodes:
         if self._changes() != self.changes:
             raise assigned_meanwhile()
         scope = self._scopes[0]
-        for customer, code in list(pairs):
-            self._codes.customers.setdefault(
-                self._digest("code", code, scope), self._digest("customer", customer, scope)
-            )
+        pairs = list(pairs)
+        for code, former in product(void, self._scopes):
+            self._codes.customers.pop(self._digest("code", code, former), None)
+        for customer, code in pairs:
+            customers = self._codes.customers.setdefault(self._digest("code", code, scope), {})
+            if not customers or code in shared:
+                customers[self._digest("customer", customer, scope)] = None
         self._codes.changes[scope] = self._codes.changes.get(scope, 0) + 1
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, once for each ``run_id``, that these customers have these codes, since it released them."""
+        if run_id in self._codes.given_back:
+            return
+        for (customer, code), scope in product(list(pairs), self._scopes):
+            digest = self._digest("code", code, scope)
+            customers = self._codes.customers.get(digest, {})
+            customers.pop(self._digest("customer", customer, scope), None)
+            if not customers:
+                self._codes.customers.pop(digest, None)
+        self._codes.given_back.add(run_id)
+        self._codes.changes[self._scopes[0]] = self._codes.changes.get(self._scopes[0], 0) + 1
 
     def _changes(self) -> int:
         return sum(self._codes.changes.get(scope, 0) for scope in self._scopes)
 
     def _digest(self, kind: str, name: str, scope: str) -> bytes:
         return hmac.digest(self._codes.key, f"{kind}\0{scope}\0{name}".encode(), hashlib.sha256)[:16]
+
+
+class MemoryAnswers:
+    """When people were sent their answers, by run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, RunAnswers] = {}
+
+    def read(self, run_id: str) -> RunAnswers:
+        """Give what is recorded of a run."""
+        return self._kept.get(run_id, RunAnswers())
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded."""
+        self._kept[run_id] = change(self.read(run_id))
 
 
 class MemoryControls:
@@ -255,22 +318,117 @@ class _Lock:
         self._taken.discard(self._deployment)
 
 
-class MemoryState:
-    """A state in memory. ``folder`` is for what is written as files all the same: spools, packs, and their chain."""
+class MemoryChain:
+    """Which packs were sealed, in memory."""
 
-    def __init__(self, folder: Path) -> None:
+    remedy = "What was in memory is gone with its process."
+
+    def __init__(self) -> None:
+        self._links: list[KeptLink] = []
+        self._id = secrets.token_hex(16)
+        self._lock = Lock()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other threads from sealing a pack."""
+        with self._lock:
+            yield
+
+    def drawn_id(self) -> str:
+        """Give the 32 random hexadecimal digits of this record."""
+        return self._id
+
+    def newest(self) -> KeptLink | None:
+        """Give the last link; None if there is none yet."""
+        return self._links[-1] if self._links else None
+
+    def of_run(self, run_id: str) -> list[KeptLink]:
+        """Give the links of one run, the oldest first."""
+        return [link for link in self._links if link.run_id == run_id]
+
+    def append(self, link: KeptLink) -> None:
+        """Add a link.
+
+        Raises:
+            ChainError: it does not have the next number.
+        """
+        if link.sequence != len(self._links) + 1:
+            raise ChainError("The pack does not follow the newest one of the record.", self.remedy)
+        self._links.append(link)
+
+
+class MemoryIndex:
+    """What the runs of a state in memory tell."""
+
+    def __init__(self, runs: dict[str, HeldRun]) -> None:
+        self._runs = runs
+        self._parts: dict[tuple[str, str], tuple[object, bytes, dict[str, bytes]]] = {}
+        self._seen: dict[tuple[str, str], object] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget what does not last; the rest is kept for the next one who opens it."""
+        self._parts = {key: kept for key, kept in self._parts.items() if kept[0] is not None}
+
+    def behind(self, part: str) -> list[str]:
+        """Give the runs of which a part was not entered as they are now, newest first."""
+        self._parts = {key: kept for key, kept in self._parts.items() if key[1] in self._runs}
+        found = []
+        for run_id in newest_first(self._runs):
+            stamp = _stamp(self._runs[run_id])
+            if self._parts.get((part, run_id), (b"",))[0] not in {stamp, None}:
+                self._seen[part, run_id] = stamp
+                found.append(run_id)
+        return found
+
+    def enter(self, part: str, run_id: str, note: bytes, told: Iterable[tuple[str, bytes]], *, lasting: bool) -> None:
+        """Enter what a run tells in a part, in the place of what it told there before."""
+        names, stamp = dict(told), self._seen.get((part, run_id))
+        if not lasting:
+            self._parts[part, run_id] = None, note, names
+        elif run_id in self._runs and _stamp(self._runs[run_id]) == stamp:
+            self._parts[part, run_id] = stamp, note, names
+
+    def notes(self, part: str) -> dict[str, bytes]:
+        """Give the notes of all runs of which a part was entered."""
+        return {run_id: note for (of, run_id), (_, note, _) in self._parts.items() if of == part}
+
+    def told(self, part: str, names: Iterable[str]) -> dict[str, list[bytes]]:
+        """Give what was told under each of some names."""
+        entered = [told for (of, _), (_, _, told) in self._parts.items() if of == part]
+        found = {name: [told[name] for told in entered if name in told] for name in names}
+        return {name: values for name, values in found.items() if values}
+
+    def forget(self, run_id: str) -> None:
+        """Destroy all that was entered of a run."""
+        self._parts = {key: kept for key, kept in self._parts.items() if key[1] != run_id}
+
+
+def _stamp(run: HeldRun) -> object:
+    """What tells whether a run is still as it was; it is written to by executions, and by its purge."""
+    last = run.executions[-1] if run.executions else None
+    return id(run), len(run.executions), last, run.purged_at, run.worker is not None
+
+
+class MemoryState:
+    """A state in memory."""
+
+    def __init__(self) -> None:
         self.passed_over: set[str] = set()
-        self.scratch, self.packs, self.chain = folder, folder / "packs", folder / "chain"
-        self.own_places: tuple[Path, ...] = (self.chain,)
+        self.chain = MemoryChain()
+        self.answers = MemoryAnswers()
         self.drawn_id = secrets.token_hex(16)
         self.identity = MemoryIdentity()
         self.controls = MemoryControls()
         self._runs: dict[str, HeldRun] = {}
         self._set_aside: dict[str, HeldRun] = {}
         self._locked: set[str] = set()
-        self._suppression = MemorySuppression()
+        self._suppression = MemorySuppression(self._runs)
         self._codes = _Codes()
         self._plan_keys: dict[str, MemoryKey] = {}
+        self._index = MemoryIndex(self._runs)
 
     def create(self, run_id: str, staged: Staged) -> None:
         """Make a new run, or none at all.
@@ -329,6 +487,13 @@ class MemoryState:
             with MemoryRun(held, lambda _: False) as run:
                 yield run_id, run
 
+    def remains(self, run_id: str, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
+        """Search what is kept of a run: its plan, its keys, its subjects and what was kept of answers."""
+        run = self._runs[run_id]
+        names = [text.encode() for subject in run.subjects for text in (subject.id, subject.given)]
+        kept = [run.plan, run.secret or b"", run.plan_key or b"", *names, *run.results.values()]
+        return [f"memory:{run_id}"] if holds(iter(kept)) else []
+
     def left_over(self) -> list[str]:
         """Name nothing: a run is taken in as a whole, so nobody who dies leaves a part of one."""
         return []
@@ -347,6 +512,10 @@ class MemoryState:
             raise locked(deployment)
         return _Lock(self._locked, deployment)
 
+    def index(self) -> MemoryIndex:
+        """What the runs tell, to be looked up."""
+        return self._index
+
     def suppression(self) -> MemorySuppression:
         """Open the list of whom this state has erased."""
         return self._suppression
@@ -358,14 +527,6 @@ class MemoryState:
     def plan_key(self, nonce: str) -> MemoryKey:
         """The key of the plan with this nonce."""
         return self._plan_keys.setdefault(nonce, MemoryKey())
-
-    def pack(self, run_id: str) -> Path:
-        """Where the pack of a run is written unless another place is asked for."""
-        return self.packs / run_id
-
-    def places_of(self, run_id: str) -> list[Path]:
-        """The folders whose files may hold what a purge takes away: the pack alone."""
-        return [self.pack(run_id)]
 
 
 if TYPE_CHECKING:

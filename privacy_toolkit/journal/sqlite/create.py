@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.model import JournalError, Outcome
-from privacy_toolkit.journal.records import Page, Staged, SubjectState, state_row
+from privacy_toolkit.journal.records import Page, RequestRow, Staged, SubjectRow, SubjectState, state_row
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, migrate, page_digest
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, page_digest
+from privacy_toolkit.journal.sqlite.pages import migrate, page_rows, put_page
 
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
-_PUT_STATE = f"INSERT INTO standings VALUES ({', '.join('?' * len(SubjectState.__struct_fields__))}, ?)"
 
 
 def create_run(folder: Path, staged: Staged) -> None:
@@ -58,8 +60,7 @@ def _fill(path: Path, run_id: str, staged: Staged) -> None:
             digests.append((first, size, page_digest(secret, first, size, data)))
             if staged.party is not None:
                 connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
-        connection.executemany(_PUT_STATE, _held(staged))
-        connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", staged.requests)
+        _put_what_is_known(connection, staged, [first for first, _, _ in digests])
         connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
         _bind(connection, _facts(run_id, staged, secret, size), digests)
         connection.execute("COMMIT")
@@ -137,11 +138,26 @@ def _parties(first: int, page: Page, party: Callable[[str, str], str]) -> Iterat
         yield party(str(id_), given), seq, row, id_, given
 
 
-def _held(staged: Staged) -> Iterator[tuple[object, ...]]:
-    for seq, hold in staged.holds.items():
-        yield state_row(
-            seq,
-            SubjectState(
-                Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at
-            ),
+def _put_what_is_known(connection: sqlite3.Connection, staged: Staged, firsts: Sequence[int]) -> None:
+    """Write what is known of some subjects from the beginning: who is on hold, and what the input says of requests."""
+
+    def page_of(row: SubjectRow) -> int:
+        return firsts[bisect_right(firsts, row.seq) - 1]
+
+    requests = (SubjectRow(row[0], None, [], RequestRow._make(row)) for row in staged.requests)
+    for said in (_held(staged), requests):
+        for first, some in groupby(said, key=page_of):
+            rows = {row.seq: row for row in page_rows(connection, first)}
+            for row in some:
+                known = rows.get(row.seq)
+                rows[row.seq] = row if known is None else known._replace(request=row.request)
+            put_page(connection, first, [rows[seq] for seq in sorted(rows)])
+
+
+def _held(staged: Staged) -> Iterator[SubjectRow]:
+    for seq in sorted(staged.holds):
+        hold = staged.holds[seq]
+        state = SubjectState(
+            Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at
         )
+        yield SubjectRow(seq, state_row(seq, state), [], None)

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,15 +23,17 @@ from filelock import FileLock
 from platformdirs import user_state_path
 
 from privacy_toolkit.core import locks
-from privacy_toolkit.core.durable import left_over, put_file, sweep
+from privacy_toolkit.core.durable import found_in, left_over, put_file, sweep
 from privacy_toolkit.core.locks import is_taken, take
 from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
-from privacy_toolkit.journal.records import Staged, meant_by, newest_first
+from privacy_toolkit.journal.records import Staged, meant_by
+from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
-from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, ControlFiles, SuppressionFile
+from privacy_toolkit.journal.sqlite.index import FolderIndex
+from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile, runs_in
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running
@@ -303,33 +305,28 @@ class StateFolder:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
         return SecretFile(self.path / "plans" / f"{nonce}.key")
 
-    @property
-    def chain(self) -> Path:
-        """Where it is written down which packs were sealed, one after the other."""
-        return self.path / "chain"
+    def index(self) -> FolderIndex:
+        """What the runs tell, to be looked up."""
+        return FolderIndex(self.path, self.key)
 
     @property
-    def packs(self) -> Path:
-        """Where the audit packs are that are written to no other place."""
-        return self.path / "packs"
-
-    def pack(self, run_id: str) -> Path:
-        """Where the audit pack of a run is written unless another place is asked for."""
-        return self.packs / run_id
+    def chain(self) -> FolderChain:
+        """The record of which packs were sealed, one after the other."""
+        return FolderChain(self.path / "chain")
 
     @property
-    def scratch(self) -> Path:
-        """The folder itself: what is set aside while a command works is as private as the runs."""
-        return self.path
+    def answers(self) -> AnswerFiles:
+        """When people were sent their answers."""
+        return AnswerFiles(self.path)
 
     @property
     def own_places(self) -> tuple[Path, ...]:
-        """The folders among which no pack may be."""
-        return self.runs, self.locks, self.chain
+        """The folders among which nothing else may be."""
+        return self.runs, self.locks, self.path / "chain", self.path / "answers"
 
-    def places_of(self, run_id: str) -> list[Path]:
-        """The folders whose files may hold what a purge of the run takes away."""
-        return [self.runs / run_id, self.pack(run_id)]
+    def remains(self, run_id: str, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
+        """Search the files of a run; the paths of those in which something is found, or which can't be read."""
+        return found_in(self.runs / run_id, holds)
 
     @property
     def controls(self) -> ControlFiles:
@@ -362,14 +359,7 @@ class StateFolder:
 
     def run_ids(self) -> list[str]:
         """Every run, newest first: the ids begin with the second of creation, and what follows the job goes on."""
-        if not self.runs.is_dir():
-            return []
-        found = (
-            p.name
-            for p in self.runs.iterdir()
-            if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-        )
-        return newest_first(found)
+        return runs_in(self.runs)
 
     def find(self, name: str) -> str:
         """The id of the run meant by ``name``: an id, an unambiguous beginning of one, or ``latest``.

@@ -1,4 +1,4 @@
-"""What outlives the runs of a state folder: whom it erased, which codes it gave away, and what deployments taught.
+"""What outlives the runs of a state folder: whom it erased, and which codes it gave away.
 
 Erased stays erased: the list of whom holds no id. An entry is HMAC-SHA256 under a key of the list's own, which is kept
 apart from it. The list outlives the purge of a run, which takes the ids away, since afterwards too a request would
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,19 +19,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
-from privacy_toolkit.core.durable import put_file, read_regular, sync
-from privacy_toolkit.core.model import CONTROL_PREFIX, JournalError
+from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
-    ControlProfile,
     decode_lists,
     encode_lists,
     list_digest,
     list_name,
+    newest_first,
 )
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
@@ -118,6 +116,40 @@ def _xored(one: bytes, other: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
+# The runs that there are, and whether one is still as it was when it was read for a list or for the index.
+
+
+def runs_in(place: Path) -> list[str]:
+    """Every run in the folder of the runs, newest first."""
+    if not place.is_dir():
+        return []
+    found = (
+        p.name
+        for p in place.iterdir()
+        if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
+    )
+    return newest_first(found)
+
+
+def stamp_of(run: Path) -> bytes:
+    """What tells whether the files of a run are still the ones that they were; empty if there are none.
+
+    The lock, SQLite's shared memory and an empty log come and go without the run, so they are left out.
+    """
+    try:
+        with os.scandir(run) as entries:
+            found = [
+                f"{entry.name} {there.st_ino} {there.st_size} {there.st_mtime_ns} {there.st_ctime_ns}"
+                for entry in entries
+                if entry.name != LOCK_NAME and not entry.name.endswith("-shm")
+                for there in (entry.stat(follow_symlinks=False),)
+                if there.st_size or not entry.name.endswith("-wal")
+            ]
+    except OSError:
+        return b""
+    return hashlib.sha256("\n".join(sorted(found)).encode()).digest()
+
+
 SUPPRESSION_FILE = "suppression.sqlite"
 #: The file with the state folder's key, unless the configuration names another place.
 KEY_NAME: Final = "state.key"
@@ -125,6 +157,7 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS suppressed (digest BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS counted (run_id TEXT PRIMARY KEY, erased INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS read (run_id TEXT PRIMARY KEY, stamp BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS lists (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL, checked BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS imported (list TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (list, digest))
         WITHOUT ROWID;
@@ -143,6 +176,8 @@ class SuppressionFile:
     """
 
     def __init__(self, folder: Path, key: SecretFile | None = None) -> None:
+        self._runs = folder / "runs"
+        self._stamps: dict[str, bytes] = {}
         self._state_key = key or SecretFile(folder / KEY_NAME)
         try:
             with suppress(OSError):  # SQLite says better what is wrong with the folder
@@ -190,6 +225,23 @@ class SuppressionFile:
                 )
 
         return is_suppressed
+
+    def behind(self) -> list[str]:
+        """The runs that may have erased somebody who is not in the list, newest first: not read as they are now."""
+        with _list_read():
+            read = dict(self._connection.execute("SELECT run_id, stamp FROM read"))
+        self._stamps = {run_id: stamp_of(self._runs / run_id) for run_id in runs_in(self._runs)}
+        return [run_id for run_id, stamp in self._stamps.items() if not stamp or read.get(run_id) != stamp]
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in whom a run has erased, if it still is as it was when ``behind`` named it.
+
+        Where that can't be written, the run is read again the next time.
+        """
+        stamp = self._stamps.get(run_id)
+        if stamp and stamp_of(self._runs / run_id) == stamp:
+            with suppress(JournalError), self._written():
+                self._connection.execute("INSERT OR REPLACE INTO read VALUES (?, ?)", (run_id, stamp))
 
     def counted(self, run_id: str) -> int:
         """How many erased customers of a run are in the list."""
@@ -317,9 +369,16 @@ _ASSIGNED_TABLES = f"""
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS {_ASSIGNED} (code BLOB PRIMARY KEY, customer BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS {_ASSIGNED}_to ON {_ASSIGNED} (customer);
+    CREATE TABLE IF NOT EXISTS shared (code BLOB NOT NULL, customer BLOB NOT NULL, PRIMARY KEY (code, customer))
+        WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS shared_to ON shared (customer);
+    CREATE TABLE IF NOT EXISTS given_back (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS state (scope BLOB PRIMARY KEY, changes INTEGER NOT NULL) WITHOUT ROWID;
 """
 _CODES_AT_ONCE = 10_000
+#: Both tables with pairs: the first customer of a code, which is all that earlier versions know, and every one of a
+#: code that several may have.
+_PAIR_TABLES: Final = (_ASSIGNED, "shared")
 
 
 class AssignedCodesFile:
@@ -377,27 +436,87 @@ class AssignedCodesFile:
         digests = [self._digest("customer", customer, scope) for scope in self._scopes]
         marks = ", ".join("?" * len(digests))
         with _explained("read"):
-            rows = self._connection.execute(
-                f"SELECT code FROM {_ASSIGNED} WHERE customer IN ({marks})", digests
-            ).fetchall()
-        mine = {code for (code,) in rows} & among.keys()
+            mine = {
+                code
+                for table in _PAIR_TABLES
+                for (code,) in self._connection.execute(
+                    f"SELECT code FROM {table} WHERE customer IN ({marks})", digests
+                )
+            } & among.keys()
         return next((code for digest, code in among.items() if digest in mine), None) if mine else None
 
-    def remember(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def used(self, code: str) -> int:
+        """How many customers a code was assigned to."""
+        return len(self._customers_of(code))
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Whether a code was assigned to a customer."""
+        found = self._customers_of(code)
+        return bool(found) and any(self._digest("customer", customer, scope) in found for scope in self._scopes)
+
+    def _customers_of(self, code: str) -> set[bytes]:
+        if not self.changes:
+            return set()
+        digests = [self._digest("code", code, scope) for scope in self._scopes]
+        marks = ", ".join("?" * len(digests))
+        with _explained("read"):
+            return {
+                customer
+                for table in _PAIR_TABLES
+                for (customer,) in self._connection.execute(
+                    f"SELECT customer FROM {table} WHERE code IN ({marks})", digests
+                )
+            }
+
+    def remember(
+        self, pairs: Iterable[tuple[str, str]], shared: Collection[str] = (), void: Collection[str] = ()
+    ) -> None:
         """Make durable which codes are assigned to which customers, as worked out when this was opened; all or nothing.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.
             JournalError: it can't be written.
         """
+        rest, many = iter(pairs), {self._digest("code", code) for code in shared}
+        with self._changing():
+            self._check_unchanged()
+            gone = [(self._digest("code", code, scope),) for code in void for scope in self._scopes]
+            for table in _PAIR_TABLES:
+                self._connection.executemany(f"DELETE FROM {table} WHERE code = ?", gone)
+            while batch := list(islice(rest, _CODES_AT_ONCE)):
+                digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
+                self._connection.executemany(f"INSERT OR IGNORE INTO {_ASSIGNED} VALUES (?, ?)", digests)
+                several = [pair for pair in digests if pair[0] in many]
+                self._connection.executemany("INSERT OR IGNORE INTO shared VALUES (?, ?)", several)
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, durably and once for each ``run_id``, that these customers have these codes, since it released them.
+
+        Raises:
+            JournalError: it can't be written.
+        """
         rest = iter(pairs)
+        with self._changing():
+            if self._connection.execute("INSERT OR IGNORE INTO given_back VALUES (?)", (run_id,)).rowcount == 0:
+                return
+            while batch := list(islice(rest, _CODES_AT_ONCE)):
+                digests = [
+                    (self._digest("code", code, scope), self._digest("customer", one, scope))
+                    for one, code in batch
+                    for scope in self._scopes
+                ]
+                for table in _PAIR_TABLES:
+                    self._connection.executemany(f"DELETE FROM {table} WHERE code = ? AND customer = ?", digests)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Write all of it or nothing, and count that something was assigned or given back."""
         with _explained("written"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._check_unchanged()
-                while batch := list(islice(rest, _CODES_AT_ONCE)):
-                    digests = [(self._digest("code", code), self._digest("customer", one)) for one, code in batch]
-                    self._connection.executemany(f"INSERT OR IGNORE INTO {_ASSIGNED} VALUES (?, ?)", digests)
+                yield
                 self._connection.execute(
                     "INSERT INTO state VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET changes = changes + 1",
                     (self._digest("scope", ""),),
@@ -420,7 +539,10 @@ class AssignedCodesFile:
         return int(changes)
 
     def _is_assigned(self, digest: bytes) -> bool:
-        return self._connection.execute(f"SELECT 1 FROM {_ASSIGNED} WHERE code = ?", (digest,)).fetchone() is not None
+        return any(
+            self._connection.execute(f"SELECT 1 FROM {table} WHERE code = ?", (digest,)).fetchone() is not None
+            for table in _PAIR_TABLES
+        )
 
     def _digest(self, kind: str, name: str, scope: str | None = None) -> bytes:
         return hmac.digest(self._key, f"{kind}\0{scope or self._scopes[0]}\0{name}".encode(), hashlib.sha256)[:16]
@@ -440,85 +562,3 @@ def _explained(what: str) -> Iterator[None]:
 #
 # The id of a control profile is written down before the profile is made, so that no crash leaves one behind that nobody
 # knows of. Whoever writes holds the lock on the deployment.
-
-CONTROLS_FOLDER = "controls"
-_CONTROL_FORMAT = 1
-_OWN_ID = re.compile(f"{CONTROL_PREFIX}[0-9a-f]{{32}}")
-_LARGEST_CONTROL = 100_000  # a file of ours has less than a kilobyte
-
-
-class ControlFiles:
-    """The control profiles in a state folder. Reading makes nothing."""
-
-    def __init__(self, state: Path) -> None:
-        self._folder = state / CONTROLS_FOLDER
-
-    def read(self, deployment: str) -> ControlProfile | None:
-        """What is kept of a deployment, by its key; None if nothing is.
-
-        Raises:
-            JournalError: the file can't be read, is damaged, or of a newer toolkit.
-        """
-        path = self._path(deployment)
-        try:
-            content = read_regular(path, _LARGEST_CONTROL)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise JournalError(
-                f"The file {path} can't be read: {error.strerror}.", "Is the state folder yours?"
-            ) from None
-        try:
-            control = msgspec.json.decode(content, type=ControlProfile)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            control = None
-        if control is None or not _is_ours(control, deployment):
-            raise JournalError(
-                f"The file {path} is damaged, or of a newer version of the toolkit.",
-                "Move it away, then: privacy-toolkit controls create. It names a profile that may be left behind.",
-            )
-        return control
-
-    def write(self, control: ControlProfile) -> None:
-        """Keep this of a deployment, durable when it returns; what was kept before is replaced in one step.
-
-        Raises:
-            JournalError: it can't be written; what was kept before still is.
-        """
-        path = self._path(control.deployment)
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            with put_file(path, over=True) as file:
-                file.write(msgspec.json.format(msgspec.json.encode(control)) + b"\n")
-            sync(self._folder.parent)
-        except OSError as error:
-            raise JournalError(
-                f"The file {path} can't be written: {error.strerror}.", "Is there room on the disk? Is it yours?"
-            ) from None
-
-    def drop(self, deployment: str) -> None:
-        """Keep nothing of a deployment any more.
-
-        Raises:
-            JournalError: the file can't be removed.
-        """
-        path = self._path(deployment)
-        try:
-            path.unlink(missing_ok=True)
-            sync(self._folder)
-        except OSError as error:
-            raise JournalError(f"The file {path} can't be removed: {error.strerror}.", "Is it yours?") from None
-
-    def _path(self, deployment: str) -> Path:
-        return self._folder / f"{hashlib.sha256(deployment.encode()).hexdigest()[:16]}.json"
-
-
-def _is_ours(control: ControlProfile, deployment: str) -> bool:
-    """Whether this can have been written here. The id above all: ``controls remove`` erases whom it names."""
-    ids = {control.profile_id} | ({control.learned.profile_id} if control.learned else set())
-    return (
-        control.format == _CONTROL_FORMAT
-        and control.deployment == deployment
-        and len(ids) == 1
-        and all(_OWN_ID.fullmatch(one) for one in ids)
-    )

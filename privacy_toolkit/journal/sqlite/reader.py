@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from privacy_toolkit.core.model import (
-    MAY_BE_DONE,
-    OPEN_OUTCOMES,
     Attribution,
+    Control,
     Gone,
     HeldBefore,
     Outcome,
@@ -25,7 +25,14 @@ from privacy_toolkit.core.model import (
     StopReason,
     Subject,
 )
-from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
+from privacy_toolkit.journal.figures import (
+    RunCounts,
+    RunSummary,
+    StateCount,
+    Windows,
+    times_of,
+    windows_from,
+)
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -35,28 +42,34 @@ from privacy_toolkit.journal.records import (
     ExchangeRow,
     Execution,
     KeptResult,
+    Note,
     Observed,
     OpenRequests,
     RejectedRow,
-    RequestRow,
     StateRow,
+    SubjectRow,
     SubjectState,
     state_row,
 )
 from privacy_toolkit.journal.sqlite.checksums import Damage
 from privacy_toolkit.journal.sqlite.facts import RunFacts, page_digest, reads
-from privacy_toolkit.journal.sqlite.figures import state_counts, summarise, windows_of
+from privacy_toolkit.journal.sqlite.pages import (
+    outcomes_of,
+    page_counts,
+    page_rows,
+    run_counts,
+    transaction,
+    uncollected,
+)
 
 # Between the journal's values and the rows of its tables.
 
-STATE_COLUMNS = ", ".join(StateRow._fields)
-REQUEST_COLUMNS = ", ".join(RequestRow._fields)
-EXCHANGE_COLUMNS = ", ".join(ExchangeRow._fields)
-
 Row = tuple[Any, ...]
-_state_of_row = partial(tuple.__new__, StateRow)
-_exchange_of_row = partial(tuple.__new__, ExchangeRow)
-_request_of_row = partial(tuple.__new__, RequestRow)
+#: The members of some enumerations by their values: calling an enumeration takes ten times as long.
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_PURPOSES = {purpose.value: purpose for purpose in Purpose}
+_REASONS: dict[str | None, Reason | None] = {None: None, **{reason.value: reason for reason in Reason}}
+_CONTROL_COLUMNS = "kind, operation, ended_at, elapsed, status, reason, held"
 
 
 def control_row(record: ControlRecord) -> Row:
@@ -72,82 +85,138 @@ def control_row(record: ControlRecord) -> Row:
     )
 
 
-def exchange_of(row: Row) -> ExchangeRecord:
+def control_of(row: Row) -> ControlRecord:
+    """Make the control of a row."""
+    kind, operation, ended_at, elapsed, status, reason, held = row
+    return ControlRecord(
+        Control(kind) if kind else None,
+        operation,
+        ended_at,
+        elapsed,
+        status,
+        Reason(reason) if reason else None,
+        None if held is None else bool(held),
+    )
+
+
+def exchange_of(row: ExchangeRow) -> ExchangeRecord:
     """Make the exchange of a row."""
     _, _, purpose, operation, intent_at, ended_at, elapsed, status, reason, carrier = row
     return ExchangeRecord(
-        Purpose(purpose), operation, intent_at, ended_at, elapsed, status, Reason(reason) if reason else None, carrier
+        _PURPOSES[purpose], operation, intent_at, ended_at, elapsed, status, _REASONS[reason], carrier
     )
 
 
-def state_of(row: Row) -> SubjectState:
+def state_of(row: StateRow) -> SubjectState:
     """Make the state of a row."""
-    _, outcome, reason, attribution, held_before, *rest = row
+    values: Row = row[5:]
     return SubjectState(
-        Outcome(outcome),
-        Reason(reason) if reason else None,
-        Attribution(attribution) if attribution else None,
-        HeldBefore(held_before) if held_before else None,
-        *rest,
+        _OUTCOMES[row.outcome],
+        _REASONS[row.reason],
+        None if row.attribution is None else Attribution(row.attribution),
+        None if row.held_before is None else HeldBefore(row.held_before),
+        *values,
     )
+
+
+def _entry_of(subject: Subject, row: SubjectRow | None) -> Entry:
+    if row is None:
+        return Entry(subject, PENDING)
+    state = PENDING if row.state is None else state_of(row.state)
+    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)))
+
+
+def _outcome_of(row: SubjectRow | None) -> str:
+    return PENDING.outcome.value if row is None or row.state is None else row.state.outcome
 
 
 # Subjects that belong together, where one request is about several of them: a coupon and all who are to have it.
 
 #: Something was sent for these, and what became of it is not known, or not seen yet.
-_IN_DOUBT = (Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL)
+_IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
 #: In the place of an exchange of which only the number matters.
 _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
+#: So many members of parties are read at once, at least.
+_MEMBERS = 1_000
 
 
-def parties(connection: sqlite3.Connection, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
-    """The subjects in some outcomes, party by party, at most ``most`` in one list; several such lists at once.
+class PartyWalk:
+    """Where the subjects of a run are while it is walked party by party: ``note`` tells it what is written meanwhile.
 
-    What is in doubt comes first, since what may be begun with it depends on what became of it; then the others, each in
-    the order of the parties' names and of the input. Of a subject's exchanges there are only as many as were made,
-    without what they came to.
+    The pages are in the order of the input and the parties are not, so looking up each subject in its page would read
+    all pages again and again. What is kept is a byte a subject, and the states of those that are open after a send.
     """
-    connection.execute("DROP TABLE IF EXISTS temp.doubted")
-    connection.execute("CREATE TEMP TABLE doubted (seq INTEGER PRIMARY KEY)")
-    marks = ", ".join("?" * len(_IN_DOUBT))
-    connection.execute(f"INSERT INTO doubted SELECT seq FROM standings WHERE outcome IN ({marks})", _IN_DOUBT)
-    if connection.execute("SELECT 1 FROM doubted LIMIT 1").fetchone():
-        yield from _walked(connection, outcomes, most, "IN")
-    yield from _walked(connection, outcomes, most, "NOT IN")
+
+    def __init__(self, size: int, outcomes: Collection[Outcome]) -> None:
+        self._outcomes = frozenset(outcomes)
+        self._left_out = bytearray([Outcome.PENDING not in self._outcomes]) * (size + 1)
+        self._states: dict[int, SubjectState] = {}
+        self._made: dict[int, int] = {}
+        self._doubted: set[int] = set()
+
+    def begin(self, rows: Iterable[SubjectRow]) -> None:
+        """Take in how things are at the beginning: what is in doubt then comes first."""
+        for row in rows:
+            state = PENDING if row.state is None else state_of(row.state)
+            self._take(row.seq, state, row.exchanges[-1].n if row.exchanges else 0)
+            if state.outcome in _IN_DOUBT:
+                self._doubted.add(row.seq)
+
+    def note(self, note: Note) -> None:
+        """Take in what is written of a subject."""
+        made = max([self._made.get(note.seq, 0), *(n for n, _ in note.exchanges)])
+        self._take(note.seq, note.state or self._states.get(note.seq, PENDING), made)
+
+    def _take(self, seq: int, state: SubjectState, made: int) -> None:
+        self._left_out[seq] = is_left_out = state.outcome not in self._outcomes
+        if is_left_out:
+            self._states.pop(seq, None)
+            self._made.pop(seq, None)
+        else:
+            self._states[seq], self._made[seq] = state, made
+
+    def hands_out(self, seq: int, *, doubted: bool) -> bool:
+        """Tell whether a subject is to be handed out, among those in doubt or among the others."""
+        return not self._left_out[seq] and (seq in self._doubted) == doubted
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether anything was in doubt at the beginning."""
+        return bool(self._doubted)
+
+    def entry(self, row: Row) -> Entry:
+        """Make the entry of a member of a party."""
+        _, seq, place, id_, given = row
+        return Entry(Subject(seq, place, id_, given), self._states.get(seq, PENDING), (_MADE,) * self._made.get(seq, 0))
 
 
 def _walked(
-    connection: sqlite3.Connection, outcomes: Collection[Outcome], most: int, doubted: str
+    connection: sqlite3.Connection, walk: PartyWalk, most: int, *, doubted: bool
 ) -> Iterator[list[list[Entry]]]:
-    """The subjects that are, or are not, in doubt."""
+    """The subjects that are, or are not, in doubt, party by party, at most ``most`` in one list."""
     after: tuple[str, int] = ("", 0)
-    while rows := _rows(connection, outcomes, after, most, doubted):
+    while rows := _members(connection, walk, after, most, doubted=doubted):
         found = [list(members) for _, members in groupby(rows, key=itemgetter(0))]
         if len(rows) == most and len(found) > 1:
             del found[-1]  # there may be more of it: it comes first the next time
         name, seq, *_ = found[-1][-1]
         after = (name, seq)
-        yield [[_entry(row) for row in members] for members in found]
+        yield [[walk.entry(row) for row in members] for members in found]
 
 
-def _rows(
-    connection: sqlite3.Connection, outcomes: Collection[Outcome], after: tuple[str, int], most: int, doubted: str
+def _members(
+    connection: sqlite3.Connection, walk: PartyWalk, after: tuple[str, int], most: int, *, doubted: bool
 ) -> list[Row]:
-    marks = ", ".join("?" * len(outcomes))
-    state = STATE_COLUMNS.replace("seq,", "s.seq,", 1)
-    return connection.execute(
-        "SELECT p.name, p.seq, p.row, p.id, p.given, (SELECT IFNULL(MAX(n), 0) FROM exchanges WHERE seq = p.seq),"
-        f" {state} FROM parties AS p LEFT JOIN standings AS s ON s.seq = p.seq WHERE (p.name, p.seq) > (?, ?)"
-        f" AND IFNULL(outcome, '{Outcome.PENDING}') IN ({marks}) AND p.seq {doubted} doubted"
-        " ORDER BY p.name, p.seq LIMIT ?",
-        (*after, *sorted(outcomes), most),
-    ).fetchall()
-
-
-def _entry(row: Row) -> Entry:
-    _, seq, place, id_, given, made, *state = row
-    stands = PENDING if state[0] is None else state_of(tuple(state))
-    return Entry(Subject(seq, place, id_, given), stands, (_MADE,) * made)
+    found: list[Row] = []
+    while True:
+        rows = connection.execute(
+            "SELECT name, seq, row, id, given FROM parties WHERE (name, seq) > (?, ?) ORDER BY name, seq LIMIT ?",
+            (*after, max(most, _MEMBERS)),
+        ).fetchall()
+        found += [row for row in rows if walk.hands_out(row[1], doubted=doubted)]
+        if len(found) >= most or not rows:
+            return found[:most]
+        after = rows[-1][:2]
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -161,9 +230,10 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
 
 
-_LOST = tuple(sorted(reason.value for reason in MAY_BE_DONE))
-
 _SHORTEST = 8
+_LONGEST = 16
+#: In a folded page, which is compressed, so far apart; its beginning is like that of others.
+_APART = 512
 
 
 def _pieces_of_page(data: bytes) -> Iterator[bytes]:
@@ -183,6 +253,11 @@ class JournalReader(RunFacts):
         JournalError: as ``RunFacts``; and so does every method where damage shows in what it reads.
     """
 
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._walks: list[PartyWalk] = []
+        self._counted: tuple[tuple[int, int], RunCounts] | None = None
+        super().__init__(folder, monotonic)
+
     @property
     def place(self) -> bytes:
         """Where another process finds the run, for ``state.open_run``."""
@@ -191,17 +266,24 @@ class JournalReader(RunFacts):
     @reads
     def totals(self) -> dict[Outcome, int]:
         """How many subjects stand in which outcome; those without any record are pending."""
-        rows = self._connection.execute("SELECT outcome, COUNT(*) FROM standings GROUP BY outcome").fetchall()
-        totals = {Outcome(outcome): count for outcome, count in rows}
-        pending = self.size - sum(totals.values()) + totals.get(Outcome.PENDING, 0)
-        if pending:
-            totals[Outcome.PENDING] = pending
-        return {outcome: totals[outcome] for outcome in Outcome if totals.get(outcome)}
+        return self._counts.totals(self.size)
 
     @reads
     def windows(self) -> Windows:
-        """The times that a pack shows of each subject; see ``coarsening``."""
-        return windows_of(self._connection, self.size)
+        """The times that a pack shows of each subject; see ``figures``."""
+        execute = self._connection.execute
+        execute("DROP TABLE IF EXISTS temp.times")
+        execute("CREATE TEMP TABLE times (kind INTEGER, seq INTEGER, first INTEGER, last INTEGER)")
+        kinds: dict[str, int] = {}
+        with uncollected(), transaction(self._connection, "DEFERRED"):
+            for bounds in self.bounds():
+                times = times_of(page_rows(self._connection, bounds[0]))
+                rows = [(kinds.setdefault(kind, len(kinds)), seq, first, last) for kind, seq, first, last in times]
+                self._connection.executemany("INSERT INTO times VALUES (?, ?, ?, ?)", rows)
+        ordered = execute("SELECT kind, seq, first, last FROM times ORDER BY kind, last, seq")
+        found = windows_from(ordered, [(one.started_at, one.ended_at) for one in self.executions()], self.size)
+        execute("DROP TABLE times")
+        return found
 
     @reads
     def traces(self) -> Iterator[bytes]:
@@ -212,44 +294,37 @@ class JournalReader(RunFacts):
         """
         for (data,) in self._connection.execute("SELECT data FROM pages"):
             yield from _pieces_of_page(data)
-        texts = self._connection.execute(
-            "SELECT CAST(id || given AS BLOB) FROM parties UNION ALL SELECT CAST(IFNULL(requested_on, '') ||"
-            " IFNULL(due_on, '') || ticket AS BLOB) FROM requests WHERE ticket IS NOT NULL"
-        )
-        yield from (text[-16:] for (text,) in texts if len(text) >= 16)  # noqa: PLR2004 - see above
+        texts = self._connection.execute("SELECT CAST(id || given AS BLOB) FROM parties")
+        yield from (text[-_LONGEST:] for (text,) in texts if len(text) >= _LONGEST)
+        for first, _ in self.bounds():
+            if any(row.request and row.request.ticket for row in page_rows(self._connection, first)):
+                (data,) = self._connection.execute("SELECT data FROM folded WHERE first = ?", (first,)).fetchone()
+                places = (*range(_APART, len(data) - _LONGEST, _APART), max(0, len(data) - _LONGEST))
+                yield from (data[place : place + _LONGEST] for place in places)
         for (data,) in self._connection.execute("SELECT data FROM results"):
             yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
         yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
 
     @reads
     def summary(self) -> RunSummary:
-        """The figures of a report next to ``totals`` and ``traffic``."""
-        return summarise(self._connection)
+        """The figures of a report next to ``totals``."""
+        controls = self._connection.execute(f"SELECT {_CONTROL_COLUMNS} FROM controls")
+        return self._counts.summary(self.executions(), [control_of(row) for row in controls])
 
     @reads
     def states(self) -> tuple[StateCount, ...]:
         """How many subjects stand alike; those without any record are in none of the counts."""
-        return state_counts(self._connection)
+        return self._counts.states()
 
     @reads
     def open_requests(self) -> list[OpenRequests]:
         """The open subjects whose request has a date, by day of request and due date, the first due first."""
-        marks = ", ".join("?" * len(OPEN_OUTCOMES))
-        rows = self._connection.execute(
-            "SELECT requested_on, due_on, COUNT(*) FROM requests LEFT JOIN standings USING (seq)"
-            f" WHERE requested_on IS NOT NULL AND IFNULL(outcome, '{Outcome.PENDING}') IN ({marks})"
-            " GROUP BY 1, 2 ORDER BY due_on IS NULL, due_on, requested_on",
-            sorted(OPEN_OUTCOMES),
-        )
-        return [OpenRequests(*row) for row in rows]
+        return self._counts.open_requests()
 
     @reads
     def done_reasons(self) -> dict[Reason | None, int]:
         """How many subjects are done, by why they are."""
-        rows = self._connection.execute(
-            "SELECT reason, COUNT(*) FROM standings WHERE outcome = ? GROUP BY 1 ORDER BY 1", (Outcome.DONE.value,)
-        )
-        return {Reason(reason) if reason else None: count for reason, count in rows}
+        return self._counts.done_reasons()
 
     @reads
     def executions(self) -> list[Execution]:
@@ -265,12 +340,7 @@ class JournalReader(RunFacts):
     @reads
     def last_lost_at(self) -> int | None:
         """When the last request that changes something went out without an answer of the API (microseconds)."""
-        (moment,) = self._connection.execute(
-            "SELECT MAX(COALESCE(ended_at, intent_at)) FROM exchanges WHERE purpose = ? AND intent_at IS NOT NULL"
-            f" AND (ended_at IS NULL OR status >= 500 OR reason IN ({', '.join('?' * len(_LOST))}))",
-            (Purpose.ACT, *_LOST),
-        ).fetchone()
-        return None if moment is None else int(moment)
+        return self._counts.last_lost_at()
 
     @reads
     def gone(self) -> Gone | None:
@@ -278,12 +348,7 @@ class JournalReader(RunFacts):
 
         After a 404 nothing was counted of what the API keeps.
         """
-        found = self._connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM standings WHERE outcome = ?1 AND kept_coupons IS NULL),"
-            " EXISTS (SELECT 1 FROM standings WHERE outcome = ?1 AND held_before = ?2 AND kept_coupons IS NOT NULL)",
-            (Outcome.ERASED.value, HeldBefore.VISIBLE.value),
-        ).fetchone()
-        return Gone.ABSENT if found[0] else Gone.EMPTIED if found[1] else None
+        return self._counts.gone()
 
     @reads
     def rejected(self) -> Iterator[RejectedRow]:
@@ -317,23 +382,27 @@ class JournalReader(RunFacts):
     @reads
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """As ``entries``, in lists of up to 1,000; a page without any such subject is left out."""
+        wanted = None if outcomes is None else frozenset(outcome.value for outcome in outcomes)
         for first, last in self.bounds():
-            page = self._among_outcomes(first, last, range(first, last + 1), outcomes)
-            if page:
-                yield page
+            if wanted is None or not wanted.isdisjoint(outcomes_of(self._connection, first, last - first + 1)):
+                page = self._entries(first, last, lambda row: wanted is None or _outcome_of(row) in wanted)
+                if page:
+                    yield page
 
     @reads
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """As ``pages``, the subjects with the earliest due date first; those without one come last.
 
         Within that the order is ``shuffle``'s: times stand in the pack, and in the order of the input they would tell
-        whoever has the input which row is whose.
+        whoever has the input which row is whose. Which page is asked for which date is settled at the beginning.
         """
+        wanted = frozenset(outcome.value for outcome in outcomes)
         bounds = self.bounds()
         shuffle(bounds)
-        for due_on in self._due_dates():
-            for first, last in bounds:
-                page = self._among_outcomes(first, last, self._due(due_on, first, last), outcomes)
+        pages = self._due_pages(bounds, wanted)
+        for due_on in (*sorted(date for date in pages if date is not None), None):
+            for first, last in pages.get(due_on, ()):
+                page = self._entries(first, last, lambda row: _outcome_of(row) in wanted and _due(row) == due_on)  # noqa: B023 - called at once
                 if page:
                     shuffle(page)
                     yield page
@@ -348,31 +417,40 @@ class JournalReader(RunFacts):
         for start, end in self.bounds():
             if start < first or (last is not None and end > last):
                 continue
-            states = {row[0]: row for row in map(_state_of_row, self._state_rows(start, end))}
-            requests = {row[0]: row for row in map(_request_of_row, self._request_rows(start, end))}
+            known = {row.seq: row for row in page_rows(self._connection, start)}
             results = dict(self._results(start, end))
-            exchanges: defaultdict[int, list[ExchangeRow]] = defaultdict(list)
-            for row in map(_exchange_of_row, self._exchange_rows(start, end)):
-                exchanges[row[0]].append(row)
             for subject in self._subjects(start, end):
                 seq = subject.seq
-                state = states.get(seq) or state_row(seq, PENDING)
-                yield Observed(subject, state, exchanges.get(seq, []), requests.get(seq), results.get(seq))
+                _, state, exchanges, request = known.get(seq) or (seq, None, [], None)
+                yield Observed(subject, state or state_row(seq, PENDING), exchanges, request, results.get(seq))
 
     @reads
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
-        """The subjects in some outcomes that belong together, see ``parties.parties``."""
-        return parties(self._connection, outcomes, most)
+        """The subjects in some outcomes, party by party, at most ``most`` in one list; several such lists at once.
+
+        What is in doubt comes first, since what may be begun with it depends on what became of it; then the others,
+        each in the order of the parties' names and of the input. Of a subject's exchanges there are only as many as
+        were made, without what they came to.
+        """
+        walk = PartyWalk(self.size, outcomes)
+        for first, _ in self.bounds():
+            walk.begin(page_rows(self._connection, first))
+        self._walks.append(walk)
+        try:
+            if walk.has_doubts:
+                yield from _walked(self._connection, walk, most, doubted=True)
+            yield from _walked(self._connection, walk, most, doubted=False)
+        finally:
+            self._walks.remove(walk)
 
     @reads
     def results(self) -> Iterator[KeptResult]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
             kept = dict(self._results(first, last))
-            states = self._states(first, last) if kept else {}
-            for subject in self._subjects(first, last) if kept else ():
-                if subject.seq in kept:
-                    yield KeptResult(subject, states.get(subject.seq, PENDING), kept[subject.seq])
+            for entry in self._entries(first, last, lambda _: True) if kept else ():
+                if entry.subject.seq in kept:
+                    yield KeptResult(entry.subject, entry.state, kept[entry.subject.seq])
 
     @reads
     def bounds(self) -> list[tuple[int, int]]:
@@ -387,39 +465,41 @@ class JournalReader(RunFacts):
         found: set[str] = set()
         for first, last in self.bounds():
             hits = [subject for subject in self._subjects(first, last) if subject.id in ids]
-            states = self._states(first, last) if hits else {}
-            found.update(s.id for s in hits if states.get(s.seq, PENDING).outcome in outcomes)
+            known = {row.seq: row for row in page_rows(self._connection, first)} if hits else {}
+            found.update(s.id for s in hits if _outcome_of(known.get(s.seq)) in outcomes)
         return found
 
-    def _among_outcomes(
-        self, first: int, last: int, seqs: Sequence[int], outcomes: Collection[Outcome] | None
-    ) -> list[Entry]:
-        """Those of ``seqs`` in the page from ``first`` to ``last`` that stand in one of ``outcomes``."""
-        states = self._states(first, last) if seqs else {}
-        wanted = [seq for seq in seqs if outcomes is None or states.get(seq, PENDING).outcome in outcomes]
+    @property
+    def _counts(self) -> RunCounts:
+        """The counts of all pages; they are added up again once somebody wrote."""
+        connection = self._connection
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        state = version, connection.total_changes
+        if self._counted is None or self._counted[0] != state:
+            self._counted = state, run_counts(connection)
+        return self._counted[1]
+
+    def _entries(self, first: int, last: int, is_wanted: Callable[[SubjectRow | None], bool]) -> list[Entry]:
+        """Those subjects of a page that are wanted by what is known of them, if anything is."""
+        known = {row.seq: row for row in page_rows(self._connection, first)}
+        wanted = [seq for seq in range(first, last + 1) if is_wanted(known.get(seq))]
         if not wanted:
             return []
         subjects = self._subjects(first, last)
-        exchanges = self._exchanges(first, last)
-        return [Entry(subjects[seq - first], states.get(seq, PENDING), tuple(exchanges.get(seq, ()))) for seq in wanted]
+        return [_entry_of(subjects[seq - first], known.get(seq)) for seq in wanted]
 
-    def _due_dates(self) -> list[str | None]:
-        """Every due date, the earliest first, and None for the subjects without one."""
-        rows = self._connection.execute("SELECT DISTINCT due_on FROM requests WHERE due_on IS NOT NULL ORDER BY 1")
-        return [*(due_on for (due_on,) in rows), None]
-
-    def _due(self, due_on: str | None, first: int, last: int) -> list[int]:
-        """The subjects of a page that are due on a day, or on none."""
-        dated = "SELECT seq FROM requests WHERE seq BETWEEN ? AND ? AND due_on"
-        if due_on is not None:
-            return [seq for (seq,) in self._connection.execute(f"{dated} = ? ORDER BY seq", (first, last, due_on))]
-        others = {seq for (seq,) in self._connection.execute(f"{dated} IS NOT NULL", (first, last))}
-        return [seq for seq in range(first, last + 1) if seq not in others]
-
-    def _request_rows(self, first: int, last: int) -> Iterable[Row]:
-        return self._connection.execute(
-            f"SELECT {REQUEST_COLUMNS} FROM requests WHERE seq BETWEEN ? AND ?", (first, last)
-        )
+    def _due_pages(
+        self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]
+    ) -> dict[str | None, list[tuple[int, int]]]:
+        """The pages that have subjects in some outcomes, by due date, in the order of ``bounds``."""
+        sizes = {first: last - first + 1 for first, last in bounds}
+        due = {first: counts.due(sizes[first], outcomes) for first, counts in page_counts(self._connection)}
+        untouched = {None} if Outcome.PENDING.value in outcomes else set()
+        pages: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
+        for first, last in bounds:
+            for due_on in due.get(first, untouched):
+                pages[due_on].append((first, last))
+        return pages
 
     def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
         return self._connection.execute("SELECT seq, data FROM results WHERE seq BETWEEN ? AND ?", (first, last))
@@ -435,23 +515,6 @@ class JournalReader(RunFacts):
             raise Damage("a page of subjects")
         return found
 
-    def _state_rows(self, first: int, last: int) -> Iterable[Row]:
-        return self._connection.execute(
-            f"SELECT {STATE_COLUMNS} FROM standings WHERE seq BETWEEN ? AND ?",
-            (first, last),
-        )
 
-    def _exchange_rows(self, first: int, last: int) -> Iterable[Row]:
-        return self._connection.execute(
-            f"SELECT {EXCHANGE_COLUMNS} FROM exchanges WHERE seq BETWEEN ? AND ? ORDER BY seq, n",
-            (first, last),
-        )
-
-    def _states(self, first: int, last: int) -> dict[int, SubjectState]:
-        return {row[0]: state_of(row) for row in self._state_rows(first, last)}
-
-    def _exchanges(self, first: int, last: int) -> dict[int, list[ExchangeRecord]]:
-        found: dict[int, list[ExchangeRecord]] = {}
-        for row in self._exchange_rows(first, last):
-            found.setdefault(row[0], []).append(exchange_of(row))
-        return found
+def _due(row: SubjectRow | None) -> str | None:
+    return None if row is None or row.request is None else row.request.due_on

@@ -9,49 +9,48 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import secrets
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
-import msgspec
-from msgspec.structs import replace
-
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason, StopReason
-from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, SubjectState, exchange_row, state_row
+from privacy_toolkit.journal.records import (
+    PENDING,
+    Acceptance,
+    ControlRecord,
+    Note,
+    SubjectRow,
+    state_row,
+)
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.create import protect
 from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac
-from privacy_toolkit.journal.sqlite.figures import windows_of
+from privacy_toolkit.journal.sqlite.pages import (
+    PageLog,
+    Renumbering,
+    pack_note,
+    page_rows,
+    put_page,
+    transaction,
+)
 from privacy_toolkit.journal.sqlite.reader import JournalReader, control_row
 from privacy_toolkit.journal.store import moved
 
-# The single writer of a journal: it drains its queue into one durable commit at a time.
+# The single writer of a journal: it drains its queue into one durable commit at a time, and folds pages in between.
 #
 # SQLite takes one writer; grouping what all workers hand in at the same moment into one commit (WAL,
 # ``synchronous=FULL``) is what makes a durable intent before every send affordable (docs/adr/0003).
 
-
-def _columns(count: int) -> str:
-    return ", ".join(f"json_extract(value, '$[{index}]')" for index in range(count))
-
-
-# All rows of a commit (numbers, and words of closed lists) go in as one JSON text, by one statement: each statement
-# hands the interpreter's lock to the workers and has to get it back, and row by row that costs more than the writing.
-PUT_EXCHANGES = f"""
-    INSERT INTO exchanges SELECT {_columns(10)} FROM json_each(?) WHERE true
-    ON CONFLICT (seq, n) DO UPDATE SET
-        ended_at = excluded.ended_at, elapsed = excluded.elapsed, status = excluded.status, reason = excluded.reason
-    WHERE ended_at IS NULL
-"""
 PUT_CONTROL = (
     "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
-PUT_STATES = f"INSERT OR REPLACE INTO standings SELECT {_columns(11)} FROM json_each(?)"
 
 #: The longest time, in seconds, that something nobody waits for is kept from the thread.
 LINGER = 0.01
@@ -59,15 +58,29 @@ LINGER = 0.01
 Row = tuple[object, ...]
 
 
-@dataclass(slots=True)
 class CommitBatch:
-    """What is written together or not at all, and whom to tell when it is durable."""
+    """What is written together or not at all, and whom to tell when it is durable.
 
-    exchanges: list[Row] = field(default_factory=list)
-    states: list[Row] = field(default_factory=list)
-    results: list[Row] = field(default_factory=list)
-    controls: list[Row] = field(default_factory=list)
-    done: asyncio.Future[None] | None = None
+    ``notes`` are packed, each with the number of its subject and whether it settles that.
+    """
+
+    __slots__ = ("controls", "notes", "results", "waiting")
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[int, bool, bytes]] = []
+        self.results: list[Row] = []
+        self.controls: list[Row] = []
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def add(self, notes: Sequence[Note]) -> None:
+        """Pack some notes."""
+        packed = []
+        for note in notes:
+            state = note.state
+            packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
+            if note.result is not None:
+                self.results.append((note.seq, note.result))
+        self.notes += packed
 
 
 class Writer:
@@ -75,53 +88,60 @@ class Writer:
 
     What the workers hand in during one turn of the event loop goes to the thread together; what nobody waits for goes
     along with it, or after ``LINGER``. Waking the thread for each of them would cost more than the writing.
-    ``committed`` is called in that thread after each commit, before anybody is told of it.
+    ``bounds`` are the pages of the run. ``committed`` is called in that thread after each commit, before anybody is
+    told of it.
     """
 
     def __init__(
         self,
         path: Path,
         open_connection: Callable[[Path], sqlite3.Connection],
+        bounds: Sequence[tuple[int, int]],
         committed: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
         self._path = path
+        self._bounds = bounds
         self._committed = committed
         self._open = open_connection
-        self._queue: queue.SimpleQueue[list[CommitBatch] | None] = queue.SimpleQueue()
-        self._gathered: list[CommitBatch] = []
+        self._queue: queue.SimpleQueue[CommitBatch | None] = queue.SimpleQueue()
+        self._gathered = CommitBatch()
         self._handing_over: asyncio.Handle | None = None
         self._is_urgent = False
         self._error: JournalError | None = None  # it stays: what follows a failure is not written
+        self._connection: sqlite3.Connection | None = None  # of the thread, as the log is
+        self._log: PageLog | None = None
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
         self._thread.start()
 
-    def put(self, batch: CommitBatch) -> None:
-        """Write ``batch`` with the next commit, without waiting for it."""
-        self._gathered.append(batch)
+    def put(self, notes: Sequence[Note] = (), controls: Sequence[ControlRecord] = ()) -> None:
+        """Write notes and controls with the next commit, without waiting for it."""
+        self._gathered.add(notes)
+        self._gathered.controls += map(control_row, controls)
         if self._handing_over is None:
             try:
                 self._handing_over = asyncio.get_running_loop().call_later(LINGER, self._hand_over)
             except RuntimeError:  # no event loop: nobody else will come along
                 self._hand_over()
 
-    async def commit(self, batch: CommitBatch) -> None:
-        """Write ``batch`` and return when it is durable.
+    async def commit(self, notes: Sequence[Note]) -> None:
+        """Write notes and return when they are durable.
 
         Raises:
-            JournalError: it could not be written; nothing of it is in the journal.
+            JournalError: they could not be written; nothing of them is in the journal.
         """
         loop = asyncio.get_running_loop()
-        batch.done = loop.create_future()
-        self._gathered.append(batch)
+        self._gathered.add(notes)
+        durable = loop.create_future()
+        self._gathered.waiting.append(durable)
         if not self._is_urgent:
             self._is_urgent = True
             if self._handing_over is not None:
                 self._handing_over.cancel()
             self._handing_over = loop.call_soon(self._hand_over)
-        await batch.done
+        await durable
 
     def close(self) -> None:
-        """Write what is queued and let go of the file.
+        """Write what is queued, fold the pages that were written to, and let go of the file.
 
         Raises:
             JournalError: something could not be written.
@@ -137,69 +157,73 @@ class Writer:
         if self._handing_over is not None:
             self._handing_over.cancel()
         self._handing_over, self._is_urgent = None, False
-        gathered, self._gathered = self._gathered, []
-        if gathered:
+        gathered = self._gathered
+        if gathered.notes or gathered.controls or gathered.waiting:
+            self._gathered = CommitBatch()
             self._queue.put(gathered)
 
     def _work(self) -> None:
-        connection: sqlite3.Connection | None = None
         open_for_more = True
         while open_for_more:
             batches, open_for_more = self._drain()
-            if self._error is None:
-                try:
-                    connection = connection or self._open(self._path)
-                    if batches:
-                        self._write(connection, batches)
-                        self._committed(connection)
-                except (sqlite3.Error, OSError) as error:
-                    self._error = _write_failure(error)
-                except JournalError as error:
-                    self._error = error
+            self._attempt(lambda: self._write(batches))  # noqa: B023 - called at once
             _tell(batches, self._error)
-        if connection is not None:
-            connection.close()
+            self._attempt(lambda: self._fold(everything=not open_for_more))  # noqa: B023 - called at once
+        if self._connection is not None:
+            self._connection.close()
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Do nothing once something failed; what fails now is kept for whoever waits, and for ``close``."""
+        if self._error is not None:
+            return
+        try:
+            step()
+        except (sqlite3.Error, OSError) as error:
+            self._error = _write_failure(error)
+        except JournalError as error:
+            self._error = error
 
     def _drain(self) -> tuple[list[CommitBatch], bool]:
         """Everything that waits, at least one; False if the writer is asked to end."""
         batches: list[CommitBatch] = []
         item = self._queue.get()
         while item is not None:
-            batches += item
+            batches.append(item)
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
                 return batches, True
         return batches, False
 
-    @staticmethod
-    def _write(connection: sqlite3.Connection, batches: list[CommitBatch]) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            put_rows(connection, PUT_EXCHANGES, [row for batch in batches for row in batch.exchanges])
-            put_rows(connection, PUT_STATES, [row for batch in batches for row in batch.states])
+    def _write(self, batches: list[CommitBatch]) -> None:
+        if self._connection is None or self._log is None:
+            self._connection = self._open(self._path)
+            self._log = PageLog(self._connection, self._bounds)
+        if not batches:
+            return
+        with transaction(self._connection):
+            self._log.append(chain.from_iterable(batch.notes for batch in batches))
             results = [row for batch in batches for row in batch.results]
             if results:
-                connection.executemany(PUT_RESULT, results)
+                self._connection.executemany(PUT_RESULT, results)
             controls = [row for batch in batches for row in batch.controls]
             if controls:
-                connection.executemany(PUT_CONTROL, controls)
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+                self._connection.executemany(PUT_CONTROL, controls)
+        self._committed(self._connection)
 
-
-def put_rows(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
-    """Write rows, in their order, by ``PUT_EXCHANGES`` or ``PUT_STATES``."""
-    if rows:
-        connection.execute(statement, (msgspec.json.encode(rows).decode(),))
+    def _fold(self, *, everything: bool) -> None:
+        """Fold what was walked, or all: the pages are read again for it, so this is where damage may show."""
+        if self._connection is None or self._log is None:
+            return
+        for first in self._log.unfolded() if everything else self._log.walked():
+            with damage_named(self._path.parent.name):
+                self._log.fold(first)
+            self._committed(self._connection)
 
 
 def _tell(batches: list[CommitBatch], error: JournalError | None) -> None:
     """Wake everyone who waits for these batches: one call into the loop for all of them."""
-    waiting = [batch.done for batch in batches if batch.done is not None]
+    waiting = [durable for batch in batches for durable in batch.waiting]
     if not waiting:
         return
 
@@ -229,33 +253,17 @@ def _write_failure(error: sqlite3.Error | OSError) -> JournalError:
 
 #: So many milliseconds a purge waits for whoever reads the journal.
 READER_PATIENCE = 2_000
-_NUMBERED = ("standings", "exchanges", "requests")
-#: What a purge does to the tables; twice over the numbers, since one that is taken can't be given yet.
+_UNKNOWN, _RESTORED = Outcome.UNKNOWN.value, Reason.STATE_RESTORED.value
+#: Who is in doubt for good already stays as they are.
+_NOT_MARKED = frozenset({Reason.NO_LOOK_POSSIBLE.value, _RESTORED})
+#: What a purge does to the tables but for the pages, which are written again.
 _UNLINK = (
     "UPDATE pages SET data = X''",
     "UPDATE page_digests SET digest = X''",
     "DELETE FROM parties",
     "DELETE FROM results",
     "DELETE FROM rejected",
-    "UPDATE requests SET ticket = NULL",
     "DELETE FROM facts WHERE name IN ('secret', 'plan', 'plan_key')",
-    "CREATE TEMP TABLE numbers (seq INTEGER PRIMARY KEY, new INTEGER NOT NULL)",
-    """INSERT INTO numbers SELECT seq, ROW_NUMBER() OVER (ORDER BY RANDOM()) FROM
-        (SELECT seq FROM standings UNION SELECT seq FROM exchanges UNION SELECT seq FROM requests)""",
-    "UPDATE exchanges SET carrier = (SELECT new FROM numbers WHERE numbers.seq = carrier) WHERE carrier IS NOT NULL",
-    *(f"UPDATE {t} SET seq = (SELECT -new FROM numbers WHERE numbers.seq = {t}.seq)" for t in _NUMBERED),
-    *(f"UPDATE {t} SET seq = -seq" for t in _NUMBERED),
-    "DROP TABLE numbers",
-)
-#: Before that: times as they were noted give way to those that a pack shows.
-_COARSEN = (
-    "UPDATE exchanges SET elapsed = NULL",
-    *(
-        f"UPDATE {table} SET {column} = (SELECT start FROM windows WHERE windows.seq = {table}.seq)"
-        f" WHERE {column} IS NOT NULL"
-        for table, column in (("exchanges", "intent_at"), ("exchanges", "ended_at"), ("standings", "settled_at"))
-    ),
-    "DROP TABLE windows",
 )
 
 
@@ -297,7 +305,7 @@ class RunJournal(JournalReader):
         number = self._alone(
             "INSERT INTO sittings (started_at, settings) VALUES (?, ?) RETURNING number", (started_at, settings)
         )
-        self._writer = Writer(self._path, connect, self._committed)
+        self._writer = Writer(self._path, connect, self.bounds(), self._committed)
         return int(number)
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
@@ -322,15 +330,15 @@ class RunJournal(JournalReader):
         Raises:
             JournalError: it is not durable, so nothing may be sent.
         """
-        await self._open_writer().commit(_batch(notes))
+        await self._open_writer().commit(self._told(notes))
 
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the states that follow, all with the next commit."""
-        self._open_writer().put(_batch(notes))
+        self._open_writer().put(self._told(notes))
 
     def record_control(self, control: ControlRecord) -> None:
         """Note a control with the next commit."""
-        self._open_writer().put(CommitBatch(controls=[control_row(control)]))
+        self._open_writer().put(controls=(control,))
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them.
@@ -375,16 +383,25 @@ class RunJournal(JournalReader):
         marked = 0
         with self._writing():
             try:
-                for page in self.pages(OPEN_OUTCOMES):
-                    doubtful = [
-                        state_row(entry.subject.seq, _doubtful(entry.state, now))
-                        for entry in page
-                        if entry.state.reason not in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}
-                    ]
-                    put_rows(self._connection, PUT_STATES, doubtful)
-                    marked += len(doubtful)
+                with transaction(self._connection):
+                    for first, last in self.bounds():
+                        marked += self._mark_page(first, last, now)
             except sqlite3.Error as error:
                 raise JournalError(f"The journal could not be written: {error}.", "Make room on the disk.") from None
+        return marked
+
+    def _mark_page(self, first: int, last: int, now: int) -> int:
+        rows = {row.seq: row for row in page_rows(self._connection, first)}
+        marked = 0
+        for seq in range(first, last + 1):
+            row = rows.get(seq) or SubjectRow(seq, None, [], None)
+            state = row.state or state_row(seq, PENDING)
+            if state.outcome in OPEN_OUTCOMES and state.reason not in _NOT_MARKED:
+                doubtful = state._replace(outcome=_UNKNOWN, reason=_RESTORED, settled_at=now)
+                rows[seq] = row._replace(state=doubtful)
+                marked += 1
+        if marked:
+            put_page(self._connection, first, [rows[seq] for seq in sorted(rows)])
         return marked
 
     def purge(self, now: int, plan: bytes) -> None:
@@ -432,11 +449,16 @@ class RunJournal(JournalReader):
             kept = {name: fact for name, fact in self._facts.items() if name not in {"secret", "plan", "plan_key", MAC}}
             facts = {**kept, "plan": plan, "purged_at": str(now).encode()}
             facts[MAC] = facts_mac(facts, [(first, last, b"") for first, last in self.bounds()])
-            windows = ((seq, window.start) for seq, window in windows_of(self._connection, self.size).items())
-            self._connection.execute("CREATE TEMP TABLE windows (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL)")
+            known = array("I", (row.seq for first, _ in self.bounds() for row in page_rows(self._connection, first)))
+            drawn = array("I", range(1, len(known) + 1))
+            secrets.SystemRandom().shuffle(drawn)
+            numbers = array("I", bytes(4 * (self.size + 1)))
+            for seq, number in zip(known, drawn, strict=True):
+                numbers[seq] = number
+            renumber = Renumbering(self.windows(), numbers)
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT INTO windows VALUES (?, ?)", windows)
-            for statement in (*_COARSEN, *_UNLINK):
+            renumber.write(self._connection, self.bounds())
+            for statement in _UNLINK:
                 self._connection.execute(statement)
             self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._connection.execute("COMMIT")
@@ -521,6 +543,14 @@ class RunJournal(JournalReader):
             self._has_failed = True
             raise
 
+    def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
+        """Tell whoever walks the run party by party what is written of it."""
+        told = notes if isinstance(notes, list) else list(notes)
+        for walk in self._walks:
+            for note in told:
+                walk.note(note)
+        return told
+
     def _open_writer(self) -> Writer:
         if self._writer is None:
             raise JournalError("The journal is not open for writing.")
@@ -535,18 +565,3 @@ class RunJournal(JournalReader):
                 f"The journal could not be written: {error}.", "Make room on the disk, then resume the run."
             ) from None
         return int(value)
-
-
-def _doubtful(state: SubjectState, now: int) -> SubjectState:
-    return replace(state, outcome=Outcome.UNKNOWN, reason=Reason.STATE_RESTORED, settled_at=now)
-
-
-def _batch(notes: Iterable[Note]) -> CommitBatch:
-    batch = CommitBatch()
-    for note in notes:
-        batch.exchanges += [exchange_row(note.seq, n, exchange) for n, exchange in note.exchanges]
-        if note.state is not None:
-            batch.states.append(state_row(note.seq, note.state))
-        if note.result is not None:
-            batch.results.append((note.seq, note.result))
-    return batch

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.access import languages, notice
-from privacy_toolkit.access.languages import LANGUAGES, language
+from privacy_toolkit.access import words as languages
+from privacy_toolkit.access import words as notice
+from privacy_toolkit.access.words import LANGUAGES, language
 from privacy_toolkit.core.durable import templates_folder
 from privacy_toolkit.talonone.inventory import SHAPES, FieldKind
 
@@ -85,5 +86,5 @@ def test_moments_in_words(code, first, other):
 def test_there_are_no_other_languages():
     with pytest.raises(ValueError, match="it"):
         language("it")
-    folder = Path(languages.__file__).parent
+    folder = Path(languages.__file__).parent / "languages"
     assert {path.stem for path in folder.glob("*.json")} == set(LANGUAGES)

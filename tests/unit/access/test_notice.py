@@ -1,7 +1,7 @@
 import pytest
 
-from privacy_toolkit.access import notice
-from privacy_toolkit.access.notice import KEYS, NoticeText, Texts, blank, load, sample
+from privacy_toolkit.access import words as notice
+from privacy_toolkit.access.words import KEYS, NoticeText, Texts, blank, load, sample
 from privacy_toolkit.core.model import UsageError
 
 

@@ -9,8 +9,8 @@ import pyrage
 import pytest
 
 from privacy_toolkit.access.faithful import AnswerError
-from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
+from privacy_toolkit.access.words import blank
 from privacy_toolkit.core.model import UsageError
 
 READ_AT = 1_764_187_200_123_456

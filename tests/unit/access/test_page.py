@@ -8,9 +8,8 @@ import jinja2
 import pytest
 
 from privacy_toolkit.access import page
-from privacy_toolkit.access.languages import LANGUAGES, language
-from privacy_toolkit.access.notice import Notice, Texts, blank
 from privacy_toolkit.access.page import Facts, render, visible
+from privacy_toolkit.access.words import LANGUAGES, Notice, Texts, blank, language
 from privacy_toolkit.talonone.inventory import SECTIONS, sections_of
 
 HOSTILE = "</style></bdi><script>alert(1)</script>\"'&"

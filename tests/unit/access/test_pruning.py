@@ -8,9 +8,9 @@ import pyrage
 import pytest
 
 from privacy_toolkit.access.faithful import DeliveryError
-from privacy_toolkit.access.notice import blank
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.pruning import CLOCK, believed, prune
+from privacy_toolkit.access.placing import CLOCK, believed, prune
+from privacy_toolkit.access.words import blank
 
 NOW = datetime(2025, 11, 26, tzinfo=UTC)
 LIMIT = NOW - timedelta(days=30)
@@ -109,7 +109,7 @@ def test_one_that_can_not_be_removed_keeps_no_other(recipe, monkeypatch):
             raise PermissionError(13, "no")
         path.rename(path.with_name("gone-" + path.name))
 
-    monkeypatch.setattr("privacy_toolkit.access.pruning.take_away", stuck)
+    monkeypatch.setattr("privacy_toolkit.access.placing.take_away", stuck)
     with pytest.raises(DeliveryError, match="1 of 3"):
         prune(recipe.out, LIMIT)
     assert [path.name for path in recipe.out.iterdir() if not path.name.startswith("gone-")] == [f"{1:016x}"]

@@ -2,10 +2,9 @@ import hashlib
 
 import pytest
 
-from privacy_toolkit.access.languages import LANGUAGES, language
-from privacy_toolkit.access.notice import Notice, blank
 from privacy_toolkit.access.package import readme_text
 from privacy_toolkit.access.page import Facts
+from privacy_toolkit.access.words import LANGUAGES, Notice, blank, language
 
 FILES = {"index.html": b"page", "data.json": b"{}", "data/coupons.csv": b"x"}
 

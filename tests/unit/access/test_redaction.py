@@ -3,7 +3,7 @@ import json
 import pytest
 
 from privacy_toolkit.access import faithful
-from privacy_toolkit.access.redaction import redact
+from privacy_toolkit.access.package import redact
 
 ME = "me-0000001"
 

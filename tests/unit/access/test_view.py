@@ -3,8 +3,8 @@ import json
 import pytest
 
 from privacy_toolkit.access import faithful
-from privacy_toolkit.access.languages import language
 from privacy_toolkit.access.page import View
+from privacy_toolkit.access.words import language
 
 
 def shown(data):

@@ -299,3 +299,20 @@ def test_names_beyond_ascii_are_one_with_their_encoded_form():
 def test_other_deployments_have_other_names(other):
     assert deployment_key(other) != deployment_key("https://a.talon.one")
     assert deployment_key("https://a.talon.one/path") != deployment_key("https://a.talon.one/Path")
+
+
+def test_packs_are_in_the_state_folder_and_what_is_set_aside_is_as_private_as_it(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    settings = load_settings(Flags(state=str(tmp_path / "link")), {})
+    assert settings.pack("R") == settings.packs / "R" == tmp_path / "real" / "packs" / "R"
+    assert settings.scratch == tmp_path / "real"
+
+
+def test_a_state_elsewhere_has_no_place_for_packs_and_asks_for_one():
+    settings = load_settings(Flags(state="postgresql://host/base"), {})
+    assert settings.packs is None
+    assert settings.scratch.is_dir()
+    with pytest.raises(UsageError) as error:
+        settings.pack("R")
+    assert "--pack" in error.value.hint

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.access import notice
+from privacy_toolkit.access import words as notice
 from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.config.file import SecretSource, read_config, read_secret
 from privacy_toolkit.core.durable import ExposedError, NotRegularError, open_regular, read_private, read_regular
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.evidence.receipts import read_id, read_link
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.signatures.allowed import AllowedSigners

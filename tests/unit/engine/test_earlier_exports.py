@@ -58,7 +58,9 @@ def skips(state, tmp_path):
         with ExitStack() as resources:
             scan = resources.enter_context(read_input(str(path), spool_folder=state.path))
             parameters = {"new_only": new_only}
-            preparation = Preparation(scan, holds or {}, parameters, InputOptions(), None, state, SCOPE, "", resources)
+            preparation = Preparation(
+                scan, holds or {}, parameters, InputOptions(), None, state, SCOPE, "", resources, tmp_path
+            )
             assigned = prepare(preparation)
             asked = {seq: request.requested_on for seq, request in amended(scan.requests(), assigned.requests)}
         assert set(assigned.holds.values()) <= {EXPORTED}
@@ -198,7 +200,9 @@ def test_the_notice_is_planned_by_its_hash_and_has_to_be_there(state, tmp_path):
     def planned(notice):
         with ExitStack() as resources:
             scan = resources.enter_context(read_input(str(path), spool_folder=state.path))
-            return prepare(Preparation(scan, {}, {}, InputOptions(), notice, state, SCOPE, "", resources)).second
+            return prepare(
+                Preparation(scan, {}, {}, InputOptions(), notice, state, SCOPE, "", resources, tmp_path)
+            ).second
 
     notice = tmp_path / "notice.toml"
     notice.write_bytes(b"abc")

@@ -111,3 +111,33 @@ def test_a_job_that_makes_no_profile_asks_for_no_list(run, state):
     assert not (state.path / SUPPRESSION_FILE).exists()
     with suppression(state, settings, ERASING) as asked:
         assert [asked("a"), asked("b")] == [True, False]
+
+
+def test_runs_are_read_once_for_the_list_and_again_when_they_change(run, state, is_suppressed, monkeypatch):
+    name = run(1, ("a", Outcome.ERASED), ("b", Outcome.UNVERIFIED))
+    run(2, ("c", Outcome.NOTHING_HELD))
+    assert is_suppressed("a")
+    opened = []
+    original = type(state).open
+    monkeypatch.setattr(type(state), "open", lambda self, run_id: opened.append(run_id) or original(self, run_id))
+    assert is_suppressed("a")
+    assert opened == []
+    with original(state, name) as journal:
+        number = journal.begin_execution(1, "{}")
+        journal.record([Note(2, (), SubjectState(Outcome.ERASED))])
+        assert is_suppressed("a")  # while it is at work, whatever of it is durable yet
+        journal.end_execution(number, 2, None)
+    assert is_suppressed("b")
+    assert opened == [name, name]
+
+
+def test_a_list_that_is_lost_or_older_is_made_of_all_runs_again(run, state, is_suppressed):
+    run(1, ("a", Outcome.ERASED))
+    assert is_suppressed("a")
+    before = (state.path / SUPPRESSION_FILE).read_bytes()
+    run(2, ("b", Outcome.ERASED))
+    assert is_suppressed("b")
+    (state.path / SUPPRESSION_FILE).write_bytes(before)
+    assert [is_suppressed(id_) for id_ in "ab"] == [True, True]
+    (state.path / SUPPRESSION_FILE).unlink()
+    assert [is_suppressed(id_) for id_ in "ab"] == [True, True]

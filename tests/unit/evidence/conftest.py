@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import generate
 
@@ -16,7 +17,7 @@ TESTS = Path(__file__).parents[2]
 @pytest.fixture
 def chain(tmp_path: Path) -> Chain:
     """The record of the packs of a state folder; nothing is in it yet."""
-    return Chain(tmp_path / "chain")
+    return Chain(FolderChain(tmp_path / "chain"))
 
 
 @pytest.fixture(scope="session")

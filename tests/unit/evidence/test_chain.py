@@ -7,7 +7,9 @@ import pytest
 from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import ExitCode
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.files import ChainError, Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.journal.ledgers import ChainError
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 
 RUN, OTHER = "20261124-120000-erase-0a1b2c", "20261124-130000-erase-ffffff"
 
@@ -37,24 +39,24 @@ def extend(chain: Chain, *run_ids: str) -> list[Link]:
 
 
 def names(chain: Chain) -> list[str]:
-    return sorted(path.name for path in chain.folder.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in chain._kept.folder.iterdir() if path.name != ".lock")
 
 
 def test_new_chain_has_no_links_and_an_id_drawn_once(tmp_path):
     drawn = []
-    chain = Chain(tmp_path / "chain", draw=lambda size: drawn.append(size) or "ab" * size)
+    chain = Chain(FolderChain(tmp_path / "chain", draw=lambda size: drawn.append(size) or "ab" * size))
     with chain.lock():
         assert chain.newest() is None
         assert chain.origin() == chain.origin() == "privacy-toolkit/" + "ab" * 16
     assert drawn == [16]
-    assert Chain(tmp_path / "chain").origin() == chain.origin()
+    assert Chain(FolderChain(tmp_path / "chain")).origin() == chain.origin()
 
 
 def test_two_chains_have_different_ids(tmp_path):
     origins = set()
     for name in "ab":
-        with Chain(tmp_path / name).lock():
-            origins.add(Chain(tmp_path / name).origin())
+        with Chain(FolderChain(tmp_path / name)).lock():
+            origins.add(Chain(FolderChain(tmp_path / name)).origin())
     assert len(origins) == 2
 
 
@@ -63,7 +65,7 @@ def test_links_follow_each_other_by_hash(chain):
     assert names(chain) == [f"00000001-{RUN}", f"00000002-{OTHER}", f"00000003-{RUN}", "id"]
     assert (second.head().previous, third.head().previous) == (first.hash, second.hash)
     assert first.hash == hash_bytes(first.sums)
-    again = Chain(chain.folder)
+    again = Chain(FolderChain(chain._kept.folder))
     assert again.newest() == third
     assert again.of_run(RUN) == [first, third]
     assert again.of_run("20261124") == []
@@ -73,13 +75,13 @@ def test_unsigned_links_have_no_signature_file(chain):
     with chain.lock():
         chain.append(link_for(chain))
     assert names(chain) == [f"00000001-{RUN}", "id"]
-    assert {p.name for p in (chain.folder / f"00000001-{RUN}").iterdir()} == {"checkpoint.txt", "SHA256SUMS"}
+    assert {p.name for p in (chain._kept.folder / f"00000001-{RUN}").iterdir()} == {"checkpoint.txt", "SHA256SUMS"}
     assert chain.newest().signature is None
 
 
 def test_the_record_is_for_its_owner_only(chain):
     extend(chain, RUN)
-    paths = [chain.folder, *chain.folder.rglob("*")]
+    paths = [chain._kept.folder, *chain._kept.folder.rglob("*")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_dir()} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()} == {0o600}
 
@@ -124,16 +126,16 @@ def test_link_that_could_not_be_written_leaves_the_chain_as_it_was(chain, monkey
 def test_what_a_dead_process_left_in_the_record_goes_away(chain):
     extend(chain, RUN)
     before = names(chain)
-    (chain.folder / f".new-00000002-{OTHER}").mkdir()
-    (chain.folder / f".new-00000002-{OTHER}" / "checkpoint.txt").write_bytes(b"half")
-    (chain.folder / ".new-id").write_bytes(b"ha")
+    (chain._kept.folder / f".new-00000002-{OTHER}").mkdir()
+    (chain._kept.folder / f".new-00000002-{OTHER}" / "checkpoint.txt").write_bytes(b"half")
+    (chain._kept.folder / ".new-id").write_bytes(b"ha")
     with chain.lock():
         assert names(chain) == before
 
 
 def test_a_lost_link_stops_the_chain(chain):
     extend(chain, RUN, OTHER, RUN)
-    (chain.folder / f"00000002-{OTHER}").rename(chain.folder.parent / "lost")
+    (chain._kept.folder / f"00000002-{OTHER}").rename(chain._kept.folder.parent / "lost")
     for read in (chain.newest, lambda: chain.of_run(RUN)):
         with pytest.raises(ChainError, match="gap or a fork") as error:
             read()
@@ -142,7 +144,7 @@ def test_a_lost_link_stops_the_chain(chain):
 
 def test_two_links_with_one_number_stop_the_chain(chain):
     extend(chain, RUN)
-    (chain.folder / f"00000001-{OTHER}").mkdir()
+    (chain._kept.folder / f"00000001-{OTHER}").mkdir()
     with pytest.raises(ChainError, match="gap or a fork"):
         chain.newest()
 
@@ -151,21 +153,21 @@ def test_two_links_with_one_number_stop_the_chain(chain):
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"x")])
 def test_a_damaged_link_stops_the_chain(chain, name, damage):
     extend(chain, RUN)
-    damage(chain.folder / f"00000001-{RUN}" / name)
+    damage(chain._kept.folder / f"00000001-{RUN}" / name)
     with pytest.raises(ChainError, match="damaged"):
         chain.newest()
 
 
 def test_a_link_under_another_name_stops_the_chain(chain):
     extend(chain, RUN)
-    (chain.folder / f"00000001-{RUN}").rename(chain.folder / f"00000001-{OTHER}")
+    (chain._kept.folder / f"00000001-{RUN}").rename(chain._kept.folder / f"00000001-{OTHER}")
     with pytest.raises(ChainError, match="not in its place"):
         chain.newest()
 
 
 def test_links_of_another_chain_stop_the_chain(chain, tmp_path):
     extend(chain, RUN)
-    (chain.folder / "id").write_text("0" * 32 + "\n")
+    (chain._kept.folder / "id").write_text("0" * 32 + "\n")
     with pytest.raises(ChainError, match="not in its place"):
         chain.newest()
 
@@ -173,14 +175,14 @@ def test_links_of_another_chain_stop_the_chain(chain, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"0" * 32, b"G" * 32 + b"\n", b"\xff"])
 def test_a_damaged_id_stops_the_chain(chain, content):
     extend(chain, RUN)
-    (chain.folder / "id").write_bytes(content)
+    (chain._kept.folder / "id").write_bytes(content)
     with pytest.raises(ChainError, match="id"):
         chain.newest()
 
 
 def test_an_id_is_not_drawn_again_for_links_that_are_there(chain):
     extend(chain, RUN)
-    (chain.folder / "id").unlink()
+    (chain._kept.folder / "id").unlink()
     with pytest.raises(ChainError, match="lost its id"):
         chain.origin()
 
@@ -190,7 +192,7 @@ def test_who_comes_second_waits_and_follows(chain):
     together = threading.Barrier(4)
 
     def seal(run_id: str) -> None:
-        mine = Chain(chain.folder)
+        mine = Chain(FolderChain(chain._kept.folder))
         together.wait()
         for _ in range(5):
             with mine.lock():

@@ -11,13 +11,23 @@ from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, RefusedError, Too
 from privacy_toolkit.evidence import pack as pack_module
 from privacy_toolkit.evidence import seal as seal_module
 from privacy_toolkit.evidence.chain import Chain
-from privacy_toolkit.evidence.files import ChainError, Checkpoint, PackError, Tree, decode_sums, hash_bytes, leaf_hash
-from privacy_toolkit.evidence.pack import check_place, write_pack
+from privacy_toolkit.evidence.files import (
+    Checkpoint,
+    PackError,
+    Tree,
+    check_place,
+    decode_sums,
+    hash_bytes,
+    leaf_hash,
+)
+from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_here
 from privacy_toolkit.evidence.verify.verifier import verify_pack
+from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import Approval, Note
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.schemas import schema_of
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
@@ -149,7 +159,7 @@ def test_approval_is_in_the_pack_as_it_was_signed(mixed, chain, tmp_path, monkey
 def test_same_run_gives_the_same_bytes_in_any_place(mixed, chain, tmp_path, signer, contents):
     first = contents(write_pack(mixed, tmp_path / "first", chain=chain, signer=signer).path)
     with RunJournal(mixed.folder) as again:
-        second = write_pack(again, tmp_path / "second", chain=Chain(chain.folder), signer=signer)
+        second = write_pack(again, tmp_path / "second", chain=Chain(FolderChain(chain._kept.folder)), signer=signer)
     assert contents(second.path) == first
     assert len(chain.of_run(mixed.run_id)) == 1
 
@@ -297,7 +307,7 @@ def test_signature_that_does_not_fit_the_key_gives_no_pack(mixed, chain, tmp_pat
 def test_damaged_record_gives_no_pack_and_leaves_the_old_one(mixed, chain, tmp_path, signer, contents):
     folder = write_pack(mixed, tmp_path / "packs" / "p", chain=chain, signer=signer).path
     before = contents(folder)
-    (chain.folder / f"00000001-{mixed.run_id}" / "SHA256SUMS.sig").write_bytes(b"")
+    (chain._kept.folder / f"00000001-{mixed.run_id}" / "SHA256SUMS.sig").write_bytes(b"")
     with pytest.raises(ChainError):
         write_pack(mixed, folder, chain=chain, signer=signer)
     assert contents(folder) == before

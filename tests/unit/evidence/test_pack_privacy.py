@@ -13,6 +13,7 @@ import pytest
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 
@@ -60,7 +61,7 @@ def packed(tmp_path_factory):
     subjects = [runs.told(id_, OUTCOMES[k % len(OUTCOMES)]) for k, id_ in enumerate(ids)]
     with RunJournal(runs.write_run(folder / "run", subjects)) as journal:
         secret = journal.secret
-        write_pack(journal, folder / "pack", chain=Chain(folder / "chain"))
+        write_pack(journal, folder / "pack", chain=Chain(FolderChain(folder / "chain")))
     return ids, secret, {path.name: path.read_bytes() for path in (folder / "pack").iterdir()}
 
 

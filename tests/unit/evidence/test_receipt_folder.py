@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.core.model import Outcome, UsageError
-from privacy_toolkit.evidence import receipt_folder as receiptfolder
+from privacy_toolkit.evidence import receipts as receiptfolder
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.receipt_folder import ReceiptError, default_name, write_receipt
-from privacy_toolkit.evidence.receipts import read_link, receipt_of
+from privacy_toolkit.evidence.receipts import ReceiptError, default_name, read_link, receipt_of, write_receipt
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 
@@ -20,7 +20,7 @@ ID = "customer-failed-1"
 def made(signer, tmp_path_factory):
     """A receipt and the link of a signed pack."""
     folder = tmp_path_factory.mktemp("made")
-    chain = Chain(folder / "chain")
+    chain = Chain(FolderChain(folder / "chain"))
     with RunJournal(runs.write_run(folder / "20261123-080000-erase-0d0d", [runs.told(ID, Outcome.FAILED)])) as journal:
         pack = write_pack(journal, folder / "pack", chain=chain, signer=signer, principal="dpo@example.org").path
         link = read_link(pack)

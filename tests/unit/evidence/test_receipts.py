@@ -12,6 +12,7 @@ from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import BadPack, Checkpoint, inclusion_path, leaf_hash, root_from_path
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import Receipt, _PathFinder, read_id, read_link, receipt_of
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.sshsig import BadSignature
 from tests.support import reported_runs as runs
@@ -26,7 +27,7 @@ def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("original")
     subjects = [runs.told(f"person-{k}", Outcome.ERASED) for k in range(SUBJECTS)]
     with RunJournal(runs.write_run(folder / RUN_ID, subjects)) as journal:
-        write_pack(journal, folder / "pack", chain=Chain(folder / "chain"))
+        write_pack(journal, folder / "pack", chain=Chain(FolderChain(folder / "chain")))
     return folder
 
 
@@ -110,7 +111,7 @@ def test_no_two_rows_have_the_same_key_and_no_receipt_holds_an_id(journal, pack)
 def test_of_several_rows_with_one_id_the_wanted_one_is_opened(tmp_path):
     subjects = [runs.told("same-person" if k in {3, 7} else f"person-{k}", Outcome.ERASED) for k in range(9)]
     with RunJournal(runs.write_run(tmp_path / RUN_ID, subjects)) as journal:
-        pack = write_pack(journal, tmp_path / "pack", chain=Chain(tmp_path / "chain")).path
+        pack = write_pack(journal, tmp_path / "pack", chain=Chain(FolderChain(tmp_path / "chain"))).path
         head = read_link(pack).head()
         with pytest.raises(UsageError, match="2 rows of the input: 5, 9") as caught:
             receipt_of(journal, pack, head, "same-person")

@@ -18,9 +18,11 @@ import pytest
 
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.files import ChainError, PackError, decode_sums, hash_bytes
+from privacy_toolkit.evidence.files import PackError, decode_sums, hash_bytes
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import Note
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 
@@ -92,9 +94,9 @@ def resumed(tmp_path):
     subjects = [runs.told(f"c{k}", Outcome.PENDING) for k in range(2)]
     state = tmp_path / "before"
     with RunJournal(runs.write_run(tmp_path / "20261123-resumed", subjects)) as journal:
-        write_pack(journal, state / "packs" / "p", chain=Chain(state / "chain"))
+        write_pack(journal, state / "packs" / "p", chain=Chain(FolderChain(state / "chain")))
         with RunJournal(runs.write_run(tmp_path / "20261123-other", [runs.told("x", Outcome.ERASED)])) as other:
-            write_pack(other, state / "packs" / "other", chain=Chain(state / "chain"))
+            write_pack(other, state / "packs" / "other", chain=Chain(FolderChain(state / "chain")))
         go_on(journal, 1)
         yield journal, state
 
@@ -109,7 +111,7 @@ def go_on(journal, seq):
 
 def copy(state, to):
     shutil.copytree(state, to)
-    return to / "packs" / "p", Chain(to / "chain")
+    return to / "packs" / "p", Chain(FolderChain(to / "chain"))
 
 
 def check_pack(folder, contents):
@@ -121,7 +123,7 @@ def check_pack(folder, contents):
 
 def check_chain(chain):
     """The links follow each other; returns them."""
-    links = [Link.read(folder) for folder in sorted(chain.folder.glob("0*"))]
+    links = [Link.read(folder) for folder in sorted(chain._kept.folder.glob("0*"))]
     before = [None, *(link.hash for link in links)]
     heads = [link.head() for link in links]
     assert [head.sequence for head in heads] == list(range(1, len(links) + 1))
@@ -151,7 +153,7 @@ def crashes(journal, disk, state):
 
     with disk() as writing:
         writing.before_step = keep
-        write_pack(journal, state / "packs" / "p", chain=Chain(state / "chain"))
+        write_pack(journal, state / "packs" / "p", chain=Chain(FolderChain(state / "chain")))
     assert len(at) == len(writing.steps)
     return list(dict.fromkeys(at[step - 1] for step in worth_trying(writing.steps)))
 
@@ -188,7 +190,7 @@ def test_crash_at_any_step_leaves_a_whole_pack_and_the_next_attempt_ends_the_sam
     new = contents(whole / "packs" / "p")
     places = []
     for crash in left:
-        folder, chain = crash / "packs" / "p", Chain(crash / "chain")
+        folder, chain = crash / "packs" / "p", Chain(FolderChain(crash / "chain"))
         links = check_chain(chain)
         place = contents(folder) if folder.exists() else None
         assert place in (old, new, None)
@@ -282,7 +284,7 @@ def test_first_pack_of_all_survives_a_crash_at_any_step(disk, tmp_path, contents
     whole.mkdir()
     with RunJournal(runs.write_run(tmp_path / "20261123-first", [runs.told("c", Outcome.ERASED)])) as journal:
         for crash in crashes(journal, disk, whole):
-            folder, chain = crash / "packs" / "p", Chain(crash / "chain")
+            folder, chain = crash / "packs" / "p", Chain(FolderChain(crash / "chain"))
             if folder.exists():
                 check_pack(folder, contents)
                 assert chain.newest() == Link.read(folder)
@@ -311,7 +313,7 @@ def test_two_that_write_the_same_pack_at_once_do_not_disturb_each_other(resumed,
 
     def write():
         with RunJournal(journal.folder) as mine:
-            made.append(write_pack(mine, folder, chain=Waiting(tmp_path / "together" / "chain")).link)
+            made.append(write_pack(mine, folder, chain=Waiting(FolderChain(tmp_path / "together" / "chain"))).link)
 
     made = []
     threads = [threading.Thread(target=write) for _ in range(2)]
@@ -321,7 +323,7 @@ def test_two_that_write_the_same_pack_at_once_do_not_disturb_each_other(resumed,
         thread.join()
     assert len(made) == 2
     assert made[0] == made[1] == Link.read(folder)
-    assert len(check_chain(Chain(tmp_path / "together" / "chain"))) == 3
+    assert len(check_chain(Chain(FolderChain(tmp_path / "together" / "chain")))) == 3
     check_pack(folder, contents)
     assert sorted(path.name for path in folder.parent.iterdir()) == ["other", "p"]
 
@@ -329,7 +331,7 @@ def test_two_that_write_the_same_pack_at_once_do_not_disturb_each_other(resumed,
 def test_record_that_was_changed_stops_sealing_before_anything_is_replaced(resumed, tmp_path, contents):
     journal, state = resumed
     folder, chain = copy(state, tmp_path / "damaged")
-    (chain.folder / "00000002-20261123-other" / "SHA256SUMS").write_bytes(b"")
+    (chain._kept.folder / "00000002-20261123-other" / "SHA256SUMS").write_bytes(b"")
     before = contents(folder)
     with pytest.raises(ChainError) as error:
         write_pack(journal, folder, chain=chain)

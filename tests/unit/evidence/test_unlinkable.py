@@ -3,7 +3,6 @@ is linked to their row, or their outcome's time, better than by chance; but for 
 
 import json
 import random
-import sqlite3
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -13,6 +12,7 @@ from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.journal.figures import LEAST
+from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.ledgers import SuppressionFile
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
@@ -38,7 +38,7 @@ def worked(tmp_path_factory):
     by_time = [subjects[k] for k in order]
     run = runs.write_run(folder / "runs" / "20261123-080000-erase-0a0a", by_time)
     with RunJournal(run) as journal:
-        write_pack(journal, folder / "pack", chain=Chain(folder / "chain"))
+        write_pack(journal, folder / "pack", chain=Chain(FolderChain(folder / "chain")))
         journal.purge(runs.START, b"{}")
     return folder, log
 
@@ -87,14 +87,13 @@ def test_every_time_of_a_row_is_the_same_and_no_ticket_is_there(worked):
 def test_the_state_folder_has_no_id_and_no_exact_time_of_anybody_any_more(worked):
     folder, log = worked
     exact = {time for times in log.values() for time in times}
-    connection = sqlite3.connect(folder / "runs" / "20261123-080000-erase-0a0a" / "journal.sqlite")
-    noted = {t for (t,) in connection.execute("SELECT ended_at FROM exchanges UNION SELECT settled_at FROM standings")}
-    starts = Counter(t for (t,) in connection.execute("SELECT settled_at FROM standings"))
-    linked = connection.execute("SELECT COUNT(*) FROM requests WHERE ticket IS NOT NULL").fetchone()
-    connection.close()
+    with RunJournal(folder / "runs" / "20261123-080000-erase-0a0a") as journal:
+        rows = list(journal.rows())
+    starts = Counter(row.state.settled_at for row in rows)
+    noted = {exchange.ended_at for row in rows for exchange in row.exchanges} | starts.keys()
     assert not noted & exact
     assert min(starts.values()) >= LEAST
-    assert linked == (0,)
+    assert not any(row.request and row.request.ticket for row in rows)
     for path in [*folder.rglob("*.jsonl"), *folder.rglob("*.sqlite*"), *folder.rglob("*.json")]:
         data = path.read_bytes()
         assert not any(f"person-{k}".encode() in data or f"TICKET-2026-{k:06}".encode() in data for k in range(PEOPLE))
@@ -102,9 +101,8 @@ def test_the_state_folder_has_no_id_and_no_exact_time_of_anybody_any_more(worked
 
 def test_the_order_of_the_journal_tells_no_more_than_chance(worked):
     folder, log = worked
-    connection = sqlite3.connect(folder / "runs" / "20261123-080000-erase-0a0a" / "journal.sqlite")
-    seqs = [seq for (seq,) in connection.execute("SELECT seq FROM standings ORDER BY settled_at, seq")]
-    connection.close()
+    with RunJournal(folder / "runs" / "20261123-080000-erase-0a0a") as journal:
+        seqs = [seq for _, seq in sorted((row.state.settled_at, row.subject.seq) for row in journal.rows())]
     by_time = sorted(log, key=lambda person: log[person])
     # Numbers were given in random order: that of the times is met about as often as by chance, once.
     assert sum(seq == place for place, seq in enumerate(seqs, 1)) < 10

@@ -152,3 +152,32 @@ def test_whoever_gives_up_does_not_keep_the_turn():
         return first.cancelled()
 
     assert asyncio.run(scenario())
+
+
+def test_a_turn_at_once_does_not_overtake_those_who_wait():
+    clock = Clock()
+    pacer = Pacer(10, clock=clock, sleep=clock.sleep)
+
+    async def play():
+        assert pacer.ready()
+        waiting = asyncio.ensure_future(pacer.wait())
+        await asyncio.sleep(0)
+        clock.time += 1
+        assert not pacer.ready()
+        await waiting
+        return pacer.ready()
+
+    assert not asyncio.run(play())
+
+
+@pytest.mark.parametrize("rate", [1, 7, 50, 500])
+def test_turns_at_once_never_make_a_second_too_full(rate):
+    clock, given = Clock(), []
+    pacer = Pacer(rate, clock=clock, sleep=clock.sleep)
+    for step in range(20 * rate):
+        clock.time += 1 / (4 * rate) if step % 40 else 0.3  # asked far too often, with a halt now and then
+        if pacer.ready():
+            given.append(clock.time)
+    fullest = max(sum(start <= moment < start + 1 for moment in given) for start in given)
+    assert fullest <= max(int(1.008 * rate), rate)
+    assert len(given) > 3 * rate

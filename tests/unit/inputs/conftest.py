@@ -84,3 +84,9 @@ def refuse(read):
         return caught.value
 
     return run
+
+
+@pytest.fixture(params=["few ids, in plain Python", "many ids, with numpy"])
+def number_of_ids(request, monkeypatch):
+    if request.param.startswith("many"):
+        monkeypatch.setattr("privacy_toolkit.inputs.pages.NUMPY_FROM", 0)

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 
 BIG = csv.field_size_limit()

@@ -4,8 +4,10 @@ from array import array
 
 import pytest
 
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Page, mark_duplicates
+
+pytestmark = pytest.mark.usefixtures("number_of_ids")
 
 
 def marks(pages, **options):

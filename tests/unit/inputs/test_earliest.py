@@ -7,9 +7,11 @@ from datetime import date
 import pytest
 
 from privacy_toolkit.core.model import SubjectRequest
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool
 from privacy_toolkit.inputs.request_columns import Requests
+
+pytestmark = pytest.mark.usefixtures("number_of_ids")
 
 #: How many rows stand on a page, and how many ids are compared in one walk.
 CUTS = [(1, 1), (2, 1), (3, 2), (1000, 1), (1000, 1000)]

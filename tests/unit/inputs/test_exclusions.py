@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from privacy_toolkit.core.model import Hold, InputError
-from privacy_toolkit.inputs.exclusions import read_exclusions
+from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 
 
@@ -80,5 +80,5 @@ def test_one_line_that_is_not_understood_is_an_error_for_the_whole_list(put, con
 
 @pytest.mark.parametrize("path", ["-", "holds.parquet"])
 def test_a_list_is_a_csv_in_a_file(path):
-    with pytest.raises(InputError, match="An exclusion list is a CSV in a file"):
+    with pytest.raises(InputError, match="An exclusion list is a CSV or a workbook in a file"):
         read_exclusions(path)

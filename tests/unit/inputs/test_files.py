@@ -37,7 +37,7 @@ def test_a_folder_is_parquet_whatever_it_is_called(tmp_path):
     assert kind_of(str(tmp_path / "parts.csv")) == FileKind("parquet")
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.gz", "a.parquet.gz", ".csv", "a.csv.bz2"])
+@pytest.mark.parametrize("name", ["a.docx", "a", "a.gz", "a.parquet.gz", ".csv", "a.csv.bz2"])
 def test_another_kind_of_file_is_refused_with_what_is_read(put, refuse, name):
     error = refuse(put("id\n1\n", name))
     assert error.message == f"{name} is of a kind that is not read."

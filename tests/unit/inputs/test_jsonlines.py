@@ -7,7 +7,7 @@ import json
 import pytest
 import zstandard
 
-from privacy_toolkit.inputs import jsonlines
+from privacy_toolkit.inputs import csv as jsonlines
 
 
 def test_an_id_is_text_or_a_whole_number(put, read):

@@ -1,6 +1,6 @@
 """Rows side by side, and one at a time."""
 
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Page, SaidColumns
 
 SAID = SaidColumns(["2026-11-01", None], [None, "2026-11-20"], ["A-1", None], [None, "17(1)(b)"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.inputs.ids import WHITE_SPACE, RejectReason
+from privacy_toolkit.inputs.options import WHITE_SPACE, RejectReason
 from privacy_toolkit.inputs.request_columns import understand
 
 

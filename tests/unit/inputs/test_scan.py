@@ -13,7 +13,7 @@ from datetime import date
 import pytest
 
 from privacy_toolkit.core.model import InputError, SubjectRequest
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.scan import Record, Status, read_input
 
 MIXED = "id\na\n\nb\na\n c\n..\nb\nd\n"
@@ -48,6 +48,9 @@ def test_the_summary_adds_up_and_names_nobody(put, read):
         "duplicates": 2,
         "subjects": 3,
         "columns": (),
+        "sheet": None,
+        "identified": None,
+        "warnings": (),
     }
     assert summary.rejected == 3
 

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.ids import RejectReason
+from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Page, Spool
 
 PAGES = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.inputs.ids import MAX_LENGTH, WHITE_SPACE, RejectReason, all_fine, judge
+from privacy_toolkit.inputs.options import MAX_LENGTH, WHITE_SPACE, RejectReason, all_fine, judge
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import tempfile
+import threading
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +30,10 @@ from privacy_toolkit.core.model import (
     Subject,
     UsageError,
 )
+from privacy_toolkit.evidence.chain import Chain, Link
+from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
+from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -43,15 +48,19 @@ from privacy_toolkit.journal.records import (
     OpenRequests,
     RejectedRow,
     RequestRow,
+    RunAnswers,
+    SentAnswer,
     Staged,
     SubjectState,
     Traffic,
+    counted,
     exchange_row,
     state_row,
 )
 from privacy_toolkit.journal.sqlite import facts
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
+from tests.support.scanning import Scan
 
 RUN = "20260101-000000-erase-0a0a0"
 LATER = "20260201-000000-erase-0b0b0"
@@ -85,7 +94,7 @@ class Memory:
     """States in memory; opened again they are the same."""
 
     def __init__(self, place: Path) -> None:
-        self._state, self._another = MemoryState(place), MemoryState(place)
+        self._state, self._another = MemoryState(), MemoryState()
 
     def open(self) -> State:
         return self._state
@@ -716,6 +725,65 @@ def test_all_stores_tell_the_same_of_the_same(executions, dated, asked):
     assert told[0] == told[1]
 
 
+def check_counters(run):
+    """What is told of the run as a whole is what its subjects come to, one by one."""
+    scan, found = Scan(run), run.summary()
+    assert run.totals() == scan.totals()
+    assert run.states() == found.states == scan.state_counts()
+    assert (run.open_requests(), run.done_reasons()) == (scan.open_requests(), scan.done_reasons())
+    assert (run.gone(), run.last_lost_at()) == (scan.gone(), scan.last_lost_at())
+    assert (found.repeats, set(found.traffic)) == (scan.repeats(), set(scan.repeats()))
+    assert (found.holds, found.settled, found.answer_times) == (scan.holds(), scan.settled(), scan.answer_times())
+    begun = [range(part.first, part.last + 1) for part in found.pace]
+    assert sum(part.requests for part in found.pace) == len(scan.begun())
+    assert all(any(at in part for part in begun) for at in scan.begun())
+    assert {at for part in found.pace for at in (part.first, part.last)} <= set(scan.begun())
+    assert (found.first_request_at, found.last_answer_at) == scan.moments()
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(notes, st.booleans()), min_size=1, max_size=4),
+    st.lists(st.tuples(days, days), max_size=5),
+    st.dictionaries(st.integers(1, 5), st.sampled_from([Hold("x"), Hold("y", "2027-01-01")]), max_size=2),
+)
+def test_counters_come_to_what_all_subjects_come_to_at_any_moment(parts, dated, holds):
+    requests = [RequestRow(seq, asked_on, due_on, None, None) for seq, (asked_on, due_on) in enumerate(dated, 1)]
+    for kind in STORES:
+        with tempfile.TemporaryDirectory() as place:
+            state = kind(Path(place)).open()
+            state.create(RUN, staged([f"c{k}" for k in range(5)], 2, requests=requests, holds=holds))
+            for part, is_ended in parts:
+                # A scan can't tell a state that was recorded and is like that of the beginning from none.
+                some = [msgspec.structs.replace(note, state=None) if note.state == PENDING else note for note in part]
+                with state.open(RUN) as run:
+                    number = run.begin_execution(1, "{}")
+                    for note in some:
+                        asyncio.run(run.intend([note]))
+                        check_counters(run)
+                    if is_ended:
+                        run.end_execution(number, 2, None)
+                        check_counters(run)
+                with state.open(RUN) as run:
+                    check_counters(run)
+
+
+def test_whoever_reads_while_a_run_is_worked_on_sees_every_commit_once(make, state):
+    """Pages are folded meanwhile: nothing may be missing at any moment, and nothing may be there twice."""
+    names = [f"c{k}" for k in range(40)]
+    with make(names, page=8) as run, state.open(RUN) as other:
+        number = run.begin_execution(1, "{}")
+        for done, seq in enumerate(Random(5).sample(range(1, 41), 40), 1):
+            asyncio.run(run.intend([Note(seq, [(1, INTENT)], LOST)]))
+            asyncio.run(run.intend([Note(seq, [(1, ANSWERED), (2, SEEN)], ERASED)]))
+            for reader in (run, other):
+                assert reader.totals().get(Outcome.ERASED) == done
+                assert sum(entry.exchanges == (ANSWERED, SEEN) for entry in reader.entries({Outcome.ERASED})) == done
+                assert sum(line.count for line in reader.summary().traffic) == 2 * done
+        run.end_execution(number, 2, None)
+        assert list(run.rows()) == list(other.rows())
+
+
 # What outlives the runs.
 
 
@@ -751,6 +819,25 @@ def test_the_erased_of_a_run_are_entered_all_or_none(state, store):
         listed.add(SCOPE, broken(), RUN, 2)
     with store.open().suppression() as listed:
         assert (listed.counted(RUN), listed.of({SCOPE})("a")) == (0, False)
+
+
+def test_whom_a_run_erased_is_asked_for_until_it_is_marked_and_when_it_changed(make, store):
+    make(run_id=LATER).close()
+    run = make()
+    with store.open().suppression() as listed:
+        assert listed.behind() == [LATER, RUN]
+        listed.mark_read(RUN)
+        listed.mark_read(LATER)
+    with store.open().suppression() as listed:
+        assert listed.behind() == []
+        work(run, Note(1, (), ERASED))
+        assert listed.behind() == [RUN]
+        work(run, Note(2, (), ERASED))
+        listed.mark_read(RUN)
+        assert listed.behind() == [RUN]  # it is not as it was when it was named
+        listed.mark_read(RUN)
+        assert listed.behind() == []
+    run.close()
 
 
 def test_who_was_taken_off_stays_off_until_a_later_run_erases_them(state):
@@ -831,6 +918,38 @@ def test_codes_are_assigned_by_whoever_worked_them_out_last_all_or_none(state, s
     assert again.code_of("ben", again.among(["X"])) is None
 
 
+def test_a_code_with_a_budget_has_several_customers_and_one_that_does_not_exist_none(state, store):
+    record = state.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y"), ("dora", "Y")], ["X"], [])
+    record = store.open().assigned(SCOPE)
+    taken = record.among(["X", "Y", "Z"])
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl", "dora")] == ["X", "X", "Y", None]
+    assert [record.used(code) for code in ("X", "Y", "Z")] == [2, 1, 0]
+    assert [record.is_of(one, "X") for one in ("anna", "ben", "carl")] == [True, True, False]
+    record.remember([("dora", "X"), ("anna", "Z")], ["X"], ["Y"])
+    record = store.open().assigned(OTHER, (SCOPE,))
+    taken = record.among(["X", "Y", "Z"])
+    assert list(taken.values()) == ["X", "Z"]
+    assert [record.used(code) for code in ("X", "Y", "Z")] == [3, 0, 1]
+    assert [record.code_of(one, taken) for one in ("anna", "carl", "dora")] == ["X", None, "X"]
+
+
+def test_what_a_run_released_is_given_back_once(state, store):
+    record = state.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y")], ["X"], [])
+    state.assigned(SCOPE).give_back([("anna", "X"), ("carl", "X"), ("carl", "Y")], "run-1")
+    record = store.open().assigned(SCOPE)
+    taken = record.among(["X", "Y"])
+    assert list(taken.values()) == ["X"]
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl")] == [None, "X", None]
+    record.remember([("carl", "Y")], [], [])
+    with pytest.raises(RefusedError):  # what was worked out before codes came back does not hold any more
+        state.assigned(SCOPE).remember([], [], []) or record.remember([], [], [])
+    state.assigned(SCOPE).give_back([("carl", "Y")], "run-1")
+    record = store.open().assigned(SCOPE)
+    assert record.code_of("carl", record.among(["Y"])) == "Y"
+
+
 def test_what_a_deployment_taught_is_replaced_in_one_step_and_forgotten(state, store):
     control = ControlProfile(
         deployment=TARGET, profile_id=f"privacy-toolkit-control-{'0a' * 16}", begun_at="2026-01-01T00:00:00Z"
@@ -875,8 +994,187 @@ def test_that_a_state_was_restored_is_remembered(state, store):
     assert state.identity.doubt() == ""
 
 
-def test_places_of_this_machine_are_where_the_state_says(state):
-    assert state.scratch.is_dir()
-    assert state.pack(RUN) == state.packs / RUN
-    assert state.pack(RUN) in state.places_of(RUN)
-    assert state.chain in state.own_places
+def link(chain, run_id=RUN, signature=None) -> KeptLink:
+    """Make the link that follows the newest one."""
+    newest = chain.newest()
+    number = 1 if newest is None else newest.sequence + 1
+    return KeptLink(number, run_id, b"checkpoint %d" % number, b"sums", signature)
+
+
+def test_what_people_were_sent_is_recorded_by_run(state, store):
+    assert state.answers.read("run-1") == RunAnswers()
+    sent = {"ab" * 16: SentAnswer("2026-12-01", "erased", 2026), "cd" * 16: SentAnswer("2026-12-02", "on_hold", 2026)}
+    state.answers.change("run-1", lambda known: msgspec.structs.replace(known, sent=known.sent | sent))
+    assert store.open().answers.read("run-1").sent == sent
+    assert state.answers.read("run-2") == RunAnswers()
+    state.answers.change("run-1", counted)
+    left = store.open().answers.read("run-1")
+    assert (left.sent, left.left) == ({}, {"2026": {"erased": 1, "on_hold": 1}})
+
+
+def test_a_chain_has_an_id_drawn_once(state, store):
+    with state.chain.lock():
+        drawn = state.chain.drawn_id()
+    assert (len(drawn), store.open().chain.drawn_id()) == (32, drawn)
+    other = store.another().chain
+    with other.lock():
+        assert other.drawn_id() != drawn
+
+
+def test_a_chain_keeps_its_links_in_order_and_by_run(state, store):
+    chain = state.chain
+    assert (chain.newest(), chain.of_run(RUN)) == (None, [])
+    with chain.lock():
+        chain.drawn_id()
+        for run_id, signature in ((RUN, b"signature"), (LATER, None), (RUN, None)):
+            chain.append(link(chain, run_id, signature))
+    again = store.open().chain
+    assert again.newest() == KeptLink(3, RUN, b"checkpoint 3", b"sums", None)
+    assert again.of_run(RUN) == [KeptLink(1, RUN, b"checkpoint 1", b"sums", b"signature"), again.newest()]
+    assert again.of_run(RUN[:15]) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_chain_has_no_gap_and_no_fork(state, number):
+    chain = state.chain
+    with chain.lock():
+        chain.drawn_id()
+        chain.append(link(chain))
+        with pytest.raises(ChainError) as error:
+            chain.append(link(chain, LATER)._replace(sequence=number))
+    assert (error.value.code, error.value.hint) == ("chain", chain.remedy)
+    assert chain.newest().run_id == RUN
+
+
+def test_who_seals_second_waits_and_follows(store):
+    together = threading.Barrier(3)
+
+    def seal(run_id):
+        mine = store.open().chain
+        together.wait()
+        for _ in range(5):
+            with mine.lock():
+                mine.drawn_id()
+                mine.append(link(mine, run_id))
+
+    threads = [threading.Thread(target=seal, args=(f"run-{k}",)) for k in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    chain = store.open().chain
+    assert chain.newest().sequence == 15
+    assert [len(chain.of_run(f"run-{k}")) for k in range(3)] == [5] * 3
+
+
+def test_what_is_kept_of_a_run_is_searched_and_what_a_purge_takes_away_is_gone(purged, make, store):
+    def having(piece):
+        return lambda pieces: piece in b"".join(pieces)
+
+    make(("somebody@example.org",), run_id=LATER, plan=b'{"of":"later"}').close()
+    state = store.open()
+    assert len(state.remains(LATER, having(b"somebody@example.org"))) == 1
+    assert len(state.remains(RUN, having(b'{"left":1}'))) == 1
+    for piece in (b"somebody@example.org", b"coupon-77", b"T-77"):
+        assert state.remains(RUN, having(piece)) == []
+
+
+def test_packs_are_sealed_into_every_store(state):
+    """The rules of ``evidence.chain`` hold over each: what does not follow is not added, what was added is found."""
+    chain = Chain(state.chain)
+    with chain.lock():
+        for run_id in (RUN, LATER):
+            newest = chain.newest()
+            number, previous = (1, None) if newest is None else (newest.head().sequence + 1, newest.hash)
+            head = Checkpoint(chain.origin(), 1, bytes(32), run_id, number, previous).encode()
+            sealed = Link(head, encode_sums({"checkpoint.txt": hash_bytes(head)}), None)
+            chain.append(sealed)
+            with pytest.raises(ChainError):
+                chain.append(sealed)
+    assert (chain.newest(), chain.of_run(LATER)) == (sealed, [sealed])
+
+
+# What runs tell, looked up.
+
+
+def enter(index, part="p", run_id=RUN, note=b"n", told=(("a", b"1"), ("b", b"")), *, lasting=True):
+    index.enter(part, run_id, note, iter(told), lasting=lasting)
+
+
+def test_what_runs_tell_is_looked_up_by_name_until_they_change(make, store):
+    make(run_id=LATER).close()
+    run = make()
+    with store.open().index() as index:
+        assert index.behind("p") == [LATER, RUN]
+        enter(index)
+        enter(index, run_id=LATER, note=b"", told=[("a", b"2")])
+        assert (index.behind("p"), index.behind("q")) == ([], [LATER, RUN])
+    with store.open().index() as index:
+        assert index.behind("p") == []
+        assert index.notes("p") == {RUN: b"n", LATER: b""}
+        found = index.told("p", ["a", "b", "c"])
+        assert (sorted(found["a"]), found["b"], set(found)) == ([b"1", b"2"], [b""], {"a", "b"})
+        assert (index.told("q", ["a"]), index.notes("q")) == ({}, {})
+    work(run, Note(1, (), ERASED))
+    run.close()
+    with store.open().index() as index:
+        assert index.behind("p") == [RUN]
+        enter(index, note=b"new", told=[("b", b"3")])
+        assert index.behind("p") == []
+        assert (index.notes("p")[RUN], index.told("p", ["a", "b"])) == (b"new", {"a": [b"2"], "b": [b"3"]})
+
+
+def test_a_run_that_changes_while_it_is_entered_is_behind_as_before(make, store):
+    run = make()
+
+    def told():
+        yield "a", b"1"
+        work(run, Note(1, (), ERASED))
+
+    with store.open().index() as index:
+        index.behind("p")
+        enter(index, told=told())
+        assert index.behind("p") == [RUN]
+        assert (index.notes("p"), index.told("p", ["a"])) == ({}, {})
+    run.close()
+
+
+def test_what_does_not_last_is_known_while_the_index_is_open(make, store):
+    run = make()
+    number = run.begin_execution(1, "{}")
+    with store.open().index() as index:
+        index.behind("p")
+        enter(index, lasting=False)
+        run.record([Note(1, (), ERASED)])
+        assert (index.behind("p"), index.notes("p"), index.told("p", ["a"])) == ([], {RUN: b"n"}, {"a": [b"1"]})
+    run.end_execution(number, 2, None)
+    run.close()
+    with store.open().index() as index:
+        assert (index.behind("p"), index.notes("p"), index.told("p", ["a"])) == ([RUN], {}, {})
+
+
+def test_a_run_is_forgotten_on_demand_and_when_it_is_gone(make, store):
+    for run_id in (RUN, LATER):
+        make(run_id=run_id).close()
+    state = store.open()
+    with state.index() as index:
+        for part in ("p", "q"):
+            for run_id in index.behind(part):
+                enter(index, part, run_id)
+        index.forget(RUN)
+        assert (index.behind("p"), index.behind("q"), index.notes("p")) == ([RUN], [RUN], {LATER: b"n"})
+    state.set_aside(LATER)
+    with store.open().index() as index:
+        assert index.behind("p") == [RUN]
+        assert (index.notes("p"), index.told("q", ["a"])) == ({}, {})
+
+
+def test_a_lot_of_names_is_told_of_a_run(make, store):
+    make().close()
+    names = [f"name-{k}" for k in range(3_000)]
+    with store.open().index() as index:
+        index.behind("p")
+        enter(index, told=((name, name.encode() * 9) for name in names))
+    with store.open().index() as index:
+        found = index.told("p", [*names, "other"])
+    assert found == {name: [name.encode() * 9] for name in names}

@@ -9,7 +9,7 @@ import pytest
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import Gone, JournalError, Learned, UsageError
 from privacy_toolkit.journal.records import ControlProfile
-from privacy_toolkit.journal.sqlite.ledgers import ControlFiles
+from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.state import learned_controls, positive_id
 
 DEPLOYMENT = "https://x.talon.one"

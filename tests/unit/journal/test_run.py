@@ -55,9 +55,8 @@ def test_an_intent_without_an_answer_is_unknown_on_disk_at_once(make_run):
     journal = make_run()
     journal.begin_execution(1, "{}")
     asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
-    with sqlite3.connect(journal.folder / "journal.sqlite") as other:
-        assert other.execute("SELECT seq, outcome FROM standings").fetchall() == [(1, "unknown")]
-    other.close()
+    with RunJournal(journal.folder) as other:
+        assert [entry.state.outcome for entry in other.entries()] == [Outcome.UNKNOWN, Outcome.PENDING, Outcome.PENDING]
     journal.close()
 
 
@@ -105,7 +104,7 @@ def test_a_write_that_fails_is_told_to_who_waits_and_to_who_closes(make_run):
     journal = make_run()
     journal.begin_execution(1, "{}")
     other = sqlite3.connect(journal.folder / "journal.sqlite")
-    other.execute("DROP TABLE standings")
+    other.execute("DROP TABLE log")
     other.close()
     with pytest.raises(JournalError):
         asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
@@ -119,13 +118,13 @@ def test_what_follows_a_failed_write_is_not_written(make_run):
     journal = make_run()
     journal.begin_execution(1, "{}")
     other = sqlite3.connect(journal.folder / "journal.sqlite", isolation_level=None)
-    other.execute("ALTER TABLE standings RENAME TO away")
+    other.execute("ALTER TABLE log RENAME TO away")
     with pytest.raises(JournalError):
         asyncio.run(journal.intend([Note(1, [(1, INTENT)], LOST)]))
-    other.execute("ALTER TABLE away RENAME TO states")
+    other.execute("ALTER TABLE away RENAME TO log")
     with pytest.raises(JournalError):
         asyncio.run(journal.intend([Note(2, [(1, INTENT)], LOST)]))
-    assert other.execute("SELECT COUNT(*) FROM exchanges").fetchone() == (0,)
+    assert other.execute("SELECT COUNT(*) FROM log").fetchone() == (0,)
     other.close()
     with pytest.raises(JournalError):
         journal.close()

@@ -4,13 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 
 import pytest
 
 from privacy_toolkit import __version__
 from privacy_toolkit.config.file import Webhook
 from privacy_toolkit.core.privacy import Secret
-from privacy_toolkit.notify.telling import end_ping, signature, start_ping, webhook
+from privacy_toolkit.notify.telling import DueTotals, end_ping, reminder, signature, start_ping, webhook
 
 HOOK = "https://hooks.example.org/in"
 
@@ -84,3 +85,36 @@ def test_a_message_shows_nothing_but_its_kind(run):
     message = webhook(Webhook(Secret("https://h/s3cret", ""), Secret("k", "")), run, 1.0)
     assert "s3cret" not in repr(message)
     assert message.host == "h"
+
+
+def test_a_reminder_says_what_is_due_in_totals_and_is_the_same_for_the_same_totals():
+    hook = Webhook(Secret(HOOK, ""), Secret("k", ""))
+    totals = DueTotals(
+        today="2026-11-27",
+        open=3,
+        overdue=1,
+        next_due_on="2026-12-01",
+        holds=2,
+        reviews_past=0,
+        next_review_on=None,
+        unreadable=0,
+    )
+    message = reminder(hook, totals, 1_795_420_900.75)
+    assert json.loads(message.body) == {
+        "type": "requests.due",
+        "today": "2026-11-27",
+        "open": 3,
+        "overdue": 1,
+        "next_due_on": "2026-12-01",
+        "holds": 2,
+        "reviews_past": 0,
+        "next_review_on": None,
+        "unreadable": 0,
+        "toolkit": __version__,
+    }
+    again = reminder(hook, totals, 1_795_420_999.0)
+    assert again.headers["webhook-id"] == message.headers["webhook-id"]
+    assert message.headers["webhook-signature"] == signature(
+        b"k", message.headers["webhook-id"], "1795420900", message.body
+    )
+    assert reminder(hook, replace(totals, open=4), 0).headers["webhook-id"] != message.headers["webhook-id"]

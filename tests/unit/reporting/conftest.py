@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.reporting.frames import RowSummary, RowTally, counts_of, table_of
+from privacy_toolkit.reporting.counts import RowSummary, RowTally
+from privacy_toolkit.reporting.parquet import counts_of, table_of
 from privacy_toolkit.reporting.report import build_report
 from privacy_toolkit.reporting.schema import Report
 

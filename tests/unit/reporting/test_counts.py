@@ -1,8 +1,6 @@
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome
 from privacy_toolkit.journal.figures import AnswerTime
 from privacy_toolkit.reporting.counts import percentile
-from privacy_toolkit.reporting.pace import outcome_chart
-from privacy_toolkit.reporting.schema import OutcomeCount
+from privacy_toolkit.reporting.pace import shares
 
 
 def test_percentile_is_the_nearest_rank():
@@ -11,27 +9,14 @@ def test_percentile_is_the_nearest_rank():
     assert percentile([], 50) is None
 
 
-def count(outcome, number):
-    return OutcomeCount(outcome=outcome, count=number, open=outcome in OPEN_OUTCOMES, meaning="")
-
-
-def test_chart_leaves_out_the_largest_outcome_and_draws_the_others_to_scale():
-    chart = outcome_chart(
-        [
-            count(Outcome.ERASED, 1_000_000),
-            count(Outcome.FAILED, 1),
-            count(Outcome.ON_HOLD, 400),
-            count(Outcome.DONE, 0),
-        ],
-        Job.ERASE,
-    )
-    assert chart.left_out.outcome is Outcome.ERASED
-    assert [(bar.label, bar.count, bar.kind, bar.width) for bar in chart.bars] == [
-        ("On hold", 400, "on_hold", "100.00%"),
-        ("Failed", 1, "failed", "0.50%"),
+def test_one_bar_is_divided_by_the_counts_and_the_smallest_part_is_still_seen():
+    drawn = shares([("Erased", 1_000_000, "erased"), ("Failed", 1, "failed"), ("On hold", 0, "on_hold")])
+    assert [(share.label, share.count, share.kind) for share in drawn] == [
+        ("Erased", 1_000_000, "erased"),
+        ("Failed", 1, "failed"),
     ]
-    assert chart.height == 2 * 44
+    assert [(share.x, share.width) for share in drawn] == [("0.00%", "99.35%"), ("99.50%", "0.35%")]
 
 
-def test_one_outcome_alone_is_not_drawn():
-    assert outcome_chart([count(Outcome.ERASED, 5), count(Outcome.FAILED, 0)], Job.ERASE) is None
+def test_a_bar_of_nobody_has_no_parts():
+    assert shares([("Erased", 0, "erased")]) == ()

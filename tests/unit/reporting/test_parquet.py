@@ -9,9 +9,8 @@ import pytest
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.reporting import parquet
-from privacy_toolkit.reporting.frames import SCHEMA, table_of
-from privacy_toolkit.reporting.parquet import STORED, matches, rows_parquet, summarise
-from privacy_toolkit.reporting.rows import Shown, lines_of
+from privacy_toolkit.reporting.parquet import SCHEMA, STORED, lines_of, matches, rows_parquet, summarise, table_of
+from privacy_toolkit.reporting.rows import Shown
 from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32

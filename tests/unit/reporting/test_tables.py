@@ -10,8 +10,8 @@ from privacy_toolkit.core.model import HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.journal.figures import Window, Windows
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.reporting.frames import SCHEMA, cases_of, table_of
-from privacy_toolkit.reporting.rows import Shown, encode_row, lines_of, row_of
+from privacy_toolkit.reporting.parquet import SCHEMA, cases_of, lines_of, table_of
+from privacy_toolkit.reporting.rows import Shown, encode_row, row_of
 from privacy_toolkit.reporting.tables import case_of, needs_attention
 from tests.support import reported_runs as runs
 

@@ -10,8 +10,6 @@ from privacy_toolkit.evidence.verify.findings import Code, Findings
 from privacy_toolkit.evidence.verify.report import add_up
 from privacy_toolkit.journal.figures import ControlCount
 from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
-from privacy_toolkit.journal.sqlite import reader as reading
-from privacy_toolkit.journal.sqlite.figures import summarise
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html as page
 from privacy_toolkit.reporting.html import render
@@ -63,18 +61,16 @@ def test_a_withdrawn_request_begins_no_run(journal):
 
 
 def test_controls_are_counted_apart_and_in_the_total(journal, build, monkeypatch):
-    def counted(connection):
-        return replace(summarise(connection), controls=CONTROLS, control_gap=61.5, control_gap_absences=40)
-
+    summary = replace(journal.summary(), controls=CONTROLS, control_gap=61.5, control_gap_absences=40)
     before = build(journal)
-    monkeypatch.setattr(reading, "summarise", counted)
+    monkeypatch.setattr(journal, "summary", lambda: summary)
     report = build(journal)
     assert (report.calls, report.traffic) == (before.calls, before.traffic)
     assert page.control_requests(report) == 11
     shown = render(report, [])
     assert "11 requests" in shown
     assert "1 min 2 s" in shown
-    assert '<td class="number">21</td>' in shown  # 10 about subjects, and 11 controls
+    assert '<td class="number" data-label="Requests">21</td>' in shown  # 10 about subjects, and 11 controls
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import RefusalError
+from privacy_toolkit.sandbox.wire import RefusalError, coupon
 
 ITEMS = [
     {"sku": "s1", "quantity": 2, "price": 10, "additionalCosts": {"wrap": {"price": 1}}},
@@ -108,3 +108,31 @@ def test_v2_event_is_silent_unless_told_otherwise(desk):
     assert answer["customerProfile"]["integrationId"] == "c1"
     assert answer["event"]["type"] == "seen"
     assert opened.store.totals()[EntityKind.EVENT] == 2
+
+
+def test_a_closed_session_redeems_its_coupons_and_a_cancelled_one_no_longer_does(desk):
+    opened = desk()
+    opened.coupon("ONCE")
+    opened.store.reserve("ONCE", ["c1"])
+
+    def held():
+        (shown,) = opened.ask("get_customer_inventory", "c1", coupons="true")["coupons"]
+        return shown["state"], shown["usageCounter"], shown["profileRedemptionCount"]
+
+    update(opened, profileId="c1", couponCodes=["ONCE", "NO-SUCH"])
+    assert held() == ("active", 0, 0)
+    update(opened, state="closed")
+    assert held() == ("used", 1, 1)
+    update(opened, state="cancelled")
+    assert held() == ("active", 0, 0)
+
+
+def test_the_inventory_says_whether_a_coupon_holds(desk):
+    opened = desk()
+    update(opened, profileId="c1")
+    for code, name, day in (("OLD", "expiryDate", "2000-01-01"), ("LATE", "startDate", "2999-01-01")):
+        made = coupon(opened.store.number(), code, "2026-01-01T00:00:00Z") | {name: f"{day}T00:00:00Z"}
+        opened.store.put(EntityKind.COUPON, code, made)
+        opened.store.reserve(code, ["c1"])
+    shown = opened.ask("get_customer_inventory", "c1", coupons="true")["coupons"]
+    assert {one["value"]: one["state"] for one in shown} == {"OLD": "expired", "LATE": "pending"}

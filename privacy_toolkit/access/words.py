@@ -1,8 +1,11 @@
-"""The controller's information under Article 15(1) and (2) GDPR: filled in once, part of every package."""
+"""The words of what a person gets: ours, one file for each language, and those of the controller's notice."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +13,54 @@ import msgspec
 
 from privacy_toolkit.core.durable import read_toml
 from privacy_toolkit.core.model import UsageError
+
+# Our words: all files have the same keys.
+
+LANGUAGES: Final = ("en", "de", "fr", "es")
+
+
+class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All words of one language; ``labels`` and ``choices`` go by the shapes and fields of the field map."""
+
+    text: Mapping[str, str]
+    notice: Mapping[str, str]
+    months: list[str]
+    first_of_month: str
+    moment: str
+    shapes: Mapping[str, str]
+    choices: Mapping[str, Mapping[str, str]]
+    labels: Mapping[str, Mapping[str, str]]
+
+    def time(self, moment: datetime) -> str:
+        """A moment in words, to the minute, in the time zone it was given in."""
+        offset = moment.utcoffset() or timedelta(0)
+        zone = moment.strftime("%z")
+        return self.moment.format(
+            day=moment.day if moment.day > 1 else self.first_of_month,
+            month=self.months[moment.month - 1],
+            year=moment.year,
+            time=moment.strftime("%H:%M"),
+            zone=f"UTC{zone[:3]}:{zone[3:5]}" if offset else "UTC",
+        )
+
+    def read_at(self, microseconds: int) -> str:
+        """A moment since the epoch in words, in UTC."""
+        return self.time(datetime.fromtimestamp(microseconds // 1_000_000, UTC))
+
+
+@cache
+def language(code: str) -> Language:
+    """The words of a language.
+
+    Raises:
+        ValueError: there is no such language.
+    """
+    if code not in LANGUAGES:
+        raise ValueError(f"no words in this language: {code}")
+    return msgspec.json.decode((Path(__file__).parent / "languages" / f"{code}.json").read_bytes(), type=Language)
+
+
+# The controller's information under Article 15(1) and (2) GDPR: filled in once, part of every package.
 
 #: What the sample says where the controller has to write.
 PLACEHOLDER: Final = "FILL IN"
@@ -33,6 +84,15 @@ class NoticeText(NamedTuple):
     lang: str | None
 
 
+def said_in(texts: str | Texts, lang: str) -> NoticeText | None:
+    """The text in a language, else in English, else in the first there is; None if there is none."""
+    if isinstance(texts, str):
+        return NoticeText(texts, None) if texts.strip() else None
+    given = {name: text for name in Texts.__struct_fields__ if (text := getattr(texts, name))}
+    found = next((name for name in (lang, "en", *given) if name in given), None)
+    return NoticeText(given[found], found) if found else None
+
+
 class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the controller has to tell besides the data. Each is one text for all languages, or one for each."""
 
@@ -52,12 +112,7 @@ class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def said(self, key: str, lang: str) -> NoticeText | None:
         """The text for a key: in the language, else in English, else in the first there is; None if there is none."""
-        texts: str | Texts = getattr(self, key)
-        if isinstance(texts, str):
-            return NoticeText(texts, None) if texts.strip() else None
-        given = {name: text for name in Texts.__struct_fields__ if (text := getattr(texts, name))}
-        found = next((name for name in (lang, "en", *given) if name in given), None)
-        return NoticeText(given[found], found) if found else None
+        return said_in(getattr(self, key), lang)
 
     def lacking(self, lang: str) -> list[str]:
         """The keys that are said in other languages, but not in this one."""

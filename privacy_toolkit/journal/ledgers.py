@@ -1,0 +1,262 @@
+"""What outlives the runs of a state, as protocols: erased customers, assigned codes, controls, keys, and the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, Self
+
+from privacy_toolkit.core.model import ExitCode, ToolkitError
+from privacy_toolkit.journal.records import ControlProfile, RunAnswers
+
+
+class Suppression(Protocol):
+    """Whom this state has erased, without any id. It outlives the purge of a run: erased stays erased."""
+
+    def __enter__(self) -> Self:
+        """Use the list until the block ends."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close the list."""
+
+    def of(self, scopes: Collection[str]) -> Callable[[str], bool]:
+        """Give what tells whether a customer was erased in one of ``scopes``, here or on another machine.
+
+        They are the names of one deployment and its environment: earlier versions named it by its URL as written.
+        """
+
+    def behind(self) -> list[str]:
+        """Give the runs that may have erased somebody who is not in the list, newest first."""
+
+    def mark_read(self, run_id: str) -> None:
+        """Note that everybody is in the list whom a run has erased, as it was when ``behind`` named it.
+
+        If it changed since, ``behind`` names it again.
+        """
+
+    def counted(self, run_id: str) -> int:
+        """Tell how many erased customers of a run are in the list."""
+
+    def add(self, scope: str, customers: Iterable[str], run_id: str, erased: int) -> None:
+        """Enter the erased customers of a run, ``erased`` in number, all or none; who is in already stays there.
+
+        Who was taken off the list stays off, unless the run was created after that.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+
+    def remove(self, scopes: Collection[str], customer: str, second: str) -> bool:
+        """Take a customer off, for all runs created up to ``second`` (``20260101-000000``, UTC); False: was not on it.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+
+    def exported(self) -> tuple[bytes, bytes, int]:
+        """Give the list with all that were taken in, as JSON; the keys, as JSON; and how many entries there are."""
+
+    def take_in(self, export: bytes, keys: bytes) -> int:
+        """Take in what ``exported`` gave on another machine; how many entries are new here.
+
+        Raises:
+            UsageError: it is no export, or the keys are not its keys.
+            JournalError: it can't be written.
+        """
+
+
+class AssignedCodes(Protocol):
+    """Which code was assigned to whom in one scope, without any code or id. It outlives the purge of a run."""
+
+    #: How often something was assigned here; what was worked out at another count may not hold any more.
+    changes: int
+
+    def close(self) -> None:
+        """Let go of the record."""
+
+    def among(self, codes: Iterable[str]) -> dict[bytes, str]:
+        """Give those of ``codes`` that were assigned to somebody, by their digests, in their order."""
+
+    def code_of(self, customer: str, among: dict[bytes, str]) -> str | None:
+        """Give the first of the codes ``among`` that was assigned to a customer."""
+
+    def used(self, code: str) -> int:
+        """Tell how many customers a code was assigned to."""
+
+    def is_of(self, customer: str, code: str) -> bool:
+        """Tell whether a code was assigned to a customer."""
+
+    def give_back(self, pairs: Iterable[tuple[str, str]], run_id: str) -> None:
+        """Forget, durably, that these customers have these codes, since a run released them; once for each run.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+
+    def remember(self, pairs: Iterable[tuple[str, str]], shared: Collection[str], void: Collection[str]) -> None:
+        """Make durable which customers get which codes, as worked out when this was opened; all or nothing.
+
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
+
+        Raises:
+            RefusedError: something was assigned meanwhile (code ``stale``).
+            JournalError: it can't be written.
+        """
+
+
+class ControlStore(Protocol):
+    """What deployments taught: of each, by its key, its control profile. Whoever writes holds the target's lock."""
+
+    def read(self, deployment: str) -> ControlProfile | None:
+        """Give what is kept of a deployment; None if nothing is.
+
+        Raises:
+            JournalError: it can't be read, is damaged, or of a newer toolkit.
+        """
+
+    def write(self, control: ControlProfile) -> None:
+        """Keep this of a deployment, durable on return; what was kept before is replaced in one step.
+
+        Raises:
+            JournalError: it can't be written; what was kept before still is.
+        """
+
+    def drop(self, deployment: str) -> None:
+        """Keep nothing of a deployment any more.
+
+        Raises:
+            JournalError: it can't be removed.
+        """
+
+
+class AnswerStore(Protocol):
+    """When people were sent their answers, by the pseudonyms of each run. Of a purged run it keeps numbers."""
+
+    def read(self, run_id: str) -> RunAnswers:
+        """Give what is recorded of a run.
+
+        Raises:
+            JournalError: it can't be read, is damaged, or of a newer toolkit.
+        """
+
+    def change(self, run_id: str, change: Callable[[RunAnswers], RunAnswers]) -> None:
+        """Record what ``change`` makes of what is recorded, durable on return; nobody else records meanwhile.
+
+        Raises:
+            JournalError: it can't be read or written; what was recorded before still is.
+        """
+
+
+class PlanKey(Protocol):
+    """A place for one key of 32 bytes."""
+
+    def read(self) -> bytes | None:
+        """Give the key; None if there is none.
+
+        Raises:
+            UsageError: it can't be read.
+        """
+
+    def write(self, key: bytes) -> None:
+        """Keep a key durably where there is none yet.
+
+        Raises:
+            UsageError: it can't be written, or there is one.
+        """
+
+    def remove(self) -> None:
+        """Destroy the key, if there is one."""
+
+
+class IndexLost(Exception):  # noqa: N818 - nothing is wrong that anybody has to hear of
+    """What was entered in an index is lost, and has to be entered again: now it is kept in memory."""
+
+
+class RunIndex(Protocol):
+    """What runs tell, looked up by name instead of read in each of them. It is derived from the runs alone.
+
+    A *part* is one kind of thing that runs tell. What a run tells in it is entered by whoever reads the run, and counts
+    as long as the run stays as it was then: ``behind`` names all others. A name stands in no index in the clear.
+
+    Each method but ``forget`` raises ``IndexLost`` where what was entered before is lost.
+    """
+
+    def __enter__(self) -> Self:
+        """Use the index until the block ends."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close the index."""
+
+    def behind(self, part: str) -> list[str]:
+        """Give the runs of which a part was not entered as they are now, newest first.
+
+        What was entered of a run that is not there any more is forgotten.
+        """
+
+    def enter(self, part: str, run_id: str, note: bytes, told: Iterable[tuple[str, bytes]], *, lasting: bool) -> None:
+        """Enter what a run tells in a part, in the place of what it told there before.
+
+        ``note`` is about the run as a whole, ``told`` are names, each once, with what is told of them. If ``lasting``,
+        they are entered only if the run still is as it was when it was found to be behind: else it stays so. Otherwise
+        they are entered for as long as this is open, whatever becomes of the run.
+        """
+
+    def notes(self, part: str) -> dict[str, bytes]:
+        """Give the notes of all runs of which a part was entered."""
+
+    def told(self, part: str, names: Iterable[str]) -> dict[str, list[bytes]]:
+        """Give what was told under each of some names, by the runs in no order; a name without anything is left out."""
+
+    def forget(self, run_id: str) -> None:
+        """Destroy all that was entered of a run.
+
+        Raises:
+            JournalError: it is still there.
+        """
+
+
+class ChainError(ToolkitError):
+    """The record of all packs can't be gone on with: a part of it is missing, changed or can't be read."""
+
+    exit_code = ExitCode.STOPPED
+    code = "chain"
+
+
+class KeptLink(NamedTuple):
+    """What is kept of a pack that was sealed: what binds it, as bytes, under its number and the run it is about."""
+
+    sequence: int
+    run_id: str
+    checkpoint: bytes
+    sums: bytes
+    signature: bytes | None
+
+
+class ChainStore(Protocol):
+    """The record of which packs were sealed, one after the other from number 1 on. It holds no personal data.
+
+    Whoever seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them. What a
+    link says of itself is for the caller to check. Every method raises ``ChainError`` where the record is damaged, and
+    ``OSError`` where it can't be reached, read or written.
+    """
+
+    #: What somebody can do whose record is damaged.
+    remedy: str
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Wait until nobody else seals a pack, and keep others from it until the end of the block."""
+
+    def drawn_id(self) -> str:
+        """Give the 32 random hexadecimal digits of this record, drawn and made durable by the first call.
+
+        That one is made inside ``lock``.
+        """
+
+    def newest(self) -> KeptLink | None:
+        """Give the last link; None if there is none yet."""
+
+    def of_run(self, run_id: str) -> list[KeptLink]:
+        """Give the links of one run, the oldest first."""
+
+    def append(self, link: KeptLink) -> None:
+        """Add a link, durable on return. Of two with one number there is only ever one."""
