@@ -100,22 +100,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 handle._run()
         self.steps = at + len(batch)
         if self.steps > MOST_STEPS and not self.is_dead:
-            raise EndlessError("goes on for ever")
+            self._give_up("goes on for ever")
 
     def _die(self) -> None:
         self.is_dead = True
         self.on_crash()
         raise Crash
 
+    def _give_up(self, why: str) -> None:
+        """End an execution that does not end; what is left of it is cleared up as after a death."""
+        self.is_dead = True
+        raise EndlessError(why)
+
     def _move_on(self, ready: Any) -> None:
         scheduled: Any = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0]._cancelled:
             heapq.heappop(scheduled)._scheduled = False
         if not scheduled:
-            raise EndlessError("waits for something that never comes")
+            self._give_up("waits for something that never comes")
         self.now = max(self.now + _LEAST, scheduled[0]._when)
         if self.now > self._ends and not self.is_dead:
-            raise EndlessError("takes longer than a day")
+            self._give_up("takes longer than a day")
         while scheduled and scheduled[0]._when <= self.now:
             handle = heapq.heappop(scheduled)
             handle._scheduled = False
