@@ -1,6 +1,6 @@
 """What a workbook is made of: a ZIP archive of XML documents, of which five kinds are read, each within limits.
 
-A reader of its own, over the XML parser of the standard library: docs/adr/0021 says why, and what others were found to
+A reader of its own, over the XML parser of the standard library: docs/adr/0023 says why, and what others were found to
 do with ids. Nothing is evaluated, and nothing outside the file is looked at.
 """
 

@@ -133,8 +133,8 @@ FINDINGS: tuple[Finding, ...] = (
         (_COPIES, frozenset({"false_404", "another_nameless"}), frozenset({"stall", "partition"})),
         ("nothing held",),
         frozenset({"erase", "export"}),
-        "A 404 that nobody asked for counted as proven on a slow network (seed 198), perhaps as the true answer came"
-        " after the four seconds of silence that prove a connection; together with one wrong 404 these were two.",
+        "A 404 that nobody asked for is taken for an answer; the true one is held up in the network for longer than the"
+        " four seconds of silence that prove a connection. With one wrong 404 of the API itself these are two.",
     ),
     Finding(
         "copy_about_the_same_customer",
