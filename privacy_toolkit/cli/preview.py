@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -197,7 +198,7 @@ def preview(plan: Plan, settings: Settings) -> None:
         say(f"  Deadline  {_clock(plan.clock)}")
     for name, value in plan.parameters.items():
         if value is not None and value is not False:
-            say(f"  {name.replace('_', ' ').capitalize():<9} {'yes' if value is True else value}")
+            say(f"  {_LABELS.get(name, name.replace('_', ' ')).capitalize():<9} {_said(value)}")
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
@@ -226,6 +227,28 @@ def headline(plan: Plan) -> str:
     """What would be done, to how many, and where."""
     words = declaration(plan.job).words.headline
     return f"{words.verb} {count(plan.rows.subjects - plan.rows.held, words.noun)} {words.joined} {plan.target}"
+
+
+#: What a parameter of a plan is called, where its name does not say it.
+_LABELS = {"deal": "pairs", "check": "codes read", "carry": "carried"}
+
+
+def _said(value: object) -> str:
+    """The value of a parameter; of a digest its beginning, as of that of the plan."""
+    if value is True:
+        return "yes"
+    text = str(value)
+    return f"sha256 {text[:16]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+def _left_out(summary: Summary, shown: RunResult) -> str:
+    """What is not in the file of a run, where it should have a row for each subject."""
+    if shown.handed is None:
+        return ""
+    missing = summary.plan.rows.subjects - shown.handed.rows
+    if declaration(summary.plan.job).lists is not None and missing > 0:
+        return f"; {missing:,} left out: not done, or with a code that is expired or used up"
+    return "" if shown.handed.is_complete else ", not complete"
 
 
 def _held(plan: Plan) -> str:
@@ -302,7 +325,7 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
     if summary.rejected and pack is not None:
         result(f"Refused rows: {pack / REJECTED}")
     if handed is not None:
-        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{_left_out(summary, shown)})")
         for path in handed.others:
             result(f"        {path}")
     if declaration(plan.job).packages and plan.out:
@@ -404,8 +427,10 @@ def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         return {"out": {"path": summary.plan.out}}
     if handed is None:
         return {}
-    others = {"others": [str(path) for path in handed.others]} if handed.others else {}
-    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **others}}
+    more: dict[str, Any] = {"others": [str(path) for path in handed.others]} if handed.others else {}
+    if declaration(summary.plan.job).lists is not None:
+        more["left_out"] = summary.plan.rows.subjects - handed.rows
+    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **more}}
 
 
 def _next(summary: Summary, shown: RunResult) -> str:
