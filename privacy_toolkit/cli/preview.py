@@ -39,6 +39,7 @@ from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
 from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.reporting.pace import HeldBack
 from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
 
@@ -312,6 +313,18 @@ def _show_unreadable(shown: RunResult, as_json: bool) -> ExitCode:
     return shown.exit_code
 
 
+def _slow(found: HeldBack) -> str:
+    """Why the rate was not reached, and what would help."""
+    why = {
+        "api": "the API refused requests as too many (429). Lower --rate",
+        "processor": "a whole processor core was used up",
+        "concurrency": f"{found.in_flight} in flight, answered after {found.seconds * 1000:,.0f} ms on average, make no"
+        " more. Raise --concurrency",
+        "unknown": "what held it back can't be told",
+    }[found.by]
+    return f"{found.reached:,.0f} requests a second of {found.allowed:,g} allowed: {why}."
+
+
 def _show(summary: Summary, shown: RunResult, following: str) -> None:
     plan, handed, pack = summary.plan, shown.handed, shown.pack
     result(f"Run {summary.run_id} on {plan.target}")
@@ -321,6 +334,8 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
     result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
     if summary.rejected:
         result(f"  {'refused rows':<14}{summary.rejected:>12,}  nobody acted on them")
+    if shown.held_back is not None:
+        result(f"Pace:   {_slow(shown.held_back)}")
     result("Report: none was written" if pack is None else f"Report: {pack / REPORT_HTML}")
     if summary.rejected and pack is not None:
         result(f"Refused rows: {pack / REJECTED}")
@@ -407,6 +422,8 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         return value
     if shown.causes is not None:
         value["causes"], value["failed_codes"] = shown.causes, shown.failed_codes
+    if (slow := shown.held_back) is not None:
+        value["pace"] = {"allowed": slow.allowed, "reached": slow.reached, "held_back_by": slow.by}
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
     value |= _handed_object(summary, shown)
