@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from privacy_toolkit.core.model import Control, StopReason
+from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import backoff
@@ -316,6 +316,8 @@ class Controls:
             return None
         if line is not None and answer.finding is Finding.NEVER_SENT:
             return None
+        if answer.mark is not None and answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
+            answer.mark.line.spoil()  # it gets what somebody else asked for: it is out of step
         held, taken = judge(control, answer), round((around.clock() - began) * 1e6)
         around.record(ControlRecord(control, operation.name, around.now(), taken, answer.status, answer.reason, held))
         if held and answer.mark is not None:
@@ -360,7 +362,10 @@ class Controls:
         if asked is None:
             return
         if asked[1] and not self._is_over():
-            self._held(self._route(_INVENTORY), begun)
+            # Another environment that takes the key also refuses no key at all. Where a profile tells the two apart,
+            # an absence waits until that was seen.
+            if not self._around.positive:
+                self._held(self._route(_INVENTORY), begun)
         elif asked[1] is False:  # it gets what is none of its own: it is out of step
             line.spoil()
 

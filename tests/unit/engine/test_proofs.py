@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from privacy_toolkit.core.model import StopReason
+from privacy_toolkit.core.model import Reason, StopReason
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -18,8 +18,9 @@ INVENTORY = OPERATIONS["get_customer_inventory"]
 class World:
     """Controls whose route control holds on any connection; ``asks`` False: nothing is asked any more."""
 
-    def __init__(self, *, asks=True):
+    def __init__(self, *, asks=True, positive=None, said=None):
         self.asks, self.asked, self.slept, self.stopped = asks, [], [], []
+        self.said = said or (lambda mark: Answer(Finding.CREDENTIALS, None, 401, mark=mark))
         self.controls = Controls(
             Surroundings(
                 asker=self,
@@ -28,6 +29,7 @@ class World:
                 stopped_by=lambda: self.stopped[0] if self.stopped else None,
                 holds=lambda: False,
                 rng=random.Random(1),
+                positive=positive,
                 sleep=self._sleep,
             )
         )
@@ -39,7 +41,7 @@ class World:
     async def ask(self, control, operation, value, line):
         self.asked.append(line)
         await asyncio.sleep(0)
-        return Answer(Finding.CREDENTIALS, None, 401, mark=answered(line or Line())) if self.asks else None
+        return self.said(answered(line or Line())) if self.asks else None
 
     def wait(self, mark, *, bracketed=False):
         """A walk that waits for the proof of an answer that names nobody; an absence is to be between two controls."""
@@ -136,6 +138,33 @@ def test_after_a_refused_key_connections_are_proven_without_one_and_absences_are
         world.controls.prove_all(idle=True)
         assert await asyncio.wait_for(alone, 60)
         assert not await asyncio.wait_for(between, 60)
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_a_control_that_gets_what_was_asked_of_somebody_else_shows_its_connection_out_of_step():
+    async def scene():
+        world = World(said=lambda mark: Answer(Finding.UNKNOWN, Reason.ANSWER_ABOUT_ANOTHER, 200, mark=mark))
+        line = Line()
+        waiting = world.wait(answered(line))
+        await settled()
+        world.controls.prove_all(idle=True)
+        assert not await asyncio.wait_for(waiting, 60)
+        assert line.spoiled
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_where_a_profile_tells_environments_apart_a_proven_connection_proves_no_absence():
+    async def scene():
+        world, line = World(positive="control-1"), Line()
+        absent = world.wait(answered(line), bracketed=True)
+        await settled()
+        world.controls.prove_all(idle=True)
+        assert not await asyncio.wait_for(absent, 60)
+        assert world.stopped == [StopReason.ROUTE_UNPROVEN]  # all others were answered as without a key
         await world.controls.close()
 
     asyncio.run(scene())
