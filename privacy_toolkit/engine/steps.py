@@ -541,6 +541,9 @@ class Steps:
         results: Mapping[int, bytes],
     ) -> list[Note]:
         """What became of the request with these numbers, where its subjects stand by that, and what is kept of it."""
+        if len(numbers) == 1:  # nearly always
+            ((seq, number),) = numbers.items()
+            return [Note(seq, ((number, record),), states[seq], results.get(seq))]
         lead = next(iter(numbers))
         return [
             Note(seq, ((n, record if seq == lead else replace(record, carrier=lead)),), states[seq], results.get(seq))

@@ -281,14 +281,20 @@ class _Walk:
         """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing."""
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
             attribution = Attribution.INFERRED
-        self._state = replace(self._state, attribution=attribution)
-        self._settle(Outcome.ERASED, None, kept)
+        self._settle(Outcome.ERASED, None, kept, attribution)
 
-    def _settle(self, outcome: Outcome, reason: Reason | None, kept: Holding | None = None) -> None:
+    def _settle(
+        self,
+        outcome: Outcome,
+        reason: Reason | None,
+        kept: Holding | None = None,
+        attribution: Attribution | None = None,
+    ) -> None:
         self._state = replace(
             self._state,
             outcome=outcome,
             reason=reason,
+            attribution=attribution or self._state.attribution,
             kept_coupons=kept.coupons if kept else None,
             kept_referrals=kept.referrals if kept else None,
             settled_at=self._steps.now,
