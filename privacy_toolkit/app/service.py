@@ -64,6 +64,7 @@ from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
+from privacy_toolkit.reporting.pace import HeldBack, held_back
 from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.reporting.words import sentence
 
@@ -75,7 +76,7 @@ class RunResult:
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
-    codes for which nothing could be sent, by reason.
+    codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
     """
 
     run_id: str
@@ -87,6 +88,7 @@ class RunResult:
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
+    held_back: HeldBack | None = None
 
     @property
     def pack(self) -> Path | None:
@@ -406,7 +408,10 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
 
 @dataclass(slots=True)
 class _Carrying:
-    """The carrying out of one run by one process. ``has_worked``: the run was begun or gone on with."""
+    """The carrying out of one run by one process. ``has_worked``: the run was begun or gone on with.
+
+    ``used`` is the part of a core that this took, None if it did not come to its end.
+    """
 
     run_id: str
     duty: Duty
@@ -415,6 +420,7 @@ class _Carrying:
     handed: Handed | None = None
     trouble: list[BaseException] = field(default_factory=list)
     began: int = 0
+    used: float | None = None
 
     def __post_init__(self) -> None:
         self.began = self.duty.clock()
@@ -477,8 +483,10 @@ class _Carrying:
         if before.open and executions:
             check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
+            at, used = duty.clock(), duty.processor()
             try:
                 work_on(journal, before, duty)
+                self.used = (duty.processor() - used) * 1e6 / max(1, duty.clock() - at)
             except (Exception, KeyboardInterrupt) as error:
                 if not journal.is_in_place() or len(journal.executions()) == executions:
                     raise  # there is nothing to go on with, or nothing was begun
@@ -516,6 +524,8 @@ class _Carrying:
             today = datetime.fromtimestamp(now / 1e6, UTC).date()
             done = finished_of(ended.summary, journal.open_requests(), today, started_at=self.began, ended_at=now)
             finished(self.duty.settings, replace(done, exit_code=int(ended.exit_code)), self._means)
+            if self.used is not None:
+                ended = replace(ended, held_back=held_back(journal.summary(), journal.executions(), self.used))
         else:
             failed(self.duty.settings, ended.exit_code, self._means)
         return ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ class Host(Protocol):
 class Duty:
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
-    ``clock`` is microseconds since the epoch.
+    ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process.
     """
 
     settings: Settings
@@ -71,6 +72,7 @@ class Duty:
     hand: SigningIdentity | None
     host: Host
     clock: Callable[[], int]
+    processor: Callable[[], float] = time.process_time
 
     @property
     def now(self) -> datetime:

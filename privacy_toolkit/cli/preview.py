@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
 from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.reporting.pace import HeldBack
 from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.talonone.operations import OPERATIONS
 
@@ -197,7 +199,7 @@ def preview(plan: Plan, settings: Settings) -> None:
         say(f"  Deadline  {_clock(plan.clock)}")
     for name, value in plan.parameters.items():
         if value is not None and value is not False:
-            say(f"  {name.replace('_', ' ').capitalize():<9} {'yes' if value is True else value}")
+            say(f"  {_LABELS.get(name, name.replace('_', ' ')).capitalize():<9} {_said(value)}")
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
@@ -226,6 +228,28 @@ def headline(plan: Plan) -> str:
     """What would be done, to how many, and where."""
     words = declaration(plan.job).words.headline
     return f"{words.verb} {count(plan.rows.subjects - plan.rows.held, words.noun)} {words.joined} {plan.target}"
+
+
+#: What a parameter of a plan is called, where its name does not say it.
+_LABELS = {"deal": "pairs", "check": "codes read", "carry": "carried"}
+
+
+def _said(value: object) -> str:
+    """The value of a parameter; of a digest its beginning, as of that of the plan."""
+    if value is True:
+        return "yes"
+    text = str(value)
+    return f"sha256 {text[:16]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+def _left_out(summary: Summary, shown: RunResult) -> str:
+    """What is not in the file of a run, where it should have a row for each subject."""
+    if shown.handed is None:
+        return ""
+    missing = summary.plan.rows.subjects - shown.handed.rows
+    if declaration(summary.plan.job).lists is not None and missing > 0:
+        return f"; {missing:,} left out: not done, or with a code that is expired or used up"
+    return "" if shown.handed.is_complete else ", not complete"
 
 
 def _held(plan: Plan) -> str:
@@ -289,6 +313,18 @@ def _show_unreadable(shown: RunResult, as_json: bool) -> ExitCode:
     return shown.exit_code
 
 
+def _slow(found: HeldBack) -> str:
+    """Why the rate was not reached, and what would help."""
+    why = {
+        "api": "the API refused requests as too many (429). Lower --rate",
+        "processor": "a whole processor core was used up",
+        "concurrency": f"{found.in_flight} in flight, answered after {found.seconds * 1000:,.0f} ms on average, make no"
+        " more. Raise --concurrency",
+        "unknown": "what held it back can't be told",
+    }[found.by]
+    return f"{found.reached:,.0f} requests a second of {found.allowed:,g} allowed: {why}."
+
+
 def _show(summary: Summary, shown: RunResult, following: str) -> None:
     plan, handed, pack = summary.plan, shown.handed, shown.pack
     result(f"Run {summary.run_id} on {plan.target}")
@@ -298,11 +334,13 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
     result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
     if summary.rejected:
         result(f"  {'refused rows':<14}{summary.rejected:>12,}  nobody acted on them")
+    if shown.held_back is not None:
+        result(f"Pace:   {_slow(shown.held_back)}")
     result("Report: none was written" if pack is None else f"Report: {pack / REPORT_HTML}")
     if summary.rejected and pack is not None:
         result(f"Refused rows: {pack / REJECTED}")
     if handed is not None:
-        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{'' if handed.is_complete else ', not complete'})")
+        result(f"File:   {handed.path} ({count(handed.rows, 'row')}{_left_out(summary, shown)})")
         for path in handed.others:
             result(f"        {path}")
     if declaration(plan.job).packages and plan.out:
@@ -384,6 +422,8 @@ def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         return value
     if shown.causes is not None:
         value["causes"], value["failed_codes"] = shown.causes, shown.failed_codes
+    if (slow := shown.held_back) is not None:
+        value["pace"] = {"allowed": slow.allowed, "reached": slow.reached, "held_back_by": slow.by}
     if summary.open and summary.stopped_by is not None:
         value["stopped_by"] = summary.stopped_by.value
     value |= _handed_object(summary, shown)
@@ -404,8 +444,10 @@ def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         return {"out": {"path": summary.plan.out}}
     if handed is None:
         return {}
-    others = {"others": [str(path) for path in handed.others]} if handed.others else {}
-    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **others}}
+    more: dict[str, Any] = {"others": [str(path) for path in handed.others]} if handed.others else {}
+    if declaration(summary.plan.job).lists is not None:
+        more["left_out"] = summary.plan.rows.subjects - handed.rows
+    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **more}}
 
 
 def _next(summary: Summary, shown: RunResult) -> str:

@@ -217,6 +217,9 @@ class Controls:
         """Nothing that waits will be proven: what it is about stays open."""
         for line in list(self._lines):
             line.spoil()
+        self._give_up_routes()
+
+    def _give_up_routes(self) -> None:
         for route in self._routes.values():
             self._release(route, math.inf, held=False)
 
@@ -230,10 +233,10 @@ class Controls:
 
     async def _between_controls(self, operation: Operation, asked_at: float) -> bool:
         route = self._route(operation)
-        if route.begun >= asked_at and not self._holds():
-            return True
         if self._is_over():
             return False
+        if route.begun >= asked_at and not self._holds():
+            return True
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         route.waiting.append((asked_at, future))
         if len(route.waiting) >= MOST_ABSENCES and not self._holds():
@@ -332,7 +335,7 @@ class Controls:
         waited.walks += 1
         try:
             while not mark.is_proven:
-                if mark.is_suspect or self._is_over():
+                if mark.is_suspect or self._is_cut_off():
                     return False
                 changed: asyncio.Future[None] = loop.create_future()
                 line.tell(lambda changed=changed: None if changed.done() else changed.set_result(None))  # type: ignore[misc]
@@ -356,7 +359,7 @@ class Controls:
         asked = await self._ask_once(Control.ROUTE, _INVENTORY, line)
         if asked is None:
             return
-        if asked[1]:
+        if asked[1] and not self._is_over():
             self._held(self._route(_INVENTORY), begun)
         elif asked[1] is False:  # it gets what is none of its own: it is out of step
             line.spoil()
@@ -365,6 +368,10 @@ class Controls:
 
     def _is_over(self) -> bool:
         return self._around.stopped_by() in _NO_FINAL_PROOF
+
+    def _is_cut_off(self) -> bool:
+        """Whether not even connections can be proven: that takes no key, so a refused one is no reason."""
+        return self._is_over() and self._around.stopped_by() is not StopReason.CREDENTIALS_REFUSED
 
     def _keep(self) -> None:
         """Have a look now and then as long as anything waits."""
@@ -379,19 +386,21 @@ class Controls:
             self.prove_all(idle=False)
 
     async def _prove_all(self, *, idle: bool) -> None:
-        if self._is_over():
+        if self._is_cut_off():
             self.give_up()
             return
         await self._prove_lines(idle=idle)
         self._insists = idle
         try:
             for route in list(self._routes.values()):
-                if route.waiting and not self._holds():
+                if route.waiting and not self._holds() and not self._is_over():
                     await self.ensure(route.operation)
         finally:
             self._insists = False
-        if self._is_over():
+        if self._is_cut_off():
             self.give_up()
+        elif self._is_over():
+            self._give_up_routes()
         for _ in range(3):  # let those go on who were told, before it is looked whether all others wait
             await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(self._look_again)

@@ -6,11 +6,12 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from privacy_toolkit.journal.figures import PaceCount
+from privacy_toolkit.journal.figures import PaceCount, RunSummary
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.clock import rfc3339
 from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, Pace, PacePoint, recorded_settings
@@ -50,6 +51,60 @@ def pace_of(counts: Sequence[PaceCount], unit: int, executions: Sequence[Executi
         executions=tuple(lines),
         executions_left_out=len(worked) - len(drawn),
     )
+
+
+#: Below this part of the limit a rate was not reached; a pacer that always had somebody waiting comes above it.
+_REACHED = 0.98
+#: Fewer full stretches than these say nothing of a pace.
+_FEWEST = 3
+#: From this part of a core on the processor is what held the requests back.
+_USED_UP = 0.9
+#: One refused request in so many says that the API's own limit was met.
+_REFUSED = 200
+
+
+class HeldBack(NamedTuple):
+    """A rate that was not reached in the last execution: what was allowed, what came of it, and what held it back.
+
+    ``by`` is ``api`` (it answered 429), ``processor``, ``concurrency`` (with ``in_flight`` at once, each answered after
+    ``seconds`` on average, there can't be more) or ``unknown``.
+    """
+
+    allowed: float
+    reached: float
+    by: str
+    in_flight: int
+    seconds: float
+
+
+def held_back(figures: RunSummary, executions: Sequence[Execution], processor: float | None) -> HeldBack | None:
+    """Tell why the last execution did not reach its rate; None if it did, or was too short to tell.
+
+    ``processor`` is the part of a core that the process used meanwhile, None if nobody knows.
+    """
+    if not executions:
+        return None
+    *_, (execution, found) = _by_execution(figures.pace, executions)
+    full, allowed = found[1:-1], _limit(execution)
+    if allowed is None or len(full) < _FEWEST:
+        return None
+    reached = median(count.requests for count in full) / figures.pace_unit
+    if reached >= _REACHED * allowed:
+        return None
+    made = sum(line.count for line in figures.traffic)
+    refused = sum(line.count for line in figures.traffic if line.status == HTTPStatus.TOO_MANY_REQUESTS)
+    answers = sum(time.exchanges for time in figures.answer_times)
+    seconds = sum((time.milliseconds + 0.5) * time.exchanges for time in figures.answer_times) / max(1, answers) / 1000
+    in_flight = recorded_settings(execution.settings).get("concurrency")
+    in_flight = in_flight if isinstance(in_flight, int) else 0
+    by = "unknown"
+    if refused * _REFUSED >= made:
+        by = "api"
+    elif processor is not None and processor >= _USED_UP:
+        by = "processor"
+    elif in_flight and seconds and in_flight / seconds < allowed:
+        by = "concurrency"
+    return HeldBack(allowed, round(reached, 1), by, in_flight, round(seconds, 3))
 
 
 def _by_execution(counts: Sequence[PaceCount], executions: Sequence[Execution]) -> Iterator[tuple[Execution, Counts]]:

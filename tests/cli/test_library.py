@@ -18,6 +18,7 @@ from privacy_toolkit.app import ongoing, service
 from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.engine.events import Ended, Settled, Started
+from privacy_toolkit.evidence import pack
 from privacy_toolkit.sandbox.seeding import seed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text("utf-8")
@@ -441,7 +442,7 @@ def test_what_goes_wrong_in_a_run_is_told_with_it(toolkit, frame, monkeypatch):
 
     planned = toolkit.plan("erase", frame)
     with monkeypatch.context() as patched:
-        patched.setattr(service, "write_pack", fails)
+        patched.setattr(pack, "write_pack", fails)
         run = planned.apply(confirm=planned.preview.confirm)
     assert (run.verdict, run.pack, run.exit_code) == ("complete", None, ExitCode.BUG)
     with pytest.raises(ToolkitError, match="bug") as told:

@@ -74,7 +74,7 @@ def test_assign_writes_who_has_which_code_and_what_the_api_says_of_it(call, stoc
     )  # fmt: skip
     assert (done.code, done.json["outcomes"], done.json["causes"]) == (0, {"done": 5}, {})
     by_code = tmp_path / "mail.by-code.csv"
-    assert done.json["out"] == {"path": str(out), "rows": 5, "complete": True, "others": [str(by_code)]}
+    assert done.json["out"] == {"path": str(out), "rows": 5, "complete": True, "others": [str(by_code)], "left_out": 0}
     rows = read(out)
     assert list(rows[0]) == [
         "customer_id", "coupon_value", "outcome", "reason", "expiry", "coupon_state", "redeemable_by", "name", "email",
@@ -106,7 +106,7 @@ def test_a_list_for_a_mail_tool_has_those_alone_who_have_a_code_that_holds(call,
     braze, klaviyo = tmp_path / "braze.csv", tmp_path / "klaviyo.csv"
     command = ("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
     done = call(*command, "--out", braze, "--preset", "braze", "--carry", "name")
-    assert done.json["out"]["rows"] == 3
+    assert (done.json["out"]["rows"], done.json["out"]["left_out"]) == (3, 2)
     assert read(braze) == [
         {"external_id": CUSTOMERS[0], "coupon_code": PLAIN, "coupon_expiry": "2999-01-01T00:00:00Z", "name": "Name 0"},
         {"external_id": CUSTOMERS[3], "coupon_code": FIRM, "coupon_expiry": "", "name": "Name 3"},

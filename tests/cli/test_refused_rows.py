@@ -14,6 +14,7 @@ from privacy_toolkit.app import plans as ready
 from privacy_toolkit.app import service
 from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.engine.plan import decode_plan
+from privacy_toolkit.evidence import pack
 from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
@@ -276,15 +277,15 @@ def test_a_disk_with_less_room_than_this_run_needs_is_refused(call, server, requ
 
 
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("customer-00001")])
-@pytest.mark.parametrize("step", ["write_pack", "catch_up"])
+@pytest.mark.parametrize(("place", "step"), [(pack, "write_pack"), (service, "catch_up")])
 def test_an_error_after_sending_names_the_run_and_its_counts(
-    call, server, requests, phrase, monkeypatch, trouble, step
+    call, server, requests, phrase, monkeypatch, trouble, place, step
 ):
     def fails(*_, **__):
         raise trouble
 
     with monkeypatch.context() as patched:
-        patched.setattr(service, step, fails)
+        patched.setattr(place, step, fails)
         done = call("erase", requests, "--confirm", phrase, "--json")
         words = call("runs", "resume", "latest")
     assert (done.json["verdict"], done.json["outcomes"]) == ("complete", {"erased": 12})

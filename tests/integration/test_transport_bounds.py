@@ -241,7 +241,19 @@ def traced():
 
 
 def left_over():
-    return [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+    """Connections that are still there, but for those that were before: other tests may have kept some."""
+    return [thing for thing in gc.get_objects() if isinstance(thing, Connection) and id(thing) not in _EARLIER]
+
+
+_EARLIER: dict[int, Connection] = {}  # kept, so that no other gets the place of one
+
+
+@pytest.fixture(autouse=True)
+def count_from_here():
+    gc.collect()
+    _EARLIER.update((id(thing), thing) for thing in left_over())
+    yield
+    _EARLIER.clear()
 
 
 @LOOPS

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The most that one read of a socket brings, in bytes.
 _READ = 256 * 1024
 _END, _RESET = b"", None
-_APART = 1e-6  # seconds: what comes at the very same time has no order
+APART = 1e-6  # seconds: what comes at the very same time has no order
 
 
 class Far(Protocol):
@@ -187,12 +187,12 @@ class Pipe(asyncio.Transport):
         at = network.loop.now + after + network.delay()
         if self._is_cut:
             return
-        self._here_at = max(self._here_at + _APART, at)
+        self._here_at = max(self._here_at + APART, at)
         if data and len(data) > 1 and network.rng.random() < network.weather.splitting:
             network.struck("split")
             half = network.rng.randrange(1, len(data))
             network.loop.call_at(self._here_at, self._arrived, data[:half])
-            self._here_at += network.delay() + _APART
+            self._here_at += network.delay() + APART
             data = data[half:]
         network.loop.call_at(self._here_at, self._arrived, data)
 
@@ -203,7 +203,7 @@ class Pipe(asyncio.Transport):
             self._is_cut = self._is_cut or network.rng.random() < 0.5
         if self._is_cut:
             return
-        self._there_at = max(self._there_at + _APART, network.loop.now + network.delay(), network.weather.cut_until)
+        self._there_at = max(self._there_at + APART, network.loop.now + network.delay(), network.weather.cut_until)
         network.loop.call_at(self._there_at, self._passed, data)
 
     def _pass_rest(self, data: bytes) -> None:

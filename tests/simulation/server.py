@@ -32,7 +32,7 @@ from privacy_toolkit.sandbox.world import Call, SandboxSettings
 from privacy_toolkit.talonone.operations import Generation, Operation
 from tests.simulation.answers import Pieces, pieces
 from tests.simulation.ledger import Arrived, Ledger
-from tests.simulation.network import Network, Pipe
+from tests.simulation.network import APART, Network, Pipe
 
 #: Faults that strike each customer once: nobody can tell an own word that is wrong every time.
 ONCE = frozenset({FaultKind.FALSE_404, FaultKind.ANOTHER_NAMELESS})
@@ -272,7 +272,7 @@ class Far:
         self._buffer = b""
         self._is_gone = self._is_over = False
         self._held: list[bytes] = []  # answers that a proxy hands out one too late
-        self._served = 0
+        self._served, self._answers_at = 0, 0.0
 
     @classmethod
     def of(cls, server: Server) -> Callable[[Pipe], Far]:
@@ -290,7 +290,9 @@ class Far:
             server = self._server
             low, high = server.conditions.answer_time
             wait = low + (high - low) * server.rng.random()
-            server.network.loop.call_later(wait, self._answer, request)
+            # In the order in which they came, as HTTP/1.1 has it, also where a copy lets the next one go out early.
+            self._answers_at = max(self._answers_at + APART, server.network.loop.now + wait)
+            server.network.loop.call_at(self._answers_at, self._answer, request)
 
     def _read(self) -> Request | None:
         head, end, rest = self._buffer.partition(b"\r\n\r\n")

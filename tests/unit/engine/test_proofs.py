@@ -41,9 +41,9 @@ class World:
         await asyncio.sleep(0)
         return Answer(Finding.CREDENTIALS, None, 401, mark=answered(line or Line())) if self.asks else None
 
-    def wait(self, mark):
-        """A walk that waits for the proof of a success that names nobody."""
-        return asyncio.create_task(self.controls.proven(INVENTORY, [SimpleNamespace(mark=mark)], bracketed=False))
+    def wait(self, mark, *, bracketed=False):
+        """A walk that waits for the proof of an answer that names nobody; an absence is to be between two controls."""
+        return asyncio.create_task(self.controls.proven(INVENTORY, [SimpleNamespace(mark=mark)], bracketed=bracketed))
 
 
 def answered(line):
@@ -111,7 +111,7 @@ def test_where_nothing_may_be_asked_any_more_what_waits_proves_nothing():
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("reason", [StopReason.ASKED_TO_WAIT, StopReason.CREDENTIALS_REFUSED])
+@pytest.mark.parametrize("reason", [StopReason.ASKED_TO_WAIT, StopReason.ROUTE_UNPROVEN])
 def test_after_such_a_stop_no_control_is_asked(reason):
     async def scene():
         world, line = World(), Line()
@@ -121,6 +121,21 @@ def test_after_such_a_stop_no_control_is_asked(reason):
         world.controls.prove_all(idle=True)
         assert not await asyncio.wait_for(waiting, 60)
         assert world.asked == []
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_after_a_refused_key_connections_are_proven_without_one_and_absences_are_not():
+    async def scene():
+        world, line, other = World(), Line(), Line()
+        refused, absent = answered(line), answered(other)
+        alone, between = world.wait(refused), world.wait(absent, bracketed=True)
+        await settled()
+        world.stopped.append(StopReason.CREDENTIALS_REFUSED)
+        world.controls.prove_all(idle=True)
+        assert await asyncio.wait_for(alone, 60)
+        assert not await asyncio.wait_for(between, 60)
         await world.controls.close()
 
     asyncio.run(scene())
