@@ -185,7 +185,7 @@ class Controls:
             if self.waiting > MOST_WAITING:
                 self.prove_all(idle=False)
             for mark in marks:
-                if not await self._belongs(mark, most):
+                if not mark.is_proven and not await self._belongs(mark, most):
                     return False
             return await self._between_controls(operation, asked_at) if bracketed else True
         finally:

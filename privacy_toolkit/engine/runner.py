@@ -159,14 +159,17 @@ class Runner:
                 if stop.requested:
                     return
                 claim = self._claims.make(self._job.keys(entries))
-                if not claim.is_free or self._claims.quiet_until(claim) > self._tools.monotonic():
+                if claim is not _NOTHING and (
+                    not claim.is_free or self._claims.quiet_until(claim) > self._tools.monotonic()
+                ):
                     self._is_fed = self._ahead.locked()  # until a walk ends nothing more is begun
                     self._look_whether_idle()
                     await self._ahead.acquire()
                     self._is_fed = False
                     self._begin(self._in_turn(entries, claim))
                     continue
-                await places.take()
+                if not places.is_taken():
+                    await places.take()
                 if stop.requested:
                     places.give_back()
                     return
@@ -222,7 +225,7 @@ class Runner:
         """One walk, which holds a place in flight and its keys until it ends."""
         steps = Steps(entries, self._tools)
         try:
-            if not self._tools.stop.requested and not self._claims.are_held_back(claim):
+            if not self._tools.stop.requested and (claim is _NOTHING or not self._claims.are_held_back(claim)):
                 await self._job.walk(entries, steps)
         except Stopped:
             steps.leave()

@@ -259,8 +259,9 @@ class Steps:
                 await self._turn()
             self._check_stopped()
             fresh, begun = controls.is_fresh(operation), self._tools.monotonic()
-            answer, elapsed = await self._exchange(operation, sending, purpose, manner)
-            record = self._ended(purpose, operation, answer, elapsed)
+            exchange = await self._tools.client.exchange(operation, sending.value, manner=manner)
+            answer = self._understood(operation, sending, purpose, exchange)
+            record = self._ended(purpose, operation, answer, exchange.elapsed)
             self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
             if self._contradicts(answer):
                 controls.contradicted(operation)
@@ -349,8 +350,8 @@ class Steps:
         given to others, and taken again for what is asked next. False: nothing may follow from them.
         """
         if bracketed is None:
-            bracketed = any(answer.finding is _ABSENT for answer in answers)
-        if not bracketed and all(answer.is_in_step for answer in answers):
+            bracketed = _ABSENT in [answer.finding for answer in answers]
+        if not bracketed and False not in [answer.is_in_step for answer in answers]:
             return True
         self.leave()
         if self.has_place:
@@ -405,10 +406,19 @@ class Steps:
             raise Stopped
         act = _Act(operation, lost)
         manner = Manner(before_write=partial(self._before_write, act))
-        answer, elapsed = await self._exchange(operation, sending or Sending(self._lead.id), _ACT, manner)
+        sending = sending or Sending(self._lead.id)
+        exchange = await tools.client.exchange(
+            operation,
+            sending.value,
+            query=sending.query,
+            body=sending.body,
+            idempotency_key=sending.idempotency_key,
+            manner=manner,
+        )
+        answer = self._understood(operation, sending, _ACT, exchange)
         if not act.numbers and tools.stop.requested:
             raise Stopped
-        record = self._ended(_ACT, operation, answer, elapsed, act.intended_at)
+        record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
         if not act.numbers:  # no connection: there was no intent either
             act.numbers = [note.exchanges[0][0] for note in self._notes(tuple(lost), record)]
         elif answer.finding is not _NEVER_SENT:
@@ -531,6 +541,9 @@ class Steps:
         results: Mapping[int, bytes],
     ) -> list[Note]:
         """What became of the request with these numbers, where its subjects stand by that, and what is kept of it."""
+        if len(numbers) == 1:  # nearly always
+            ((seq, number),) = numbers.items()
+            return [Note(seq, ((number, record),), states[seq], results.get(seq))]
         lead = next(iter(numbers))
         return [
             Note(seq, ((n, record if seq == lead else replace(record, carrier=lead)),), states[seq], results.get(seq))
@@ -561,21 +574,10 @@ class Steps:
             if not await self._tools.stop.sleep(left):
                 raise Stopped
 
-    async def _exchange(
-        self, operation: Operation, sending: Sending, purpose: Purpose, manner: Manner
-    ) -> tuple[Answer, float]:
-        """Send one request; its answer, and how long that took, in seconds."""
+    def _understood(self, operation: Operation, sending: Sending, purpose: Purpose, exchange: Exchange) -> Answer:
+        """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
-        client = tools.client
-        exchange = await client.exchange(
-            operation,
-            sending.value,
-            query=sending.query,
-            body=sending.body,
-            idempotency_key=sending.idempotency_key,
-            manner=manner,
-        )
-        asked = Asked(sending.value, sending.body, client.generation)
+        asked = Asked(sending.value, sending.body, tools.client.generation)
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
         mark = answer.mark
         if mark is not None:
@@ -588,7 +590,7 @@ class Steps:
             self._has_read = True
         tools.heed(answer, purpose, self._lead.id if first else None)
         tools.emit(Exchanged(operation.name, purpose, answer.status, answer.reason, exchange.elapsed))
-        return answer, exchange.elapsed
+        return answer
 
     def _ended(
         self, purpose: Purpose, operation: Operation, answer: Answer, elapsed: float, intent_at: int | None = None

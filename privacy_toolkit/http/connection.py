@@ -539,7 +539,8 @@ class Connection(asyncio.Protocol):
         if self._timer is not None and self._timer_at > self._deadline:
             self._timer.cancel()
             self._timer = None
-        self._set_timer()
+        if self._timer is None:  # nearly always there is one from an earlier request
+            self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is None and self._deadline < math.inf:

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import httpx2
 
@@ -91,7 +91,15 @@ class Transport(httpx2.AsyncBaseTransport):
             connection = await self._acquire(limits, manner)
         try:
             if manner.before_write is not None:
-                await self._make_sure(connection, manner.before_write)
+                started = self._clock()
+                may_write = await manner.before_write()
+                if may_write and self._ssl is not None:
+                    await self._listen(connection)
+                if not (may_write and connection.usable):
+                    if may_write:  # it broke meanwhile
+                        connection.closed = True
+                    elapsed = self._clock() - started
+                    raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))
             return await connection.exchange(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
         finally:
             self._release(connection)
@@ -161,22 +169,6 @@ class Transport(httpx2.AsyncBaseTransport):
                 self._places += 1
                 break
         raise failure(Fault(Phase.POOL, Trouble.BROKEN, sent=False))
-
-    async def _make_sure(self, connection: Connection, before_write: Callable[[], Awaitable[bool]]) -> None:
-        """Ask ``before_write``, and look afterwards whether the connection can still be used.
-
-        Raises:
-            httpx2.TransportError: it said no, or the connection broke meanwhile; nothing was sent.
-        """
-        started = asyncio.get_running_loop().time()
-        if await before_write():
-            if self._ssl is not None:
-                await self._listen(connection)
-            if connection.usable:
-                return
-            connection.closed = True
-        elapsed = asyncio.get_running_loop().time() - started
-        raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))
 
     async def _listen(self, connection: Connection) -> None:
         """Let the event loop see what is unread under TLS: it may be a session ticket, which is nothing."""

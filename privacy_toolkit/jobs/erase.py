@@ -7,10 +7,11 @@ what became of it; a refusal after that does not make it any better known.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -75,6 +76,7 @@ _ABSENT, _CREDENTIALS, _DONE, _FINAL, _NEVER_SENT, _UNKNOWN = (
     Finding.NEVER_SENT,
     Finding.UNKNOWN,
 )
+_LOST, _ACCEPTED = Outcome.UNKNOWN, frozenset({Outcome.UNVERIFIED, Outcome.RESIDUAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +93,13 @@ class Erase:
         """None: the subjects of an erasure are distinct customers."""
         return ()
 
-    async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
+    def walk(self, entries: Sequence[Entry], steps: Steps) -> Coroutine[Any, Any, None]:
         """Bring one open subject as far as it goes in this execution."""
         (entry,) = entries
-        walk = _Walk(self, entry, steps)
-        if entry.state.outcome is Outcome.UNKNOWN:
-            await walk.reconcile()
-        elif entry.state.outcome in {Outcome.UNVERIFIED, Outcome.RESIDUAL}:
-            await walk.look_again()
-        else:
-            await walk.begin()
+        walk, outcome = _Walk(self, entry, steps), entry.state.outcome
+        if outcome is _LOST:
+            return walk.reconcile()
+        return walk.look_again() if outcome in _ACCEPTED else walk.begin()
 
 
 class _Walk:
@@ -282,14 +281,20 @@ class _Walk:
         """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing."""
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
             attribution = Attribution.INFERRED
-        self._state = replace(self._state, attribution=attribution)
-        self._settle(Outcome.ERASED, None, kept)
+        self._settle(Outcome.ERASED, None, kept, attribution)
 
-    def _settle(self, outcome: Outcome, reason: Reason | None, kept: Holding | None = None) -> None:
+    def _settle(
+        self,
+        outcome: Outcome,
+        reason: Reason | None,
+        kept: Holding | None = None,
+        attribution: Attribution | None = None,
+    ) -> None:
         self._state = replace(
             self._state,
             outcome=outcome,
             reason=reason,
+            attribution=attribution or self._state.attribution,
             kept_coupons=kept.coupons if kept else None,
             kept_referrals=kept.referrals if kept else None,
             settled_at=self._steps.now,

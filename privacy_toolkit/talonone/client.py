@@ -19,7 +19,7 @@ from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import ApiError, CredentialsError, Reason, UsageError
 from privacy_toolkit.core.processes import BackgroundLoop
-from privacy_toolkit.http.connection import LARGEST_ANSWER
+from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
 from privacy_toolkit.http.outbound import silence_library
 from privacy_toolkit.http.pacing import Pacer
@@ -341,7 +341,7 @@ class Client(Calls):
             received = await self._own.carry(payload, self._timeout, manner)
         except httpx2.RequestError as error:
             return fault_of(error)
-        wait = None if received.status == operation.success else _retry_after(received.headers)
+        wait = None if received.status == operation.success else _retry_after(received)
         return Reply(received.status, received.body, wait, received.elapsed, received.mark)
 
     def _brief(self, operation: Operation, value: str, manner: Manner) -> bytes:
@@ -525,9 +525,11 @@ async def _content(response: httpx2.Response) -> bytes:
     return b"".join(parts)
 
 
-def _retry_after(headers: list[tuple[bytes, bytes]]) -> str | None:
+def _retry_after(received: Received) -> str | None:
     """What the header says; several of them are joined, as HTTP has it."""
-    found = [value.decode("latin-1") for name, value in headers if name.lower() == b"retry-after"]
+    if isinstance(received.head, bytes) and b"\r\nretry-after:" not in received.head.lower():
+        return None  # nearly always: then they need not be taken apart
+    found = [value.decode("latin-1") for name, value in received.headers if name.lower() == b"retry-after"]
     return ", ".join(found) or None
 
 

@@ -14,10 +14,11 @@ import sqlite3
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason, StopReason
 from privacy_toolkit.journal.records import (
@@ -322,7 +323,7 @@ class RunJournal(JournalReader):
         )
         self._give_lock_back()
 
-    async def intend(self, notes: Iterable[Note]) -> None:
+    def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
         """Make an intent durable, with what was read before it; return only then.
 
         The states are what a crash would leave behind: ``unknown``.
@@ -330,7 +331,7 @@ class RunJournal(JournalReader):
         Raises:
             JournalError: it is not durable, so nothing may be sent.
         """
-        await self._open_writer().commit(self._told(notes))
+        return self._open_writer().commit(self._told(notes))
 
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the states that follow, all with the next commit."""
