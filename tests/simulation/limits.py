@@ -67,6 +67,14 @@ LIMITS: tuple[Limit, ...] = (
         " words, wrongly, between controls that held.",
     ),
     Limit(
+        "two_wrong_404s",
+        frozenset({"false_404"}),
+        ("nothing held",),
+        frozenset({"erase", "export"}),
+        "The API itself answered 404 about somebody it knows, in its own words, and so did somebody in its place when it"
+        " was asked again: two wrong answers about one subject, each between controls or others' profiles that were seen.",
+    ),
+    Limit(
         "another_list",
         frozenset({"another_nameless"}),
         ("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
