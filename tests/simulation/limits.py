@@ -71,8 +71,8 @@ LIMITS: tuple[Limit, ...] = (
         frozenset({"false_404"}),
         ("nothing held",),
         frozenset({"erase", "export"}),
-        "The API itself answered 404 about somebody it knows, in its own words, and so did somebody in its place when it"
-        " was asked again: two wrong answers about one subject, each between controls or others' profiles that were seen.",
+        "The API itself answered 404 about somebody it knows, in its own words, and somebody in its place did so when"
+        " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen.",
     ),
     Limit(
         "another_list",
