@@ -92,8 +92,9 @@ class Direction:
             return Outcome.UNKNOWN, answer.reason
         if before is Outcome.UNVERIFIED:
             return before, self.unseen
-        final = alone and answer.finding in REFUSED_FOR_GOOD
-        return Outcome.FAILED if final else Outcome.RETRYABLE, answer.reason
+        if alone and answer.finding in REFUSED_FOR_GOOD:  # no refusal names its request
+            return Outcome.FAILED if answer.is_in_step else Outcome.UNKNOWN, answer.reason
+        return Outcome.RETRYABLE, answer.reason
 
 
 ADDING = Direction(
@@ -317,12 +318,13 @@ class Walk:
             for seq in chunk
         }
         body = CouponReservations(integration_ids=[self._ids[seq] for seq in chunk])
-        follows = partial(self._follows, lost)
+        before = {seq: self._at[seq].outcome for seq in chunk}
+        follows = partial(self._follows, before, lost)
         keep = partial(self._keep, chunk)
         answer = await self._steps.act(self._direction.operation, lost, follows, Sending(self._coupon, body), keep)
         if len(chunk) == 1 and answer.finding in REFUSED_FOR_GOOD:
             answer = await self._steps.vouched(self._direction.operation, answer)
-            self._follows(lost, answer)
+            self._follows(before, lost, answer)
         self._has_sent, self._last = True, answer
         if answer.finding is Finding.DONE and not answer.named:
             self._accepted.update(dict.fromkeys(chunk, answer))
@@ -333,10 +335,12 @@ class Walk:
         shown = shown_coupon(answer, datetime.fromtimestamp(self._steps.now / 1e6, UTC))
         return {} if shown is None else dict.fromkeys(chunk, encode_coupon(shown))
 
-    def _follows(self, lost: dict[int, SubjectState], answer: Answer) -> dict[int, SubjectState]:
-        """Where the pairs stand by the answer to the request alone."""
+    def _follows(
+        self, before: dict[int, Outcome], lost: dict[int, SubjectState], answer: Answer
+    ) -> dict[int, SubjectState]:
+        """Where the pairs stand by the answer to the request alone, after where they stood ``before`` it was sent."""
         for seq, state in lost.items():
-            outcome, reason = self._direction.follows(self._at[seq].outcome, answer, alone=len(lost) == 1)
+            outcome, reason = self._direction.follows(before[seq], answer, alone=len(lost) == 1)
             attempts = state.attempts - (answer.finding is Finding.NEVER_SENT)
             now = self._steps.now
             self._at[seq] = replace(state, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)

@@ -145,6 +145,14 @@ FINDINGS: tuple[Finding, ...] = (
         " four seconds of silence that prove a connection. With one wrong 404 of the API itself these are two.",
     ),
     Finding(
+        "refusal_of_another",
+        (_COPIES,),
+        ("not done, though", "retryable, though"),
+        frozenset({"profiles", "sessions"}),
+        "A refusal for now that was another's is taken for the row's, which was carried out: said is that it is not done."
+        " It is sent again, which comes to the same, so nothing vouches for it.",
+    ),
+    Finding(
         "copy_about_the_same_customer",
         (_COPIES,),
         ("carried out after a later one", "done, and it was not carried out", "all done, and"),

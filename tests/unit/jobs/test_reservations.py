@@ -8,10 +8,11 @@ from collections import Counter, defaultdict
 import httpx2
 import pytest
 
-from privacy_toolkit.core.model import Outcome, Purpose, Sequencing
+from privacy_toolkit.core.model import Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext
+from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
@@ -20,6 +21,7 @@ from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.credentials import Credentials
+from privacy_toolkit.talonone.responses import Answer, Finding
 from tests.support.answers import coupon, profile, refusal
 
 CREATED = httpx2.Response(201, json=coupon("CODE"))
@@ -414,3 +416,12 @@ def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(stat
     assert {(code, one) for code, customers in desk.holders.items() for one in customers} == set(rows)
     assert desk.most > 1
     assert desk.twice == set()
+
+
+def test_a_refusal_counts_once_its_connection_vouches_for_it_and_leaves_the_pair_unknown_until_then():
+    line = Line()
+    line.answered = 1
+    answer = Answer(Finding.ABSENT, Reason.NOT_FOUND, 404, mark=Mark(line, 1))
+    assert ADDING.follows(Outcome.PENDING, answer, alone=True) == (Outcome.UNKNOWN, Reason.NOT_FOUND)
+    line.prove(1)
+    assert ADDING.follows(Outcome.PENDING, answer, alone=True) == (Outcome.FAILED, Reason.NOT_FOUND)
