@@ -149,7 +149,7 @@ FINDINGS: tuple[Finding, ...] = (
         (_COPIES,),
         ("not done, though", "retryable, though"),
         frozenset({"profiles", "sessions"}),
-        "A refusal for now that was another's is taken for the row's, which was carried out: said is that it is not done."
+        "A refusal for now that was another's is taken for the row's, which was carried out: \"not done\" is said."
         " It is sent again, which comes to the same, so nothing vouches for it.",
     ),
     Finding(
