@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.durable import FolderPlace, new_file, write_file, write_files
 from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
 from privacy_toolkit.core.processes import SecondProcess, can_start
@@ -247,7 +247,7 @@ def scatter_pages(journal: RunReader, secret: bytes, task: RowsTask, shown: Show
     """
     spills = Spills(Path(os.fsdecode(task.spills)), task.name, held_of(task.last - task.first + 1))
     observed = journal.rows(task.first, task.last)
-    with _uncollected():
+    with uncollected():
         while some := list(islice(observed, _AT_ONCE)):
             spills.add(table_of(some, secret, shown))
     spills.flush()
@@ -256,18 +256,6 @@ def scatter_pages(journal: RunReader, secret: bytes, task: RowsTask, shown: Show
 def _processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Millions of tuples come and go here, none in a cycle: looking for cycles would take a sixth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # The audit pack of a run: a folder that is there completely or not at all.

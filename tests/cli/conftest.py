@@ -1,5 +1,6 @@
 """The command line in this process, and a sandbox for it."""
 
+import csv
 import io
 import sys
 from contextlib import ExitStack
@@ -82,3 +83,27 @@ def foreign(monkeypatch):
             return server
 
         yield start
+
+
+@pytest.fixture
+def erase(call, server):
+    """Erases the customers of a file; with a closed window nothing is done, and all stay open."""
+
+    def run(path, count, *arguments):
+        sentence = f"erase {count} from {server.base_url.removeprefix('http://')}"
+        return call("erase", path, "--confirm", sentence, "--json", *arguments).json["run_id"]
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes a CSV file: its name, its header and its rows."""
+
+    def write(name, header, *rows):
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header.split(","), *rows])
+        return path
+
+    return write

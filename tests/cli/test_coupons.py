@@ -1,4 +1,3 @@
-import csv
 import json
 import sqlite3
 
@@ -19,17 +18,6 @@ def free(server):
         for holder in [profile["integrationId"] for profile in map(json.loads, map(bytes, server.store.holders(code)))]:
             server.store.release(code, [holder])
     return server
-
-
-@pytest.fixture
-def table(tmp_path):
-    def write(name, header, *rows):
-        path = tmp_path / name
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header.split(","), *rows])
-        return path
-
-    return write
 
 
 @pytest.fixture

@@ -17,17 +17,6 @@ def dated(tmp_path, server):
     return path
 
 
-@pytest.fixture
-def erase(call, server):
-    """Erases the customers of a file; with a closed window nothing is done, and all stay open."""
-
-    def run(path, count, *arguments):
-        sentence = f"erase {count} from {server.base_url.removeprefix('http://')}"
-        return call("erase", path, "--confirm", sentence, "--json", *arguments).json["run_id"]
-
-    return run
-
-
 def test_nothing_open_is_exit_code_0(call):
     done = call("due", "--json")
     assert done.code == 0

@@ -36,17 +36,6 @@ def stocked(server):
 
 
 @pytest.fixture
-def table(tmp_path):
-    def write(name, header, *rows):
-        path = tmp_path / name
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header.split(","), *rows])
-        return path
-
-    return write
-
-
-@pytest.fixture
 def customers(table):
     rows = [(id_, f"{id_}@example.org", f"Name {n}") for n, id_ in enumerate(CUSTOMERS[:5])]
     return table("customers.csv", "customer_id,email,name", *rows)

@@ -9,7 +9,6 @@ What has to be kept of answers is in a table of its own, since it is destroyed o
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 import zlib
 from bisect import bisect_right
@@ -21,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, Windows, counted
 from privacy_toolkit.journal.records import ExchangeRow, Note, RequestRow, StateRow, SubjectRow
@@ -124,18 +124,6 @@ class _Unfolded:
     def add(self, notes: int, commit: int) -> None:
         self.notes += notes
         self.said_at = commit
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Thousands of tuples come and go here within milliseconds, none in a cycle: looking for cycles costs a third."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import (
     Attribution,
     Control,
@@ -59,7 +60,6 @@ from privacy_toolkit.journal.sqlite.pages import (
     page_rows,
     run_counts,
     transaction,
-    uncollected,
 )
 
 # Between the journal's values and the rows of its tables.
