@@ -13,9 +13,10 @@ import msgspec
 
 from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.model import JournalError, Outcome
+from privacy_toolkit.journal.packed import MAC, Digest, facts_mac, page_digest
 from privacy_toolkit.journal.records import Page, RequestRow, Staged, SubjectRow, SubjectState, state_row
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, page_digest
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.sqlite.pages import migrate, page_rows, put_page
 
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
