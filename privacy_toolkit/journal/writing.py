@@ -14,7 +14,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from typing import Final, Protocol
 
 import msgspec
@@ -22,7 +22,18 @@ import msgspec
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason
 from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.packed import Row, control_row
-from privacy_toolkit.journal.records import PENDING, ControlRecord, ExchangeRow, Note, SubjectRow, state_row
+from privacy_toolkit.journal.records import (
+    PENDING,
+    ControlRecord,
+    ExchangeRow,
+    Note,
+    Page,
+    RequestRow,
+    Staged,
+    SubjectRow,
+    SubjectState,
+    state_row,
+)
 
 _ARRAY: Final = b"\xdd"  # MessagePack: an array, whose length follows in four bytes
 _COMPRESSION: Final = 1  # a fifth of the bytes in a microsecond a subject; more of it costs much and gains little
@@ -165,6 +176,12 @@ class Sink(Protocol):
     def fold(self, first: int) -> None:
         """Put all that the log says of a page into one row, in a transaction of its own."""
 
+    def pause(self) -> float | None:
+        """Tell how many seconds there are until ``beat`` is to be called; None: it is not needed."""
+
+    def beat(self) -> None:
+        """Say that the writer is still there."""
+
     def close(self) -> None:
         """Disconnect, if ``open`` was called."""
 
@@ -240,11 +257,14 @@ class Writer:
 
     def _work(self) -> None:
         open_for_more = True
+        self._attempt(self._begin)
         while open_for_more:
             batches, open_for_more = self._drain()
             self._attempt(lambda: self._write(batches))  # noqa: B023 - called at once
             _tell(batches, self._error)
             self._attempt(lambda: self._fold(everything=not open_for_more))  # noqa: B023 - called at once
+            if self._sink.pause() == 0:
+                self._attempt(self._sink.beat)
         self._sink.close()
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -259,7 +279,7 @@ class Writer:
     def _drain(self) -> tuple[list[CommitBatch], bool]:
         """Everything that waits, at least one; False if the writer is asked to end."""
         batches: list[CommitBatch] = []
-        item = self._queue.get()
+        item = self._next()
         while item is not None:
             batches.append(item)
             try:
@@ -268,10 +288,19 @@ class Writer:
                 return batches, True
         return batches, False
 
+    def _next(self) -> CommitBatch | None:
+        """What comes next; meanwhile the store hears that there is still somebody here."""
+        while True:
+            try:
+                return self._queue.get(timeout=None if self._error else self._sink.pause())
+            except queue.Empty:
+                self._attempt(self._sink.beat)
+
+    def _begin(self) -> None:
+        self._log = PageLog(self._bounds, self._sink.open())
+
     def _write(self, batches: list[CommitBatch]) -> None:
-        if self._log is None:
-            self._log = PageLog(self._bounds, self._sink.open())
-        if batches:
+        if batches and self._log is not None:
             self._sink.write(
                 self._log.rows(chain.from_iterable(batch.notes for batch in batches)),
                 [row for batch in batches for row in batch.results],
@@ -382,3 +411,68 @@ def pieces_of_page(data: bytes) -> Iterator[bytes]:
         end -= len(msgspec.msgpack.encode(subject))
         if len(data) - end >= _SHORTEST:
             yield data[end : end + _SHORTEST]
+
+
+# What a run is made of.
+
+
+def facts_of(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, bytes]:
+    """Give the facts of a new run by their names."""
+    facts = {
+        "run_id": run_id.encode(),
+        "plan": staged.plan,
+        "secret": secret,
+        "created_at": str(staged.created_at).encode(),
+        "size": str(size).encode(),
+    }
+    if staged.approval is not None:
+        facts["approval"] = msgspec.json.encode(staged.approval)
+    if staged.plan_key is not None:
+        facts["plan_key"] = staged.plan_key
+    return facts
+
+
+def numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
+    """Give each page that is not empty with the number of its first subject."""
+    first = 1
+    for page in pages:
+        if page:
+            yield first, page
+            first += len(page)
+
+
+def members_of(first: int, page: Page, party: Callable[[str, str], str]) -> Iterator[tuple[str, int, int, str, str]]:
+    """Give the party of each subject of a page, its number, its row, its id and what else is given."""
+    for seq, (row, id_, *more) in enumerate(page, start=first):
+        given = "".join(map(str, more))
+        yield party(str(id_), given), seq, int(row), str(id_), given
+
+
+def known_at_first(
+    staged: Staged, firsts: Sequence[int], page_rows: Callable[[int], list[SubjectRow]]
+) -> Iterator[tuple[int, list[SubjectRow]]]:
+    """Give the pages with what is known of some subjects from the beginning: holds, and what the input says of them.
+
+    A page may come twice; ``page_rows`` gives what was said the first time.
+    """
+
+    def page_of(row: SubjectRow) -> int:
+        return firsts[bisect_right(firsts, row.seq) - 1]
+
+    requests = (SubjectRow(row[0], None, [], RequestRow._make(row)) for row in staged.requests)
+    for said in (_held(staged), requests):
+        for first, some in groupby(said, key=page_of):
+            rows = {row.seq: row for row in page_rows(first)}
+            for row in some:
+                known = rows.get(row.seq)
+                rows[row.seq] = row if known is None else known._replace(request=row.request)
+            yield first, [rows[seq] for seq in sorted(rows)]
+
+
+def _held(staged: Staged) -> Iterator[SubjectRow]:
+    for seq in sorted(staged.holds):
+        hold = staged.holds[seq]
+        state = SubjectState(
+            Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at
+        )
+        yield SubjectRow(seq, state_row(seq, state), [], None)

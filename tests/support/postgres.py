@@ -1,5 +1,6 @@
 """A PostgreSQL of the tests' own: made in a temporary folder, on a free port of the loopback interface."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -8,11 +9,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from privacy_toolkit.journal.postgres import schema
+from privacy_toolkit.journal.postgres.connection import Database
 
 IN_CI = os.environ.get("CI") == "true"
 REASON = "no PostgreSQL found: install the package postgresql to run the tests of states in a database"
@@ -53,6 +59,11 @@ def needed() -> Path:
             pytest.fail(REASON, pytrace=False)
         pytest.skip(REASON)
     return found
+
+
+def is_there() -> bool:
+    """Whether there is a PostgreSQL to start."""
+    return programs() is not None
 
 
 def unprivileged() -> list[str]:
@@ -119,3 +130,44 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# One server for all tests of a process: a database is made once, and emptied for each test.
+
+
+@cache
+def shared() -> Server:
+    """Start the server that the tests of this process share; it is stopped when the process ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(running())
+
+
+def emptied(name: str) -> str:
+    """Give the address of a database that has the tables of a state and nothing in them."""
+    address = _made(name)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(_EMPTY)
+    return address
+
+
+@cache
+def _made(name: str) -> str:
+    server = shared()
+    with psycopg.connect(server.address("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    schema.migrate(Database(server.address(name)))
+    return server.address(name)
+
+
+#: Deleting is faster than truncating: there is little in the tables. A trigger would be too much to ask of a test.
+_EMPTY = """
+    DO $$
+    DECLARE named text;
+    BEGIN
+        SET LOCAL session_replication_role = replica;
+        FOR named IN SELECT tablename FROM pg_tables WHERE schemaname = 'toolkit' AND tablename <> 'migrations' LOOP
+            EXECUTE format('DELETE FROM toolkit.%I', named);
+        END LOOP;
+    END $$
+"""

@@ -65,6 +65,12 @@ class FileSink:
                 pages.fold(self._connection, first)
             self._committed(self._connection)
 
+    def pause(self) -> None:
+        """Need no beat: the kernel holds the run's lock for this process."""
+
+    def beat(self) -> None:
+        """Say nothing: see ``pause``."""
+
     def close(self) -> None:
         """Close the file."""
         if self._opened is not None:
