@@ -14,7 +14,7 @@ from referencing.jsonschema import DRAFT202012
 
 from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
 from privacy_toolkit.sandbox.faults import Faults
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.handlers import SandboxSettings
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 DOCUMENTS = Path(__file__).parent / "documents"
