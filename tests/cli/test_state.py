@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.config.settings import deployment_key
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME, add_checksums
+from privacy_toolkit.journal.sqlite.create import add_checksums
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]

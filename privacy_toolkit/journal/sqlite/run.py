@@ -30,7 +30,8 @@ from privacy_toolkit.journal.records import (
     state_row,
 )
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
-from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac, protect
+from privacy_toolkit.journal.sqlite.create import protect
+from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac
 from privacy_toolkit.journal.sqlite.pages import (
     PageLog,
     Renumbering,

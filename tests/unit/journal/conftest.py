@@ -3,7 +3,7 @@
 import pytest
 
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.facts import create_run
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from privacy_toolkit.core.model import HeldBefore, JournalError, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, create_run
+from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.run import RunJournal
 

@@ -8,7 +8,7 @@ import pytest
 from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.facts import create_run
+from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.state import existing_state, open_controls, open_state
 
