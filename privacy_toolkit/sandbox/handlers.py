@@ -1,143 +1,16 @@
-"""How the sandbox answers each operation: inventory, erasure, profiles, coupons, referrals, sessions, events."""
+"""How the sandbox answers each operation: inventory, erasure, loyalty, profiles, coupons, sessions, events."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.faults import Faults
-from privacy_toolkit.sandbox.store import EntityKind, Environment, JsonObject, Store
-from privacy_toolkit.sandbox.wire import RefusalError, invalid, not_found, timestamp
-from privacy_toolkit.talonone.operations import Generation, Operation
-
-# The settings of the sandbox, field by field.
-
-DEFAULT_KEY = "sandbox-key"
-DEFAULT_APPLICATION_ID = 1
-DEFAULT_APPLICATION_KEY = "fefecafedeadbeef"  # the sample key of the vendor's own page on signatures
-MEMORY = ":memory:"
-MAX_PORT = 65_535
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxSettings:
-    """How the stand-in is started and what it plays.
-
-    Attributes:
-        port: TCP port on 127.0.0.1; 0 takes a free one.
-        api_key: the key that ``Authorization: ApiKey-v1 <key>`` has to carry.
-        application_id: the signer that ``Content-Signature`` has to name.
-        application_key: the Application's key for signatures, hexadecimal.
-        database: ``:memory:``, or the SQLite file that keeps the state across restarts.
-        generation: the published state of the API that is played; it decides which operations and flags are known.
-        environment: ``live`` or ``sandbox``: what the profiles say of themselves; None leaves their ``sandbox`` out.
-        seed_customers: how many fictitious customers are created at the start, unless the store holds customers.
-        seed_codes: how many coupons for campaigns there are at the start, of several kinds.
-        rng_seed: seed of the fictitious data.
-        after_erase: what the inventory of an erased customer answers: ``404`` (the profile is gone, a second DELETE
-            answers 404), or ``empty`` (a profile without attributes, a second DELETE answers 204). Which of the two
-            the real service does is not published.
-        erase_delay: how many further reads of an erased customer still show the old data.
-        never_clear: the share (0 to 1) of customers whose erasure is accepted and never carried out.
-        never_clear_ids: customers of which the same holds, by id.
-        unknown_profile: what a reservation for an unknown customer does: ``404``, or ``create`` (an empty profile).
-            Not published either.
-        parallel_limit: requests for one profile or session that may be under way; one more is answered 409.
-        log_file: JSONL file to which every request is appended as it is handled.
-        faults: the faults that are played.
-    """
-
-    port: int = 0
-    api_key: str = field(default=DEFAULT_KEY, repr=False)
-    application_id: int = DEFAULT_APPLICATION_ID
-    application_key: str = field(default=DEFAULT_APPLICATION_KEY, repr=False)
-    database: str | Path = MEMORY
-    generation: Generation = Generation.CURRENT
-    environment: Environment | None = None
-    seed_customers: int = 0
-    seed_codes: int = 0
-    rng_seed: int = 0
-    after_erase: Literal["404", "empty"] = "404"
-    erase_delay: int = 0
-    never_clear: float = 0.0
-    never_clear_ids: frozenset[str] = frozenset()
-    unknown_profile: Literal["404", "create"] = "404"
-    parallel_limit: int = 3
-    log_file: Path | None = None
-    faults: Faults = field(default_factory=Faults)
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be played.
-
-        Raises:
-            UsageError: a number is out of range, or the application key is not hexadecimal.
-        """
-        if not 0 <= self.port <= MAX_PORT:
-            raise UsageError("The port of the sandbox must be between 0 and 65535.")
-        if not 0 <= self.never_clear <= 1:
-            raise UsageError("never_clear is a share: it must be between 0 and 1.")
-        if min(self.erase_delay, self.seed_customers, self.seed_codes) < 0 or self.parallel_limit < 1:
-            raise UsageError("Counts of the sandbox must not be negative, and at least one request must be allowed.")
-        try:
-            bytes.fromhex(self.application_key)
-        except ValueError:
-            raise UsageError("The application key of the sandbox must be hexadecimal.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One authentic and well-formed request: ``value`` of the path, query flags the generation knows, body."""
-
-    operation: Operation
-    value: str
-    flags: Mapping[str, str] = field(default_factory=dict)
-    body: JsonObject = field(default_factory=dict)
-    idempotency_key: str | None = None
-
-    @property
-    def about(self) -> str:
-        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names."""
-        named = self.body.get("profileId") or self.body.get("advocateProfileIntegrationId")
-        return self.value or (named if isinstance(named, str) else "")
-
-    def flag(self, name: str) -> bool:
-        """Whether a boolean flag is set."""
-        return self.flags.get(name) == "true"
-
-    @property
-    def dry(self) -> bool:
-        """Whether nothing is to be kept. Profile V2 honours ``dry`` only together with ``runRuleEngine``."""
-        needs_engine = any(flag.name == "runRuleEngine" for flag in self.operation.query)
-        return self.flag("dry") and (self.flag("runRuleEngine") or not needs_engine)
-
-
-@dataclass(frozen=True, slots=True)
-class ServedAnswer:
-    """A status and what is sent as JSON; None is an empty body."""
-
-    status: int
-    content: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The state, what was set, and the clock."""
-
-    store: Store
-    settings: SandboxSettings
-    clock: Callable[[], datetime]
-
-    def now(self) -> str:
-        """The time as the API writes it."""
-        return timestamp(self.clock())
-
+from privacy_toolkit.sandbox.store import EntityKind, JsonObject, card_owner
+from privacy_toolkit.sandbox.wire import RefusalError, invalid, not_found
+from privacy_toolkit.sandbox.world import Call, SandboxSettings, ServedAnswer, World
+from privacy_toolkit.talonone.operations import Generation
 
 # The inventory of a customer, and its erasure.
 
@@ -215,6 +88,119 @@ def _clear(world: World, customer: str) -> None:
     world.store.clear_attributes(customer)
     if world.settings.after_erase == "404":
         world.store.remove(EntityKind.PROFILE, customer)
+
+
+# What is held next to the inventory: loyalty ledgers and cards, achievements, sessions.
+
+#: How many entries a page has where nothing is said; and the most that it may have.
+_PAGE, _LARGEST_PAGE = 50, 1000
+
+
+def balances(world: World, call: Call) -> ServedAnswer:
+    """The balances of a customer in a program: what the transactions come to."""
+    return ServedAnswer(200, wire.balances(sum(map(_points, _transactions(world, call, _member(world, call))))))
+
+
+def transactions(world: World, call: Call) -> ServedAnswer:
+    """A page of the transactions of a customer in a program, the newest first."""
+    return _ledger_page(call, _transactions(world, call, _member(world, call)))
+
+
+def delete_transactions(world: World, call: Call) -> ServedAnswer:
+    """Forget the transactions of a customer in a program, and with them the balances that the inventory shows."""
+    customer, program = _member(world, call), call.operation.program
+    for held in _transactions(world, call, customer):
+        world.store.remove(EntityKind.TRANSACTION, held["transactionUUID"])
+    for ledger in world.store.owned(customer).get(EntityKind.LEDGER, []):
+        if ledger["id"] == program:
+            emptied = ledger | {"ledger": wire.balance(0), "subLedgers": {}}
+            world.store.put(EntityKind.LEDGER, f"{program} {customer}", emptied, owner=customer)
+    return ServedAnswer(204)
+
+
+def card_transactions(world: World, call: Call) -> ServedAnswer:
+    """A page of the transactions of a loyalty card, the newest first."""
+    card = _card(world, call)
+    return _ledger_page(call, _transactions(world, call, card_owner(card["identifier"])))
+
+
+def unlink_card(world: World, call: Call) -> ServedAnswer:
+    """Unlink a card from a customer, whose inventory shows it no longer; 404 if they are not linked."""
+    card, customer = _card(world, call), call.body["integrationId"]
+    left = [holder for holder in card["profiles"] if holder["integrationId"] != customer]
+    if len(left) == len(card["profiles"]):
+        raise not_found("Customer profile")
+    unlinked = card | {"profiles": left}
+    world.store.put(EntityKind.CARD, card["identifier"], unlinked, owner=left[0]["integrationId"] if left else None)
+    return ServedAnswer(200, unlinked)
+
+
+def achievements(world: World, call: Call) -> ServedAnswer:
+    """A page of the achievements of a customer: those in which there is progress."""
+    if world.store.raw(EntityKind.PROFILE, call.value) is None:
+        raise not_found("Customer profile")
+    held = world.store.owned(call.value).get(EntityKind.ACHIEVEMENT, [])
+    shown, _ = _page(call, held, _LARGEST_PAGE)
+    entries = [wire.available_achievement(one, world.now()) for one in shown]
+    return ServedAnswer(200, {"totalResultSize": len(held), "data": entries})
+
+
+def session(world: World, call: Call) -> ServedAnswer:
+    """One session; 400 where there is none: the document declares no 404."""
+    found = world.store.get(EntityKind.SESSION, call.value)
+    if found is None:
+        raise invalid("Not found", "There is no such session", "")
+    return ServedAnswer(200, {"customerSession": wire.session_v2(found), "effects": []})
+
+
+def _member(world: World, call: Call) -> str:
+    """The customer whom a call within a program is about; 404 without the program, and without the profile."""
+    _check_program(world, call)
+    if world.store.raw(EntityKind.PROFILE, call.value) is None:
+        raise not_found("Customer profile")
+    return call.value
+
+
+def _card(world: World, call: Call) -> JsonObject:
+    _check_program(world, call)
+    card = world.store.get(EntityKind.CARD, call.value)
+    if card is None or card["programID"] != call.operation.program:
+        raise not_found("Loyalty card")
+    return card
+
+
+def _check_program(world: World, call: Call) -> None:
+    if call.operation.program not in world.settings.loyalty_programs:
+        raise not_found("Loyalty program")
+
+
+def _transactions(world: World, call: Call, owner: str) -> list[JsonObject]:
+    held = world.store.owned(owner).get(EntityKind.TRANSACTION, [])
+    ours = [one for one in held if one["programId"] == call.operation.program]
+    return sorted(ours, key=lambda one: (one["created"], one["id"]), reverse=True)
+
+
+def _points(held: JsonObject) -> float:
+    return float(held["amount"] if held["type"] == "addition" else -held["amount"])
+
+
+def _ledger_page(call: Call, held: list[JsonObject]) -> ServedAnswer:
+    shown, has_more = _page(call, held, _PAGE)
+    return ServedAnswer(200, {"hasMore": has_more, "data": shown})
+
+
+def _page(call: Call, held: list[JsonObject], usual: int) -> tuple[list[JsonObject], bool]:
+    """The entries of the page that a call asks for, and whether others follow."""
+    sizes = {"pageSize": usual, "skip": 0}
+    for name, default in list(sizes.items()):
+        given = call.flags.get(name, str(default))
+        if not (given.isascii() and given.isdecimal()):
+            raise invalid("Invalid", f"{name} is no number", "")
+        sizes[name] = int(given)
+    if not 1 <= sizes["pageSize"] <= _LARGEST_PAGE:
+        raise invalid("Invalid", "pageSize is from 1 to 1000", "")
+    end = sizes["skip"] + sizes["pageSize"]
+    return held[sizes["skip"] : end], end < len(held)
 
 
 # Customer profiles, in both versions of the operation, and the states that V1 and V2 answers are made of.

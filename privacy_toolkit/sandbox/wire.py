@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from privacy_toolkit.sandbox.store import EntityKind, Environment, JsonObject, Store
+from privacy_toolkit.sandbox.store import EntityKind, Environment, JsonObject, Store, card_owner
 
 # The entities in the form in which the API sends them: every field that the vendor's documents and SDK require.
 
@@ -150,6 +151,49 @@ def card(number: int, now: str, customer: str, points: int) -> JsonObject:
 def loyalty(ledgers: list[JsonObject], cards: list[JsonObject]) -> JsonObject:
     """The Loyalty of a customer: ledgers by the id of their program, and cards."""
     return {"cards": cards, "programs": {str(held["id"]): held for held in ledgers}}
+
+
+def transaction(number: int, program: int, now: str, points: int, card_identifier: str | None = None) -> JsonObject:
+    """A transaction of a loyalty ledger; of a card's where it has one. Its UUID follows from its number."""
+    fields: JsonObject = {
+        "transactionUUID": str(UUID(int=number)),
+        "created": now,
+        "programId": program,
+        "customerSessionId": f"session-{number}",
+        "type": "addition" if points >= 0 else "subtraction",
+        "name": "Points for an order",
+        "startDate": "immediate",
+        "expiryDate": "unlimited",
+        "subledgerId": "",
+        "amount": abs(points),
+        "id": number,
+    }
+    return fields if card_identifier is None else fields | {"cardIdentifier": card_identifier}
+
+
+def balances(points: float) -> JsonObject:
+    """The LoyaltyBalancesWithTiers of a customer without tiers and subledgers."""
+    ledger = {"activePoints": points, "pendingPoints": 0, "spentPoints": 0, "expiredPoints": 0, "negativePoints": 0}
+    return {"balance": ledger, "subledgerBalances": {}}
+
+
+def available_achievement(held: JsonObject, now: str) -> JsonObject:
+    """An AchievementStatusEntry made from the achievement in an inventory."""
+    progress = {name: held[name] for name in ("status", "progress", "startDate") if name in held}
+    return {
+        "id": held["achievementId"],
+        "created": now,
+        "name": held["name"],
+        "title": held["title"],
+        "description": held["description"],
+        "target": held["target"],
+        "recurrencePolicy": held["achievementRecurrencePolicy"],
+        "activationPolicy": held["achievementActivationPolicy"],
+        "allowRollbackAfterCompletion": held["achievementAllowRollbackAfterCompletion"],
+        "campaignId": held["campaignId"],
+        "status": "active",
+        "currentProgress": progress,
+    }
 
 
 def giveaway(number: int, now: str, customer: str, attributes: JsonObject) -> JsonObject:
@@ -446,11 +490,24 @@ def _make_coupon(store: Store, customer: str, now: str, dice: Dice) -> None:
 
 def _make_loyalty(store: Store, customer: str, now: str, dice: Dice) -> None:
     if dice.percent("ledger", 30):
-        made = ledger(1, now, dice.below("points", 5000))
-        store.put(EntityKind.LEDGER, f"1 {customer}", made, owner=customer)
+        points = dice.below("points", 5000)
+        store.put(EntityKind.LEDGER, f"1 {customer}", ledger(1, now, points), owner=customer)
+        _make_transactions(store, customer, now, points, dice)
     if dice.percent("card", 10):
         made = card(store.number(), now, customer, dice.below("card points", 500))
         store.put(EntityKind.CARD, made["identifier"], made, owner=customer)
+        _make_transactions(store, card_owner(made["identifier"]), now, made["ledger"]["currentBalance"], dice)
+
+
+def _make_transactions(store: Store, owner: str, now: str, points: int, dice: Dice) -> None:
+    """Make one to three transactions that come to so many points; a card's name it."""
+    _, is_card, card = owner.partition(card_owner(""))
+    parts = 1 + dice.below(f"transactions {bool(is_card)}", 3)
+    for part in range(parts):
+        share = points // parts + (points % parts if part == 0 else 0)
+        number = dice.below(f"transaction {bool(is_card)} {part}", 2**53)
+        made = transaction(number, 1, now, share, card if is_card else None)
+        store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=owner)
 
 
 def _make_rewards(store: Store, customer: str, now: str, dice: Dice) -> None:
