@@ -115,6 +115,14 @@ class Pacer:
         finally:
             self._at_gate -= 1
 
+    async def again(self) -> bool:
+        """Return when a request may be written that had its turn, but no connection: it counts from then on."""
+        if self._written:
+            self._written.pop()
+        if not self.is_clear():
+            await self.gate()
+        return True
+
     def is_clear(self) -> bool:
         """Whether one more request may be written now; if so, it counts as written."""
         now = self._clock()

@@ -161,6 +161,30 @@ def test_whoever_is_at_the_gate_comes_before_those_who_wait_for_a_turn():
     assert order == ["act", "act", "read"]
 
 
+def test_who_had_no_connection_when_it_was_their_turn_counts_from_when_they_have_one():
+    clock, written = Clock(), []
+    pacer = Pacer(10, clock=clock, sleep=clock.sleep)
+
+    async def late():
+        await pacer.wait()
+        await connected.wait()
+        assert await pacer.again()
+        written.append(clock.time)
+
+    async def scenario():
+        waiting = [asyncio.ensure_future(late()) for _ in range(10)]
+        await pacer.wait()
+        connected.set()
+        await asyncio.gather(*waiting)
+        for _ in range(20):
+            await pacer.wait()
+            written.append(clock.time)
+
+    connected = asyncio.Event()
+    asyncio.run(scenario())
+    assert max(sum(start <= moment < start + 1 for moment in written) for start in written) <= 10
+
+
 def test_an_unlimited_pace_keeps_nothing():
     pacer = Pacer(None)
     assert all(pacer.ready() and pacer.is_clear() for _ in range(1000))
