@@ -449,16 +449,16 @@ OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 def keyed(key: bytes, message: bytes) -> bytes:
     """HMAC-SHA256 of a message under a key that is used for very many of them."""
-    started = _started(key)
-    inner, outer = started[0].copy(), started[1].copy()
+    begun = hmac_begun(key)
+    inner, outer = begun[0].copy(), begun[1].copy()
     inner.update(message)
     outer.update(inner.digest())
     return outer.digest()
 
 
 @lru_cache(maxsize=4)
-def _started(key: bytes) -> tuple[_Hash, _Hash]:
-    """Both digests with the key already taken in."""
+def hmac_begun(key: bytes) -> tuple[_Hash, _Hash]:
+    """Begin an HMAC-SHA256: inner and outer digest with the key taken in. They are to be copied, and never changed."""
     block = (hashlib.sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
     return hashlib.sha256(block.translate(INNER)), hashlib.sha256(block.translate(OUTER))
 

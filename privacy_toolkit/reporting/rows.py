@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
-from privacy_toolkit.core.model import Outcome, Purpose
+from privacy_toolkit.core.model import Outcome, Purpose, Subject
 from privacy_toolkit.journal.figures import Windows
-from privacy_toolkit.journal.records import INNER, OUTER, ExchangeRow, Observed, RequestRow, decode_package, keyed
+from privacy_toolkit.journal.records import (
+    INNER,
+    OUTER,
+    ExchangeRow,
+    Observed,
+    RequestRow,
+    decode_package,
+    hmac_begun,
+    keyed,
+)
 from privacy_toolkit.reporting.clock import maybe_rfc3339
 
 # The names under which subjects are in a pack.
@@ -38,6 +47,20 @@ def pseudonym(secret: bytes, seq: int, id_: str) -> str:
     block = keyed(secret, b"row:%d" % seq) + _PADDING
     inner = sha256(block.translate(INNER) + id_.encode())
     return sha256(block.translate(OUTER) + inner.digest()).hexdigest()
+
+
+def pseudonyms(secret: bytes, subjects: Iterable[Subject]) -> list[str]:
+    """The pseudonyms of many subjects, in their order."""
+    begun, begun_outside = hmac_begun(secret)
+    found = []
+    for subject in subjects:
+        inner, outer = begun.copy(), begun_outside.copy()
+        inner.update(b"row:%d" % subject.seq)
+        outer.update(inner.digest())
+        block = outer.digest() + _PADDING
+        inner = sha256(block.translate(INNER) + subject.id.encode())
+        found.append(sha256(block.translate(OUTER) + inner.digest()).hexdigest())
+    return found
 
 
 def file_key(secret: bytes, what: str) -> bytes:
