@@ -135,6 +135,7 @@ def _outcome_of(row: SubjectRow | None) -> str:
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 decode_rows = msgspec.msgpack.Decoder(list[SubjectRow]).decode
+_decode_states = msgspec.msgpack.Decoder(list[tuple[int, StateRow | None, msgspec.Raw, msgspec.Raw]]).decode
 decode_counts = msgspec.msgpack.Decoder(PageCounts).decode
 encode_page = encode_rows = encode_counts = _encode
 _ENDED_AT, _CARRIER = (ExchangeRow._fields.index(name) for name in ("ended_at", "carrier"))
@@ -196,22 +197,14 @@ def _put(walk: dict[int, list[Any]], seq: int, made: Sequence[tuple[int, Sequenc
             known[_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
 
 
+def decode_states(rows: bytes) -> dict[int, StateRow | None]:
+    """Read where the subjects of a page stand, by their numbers: a third of the work of ``decode_rows``."""
+    return {seq: state for seq, state, _, _ in _decode_states(rows)}
+
+
 def page_digest(secret: bytes, first: int, last: int, data: bytes) -> bytes:
     """What a page of subjects has to come to: HMAC-SHA256 of its numbers and its bytes."""
     return hmac.digest(secret, struct.pack(">QQ", first, last) + data, hashlib.sha256)
-
-
-def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
-    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
-
-    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
-    """
-    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
-    for name in sorted(facts.keys() - {MAC}):
-        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
-    for first, last, digest in pages:
-        mac.update(struct.pack(">QQ", first, last) + digest)
-    return mac.digest()
 
 
 # Subjects that belong together, where one request is about several of them: a coupon and all who are to have it.
@@ -409,6 +402,10 @@ class PackedReader(KeptFacts):
         """Give all that is known of the subjects of a page, in their order."""
         raise NotImplementedError
 
+    def _page_states(self, first: int) -> dict[int, StateRow | None]:
+        """Give where the subjects of a page stand, by their numbers."""
+        raise NotImplementedError
+
     def _outcomes_of(self, first: int, size: int) -> Collection[str]:
         """Give every outcome in which a subject of a page may be, without reading its subjects if possible."""
         raise NotImplementedError
@@ -477,6 +474,19 @@ class PackedReader(KeptFacts):
                 page = self._entries(first, last, lambda row: wanted is None or _outcome_of(row) in wanted)
                 if page:
                     yield page
+
+    @reads
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """The ids of the subjects in some outcomes, in input order: of what was exchanged for them nothing is read."""
+        wanted, pending = frozenset(outcome.value for outcome in outcomes), PENDING.outcome.value
+        for first, last in self.bounds():
+            if wanted.isdisjoint(self._outcomes_of(first, last - first + 1)):
+                continue
+            states = self._page_states(first)
+            for subject in self._subjects(first, last):
+                state = states.get(subject.seq)
+                if (pending if state is None else state.outcome) in wanted:
+                    yield subject.id
 
     @reads
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:

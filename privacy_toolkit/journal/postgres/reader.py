@@ -43,14 +43,14 @@ from privacy_toolkit.journal.packed import (
     control_of,
     decode_counts,
     decode_rows,
-    facts_mac,
+    decode_states,
     page_as_known,
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import Database, trouble
-from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, SubjectRow, newest_first
+from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, StateRow, SubjectRow, newest_first
 from privacy_toolkit.journal.store import damaged, moved
-from privacy_toolkit.journal.writing import pieces_of_page
+from privacy_toolkit.journal.writing import facts_mac, pieces_of_page
 
 #: So long, in seconds, a look at whether the run is still in use holds.
 _IN_PLACE_FOR: Final = 0.2
@@ -277,11 +277,17 @@ class PostgresReader(PackedReader):
                 yield first, counted(decode_rows(page_as_known(folded, said)))
 
     def _page_rows(self, first: int) -> list[SubjectRow]:
+        return decode_rows(self._packed(first))
+
+    def _page_states(self, first: int) -> dict[int, StateRow | None]:
+        return decode_states(self._packed(first))
+
+    def _packed(self, first: int) -> bytes:
         found = self._rows(_PAGE, self._run_no, first, self._run_no, first)
         if not found:
             raise Damage("a page of subjects is missing")
         ((folded, said),) = found
-        return decode_rows(page_as_known(folded, said or ()))
+        return page_as_known(folded, said or ())
 
     def _outcomes_of(self, first: int, size: int) -> Collection[str]:
         ((said, counts),) = self._rows(
@@ -364,6 +370,8 @@ LEASE: Final = 15.0
 BEAT: Final = 1.0
 #: Seconds after the end of a lease in which a request that was begun before may still be on its way.
 DRAIN: Final = 30.0
+#: So long before the end of a lease nothing is begun any more.
+MARGIN: Final = 1.0
 
 #: Whether an execution may still write. It is kept from being fenced until the statement's transaction has ended.
 MAY_WRITE: Final = (

@@ -15,6 +15,7 @@ import psycopg
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.figures import counted
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease, fenced, since_boot
 from privacy_toolkit.journal.packed import (
     MAC,
     Digest,
@@ -23,7 +24,6 @@ from privacy_toolkit.journal.packed import (
     encode_counts,
     encode_page,
     encode_rows,
-    facts_mac,
     page_as_known,
     page_digest,
 )
@@ -32,6 +32,7 @@ from privacy_toolkit.journal.postgres.reader import (
     BEAT,
     DRAIN,
     LEASE,
+    MARGIN,
     MAY_WRITE,
     PostgresReader,
     is_live,
@@ -43,6 +44,7 @@ from privacy_toolkit.journal.store import damaged, moved, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
     Writer,
+    facts_mac,
     facts_of,
     known_at_first,
     marked_restored,
@@ -51,7 +53,6 @@ from privacy_toolkit.journal.writing import (
     pack_page,
 )
 
-_HINT: Final = "What was being sent has ended or is unknown. Resume the run: privacy-toolkit runs resume RUN"
 #: Everything of a commit is one statement: it is written if the execution may still write, and nothing else is.
 _WRITE: Final = f"""
     WITH me AS ({MAY_WRITE}),
@@ -74,19 +75,23 @@ _BEAT: Final = (
 _UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets")
 
 
-def lost(run_id: str) -> JournalError:
-    """Make the error of an execution that may not write any more."""
-    return JournalError(f"Run {run_id}: this process was not heard of for too long, and may not go on with it.", _HINT)
+class DatabaseLease(SoleLease):
+    """The lease of the only execution of a run in the database: it lasts as long as it is renewed."""
+
+    def __init__(self, run: PostgresRun, number: int, sink: PostgresSink) -> None:
+        super().__init__(run, number)
+        self.may_send = sink.may_send
 
 
 class PostgresSink:
     """Writes what an execution of a run says, on a connection of its own, and renews its lease there."""
 
-    def __init__(self, database: Database, run_id: str, run_no: int, number: int) -> None:
+    def __init__(self, database: Database, run_id: str, run_no: int, number: int, begun_at: float) -> None:
         self._database = database
         self._run_id, self._run_no, self._number = run_id, run_no, number
         self._opened: Connection | None = None
-        self._beaten_at = time.monotonic()
+        self._beaten_at = begun_at
+        self._sends_until = self._beaten_at + LEASE - MARGIN
 
     def open(self) -> Iterable[int]:
         """Connect; the pages of which the log says something already."""
@@ -97,7 +102,7 @@ class PostgresSink:
 
     def pause(self) -> float:
         """Tell how many seconds there are until the lease is to be renewed."""
-        return max(0.0, self._beaten_at + BEAT - time.monotonic())
+        return max(0.0, self._beaten_at + BEAT - since_boot())
 
     def beat(self) -> None:
         """Renew the lease.
@@ -105,11 +110,15 @@ class PostgresSink:
         Raises:
             JournalError: it is over, or that can't be written.
         """
-        asked_at = time.monotonic()
+        asked_at = since_boot()
         with self._explained():
             if self._connection.execute(_BEAT, (LEASE, self._run_no, self._number)).fetchone() is None:
-                raise lost(self._run_id)
-        self._beaten_at = asked_at
+                raise fenced(self._run_id)
+        self._beaten_at, self._sends_until = asked_at, asked_at + LEASE - MARGIN
+
+    def may_send(self) -> bool:
+        """Tell whether a request may be begun now: the lease is over by this clock before it is by the database's."""
+        return since_boot() < self._sends_until
 
     def write(self, pages: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
         """Write in one commit, durable on return."""
@@ -138,7 +147,7 @@ class PostgresSink:
 
     def _check(self, found: Row | None) -> None:
         if found is None or not found[0]:
-            raise lost(self._run_id)
+            raise fenced(self._run_id)
 
     @property
     def _connection(self) -> Connection:
@@ -213,6 +222,7 @@ class PostgresRun(PostgresReader):
             RefusedError: another process works on it.
             JournalError: nothing can be written, or the run is no longer in use (code ``moved``).
         """
+        begun_at = since_boot()  # before the lease begins by the database's clock
         with self._claimed() as connection:
             row = connection.execute(
                 "INSERT INTO executions (run_no, number, started_at, settings, host, process, expires_at)"
@@ -222,8 +232,14 @@ class PostgresRun(PostgresReader):
             ).fetchone()
         (number,) = row or (0,)
         self._own_number = int(number)
-        self._writer = Writer(PostgresSink(self._database, self.name, self._run_no, self._own_number), self.bounds())
+        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at)
+        self._writer = Writer(self._sink, self.bounds())
         return self._own_number
+
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        number = self.begin_execution(started_at, settings)
+        return DatabaseLease(self, number, self._sink)
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let others work on the run.
@@ -241,7 +257,7 @@ class PostgresRun(PostgresReader):
                     *(ended_at, stopped_by and stopped_by.value, self._run_no, number),
                 )
             if not found:
-                raise lost(self.name)
+                raise fenced(self.name)
         finally:
             self._let_others_work()
 

@@ -18,7 +18,14 @@ from typing import Final
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, counted
-from privacy_toolkit.journal.packed import decode_counts, decode_rows, encode_counts, encode_rows, page_as_known
+from privacy_toolkit.journal.packed import (
+    decode_counts,
+    decode_rows,
+    decode_states,
+    encode_counts,
+    encode_rows,
+    page_as_known,
+)
 from privacy_toolkit.journal.records import ExchangeRow, RequestRow, StateRow, SubjectRow
 from privacy_toolkit.journal.writing import Renumbering, pack_page
 
@@ -42,6 +49,11 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 def page_rows(connection: sqlite3.Connection, first: int) -> list[SubjectRow]:
     """Read all that is known of the subjects of a page, in their order; who nothing is known of has no row."""
     return _decode_rows(_packed(connection, first))
+
+
+def page_states(connection: sqlite3.Connection, first: int) -> dict[int, StateRow | None]:
+    """Read where the subjects of a page stand, by their numbers: a third of the work of ``page_rows``."""
+    return decode_states(_packed(connection, first))
 
 
 def _packed(connection: sqlite3.Connection, first: int) -> bytes:

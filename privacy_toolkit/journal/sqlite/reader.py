@@ -19,9 +19,16 @@ from privacy_toolkit.journal.packed import (
     control_of,
     reads,
 )
-from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, SubjectRow
+from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, StateRow, SubjectRow
 from privacy_toolkit.journal.sqlite.facts import RunFacts, damage_named
-from privacy_toolkit.journal.sqlite.pages import outcomes_of, page_counts, page_rows, run_counts, transaction
+from privacy_toolkit.journal.sqlite.pages import (
+    outcomes_of,
+    page_counts,
+    page_rows,
+    page_states,
+    run_counts,
+    transaction,
+)
 from privacy_toolkit.journal.writing import pieces_of_page
 
 #: So many bytes a piece of what a purge takes away has at most.
@@ -152,6 +159,9 @@ class JournalReader(PackedReader, RunFacts):
 
     def _page_rows(self, first: int) -> list[SubjectRow]:
         return page_rows(self._connection, first)
+
+    def _page_states(self, first: int) -> dict[int, StateRow | None]:
+        return page_states(self._connection, first)
 
     def _page_counts(self) -> Iterator[tuple[int, PageCounts]]:
         return page_counts(self._connection)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.journal.packed import MAC, Row, facts_mac
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
+from privacy_toolkit.journal.packed import MAC, Row
 from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
@@ -21,7 +22,7 @@ from privacy_toolkit.journal.sqlite.facts import connect, damage_named
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import moved
-from privacy_toolkit.journal.writing import Renumbering, Writer, marked_restored
+from privacy_toolkit.journal.writing import Renumbering, Writer, facts_mac, marked_restored
 
 # SQLite takes one writer: a connection of its own, in the writer's thread (WAL, ``synchronous=FULL``).
 
@@ -148,6 +149,10 @@ class RunJournal(JournalReader):
         )
         self._writer = Writer(FileSink(self._path, self._committed), self.bounds())
         return int(number)
+
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        return SoleLease(self, self.begin_execution(started_at, settings))
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, then note the end of the execution.
