@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,46 @@ def condition_of(address: Path | str) -> Condition:
     try:
         runs = StateFolder.existing(path).runs
         return replace(seen, latest=max((run.name for run in runs.glob("[0-9]*")), default=None))
+    except ToolkitError as error:
+        return replace(seen, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCondition:
+    """What can be seen of a state in a database without changing it.
+
+    ``durable`` is whether it keeps what it says is committed. ``behind`` are seconds by which its clock is behind this
+    machine's. ``may_write`` is whether this user may do all that a run needs. ``standby`` says how standbys follow.
+    ``error`` says why it can't be used.
+    """
+
+    name: str
+    version: str = ""
+    durable: bool = True
+    encrypted: bool | None = None
+    behind: float = 0.0
+    may_write: bool = True
+    standby: str = ""
+    latest: str | None = None
+    error: ToolkitError | None = None
+
+
+def database_condition(address: Path | str, now: Callable[[], float] = time.time) -> DatabaseCondition:
+    """Look at a state in a database, which is left as it is; ``now`` is this machine's clock, in seconds."""
+    try:
+        with _cluster():
+            from privacy_toolkit.journal.postgres import schema
+            from privacy_toolkit.journal.postgres.connection import Database
+
+        database = Database(str(address), getattr(address, "password_file", None))
+    except ToolkitError as error:
+        return DatabaseCondition("the database", error=error)
+    seen = DatabaseCondition(database.name)
+    try:
+        told = schema.condition(database, now)
+        seen = replace(seen, **told)
+        schema.check(database)
+        return replace(seen, **schema.usage(database))
     except ToolkitError as error:
         return replace(seen, error=error)
 

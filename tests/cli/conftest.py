@@ -15,6 +15,7 @@ from tests.support import postgres
 from tests.support.commands import Done
 from tests.support.loopback import Handler, serving
 
+
 def pytest_generate_tests(metafunc):
     """Run each test over a state in a folder and over one in a database, unless it is about the files of a folder."""
     if "kept_in" in metafunc.fixturenames:
@@ -23,11 +24,13 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(autouse=True)
-def kept_in(request, monkeypatch, isolated_environment):
-    """Where the state is: in the folder that every test has, or in an empty database."""
+def kept_in(request, monkeypatch, tmp_path, isolated_environment):
+    """Where the state is: in the folder that every test has, or in an empty database. Packs are in one place."""
     if request.param == "database":
         postgres.needed()
         monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", postgres.emptied("cli"))
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        (tmp_path / "privacy-toolkit").symlink_to(tmp_path / "state")
     return request.param
 
 
