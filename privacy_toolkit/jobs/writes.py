@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Reason, Sequencing, UsageError
+from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Reason, Sequencing, UsageError
 from privacy_toolkit.engine.job import (
     OTHER_ENVIRONMENT,
     OTHER_TIMES,
@@ -30,11 +31,11 @@ from privacy_toolkit.engine.steps import Sending, Steps
 from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
 from privacy_toolkit.jobs.coupons import customer_key
-from privacy_toolkit.journal.records import Entry, SubjectState
+from privacy_toolkit.journal.records import Entry, ExchangeRecord, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.talonone.models import RequestBody
-from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import KEY_IS_KEPT, OPERATIONS, Generation, Operation, RetrySafety
 from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
 
 # Which request a job makes of a row, by what the operator set: the version of the API, a dry run, the rule engine.
@@ -166,8 +167,9 @@ def _deployments(generation: Generation) -> str:
 
 # The walk of one row that becomes one request: send it, and name what the answer says.
 #
-# The API has no way to look up what became of such a request. Where it does no more the second time it is sent again;
-# where it would, an answer that was lost is lost for good, and the row is left to a person.
+# The API has no way to look up what became of such a request. Where it does no more the second time it is sent again:
+# always, or as long as the API remembers the key that it was sent with. Where it would, an answer that was lost is lost
+# for good, and the row is left to a person.
 
 #: How often a request is sent for one row in one execution before it is left for the next one.
 ACT_TRIES = 5
@@ -234,6 +236,13 @@ class Writing:
         return hmac.new(self.secret, f"key:{seq}".encode(), hashlib.sha256).hexdigest()
 
 
+def _sent_at(exchange: ExchangeRecord) -> float:
+    """When a request that changes something may have left; of one that certainly did not: never."""
+    if exchange.intent_at is None or exchange.reason in NEVER_SENT:
+        return math.inf
+    return exchange.intent_at
+
+
 class _WriteWalk:
     """One row on its way. ``_state`` is always what the journal has, or is about to have, on disk."""
 
@@ -243,6 +252,7 @@ class _WriteWalk:
         self._seq = entry.subject.seq
         self._state = self._before = entry.state
         self._steps = steps
+        self._first_sent = min(map(_sent_at, entry.exchanges), default=math.inf)
 
     async def run(self) -> None:
         """Send the request, unless nothing may be sent."""
@@ -250,8 +260,7 @@ class _WriteWalk:
             return  # as an earlier execution left it: nothing was tried that could count as a failure of this one
         subject = self._entry.subject
         suppressed = any(map(self._steps.is_suppressed, self._job.customers(subject.id, subject.given)))
-        is_safe = self._job.operation.retry is RetrySafety.SAFE
-        if self._state.outcome is Outcome.UNKNOWN and (suppressed or not is_safe):
+        if self._state.outcome is Outcome.UNKNOWN and (suppressed or not self._may_repeat()):
             for_a_person = replace(self._state, reason=Reason.NO_LOOK_POSSIBLE, settled_at=self._steps.now)
             self._steps.settle(for_a_person, self._seq)
         elif suppressed:
@@ -265,18 +274,31 @@ class _WriteWalk:
         keep = None if job.keep is None else self._keep
         for tries in range(1, ACT_TRIES + 1):
             lost = self._lost()
+            self._first_sent = min(self._first_sent, self._steps.now)
+            if job.operation.retry is RetrySafety.KEYED:
+                sending = replace(sending, not_after=self._first_sent + KEY_IS_KEPT)
             answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
             if not self._is_certain(answer):
                 answer = await self._steps.vouched(job.operation, answer)
                 self._stand_by(answer)
             if answer.finding is Finding.UNKNOWN and job.ordered:
                 self._steps.keep_quiet()
-            again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
+            lost_and_harmless = answer.finding is Finding.UNKNOWN and self._may_repeat()
+            again = (lost_and_harmless or may_send_again(job.operation, answer.finding)) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
                 break
         self._steps.settle(self._state, self._seq)
         if self._state.outcome in OPEN_OUTCOMES and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
             self._steps.hold_back()  # it is sent in a later execution, and what comes after it must not overtake it
+
+    def _may_repeat(self) -> bool:
+        """Whether the request does no more if it is sent again now, though it may have arrived before.
+
+        A clock that was set back tells nothing of how long ago that was.
+        """
+        retry = self._job.operation.retry
+        ago = self._steps.now - self._first_sent
+        return retry is RetrySafety.SAFE or (retry is RetrySafety.KEYED and 0 <= ago < KEY_IS_KEPT)
 
     def _is_certain(self, answer: Answer) -> bool:
         """Whether an answer that does not name its row needs no connection to vouch for it.
@@ -318,8 +340,7 @@ class _WriteWalk:
         if answer.finding is Finding.DONE:
             return Outcome.DONE, Reason.DRY if self._job.query.get("dry") else None
         if answer.finding is Finding.UNKNOWN:
-            safe = self._job.operation.retry is RetrySafety.SAFE
-            return Outcome.UNKNOWN, answer.reason if safe else Reason.NO_LOOK_POSSIBLE
+            return Outcome.UNKNOWN, answer.reason if self._may_repeat() else Reason.NO_LOOK_POSSIBLE
         if before.outcome is Outcome.UNKNOWN:
             return Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE if answer.finding in _REFUSED_FOR_GOOD else before.reason
         return Outcome.FAILED if answer.finding in _REFUSED_FOR_GOOD else Outcome.RETRYABLE, answer.reason

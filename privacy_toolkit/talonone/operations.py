@@ -61,7 +61,15 @@ class RetrySafety(StrEnum):
 
     SAFE = "safe"  # send again: repeating has no further effect
     CHECK_FIRST = "check_first"  # look it up by the ``lookup`` operation before anything is sent again
+    KEYED = "keyed"  # send again with the same Idempotency-Key while the API remembers it; later as ``NEVER``
     NEVER = "never"  # no way to look it up: left to a person
+
+
+#: With these a lost answer is, sooner or later, lost for good.
+FOR_GOOD = frozenset({RetrySafety.NEVER, RetrySafety.KEYED})
+#: How long after the first sending a request may be sent again with its key (microseconds). The API forgets the key 24
+#: hours "after the request is sent"; the hour is for clocks that differ and requests that are under way.
+KEY_IS_KEPT = 23 * 60 * 60 * 1_000_000
 
 
 class Meaning(StrEnum):
@@ -140,7 +148,7 @@ class Operation:
         can be looked up or repeated; 429 always, since it is said before a request is worked on.
         """
         meanings = {status: meaning for status, meaning in _REFUSALS.items() if status in self.refusals}
-        if self.retry is not RetrySafety.NEVER:
+        if self.retry not in FOR_GOOD:
             meanings |= {HTTPStatus.CONFLICT: Meaning.REPEAT, HTTPStatus.SERVICE_UNAVAILABLE: Meaning.REPEAT}
         meanings |= dict.fromkeys((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN), Meaning.CREDENTIALS)
         return {**meanings, HTTPStatus.TOO_MANY_REQUESTS: Meaning.REPEAT, self.success: Meaning.DONE}
@@ -292,7 +300,7 @@ _TABLE = (
             _flag("dry", _CURRENT),
             QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
         ),
-        retry=RetrySafety.NEVER,  # the Idempotency-Key is forgotten after 24 hours, and then a repetition counts
+        retry=RetrySafety.KEYED,
         idempotency_key=True,
         creates_profile=True,
         generations=_CURRENT,

@@ -38,6 +38,7 @@ IN_DOUBT_OF_A_POST = [*IN_DOUBT, REJECTED]
 REFUSALS = [BUSY, LIMITED, NOT_SENT]
 
 EVENT_ROWS = [("a", {"type": "1"}), ("a", {"type": "2"}), ("b", {"type": "3"})]
+REFERRAL_ROWS = [("a", {"campaignId": 1, "attributes": {"n": n}}) for n in (1, 2)]
 PROFILE_ROWS = [("a", {"attributes": {"n": 1}}), ("a", {"attributes": {"n": 2}}), ("b", {"attributes": {"n": 3}})]
 
 
@@ -87,6 +88,7 @@ def write(state, sit):
         stop_after=None,
         suppressed="",
         clock=None,
+        wall=None,
         grace=0.0,
         **parameters,
     ):
@@ -106,6 +108,7 @@ def write(state, sit):
             generation=generation,
             absences=(),
             clock=clock,
+            wall=wall,
             grace=grace,
         )
         with state.open("run") as journal:
@@ -116,7 +119,8 @@ def write(state, sit):
 
 
 def given_of(job, id_, body):
-    return json.dumps({"profileId": id_, **body} if job is Job.EVENTS else body)
+    named = {Job.EVENTS: "profileId", Job.REFERRALS: "advocateProfileIntegrationId"}
+    return json.dumps({named[job]: id_, **body} if job in named else body)
 
 
 class Rows(list):
@@ -180,27 +184,111 @@ def test_credentials_stop_the_execution(write):
 
 
 @pytest.mark.parametrize("lost", IN_DOUBT_OF_A_POST)
-@pytest.mark.parametrize("parameters", [{"api": "v2"}, {"api": "v2", "dry": True}])
-def test_a_post_is_never_sent_twice_after_a_lost_answer(write, lost, parameters):
-    script, rows = write(lost, EVENT, **parameters)
+def test_a_post_without_a_key_is_never_sent_twice_after_a_lost_answer(write, lost):
+    script, rows = write(lost, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS)
     assert script.sent == ["1", "2"]
     assert told(rows[0].state) == "unknown no_look_possible"
     assert rows[0].state.attempts == 1
     since = rows[0].state
-    script, rows = write(resume=True, **parameters)
-    assert (script.sent, rows[0].state) == ([], since)
-    assert [told(entry.state).split()[0] for entry in rows[1:]] == ["done", "done"]
+    script, rows = write(job=Job.REFERRALS, rows=REFERRAL_ROWS, resume=True)
+    assert (script.sent, rows[0].state, told(rows[1].state)) == ([], since, "done")
 
 
 def test_what_was_lost_is_in_the_record_next_to_the_reason(write):
-    _, rows = write(LOST, EVENT)
+    _, rows = write(LOST, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS)
     (record,) = rows[0].exchanges
     assert record.reason == "read_timeout"
 
 
 def test_a_post_that_was_lost_after_a_refusal_is_unknown(write):
-    script, rows = write(BUSY, LOST, EVENT)
-    assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done", "done"])
+    script, rows = write(LIMITED, LOST, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS)
+    assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done"])
+
+
+# an event with a key: within 23 hours of the first sending the API knows it again
+
+
+@pytest.fixture
+def wall():
+    """A clock in microseconds that the test puts on, or back."""
+
+    class Wall:
+        now = 1_000 * HOUR
+
+        def __call__(self):
+            return self.now
+
+    return Wall()
+
+
+HOUR = 3_600_000_000
+#: How often a walk looks at the clock until its intent has a time, and once more right before the bytes leave.
+LOOKS_UNTIL_WRITTEN = 5
+
+
+@pytest.mark.parametrize("lost", IN_DOUBT_OF_A_POST)
+@pytest.mark.parametrize("parameters", [{"api": "v2"}, {"api": "v2", "dry": True}])
+def test_an_event_is_sent_again_with_its_key_after_a_lost_answer(write, lost, parameters):
+    script, rows = write(lost, lost, EVENT, EVENT, **parameters)
+    assert script.sent == ["1", "1", "1", "2"]
+    assert [told(entry.state).split()[0] for entry in rows] == ["done"] * 3
+    assert rows[0].state.attempts == 3
+    first = [headers["idempotency-key"] for *_, body, headers in script.asked if number_of(body) == "1"]
+    assert len(first) == 3
+    assert len(set(first)) == 1
+
+
+def test_an_event_lost_again_and_again_is_sent_by_a_later_execution_within_23_hours(write, wall):
+    script, rows = write(*[LOST] * ACT_TRIES, wall=wall)
+    assert (script.sent, rows) == (["1"] * ACT_TRIES, ["unknown read_timeout", "pending", "done"])
+    key = script.asked[0][3]["idempotency-key"]
+    wall.now += 23 * HOUR - 1
+    script, rows = write(EVENT, EVENT, resume=True, wall=wall)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 3)
+    assert script.asked[0][3]["idempotency-key"] == key
+
+
+@pytest.mark.parametrize("passed", [23 * HOUR, 24 * HOUR, -1])
+def test_an_event_whose_key_may_be_forgotten_is_left_to_a_person(write, wall, passed):
+    """Where the clock was set back nobody knows how long ago it was sent."""
+    write(*[LOST] * ACT_TRIES, wall=wall)
+    wall.now += passed
+    script, rows = write(EVENT, resume=True, wall=wall)
+    assert (script.sent, rows) == (["2"], ["unknown no_look_possible", "done", "done"])
+    wall.now += HOUR
+    script, rows = write(resume=True, wall=wall)
+    assert (script.sent, rows[0].state.reason) == ([], "no_look_possible")
+
+
+def test_the_23_hours_count_from_the_first_sending_that_may_have_arrived(write, wall):
+    write(NOT_SENT, *[LOST] * (ACT_TRIES - 1), wall=wall)
+    wall.now += 22 * HOUR
+    write(*[LOST] * ACT_TRIES, resume=True, wall=wall)
+    wall.now += HOUR
+    script, _ = write(EVENT, resume=True, wall=wall)
+    assert script.sent == ["2"]
+
+
+def test_a_machine_that_sleeps_before_the_bytes_leave_sends_nothing_that_the_api_may_have_forgotten(write, wall, state):
+    """The last look is next to the writing: what happened since the walk began counts."""
+    write(*[LOST] * ACT_TRIES, wall=wall)
+    looks = []
+
+    def asleep():
+        looks.append(wall.now)
+        return wall.now if len(looks) < LOOKS_UNTIL_WRITTEN else wall.now + 24 * HOUR
+
+    script, rows = write(resume=True, wall=asleep)
+    assert script.sent == []
+    withdrawn = rows[0].exchanges[ACT_TRIES:]
+    assert {record.reason for record in withdrawn} == {"not_written"}
+    assert withdrawn[0].intent_at == wall.now
+    assert rows == ["unknown read_timeout", "pending", "done"]
+
+
+def test_a_refusal_for_now_does_not_make_a_lost_event_known(write, wall):
+    _, rows = write(LOST, *[LIMITED] * (ACT_TRIES - 1), wall=wall)
+    assert rows == ["unknown read_timeout", "pending", "done"]
 
 
 @pytest.mark.parametrize("lost", IN_DOUBT)
@@ -238,7 +326,7 @@ def test_a_lost_update_that_is_then_refused_for_good_is_left_to_a_person(write, 
 LATE = [
     (Job.PROFILES, PROFILE_ROWS, [LOST, UPDATE, UPDATE], ["1", "1", "2"], "done"),
     (Job.PROFILES, PROFILE_ROWS, [CUT, UPDATE, UPDATE], ["1", "1", "2"], "done"),
-    (Job.EVENTS, EVENT_ROWS, [LOST, EVENT], ["1", "2"], "unknown no_look_possible"),
+    (Job.EVENTS, EVENT_ROWS, [LOST, EVENT, EVENT], ["1", "1", "2"], "done"),
 ]
 
 
@@ -291,9 +379,15 @@ def crash(state, monkeypatch):
 
 
 def test_a_post_under_way_in_a_crash_is_left_to_a_person(write, crash):
-    crash(write, EVENT)
-    script, rows = write(EVENT, resume=True)
-    assert (script.sent, rows) == (["2"], ["unknown no_look_possible", "done", "done"])
+    crash(write, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS[:1])
+    script, rows = write(job=Job.REFERRALS, rows=REFERRAL_ROWS, resume=True)
+    assert (script.sent, rows) == ([], ["unknown no_look_possible"])
+
+
+def test_an_event_under_way_in_a_crash_is_sent_again_with_its_key(write, crash, wall):
+    crash(write, EVENT, wall=wall)
+    script, rows = write(EVENT, EVENT, resume=True, wall=wall)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 3)
 
 
 def test_an_update_under_way_in_a_crash_is_sent_again(write, crash):
