@@ -273,7 +273,7 @@ class Controls:
         wanted = [Control.ROUTE]
         if route.operation.parameter == "integrationId":
             wanted.append(Control.NEGATIVE)
-            wanted += [Control.POSITIVE] if self._around.positive else []
+            wanted += [Control.POSITIVE] if self._around.positive and route.operation is _INVENTORY else []
         begun = self._around.clock()
         for control in wanted:
             if not await self._ask(control, route.operation):

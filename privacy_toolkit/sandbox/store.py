@@ -149,6 +149,7 @@ class EntityKind(StrEnum):
     ACHIEVEMENT = "achievement"
     SESSION = "session"
     EVENT = "event"
+    ADVANCED_EVENT = "advanced_event"
 
 
 class Store:
