@@ -139,10 +139,8 @@ class _WriteWalk:
         job, sending = self._job, self._job.sending(self._entry)
         for tries in range(1, ACT_TRIES + 1):
             answer = await self._send_once(sending)
-            if answer.status == HTTPStatus.CONFLICT and isinstance(sending.body, EventV3) and not self._is_dry:
-                await self._look_up(sending.body)
-                if self._state.outcome not in OPEN_OUTCOMES:
-                    break
+            if answer.status == HTTPStatus.CONFLICT and await self._is_settled_by_id(sending.body):
+                break
             lost_and_harmless = answer.finding is Finding.UNKNOWN and self._may_repeat()
             again = (lost_and_harmless or may_send_again(job.operation, answer.finding)) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
@@ -165,17 +163,21 @@ class _WriteWalk:
             self._steps.keep_quiet()
         return answer
 
-    async def _look_up(self, sent: EventV3) -> None:
-        """Settle a 409, which may say that the id is taken: by this very event, or by another one.
+    async def _is_settled_by_id(self, sent: RequestBody | None) -> bool:
+        """Look up why a 409 came: it may say that the id is taken, by this very event or by another one.
 
-        Where the event is not there, the 409 said to come back later.
+        Where no event has the id the 409 said to come back later, and nothing is settled.
         """
+        if not isinstance(sent, EventV3) or self._is_dry:
+            return False
         answer = await self._steps.read(_REGISTERED, Purpose.RECONCILE, sent.integration_id)
-        if answer.finding is Finding.DONE and answer.named:
-            outcome, reason = self._compared(answer.value, sent)
-            ours = Attribution.INFERRED if outcome is Outcome.DONE and reason is None else None
-            now = self._steps.now
-            self._state = replace(self._state, outcome=outcome, reason=reason, attribution=ours, settled_at=now)
+        if answer.finding is not Finding.DONE or not answer.named:
+            return False
+        outcome, reason = self._compared(answer.value, sent)
+        ours = Attribution.INFERRED if outcome is Outcome.DONE and reason is None else None
+        now = self._steps.now
+        self._state = replace(self._state, outcome=outcome, reason=reason, attribution=ours, settled_at=now)
+        return True
 
     def _compared(self, found: RegisteredEvent, sent: EventV3) -> tuple[Outcome, Reason | None]:
         """What the event that has the id says of the row.

@@ -8,8 +8,9 @@ import pytest
 
 from privacy_toolkit.core.model import Job, UsageError
 from privacy_toolkit.engine.job import Context
+from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.writes import ACT_TRIES
+from privacy_toolkit.jobs.writing import ACT_TRIES
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.talonone.holders import MadeCode, decode_code
@@ -57,7 +58,8 @@ class Script(httpx2.AsyncBaseTransport):
         if answer is not None:
             return answer
         content = b"".join([part async for part in request.stream])
-        self.asked.append((request.method, str(request.url), json.loads(content), request.headers))
+        body = json.loads(content) if content else {}
+        self.asked.append((request.method, str(request.url), body, request.headers))
         answer = EVENT if number_of(self.asked[-1][2]) == "3" else self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -320,6 +322,135 @@ def test_a_lost_update_that_is_then_refused_for_good_is_left_to_a_person(write, 
     assert script.sent == []
 
 
+# an event with an id of its own
+
+
+def tracked(id_, body):
+    """What V3 events are answered with: the event, where the answer is asked to show it."""
+    assert body["responseContent"] == ["advancedEvent"]
+    return rules(advancedEvent=registered(body["integrationId"], body))
+
+
+def registered(key, body):
+    """A V3 event as the API has it."""
+    shown = {name: body.get(name) for name in ("type", "profileId", "attributes")}
+    return {"id": 1, "integrationId": key, "effects": []} | shown
+
+
+def has(**other):
+    """What a look-up answers: the event asked for, with something else where that is given."""
+    return lambda id_, _: httpx2.Response(200, json=registered(id_, {"type": "1", "profileId": "a"} | other))
+
+
+V3_ROWS = [("a", {"type": "1"}), ("a", {"type": "2"})]
+WITH_IDS = [("a", {"type": "1", "integrationId": "e1"}), ("a", {"type": "2", "integrationId": "e2"})]
+
+
+def asked_of(script):
+    return [f"{method} {url.split('/')[-1].split('?')[0]}" for method, url, *_ in script.asked]
+
+
+def test_each_v3_event_has_an_id_of_its_own_that_nobody_can_tell(write):
+    script, rows = write(tracked, tracked, api="v3", rows=V3_ROWS)
+    ids = [body["integrationId"] for *_, body, _ in script.asked]
+    assert (rows, len(set(ids)), {len(one) for one in ids}) == (["done"] * 2, 2, {64})
+    assert [entry.state.attribution for entry in rows] == [None, None]
+
+
+def test_the_id_of_a_v3_event_is_that_of_its_row_where_it_has_one(write):
+    script, rows = write(tracked, tracked, api="v3", rows=WITH_IDS)
+    assert [body["integrationId"] for *_, body, _ in script.asked] == ["e1", "e2"]
+    assert rows == ["done"] * 2
+
+
+@pytest.mark.parametrize("lost", IN_DOUBT_OF_A_POST)
+def test_a_lost_v3_event_is_sent_again_with_the_same_id(write, lost):
+    script, rows = write(lost, tracked, tracked, api="v3", rows=V3_ROWS)
+    first, again, _ = [body["integrationId"] for *_, body, _ in script.asked]
+    assert (first == again, rows) == (True, ["done"] * 2)
+
+
+def test_a_lost_v3_event_that_is_there_is_done(write):
+    script, rows = write(LOST, BUSY, has(), tracked, api="v3", rows=V3_ROWS)
+    key = script.asked[0][2]["integrationId"]
+    assert asked_of(script) == ["POST events", "POST events", f"GET {key}", "POST events"]
+    assert (rows, rows[0].state.attribution) == (["done"] * 2, "inferred")
+
+
+def test_a_lost_v3_event_that_is_not_there_is_sent_again(write):
+    """The 409 said then that others update the same customer. The second look is after the first control."""
+    script, rows = write(LOST, BUSY, ABSENT, ABSENT, tracked, tracked, api="v3", rows=V3_ROWS)
+    assert [one.split()[0] for one in asked_of(script)] == ["POST", "POST", "GET", "GET", "POST", "POST"]
+    assert rows == ["done"] * 2
+
+
+ELSE = httpx2.Response(200, json=registered("e9", {"type": "1", "profileId": "a"}))
+
+
+@pytest.mark.parametrize("answers", [[LOST] * ACT_TRIES, [LOST, BUSY, *[ELSE] * READ_TRIES, *[LOST] * 3]])
+def test_a_v3_event_still_in_doubt_after_all_tries_is_sent_again_when_resumed(write, answers):
+    """A look-up that shows another event settles nothing."""
+    _, rows = write(*answers, api="v3", rows=V3_ROWS)
+    assert (rows[0].state.outcome, rows[1].state.outcome) == ("unknown", "pending")
+    _, rows = write(BUSY, has(), tracked, api="v3", rows=V3_ROWS, resume=True)
+    assert rows == ["done"] * 2
+
+
+def test_a_v3_event_under_way_in_a_crash_is_settled(write, crash):
+    crash(write, tracked, api="v3", rows=V3_ROWS)
+    _, rows = write(BUSY, has(), tracked, api="v3", rows=V3_ROWS, resume=True)
+    assert (rows, rows[0].state.attribution) == (["done"] * 2, "inferred")
+
+
+@pytest.mark.parametrize(
+    ("other", "stands"),
+    [
+        ({}, "done already_tracked"),
+        ({"attributes": {}}, "done already_tracked"),
+        ({"type": "9"}, "failed id_taken"),
+        ({"profileId": "b"}, "failed id_taken"),
+        ({"attributes": {"n": 1}}, "failed id_taken"),
+        ({"profileId": None}, "done already_tracked"),
+    ],
+)
+def test_an_id_that_is_taken_before_anything_was_sent(write, other, stands):
+    """Of an event that was there before this run sent it, the run says so; of another one, that the id is taken."""
+    _, rows = write(BUSY, has(**other), tracked, api="v3", rows=WITH_IDS)
+    assert rows == [stands, "done"]
+    assert rows[0].state.attribution is None
+
+
+@pytest.mark.parametrize(
+    ("other", "stands"),
+    [
+        ({}, "done"),
+        ({"type": "9"}, "failed id_taken"),
+        ({"attributes": {"n": 1}}, "unknown no_look_possible"),
+    ],
+)
+def test_an_id_that_is_taken_after_an_answer_was_lost(write, other, stands):
+    """Attributes may be kept in another form than they were sent; then nobody can tell whose event it is."""
+    _, rows = write(LOST, BUSY, has(**other), tracked, api="v3", rows=WITH_IDS)
+    assert rows == [stands, "done"]
+
+
+def test_of_a_made_id_the_attributes_may_be_kept_in_another_form(write):
+    _, rows = write(LOST, BUSY, has(attributes={"n": 1}), tracked, api="v3", rows=V3_ROWS)
+    assert rows == ["done"] * 2
+
+
+def test_a_dry_v3_event_is_not_taken_for_one_that_is_there(write):
+    script, rows = write(*[BUSY] * ACT_TRIES, api="v3", dry=True, rows=WITH_IDS)
+    assert "GET e1" not in asked_of(script)
+    assert rows == ["retryable conflict", "pending"]
+
+
+def test_a_v3_event_of_an_erased_customer_is_never_sent_again(write):
+    write(*[LOST] * ACT_TRIES, api="v3", rows=V3_ROWS)
+    script, rows = write(api="v3", rows=V3_ROWS, resume=True, suppressed="a")
+    assert (script.sent, rows) == ([], ["unknown no_look_possible", "on_hold suppressed"])
+
+
 # an update that may be carried out late
 
 
@@ -494,6 +625,7 @@ def test_an_answer_without_a_code_is_no_answer(write):
     [
         (Job.EVENTS, {"api": "v2", "dry": True}, "POST /v2/events?silent=no&dry=true"),
         (Job.EVENTS, {"api": "v1", "dry": True}, "POST /v1/events?dry=true"),
+        (Job.EVENTS, {"api": "v3"}, "POST /v3/events?silent=no"),
         (Job.EVENTS, {"api": "v1", "generation": "2020"}, "POST /v1/events"),
         (Job.PROFILES, {"api": "v1", "dry": True}, "PUT /v1/customer_profiles/x%2Fy?dry=true"),
         (Job.PROFILES, {"api": "v2"}, "PUT /v2/customer_profiles/x%2Fy"),
