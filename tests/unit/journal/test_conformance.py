@@ -438,7 +438,7 @@ def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make
     async def work_through(run):
         lease = run.lease(1, '{"n":1}', LeaseTerms(exclusive=True, rate=100.0))
         assert lease.number == 1
-        lease.listen(heard.append)
+        lease.listen(heard.append, lambda: LeaseTally(failures=1, first_reads=1, has_seen=True))
         claimed = await lease.claim(lambda: waited.append(True))
         assert claimed == ClaimedPages(1, 3)
         await lease.intend([Note(1, [(1, SEEN), (2, INTENT)], LOST)])
@@ -446,7 +446,7 @@ def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make
         assert lease.may_send()
         lease.record([Note(1, [(2, ANSWERED)], ERASED)])
         lease.record_control(ControlRecord(Control.ROUTE, READ, 20, 4, 401, None, True))
-        lease.report(LeaseTally(failures=1, first_reads=1, has_seen=True))
+        lease.report()
         lease.walked(claimed)
         assert await lease.claim(lambda: waited.append(True)) is None
         await lease.end(7, StopReason.TERMINATED)
