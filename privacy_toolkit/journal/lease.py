@@ -109,13 +109,13 @@ class LeaseTally:
 class ClaimedPages:
     """What an execution has claimed: the subjects from ``first`` to ``last``.
 
-    ``entries`` are the open ones among them, as the journal has them at that moment; None: what was claimed is the
-    whole run, and is read from it in any order.
+    ``entries`` are the open ones among them as the journal has them at that moment, in a list for each due date, the
+    earliest first; None: what was claimed is the whole run, and is read from it in any order.
     """
 
     first: int
     last: int
-    entries: Sequence[Entry] | None = None
+    entries: Sequence[Sequence[Entry]] | None = None
 
 
 class FencedError(JournalError):
@@ -224,6 +224,9 @@ class SoleRun(Protocol):
     def size(self) -> int:
         """How many subjects it has."""
 
+    def is_in_place(self) -> bool:
+        """Whether the run is still where it was opened."""
+
     def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
         """Make an intent durable."""
 
@@ -235,10 +238,6 @@ class SoleRun(Protocol):
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Note the end of the execution."""
-
-
-def _always() -> bool:
-    return True
 
 
 class SoleLease:
@@ -253,7 +252,7 @@ class SoleLease:
         self._is_claimed = False
         # Taken as they are: they are called for each request.
         self.intend, self.record, self.record_control = run.intend, run.record, run.record_control
-        self.may_send = _always
+        self.may_send = run.is_in_place
 
     def listen(self, on: Callable[[Signal], None], count: Callable[[], LeaseTally]) -> None:
         """Begin to tell: there is nothing to be told, and nobody to ask."""
@@ -345,8 +344,13 @@ class KeptLease:
         while not self._is_stopped:
             self._check()
             found: ClaimedPages | Unclaimed = Unclaimed.NOT_NOW
-            with suppress(OSError):
+            try:
                 found = await asyncio.wait_for(self._keeper.claim(self._known), self._terms.lease)
+            except OSError:
+                pass  # it is tried again, as while others have what is left
+            except FencedError as error:
+                self._lose(error)
+                raise
             if isinstance(found, ClaimedPages):
                 self._known.add(found.first)
                 return found
@@ -451,7 +455,6 @@ class KeptLease:
     async def _write(self, batch: LeaseBatch, waiting: list[asyncio.Future[None]]) -> None:
         """Write a batch, again and again while the store can't be reached; nothing overtakes it."""
         loop = asyncio.get_running_loop()
-        error: JournalError
         while True:
             sent = self._clock()
             if loop.time() >= self._beat_at or sent >= self._deadline or batch.beat is not None:
@@ -462,23 +465,30 @@ class KeptLease:
             except OSError:
                 await asyncio.sleep(RETRY)
                 continue
-            except JournalError as fault:
-                error = fault
-                break
+            except FencedError as error:
+                self._lose(error)
+                _wake_all(waiting, error)
+                await self._keep_late(batch)
+                return
+            except JournalError as error:
+                self._error, self._deadline = error, -math.inf
+                self._is_over = batch.ended is not None
+                _wake_all(waiting, error)
+                return
             if answer is not None:
                 self._beat_at = loop.time() + self._terms.beat
                 self._take(answer, sent)
             self._is_over = batch.ended is not None
             _wake_all(waiting, None)
             return
-        self._error = error
-        self._deadline = -math.inf
-        _wake_all(waiting, error)
-        if isinstance(error, FencedError):
+
+    def _lose(self, error: FencedError) -> None:
+        """Begin nothing more."""
+        if self._error is None:
+            self._error, self._deadline = error, -math.inf
             self._set_share(0.0)
             self._on(LeaseLost())
-            await self._keep_late(batch)
-        self._is_over = self._is_over or batch.ended is not None
+            self._wake.set()
 
     async def _keep_late(self, batch: LeaseBatch) -> None:
         """Hand over what was heard late, as long as somebody is there to take it."""
