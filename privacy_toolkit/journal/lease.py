@@ -162,9 +162,11 @@ class BeatAnswer:
 class LeaseBatch:
     """What is written in one transaction, in this order: notes, controls, pages that were walked, the beat, the end.
 
-    ``ended``: when the execution ended, in microseconds since the epoch, and why; what it claimed is free then.
+    ``serial`` grows with each: one that is not greater than the last was written before, but for its beat. ``ended``:
+    when the execution ended, in microseconds since the epoch, and why; what it claimed is free then.
     """
 
+    serial: int = 0
     notes: list[Note] = field(default_factory=list)
     controls: list[ControlRecord] = field(default_factory=list)
     walked: list[ClaimedPages] = field(default_factory=list)
@@ -192,7 +194,7 @@ class LeaseKeeper(Protocol):
         """The number of the execution."""
 
     async def commit(self, batch: LeaseBatch) -> BeatAnswer | None:
-        """Write a batch, again if need be: what is there already stays as it is. The answer to its beat, if it has one.
+        """Write a batch, unless it was written before; the answer to its beat, if it has one.
 
         A beat makes the lease last from now on, also where it ran out, as long as nobody fenced it. One whose serial is
         not greater than the last is out of date: it changes nothing, and gets no answer. An answer that is recorded is
@@ -304,7 +306,7 @@ class KeptLease:
         self._count: Callable[[], LeaseTally] = LeaseTally
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._batch = LeaseBatch()
+        self._batch = LeaseBatch(1)
         self._waiting: list[asyncio.Future[None]] = []
         self._lingering: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
@@ -441,7 +443,11 @@ class KeptLease:
             elif self._error is not None:
                 self._is_over = batch.ended is not None
             else:
-                await self._write(batch, waiting)
+                try:
+                    await self._write(batch, waiting)
+                except BaseException:
+                    _wake_all(waiting, JournalError("The journal's writer has failed."))
+                    raise
 
     def _gathered(self) -> tuple[LeaseBatch, list[asyncio.Future[None]]]:
         if self._lingering is not None:
@@ -449,7 +455,7 @@ class KeptLease:
         self._lingering = None
         self._wake.clear()
         batch, waiting = self._batch, self._waiting
-        self._batch, self._waiting = LeaseBatch(), []
+        self._batch, self._waiting = LeaseBatch(batch.serial + 1), []
         return batch, waiting
 
     async def _write(self, batch: LeaseBatch, waiting: list[asyncio.Future[None]]) -> None:
