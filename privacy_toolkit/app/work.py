@@ -99,6 +99,7 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
                 journal=journal,
                 job=job.make(context),
                 sequencing=job.sequencing,
+                spreads=job.spreads,
                 absences=job.absences,
                 positive=positive_id(settings, state.controls),
                 learned=learned_controls(settings, state.controls) if job.absences else None,

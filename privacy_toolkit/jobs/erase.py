@@ -394,6 +394,7 @@ DECLARATION = Declaration(
     make=_make,
     confirmed_by="erase {subjects} from {target}",
     absences=(INVENTORY,),
+    spreads=True,
     predicate=GONE_PREDICATE,
     erases=True,
     has_clock=True,
