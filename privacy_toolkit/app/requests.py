@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy_toolkit.app.answers import Answers, is_extended, on_day
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, ToolkitError, count
+from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, ToolkitError, count
 from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, open_subjects, plan_scope
 from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
@@ -77,7 +77,8 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
         except ToolkitError:
             unreadable.append(run_id)
             continue
-        if declaration(found.summary.plan.job).has_clock:
+        plan = found.summary.plan  # who is erased again since they reappeared had asked before
+        if declaration(plan.job).has_clock and not OF_EARLIER_RUNS & plan.parameters.keys():
             runs.append(found)
     return runs, unreadable
 
