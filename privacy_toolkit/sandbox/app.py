@@ -43,7 +43,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operatio
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """The operation that a request addresses, and its decoded path value ("" where the path has none)."""
+    """The operation that a request addresses, within its program, and its decoded path value ("" for none)."""
 
     operation: Operation
     value: str
@@ -55,6 +55,9 @@ class NoRoute:
 
     status: int
     path: str
+
+
+_PROGRAM = "{loyaltyProgramId}"
 
 
 class Router:
@@ -89,15 +92,22 @@ class Router:
         if value is None:
             return NoRoute(400, path)
         operation = methods.get(method)
-        return NoRoute(405, path) if operation is None else ApiRoute(operation, value)
+        if operation is None:
+            return NoRoute(405, path)
+        if operation.is_of_a_program:
+            program = segments[operation.path.split("/").index(_PROGRAM)]
+            if not (program.isascii() and program.isdecimal()):
+                return NoRoute(404, path)
+            operation = operation.within(int(program))
+        return ApiRoute(operation, value)
 
     def _with_segment(self, segments: tuple[str, ...]) -> tuple[dict[str, Operation] | None, str]:
+        """The operations whose pattern a path fits, and what is in the place of the last parameter."""
         for pattern, methods in self._open.items():
             if len(pattern) == len(segments):
-                at = pattern.index(None)
-                same = pattern[:at] == segments[:at] and pattern[at + 1 :] == segments[at + 1 :]
-                if same and segments[at]:
-                    return methods, segments[at]
+                pairs = list(zip(pattern, segments, strict=True))
+                if all(segment if part is None else part == segment for part, segment in pairs):
+                    return methods, next(segment for part, segment in reversed(pairs) if part is None)
         return None, ""
 
 

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from itertools import islice
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import EntityKind, JsonObject, Store
+from privacy_toolkit.sandbox.store import EntityKind, JsonObject, Store, card_owner
 
 #: Names of trees and of weather: nobody's.
 GIVEN_NAMES = (
@@ -161,11 +161,24 @@ def _make_coupon(store: Store, customer: str, now: str, dice: Dice) -> None:
 
 def _make_loyalty(store: Store, customer: str, now: str, dice: Dice) -> None:
     if dice.percent("ledger", 30):
-        ledger = wire.ledger(1, now, dice.below("points", 5000))
-        store.put(EntityKind.LEDGER, f"1 {customer}", ledger, owner=customer)
+        points = dice.below("points", 5000)
+        store.put(EntityKind.LEDGER, f"1 {customer}", wire.ledger(1, now, points), owner=customer)
+        _make_transactions(store, customer, now, points, dice)
     if dice.percent("card", 10):
         card = wire.card(store.number(), now, customer, dice.below("card points", 500))
         store.put(EntityKind.CARD, card["identifier"], card, owner=customer)
+        _make_transactions(store, card_owner(card["identifier"]), now, card["ledger"]["currentBalance"], dice)
+
+
+def _make_transactions(store: Store, owner: str, now: str, points: int, dice: Dice) -> None:
+    """Make one to three transactions that come to so many points; a card's name it."""
+    _, is_card, card = owner.partition(card_owner(""))
+    parts = 1 + dice.below(f"transactions {bool(is_card)}", 3)
+    for part in range(parts):
+        share = points // parts + (points % parts if part == 0 else 0)
+        number = dice.below(f"transaction {bool(is_card)} {part}", 2**53)
+        made = wire.transaction(number, 1, now, share, card if is_card else None)
+        store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=owner)
 
 
 def _make_rewards(store: Store, customer: str, now: str, dice: Dice) -> None:

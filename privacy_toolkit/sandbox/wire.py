@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -147,6 +148,49 @@ def card(number: int, now: str, customer: str, points: int) -> JsonObject:
 def loyalty(ledgers: list[JsonObject], cards: list[JsonObject]) -> JsonObject:
     """The Loyalty of a customer: ledgers by the id of their program, and cards."""
     return {"cards": cards, "programs": {str(held["id"]): held for held in ledgers}}
+
+
+def transaction(number: int, program: int, now: str, points: int, card_identifier: str | None = None) -> JsonObject:
+    """A transaction of a loyalty ledger; of a card's where it has one. Its UUID follows from its number."""
+    fields: JsonObject = {
+        "transactionUUID": str(UUID(int=number)),
+        "created": now,
+        "programId": program,
+        "customerSessionId": f"session-{number}",
+        "type": "addition" if points >= 0 else "subtraction",
+        "name": "Points for an order",
+        "startDate": "immediate",
+        "expiryDate": "unlimited",
+        "subledgerId": "",
+        "amount": abs(points),
+        "id": number,
+    }
+    return fields if card_identifier is None else fields | {"cardIdentifier": card_identifier}
+
+
+def balances(points: float) -> JsonObject:
+    """The LoyaltyBalancesWithTiers of a customer without tiers and subledgers."""
+    ledger = {"activePoints": points, "pendingPoints": 0, "spentPoints": 0, "expiredPoints": 0, "negativePoints": 0}
+    return {"balance": ledger, "subledgerBalances": {}}
+
+
+def available_achievement(held: JsonObject, now: str) -> JsonObject:
+    """An AchievementStatusEntry made from the achievement in an inventory."""
+    progress = {name: held[name] for name in ("status", "progress", "startDate") if name in held}
+    return {
+        "id": held["achievementId"],
+        "created": now,
+        "name": held["name"],
+        "title": held["title"],
+        "description": held["description"],
+        "target": held["target"],
+        "recurrencePolicy": held["achievementRecurrencePolicy"],
+        "activationPolicy": held["achievementActivationPolicy"],
+        "allowRollbackAfterCompletion": held["achievementAllowRollbackAfterCompletion"],
+        "campaignId": held["campaignId"],
+        "status": "active",
+        "currentProgress": progress,
+    }
 
 
 def giveaway(number: int, now: str, customer: str, attributes: JsonObject) -> JsonObject:

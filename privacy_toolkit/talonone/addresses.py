@@ -21,7 +21,7 @@ _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
 _UNRESERVED = re.compile(rf"[A-Za-z0-9_.~-]{{1,{LONGEST_VALUE}}}").fullmatch  # RFC 3986, section 2.3
 _HINT = "It looks like https://mycompany.europe-west1.talon.one"
 
-QueryValue = bool | str
+QueryValue = bool | str | int
 
 
 def check_base_url(text: str, *, allow_insecure_http: bool = False) -> httpx2.URL:
@@ -54,9 +54,11 @@ def make_path(operation: Operation, value: str | None) -> str:
     """The path of a call, its value percent-encoded once.
 
     Raises:
-        UsageError: the value is missing, or it can't be in a path and reach the server as it is. The last line of
-            defence: a DELETE must never go to another address than the one that was meant.
+        UsageError: the value or the loyalty program is missing, or the value can't be in a path and reach the server
+            as it is. The last line of defence: a DELETE must never go to another address than the one that was meant.
     """
+    if operation.is_of_a_program:
+        raise UsageError(f"{operation.operation_id} is called within a loyalty program; none was named.")
     if operation.parameter is None:
         if value is not None:
             raise UsageError(f"{operation.operation_id} takes no value in its path.")

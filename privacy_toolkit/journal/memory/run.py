@@ -24,6 +24,7 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, Windows, counted, times_of, windows_from
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -325,6 +326,10 @@ class MemoryRun:
         number = len(self._run.executions) + 1
         self._run.executions.append(Execution(number, started_at, None, None, settings))
         return number
+
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        return SoleLease(self, self.begin_execution(started_at, settings))
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Note the end of the execution, and let others work on the run."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason, StopReason
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -308,6 +309,10 @@ class RunJournal(JournalReader):
         )
         self._writer = Writer(self._path, connect, self.bounds(), self._committed)
         return int(number)
+
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        return SoleLease(self, self.begin_execution(started_at, settings))
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, then note the end of the execution.

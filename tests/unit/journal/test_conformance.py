@@ -33,6 +33,7 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.records import (
@@ -429,6 +430,34 @@ def test_every_resume_has_the_next_number_and_is_kept_with_its_end(make, store):
             Execution(2, 8, 9, None, '{"n":2}'),
             Execution(3, 10, None, None, "{}"),
         ]
+
+
+def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make):
+    waited, heard = [], []
+
+    async def work_through(run):
+        lease = run.lease(1, '{"n":1}', LeaseTerms(exclusive=True, rate=100.0))
+        assert lease.number == 1
+        lease.listen(heard.append)
+        claimed = await lease.claim(lambda: waited.append(True))
+        assert claimed == ClaimedPages(1, 3)
+        await lease.intend([Note(1, [(1, SEEN), (2, INTENT)], LOST)])
+        assert next(run.entries()) == Entry(Subject(1, 2, "a"), LOST, (SEEN, INTENT))
+        assert lease.may_send()
+        lease.record([Note(1, [(2, ANSWERED)], ERASED)])
+        lease.record_control(ControlRecord(Control.ROUTE, READ, 20, 4, 401, None, True))
+        lease.report(LeaseTally(failures=1, first_reads=1, has_seen=True))
+        lease.walked(claimed)
+        assert await lease.claim(lambda: waited.append(True)) is None
+        await lease.end(7, StopReason.TERMINATED)
+
+    with make() as run:
+        asyncio.run(work_through(run))
+        assert next(run.entries()) == Entry(Subject(1, 2, "a"), ERASED, (SEEN, ANSWERED))
+        assert run.executions() == [Execution(1, 1, 7, StopReason.TERMINATED, '{"n":1}')]
+        assert len(run.summary().controls) == 1
+        assert not run.is_running
+    assert not waited
 
 
 def test_only_one_works_on_a_run(make, state, monkeypatch):
