@@ -219,7 +219,7 @@ def input_of(options: dict[str, Any], usual: Mapping[str, Any]) -> InputOptions:
     base = merged(InputOptions(), **usual)
     if mapped is not None:
         base = merged(base, **read_mapping(Path(mapped)).given())
-    columns = dict(map(_column, options.pop("column")))
+    columns = dict(map(column_of, options.pop("column")))
     key_column = options.pop("key_column")
     if key_column is not None:
         if options["identify"] is None:
@@ -229,7 +229,12 @@ def input_of(options: dict[str, Any], usual: Mapping[str, Any]) -> InputOptions:
     return merged(base, strip=strip, columns=columns, **{name: options.pop(name) for name in _FIELDS})
 
 
-def _column(given: str) -> tuple[str, str]:
+def column_of(given: str) -> tuple[str, str]:
+    """Take ``requested_at=Eingang`` apart.
+
+    Raises:
+        UsageError: it is nothing like that.
+    """
     name, equals, theirs = given.partition("=")
     if not (name and equals and theirs):
         raise UsageError(f"--column {given!r} does not say what is called how.", "Write it as requested_at=Eingang.")

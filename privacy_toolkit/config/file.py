@@ -112,11 +112,11 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for table, entries in tables.items():
             said = {name: value for name, value in entries.items() if value is not None}
             if said:
-                lines += [f"[{table}]", *(f"{name} = {_quoted(value)}" for name, value in said.items()), ""]
+                lines += [f"[{table}]", *(f"{name} = {toml_string(value)}" for name, value in said.items()), ""]
         return "\n".join(lines).encode("utf-8")
 
 
-def _quoted(text: str) -> str:
+def toml_string(text: str) -> str:
     """A basic string of TOML, which escapes as JSON does, and DEL as well."""
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
 
