@@ -19,7 +19,7 @@ from privacy_toolkit.core.model import Outcome, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.execution import Conditions, Work, sit
-from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, ForeignAnswerError, NotDeliveredError
+from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
@@ -88,6 +88,7 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
     plan, job = before.plan, declaration(before.plan.job)
     settings, state = duty.settings, duty.state
     conditions, context = _prepared(plan, journal, duty)
+    check_visible(job, settings, state)
     conditions = replace(conditions, input_file=_input(journal, plan, duty.host), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
@@ -113,6 +114,21 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
                 clock=duty.clock,
                 recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),
             )
+        )
+
+
+def check_visible(job: Declaration, settings: Settings, state: State) -> None:
+    """Make sure that a job which expects nothing but absences can tell the right environment from another one.
+
+    Raises:
+        UsageError: no profile is known that must be visible.
+    """
+    if job.expects_absence and positive_id(settings, state.controls) is None:
+        raise UsageError(
+            "A patrol expects everybody to be gone, so it needs a profile that must be visible: without one the key of"
+            " another environment would find everybody gone. Nothing was read.",
+            "Make one once: privacy-toolkit controls create",
+            code="no_control",
         )
 
 
