@@ -287,32 +287,37 @@ def render(facts: Facts) -> str:
     zone = facts.notice.zone
     view = View(words, facts.notice, facts.lang)
     found = view.sections(facts.data or {})
-    environment = _environment()
-    style = environment.get_template("style.css").render(
-        reference=facts.reference, page=words.text["page"], pages=words.text["pages"]
+    style = (
+        environment()
+        .get_template("style.css")
+        .render(reference=facts.reference, page=words.text["page"], pages=words.text["pages"])
     )
     notice = _notice(words, facts)
     controller = facts.notice.said("controller", facts.lang)
-    return environment.get_template("index.html.j2").render(
-        facts=facts,
-        words=words,
-        text=words.text,
-        moment=words.read_at(facts.read_at, zone),
-        zone=facts.notice.time_zone,
-        controller=controller,
-        name=controller.text.strip().partition("\n")[0].strip() if controller else "",
-        style=Markup(style),  # noqa: S704 - ours
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        parts=[_part(name, facts, found) for name in SECTIONS],
-        other=Group(words.text["section_other"], lines=view.other),
-        others_entries=words.count("entries", len(view.other)),
-        people=words.number(str(facts.people)),
-        places=words.number(str(facts.occurrences)),
-        limits=_limits(words, facts.environment),
-        notice=[line for line in notice if line.key not in _AT_THE_TOP],
-        rights=[line for key in _AT_THE_TOP for line in notice if line.key == key],
-        gaps=_gaps(words, facts),
-        files=_files(facts.files),
+    return (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            facts=facts,
+            words=words,
+            text=words.text,
+            moment=words.read_at(facts.read_at, zone),
+            zone=facts.notice.time_zone,
+            controller=controller,
+            name=controller.text.strip().partition("\n")[0].strip() if controller else "",
+            style=Markup(style),  # noqa: S704 - ours
+            style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+            parts=[_part(name, facts, found) for name in SECTIONS],
+            other=Group(words.text["section_other"], lines=view.other),
+            others_entries=words.count("entries", len(view.other)),
+            people=words.number(str(facts.people)),
+            places=words.number(str(facts.occurrences)),
+            limits=_limits(words, facts.environment),
+            notice=[line for line in notice if line.key not in _AT_THE_TOP],
+            rights=[line for key in _AT_THE_TOP for line in notice if line.key == key],
+            gaps=_gaps(words, facts),
+            files=_files(facts.files),
+        )
     )
 
 
@@ -377,8 +382,9 @@ def _is_long(line: ViewLine) -> bool:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates of what a person gets: a name they do not know is an error, and what hides is shown."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_folder() / "access"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -388,5 +394,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["long"] = _is_long
-    return environment
+    made.filters["long"] = _is_long
+    return made

@@ -30,6 +30,7 @@ class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     text: Mapping[str, str]
     counted: Mapping[str, tuple[str, str]]
+    receipt: Mapping[str, str]
     notice: Mapping[str, str]
     languages: Mapping[str, str]
     months: list[str]

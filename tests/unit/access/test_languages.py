@@ -17,7 +17,7 @@ SOURCES = [*(templates_folder() / "access").iterdir(), *Path(notice.__file__).pa
 
 def leaves(words):
     found = {}
-    for part in ("text", "notice", "shapes", "languages"):
+    for part in ("text", "receipt", "notice", "shapes", "languages"):
         found |= {f"{part}.{key}": text for key, text in getattr(words, part).items()}
     for part in ("labels", "choices"):
         found |= {f"{part}.{a}.{b}": text for a, inner in getattr(words, part).items() for b, text in inner.items()}

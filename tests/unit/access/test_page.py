@@ -193,7 +193,7 @@ def test_others_are_counted_only_if_there_are_any(facts):
 
 def test_a_name_the_templates_do_not_know_is_an_error():
     with pytest.raises(jinja2.UndefinedError):
-        page._environment().from_string("{{ unknown }}").render()
+        page.environment().from_string("{{ unknown }}").render()
 
 
 def test_headings_skip_no_level(facts):
