@@ -162,7 +162,7 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
     if not job.packages:
         return conditions, context
-    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
+    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key, duty.host))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
 
 
@@ -177,8 +177,10 @@ if TYPE_CHECKING:
 Deliver = Callable[[int, str, bytes | None, int], bytes]
 
 
-def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
+def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliver:
     """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+
+    What the notice does not say in the language of the packages is said beforehand.
 
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
@@ -188,6 +190,12 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
 
     recipe = _recipe(plan, key)
+    lacking = recipe.notice.lacking(recipe.lang)
+    if lacking:
+        host.say(
+            f"Warning: the notice does not say everything in the language of the packages ({recipe.lang}):"
+            f" {', '.join(lacking)}. The packages show these in another language, and say so."
+        )
     clear_up(recipe.out)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int) -> bytes:
