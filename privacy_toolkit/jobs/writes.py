@@ -29,9 +29,9 @@ from privacy_toolkit.engine.job import (
 )
 from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
+from privacy_toolkit.jobs.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.jobs.writing import Writing, named
 from privacy_toolkit.talonone.addresses import QueryValue
-from privacy_toolkit.talonone.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 from privacy_toolkit.talonone.responses import Answer
