@@ -95,6 +95,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
+        Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
         Reason.STILL_GONE: "answered that there is no such profile, as after its erasure",
         Reason.EMPTY_PROFILE: "listed without attributes, as after its erasure",

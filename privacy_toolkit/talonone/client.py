@@ -292,6 +292,8 @@ class SyncClient:
     get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
+    track_event_v3 = _waiting(Calls.track_event_v3)
+    get_event_v3 = _waiting(Calls.get_event_v3)
     update_customer_profile = _waiting(Calls.update_customer_profile)
     update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
     update_customer_session = _waiting(Calls.update_customer_session)
