@@ -36,6 +36,7 @@ from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, fac
 from privacy_toolkit.journal.sqlite.pages import (
     PageLog,
     Renumbering,
+    as_one,
     pack_note,
     page_rows,
     put_page,
@@ -77,7 +78,7 @@ class CommitBatch:
     def add(self, notes: Sequence[Note]) -> None:
         """Pack some notes."""
         packed = []
-        for note in notes:
+        for note in as_one(notes):
             state = note.state
             packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
             if note.result is not None:
