@@ -22,9 +22,8 @@ from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
-from privacy_toolkit.engine.plan import Plan, PlannedInput
+from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression
-from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id

@@ -22,9 +22,8 @@ from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free
-from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
+from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_folder
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount, Windows
 from privacy_toolkit.journal.state import open_run

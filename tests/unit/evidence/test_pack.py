@@ -10,7 +10,6 @@ import pytest
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence import pack as pack_module
 from privacy_toolkit.evidence import seal as seal_module
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import (
     Checkpoint,
     PackError,
@@ -21,6 +20,7 @@ from privacy_toolkit.evidence.files import (
     leaf_hash,
 )
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_here

@@ -11,8 +11,8 @@ from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support import answers
 

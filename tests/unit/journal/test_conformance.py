@@ -30,8 +30,8 @@ from privacy_toolkit.core.model import (
     Subject,
     UsageError,
 )
-from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
 from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
