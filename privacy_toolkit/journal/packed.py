@@ -140,9 +140,6 @@ decode_counts = msgspec.msgpack.Decoder(PageCounts).decode
 encode_page = encode_rows = encode_counts = _encode
 _ENDED_AT, _CARRIER = (ExchangeRow._fields.index(name) for name in ("ended_at", "carrier"))
 
-#: What the log says of a subject while its page is put together: state, all exchanges by number, the row to be.
-_Said = list[Any]
-
 
 def page_as_known(folded: bytes | None, log: Sequence[bytes]) -> bytes:
     """Give all rows of a page as they are packed: what was folded, if anything was, and over it what commits said.
@@ -163,38 +160,31 @@ def _decompressed(data: bytes) -> bytes:
 
 def _overlaid(folded: bytes | None, log: Iterable[bytes]) -> bytes:
     """Put what commits said, one after the other, over what was folded; rows as they are packed, in their order."""
-    rows: dict[int, list[Any]] = {}
-    for row in () if folded is None else _decode(folded):
-        rows[row[0]] = row
-    said: dict[int, _Said] = {}
+    rows: dict[int, list[Any]] = {row[0]: row for row in (() if folded is None else _decode(folded))}
     for seq, made, state, _ in chain.from_iterable(map(_decode, log)):
-        subject = said.get(seq)
-        if subject is None:
-            subject = said[seq] = _said(seq, rows.get(seq))
+        row = rows.get(seq)
+        if row is None:
+            row = rows[seq] = [seq, None, [], None]
         if state is not None:
-            subject[0] = state
-        if made:
-            _put(subject[1], seq, made)
-    for seq, (state, walk, row) in said.items():
-        if state is not None:
-            row[1] = [seq, *state]
-        row[2] = [walk[n] for n in sorted(walk)]
-        rows[seq] = row
+            row[1] = (seq, *state)
+        walk = row[2]
+        for n, record in made:
+            if not walk or walk[-1][1] < n:  # nearly always: they come in their order
+                walk.append([seq, n, *record])
+            else:
+                _put(walk, seq, n, record)
     return _encode([rows[seq] for seq in sorted(rows)])
 
 
-def _said(seq: int, row: list[Any] | None) -> _Said:
-    return [None, {}, [seq, None, [], None]] if row is None else [None, {one[1]: one for one in row[2]}, row]
-
-
-def _put(walk: dict[int, list[Any]], seq: int, made: Sequence[tuple[int, Sequence[Any]]]) -> None:
-    """Add exchanges to those of a subject. An answer that is recorded never changes."""
-    for n, record in made:
-        known = walk.get(n)
-        if known is None:
-            walk[n] = [seq, n, *record]
-        elif known[_ENDED_AT] is None:
-            known[_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
+def _put(walk: list[list[Any]], seq: int, n: int, record: Sequence[Any]) -> None:
+    """Add an exchange to those of a subject, in its place. An answer that is recorded never changes."""
+    place = len(walk) - 1
+    while place >= 0 and walk[place][1] > n:
+        place -= 1
+    if place < 0 or walk[place][1] < n:
+        walk.insert(place + 1, [seq, n, *record])
+    elif walk[place][_ENDED_AT] is None:
+        walk[place][_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
 
 
 def decode_states(rows: bytes) -> dict[int, StateRow | None]:

@@ -48,6 +48,20 @@ def pack_note(note: Note) -> bytes:
     return _encode(note if note.result is None else Note(note.seq, note.exchanges, note.state))
 
 
+def as_one(notes: Sequence[Note]) -> Sequence[Note]:
+    """Put notes that follow each other about one subject together: what is read later has to be read once."""
+    if len(notes) == 1:
+        return notes
+    found: list[Note] = []
+    for note in notes:
+        before = found[-1] if found else None
+        if before is not None and before.seq == note.seq and before.state is None and before.result is None:
+            found[-1] = Note(note.seq, (*before.exchanges, *note.exchanges), note.state, note.result)
+        else:
+            found.append(note)
+    return found
+
+
 def pack_commit(notes: Sequence[bytes]) -> bytes:
     """Put the packed notes of one commit about one page together: a row of the log."""
     return _ARRAY + len(notes).to_bytes(4, "big") + b"".join(notes)
@@ -156,7 +170,7 @@ class CommitBatch:
     def add(self, notes: Sequence[Note]) -> None:
         """Pack some notes."""
         packed = []
-        for note in notes:
+        for note in as_one(notes):
             state = note.state
             packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
             if note.result is not None:
