@@ -111,6 +111,7 @@ class Runner:
         self._is_fed = False
         self._in_line = 0
         tools.controls.on_waiting = self._look_whether_idle
+        tools.controls.on_error = self._failed
         self._claims = Claims()
         self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
         self._walks: set[asyncio.Task[None]] = set()
@@ -230,8 +231,7 @@ class Runner:
         except Stopped:
             steps.leave()
         except JournalError as error:
-            moved = error.code == MOVED
-            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
+            self._failed(error)
         finally:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             if steps.has_place:
@@ -245,6 +245,14 @@ class Runner:
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
         self._look_whether_idle()
-        if not walk.cancelled() and walk.exception() is not None and self._bug is None:
-            self._bug = walk.exception()
+        if not walk.cancelled() and (error := walk.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Stop where the journal can't be written. All else is a bug: everything is dropped, and it is raised."""
+        if isinstance(error, JournalError):
+            moved = error.code == MOVED
+            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
+        elif self._bug is None:
+            self._bug = error
             self.abort()

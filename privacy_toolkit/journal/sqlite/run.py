@@ -109,7 +109,7 @@ class Writer:
         self._gathered = CommitBatch()
         self._handing_over: asyncio.Handle | None = None
         self._is_urgent = False
-        self._error: JournalError | None = None  # it stays: what follows a failure is not written
+        self._error: Exception | None = None  # it stays: what follows a failure is not written
         self._connection: sqlite3.Connection | None = None  # of the thread, as the log is
         self._log: PageLog | None = None
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
@@ -182,7 +182,7 @@ class Writer:
             step()
         except (sqlite3.Error, OSError) as error:
             self._error = _write_failure(error)
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - a bug too is for whoever waits: else they would for ever
             self._error = error
 
     def _drain(self) -> tuple[list[CommitBatch], bool]:
@@ -223,7 +223,7 @@ class Writer:
             self._committed(self._connection)
 
 
-def _tell(batches: list[CommitBatch], error: JournalError | None) -> None:
+def _tell(batches: list[CommitBatch], error: Exception | None) -> None:
     """Wake everyone who waits for these batches: one call into the loop for all of them."""
     waiting = [durable for batch in batches for durable in batch.waiting]
     if not waiting:
