@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason
 from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.packed import MAC, Digest, Row, control_row
 from privacy_toolkit.journal.records import (
@@ -218,7 +218,7 @@ class Writer:
         self._gathered = CommitBatch()
         self._handing_over: asyncio.Handle | None = None
         self._is_urgent = False
-        self._error: JournalError | None = None  # it stays: what follows a failure is not written
+        self._error: Exception | None = None  # it stays: what follows a failure is not written
         self._log: PageLog | None = None  # of the thread
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
         self._thread.start()
@@ -290,7 +290,7 @@ class Writer:
             return
         try:
             step()
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - a bug too is for whoever waits: else they would for ever
             self._error = error
 
     def _drain(self) -> tuple[list[CommitBatch], bool]:
@@ -333,7 +333,7 @@ class Writer:
             self._log.folded(first)
 
 
-def _tell(batches: list[CommitBatch], error: JournalError | None) -> None:
+def _tell(batches: list[CommitBatch], error: Exception | None) -> None:
     """Wake everyone who waits for these batches: one call into the loop for all of them."""
     waiting = [durable for batch in batches for durable in batch.waiting]
     if not waiting:
