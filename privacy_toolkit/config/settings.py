@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,7 +109,7 @@ class TrustSettings:
     approval_valid: int = DEFAULT_VALID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What holds for one command.
 
@@ -142,7 +143,7 @@ class Settings:
     config_passed_over: str = ""
     input: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def target(self) -> str:
         """Where a run writes: host (and port, unless it is the usual one) and the application's label.
 
@@ -151,7 +152,7 @@ class Settings:
         """
         return target_of(self.deployment, self.application)
 
-    @property
+    @cached_property
     def deployment(self) -> str:
         """The base URL.
 
@@ -166,7 +167,7 @@ class Settings:
         check_place(self.base_url)
         return self.base_url
 
-    @property
+    @cached_property
     def deployment_key(self) -> str:
         """The base URL in the one form that all ways to write it share; see ``deployment_key``.
 
@@ -175,7 +176,7 @@ class Settings:
         """
         return deployment_key(self.deployment)
 
-    @property
+    @cached_property
     def packs(self) -> Path | None:
         """The folder of the packs that are written to no other place: in the state folder. A store elsewhere has none.
 
@@ -193,7 +194,7 @@ class Settings:
             raise UsageError("The state is in no folder: where are packs to go?", "Name a folder with --pack.")
         return self.packs / run_id
 
-    @property
+    @cached_property
     def scratch(self) -> Path:
         """A folder of this machine for what is set aside while one command works, in files without a name.
 
@@ -201,7 +202,7 @@ class Settings:
         """
         return Path(tempfile.gettempdir()) if is_elsewhere(self.state) else self.state.resolve()
 
-    @property
+    @cached_property
     def scope(self) -> str:
         """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
 

@@ -431,9 +431,10 @@ class StateFolder:
             raise UsageError(f"Run {run_id} can't be set aside: {error.strerror}.") from None
         return str(place)
 
-    def _files(self) -> list[tuple[Path, Path]]:
-        """The journal of each run, and its checksums."""
-        return [(self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME) for run_id in self.run_ids()]
+    def _files(self) -> Iterator[tuple[Path, Path]]:
+        """The journal of each run, and its checksums: looked up only where somebody wants to know."""
+        for run_id in self.run_ids():
+            yield self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME
 
 
 @contextmanager

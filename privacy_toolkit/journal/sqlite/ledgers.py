@@ -123,12 +123,12 @@ def runs_in(place: Path) -> list[str]:
     """Every run in the folder of the runs, newest first."""
     if not place.is_dir():
         return []
-    found = (
+    found = [
         p.name
         for p in place.iterdir()
         if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-    )
-    return newest_first(found)
+    ]
+    return newest_first(found) if len(found) > 1 else found
 
 
 def stamp_of(run: Path) -> bytes:
