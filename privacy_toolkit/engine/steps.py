@@ -24,7 +24,7 @@ from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.events import Event, Exchanged, Settled, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Places, Stop, Watch
-from privacy_toolkit.http.exchange import PLAIN, Exchange, Line, Manner, Reply
+from privacy_toolkit.http.exchange import Exchange, Line, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer, backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.store import OpenRun
@@ -79,9 +79,11 @@ class ExecutionContext:
     first_absent: list[str] = field(default_factory=list)
     paused_until: float = -math.inf
     controls: Controls = field(init=False)
+    manner: Manner = field(init=False)  # of what only reads
 
     def __post_init__(self) -> None:
         """Put the controls into these surroundings."""
+        self.manner = Manner(when_late=self.pacer.again)
         self.controls = Controls(
             Surroundings(
                 asker=self,
@@ -111,7 +113,7 @@ class ExecutionContext:
             if not await self.stop.sleep(left):
                 return None
         await self.pacer.wait()
-        manner = Manner(anonymous=control is Control.ROUTE, on=line)
+        manner = replace(self.manner, anonymous=control is Control.ROUTE, on=line)
         exchange = await self.client.exchange(operation, value, manner=manner)
         asked = Asked(value, None, self.client.generation)
         answer = read_exchange(operation, exchange, self.moment(exchange), asked)
@@ -222,8 +224,7 @@ class Steps:
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
-        self._acted = False
-        self._has_read = False
+        self._acted = self._has_read = False
         self._absent: Answer | None = None
         self.has_place = True  # among those in flight; without one nothing is sent
         self.held_back: bool | Collection[str] = False
@@ -252,7 +253,8 @@ class Steps:
             Stopped: the execution ends before the question was asked.
         """
         sending = Sending(self._lead.id if value is None else value)
-        manner = PLAIN if apart is None or apart.mark is None else Manner(apart=(apart.mark.line,))
+        plain = self._tools.manner
+        manner = plain if apart is None or apart.mark is None else replace(plain, apart=(apart.mark.line,))
         controls, tries = self._tools.controls, 0
         while True:
             if not self._is_turn():
@@ -405,7 +407,6 @@ class Steps:
         if tools.stop.requested:
             raise Stopped
         act = _Act(operation, lost)
-        manner = Manner(before_write=partial(self._before_write, act))
         sending = sending or Sending(self._lead.id)
         exchange = await tools.client.exchange(
             operation,
@@ -413,7 +414,7 @@ class Steps:
             query=sending.query,
             body=sending.body,
             idempotency_key=sending.idempotency_key,
-            manner=manner,
+            manner=Manner(before_write=partial(self._before_write, act)),
         )
         answer = self._understood(operation, sending, _ACT, exchange)
         if not act.numbers and tools.stop.requested:

@@ -96,13 +96,15 @@ class Transport(httpx2.AsyncBaseTransport):
         Raises:
             httpx2.TransportError: there is no complete answer; ``fault`` says what is known.
         """
+        before_write = manner.before_write
         connection = self._idle_one(manner.apart) if manner.on is None else None
         if connection is None:
             connection = await self._acquire(limits, manner)
+            before_write = before_write or manner.when_late
         try:
-            if manner.before_write is not None:
+            if before_write is not None:
                 started = self._clock()
-                may_write = await manner.before_write()
+                may_write = await before_write()
                 if may_write and self._ssl is not None:
                     await self._listen(connection)
                 if not (may_write and connection.usable):

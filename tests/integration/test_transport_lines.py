@@ -498,6 +498,26 @@ def test_the_last_check_comes_when_the_connection_is_there_and_nothing_has_left(
     play(scene)
 
 
+def test_a_check_for_those_who_are_late_comes_only_where_a_connection_was_waited_for(play):
+    async def scene(both):
+        async def check():
+            checks.append(both.accepted.qsize())
+            await asyncio.sleep(0)
+            return True
+
+        checks = []
+        sent = both.sends(when_late=check)
+        peer = await both.peer()
+        await peer.answers()
+        assert (await sent).status == 204
+        sent = both.sends(when_late=check)
+        await peer.answers()
+        assert (await sent).status == 204
+        assert len(checks) == 1
+
+    play(scene)
+
+
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_last_check_that_says_no_leaves_the_connection_to_others(play, fresh):
     async def scene(both):

@@ -164,6 +164,13 @@ def test_same_run_gives_the_same_bytes_in_any_place(mixed, chain, tmp_path, sign
     assert len(chain.of_run(mixed.run_id)) == 1
 
 
+def test_rows_held_in_memory_and_rows_in_files_give_the_same_bytes(mixed, chain, tmp_path, monkeypatch, contents):
+    first = write_pack(mixed, tmp_path / "p", chain=chain)
+    monkeypatch.setattr("privacy_toolkit.evidence.pack.IN_MEMORY", 0)
+    again = write_pack(mixed, tmp_path / "q", chain=chain)
+    assert contents(again.path) == contents(first.path)
+
+
 def test_same_run_gives_the_same_bytes_after_others_were_sealed(mixed, other_run, chain, tmp_path, contents):
     first = contents(write_pack(mixed, tmp_path / "first", chain=chain).path)
     write_pack(other_run, tmp_path / "other", chain=chain)

@@ -305,6 +305,14 @@ def test_who_is_among_some_ids_is_told_by_outcome(make):
         assert run.among(["a", "b"], {Outcome.PENDING}) == {"a"}
 
 
+def test_the_ids_of_some_outcomes_are_those_of_the_entries_in_the_order_of_the_input(make):
+    with make([f"c-{n}" for n in range(25)], page=10) as run:
+        work(run, Note(2, ((1, SEEN),), ERASED), Note(13, (), ERASED), Note(7, (), LOST))
+        for outcomes in ({Outcome.ERASED}, OPEN_OUTCOMES, {Outcome.ERASED, Outcome.PENDING}, {Outcome.FAILED}):
+            assert list(run.ids(outcomes)) == [entry.subject.id for entry in run.entries(outcomes)]
+        assert list(run.ids({Outcome.ERASED})) == ["c-1", "c-12"]
+
+
 # Subjects that belong together.
 
 
