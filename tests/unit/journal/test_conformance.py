@@ -36,6 +36,7 @@ from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, Hol
 from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
+from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -61,6 +62,7 @@ from privacy_toolkit.journal.records import (
 from privacy_toolkit.journal.sqlite import facts
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
+from tests.support import postgres
 from tests.support.scanning import Scan
 
 RUN = "20260101-000000-erase-0a0a0"
@@ -104,12 +106,28 @@ class Memory:
         return self._another
 
 
-STORES = (Folder, Memory)
+class Database:
+    """States in PostgreSQL: a database for each; opened again they are read from other connections."""
+
+    def __init__(self, place: Path) -> None:
+        self._state, self._another = postgres.emptied("conformance"), ""
+
+    def open(self) -> State:
+        return PostgresState(self._state)
+
+    def another(self) -> State:
+        self._another = self._another or postgres.emptied("another")
+        return PostgresState(self._another)
 
 
-@pytest.fixture(params=STORES, ids=lambda kind: kind.__name__.lower())
+STORES = (Folder, Memory, Database) if postgres.is_there() else (Folder, Memory)
+
+
+@pytest.fixture(params=(Folder, Memory, Database), ids=lambda kind: kind.__name__.lower())
 def store(request, tmp_path):
     """One kind of store."""
+    if request.param is Database:
+        postgres.needed()
     return request.param(tmp_path)
 
 
@@ -759,7 +777,7 @@ def test_all_stores_tell_the_same_of_the_same(executions, dated, asked):
                         [list(run.by_urgency(OPEN_OUTCOMES, lambda _: None)), list(run.parties(OPEN_OUTCOMES, 2))],
                     )
                 )
-    assert told[0] == told[1]
+    assert all(each == told[0] for each in told[1:])
 
 
 def check_counters(run):
@@ -910,11 +928,11 @@ def test_a_list_is_taken_in_under_its_own_key_and_handed_on(state, store):
 
 def test_lists_go_from_one_kind_of_store_to_another(tmp_path):
     lists = [kind(tmp_path).open().suppression() for kind in STORES]
-    lists[0].add(SCOPE, ["a"], RUN, 1)
-    lists[1].add(SCOPE, ["b"], RUN, 1)
-    assert lists[1].take_in(*lists[0].exported()[:2]) == 1
-    assert lists[0].take_in(*lists[1].exported()[:2]) == 1
-    assert all(listed.of({SCOPE})(one) for listed in lists for one in "ab")
+    for listed, customer in zip(lists, "abc", strict=False):
+        listed.add(SCOPE, [customer], RUN, 1)
+    for one, other in itertools.permutations(lists, 2):
+        one.take_in(*other.exported()[:2])
+    assert all(listed.of({SCOPE})(one) for listed in lists for one in "abc"[: len(lists)])
     for listed in lists:
         listed.__exit__(None, None, None)
 
