@@ -316,7 +316,7 @@ async def _kept_back(manner: Manner) -> Fault | None:
     """Do for another transport what ours does right before the first byte."""
     if manner.on is not None:
         return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
-    if manner.before_write is not None and not await manner.before_write():
+    if manner.before_write is not None and not (await manner.before_write() and manner.may_write()):
         return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
     return None
 
