@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,7 +110,7 @@ class TrustSettings:
     approval_valid: int = DEFAULT_VALID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What holds for one command.
 
@@ -145,7 +146,7 @@ class Settings:
     input: Mapping[str, Any] = field(default_factory=dict)
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
 
-    @property
+    @cached_property
     def target(self) -> str:
         """Where a run writes: host (and port, unless it is the usual one) and the application's label.
 
@@ -154,7 +155,7 @@ class Settings:
         """
         return target_of(self.deployment, self.application)
 
-    @property
+    @cached_property
     def deployment(self) -> str:
         """The base URL.
 
@@ -169,7 +170,7 @@ class Settings:
         check_place(self.base_url)
         return self.base_url
 
-    @property
+    @cached_property
     def deployment_key(self) -> str:
         """The base URL in the one form that all ways to write it share; see ``deployment_key``.
 
@@ -178,7 +179,7 @@ class Settings:
         """
         return deployment_key(self.deployment)
 
-    @property
+    @cached_property
     def packs(self) -> Path | None:
         """The folder of the packs that are written to no other place: in the state folder. A store elsewhere has none.
 
@@ -196,7 +197,7 @@ class Settings:
             raise UsageError("The state is in no folder: where are packs to go?", "Name a folder with --pack.")
         return self.packs / run_id
 
-    @property
+    @cached_property
     def scratch(self) -> Path:
         """A folder of this machine for what is set aside while one command works, in files without a name.
 
@@ -204,7 +205,7 @@ class Settings:
         """
         return Path(tempfile.gettempdir()) if is_elsewhere(self.state) else self.state.resolve()
 
-    @property
+    @cached_property
     def scope(self) -> str:
         """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
 

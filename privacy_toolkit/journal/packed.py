@@ -294,55 +294,29 @@ _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
 
 
 class KeptFacts:
-    """What was fixed when a run was created: facts by their names."""
+    """What was fixed when a run was created, as facts by their names.
 
-    _facts: Mapping[str, bytes]
+    Attributes:
+        run_id: the name of the run; it holds no personal data.
+        plan: the plan as JSON, byte for byte as it was confirmed.
+        secret: the run's secret K, from which the pseudonyms of its rows are made; None once it is purged.
+        plan_key: the key under which the plan names its files; None once it is purged, or if those digests are plain.
+        created_at: when the run was created, in microseconds since the epoch.
+        size: how many subjects the run has, purged or not.
+        purged_at: when ids and secret were destroyed, if they were (microseconds since the epoch).
+        approval: the approval of the plan by a second person, if it has one.
+    """
 
-    def fact(self, name: str) -> bytes | None:
-        """Give a fact of the run by its name; None if it was purged or never known."""
-        return self._facts.get(name)
-
-    @property
-    def run_id(self) -> str:
-        """The name of the run; it holds no personal data."""
-        return (self.fact("run_id") or b"").decode()
-
-    @property
-    def plan(self) -> bytes:
-        """The plan as JSON, byte for byte as it was confirmed."""
-        return self.fact("plan") or b""
-
-    @property
-    def secret(self) -> bytes | None:
-        """The run's secret K, from which the pseudonyms of its rows are made; None once it is purged."""
-        return self.fact("secret")
-
-    @property
-    def plan_key(self) -> bytes | None:
-        """The key under which the plan names its files; None once the run is purged, or if its digests are plain."""
-        return self.fact("plan_key")
-
-    @property
-    def created_at(self) -> int:
-        """When the run was created, in microseconds since the epoch."""
-        return int(self.fact("created_at") or b"0")
-
-    @property
-    def size(self) -> int:
-        """How many subjects the run has, purged or not."""
-        return int(self.fact("size") or b"0")
-
-    @property
-    def purged_at(self) -> int | None:
-        """When ids and secret were destroyed, if they were."""
-        value = self.fact("purged_at")
-        return None if value is None else int(value)
-
-    @property
-    def approval(self) -> Approval | None:
-        """The approval of the plan by a second person, if it has one."""
-        value = self.fact("approval")
-        return None if value is None else msgspec.json.decode(value, type=Approval)
+    def keep(self, facts: Mapping[str, bytes]) -> None:
+        """Take the facts as they were read, which is when a run is opened, and when it was purged."""
+        self._facts = facts
+        self.run_id = facts.get("run_id", b"").decode()
+        self.plan = facts.get("plan", b"")
+        self.secret, self.plan_key = facts.get("secret"), facts.get("plan_key")
+        self.created_at, self.size = int(facts.get("created_at", b"0")), int(facts.get("size", b"0"))
+        self.purged_at = int(facts["purged_at"]) if "purged_at" in facts else None
+        approval = facts.get("approval")
+        self.approval = None if approval is None else msgspec.json.decode(approval, type=Approval)
 
 
 def reads(method: M) -> M:

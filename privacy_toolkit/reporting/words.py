@@ -225,9 +225,9 @@ def possible(job: Job) -> frozenset[Outcome]:
     return declaration(job).words.possible
 
 
-def outcome_words(outcome: Outcome, job: Job) -> tuple[str, str]:
-    """The name of an outcome in a report of ``job``, and what it means."""
-    return declaration(job).words.outcomes.get(outcome) or OUTCOMES[outcome]
+def outcome_words(job: Job) -> Mapping[Outcome, tuple[str, str]]:
+    """The name of each outcome in a report of ``job``, and what it means."""
+    return {**OUTCOMES, **declaration(job).words.outcomes}
 
 
 def action(outcome: Outcome, reason: Reason | None, job: Job) -> str:
