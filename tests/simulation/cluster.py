@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
 from random import Random
@@ -199,7 +199,7 @@ class ClusterLoop(VirtualLoop):
             elif not handle._cancelled:
                 handle._run()
         self.steps += len(batch)
-        if self.steps > _MOST_STEPS and not self.is_dead:
+        if self.steps > _MOST_STEPS:
             self._give_up("goes on for ever")
 
 
@@ -279,6 +279,8 @@ class Link:
 
     async def _across(self, call: Callable[[], Any], *, is_aside: bool = False) -> Any:
         worker, loop = self._worker, self._worker.world.loop
+        if loop.is_over:
+            raise JournalError("It is over.")
         if loop.now < worker.stuck_until and not is_aside:
             await loop.create_future()
         if loop.now < worker.cut_until:
@@ -592,14 +594,15 @@ class Cluster(Simulation):
         self.network.is_dead = True
         for worker in self.everybody:
             worker.network.is_dead = True
-            worker.cut_until = math.inf
             loop._ready.extend(worker.held)
         left = [task for task in asyncio.all_tasks(loop) if not task.done()]
         for task in left:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             task.cancel()
-        loop._scheduled.clear()
-        loop._ready.clear()
+        loop.steps = 0
+        if left:
+            with suppress(EndlessError):
+                loop.run_until_complete(asyncio.wait(left, timeout=100.0))
         loop.close()
 
 
