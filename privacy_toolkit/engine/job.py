@@ -398,6 +398,9 @@ class Declaration:
         ordered: what was sent and not answered may be carried out late, and undo what is sent after it.
         group: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
+        is_approved: whether a second person has to approve it where the profile asks for that.
+        expects_absence: whether it finds nothing if all is well, so that a profile that must be visible has to be
+            known: nothing else tells the right environment from another one.
         confirmed_by: the sentence that confirms it, with ``{subjects}`` and ``{target}``, where it can't be undone; ""
             where "yes" is enough.
         absences: the operations whose 404 settles subjects: their controls are asked before anything else.
@@ -432,6 +435,8 @@ class Declaration:
     ordered: bool = False
     group: Callable[[str, str], str] | None = None
     writes: bool = True
+    is_approved: bool = True
+    expects_absence: bool = False
     confirmed_by: str = ""
     absences: tuple[Operation, ...] = ()
     predicate: str = ""

@@ -39,7 +39,15 @@ _WHOLE = 100
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _FIRST_READ = Purpose.READ_BEFORE
 _NOT_A_FAILURE = frozenset(
-    {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.ON_HOLD, Outcome.DONE, Outcome.PENDING, Outcome.UNVERIFIED}
+    {
+        Outcome.ERASED,
+        Outcome.NOTHING_HELD,
+        Outcome.ON_HOLD,
+        Outcome.DONE,
+        Outcome.PENDING,
+        Outcome.UNVERIFIED,
+        Outcome.REAPPEARED,
+    }
 )
 
 

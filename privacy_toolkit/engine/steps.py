@@ -24,7 +24,7 @@ from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.events import Event, Exchanged, Settled, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Places, Stop, Watch
-from privacy_toolkit.http.exchange import PLAIN, Exchange, Line, Manner, Reply
+from privacy_toolkit.http.exchange import Exchange, Line, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer, backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.journal.store import Lease, OpenRun
@@ -80,9 +80,11 @@ class ExecutionContext:
     paused_until: float = -math.inf
     asked_until: float = -math.inf  # as answered here, not elsewhere
     controls: Controls = field(init=False)
+    manner: Manner = field(init=False)  # of what only reads
 
     def __post_init__(self) -> None:
         """Put the controls into these surroundings."""
+        self.manner = Manner(when_late=self.pacer.again)
         self.controls = Controls(
             Surroundings(
                 asker=self,
@@ -112,7 +114,7 @@ class ExecutionContext:
         await self.pacer.wait()
         if self.stop.requested and self.pacer.is_shut:
             return None
-        manner = Manner(anonymous=control is Control.ROUTE, on=line)
+        manner = replace(self.manner, anonymous=control is Control.ROUTE, on=line)
         exchange = await self.client.exchange(operation, value, manner=manner)
         asked = Asked(value, None, self.client.generation)
         answer = read_exchange(operation, exchange, self.moment(exchange), asked)
@@ -183,12 +185,13 @@ class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for t
 
 
 class Sending(msgspec.Struct, frozen=True, gc=False):
-    """What a request holds next to its operation: the value in its path, and what else it may have."""
+    """What a request holds next to its operation. It is not sent after ``not_after`` (microseconds since the epoch)."""
 
     value: str | None
     body: RequestBody | None = None
     query: Mapping[str, QueryValue] | None = None
     idempotency_key: str | None = None
+    not_after: float = math.inf
 
 
 @dataclass(slots=True)
@@ -197,6 +200,7 @@ class _Act:
 
     operation: Operation
     lost: Mapping[int, SubjectState]
+    not_after: float = math.inf
     numbers: Sequence[int] = ()
     intended_at: int | None = None
 
@@ -222,8 +226,7 @@ class Steps:
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
-        self._acted = False
-        self._has_read = False
+        self._acted = self._has_read = False
         self._absent: Answer | None = None
         self.has_place = True  # among those in flight; without one nothing is sent
         self.held_back: bool | Collection[str] = False
@@ -252,7 +255,8 @@ class Steps:
             Stopped: the execution ends before the question was asked.
         """
         sending = Sending(self._lead.id if value is None else value)
-        manner = PLAIN if apart is None or apart.mark is None else Manner(apart=(apart.mark.line,))
+        plain = self._tools.manner
+        manner = plain if apart is None or apart.mark is None else replace(plain, apart=(apart.mark.line,))
         controls, tries = self._tools.controls, 0
         while True:
             if not self._is_turn():
@@ -404,16 +408,15 @@ class Steps:
             await self._turn(writes_later=True)
         if tools.stop.requested:
             raise Stopped
-        act = _Act(operation, lost)
-        manner = Manner(before_write=partial(self._before_write, act), may_write=tools.may_send)
         sending = sending or Sending(self._lead.id)
+        act = _Act(operation, lost, sending.not_after)
         exchange = await tools.client.exchange(
             operation,
             sending.value,
             query=sending.query,
             body=sending.body,
             idempotency_key=sending.idempotency_key,
-            manner=manner,
+            manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send),
         )
         answer = self._understood(operation, sending, _ACT, exchange)
         if not act.numbers and tools.stop.requested:
@@ -442,7 +445,7 @@ class Steps:
         await tools.lease.intend(unrecorded + intents)
         if not tools.pacer.is_clear():
             await tools.pacer.gate()
-        return True
+        return tools.clock() <= act.not_after
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to continue."""

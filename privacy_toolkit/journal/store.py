@@ -178,6 +178,9 @@ class RunReader(Protocol):
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """Give the same in lists of up to a page; a page without any such subject is left out."""
 
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """Give the ids of the subjects in some outcomes, in input order, and read no more of them than that."""
+
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """Give the same, the subjects with the earliest due date first; those without one come last.
 

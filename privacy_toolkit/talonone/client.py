@@ -18,13 +18,20 @@ from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
-from privacy_toolkit.http.outbound import silence_library
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.http.transport import Transport, make_head
-from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query, quoted
+from privacy_toolkit.http.transport import Transport, make_head, silence_library
+from privacy_toolkit.talonone.addresses import (
+    EMPTY_BODY,
+    Credentials,
+    QueryValue,
+    Signer,
+    check_base_url,
+    make_path,
+    make_query,
+    quoted,
+)
 from privacy_toolkit.talonone.bodies import encode_body
 from privacy_toolkit.talonone.calls import Calls
-from privacy_toolkit.talonone.credentials import EMPTY_BODY, Credentials, Signer
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 
@@ -285,6 +292,8 @@ class SyncClient:
     get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
+    track_event_v3 = _waiting(Calls.track_event_v3)
+    get_event_v3 = _waiting(Calls.get_event_v3)
     update_customer_profile = _waiting(Calls.update_customer_profile)
     update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
     update_customer_session = _waiting(Calls.update_customer_session)

@@ -291,6 +291,10 @@ class MemoryRun:
             if page:
                 yield page
 
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """Give the ids of the subjects in some outcomes."""
+        return (entry.subject.id for entry in self.entries(outcomes))
+
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """Give the same, the subjects with the earliest due date first."""
         bounds, requests = self.bounds(), self._run.requests

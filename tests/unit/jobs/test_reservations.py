@@ -20,8 +20,8 @@ from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reserva
 from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.responses import Answer, Finding
 from tests.support.answers import coupon, profile, refusal
 
