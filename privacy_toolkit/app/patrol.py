@@ -17,7 +17,7 @@ from privacy_toolkit.core.model import ExitCode, Outcome, UsageError
 from privacy_toolkit.engine.open_requests import looked_up, plan_scope
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import Order
-from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.jobs import declaration

@@ -28,8 +28,8 @@ from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Parameters
 from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Order
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import SIGNATURE, check_place
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import PRESETS, check_listing

@@ -36,7 +36,7 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.open_requests import earlier
-from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
@@ -50,9 +50,8 @@ from privacy_toolkit.engine.planning import (
     order_of,
     prepared,
 )
-from privacy_toolkit.engine.summary import Summary, summarize
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input

@@ -100,8 +100,8 @@ def write_letters(**options: Any) -> int:
 
 
 def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -> int:
-    from privacy_toolkit.app.answers import LetterOrder
-    from privacy_toolkit.app.answers import write_letters as write
+    from privacy_toolkit.app.requests import LetterOrder
+    from privacy_toolkit.app.requests import write_letters as write
 
     for key, hint in (("out", "Name a new folder."), ("templates", "privacy-toolkit letters init DIR writes them.")):
         if not given[key]:
@@ -132,7 +132,7 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
 
 
 def _record_sent(state: State, run_id: str, marks: dict[str, Any], *, as_json: bool) -> int:
-    from privacy_toolkit.app.answers import record_sent
+    from privacy_toolkit.app.requests import record_sent
     from privacy_toolkit.app.runs import read_ids
 
     if marks["everybody"] == bool(marks["id_file"]):

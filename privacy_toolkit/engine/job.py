@@ -394,6 +394,7 @@ class Declaration:
         suppressed_by: the jobs that erase whom this one must leave alone from then on, since its request would
             re-create the profile of an erased customer (API facts, deleteCustomerData); none for other jobs.
         sequencing: in which order the subjects are taken.
+        spreads: whether several executions may work on a run at once, since its subjects share nothing with each other.
         ordered: what was sent and not answered may be carried out late, and undo what is sent after it.
         group: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
@@ -430,6 +431,7 @@ class Declaration:
     customers: Callable[[str, str], Collection[str]] = _the_id
     suppressed_by: tuple[Job, ...] = ()
     sequencing: Sequencing = Sequencing.URGENCY
+    spreads: bool = False
     ordered: bool = False
     group: Callable[[str, str], str] | None = None
     writes: bool = True

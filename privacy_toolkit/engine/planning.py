@@ -168,8 +168,7 @@ def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) ->
     def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
         erased = journal.totals().get(Outcome.ERASED, 0)
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
-            ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
-            listed.add(plan_scope(plan), ids, run_id, erased)
+            listed.add(plan_scope(plan), journal.ids({Outcome.ERASED}), run_id, erased)
         if not journal.is_running:
             listed.mark_read(run_id)
 

@@ -396,6 +396,7 @@ DECLARATION = Declaration(
     source=reappeared_rows,
     confirmed_by="erase {subjects} from {target}",
     absences=(INVENTORY,),
+    spreads=True,
     predicate=GONE_PREDICATE,
     erases=True,
     has_clock=True,

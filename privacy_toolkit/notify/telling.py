@@ -22,8 +22,8 @@ from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.durable import open_regular, put_file
-from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.http.outbound import Message, NotPostedError, send
+from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.http.transport import Message, NotPostedError, send
 from privacy_toolkit.journal.records import OpenRequests
 
 # What others are told of a run: totals, and nothing that leads to a person or a place on this machine.

@@ -12,8 +12,7 @@ from typing import TypeAlias
 from msgspec import convert
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
-from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Plan, Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.figures import HOLD_REASONS, AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic

@@ -19,7 +19,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
 from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.reporting.html import visible

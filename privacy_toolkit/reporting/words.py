@@ -7,7 +7,7 @@ from math import ceil
 from types import MappingProxyType
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution

@@ -18,13 +18,20 @@ from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
-from privacy_toolkit.http.outbound import silence_library
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.http.transport import Transport, make_head
-from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query, quoted
+from privacy_toolkit.http.transport import Transport, make_head, silence_library
+from privacy_toolkit.talonone.addresses import (
+    EMPTY_BODY,
+    Credentials,
+    QueryValue,
+    Signer,
+    check_base_url,
+    make_path,
+    make_query,
+    quoted,
+)
 from privacy_toolkit.talonone.bodies import encode_body
 from privacy_toolkit.talonone.calls import Calls
-from privacy_toolkit.talonone.credentials import EMPTY_BODY, Credentials, Signer
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 
@@ -309,7 +316,7 @@ async def _kept_back(manner: Manner) -> Fault | None:
     """Do for another transport what ours does right before the first byte."""
     if manner.on is not None:
         return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
-    if manner.before_write is not None and not await manner.before_write():
+    if manner.before_write is not None and not (await manner.before_write() and manner.may_write()):
         return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
     return None
 

@@ -12,6 +12,7 @@ from privacy_toolkit.core.model import Attribution, HeldBefore, Job, Outcome, Re
 from privacy_toolkit.engine.job import Context, Declaration
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.holders import decode_code, decode_holders
 from privacy_toolkit.journal.records import PENDING, SubjectState
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.store import EntityKind, Store
@@ -25,7 +26,6 @@ from privacy_toolkit.talonone.bodies import (
     NewEvent,
     NewReferral,
 )
-from privacy_toolkit.talonone.holders import decode_code, decode_holders
 from tests.simulation.ledger import Arrived, Ledger
 from tests.simulation.server import visible
 

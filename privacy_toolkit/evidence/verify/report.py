@@ -15,15 +15,22 @@ import msgspec
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Purpose, Reason, Verdict
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
-from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint
 from privacy_toolkit.evidence.seal import Signed, verify_text
-from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quoted
-from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.verify.findings import (
+    TO_ITS_END,
+    UNRECORDED,
+    Check,
+    Code,
+    PackFolder,
+    Unusable,
+    Words,
+    quoted,
+    words_of,
+)
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
-from privacy_toolkit.evidence.verify.wordings import TO_ITS_END, UNRECORDED, Words, words_of
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts

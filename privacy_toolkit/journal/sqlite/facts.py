@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar, cast
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.core import locks
+from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import JournalError, RefusedError
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.sqlite.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite
@@ -203,7 +203,7 @@ class RunFacts:
     @property
     def is_running(self) -> bool:
         """Whether a process works on the run: it holds the run's lock."""
-        return self._lock is not None or locks.is_taken(self.folder / LOCK_NAME)
+        return self._lock is not None or durable.is_taken(self.folder / LOCK_NAME)
 
     def verify(self) -> None:
         """Compare the whole file with its checksums, once; a process at work on it did so before it began.
@@ -346,8 +346,8 @@ class RunFacts:
         if self._sums is None or self._lock is not None or not self._sums.has_log():
             return
         lock_path = self.folder / LOCK_NAME
-        lock = locks.take(lock_path) if lock_path.exists() else None
-        if lock is None and locks.is_taken(lock_path):
+        lock = durable.take(lock_path) if lock_path.exists() else None
+        if lock is None and durable.is_taken(lock_path):
             return  # it is at work, and does that itself
         try:
             self._sums.settle(lambda: connect(self._path))
@@ -369,7 +369,7 @@ class RunFacts:
         Raises:
             RefusedError: another one does.
         """
-        lock = locks.take(self.folder / LOCK_NAME, _A_MOMENT)
+        lock = durable.take(self.folder / LOCK_NAME, _A_MOMENT)
         if lock is None:
             raise running(self.folder.name)
         self._lock = lock

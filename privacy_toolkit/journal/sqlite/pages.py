@@ -32,6 +32,7 @@ _COMPRESSION: Final = 1  # a fifth of the bytes in a microsecond a subject; more
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_rows = msgspec.msgpack.Decoder(list[SubjectRow]).decode
+_decode_states = msgspec.msgpack.Decoder(list[tuple[int, StateRow | None, msgspec.Raw, msgspec.Raw]]).decode
 _decode_counts = msgspec.msgpack.Decoder(PageCounts).decode
 
 _decode = msgspec.msgpack.Decoder().decode
@@ -141,6 +142,11 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 def page_rows(connection: sqlite3.Connection, first: int) -> list[SubjectRow]:
     """Read all that is known of the subjects of a page, in their order; who nothing is known of has no row."""
     return _decode_rows(_packed(connection, first))
+
+
+def page_states(connection: sqlite3.Connection, first: int) -> dict[int, StateRow | None]:
+    """Read where the subjects of a page stand, by their numbers: a third of the work of ``page_rows``."""
+    return {seq: state for seq, state, _, _ in _decode_states(_packed(connection, first))}
 
 
 def _packed(connection: sqlite3.Connection, first: int) -> bytes:

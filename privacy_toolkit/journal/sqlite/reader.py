@@ -58,6 +58,7 @@ from privacy_toolkit.journal.sqlite.pages import (
     outcomes_of,
     page_counts,
     page_rows,
+    page_states,
     run_counts,
     transaction,
 )
@@ -388,6 +389,19 @@ class JournalReader(RunFacts):
                 page = self._entries(first, last, lambda row: wanted is None or _outcome_of(row) in wanted)
                 if page:
                     yield page
+
+    @reads
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """The ids of the subjects in some outcomes, in input order: of what was exchanged for them nothing is read."""
+        wanted, pending = frozenset(outcome.value for outcome in outcomes), PENDING.outcome.value
+        for first, last in self.bounds():
+            if wanted.isdisjoint(outcomes_of(self._connection, first, last - first + 1)):
+                continue
+            states = page_states(self._connection, first)
+            for subject in self._subjects(first, last):
+                state = states.get(subject.seq)
+                if (pending if state is None else state.outcome) in wanted:
+                    yield subject.id
 
     @reads
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import tempfile
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -30,8 +31,8 @@ from privacy_toolkit.core.model import (
     Subject,
     UsageError,
 )
-from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
 from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
@@ -104,7 +105,15 @@ class Memory:
         return self._another
 
 
-STORES = (Folder, Memory)
+class MemoryForMany(Memory):
+    """States in memory on whose runs several executions may work at once."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self._state, self._another = MemoryState(time.monotonic), MemoryState(time.monotonic)
+
+
+STORES = (Folder, Memory, MemoryForMany)
 
 
 @pytest.fixture(params=STORES, ids=lambda kind: kind.__name__.lower())
@@ -305,6 +314,14 @@ def test_who_is_among_some_ids_is_told_by_outcome(make):
         assert run.among(["a", "b"], {Outcome.PENDING}) == {"a"}
 
 
+def test_the_ids_of_some_outcomes_are_those_of_the_entries_in_the_order_of_the_input(make):
+    with make([f"c-{n}" for n in range(25)], page=10) as run:
+        work(run, Note(2, ((1, SEEN),), ERASED), Note(13, (), ERASED), Note(7, (), LOST))
+        for outcomes in ({Outcome.ERASED}, OPEN_OUTCOMES, {Outcome.ERASED, Outcome.PENDING}, {Outcome.FAILED}):
+            assert list(run.ids(outcomes)) == [entry.subject.id for entry in run.entries(outcomes)]
+        assert list(run.ids({Outcome.ERASED})) == ["c-1", "c-12"]
+
+
 # Subjects that belong together.
 
 
@@ -433,22 +450,22 @@ def test_every_resume_has_the_next_number_and_is_kept_with_its_end(make, store):
 
 
 def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make):
-    waited, heard = [], []
+    heard = []
 
     async def work_through(run):
         lease = run.lease(1, '{"n":1}', LeaseTerms(exclusive=True, rate=100.0))
         assert lease.number == 1
-        lease.listen(heard.append)
-        claimed = await lease.claim(lambda: waited.append(True))
+        lease.listen(heard.append, lambda: LeaseTally(failures=1, first_reads=1, has_seen=True))
+        claimed = await lease.claim(lambda: None)
         assert claimed == ClaimedPages(1, 3)
         await lease.intend([Note(1, [(1, SEEN), (2, INTENT)], LOST)])
         assert next(run.entries()) == Entry(Subject(1, 2, "a"), LOST, (SEEN, INTENT))
         assert lease.may_send()
         lease.record([Note(1, [(2, ANSWERED)], ERASED)])
         lease.record_control(ControlRecord(Control.ROUTE, READ, 20, 4, 401, None, True))
-        lease.report(LeaseTally(failures=1, first_reads=1, has_seen=True))
+        lease.report()
         lease.walked(claimed)
-        assert await lease.claim(lambda: waited.append(True)) is None
+        assert await lease.claim(lambda: None) is None
         await lease.end(7, StopReason.TERMINATED)
 
     with make() as run:
@@ -457,7 +474,6 @@ def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make
         assert run.executions() == [Execution(1, 1, 7, StopReason.TERMINATED, '{"n":1}')]
         assert len(run.summary().controls) == 1
         assert not run.is_running
-    assert not waited
 
 
 def test_only_one_works_on_a_run(make, state, monkeypatch):
