@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from privacy_toolkit.access.faithful import Number
 from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
-from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core import templates_folder
 from privacy_toolkit.talonone.inventory import COMPLETE, ROOT, SECTIONS, SHAPES, Category, Field, FieldKind, entries
 
 # What is held about a person as headings, labels and values in plain words: what ``index.html`` shows.

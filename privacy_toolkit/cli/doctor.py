@@ -362,7 +362,7 @@ def _clock(latest: str | None) -> DoctorCheck:
 
 def _signing(settings: Settings) -> Iterator[DoctorCheck]:
     from privacy_toolkit.engine.approval import hand_of
-    from privacy_toolkit.signatures.allowed import AllowedSigners
+    from privacy_toolkit.signatures.signers import AllowedSigners
     from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE
 
     trust = settings.trust

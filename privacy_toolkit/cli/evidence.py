@@ -74,8 +74,8 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from privacy_toolkit.evidence.chain import Link
     from privacy_toolkit.evidence.receipts import Receipt, ReceiptPage
+    from privacy_toolkit.evidence.seal import Link
     from privacy_toolkit.journal.store import RunReader
 
 _GUESSES = "Anyone who has this key, and can guess the whole file, can confirm the guess with it."
@@ -220,7 +220,7 @@ def verify_command(**options: Any) -> int:
     """
     from privacy_toolkit.evidence.verify.manifest import Trust
     from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
-    from privacy_toolkit.signatures.allowed import AllowedSigners
+    from privacy_toolkit.signatures.signers import AllowedSigners
 
     names = {"pack": "PACK", "signers": "--signers", "chain": "--chain"}
     pack, signers, chain = (_path(options.pop(name), said) for name, said in names.items())

@@ -23,13 +23,19 @@ from privacy_toolkit.cli.options import (
     take_settings,
 )
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
+from privacy_toolkit.inputs.files import STDIN
+from privacy_toolkit.journal.state import existing_state
 
 # ``privacy-toolkit erase``.
 
 
 @click.command("erase")
-@click.argument("requests")
+@click.argument("requests", required=False)
+@click.option(
+    "--reappeared", metavar="RUN|all", help="Instead of a list: who reappeared in the patrol RUN, or in all of them."
+)
 @plan_options
 @regime_option
 @click.option(
@@ -43,9 +49,16 @@ def erase_command(**options: Any) -> int:
 
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
-    are erased from where.
+    are erased from where. --reappeared takes those who were seen again by a patrol.
     """
-    return start_job("erase", options.pop("requests"), options)
+    path, patrol = options.pop("requests"), options.pop("reappeared")
+    if (path is None) == (patrol is None):
+        raise UsageError("Who is to be erased?", "Name a list, or a patrol with --reappeared RUN; one of the two.")
+    if path is not None:
+        return start_job("erase", path, options)
+    settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
+    state = existing_state(settings.state, settings.state_key)
+    return start_job("erase", STDIN, options, {"reappeared": patrol if patrol == "all" else state.find(patrol)})
 
 
 # ``privacy-toolkit coupons``.

@@ -226,9 +226,9 @@ class Controls:
     # Routes.
 
     def _route(self, operation: Operation) -> _Route:
-        route = self._routes.get(operation.name)
+        route = self._routes.get(operation.path)
         if route is None:
-            route = self._routes[operation.name] = _Route(operation)
+            route = self._routes[operation.path] = _Route(operation)
         return route
 
     async def _between_controls(self, operation: Operation, asked_at: float) -> bool:
@@ -272,7 +272,7 @@ class Controls:
     async def _ask_all(self, route: _Route) -> bool:
         """Ask the route control, the negative one, and the positive one where there is a profile for it."""
         wanted = [Control.ROUTE]
-        if route.operation.parameter == "integrationId":
+        if route.operation.name == _INVENTORY.name:  # of others it is not said what they answer about nobody
             wanted.append(Control.NEGATIVE)
             wanted += [Control.POSITIVE] if self._around.positive else []
         begun = self._around.clock()

@@ -22,7 +22,6 @@ from privacy_toolkit.access.words import Notice
 from privacy_toolkit.core.durable import open_regular, put_folder, read_regular, write_files
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.engine.plan import plan_of
-from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.files import (
     REPORT_JSON,
     ROWS,
@@ -34,7 +33,8 @@ from privacy_toolkit.evidence.files import (
     node_hash,
     root_from_path,
 )
-from privacy_toolkit.evidence.verify.folder import LONGEST_LINE
+from privacy_toolkit.evidence.seal import Link
+from privacy_toolkit.evidence.verify.findings import LONGEST_LINE
 from privacy_toolkit.inputs.files import fingerprint
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key

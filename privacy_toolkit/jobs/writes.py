@@ -30,9 +30,9 @@ from privacy_toolkit.engine.steps import Sending, Steps
 from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
 from privacy_toolkit.jobs.coupons import customer_key
+from privacy_toolkit.jobs.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
-from privacy_toolkit.talonone.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, RetrySafety
 from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again

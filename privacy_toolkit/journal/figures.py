@@ -590,11 +590,27 @@ def _controls(controls: Sequence[ControlRecord]) -> tuple[tuple[ControlCount, ..
 
 def times_of(rows: Iterable[SubjectRow]) -> Iterator[tuple[str, int, int, int]]:
     """Give what ``windows_from`` needs of some subjects: kind, number, first and last moment, where one is known."""
+    kinds: dict[tuple[object, ...], str] = {}  # nearly all look like some other one
     for seq, state, walk, _ in rows:
-        moments = [at for one in walk for at in one[4:6] if at is not None]
+        moments: list[int] = []
+        look: list[object] = [None if state is None else state.outcome]
+        for _, _, purpose, _, intent_at, ended_at, _, status, _, _ in walk:
+            if intent_at is not None:
+                moments.append(intent_at)
+            if ended_at is not None:
+                moments.append(ended_at)
+            look += purpose, status, ended_at is None
         if state is not None and state.settled_at is not None:
             moments.append(state.settled_at)
         if moments:
-            outcome = "" if state is None else state.outcome
-            shape = ",".join([f"{e[2]}{'' if e[7] is None else e[7]}{int(e[5] is None)}" for e in walk])
-            yield f"{shape} {outcome}" if walk else outcome, seq, min(moments), max(moments)
+            kind = kinds.get(key := tuple(look))
+            if kind is None:
+                kind = kinds[key] = _kind(state, walk)
+            yield kind, seq, min(moments), max(moments)
+
+
+def _kind(state: StateRow | None, walk: Sequence[ExchangeRow]) -> str:
+    """What subjects have in common that look alike: what was asked, what was answered, the outcome."""
+    outcome = "" if state is None else state.outcome
+    shape = ",".join([f"{e[2]}{'' if e[7] is None else e[7]}{int(e[5] is None)}" for e in walk])
+    return f"{shape} {outcome}" if walk else outcome

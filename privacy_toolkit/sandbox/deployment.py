@@ -75,6 +75,13 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
     "create_referral": coupons.create_referral,
     "delete_customer_data": customers.erase,
     "get_customer_inventory": customers.inventory,
+    "get_loyalty_balances": customers.balances,
+    "get_loyalty_transactions": customers.transactions,
+    "delete_loyalty_transactions": customers.delete_transactions,
+    "get_card_transactions": customers.card_transactions,
+    "unlink_loyalty_card": customers.unlink_card,
+    "get_customer_achievements": customers.achievements,
+    "get_customer_session": sessions.session,
     "track_event": sessions.track_v1,
     "track_event_v2": sessions.track_v2,
     "update_customer_profile": profiles.update_profile_v1,
@@ -348,7 +355,9 @@ _ACTED_FORMS: Mapping[FaultKind, _Forms] = {
 
 HOLDERS = "get_reserved_customers"
 INVENTORY = "get_customer_inventory"
-_READS = frozenset({HOLDERS, INVENTORY})
+TRANSACTIONS = "get_loyalty_transactions"
+#: Their answers never say whose they are.
+_NAMELESS = frozenset({HOLDERS, TRANSACTIONS, "get_loyalty_balances", "get_customer_achievements"})
 
 #: Tells the log of what a call did, besides what is answered.
 Note = Callable[[Call, Handled, Literal["late", "repeated"]], None]
@@ -440,10 +449,13 @@ class Player:
 
     def _keep(self, call: Call) -> None:
         """Keep what reads of the one whom the call changes would show now."""
-        if call.operation.name in _READS:
+        if call.operation.method == "GET":
             return
-        read = OPERATIONS[HOLDERS if call.operation.parameter == "couponValue" else INVENTORY]
-        about = call.value if call.operation.parameter == "couponValue" else call.about
+        read, about = OPERATIONS[INVENTORY], call.about
+        if call.operation.parameter == "couponValue":
+            read, about = OPERATIONS[HOLDERS], call.value
+        elif call.operation.program is not None:
+            read = OPERATIONS[TRANSACTIONS].within(call.operation.program)
         flags: Mapping[str, str] = {flag.name: "true" for flag in read.query if flag.kind is bool}
         shown = self._result(self._deployment.act, Call(read, about, flags))
         self._stale[read.name, about] = (self._clock() + self._faults.stale_ms / 1000, shown)
@@ -461,4 +473,7 @@ def refused(error: RefusalError) -> Handled:
 
 
 def _is_nameless(operation: Operation, result: Handled) -> bool:
-    return not result.body or result.status == HTTPStatus.NOT_FOUND or operation.name == HOLDERS
+    """Whether an answer says neither whose it is nor what it is about."""
+    if not result.body or result.status == HTTPStatus.NOT_FOUND or operation.name in _NAMELESS:
+        return True
+    return operation.name == "get_card_transactions" and b'"cardIdentifier"' not in result.body

@@ -1,4 +1,4 @@
-"""How the sandbox answers each operation: inventory, erasure, profiles, coupons, referrals, sessions, events."""
+"""How the sandbox answers each operation: inventory, erasure, loyalty, profiles, coupons, sessions, events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import EntityKind, JsonObject
+from privacy_toolkit.sandbox.store import EntityKind, JsonObject, card_owner
 from privacy_toolkit.sandbox.wire import RefusalError, invalid, not_found
 from privacy_toolkit.sandbox.world import Call, SandboxSettings, ServedAnswer, World
 from privacy_toolkit.talonone.operations import Generation
@@ -88,6 +88,119 @@ def _clear(world: World, customer: str) -> None:
     world.store.clear_attributes(customer)
     if world.settings.after_erase == "404":
         world.store.remove(EntityKind.PROFILE, customer)
+
+
+# What is held next to the inventory: loyalty ledgers and cards, achievements, sessions.
+
+#: How many entries a page has where nothing is said; and the most that it may have.
+_PAGE, _LARGEST_PAGE = 50, 1000
+
+
+def balances(world: World, call: Call) -> ServedAnswer:
+    """The balances of a customer in a program: what the transactions come to."""
+    return ServedAnswer(200, wire.balances(sum(map(_points, _transactions(world, call, _member(world, call))))))
+
+
+def transactions(world: World, call: Call) -> ServedAnswer:
+    """A page of the transactions of a customer in a program, the newest first."""
+    return _ledger_page(call, _transactions(world, call, _member(world, call)))
+
+
+def delete_transactions(world: World, call: Call) -> ServedAnswer:
+    """Forget the transactions of a customer in a program, and with them the balances that the inventory shows."""
+    customer, program = _member(world, call), call.operation.program
+    for held in _transactions(world, call, customer):
+        world.store.remove(EntityKind.TRANSACTION, held["transactionUUID"])
+    for ledger in world.store.owned(customer).get(EntityKind.LEDGER, []):
+        if ledger["id"] == program:
+            emptied = ledger | {"ledger": wire.balance(0), "subLedgers": {}}
+            world.store.put(EntityKind.LEDGER, f"{program} {customer}", emptied, owner=customer)
+    return ServedAnswer(204)
+
+
+def card_transactions(world: World, call: Call) -> ServedAnswer:
+    """A page of the transactions of a loyalty card, the newest first."""
+    card = _card(world, call)
+    return _ledger_page(call, _transactions(world, call, card_owner(card["identifier"])))
+
+
+def unlink_card(world: World, call: Call) -> ServedAnswer:
+    """Unlink a card from a customer, whose inventory shows it no longer; 404 if they are not linked."""
+    card, customer = _card(world, call), call.body["integrationId"]
+    left = [holder for holder in card["profiles"] if holder["integrationId"] != customer]
+    if len(left) == len(card["profiles"]):
+        raise not_found("Customer profile")
+    unlinked = card | {"profiles": left}
+    world.store.put(EntityKind.CARD, card["identifier"], unlinked, owner=left[0]["integrationId"] if left else None)
+    return ServedAnswer(200, unlinked)
+
+
+def achievements(world: World, call: Call) -> ServedAnswer:
+    """A page of the achievements of a customer: those in which there is progress."""
+    if world.store.raw(EntityKind.PROFILE, call.value) is None:
+        raise not_found("Customer profile")
+    held = world.store.owned(call.value).get(EntityKind.ACHIEVEMENT, [])
+    shown, _ = _page(call, held, _LARGEST_PAGE)
+    entries = [wire.available_achievement(one, world.now()) for one in shown]
+    return ServedAnswer(200, {"totalResultSize": len(held), "data": entries})
+
+
+def session(world: World, call: Call) -> ServedAnswer:
+    """One session; 400 where there is none: the document declares no 404."""
+    found = world.store.get(EntityKind.SESSION, call.value)
+    if found is None:
+        raise invalid("Not found", "There is no such session", "")
+    return ServedAnswer(200, {"customerSession": wire.session_v2(found), "effects": []})
+
+
+def _member(world: World, call: Call) -> str:
+    """The customer whom a call within a program is about; 404 without the program, and without the profile."""
+    _check_program(world, call)
+    if world.store.raw(EntityKind.PROFILE, call.value) is None:
+        raise not_found("Customer profile")
+    return call.value
+
+
+def _card(world: World, call: Call) -> JsonObject:
+    _check_program(world, call)
+    card = world.store.get(EntityKind.CARD, call.value)
+    if card is None or card["programID"] != call.operation.program:
+        raise not_found("Loyalty card")
+    return card
+
+
+def _check_program(world: World, call: Call) -> None:
+    if call.operation.program not in world.settings.loyalty_programs:
+        raise not_found("Loyalty program")
+
+
+def _transactions(world: World, call: Call, owner: str) -> list[JsonObject]:
+    held = world.store.owned(owner).get(EntityKind.TRANSACTION, [])
+    ours = [one for one in held if one["programId"] == call.operation.program]
+    return sorted(ours, key=lambda one: (one["created"], one["id"]), reverse=True)
+
+
+def _points(held: JsonObject) -> float:
+    return float(held["amount"] if held["type"] == "addition" else -held["amount"])
+
+
+def _ledger_page(call: Call, held: list[JsonObject]) -> ServedAnswer:
+    shown, has_more = _page(call, held, _PAGE)
+    return ServedAnswer(200, {"hasMore": has_more, "data": shown})
+
+
+def _page(call: Call, held: list[JsonObject], usual: int) -> tuple[list[JsonObject], bool]:
+    """The entries of the page that a call asks for, and whether others follow."""
+    sizes = {"pageSize": usual, "skip": 0}
+    for name, default in list(sizes.items()):
+        given = call.flags.get(name, str(default))
+        if not (given.isascii() and given.isdecimal()):
+            raise invalid("Invalid", f"{name} is no number", "")
+        sizes[name] = int(given)
+    if not 1 <= sizes["pageSize"] <= _LARGEST_PAGE:
+        raise invalid("Invalid", "pageSize is from 1 to 1000", "")
+    end = sizes["skip"] + sizes["pageSize"]
+    return held[sizes["skip"] : end], end < len(held)
 
 
 # Customer profiles, in both versions of the operation, and the states that V1 and V2 answers are made of.

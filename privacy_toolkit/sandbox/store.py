@@ -149,6 +149,12 @@ class EntityKind(StrEnum):
     ACHIEVEMENT = "achievement"
     SESSION = "session"
     EVENT = "event"
+    TRANSACTION = "transaction"  # of a loyalty ledger; its owner is a customer, or a card as ``card_owner`` names it
+
+
+def card_owner(identifier: str) -> str:
+    """How the store names a loyalty card as the owner of transactions; no id of a customer has a control character."""
+    return f"card\0{identifier}"
 
 
 class Store:

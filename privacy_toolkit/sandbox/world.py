@@ -46,6 +46,7 @@ class SandboxSettings:
         never_clear_ids: customers of which the same holds, by id.
         unknown_profile: what a reservation for an unknown customer does: ``404``, or ``create`` (an empty profile).
             Not published either.
+        loyalty_programs: the numbers of the loyalty programs that there are.
         parallel_limit: requests for one profile or session that may be under way; one more is answered 409.
         log_file: JSONL file to which every request is appended as it is handled.
         faults: the faults that are played.
@@ -66,6 +67,7 @@ class SandboxSettings:
     never_clear: float = 0.0
     never_clear_ids: frozenset[str] = frozenset()
     unknown_profile: Literal["404", "create"] = "404"
+    loyalty_programs: frozenset[int] = frozenset({1, 2})
     parallel_limit: int = 3
     log_file: Path | None = None
     faults: Faults = field(default_factory=Faults)

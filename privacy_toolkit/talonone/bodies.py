@@ -38,6 +38,19 @@ class CouponReservations(RequestBody, frozen=True):
     )
 
 
+class DeletedTransactions(RequestBody, frozen=True):
+    """Which transactions of a loyalty ledger are deleted: those of all its parts, or of some subledgers."""
+
+    scope: Literal["AllSubledgers", "SelectedSubledgers"]
+    subledger_ids: list[str] | None = None
+
+
+class CardHolder(RequestBody, frozen=True):
+    """The customer whom a loyalty card is unlinked from."""
+
+    integration_id: Id
+
+
 class NewReferral(RequestBody, frozen=True):
     """A referral code to be made; ``usage_limit`` and ``attributes`` are unknown to deployments of 2020."""
 

@@ -1,13 +1,10 @@
-"""The typed client of the Integration API: one method per operation, one request per call; and its settings."""
+"""The typed client of the Integration API: one request per call; its twin without asyncio; and its settings."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial, wraps
-from http import HTTPStatus
+from functools import wraps
 from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -17,215 +14,26 @@ import msgspec
 
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
-from privacy_toolkit.core.model import ApiError, CredentialsError, Reason, UsageError
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
-from privacy_toolkit.http.outbound import silence_library
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.http.transport import Transport, make_head
-from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query, quoted
-from privacy_toolkit.talonone.bodies import (
-    CouponReservations,
-    CustomerProfileRequestV2,
-    EventV2,
-    IntegrationRequest,
-    NewCustomerProfile,
-    NewCustomerSession,
-    NewEvent,
-    NewReferral,
-    encode_body,
+from privacy_toolkit.http.transport import Transport, make_head, silence_library
+from privacy_toolkit.talonone.addresses import (
+    EMPTY_BODY,
+    Credentials,
+    QueryValue,
+    Signer,
+    check_base_url,
+    make_path,
+    make_query,
+    quoted,
 )
-from privacy_toolkit.talonone.credentials import EMPTY_BODY, Credentials, Signer
-from privacy_toolkit.talonone.models import (
-    AnswerBody,
-    Coupon,
-    CustomerInventory,
-    CustomerProfileResponseV2,
-    IntegrationState,
-    IntegrationStateV2,
-    Referral,
-    RequestBody,
-    ReservedCustomers,
-)
+from privacy_toolkit.talonone.bodies import encode_body
+from privacy_toolkit.talonone.calls import Calls
+from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
-from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
-
-# The operations as methods, for users of the library: typed in, typed out, and an exception for all but success.
-
-T = TypeVar("T", bound=AnswerBody)
-
-_UNAUTHORIZED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-
-_ADVICE = {
-    Finding.ABSENT: "The API does not know what was named.",
-    Finding.REFUSED: "It was not done, and may be sent again later.",
-    Finding.FINAL: "It was not done, and sending the same again is useless.",
-    Finding.NEVER_SENT: "Nothing was sent; it may be tried again.",
-    Finding.UNKNOWN: "It may have been done: look it up before anything is sent again.",
-}
-
-
-class Calls(ABC):
-    """One method for each operation.
-
-    All of them raise ``ApiError``, with the reason as its ``code``, where the call was not answered with success;
-    ``CredentialsError`` on 401 and 403; ``UsageError`` where nothing was sent because the call is not possible.
-    """
-
-    generation = Generation.CURRENT
-
-    def __init__(self, pacer: Pacer | None) -> None:
-        self._pacer = pacer
-        self._now: Callable[[], datetime] = partial(datetime.now, UTC)
-
-    @abstractmethod
-    async def exchange(
-        self,
-        operation: Operation,
-        value: str | None = None,
-        *,
-        query: Mapping[str, QueryValue] | None = None,
-        body: RequestBody | None = None,
-        idempotency_key: str | None = None,
-        manner: Manner = PLAIN,
-    ) -> Exchange:
-        """Send one call, once, and return what came of it."""
-
-    async def create_coupon_reservation(self, coupon_value: str, integration_ids: Sequence[str]) -> Coupon:
-        """Reserve a coupon for at most 1,000 customers; overrides the coupon's reservation limit."""
-        body = CouponReservations(integration_ids=list(integration_ids))
-        return await self._ask("create_coupon_reservation", Coupon, coupon_value, body=body)
-
-    async def delete_coupon_reservation(self, coupon_value: str, integration_ids: Sequence[str]) -> None:
-        """Release the reservations that at most 1,000 customers have on a coupon."""
-        body = CouponReservations(integration_ids=list(integration_ids))
-        await self._call("delete_coupon_reservation", coupon_value, body=body)
-
-    async def get_reserved_customers(self, coupon_value: str) -> ReservedCustomers:
-        """The customers that have a coupon reserved, with their full profiles."""
-        return await self._ask("get_reserved_customers", ReservedCustomers, coupon_value)
-
-    async def create_referral(self, referral: NewReferral) -> Referral:
-        """Create a referral code; each call makes a new one."""
-        return await self._ask("create_referral", Referral, body=referral)
-
-    async def delete_customer_data(self, integration_id: str) -> None:
-        """Delete a customer's attributes, in all Applications of the environment. It can't be undone."""
-        await self._call("delete_customer_data", integration_id)
-
-    async def get_customer_inventory(self, integration_id: str) -> CustomerInventory:
-        """What is held about a customer, in all parts that the generation of the API shows."""
-        return await self._ask("get_customer_inventory", CustomerInventory, integration_id)
-
-    async def track_event(self, event: NewEvent, *, dry: bool = False) -> IntegrationState:
-        """Track an event of a session (legacy V1)."""
-        return await self._ask("track_event", IntegrationState, body=event, query=_set(dry=dry))
-
-    async def track_event_v2(
-        self, event: EventV2, *, dry: bool = False, idempotency_key: str | None = None
-    ) -> IntegrationStateV2:
-        """Track an event of a customer (V2)."""
-        query = _set(dry=dry)
-        return await self._ask("track_event_v2", IntegrationStateV2, body=event, query=query, key=idempotency_key)
-
-    async def update_customer_profile(
-        self, integration_id: str, profile: NewCustomerProfile, *, dry: bool = False
-    ) -> IntegrationState:
-        """Update or create a customer profile (legacy V1); attributes are merged."""
-        query = _set(dry=dry)
-        return await self._ask("update_customer_profile", IntegrationState, integration_id, body=profile, query=query)
-
-    async def update_customer_profile_v2(
-        self,
-        integration_id: str,
-        profile: CustomerProfileRequestV2,
-        *,
-        run_rule_engine: bool = False,
-        dry: bool = False,
-        idempotency_key: str | None = None,
-    ) -> CustomerProfileResponseV2:
-        """Update or create a customer profile (V2); ``dry`` only works with ``run_rule_engine``."""
-        return await self._ask(
-            "update_customer_profile_v2",
-            CustomerProfileResponseV2,
-            integration_id,
-            body=profile,
-            query=_set(runRuleEngine=run_rule_engine, dry=dry),
-            key=idempotency_key,
-        )
-
-    async def update_customer_session(
-        self, session_id: str, session: NewCustomerSession, *, dry: bool = False
-    ) -> IntegrationState:
-        """Update or create a customer session (legacy V1)."""
-        query = _set(dry=dry)
-        return await self._ask("update_customer_session", IntegrationState, session_id, body=session, query=query)
-
-    async def update_customer_session_v2(
-        self,
-        session_id: str,
-        session: IntegrationRequest,
-        *,
-        dry: bool = False,
-        now: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> IntegrationStateV2:
-        """Update or create a customer session (V2); ``now`` is a future time (RFC 3339) to evaluate a dry call at."""
-        query = _set(dry=dry) | ({} if now is None else {"now": now})
-        key = idempotency_key
-        return await self._ask(
-            "update_customer_session_v2", IntegrationStateV2, session_id, body=session, query=query, key=key
-        )
-
-    async def _ask(
-        self,
-        name: str,
-        kind: type[T],
-        value: str | None = None,
-        *,
-        query: Mapping[str, QueryValue] | None = None,
-        body: RequestBody | None = None,
-        key: str | None = None,
-    ) -> T:
-        """Call an operation that answers with a body of this kind."""
-        answer = await self._call(name, value, query=query, body=body, key=key)
-        if not isinstance(answer.value, kind):
-            raise TypeError(f"{name} answers with another kind than {kind.__name__}.")
-        return answer.value
-
-    async def _call(
-        self,
-        name: str,
-        value: str | None = None,
-        *,
-        query: Mapping[str, QueryValue] | None = None,
-        body: RequestBody | None = None,
-        key: str | None = None,
-    ) -> Answer:
-        operation = OPERATIONS[name]
-        if self._pacer is not None:
-            await self._pacer.wait()
-        exchange = await self.exchange(operation, value, query=query, body=body, idempotency_key=key)
-        answer = read_exchange(operation, exchange, self._now(), Asked(value, body, self.generation))
-        if answer.finding is not Finding.DONE:
-            raise _error(operation, answer)
-        return answer
-
-
-def _set(**flags: bool) -> dict[str, QueryValue]:
-    return {name: True for name, value in flags.items() if value}
-
-
-def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
-    """The exception for an answer that is no success; it names no id and nothing that a server wrote."""
-    status = "no answer" if answer.status is None else f"HTTP {answer.status}"
-    message = f"{operation.operation_id} did not succeed: {answer.reason} ({status})."
-    if answer.status in _UNAUTHORIZED:  # in whatever words: no call will get further
-        return CredentialsError(message, "Is the key right, and of this environment?", code=Reason.CREDENTIALS_REFUSED)
-    wait = "" if answer.wait is None else f" The API asks to wait for {answer.wait:.0f} s."
-    return ApiError(message, _ADVICE[answer.finding] + wait, code=answer.reason)
-
 
 # The client of the Integration API: one request over the wire, and what it came to.
 
@@ -279,7 +87,7 @@ class Client(Calls):
         self.generation = generation
         self._timeout = asdict(timeouts)
         self._queries: dict[str, str] = {}
-        self._heads: dict[tuple[str, bool], tuple[bytes, bytes]] = {}
+        self._heads: dict[tuple[str, int | None, bool], tuple[bytes, bytes]] = {}
         self._common = [
             (b"Host", self._base.netloc),
             (b"Accept", b"application/json"),
@@ -346,14 +154,14 @@ class Client(Calls):
 
     def _brief(self, operation: Operation, value: str, manner: Manner) -> bytes:
         """The bytes of a call that says nothing but a value in its path: all else of it is made once."""
-        around = self._heads.get((operation.name, manner.anonymous))
+        around = self._heads.get((operation.name, operation.program, manner.anonymous))
         if around is None:
             target, headers, content = self._parts(operation, _PLACEHOLDER, None, None, None, manner)
             whole = make_head(operation.method, target, headers) + content
             before = operation.path.partition("{")[0]
             at = len(f"{operation.method} {self._prefix}{before}")
             around = whole[:at], whole[at + len(_PLACEHOLDER) :]
-            self._heads[operation.name, manner.anonymous] = around
+            self._heads[operation.name, operation.program, manner.anonymous] = around
         return around[0] + quoted(value).encode("ascii") + around[1]
 
     async def _sent(
@@ -475,6 +283,13 @@ class SyncClient:
     create_referral = _waiting(Calls.create_referral)
     delete_customer_data = _waiting(Calls.delete_customer_data)
     get_customer_inventory = _waiting(Calls.get_customer_inventory)
+    get_loyalty_balances = _waiting(Calls.get_loyalty_balances)
+    get_loyalty_transactions = _waiting(Calls.get_loyalty_transactions)
+    delete_loyalty_transactions = _waiting(Calls.delete_loyalty_transactions)
+    get_card_transactions = _waiting(Calls.get_card_transactions)
+    unlink_loyalty_card = _waiting(Calls.unlink_loyalty_card)
+    get_customer_achievements = _waiting(Calls.get_customer_achievements)
+    get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
     update_customer_profile = _waiting(Calls.update_customer_profile)
@@ -501,7 +316,7 @@ async def _kept_back(manner: Manner) -> Fault | None:
     """Do for another transport what ours does right before the first byte."""
     if manner.on is not None:
         return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
-    if manner.before_write is not None and not await manner.before_write():
+    if manner.before_write is not None and not (await manner.before_write() and manner.may_write()):
         return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
     return None
 

@@ -229,7 +229,7 @@ class LoyaltyCardProfileRegistration(AnswerBody, frozen=True):
     timestamp: Timestamp | None = None
 
 
-class LoyaltyCard(AnswerBody, frozen=True):
+class LoyaltyCard(Success, frozen=True):
     """A loyalty card; its ``profiles`` may be other people. ``attributes`` as for ``LoyaltyProgramLedgers``."""
 
     id: int | None = None
@@ -364,6 +364,102 @@ class IntegrationStateV2(RuleEngineAnswer, frozen=True, kw_only=True):
     advanced_event: Json | None = None
     return_: Json | None = field(default=None, name="return")
     previous_returns: list[Json] | None = None
+
+
+# What is asked for next to the inventory: a loyalty ledger, what can be achieved, a session.
+
+
+class ProjectedTier(AnswerBody, frozen=True):
+    """The tier that a customer will have when the current one expires."""
+
+    projected_active_points: float | None = None
+    stay_in_tier_points: float | None = None
+    projected_tier_name: str | None = None
+
+
+class LoyaltyBalance(AnswerBody, frozen=True):
+    """The balances of one ledger of a customer, in points, and the tier that follows from them."""
+
+    active_points: float | None = None
+    pending_points: float | None = None
+    spent_points: float | None = None
+    expired_points: float | None = None
+    negative_points: float | None = None
+    current_tier: Tier | None = None
+    next_tier_name: str | None = None
+    points_to_next_tier: float | None = None
+    projected_tier: ProjectedTier | None = None
+
+
+class LoyaltyBalances(Success, frozen=True, kw_only=True):
+    """The balances of a customer in one loyalty program. Without ``balance`` it could be anybody's answer."""
+
+    balance: LoyaltyBalance
+    subledger_balances: dict[str, LoyaltyBalance] | None = None
+
+
+class LoyaltyTransaction(AnswerBody, frozen=True, kw_only=True):
+    """One transaction of a loyalty ledger: of a customer, or of the card ``card_identifier``."""
+
+    transaction_uuid: str = field(name="transactionUUID")
+    program_id: int
+    created: Timestamp | None = None
+    card_identifier: str | None = None
+    customer_session_id: str | None = None
+    store_integration_id: str | None = None
+    type: str | None = None
+    name: str | None = None
+    start_date: str | None = None
+    expiry_date: str | None = None
+    subledger_id: str | None = None
+    amount: float | None = None
+    id: int | None = None
+    ruleset_id: int | None = None
+    rule_name: str | None = None
+    flags: Json | None = None
+    validity_duration: str | None = None
+
+
+class LoyaltyTransactions(Success, frozen=True, kw_only=True):
+    """A page of transactions; ``has_more`` says whether others follow."""
+
+    data: list[LoyaltyTransaction] | None
+    has_more: bool
+
+
+class AvailableAchievement(AnswerBody, frozen=True):
+    """An achievement of the Application, and how far a customer is with it."""
+
+    id: int | None = None
+    created: Timestamp | None = None
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    target: float | None = None
+    period: str | None = None
+    period_end_override: Json | None = None
+    recurrence_policy: str | None = None
+    activation_policy: str | None = None
+    fixed_start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+    allow_rollback_after_completion: bool | None = None
+    campaign_id: int | None = None
+    status: str | None = None
+    current_progress: Json | None = None
+
+
+class AvailableAchievements(Success, frozen=True, kw_only=True):
+    """A page of achievements; ``total_result_size`` is how many there are on all pages."""
+
+    data: list[AvailableAchievement] | None
+    total_result_size: int
+
+
+class CustomerSessionAnswer(Success, frozen=True, kw_only=True):
+    """One customer session, and what the rules made of it."""
+
+    customer_session: Json
+    effects: list[Json] | None = None
 
 
 class ErrorBody(AnswerBody, frozen=True):

@@ -1,21 +1,24 @@
 """The operations of the Integration API, each declared once.
 
 Client, commands, sandbox, documentation and contract tests are generated from this table. Sources: the eleven
-operations published in 2020, and V2 events, which replaced the V1 one. Where the API of 2020 and the current one
-differ, ``Generation`` says which has what.
+operations published in 2020, V2 events, which replaced the V1 one, and of the document of August 2026 what is held
+about a customer next to the inventory: loyalty ledgers, achievements, sessions. Where the API of 2020 and the current
+one differ, ``Generation`` says which has what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
 from types import MappingProxyType
 
 from privacy_toolkit.talonone.bodies import (
+    CardHolder,
     CouponReservations,
     CustomerProfileRequestV2,
+    DeletedTransactions,
     EventV2,
     IntegrationRequest,
     NewCustomerProfile,
@@ -28,11 +31,16 @@ from privacy_toolkit.talonone.bodies import (
     SessionV1Of2020,
 )
 from privacy_toolkit.talonone.models import (
+    AvailableAchievements,
     Coupon,
     CustomerInventory,
     CustomerProfileResponseV2,
+    CustomerSessionAnswer,
     IntegrationState,
     IntegrationStateV2,
+    LoyaltyBalances,
+    LoyaltyCard,
+    LoyaltyTransactions,
     Referral,
     RequestBody,
     ReservedCustomers,
@@ -93,7 +101,8 @@ class QueryFlag:
 class Operation:
     """One operation of the API.
 
-    ``path`` holds at most one ``{parameter}``. ``body_of_2020`` is set where deployments of 2020 take less than
+    ``path`` holds at most one ``{parameter}`` that a call fills in; one of a loyalty program holds the program's before
+    it, and is called only ``within`` one. ``body_of_2020`` is set where deployments of 2020 take less than
     ``body``. ``success`` is the only status that counts as done. ``lookup`` names the operation that settles a lost
     answer. ``creates_profile``: a call re-creates the profile of an erased customer. ``refusals`` are the statuses of
     errors that the documents declare for it; ``statuses`` follows from them.
@@ -116,6 +125,7 @@ class Operation:
     creates_profile: bool = False
     generations: frozenset[Generation] = frozenset(Generation)
     refusals: frozenset[int] = frozenset()
+    program: int | None = None
     statuses: Mapping[int, Meaning] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,9 +134,18 @@ class Operation:
 
     @property
     def parameter(self) -> str | None:
-        """The name of the path parameter, if there is one."""
-        start, end = self.path.find("{"), self.path.find("}")
+        """The name of the path parameter that a call fills in, if there is one."""
+        start, end = self.path.rfind("{"), self.path.rfind("}")
         return self.path[start + 1 : end] if start >= 0 else None
+
+    @property
+    def is_of_a_program(self) -> bool:
+        """Whether it has to be said within which loyalty program it is called."""
+        return _PROGRAM in self.path
+
+    def within(self, program: int) -> Operation:
+        """The same operation within one loyalty program, by the program's number."""
+        return replace(self, path=self.path.replace(_PROGRAM, str(program)), program=program)
 
     def body_for(self, generation: Generation) -> type[RequestBody] | None:
         """The type that a body has to fit for a deployment of ``generation``."""
@@ -146,6 +165,7 @@ class Operation:
         return {**meanings, HTTPStatus.TOO_MANY_REQUESTS: Meaning.REPEAT, self.success: Meaning.DONE}
 
 
+_PROGRAM = "{loyaltyProgramId}"
 _REFUSALS: Mapping[int, Meaning] = {
     HTTPStatus.BAD_REQUEST: Meaning.FINAL,
     HTTPStatus.NOT_FOUND: Meaning.ABSENT,
@@ -172,6 +192,23 @@ def _flag(name: str, generations: frozenset[Generation] = _BOTH) -> QueryFlag:
 def _shown(name: str, generations: frozenset[Generation] = _BOTH) -> QueryFlag:
     """A part of the inventory: always asked for, so that nothing held is overlooked."""
     return QueryFlag(name, generations, always="true")
+
+
+def _filters(*names: str) -> tuple[QueryFlag, ...]:
+    """Filters of a list: none is ever sent, or what is held would be overlooked."""
+    return tuple(QueryFlag(name, _CURRENT, list) for name in names)
+
+
+#: How many entries a page may have, and how many to skip.
+_PAGES = (QueryFlag("pageSize", _CURRENT, int), QueryFlag("skip", _CURRENT, int))
+_OF_LEDGERS = (
+    QueryFlag("loyaltyTransactionType", _CURRENT, str),
+    QueryFlag("startDate", _CURRENT, str),
+    QueryFlag("endDate", _CURRENT, str),
+    QueryFlag("awaitsActivation", _CURRENT),
+    *_filters("customerSessionIDs", "transactionUUIDs"),
+    *_PAGES,
+)
 
 
 _TABLE = (
@@ -261,6 +298,105 @@ _TABLE = (
         ),
         auth=_EITHER,
         retry=RetrySafety.SAFE,
+    ),
+    Operation(
+        name="get_loyalty_balances",
+        operation_id="getLoyaltyBalances",
+        method="GET",
+        path="/v1/loyalty_programs/{loyaltyProgramId}/profile/{integrationId}/balances",
+        success=200,
+        summary="The balances of a customer in one loyalty program, with tiers",
+        refusals=_REFUSES | _MISSES,
+        answer=LoyaltyBalances,
+        query=(
+            QueryFlag("endDate", _CURRENT, str),
+            QueryFlag("subledgerId", _CURRENT, str),
+            _shown("includeTiers", _CURRENT),
+            _flag("includeProjectedTier", _CURRENT),
+        ),
+        retry=RetrySafety.SAFE,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="get_loyalty_transactions",
+        operation_id="getLoyaltyProgramProfileTransactions",
+        method="GET",
+        path="/v1/loyalty_programs/{loyaltyProgramId}/profile/{integrationId}/transactions",
+        success=200,
+        summary="The transactions of a customer in one loyalty program, page by page",
+        refusals=_REFUSES | _MISSES,
+        answer=LoyaltyTransactions,
+        query=(*_OF_LEDGERS, QueryFlag("subledgerId", _CURRENT, str)),
+        retry=RetrySafety.SAFE,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="delete_loyalty_transactions",
+        operation_id="deleteLoyaltyTransactionsFromLedgers",
+        method="POST",
+        path="/v1/loyalty_programs/{loyaltyProgramId}/profile/{integrationId}/delete_transactions",
+        success=204,
+        summary="Delete a customer's transactions from the ledgers of one loyalty program",
+        refusals=_REFUSES | _MISSES,
+        body=DeletedTransactions,
+        retry=RetrySafety.CHECK_FIRST,
+        lookup="get_loyalty_transactions",
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="get_card_transactions",
+        operation_id="getLoyaltyCardTransactions",
+        method="GET",
+        path="/v1/loyalty_programs/{loyaltyProgramId}/cards/{loyaltyCardId}/transactions",
+        success=200,
+        summary="The transactions of one loyalty card, page by page",
+        refusals=_REFUSES | _MISSES,
+        answer=LoyaltyTransactions,
+        query=(*_OF_LEDGERS, *_filters("subledgerId")),
+        retry=RetrySafety.SAFE,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="unlink_loyalty_card",
+        operation_id="unlinkLoyaltyCardFromProfile",
+        method="POST",
+        path="/v2/loyalty_programs/{loyaltyProgramId}/cards/{loyaltyCardId}/unlink_profile",
+        success=200,
+        summary="Unlink a loyalty card from a customer; the card and its points stay",
+        refusals=_REFUSES | _MISSES,
+        body=CardHolder,
+        answer=LoyaltyCard,
+        retry=RetrySafety.CHECK_FIRST,
+        lookup="get_customer_inventory",
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="get_customer_achievements",
+        operation_id="getCustomerAchievements",
+        method="GET",
+        path="/v1/customer_profiles/{integrationId}/achievements",
+        success=200,
+        summary="The achievements that a customer can reach, with the progress in each, page by page",
+        refusals=_REFUSES | _MISSES,
+        answer=AvailableAchievements,
+        query=(
+            *_filters("campaignIds", "achievementIds", "achievementStatus", "currentProgressStatus"),
+            *_PAGES,
+        ),
+        retry=RetrySafety.SAFE,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="get_customer_session",
+        operation_id="getCustomerSession",
+        method="GET",
+        path="/v2/customer_sessions/{customerSessionId}",
+        success=200,
+        summary="One customer session by its id; the API lists a customer's sessions nowhere",
+        refusals=_REFUSES,
+        answer=CustomerSessionAnswer,
+        retry=RetrySafety.SAFE,
+        generations=_CURRENT,
     ),
     Operation(
         name="track_event",

@@ -23,10 +23,12 @@ from privacy_toolkit.http.pacing import parse_retry_after
 from privacy_toolkit.talonone.bodies import EventV2, IntegrationRequest, NewCustomerSession, NewEvent, NewReferral
 from privacy_toolkit.talonone.models import (
     AnswerBody,
+    AvailableAchievements,
     Coupon,
     CustomerInventory,
     CustomerProfile,
     CustomerProfileResponseV2,
+    CustomerSessionAnswer,
     ErrorBody,
     Giveaway,
     IntegrationState,
@@ -34,7 +36,9 @@ from privacy_toolkit.talonone.models import (
     InventoryCoupon,
     InventoryReferral,
     Json,
+    LoyaltyBalances,
     LoyaltyCard,
+    LoyaltyTransactions,
     Referral,
     RequestBody,
     ReservedCustomers,
@@ -57,12 +61,17 @@ class Said(Enum):
     TOO_LITTLE = "too_little"  # less than the documents require of the answers to this operation
 
 
-def told(name: str, answer: Any, value: str | None, body: RequestBody | None, generation: Generation) -> Said:
-    """What the answer to the operation ``name`` says; ``value`` was in the path, ``body`` was sent.
+def told(
+    operation: Operation, answer: Any, value: str | None, body: RequestBody | None, generation: Generation
+) -> Said:
+    """What the answer to ``operation`` says; ``value`` was in the path, ``body`` was sent.
 
     Both are None where it is not known what was asked: then nothing is compared.
     """
-    return _CHECKS[name](answer, value, body, generation)
+    said = _CHECKS[operation.name](answer, value, body, generation)
+    if operation.program is not None and said is not _TOO_LITTLE and _is_of_another_program(answer, operation.program):
+        return Said.ANOTHER
+    return said
 
 
 def _inventory(answer: CustomerInventory, value: str | None, *_: object) -> Said:
@@ -186,6 +195,44 @@ def _holders(answer: ReservedCustomers, *_: object) -> Said:
     return Said.NOTHING if answer.total_result_size == len(answer.data or ()) else Said.TOO_LITTLE
 
 
+def _is_of_another_program(answer: LoyaltyTransactions | LoyaltyCard | LoyaltyBalances, program: int) -> bool:
+    """Whether a part of an answer names a loyalty program that it was not asked about."""
+    if isinstance(answer, LoyaltyTransactions):
+        return any(entry.program_id != program for entry in answer.data or ())
+    return isinstance(answer, LoyaltyCard) and answer.program_id not in (None, program)
+
+
+def _balances(*_: object) -> Said:
+    """Balances do not say whose they are."""
+    return Said.NOTHING
+
+
+def _ledger(answer: LoyaltyTransactions, *_: object) -> Said:
+    """Transactions do not say whose they are; a page that promises others and has none promises anything."""
+    return Said.TOO_LITTLE if answer.has_more and not answer.data else Said.NOTHING
+
+
+def _card_ledger(answer: LoyaltyTransactions, value: str | None, *_: object) -> Said:
+    if answer.has_more and not answer.data:
+        return Said.TOO_LITTLE
+    return _compared(*((entry.card_identifier, value) for entry in answer.data or ()))
+
+
+def _unlinked(answer: LoyaltyCard, value: str | None, *_: object) -> Said:
+    """The card as it is afterwards names itself, in whatever case it was asked for."""
+    return _compared((answer.identifier, value)) if answer.identifier else Said.TOO_LITTLE
+
+
+def _achievements(answer: AvailableAchievements, *_: object) -> Said:
+    """A list does not say whose progress is in it; a page of a list that is not empty is not empty either."""
+    return Said.TOO_LITTLE if answer.total_result_size > 0 and not answer.data else Said.NOTHING
+
+
+def _session(answer: CustomerSessionAnswer, value: str | None, *_: object) -> Said:
+    named = answer.customer_session.get("integrationId")
+    return _compared((named, value)) if named else Said.TOO_LITTLE
+
+
 def _customers(session: Json | None, profile: CustomerProfile | None, event: Json | None) -> tuple[Any, ...]:
     """Whom each part of an answer names as the customer."""
     shown = None if profile is None else profile.integration_id
@@ -221,6 +268,12 @@ _CHECKS: Mapping[str, Callable[..., Said]] = MappingProxyType(
         "get_reserved_customers": _holders,
         "create_referral": _referral,
         "get_customer_inventory": _inventory,
+        "get_loyalty_balances": _balances,
+        "get_loyalty_transactions": _ledger,
+        "get_card_transactions": _card_ledger,
+        "unlink_loyalty_card": _unlinked,
+        "get_customer_achievements": _achievements,
+        "get_customer_session": _session,
         "track_event": _event_v1,
         "track_event_v2": _event_v2,
         "update_customer_profile": _profile_v1,
@@ -342,11 +395,16 @@ _NOTHING = Asked()
 #: Names on which a reading rests. Where one appears twice in an object the answer can be read either way.
 _OF_REFUSALS = (b'"message"', b'"StatusCode"', b'"errors"')
 _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
+    AvailableAchievements: (b'"data"', b'"totalResultSize"'),
     Coupon: (b'"value"',),
     CustomerInventory: (b'"profile"',),
     CustomerProfileResponseV2: (b'"customerProfile"', b'"event"', b'"effects"'),
+    CustomerSessionAnswer: (b'"customerSession"', b'"integrationId"', b'"profileId"'),
     IntegrationState: (b'"session"', b'"profile"', b'"event"'),
     IntegrationStateV2: (b'"customerSession"', b'"customerProfile"', b'"event"', b'"effects"'),
+    LoyaltyBalances: (b'"balance"',),
+    LoyaltyCard: (b'"identifier"', b'"profiles"', b'"programID"'),
+    LoyaltyTransactions: (b'"data"', b'"hasMore"', b'"transactionUUID"', b'"programId"', b'"cardIdentifier"'),
     Referral: (b'"advocateProfileIntegrationId"', b'"friendProfileIntegrationId"', b'"campaignId"'),
     ReservedCustomers: (b'"data"', b'"totalResultSize"'),
 }
@@ -380,7 +438,7 @@ def _read_success(operation: Operation, reply: Reply, asked: Asked) -> Answer:
     value = _decoded(reply.body, operation.answer)
     if value is None or value.tells_of_an_error or not _is_unambiguous(reply.body, _OF_SUCCESSES[operation.answer]):
         return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
-    said = told(operation.name, value, asked.value, asked.body, asked.generation)
+    said = told(operation, value, asked.value, asked.body, asked.generation)
     if said is _ANOTHER:
         return Answer(_UNKNOWN, Reason.ANSWER_ABOUT_ANOTHER, reply.status, mark=reply.mark)
     if said is _TOO_LITTLE:

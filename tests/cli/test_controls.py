@@ -15,9 +15,8 @@ from privacy_toolkit.engine.controls import MOST_UNPROVEN
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import Faults
-from privacy_toolkit.sandbox.seeding import EPOCH, seed
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import profile, timestamp
+from privacy_toolkit.sandbox.wire import EPOCH, profile, seed, timestamp
 from privacy_toolkit.sandbox.world import SandboxSettings
 
 CONFIRMED = ("--confirm", "yes", "--json")

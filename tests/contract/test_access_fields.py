@@ -1,14 +1,11 @@
 """The field map of the access package against both published documents: a field that nobody classified fails here."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from privacy_toolkit.access.words import LANGUAGES, language
 from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind, place
+from tests.support.documents import read_document
 
-DOCUMENTS = Path(__file__).parent / "documents"
 #: In no document; they would be personal data if they came.
 UNDOCUMENTED = {("program", "attributes"), ("card", "attributes")}
 
@@ -41,10 +38,7 @@ def resolved(document, schema):
 
 @pytest.fixture(scope="module")
 def documents():
-    return {
-        generation: yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
-        for generation in ("2020", "current")
-    }
+    return {generation: read_document(generation) for generation in ("2020", "current")}
 
 
 @pytest.fixture(scope="module")

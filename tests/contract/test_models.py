@@ -1,11 +1,9 @@
 """The bodies against the vendor's published documents: no property is missing, and every example can be read."""
 
 import json
-from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator, OAS31Validator
@@ -15,11 +13,17 @@ from referencing.jsonschema import DRAFT202012
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone import bodies, models
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from tests.support.documents import read_document
 
-DOCUMENTS = Path(__file__).parent / "documents"
 ANSWERS = {
     "LoyaltyProgramBalance": models.LedgerInfo,
     "inline_response_200": models.ReservedCustomers,
+    "AchievementStatusEntry": models.AvailableAchievement,
+    "CardLedgerTransactionLogEntryIntegrationAPI": models.LoyaltyTransaction,
+    "IntegrationCustomerSessionResponse": models.CustomerSessionAnswer,
+    "LedgerTransactionLogEntryIntegrationAPI": models.LoyaltyTransaction,
+    "LoyaltyBalanceWithTier": models.LoyaltyBalance,
+    "LoyaltyBalancesWithTiers": models.LoyaltyBalances,
     "CustomerProfileUpdate": models.CustomerProfileResponseV2,
     "CustomerProfileIntegrationResponseV2": models.CustomerProfileResponseV2,
     "AchievementProgressWithDefinition": models.AchievementProgress,
@@ -32,10 +36,13 @@ ANSWERS = {
 SAME_NAMES = (
     "AudienceMembership", "Coupon", "CustomerInventory", "CustomerProfile", "Giveaway", "IntegrationState",
     "IntegrationStateV2", "InventoryCoupon", "InventoryReferral", "LedgerInfo", "LimitConfig", "Loyalty", "LoyaltyCard",
-    "LoyaltyCardProfileRegistration", "LoyaltyMembership", "LoyaltyProgramLedgers", "Referral", "Tier",
+    "LoyaltyCardProfileRegistration", "LoyaltyMembership", "LoyaltyProgramLedgers", "ProjectedTier", "Referral",
+    "Tier",
 )  # fmt: skip
 REQUESTS = {
     "CouponReservations": bodies.CouponReservations,
+    "DeleteLoyaltyTransactionsRequest": bodies.DeletedTransactions,
+    "LoyaltyCardRegistration": bodies.CardHolder,
     "NewReferral": bodies.NewReferral,
     "NewEvent": bodies.NewEvent,
     "NewEventLegacyV300": bodies.NewEvent,
@@ -57,8 +64,7 @@ class Document:
 
     def __init__(self, generation):
         self.generation = generation
-        text = (DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8")
-        self.content = yaml.load(text, yaml.CSafeLoader)
+        self.content = read_document(generation)
         self.schemas = self.content["components"]["schemas"]
         self._registry = Registry().with_resource("urn:document", Resource(self.content, DRAFT202012))
         self._validator = OAS31Validator if generation is Generation.CURRENT else OAS30Validator

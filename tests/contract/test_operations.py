@@ -2,15 +2,13 @@
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 import talon_one
-import yaml
 
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Meaning, RetrySafety, Scheme
+from tests.support.documents import called, read_document
 
-DOCUMENTS = Path(__file__).parent / "documents"
 #: The documents declare the V2 events nowhere; the vendor's SDK does.
 UNDOCUMENTED = {"track_event_v2"}
 CASES = [
@@ -22,7 +20,7 @@ CASES = [
 
 
 def read(generation):
-    content = yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    content = read_document(generation)
     return content, {
         declared["operationId"]: (method.upper(), path, declared)
         for path, methods in content["paths"].items()
@@ -43,6 +41,12 @@ def case(request, documents):
     return generation, operation, *documents[generation][1][operation.operation_id]
 
 
+def resolved(content, parameter):
+    while "$ref" in parameter:
+        parameter = content["components"]["parameters"][parameter["$ref"].rsplit("/", 1)[1]]
+    return parameter
+
+
 def without_names(path):
     return [segment.startswith("{") or segment for segment in path.split("/")]
 
@@ -58,12 +62,12 @@ def test_method_and_path(case):
     assert (operation.method, without_names(operation.path)) == (method, without_names(path))
 
 
-def test_query(case):
+def test_query(case, documents):
     generation, operation, _, _, declared = case
-    kinds = {"boolean": bool, "string": str}
+    kinds = {"boolean": bool, "string": str, "integer": int, "array": list}
     assert {flag.name: flag.kind for flag in operation.query if generation in flag.generations} == {
         parameter["name"]: kinds[parameter["schema"]["type"]]
-        for parameter in declared.get("parameters", ())
+        for parameter in (resolved(documents[generation][0], one) for one in declared.get("parameters", ()))
         if parameter["in"] == "query"
     }
 
@@ -149,7 +153,7 @@ def test_v2_events_are_as_in_the_vendors_sdk():
 
 def test_names_are_keys():
     assert all(name == operation.name for name, operation in OPERATIONS.items())
-    assert len({operation.operation_id for operation in OPERATIONS.values()}) == len(OPERATIONS) == 12
+    assert len({operation.operation_id for operation in OPERATIONS.values()}) == len(OPERATIONS) == 19
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -161,7 +165,27 @@ def test_what_is_said_of_an_operation_fits_together(operation):
         assert operation.retry is not RetrySafety.SAFE
     if operation.retry is RetrySafety.CHECK_FIRST:
         lookup = OPERATIONS[operation.lookup]
-        assert (lookup.method, lookup.parameter) == ("GET", operation.parameter)
+        by_inventory = {"loyaltyCardId"}  # whose card it is, is in the inventory of the customer
+        assert lookup.method == "GET"
+        assert lookup.parameter == operation.parameter or operation.parameter in by_inventory
     else:
         assert operation.lookup is None
     assert operation.generations
+
+
+OF_PROGRAMS = [name for name, operation in OPERATIONS.items() if operation.is_of_a_program]
+
+
+@pytest.mark.parametrize("name", OF_PROGRAMS)
+def test_an_operation_of_a_program_is_the_same_within_one(name):
+    operation, within = OPERATIONS[name], called(name, 33)
+    assert (within.program, within.is_of_a_program, within.parameter) == (33, False, operation.parameter)
+    assert within.path == operation.path.replace("{loyaltyProgramId}", "33")
+    assert (within.name, within.statuses, within.query) == (name, operation.statuses, operation.query)
+
+
+def test_the_operations_of_programs_are_those_of_the_document():
+    assert set(OF_PROGRAMS) == {
+        *("get_loyalty_balances", "get_loyalty_transactions", "delete_loyalty_transactions"),
+        *("get_card_transactions", "unlink_loyalty_card"),
+    }

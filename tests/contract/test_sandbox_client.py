@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 import pytest
 
 from privacy_toolkit.core.model import Reason
-from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
+from privacy_toolkit.sandbox import RunningSandbox, start_in_thread, wire
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.store import EntityKind, card_owner
+from privacy_toolkit.sandbox.wire import EPOCH
 from privacy_toolkit.sandbox.world import DEFAULT_APPLICATION_KEY, DEFAULT_KEY, SandboxSettings
 from privacy_toolkit.talonone import bodies
+from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.client import Client, Timeouts
-from privacy_toolkit.talonone.credentials import Credentials, Signer
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
+from tests.support.documents import called
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Credentials(api_key=DEFAULT_KEY)
@@ -30,6 +33,13 @@ CALLS = {
     "create_referral": (None, bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="a1")),
     "delete_customer_data": ("customer-00002", None),
     "get_customer_inventory": ("customer-00003", None),
+    "get_loyalty_balances": ("customer-00001", None),
+    "get_loyalty_transactions": ("customer-00001", None),
+    "delete_loyalty_transactions": ("customer-00001", bodies.DeletedTransactions(scope="AllSubledgers")),
+    "get_card_transactions": ("CARD-1", None),
+    "unlink_loyalty_card": ("CARD-1", bodies.CardHolder(integration_id="customer-00001")),
+    "get_customer_achievements": ("customer-00001", None),
+    "get_customer_session": ("s9", None),
     "track_event": (None, bodies.NewEvent(type="seen", session_id="s1", attributes={"a": 1}, profile_id="c1")),
     "track_event_v2": (None, bodies.EventV2(type="seen", profile_id="c1")),
     "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={"a": 1})),
@@ -49,6 +59,7 @@ NAMING = {
     Generation.CURRENT: {
         *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event", "track_event_v2"),
         *("update_customer_profile", "update_customer_session", "update_customer_session_v2"),
+        *("get_card_transactions", "unlink_loyalty_card", "get_customer_session"),
     },
     Generation.SEED: {
         *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event"),
@@ -60,10 +71,19 @@ NAMING = {
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., RunningSandbox]]:
-    with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(
-            start_in_thread(SandboxSettings(**{"seed_customers": 5} | settings))
+    def started(**settings):
+        sandbox = stack.enter_context(start_in_thread(SandboxSettings(**{"seed_customers": 5} | settings)))
+        now, owner = wire.timestamp(EPOCH), "customer-00001"
+        sandbox.store.put(
+            EntityKind.CARD, "CARD-1", wire.card(7, now, owner, 3) | {"identifier": "CARD-1"}, owner=owner
         )
+        made = wire.transaction(7, 1, now, 3, "CARD-1")
+        sandbox.store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=card_owner("CARD-1"))
+        sandbox.store.put(EntityKind.SESSION, "s9", wire.session(8, "s9", now, 1), owner=owner)
+        return sandbox
+
+    with ExitStack() as stack:
+        yield started
 
 
 def call(sandbox, name, value=None, body=None, *, credentials=KEY, timeouts=None, **more) -> Answer:
@@ -75,9 +95,9 @@ def call(sandbox, name, value=None, body=None, *, credentials=KEY, timeouts=None
             timeouts=timeouts or Timeouts(),
         )
         async with made as client:
-            exchange = await client.exchange(OPERATIONS[name], value, body=body, **more)
+            exchange = await client.exchange(called(name), value, body=body, **more)
             asked = Asked(value, body, sandbox.settings.generation)
-            return read_exchange(OPERATIONS[name], exchange, NOW, asked)
+            return read_exchange(called(name), exchange, NOW, asked)
 
     return asyncio.run(talk())
 

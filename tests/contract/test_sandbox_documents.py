@@ -3,27 +3,28 @@
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import yaml
 from openapi_schema_validator import OAS30Validator, OAS31Validator, oas30_format_checker, oas31_format_checker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
+from privacy_toolkit.sandbox import RunningSandbox, start_in_thread, wire
 from privacy_toolkit.sandbox.faults import Faults
+from privacy_toolkit.sandbox.store import EntityKind, card_owner
+from privacy_toolkit.sandbox.wire import EPOCH
 from privacy_toolkit.sandbox.world import SandboxSettings
-from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
+from tests.support.documents import called, read_document
 
-DOCUMENTS = Path(__file__).parent / "documents"
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}
 CUSTOMERS = 40
 CODE = "SANDBOX-0001"
 ITEM = {"name": "Lamp", "sku": "s1", "quantity": 2, "price": 2.5}
 ALL_CONTENT = ["customerSession", "customerProfile", "coupons", "loyalty", "event", "triggeredCampaigns"]
 
+MEMBER, CARD = "customer-00007", "CARD-00000900"
 #: A request for each operation of the documents that succeeds: path value, query, body.
 SUCCESSES = {
     "create_coupon_reservation": (CODE, "", {"integrationIDs": ["customer-00001"]}),
@@ -32,6 +33,13 @@ SUCCESSES = {
     "create_referral": ("", "", {"campaignId": 1, "advocateProfileIntegrationId": "a1"}),
     "delete_customer_data": ("customer-00003", "", None),
     "get_customer_inventory": ("customer-00001", "profile=true&referrals=true&coupons=true&loyalty=true", None),
+    "get_loyalty_balances": (MEMBER, "includeTiers=true", None),
+    "get_loyalty_transactions": (MEMBER, "pageSize=1000&skip=0", None),
+    "delete_loyalty_transactions": (MEMBER, "", {"scope": "AllSubledgers"}),
+    "get_card_transactions": (CARD, "pageSize=1", None),
+    "unlink_loyalty_card": (CARD, "", {"integrationId": MEMBER}),
+    "get_customer_achievements": (MEMBER, "pageSize=1000", None),
+    "get_customer_session": ("s4", "", None),
     "track_event": ("", "", {"type": "seen", "attributes": {"a": 1}, "sessionId": "s1", "profileId": "c1"}),
     "update_customer_profile": ("c1", "", {"attributes": {"a": 1}}),
     "update_customer_profile_v2": ("c1", "", {"attributes": {"a": 1}}),
@@ -48,7 +56,7 @@ class Document:
     """One OpenAPI document, and validators for the answers it declares."""
 
     def __init__(self, generation: Generation) -> None:
-        content = yaml.safe_load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"))
+        content = read_document(generation)
         _settle_contradictions(content["components"]["schemas"])
         self._registry = Registry().with_resource("urn:document", Resource(content, DRAFT202012))
         self._paths = {
@@ -105,7 +113,30 @@ def document(generation) -> Document:
 @pytest.fixture(scope="module")
 def sandbox(generation) -> Iterator[RunningSandbox]:
     with start_in_thread(SandboxSettings(generation=generation, seed_customers=CUSTOMERS)) as running:
+        hold_loyalty(running.store)
         yield running
+
+
+@pytest.fixture
+def operation(request, generation) -> Operation:
+    """An operation by its name, where the generation has it."""
+    found = called(request.param)
+    if generation not in found.generations:
+        pytest.skip("not an operation of that generation")
+    return found
+
+
+def hold_loyalty(store) -> None:
+    """A customer with a card, and transactions in a ledger of their own and of the card."""
+    now = wire.timestamp(EPOCH)
+    card = wire.card(900, now, MEMBER, 30)
+    store.put(EntityKind.CARD, CARD, card, owner=MEMBER)
+    for number in (1, 2, 3):
+        for owner, identifier in ((MEMBER, None), (card_owner(CARD), CARD)):
+            made = wire.transaction(number + 10 * bool(identifier), 1, now, number - 2, identifier)
+            store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=owner)
+    store.put(EntityKind.ACHIEVEMENT, f"1 {MEMBER}", wire.achievement(1, 3), owner=MEMBER)
+    store.put(EntityKind.SESSION, "s4", wire.session(77, "s4", now, 1) | {"profileId": MEMBER}, owner=MEMBER)
 
 
 def send(sandbox, operation, value="", query="", body=None, headers=KEY) -> tuple[int, bytes]:
@@ -124,9 +155,9 @@ def test_every_operation_of_the_documents_is_asked():
     assert SUCCESSES.keys() == OPERATIONS.keys() - {"track_event_v2"}
 
 
-@pytest.mark.parametrize("name", SUCCESSES)
-def test_success_fits(document, sandbox, name):
-    operation, (value, query, body) = OPERATIONS[name], SUCCESSES[name]
+@pytest.mark.parametrize("operation", SUCCESSES, indirect=True)
+def test_success_fits(document, sandbox, operation):
+    value, query, body = SUCCESSES[operation.name]
     status, answer = send(sandbox, operation, value, query, body)
     assert status == operation.success
     assert document.problems(operation.operation_id, status, answer) == []
@@ -150,18 +181,18 @@ def test_profile_v2_fits_with_what_is_asked_for(sandbox, generation, document):
     assert document.problems(operation.operation_id, status, answer) == []
 
 
-@pytest.mark.parametrize("name", SUCCESSES)
-def test_wrong_key_fits(document, sandbox, name):
-    operation = OPERATIONS[name]
+@pytest.mark.parametrize("operation", SUCCESSES, indirect=True)
+def test_wrong_key_fits(document, sandbox, operation):
     status, answer = send(sandbox, operation, "x", headers={"authorization": "ApiKey-v1 wrong"})
     assert status == 401
     if document.declares(operation.operation_id, 401):
         assert document.problems(operation.operation_id, 401, answer) == []
 
 
-@pytest.mark.parametrize("name", [name for name, (_, _, body) in SUCCESSES.items() if body is not None])
-def test_wrong_body_fits(document, sandbox, name):
-    operation = OPERATIONS[name]
+@pytest.mark.parametrize(
+    "operation", [name for name, (_, _, body) in SUCCESSES.items() if body is not None], indirect=True
+)
+def test_wrong_body_fits(document, sandbox, operation):
     status, answer = send(sandbox, operation, CODE, body=[])
     assert status == 400
     if document.declares(operation.operation_id, 400):
@@ -169,21 +200,44 @@ def test_wrong_body_fits(document, sandbox, name):
 
 
 @pytest.mark.parametrize(
-    "name",
+    "operation",
     [
         "create_coupon_reservation",
         "delete_coupon_reservation",
         "get_reserved_customers",
         "delete_customer_data",
         "get_customer_inventory",
+        "get_loyalty_balances",
+        "get_loyalty_transactions",
+        "delete_loyalty_transactions",
+        "get_card_transactions",
+        "unlink_loyalty_card",
+        "get_customer_achievements",
     ],
+    indirect=True,
 )
-def test_unknown_thing_fits(document, sandbox, name):
-    operation, (_, query, body) = OPERATIONS[name], SUCCESSES[name]
+def test_unknown_thing_fits(document, sandbox, operation):
+    _, query, body = SUCCESSES[operation.name]
     status, answer = send(sandbox, operation, "nobody knows", query, body)
     assert status == 404
     if document.declares(operation.operation_id, 404):
         assert document.problems(operation.operation_id, 404, answer) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/loyalty_programs/one/profile/customer-00007/transactions",
+        "/v1/loyalty_programs/9/profile/customer-00007/transactions",
+        "/v1/loyalty_programs/1/profile//transactions",
+        "/v1/loyalty_programs//profile/customer-00007/transactions",
+    ],
+)
+def test_a_path_of_no_program_or_customer_is_not_found(sandbox, path):
+    connection = HTTPConnection(sandbox.base_url.removeprefix("http://"), timeout=60)
+    connection.request("GET", path, headers=KEY)
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 @pytest.mark.parametrize("name", ["update_customer_profile_v2", "update_customer_session_v2", "track_event"])

@@ -10,9 +10,9 @@ import pytest
 
 from privacy_toolkit.access.words import blank
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.files import Checkpoint, Tree, encode_sums, hash_bytes, inclusion_path, leaf_hash
 from privacy_toolkit.evidence.receipts import Receipt, ReceiptPage, script, write_receipt
+from privacy_toolkit.evidence.seal import Link
 from privacy_toolkit.reporting.rows import Row, RowProof, encode_row
 from privacy_toolkit.signatures.signers import load_signer
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, allowed_signers_line, generate

@@ -15,6 +15,7 @@ from privacy_toolkit.talonone import bodies
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from privacy_toolkit.talonone.responses import Answer, Asked, read_exchange
 from tests.support.answers import coupon, profile, referral
+from tests.support.documents import called
 
 PAGE = Path(__file__).parents[2] / "docs" / "answers.md"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -28,6 +29,13 @@ ASKED = {
     "create_referral": (None, bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="c1")),
     "delete_customer_data": ("c1", None),
     "get_customer_inventory": ("c1", None),
+    "get_loyalty_balances": ("c1", None),
+    "get_loyalty_transactions": ("c1", None),
+    "delete_loyalty_transactions": ("c1", bodies.DeletedTransactions(scope="AllSubledgers")),
+    "get_card_transactions": ("K-1", None),
+    "unlink_loyalty_card": ("K-1", bodies.CardHolder(integration_id="c1")),
+    "get_customer_achievements": ("c1", None),
+    "get_customer_session": ("s1", None),
     "track_event": (None, bodies.NewEvent(type="seen", session_id="s1", attributes={}, profile_id="c1")),
     "track_event_v2": (None, bodies.EventV2(type="seen", profile_id="c1")),
     "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={})),
@@ -54,7 +62,7 @@ class Case:
     def read(self, operation: str, generation: Generation = Generation.CURRENT) -> Answer:
         """What the toolkit takes it for as the answer to an operation."""
         reply = Reply(self.status, self.body, self.retry_after)
-        return read_exchange(OPERATIONS[operation], reply, NOW, Asked(*ASKED[operation], generation))
+        return read_exchange(called(operation), reply, NOW, Asked(*ASKED[operation], generation))
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -353,11 +361,48 @@ SUCCESSES = (
         shown='`{"customerProfile":{… "c1" …}}`',
     ),
     Case("silent, though asked not to be", 204, b"", "track_event_v2"),
+    *(
+        Case(who, 200, _json(body), name)
+        for name in ("get_loyalty_transactions", "get_card_transactions")
+        for who, body in (
+            ("an empty list without its end", {"data": []}),
+            ("an end without a list", {"hasMore": False}),
+            ("more, and nothing of it", {"hasMore": True, "data": []}),
+            ("more, as text", {"hasMore": "false", "data": []}),
+            ("a list of another kind", {"totalResultSize": 0, "data": []}),
+            ("a transaction without its UUID", {"hasMore": False, "data": [{"programId": 1}]}),
+            ("a transaction without its program", {"hasMore": False, "data": [{"transactionUUID": "u1"}]}),
+            ("a page of an error", {"hasMore": False, "data": [], "error": "timeout"}),
+        )
+    ),
+    Case("an empty object", 200, b"{}", "get_loyalty_balances"),
+    Case("no balance", 200, _json({"subledgerBalances": {}}), "get_loyalty_balances"),
+    Case("a balance that is null", 200, _json({"balance": None}), "get_loyalty_balances"),
+    Case("a login page", 200, _html("Sign in"), "get_loyalty_balances"),
+    Case("another success", 200, b"{}", "delete_loyalty_transactions"),
+    Case("a body where none belongs", 204, b"{}", "delete_loyalty_transactions"),
+    Case("an empty object", 200, b"{}", "unlink_loyalty_card"),
+    Case("a card without its identifier", 200, _json({"id": 1, "profiles": []}), "unlink_loyalty_card"),
+    Case("another success", 204, b"", "unlink_loyalty_card"),
+    Case("an empty list without its length", 200, _json({"data": []}), "get_customer_achievements"),
+    Case("a list shorter than it says", 200, _json({"totalResultSize": 2, "data": []}), "get_customer_achievements"),
+    Case("an empty object", 200, b"{}", "get_customer_session"),
+    Case("a session that is null", 200, _json({"customerSession": None}), "get_customer_session"),
+    Case("a session without its id", 200, _json({"customerSession": {"profileId": "c1"}}), "get_customer_session"),
 )
 
 
 def _about(to: str, body: dict[str, Any], shown: str, who: str = "a copy of somebody else's answer") -> Case:
     return Case(who, OPERATIONS[to].success, _json(body), to, shown=shown)
+
+
+def _entry(program: int = 1, card: str | None = None) -> dict[str, Any]:
+    entry = {"transactionUUID": "u1", "programId": program, "amount": 5}
+    return entry if card is None else entry | {"cardIdentifier": card}
+
+
+def _ledger(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"hasMore": False, "data": list(entries)}
 
 
 def _v1(**parts: Any) -> dict[str, Any]:
@@ -402,6 +447,12 @@ OTHERS = (
     _about("update_customer_session", _v1(session={"profileId": "c2"}), "a session of `c2`"),
     _about("update_customer_session_v2", STATE_V2 | {"customerSession": {"integrationId": "s2"}}, "session `s2`"),
     _about("update_customer_session_v2", STATE_V2 | {"customerProfile": profile("c2")}, "effects for `c2`"),
+    _about("get_loyalty_transactions", _ledger(_entry(program=2)), "a transaction in program 2"),
+    _about("get_card_transactions", _ledger(_entry(program=2, card="K-1")), "a transaction in program 2"),
+    _about("get_card_transactions", _ledger(_entry(card="K-2")), "a transaction of the card `K-2`"),
+    _about("unlink_loyalty_card", {"identifier": "K-2", "profiles": []}, "the card `K-2`"),
+    _about("unlink_loyalty_card", {"identifier": "K-1", "programID": 2}, "the card `K-1` of program 2"),
+    _about("get_customer_session", {"customerSession": {"integrationId": "s2"}}, "session `s2`"),
 )
 
 _TITLED = {"message": "The submitted data was invalid", "errors": [{"title": "Invalid", "source": {"pointer": "/"}}]}
@@ -461,6 +512,22 @@ COUNTING = (
         shown="session `s1`",
     ),
     _own("update_customer_session_v2", 503),
+    Case("the API", 200, _json({"balance": {"activePoints": 5}}), "get_loyalty_balances"),
+    _own("get_loyalty_balances", 404),
+    Case("the API", 200, _json(_ledger(_entry())), "get_loyalty_transactions", shown="transactions in program 1"),
+    Case("the API", 200, _json(_ledger()), "get_loyalty_transactions"),
+    _own("get_loyalty_transactions", 404),
+    Case("the API", 204, b"", "delete_loyalty_transactions"),
+    _own("delete_loyalty_transactions", 400),
+    _own("delete_loyalty_transactions", 404),
+    _own("delete_loyalty_transactions", 503),
+    Case("the API", 200, _json(_ledger(_entry(card="K-1"))), "get_card_transactions", shown="transactions of `K-1`"),
+    Case("the API", 200, _json({"identifier": "K-1", "profiles": []}), "unlink_loyalty_card"),
+    _own("unlink_loyalty_card", 404),
+    Case("the API", 200, _json({"totalResultSize": 0, "data": []}), "get_customer_achievements"),
+    Case("the API", 200, _json({"customerSession": {"integrationId": "s1"}}), "get_customer_session"),
+    _own("get_customer_session", 400),
+    _own("get_customer_session", 404, "the API, as no document has it"),
 )
 
 TABLES = {"refusals": REFUSALS, "successes": SUCCESSES, "others": OTHERS, "counting": COUNTING}

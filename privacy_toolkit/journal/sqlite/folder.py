@@ -22,17 +22,15 @@ import msgspec
 from filelock import FileLock
 from platformdirs import user_state_path
 
-from privacy_toolkit.core import locks
-from privacy_toolkit.core.durable import found_in, left_over, put_file, sweep
-from privacy_toolkit.core.locks import is_taken, take
+from privacy_toolkit.core import durable
+from privacy_toolkit.core.durable import is_taken, left_over, put_file, sweep, take
 from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
-from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.core.privacy import SecretFile, found_in
 from privacy_toolkit.journal.records import Staged, meant_by
-from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain
+from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
-from privacy_toolkit.journal.sqlite.index import FolderIndex
 from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile, runs_in
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -100,7 +98,7 @@ class Identity:
         Raises:
             JournalError: another process does so for too long.
         """
-        lock = locks.take(self._folder / "locks" / "identity.lock", _LONGEST_WAIT)
+        lock = durable.take(self._folder / "locks" / "identity.lock", _LONGEST_WAIT)
         if lock is None:
             raise JournalError("The identity of the state folder is in use by another process.", "Try again.")
         try:

@@ -7,7 +7,6 @@ import pytest
 from privacy_toolkit.access.words import blank
 from privacy_toolkit.core.model import Outcome, UsageError
 from privacy_toolkit.evidence import receipts as receiptfolder
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import (
     ReceiptError,
@@ -17,6 +16,7 @@ from privacy_toolkit.evidence.receipts import (
     receipt_of,
     write_receipt,
 )
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs

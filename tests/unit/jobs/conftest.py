@@ -10,9 +10,10 @@ from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support import answers
 
@@ -135,6 +136,7 @@ def sit(state):
             async with client:
                 tools = ExecutionContext(
                     journal=journal,
+                    lease=SoleLease(journal, 1),
                     client=client,
                     pacer=Pacer(None),
                     watch=Watch(Limits()),

@@ -9,10 +9,10 @@ import pytest
 from privacy_toolkit.core.model import Job, UsageError
 from privacy_toolkit.engine.job import Context
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.holders import MadeCode, decode_code
 from privacy_toolkit.jobs.writes import ACT_TRIES
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
-from privacy_toolkit.talonone.holders import MadeCode, decode_code
 from privacy_toolkit.talonone.operations import Generation
 from tests.support.answers import control, event, profile, referral, refusal, rules, session
 

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from privacy_toolkit.sandbox.app import ApiRoute, NoRoute, Router
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from tests.support.documents import called
 
 ROUTER = Router(Generation.CURRENT)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", [called(name) for name in OPERATIONS], ids=lambda operation: operation.name)
 def test_every_declared_operation_has_a_route(operation):
     path = operation.path.replace("{" + str(operation.parameter) + "}", "a%20b")
     assert ROUTER.match(operation.method, path.encode()) == ApiRoute(operation, "a b" if operation.parameter else "")

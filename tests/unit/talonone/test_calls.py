@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from privacy_toolkit.core.model import ApiError, CredentialsError
+from privacy_toolkit.core.model import ApiError, CredentialsError, UsageError
 from privacy_toolkit.talonone import bodies
 from privacy_toolkit.talonone.client import Calls
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
@@ -42,6 +42,33 @@ CALLS = {
     "get_customer_inventory": (
         ("c",), {}, 200, INVENTORY,
         "GET /v1/customer_profiles/c/inventory" + EVERYTHING, b"",
+    ),
+    "get_loyalty_balances": (
+        (33, "c"), {}, 200, b'{"balance":{"activePoints":1.5}}',
+        "GET /v1/loyalty_programs/33/profile/c/balances?includeTiers=true", b"",
+    ),
+    "get_loyalty_transactions": (
+        (33, "c/d"), {"skip": 1000}, 200, b'{"hasMore":false,"data":[]}',
+        "GET /v1/loyalty_programs/33/profile/c%2Fd/transactions?pageSize=1000&skip=1000", b"",
+    ),
+    "delete_loyalty_transactions": (
+        (33, "c"), {}, 204, b"", "POST /v1/loyalty_programs/33/profile/c/delete_transactions",
+        b'{"scope":"AllSubledgers"}',
+    ),
+    "get_card_transactions": (
+        (33, "K-1"), {"page_size": 2}, 200, b'{"hasMore":false,"data":[]}',
+        "GET /v1/loyalty_programs/33/cards/K-1/transactions?pageSize=2&skip=0", b"",
+    ),
+    "unlink_loyalty_card": (
+        (33, "K%1", "c"), {}, 200, b'{"identifier":"K%1","profiles":[]}',
+        "POST /v2/loyalty_programs/33/cards/K%251/unlink_profile", b'{"integrationId":"c"}',
+    ),
+    "get_customer_achievements": (
+        ("c",), {}, 200, b'{"totalResultSize":0,"data":[]}',
+        "GET /v1/customer_profiles/c/achievements?pageSize=1000&skip=0", b"",
+    ),
+    "get_customer_session": (
+        ("s",), {}, 200, b'{"customerSession":{"integrationId":"s"}}', "GET /v2/customer_sessions/s", b"",
     ),
     "track_event": (
         (bodies.NewEvent(type="t", session_id="s", attributes={}),), {"dry": True}, 201, STATE,
@@ -165,3 +192,27 @@ def test_calls_wait_for_the_pace_and_exchanges_do_not(talk):
 
     talk(conversation, (204,), (204,), pacer=pace)
     assert pace.waits == 1
+
+
+@pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if operation.is_of_a_program])
+def test_what_is_of_a_program_is_not_sent_without_one(talk, name):
+    async def conversation(client):
+        body = OPERATIONS[name].body
+        sent = {bodies.DeletedTransactions: bodies.DeletedTransactions(scope="AllSubledgers")}.get(
+            body, body and bodies.CardHolder(integration_id="c")
+        )
+        await client.exchange(OPERATIONS[name], "c", body=sent)
+
+    with pytest.raises(UsageError, match="loyalty program"):
+        talk(conversation)
+
+
+def test_what_is_made_once_for_calls_within_a_program_is_not_taken_for_another(talk):
+    async def conversation(client):
+        operation = OPERATIONS["get_loyalty_balances"]
+        for program in (33, 34, 33):
+            await client.exchange(operation.within(program), "c")
+
+    answers = [(200, b'{"balance":{}}')] * 3
+    _, requests = talk(conversation, *answers)
+    assert [request.url.path.split("/")[3] for request in requests] == ["33", "34", "33"]
