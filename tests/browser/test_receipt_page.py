@@ -5,7 +5,7 @@ import json
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from privacy_toolkit.access.receipt import ReceiptFacts, receipt_page
+from privacy_toolkit.access.page import ReceiptFacts, receipt_page
 from privacy_toolkit.access.words import KEYS, LANGUAGES, Notice, Texts, blank
 from tests.support.hostile import HOSTILE
 
