@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -26,6 +27,7 @@ from privacy_toolkit.config.file import (
     InputProfile,
     MappingFile,
     Notify,
+    PatrolProfile,
     Profile,
     SecretSource,
     TimeoutProfile,
@@ -121,7 +123,7 @@ class DatabaseAddress(str):
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What holds for one command.
 
@@ -130,7 +132,8 @@ class Settings:
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
     does not count.
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
-    ``input`` is how files are read, as fields of ``InputOptions`` by their names.
+    ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
+    those who were erased are read again.
     """
 
     base_url: str | None
@@ -154,8 +157,9 @@ class Settings:
     config_file: Path | None = None
     config_passed_over: str = ""
     input: Mapping[str, Any] = field(default_factory=dict)
+    patrol: PatrolProfile = field(default_factory=PatrolProfile)
 
-    @property
+    @cached_property
     def target(self) -> str:
         """Where a run writes: host (and port, unless it is the usual one) and the application's label.
 
@@ -164,7 +168,7 @@ class Settings:
         """
         return target_of(self.deployment, self.application)
 
-    @property
+    @cached_property
     def deployment(self) -> str:
         """The base URL.
 
@@ -179,7 +183,7 @@ class Settings:
         check_place(self.base_url)
         return self.base_url
 
-    @property
+    @cached_property
     def deployment_key(self) -> str:
         """The base URL in the one form that all ways to write it share; see ``deployment_key``.
 
@@ -193,7 +197,7 @@ class Settings:
         """Whether the state is in a database, and in no folder of this machine."""
         return not isinstance(self.state, Path)
 
-    @property
+    @cached_property
     def packs(self) -> Path:
         """The folder of the packs that are written to no other place: in the state folder.
 
@@ -205,7 +209,7 @@ class Settings:
         """Where the pack of a run is written unless another place is asked for."""
         return self.packs / run_id
 
-    @property
+    @cached_property
     def scratch(self) -> Path:
         """A folder of this machine for what is set aside while one command works, in files without a name.
 
@@ -213,7 +217,7 @@ class Settings:
         """
         return self.state.resolve() if isinstance(self.state, Path) else Path(tempfile.gettempdir())
 
-    @property
+    @cached_property
     def scope(self) -> str:
         """Where what is remembered holds, whatever the label says: environment and deployment (see ``scope_of``).
 
@@ -351,6 +355,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         config_passed_over=place.passed_over,
         control_present=controls.present,
         input=_input(config, profile),
+        patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
     )
 
 

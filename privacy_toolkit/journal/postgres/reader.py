@@ -261,7 +261,7 @@ class PostgresReader(PackedReader):
             text = row[3].encode() + row[4].encode()
             if len(text) >= _LONGEST:
                 yield text[-_LONGEST:]
-        yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
+        yield from (value[:16] for name in ("secret", "plan_key") if (value := self._facts.get(name)))
 
     def everything(self) -> Iterator[bytes]:
         """Give all that is kept of the run under its number, in pieces, for a search."""
@@ -369,10 +369,10 @@ class PostgresReader(PackedReader):
         texts = {"run_id": run_id, "created_at": created_at, "size": size, "purged_at": purged_at}
         known = {name: str(value).encode() for name, value in texts.items() if value is not None}
         given = {"plan": plan, "approval": approval, "secret": secret, "plan_key": plan_key}
-        self._facts = known | {name: value for name, value in given.items() if value is not None}
-        if not hmac.compare_digest(mac, facts_mac(self._facts, self._digests.values())):
+        facts = known | {name: value for name, value in given.items() if value is not None}
+        if not hmac.compare_digest(mac, facts_mac(facts, self._digests.values())):
             raise Damage("the facts")
-        self._facts = {**self._facts, MAC: mac}
+        self.keep({**facts, MAC: mac})
 
 
 # Leases: how long an execution may write, and what tells that the process behind one is gone.

@@ -30,9 +30,8 @@ from privacy_toolkit.journal.records import Staged, meant_by
 from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
 from privacy_toolkit.journal.sqlite.create import create_run
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile, runs_in
-from privacy_toolkit.journal.sqlite.reader import JournalReader
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running
 
@@ -454,9 +453,10 @@ class StateFolder:
             raise UsageError(f"Run {run_id} can't be set aside: {error.strerror}.") from None
         return str(place)
 
-    def _files(self) -> list[tuple[Path, Path]]:
-        """The journal of each run, and its checksums."""
-        return [(self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME) for run_id in self.run_ids()]
+    def _files(self) -> Iterator[tuple[Path, Path]]:
+        """The journal of each run, and its checksums: looked up only where somebody wants to know."""
+        for run_id in self.run_ids():
+            yield self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME
 
 
 @contextmanager

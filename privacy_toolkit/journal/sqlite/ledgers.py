@@ -30,7 +30,7 @@ from privacy_toolkit.journal.records import (
     list_name,
     newest_first,
 )
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
@@ -80,12 +80,12 @@ def runs_in(place: Path) -> list[str]:
     """Every run in the folder of the runs, newest first."""
     if not place.is_dir():
         return []
-    found = (
+    found = [
         p.name
         for p in place.iterdir()
         if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-    )
-    return newest_first(found)
+    ]
+    return newest_first(found) if len(found) > 1 else found
 
 
 def stamp_of(run: Path) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import tempfile
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -59,7 +60,7 @@ from privacy_toolkit.journal.records import (
     exchange_row,
     state_row,
 )
-from privacy_toolkit.journal.sqlite import facts
+from privacy_toolkit.journal.sqlite import reader
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
 from tests.support import postgres
@@ -106,6 +107,14 @@ class Memory:
         return self._another
 
 
+class MemoryForMany(Memory):
+    """States in memory on whose runs several executions may work at once."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self._state, self._another = MemoryState(time.monotonic), MemoryState(time.monotonic)
+
+
 class Database:
     """States in PostgreSQL: a database for each; opened again they are read from other connections."""
 
@@ -120,10 +129,10 @@ class Database:
         return PostgresState(self._another)
 
 
-STORES = (Folder, Memory, Database) if postgres.is_there() else (Folder, Memory)
+STORES = (Folder, Memory, MemoryForMany, *((Database,) if postgres.is_there() else ()))
 
 
-@pytest.fixture(params=(Folder, Memory, Database), ids=lambda kind: kind.__name__.lower())
+@pytest.fixture(params=(Folder, Memory, MemoryForMany, Database), ids=lambda kind: kind.__name__.lower())
 def store(request, tmp_path):
     """One kind of store."""
     if request.param is Database:
@@ -459,22 +468,22 @@ def test_every_resume_has_the_next_number_and_is_kept_with_its_end(make, store):
 
 
 def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make):
-    waited, heard = [], []
+    heard = []
 
     async def work_through(run):
         lease = run.lease(1, '{"n":1}', LeaseTerms(exclusive=True, rate=100.0))
         assert lease.number == 1
-        lease.listen(heard.append)
-        claimed = await lease.claim(lambda: waited.append(True))
+        lease.listen(heard.append, lambda: LeaseTally(failures=1, first_reads=1, has_seen=True))
+        claimed = await lease.claim(lambda: None)
         assert claimed == ClaimedPages(1, 3)
         await lease.intend([Note(1, [(1, SEEN), (2, INTENT)], LOST)])
         assert next(run.entries()) == Entry(Subject(1, 2, "a"), LOST, (SEEN, INTENT))
         assert lease.may_send()
         lease.record([Note(1, [(2, ANSWERED)], ERASED)])
         lease.record_control(ControlRecord(Control.ROUTE, READ, 20, 4, 401, None, True))
-        lease.report(LeaseTally(failures=1, first_reads=1, has_seen=True))
+        lease.report()
         lease.walked(claimed)
-        assert await lease.claim(lambda: waited.append(True)) is None
+        assert await lease.claim(lambda: None) is None
         await lease.end(7, StopReason.TERMINATED)
 
     with make() as run:
@@ -483,11 +492,10 @@ def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make
         assert run.executions() == [Execution(1, 1, 7, StopReason.TERMINATED, '{"n":1}')]
         assert len(run.summary().controls) == 1
         assert not run.is_running
-    assert not waited
 
 
 def test_only_one_works_on_a_run(make, state, monkeypatch):
-    monkeypatch.setattr(facts, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
+    monkeypatch.setattr(reader, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
     with make() as run, state.open(RUN) as other:
         number = run.begin_execution(1, "{}")
         assert (run.is_running, other.is_running) == (True, True)
