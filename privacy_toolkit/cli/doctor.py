@@ -314,10 +314,9 @@ def _configuration(settings: Settings) -> DoctorCheck:
 
 
 def _state(settings: Settings) -> Iterator[DoctorCheck]:
-    from privacy_toolkit.config.settings import is_elsewhere
     from privacy_toolkit.journal.state import condition_of, database_condition
 
-    if is_elsewhere(settings.state):
+    if settings.is_in_database:
         yield from _database(database_condition(settings.state))
         return
     found = condition_of(settings.state)

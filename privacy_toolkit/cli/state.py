@@ -9,7 +9,7 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result
-from privacy_toolkit.config.settings import Settings, is_elsewhere
+from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 
@@ -87,7 +87,7 @@ def _settings(address: str | None, options: dict[str, Any]) -> Settings:
     if address is not None:
         options["state"] = address
     settings = take_settings(options)
-    if not is_elsewhere(settings.state):
+    if not settings.is_in_database:
         raise UsageError(
             "This command is about a state in PostgreSQL.", "Give its address: postgresql://user@host:5432/database"
         )

@@ -192,6 +192,11 @@ class Settings:
         """
         return deployment_key(self.deployment)
 
+    @property
+    def is_in_database(self) -> bool:
+        """Whether the state is in a database, and in no folder of this machine."""
+        return not isinstance(self.state, Path)
+
     @cached_property
     def packs(self) -> Path:
         """The folder of the packs that are written to no other place: in the state folder.

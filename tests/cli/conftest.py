@@ -15,11 +15,21 @@ from tests.support import postgres
 from tests.support.commands import Done
 from tests.support.loopback import Handler, serving
 
+#: What works on a state, whatever it is kept in. The others are about packs, inputs, terminals or the folder itself.
+OVER_BOTH = frozenset(
+    f"test_{name}"
+    for name in (
+        *("approval", "controls", "coupons", "due", "erase", "export", "letters", "marketing", "plan", "receipt"),
+        *("register", "runs", "suppression", "writes"),
+    )
+)
+
 
 def pytest_generate_tests(metafunc):
-    """Run each test over a state in a folder and over one in a database, unless it is about the files of a folder."""
+    """Run these over a state in a folder and over one in a database, unless they are about the files of a folder."""
     if "kept_in" in metafunc.fixturenames:
-        is_of_folder = metafunc.definition.get_closest_marker("folder") is not None
+        name = metafunc.module.__name__.rpartition(".")[2]
+        is_of_folder = name not in OVER_BOTH or metafunc.definition.get_closest_marker("folder") is not None
         metafunc.parametrize("kept_in", ["folder"] if is_of_folder else ["folder", "database"], indirect=True)
 
 
