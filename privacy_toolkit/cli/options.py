@@ -193,6 +193,15 @@ api_option = click.option(
     show_default=True,
     help="The version of the operation; V1 is no longer published.",
 )
+#: ``--api`` of events, of which there is a third version.
+event_api_option = click.option(
+    "--api",
+    type=click.Choice(["v1", "v2", "v3"]),
+    default="v2",
+    show_default=True,
+    help="The version of the operation: V3 gives each event an id of its own, so that a lost answer is settled; V1 is"
+    " no longer published.",
+)
 #: ``--dry``, for the jobs of which the API has dry runs.
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
@@ -264,10 +273,11 @@ def start_job(
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
     settings, host = take_settings(options, execution), Terminal(execution)
+    is_file = "id_column" in options and not OF_EARLIER_RUNS & (parameters or {}).keys()
     order = Order(
         job=declaration(job),
         path=path,
-        options=input_of(options, settings.input) if "id_column" in options else InputOptions(),
+        options=input_of(options, settings.input) if is_file else InputOptions(),
         exclude=options["exclude"],
         verify=options.get("verify", "all"),
         regime=Regime(options.get("regime", Regime.NONE)),
@@ -289,5 +299,5 @@ def start_job(
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(job, reads_stdin=path == STDIN and not OF_EARLIER_RUNS & (parameters or {}).keys())
+        host.require_someone(job, reads_stdin=path == STDIN and is_file)
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

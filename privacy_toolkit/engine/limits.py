@@ -168,16 +168,12 @@ class Stop:
         self._event = asyncio.Event()
         self._tell = tell
         self.reason: StopReason | None = None
-
-    @property
-    def requested(self) -> bool:
-        """Whether the execution is to end."""
-        return self.reason is not None
+        self.requested = False  # whether the execution is to end
 
     def request(self, reason: StopReason) -> None:
         """Ask for the end of the execution."""
         if self.reason is None:
-            self.reason = reason
+            self.reason, self.requested = reason, True
             self._event.set()
             self._tell(reason)
 

@@ -89,9 +89,8 @@ class ExecutionContext:
             Surroundings(
                 asker=self,
                 record=self.lease.record_control,
-                stop=self.stop.request,
-                stopped_by=lambda: self.stop.reason,
-                holds=lambda: self.watch.is_suspicious,
+                stop=self.stop,
+                watch=self.watch,
                 rng=self.rng,
                 positive=self.positive,
                 clock=self.monotonic,
@@ -185,12 +184,13 @@ class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for t
 
 
 class Sending(msgspec.Struct, frozen=True, gc=False):
-    """What a request holds next to its operation: the value in its path, and what else it may have."""
+    """What a request holds next to its operation. It is not sent after ``not_after`` (microseconds since the epoch)."""
 
     value: str | None
     body: RequestBody | None = None
     query: Mapping[str, QueryValue] | None = None
     idempotency_key: str | None = None
+    not_after: float = math.inf
 
 
 @dataclass(slots=True)
@@ -199,6 +199,7 @@ class _Act:
 
     operation: Operation
     lost: Mapping[int, SubjectState]
+    not_after: float = math.inf
     numbers: Sequence[int] = ()
     intended_at: int | None = None
 
@@ -406,8 +407,8 @@ class Steps:
             await self._turn(writes_later=True)
         if tools.stop.requested:
             raise Stopped
-        act = _Act(operation, lost)
         sending = sending or Sending(self._lead.id)
+        act = _Act(operation, lost, sending.not_after)
         exchange = await tools.client.exchange(
             operation,
             sending.value,
@@ -443,7 +444,7 @@ class Steps:
         await tools.lease.intend(unrecorded + intents)
         if not tools.pacer.is_clear():
             await tools.pacer.gate()
-        return True
+        return tools.clock() <= act.not_after
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to continue."""

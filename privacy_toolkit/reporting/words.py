@@ -95,6 +95,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
+        Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
         Reason.STILL_GONE: "answered that there is no such profile, as after its erasure",
         Reason.EMPTY_PROFILE: "listed without attributes, as after its erasure",
@@ -223,9 +225,9 @@ def possible(job: Job) -> frozenset[Outcome]:
     return declaration(job).words.possible
 
 
-def outcome_words(outcome: Outcome, job: Job) -> tuple[str, str]:
-    """The name of an outcome in a report of ``job``, and what it means."""
-    return declaration(job).words.outcomes.get(outcome) or OUTCOMES[outcome]
+def outcome_words(job: Job) -> Mapping[Outcome, tuple[str, str]]:
+    """The name of each outcome in a report of ``job``, and what it means."""
+    return {**OUTCOMES, **declaration(job).words.outcomes}
 
 
 def action(outcome: Outcome, reason: Reason | None, job: Job) -> str:

@@ -292,6 +292,8 @@ class SyncClient:
     get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
+    track_event_v3 = _waiting(Calls.track_event_v3)
+    get_event_v3 = _waiting(Calls.get_event_v3)
     update_customer_profile = _waiting(Calls.update_customer_profile)
     update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
     update_customer_session = _waiting(Calls.update_customer_session)
@@ -381,8 +383,9 @@ def check_access(settings: Settings) -> None:
     Raises:
         UsageError: base URL or credentials are missing or can't be used, or there is no API key to read with.
     """
-    client_for(settings)
-    credentials_of(settings).headers(_INVENTORY, None)
+    credentials = credentials_of(settings)
+    client_for(settings, credentials)
+    credentials.headers(_INVENTORY, None)
 
 
 def credentials_of(settings: Settings) -> Credentials:
