@@ -42,6 +42,7 @@ _NO_MOMENT = datetime.fromtimestamp(0, UTC)
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
 _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
+_GONE_ABSENT, _ABOUT_ANOTHER = Gone.ABSENT, Reason.ANSWER_ABOUT_ANOTHER
 
 R = TypeVar("R")
 
@@ -252,17 +253,17 @@ class Steps:
         Raises:
             Stopped: the execution ends before the question was asked.
         """
-        sending = Sending(self._lead.id if value is None else value)
-        plain = self._tools.manner
+        tools, tries = self._tools, 0
+        asked = Asked(self._lead.id if value is None else value, None, tools.client.generation)
+        plain, controls = tools.manner, tools.controls
         manner = plain if apart is None or apart.mark is None else replace(plain, apart=(apart.mark.line,))
-        controls, tries = self._tools.controls, 0
         while True:
             if not self._is_turn():
                 await self._turn()
             self._check_stopped()
-            fresh, begun = controls.is_fresh(operation), self._tools.monotonic()
-            exchange = await self._tools.client.exchange(operation, sending.value, manner=manner)
-            answer = self._understood(operation, sending, purpose, exchange)
+            fresh, begun = controls.is_fresh(operation), tools.monotonic()
+            exchange = await tools.client.exchange(operation, asked.value, manner=manner)
+            answer = self._understood(operation, asked, purpose, exchange)
             record = self._ended(purpose, operation, answer, exchange.elapsed)
             self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
             if self._contradicts(answer):
@@ -416,7 +417,8 @@ class Steps:
             idempotency_key=sending.idempotency_key,
             manner=Manner(before_write=partial(self._before_write, act)),
         )
-        answer = self._understood(operation, sending, _ACT, exchange)
+        asked = Asked(sending.value, sending.body, tools.client.generation)
+        answer = self._understood(operation, asked, _ACT, exchange)
         if not act.numbers and tools.stop.requested:
             raise Stopped
         record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
@@ -460,8 +462,7 @@ class Steps:
         self._tools.journal.record([*self._unrecorded, note])
         self._unrecorded = []
         self._tools.emit(Settled(state.outcome))
-        reason = self._tools.watch.settled(state.outcome)
-        if reason is not None:
+        if (reason := self._tools.watch.settled(state.outcome)) is not None:
             self._tools.stop.request(reason)
 
     def leave(self) -> None:
@@ -511,7 +512,7 @@ class Steps:
 
         It need not be proven: nothing is claimed by it, and less of those who stay listed.
         """
-        if self._tools.gone is None or gone is Gone.ABSENT:
+        if self._tools.gone is None or gone is _GONE_ABSENT:
             self._tools.gone = gone
 
     def suppress(self, before: SubjectState, seq: int | None = None) -> None:
@@ -575,16 +576,14 @@ class Steps:
             if not await self._tools.stop.sleep(left):
                 raise Stopped
 
-    def _understood(self, operation: Operation, sending: Sending, purpose: Purpose, exchange: Exchange) -> Answer:
+    def _understood(self, operation: Operation, asked: Asked, purpose: Purpose, exchange: Exchange) -> Answer:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
-        asked = Asked(sending.value, sending.body, tools.client.generation)
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        mark = answer.mark
-        if mark is not None:
+        if (mark := answer.mark) is not None:
             if answer.named:
                 mark.line.prove(mark.number)
-            elif answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
+            elif answer.reason is _ABOUT_ANOTHER:
                 mark.line.spoil()
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:

@@ -46,8 +46,6 @@ def pack_note(note: Note) -> bytes:
 
 def as_one(notes: Sequence[Note]) -> Sequence[Note]:
     """Put notes that follow each other about one subject together: what is read later has to be read once."""
-    if len(notes) == 1:
-        return notes
     found: list[Note] = []
     for note in notes:
         before = found[-1] if found else None
@@ -81,15 +79,17 @@ class PageLog:
         """Add packed notes, each with the number of its subject and whether that is settled; within a transaction."""
         pages: dict[int, list[bytes]] = {}
         self._commits += 1
+        firsts, unfolded = self._firsts, self._unfolded
         for seq, is_settled, note in notes:
-            first = self._firsts[bisect_right(self._firsts, seq) - 1]
+            first = firsts[bisect_right(firsts, seq) - 1]
             page = pages.get(first)
             if page is None:
                 page = pages[first] = []
-                self._unfolded.setdefault(first, _Unfolded())
+                if first not in unfolded:
+                    unfolded[first] = _Unfolded()
             page.append(note)
             if is_settled:
-                self._unfolded[first].settled += 1
+                unfolded[first].settled += 1
         rows = []
         for first, page in pages.items():
             self._number += 1

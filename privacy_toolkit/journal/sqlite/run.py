@@ -77,13 +77,14 @@ class CommitBatch:
 
     def add(self, notes: Sequence[Note]) -> None:
         """Pack some notes."""
-        packed = []
-        for note in as_one(notes):
+        packed, results = [], []
+        for note in notes if len(notes) == 1 else as_one(notes):
             state = note.state
             packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
             if note.result is not None:
-                self.results.append((note.seq, note.result))
+                results.append((note.seq, note.result))
         self.notes += packed
+        self.results += results
 
 
 class Writer:
@@ -119,7 +120,8 @@ class Writer:
     def put(self, notes: Sequence[Note] = (), controls: Sequence[ControlRecord] = ()) -> None:
         """Write notes and controls with the next commit, without waiting for it."""
         self._gathered.add(notes)
-        self._gathered.controls += map(control_row, controls)
+        if controls:
+            self._gathered.controls += map(control_row, controls)
         if self._handing_over is None:
             try:
                 self._handing_over = asyncio.get_running_loop().call_later(LINGER, self._hand_over)
@@ -553,9 +555,10 @@ class RunJournal(JournalReader):
     def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
         """Tell whoever walks the run party by party what is written of it."""
         told = notes if isinstance(notes, list) else list(notes)
-        for walk in self._walks:
-            for note in told:
-                walk.note(note)
+        if self._walks:
+            for walk in self._walks:
+                for note in told:
+                    walk.note(note)
         return told
 
     def _open_writer(self) -> Writer:
