@@ -147,7 +147,8 @@ class LetterWriter:
         self._folder, self.lang = folder, lang
         self._settings = _settings(folder / SETTINGS)
         self._words = _read(self._place(f"{lang}.toml"), LetterWords)
-        self._plain = _environment(None, autoescape=False)
+        self._number = language(lang).number
+        self._plain = self._environment(None, autoescape=False)
         self._layouts = {
             form: self._compiled(self._place(name), autoescape=form == "html") for form, name in _LAYOUTS.items()
         }
@@ -254,8 +255,13 @@ class LetterWriter:
         return _explained(lambda: self._plain.from_string(text), f"{self.lang}.toml, {part}")
 
     def _compiled(self, path: Path, *, autoescape: bool) -> jinja2.Template:
-        environment = _environment(path.parent, autoescape=autoescape)
+        environment = self._environment(path.parent, autoescape=autoescape)
         return _explained(lambda: environment.get_template(path.name), path.name)
+
+    def _environment(self, folder: Path | None, *, autoescape: bool) -> jinja2.Environment:
+        environment = _environment(folder, autoescape=autoescape)
+        environment.filters["number"] = lambda number: self._number(str(number))
+        return environment
 
     def _rendered(self, template: jinja2.Template, values: Mapping[str, Any], where: str) -> str:
         return _explained(lambda: template.render(values), where)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
 from privacy_toolkit.core.durable import put_folder
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
+from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
 from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, WITHDRAWN, open_subjects, plan_scope
@@ -365,7 +365,8 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
         except ToolkitError:
             unreadable.append(run_id)
             continue
-        if declaration(found.summary.plan.job).has_clock:
+        plan = found.summary.plan  # who is erased again since they reappeared had asked before
+        if declaration(plan.job).has_clock and not OF_EARLIER_RUNS & plan.parameters.keys():
             runs.append(found)
     return runs, unreadable
 

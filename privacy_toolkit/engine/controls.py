@@ -26,7 +26,7 @@ from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import backoff
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 #: A control that held vouches for what is asked within so many seconds after it.
@@ -55,7 +55,6 @@ _RETIRED = KEEP_ALIVE + 0.5
 #: What is asked to prove a connection, whatever it carries.
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
-_NEVER = RetrySafety.NEVER
 _NO_FINAL_PROOF = frozenset(
     {
         StopReason.CREDENTIALS_REFUSED,
@@ -176,7 +175,7 @@ class Controls:
         The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
         """
         asked_at = self._around.clock()
-        most = MOST_UNPROVEN_FOR_GOOD if operation.retry is _NEVER else MOST_UNPROVEN
+        most = MOST_UNPROVEN_FOR_GOOD if operation.retry in FOR_GOOD else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
         self._keep()

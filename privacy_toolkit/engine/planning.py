@@ -83,6 +83,10 @@ SUPPRESSED = Hold("suppressed")
 EXPORTED = Hold("already_exported")
 #: The ground of a reservation that is to be undone, and that a later run made or released itself.
 CHANGED = Hold("changed_since")
+#: The ground of a customer who is not read again, since they are not on the list of those who were erased.
+NOT_ERASED = Hold("not_erased")
+#: The grounds that the toolkit itself has.
+_OWN = (SUPPRESSED, EXPORTED, CHANGED, NOT_ERASED)
 
 
 class Holds:
@@ -535,6 +539,6 @@ def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRo
         duplicates=summary.duplicates,
         subjects=summary.subjects,
         held=len(holds),
-        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED, CHANGED))),
+        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in _OWN)),
         rejected_by_reason=dict(sorted(summary.rejected_by_reason.items())),
     )

@@ -107,8 +107,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 may_write = await before_write()
                 if may_write and self._ssl is not None:
                     await self._listen(connection)
-                if not (may_write and connection.usable):
-                    if may_write:  # it broke meanwhile
+                is_usable = not may_write or connection.usable
+                if not (may_write and is_usable and manner.may_write()):
+                    if not is_usable:  # it broke meanwhile
                         connection.closed = True
                     elapsed = self._clock() - started
                     raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))

@@ -30,6 +30,7 @@ from privacy_toolkit.engine.job import (
     pauses,
 )
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
+from privacy_toolkit.jobs.patrol import REAPPEARED, reappeared_rows
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -396,9 +397,12 @@ DECLARATION = Declaration(
     words=_WORDS,
     calls=_calls,
     make=_make,
+    source=reappeared_rows,
     confirmed_by="erase {subjects} from {target}",
     absences=(INVENTORY,),
+    spreads=True,
     predicate=GONE_PREDICATE,
     erases=True,
     has_clock=True,
+    settable={REAPPEARED: None},
 )

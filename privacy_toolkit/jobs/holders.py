@@ -336,6 +336,7 @@ DECLARATION = Declaration(
     form=_form,
     shown=_shown,
     sequencing=Sequencing.FILE,
+    spreads=True,
     writes=False,
     settable={WITH_ATTRIBUTES: False, SPREADSHEET_SAFE: False},
     demands={"out": ("The holders are written to a file.", "Name one with --out FILE: .csv or .parquet.")},

@@ -216,6 +216,23 @@ def what_may_come_late(report: Report) -> str:
     return words.format(requests="one request" if lost == 1 else f"{lost:,} requests") if lost and words else ""
 
 
+def recheck_said(report: Report) -> str:
+    """Which look a patrol was, and as of which day it was asked for; "" for other jobs."""
+    recheck = report.recheck
+    if recheck is None:
+        return ""
+    when = (
+        "as asked for" if recheck.after_days is None else f"{days(recheck.after_days)} after the erasure, by schedule"
+    )
+    told = f"This run looked whether those who were erased are still gone, {when}."
+    if recheck.as_of is not None:
+        told += (
+            f" It was asked for as of {_code(recheck.as_of)}: that day counted as today when it was worked out which"
+            " look was due. What was read was read at the times that this report gives, and on no other day."
+        )
+    return told
+
+
 def learned(report: Report) -> str:
     """What the deployment had taught by its control profile when the last execution began, "" if that is not told."""
     return report.executions[-1].settings.get("learned", "") if report.executions else ""
@@ -360,6 +377,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "control_requests": control_requests(report),
         "no_controls": no_controls(report),
         "learned": learned(report),
+        "recheck_said": recheck_said(report),
         "late": what_may_come_late(report),
         "executions": executions,
         "settings": settings(executions),

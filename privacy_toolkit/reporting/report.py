@@ -138,6 +138,7 @@ def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
     exclusions = plan.exclusions
     return {
         "run_id": run.run_id,
+        "recheck": counts.recheck(plan),
         "job": plan.job,
         "target": plan.target,
         "environment": plan.environment,

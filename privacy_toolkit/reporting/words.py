@@ -95,7 +95,13 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
+        Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
+        Reason.STILL_GONE: "answered that there is no such profile, as after its erasure",
+        Reason.EMPTY_PROFILE: "listed without attributes, as after its erasure",
+        Reason.GONE_AGAIN: "had reappeared, and was gone when read once more",
+        Reason.LISTED_AGAIN: "a profile is listed again, without attributes; after its erasure there was none",
     }
 )
 
@@ -349,7 +355,7 @@ def next_step(summary: Summary) -> NextStep | None:
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
     if summary.open:
-        return _going_on(summary.stopped_by, resume)
+        return _going_on(summary, resume)
     if summary.failed:
         return None
     if summary.rejected_unaccepted:
@@ -370,8 +376,15 @@ def next_step(summary: Summary) -> NextStep | None:
     )
 
 
-def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
+def _going_on(summary: Summary, resume: str) -> NextStep:
     """How an open run goes on: by a resume, or first by a look at what a resume would not cure."""
+    stopped_by = summary.stopped_by
+    if summary.totals.get(Outcome.REAPPEARED, 0) == summary.open:
+        return NextStep(
+            command=f"privacy-toolkit erase --reappeared {summary.run_id} --plan FILE",
+            when="Find out which system writes these customers, and stop it. Then erase them again, with a plan that is"
+            " looked at, approved and applied as any other; the next patrol sees whether they are gone:",
+        )
     what = CHECKS.get(stopped_by) if stopped_by else None
     if what is not None:
         return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")

@@ -294,6 +294,8 @@ class SyncClient:
     get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
+    track_event_v3 = _waiting(Calls.track_event_v3)
+    get_event_v3 = _waiting(Calls.get_event_v3)
     update_customer_profile = _waiting(Calls.update_customer_profile)
     update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
     update_customer_session = _waiting(Calls.update_customer_session)
@@ -318,7 +320,7 @@ async def _kept_back(manner: Manner) -> Fault | None:
     """Do for another transport what ours does right before the first byte."""
     if manner.on is not None:
         return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
-    if manner.before_write is not None and not await manner.before_write():
+    if manner.before_write is not None and not (await manner.before_write() and manner.may_write()):
         return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
     return None
 

@@ -162,6 +162,7 @@ def _of_plan(report: Report, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
         said and (said.entries, said.matched),
         listed and (listed.entries, listed.matched),
     )
+    yield "what is rechecked", report.recheck, counts.recheck(plan)
     yield "the law of the due dates", report.clock.regime, plan.regime
     yield "how many subjects are dated", report.clock.dated, plan.clock.dated if plan.clock else 0
     planner = plan.planned_by
@@ -289,6 +290,7 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
     new: dict[str, Any] = {
         "rejected": {"recorded": False, "accepted": None, "reasons": []},
         "controls": {"needed": False, "lines": [], "longest_gap": None, "most_absences": None},
+        "recheck": None,
     }
     raw = _renamed(raw, {"hands": "signatories", "sittings": "executions"})
     if isinstance(raw.get("pace"), dict):

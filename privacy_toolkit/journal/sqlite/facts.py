@@ -8,34 +8,30 @@ of it counts, unless a process that did so is at work on it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import inspect
 import os
 import sqlite3
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Self
 
 import msgspec
 from filelock import FileLock
 
 from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import JournalError, RefusedError
-from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.journal.sqlite.checksums import Checksums, Damage, close_past_sqlite, open_past_sqlite
+from privacy_toolkit.journal.packed import MAC, Damage, Digest, KeptFacts
+from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.pages import MIGRATIONS, applied, migrate
 from privacy_toolkit.journal.store import damaged, moved, running
+from privacy_toolkit.journal.writing import facts_mac
 
 JOURNAL_FILE = "journal.sqlite"
 SUMS_NAME = "journal.sums"
 LOCK_NAME = "execution.lock"
-#: The fact that binds all others, and the digests of the pages.
-MAC = "mac"
 #: So long, in seconds, a look at where the journal's file is holds.
 _IN_PLACE_FOR = 0.2
 #: So long, in seconds, another process may hold a run's lock that only looks at how the run stands.
@@ -56,9 +52,6 @@ _NO_DAMAGE = frozenset(
 )
 _PRIMARY = 0xFF  # the lower byte of an extended code is the code proper
 
-Digest = tuple[int, int, bytes]
-M = TypeVar("M", bound=Callable[..., Any])
-
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open an existing journal for reading and writing, with commits that survive a power cut."""
@@ -69,24 +62,6 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA wal_autocheckpoint=0")  # see ``checksums``
     return connection
-
-
-def page_digest(secret: bytes, first: int, last: int, data: bytes) -> bytes:
-    """What a page of subjects has to come to: HMAC-SHA256 of its numbers and its bytes."""
-    return hmac.digest(secret, struct.pack(">QQ", first, last) + data, hashlib.sha256)
-
-
-def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
-    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
-
-    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
-    """
-    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
-    for name in sorted(facts.keys() - {MAC}):
-        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
-    for first, last, digest in pages:
-        mac.update(struct.pack(">QQ", first, last) + digest)
-    return mac.digest()
 
 
 @contextmanager
@@ -116,26 +91,7 @@ def damage_named(run_id: str) -> Iterator[None]:
         raise damaged(run_id, "a record") from None  # the text of such an error may hold an id
 
 
-def reads(method: M) -> M:
-    """A method that reads the journal: damage that shows in it is named."""
-    if inspect.isgeneratorfunction(method):
-
-        @wraps(method)
-        def generate(self: RunFacts, *given: Any, **named: Any) -> Iterator[Any]:
-            with damage_named(self.folder.name):
-                yield from method(self, *given, **named)
-
-        return cast("M", generate)
-
-    @wraps(method)
-    def call(self: RunFacts, *given: Any, **named: Any) -> Any:
-        with damage_named(self.folder.name):
-            return method(self, *given, **named)
-
-    return cast("M", call)
-
-
-class RunFacts:
+class RunFacts(KeptFacts):
     """An open journal, and what it says of its run as a whole. ``monotonic`` is a clock in seconds.
 
     Raises:
@@ -223,56 +179,10 @@ class RunFacts:
                 self._compare(self._sums)
         self._is_verified = True
 
-    def fact(self, name: str) -> bytes | None:
-        """A fact of the run by its name (see ``staging.create_run``); None if it was purged or never known."""
-        return self._facts.get(name)
-
     @property
     def name(self) -> str:
         """Under which name the state folder has the run: its id, unless somebody renamed it."""
         return self.folder.name
-
-    @property
-    def run_id(self) -> str:
-        """The name of the run; it holds no personal data."""
-        return (self.fact("run_id") or b"").decode()
-
-    @property
-    def plan(self) -> bytes:
-        """The plan as JSON, byte for byte as it was confirmed."""
-        return self.fact("plan") or b""
-
-    @property
-    def secret(self) -> bytes | None:
-        """The run's secret K, from which the pseudonyms of its rows are made; None once it is purged."""
-        return self.fact("secret")
-
-    @property
-    def plan_key(self) -> bytes | None:
-        """The key under which the plan names its files; None once the run is purged, or if its digests are plain."""
-        return self.fact("plan_key")
-
-    @property
-    def created_at(self) -> int:
-        """When the run was created, in microseconds since the epoch."""
-        return int(self.fact("created_at") or b"0")
-
-    @property
-    def size(self) -> int:
-        """How many subjects the run has, purged or not."""
-        return int(self.fact("size") or b"0")
-
-    @property
-    def purged_at(self) -> int | None:
-        """When ids and secret were destroyed, if they were."""
-        value = self.fact("purged_at")
-        return None if value is None else int(value)
-
-    @property
-    def approval(self) -> Approval | None:
-        """The approval of the plan by a second person, if it has one."""
-        value = self.fact("approval")
-        return None if value is None else msgspec.json.decode(value, type=Approval)
 
     @property
     def _connection(self) -> sqlite3.Connection:

@@ -17,6 +17,7 @@ from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
 from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations
+from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.talonone.addresses import Credentials
@@ -400,6 +401,7 @@ def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(stat
         async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=desk) as client:
             tools = ExecutionContext(
                 journal=journal,
+                lease=SoleLease(journal, 1),
                 client=client,
                 pacer=Pacer(None),
                 watch=Watch(Limits()),

@@ -217,11 +217,12 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from privacy_toolkit.journal.sqlite import run
+from privacy_toolkit.journal.writing import PageLog
 from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
 from privacy_toolkit.core.model import Outcome, Purpose
 
 run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill comes in the middle of one
-run.PageLog.IDLE = 2  # and a page folded every few commits
+PageLog.IDLE = 2  # and a page folded every few commits
 
 async def work(journal, told):
     for n in range(told + 1, 100_000):

@@ -14,6 +14,7 @@ from privacy_toolkit.journal.records import ExchangeRecord, ExchangeRow, Note, R
 from privacy_toolkit.journal.sqlite import pages, reader
 from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.writing import PageLog
 from tests.support.scanning import Scan
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -55,7 +56,7 @@ def test_a_page_is_folded_when_all_of_its_subjects_are_settled_and_its_log_is_go
 
 
 def test_a_page_that_was_left_with_something_open_is_folded_once_nobody_says_anything_of_it(make_run, monkeypatch):
-    monkeypatch.setattr(pages.PageLog, "IDLE", 4)
+    monkeypatch.setattr(PageLog, "IDLE", 4)
     with make_run("abcdef", page=3) as journal:
         journal.begin_execution(1, "{}")
         intend(journal, *(Note(seq, [(1, INTENT)], LOST) for seq in (1, 2, 3)))
