@@ -44,13 +44,14 @@ from privacy_toolkit.journal.packed import (
     decode_counts,
     decode_rows,
     decode_states,
+    facts_mac,
     page_as_known,
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import Database, trouble
 from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, StateRow, SubjectRow, newest_first
 from privacy_toolkit.journal.store import damaged, moved
-from privacy_toolkit.journal.writing import facts_mac, pieces_of_page
+from privacy_toolkit.journal.writing import pieces_of_page
 
 #: So long, in seconds, a look at whether the run is still in use holds.
 _IN_PLACE_FOR: Final = 0.2
