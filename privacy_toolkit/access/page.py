@@ -363,7 +363,11 @@ def _notice(words: Language, facts: Facts) -> list[NoticeLine]:
 
 def visible(value: Any) -> Any:
     """What is put into the page: characters that hide or turn text are shown by number. Nothing is cut."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    # No character that hides is printable. Nearly every text is of printable ones and ends of lines alone, and a
+    # thousand letters have millions of characters.
+    if value.isprintable() or value.replace("\n", "").isprintable():
         return value
     return "".join(_marked(value, at) for at in range(len(value)))
 

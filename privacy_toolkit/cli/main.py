@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core import OURS, __version__
+from privacy_toolkit.core import COLLECT_AFTER, OURS, __version__
 from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     forbid_core_dumps()  # before there is a key or an id to be dumped
     if argv is None:
         OURS.set()
+        gc.set_threshold(COLLECT_AFTER)  # a start makes very many objects, and garbage of none of them
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     sys.exit(_run(arguments, as_json))

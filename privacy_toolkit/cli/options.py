@@ -273,11 +273,10 @@ def start_job(
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
     settings, host = take_settings(options, execution), Terminal(execution)
-    is_file = "id_column" in options and not OF_EARLIER_RUNS & (parameters or {}).keys()
     order = Order(
         job=declaration(job),
         path=path,
-        options=input_of(options, settings.input) if is_file else InputOptions(),
+        options=input_of(options, settings.input) if "id_column" in options else InputOptions(),
         exclude=options["exclude"],
         verify=options.get("verify", "all"),
         regime=Regime(options.get("regime", Regime.NONE)),
@@ -299,5 +298,5 @@ def start_job(
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(job, reads_stdin=path == STDIN and is_file)
+        host.require_someone(job, reads_stdin=path == STDIN and not OF_EARLIER_RUNS & (parameters or {}).keys())
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

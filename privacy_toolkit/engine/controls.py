@@ -347,7 +347,9 @@ class Controls:
 
     async def _belongs(self, mark: Mark, most: int) -> bool:
         loop, line = asyncio.get_running_loop(), mark.line
-        waited = self._lines.setdefault(line, _Waited())
+        waited = self._lines.get(line)
+        if waited is None:
+            waited = self._lines[line] = _Waited()
         waited.walks += 1
         try:
             while not mark.is_proven:

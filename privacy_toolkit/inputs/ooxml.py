@@ -384,6 +384,8 @@ class SheetRows(TextParser):
 
     def end(self, tag: str) -> None:
         """End an element."""
+        if tag in {"t", "rPh"}:
+            super().end(tag)
         self._is_taking = False
         if tag == "c":
             text = "".join(self.taken) if self.taken else None
@@ -396,8 +398,6 @@ class SheetRows(TextParser):
             self._length = 0
         elif tag == "row":
             self.rows.append((self._row, self._cells))
-        elif tag == "rPh":
-            super().end(tag)
 
     def _new_row(self, attributes: dict[str, str]) -> None:
         number = int(attributes.get("r", self._row + 1))
