@@ -21,6 +21,7 @@ from random import Random
 from typing import Any, Protocol, TypeVar
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
+from privacy_toolkit.engine.limits import Stop, Watch
 from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import backoff
@@ -103,15 +104,14 @@ class _Waited:
 class Surroundings:
     """The surroundings of controls. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
 
-    ``holds`` says that nothing may be concluded from absences yet; ``positive`` is the id of a profile that must be
-    visible.
+    While ``watch`` is suspicious nothing may be concluded from absences; ``positive`` is the id of a profile that must
+    be visible.
     """
 
     asker: Asker
     record: Callable[[ControlRecord], None]
-    stop: Callable[[StopReason], None]
-    stopped_by: Callable[[], StopReason | None]
-    holds: Callable[[], bool]
+    stop: Stop
+    watch: Watch
     rng: Random
     positive: str | None = None
     clock: Callable[[], float] = time.monotonic
@@ -340,14 +340,16 @@ class Controls:
 
     def _fail(self, reason: StopReason) -> None:
         """What waits since the last control that held stays open."""
-        self._around.stop(reason)
+        self._around.stop.request(reason)
         self.give_up()
 
     # Connections.
 
     async def _belongs(self, mark: Mark, most: int) -> bool:
         loop, line = asyncio.get_running_loop(), mark.line
-        waited = self._lines.setdefault(line, _Waited())
+        waited = self._lines.get(line)
+        if waited is None:
+            waited = self._lines[line] = _Waited()
         waited.walks += 1
         try:
             while not mark.is_proven:
@@ -390,11 +392,11 @@ class Controls:
     # Proving all.
 
     def _is_over(self) -> bool:
-        return self._around.stopped_by() in _NO_FINAL_PROOF
+        return self._around.stop.reason in _NO_FINAL_PROOF
 
     def _is_cut_off(self) -> bool:
         """Whether not even connections can be proven: that takes no key, so a refused one is no reason."""
-        return self._is_over() and self._around.stopped_by() is not StopReason.CREDENTIALS_REFUSED
+        return self._is_over() and self._around.stop.reason is not StopReason.CREDENTIALS_REFUSED
 
     def _keep(self) -> None:
         """Have a look now and then as long as anything waits."""
@@ -446,4 +448,4 @@ class Controls:
 
     def _holds(self) -> bool:
         """Whether absences look so suspicious that nothing may be concluded yet, though a control held."""
-        return not self._insists and self._around.holds()
+        return not self._insists and self._around.watch.is_suspicious

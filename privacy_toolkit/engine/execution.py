@@ -16,7 +16,7 @@ from random import Random, SystemRandom
 import msgspec
 
 from privacy_toolkit.config.settings import Settings, deployment_key
-from privacy_toolkit.core import __version__
+from privacy_toolkit.core import COLLECT_AFTER, __version__
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
     Gone,
@@ -124,10 +124,6 @@ def _take_up(state: State, now: int) -> None:
 def _can_be_looked_up(plan: Plan) -> bool:
     """Whether the API can be asked what became of the requests of a plan, or they may be sent twice."""
     return all(OPERATIONS[name].retry not in FOR_GOOD for name in plan.calls if name in OPERATIONS)
-
-
-#: Cyclic garbage is looked for after so many more objects were made than freed.
-COLLECT_AFTER = 50_000
 
 
 @dataclass(frozen=True, slots=True)

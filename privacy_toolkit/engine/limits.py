@@ -162,22 +162,18 @@ PARKED_PER_PLACE = 4
 
 
 class Stop:
-    """Whether and why no new subject is begun. The first reason counts."""
+    """Whether and why no new subject is begun: ``requested`` and ``reason``. The first reason counts."""
 
     def __init__(self, tell: Callable[[StopReason], None] = lambda _: None) -> None:
         self._event = asyncio.Event()
         self._tell = tell
         self.reason: StopReason | None = None
-
-    @property
-    def requested(self) -> bool:
-        """Whether the execution is to end."""
-        return self.reason is not None
+        self.requested = False  # whether the execution is to end
 
     def request(self, reason: StopReason) -> None:
         """Ask for the end of the execution."""
         if self.reason is None:
-            self.reason = reason
+            self.reason, self.requested = reason, True
             self._event.set()
             self._tell(reason)
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import add, itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -225,22 +225,16 @@ def windows_from(
     """
     found = Windows(size)
     for _, rows in groupby(times, key=itemgetter(0)):
-        seqs: list[int] = []
-        first = last = 0
         before: tuple[int, list[int]] | None = None  # the group before, by its beginning: it takes in a rest
-        for _, seq, begun, ended in rows:
-            first = min(first, begun) if seqs else begun
-            seqs.append(seq)
-            last = ended
+        while some := list(islice(rows, LEAST)):
+            seqs, first, last = [row[1] for row in some], min([row[2] for row in some]), some[-1][3]
             if len(seqs) == LEAST:
                 found.put(_window(first, last), seqs)
-                before, seqs = (first, seqs), []
-        if not seqs:
-            continue
-        if before is None:
-            found.put(_around(first, last, executions), seqs)
-        else:
-            found.put(_window(min(first, before[0]), last), before[1] + seqs)
+                before = first, seqs
+            elif before is None:
+                found.put(_around(first, last, executions), seqs)
+            else:
+                found.put(_window(min(first, before[0]), last), before[1] + seqs)
     return found
 
 

@@ -181,8 +181,11 @@ class CommitBatch:
 class Sink(Protocol):
     """Where a writer writes: one connection to the store, used by one thread alone.
 
-    Whatever is wrong is a ``JournalError``: what was not said to be durable is not relied on.
+    Whatever is wrong is a ``JournalError``: what was not said to be durable is not relied on. ``beats`` is whether the
+    store has to hear now and then that the writer is still there.
     """
+
+    beats: bool
 
     def open(self) -> Iterable[int]:
         """Connect; the pages of which the log says something already."""
@@ -280,7 +283,7 @@ class Writer:
             self._attempt(lambda: self._write(batches))  # noqa: B023 - called at once
             _tell(batches, self._error)
             self._attempt(lambda: self._fold(everything=not open_for_more))  # noqa: B023 - called at once
-            if self._sink.pause() == 0:
+            if self._sink.beats and self._sink.pause() == 0:
                 self._attempt(self._sink.beat)
         self._sink.close()
 
@@ -309,7 +312,7 @@ class Writer:
         """What comes next; meanwhile the store hears that there is still somebody here."""
         while True:
             try:
-                return self._queue.get(timeout=None if self._error else self._sink.pause())
+                return self._queue.get(timeout=self._sink.pause() if self._sink.beats and not self._error else None)
             except queue.Empty:
                 self._attempt(self._sink.beat)
 

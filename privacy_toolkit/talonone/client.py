@@ -96,6 +96,7 @@ class Client(Calls):
         silence_library()
         transport = transport or Transport(self._base, max_connections=max_connections)
         self._own = transport if isinstance(transport, Transport) else None
+        self._is_closed = False
         self._http = httpx2.AsyncClient(
             transport=transport,
             trust_env=False,
@@ -111,6 +112,7 @@ class Client(Calls):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_closed = True
         await self._http.__aexit__(kind, error, trace)
 
     async def exchange(
@@ -143,7 +145,7 @@ class Client(Calls):
         else:
             target, headers, content = self._parts(operation, value, query, body, idempotency_key, manner)
             payload = make_head(operation.method, target, headers) + content
-        if self._http.is_closed:
+        if self._is_closed:
             raise RuntimeError("The client is closed.")
         try:
             received = await self._own.carry(payload, self._timeout, manner)
@@ -383,8 +385,9 @@ def check_access(settings: Settings) -> None:
     Raises:
         UsageError: base URL or credentials are missing or can't be used, or there is no API key to read with.
     """
-    client_for(settings)
-    credentials_of(settings).headers(_INVENTORY, None)
+    credentials = credentials_of(settings)
+    client_for(settings, credentials)
+    credentials.headers(_INVENTORY, None)
 
 
 def credentials_of(settings: Settings) -> Credentials:
