@@ -57,6 +57,7 @@ def erase_command(**options: Any) -> int:
         raise UsageError("Who is to be erased?", "Name a list, or a patrol with --reappeared RUN; one of the two.")
     if path is not None:
         return start_job("erase", path, options)
+    del options["id_column"]  # no file is read
     settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
     state = existing_state(settings.state, settings.state_key)
     return start_job("erase", STDIN, options, {"reappeared": patrol if patrol == "all" else state.find(patrol)})

@@ -125,6 +125,11 @@ def guarded(text: str) -> str:
     return f"'{text}" if is_formula(text) else text
 
 
+def guarded_all(texts: Iterable[str]) -> list[str]:
+    """As ``guarded``, for each of the texts."""
+    return [f"'{text}" if _FORMULA.match(text) else text for text in texts]
+
+
 # A key of the toolkit's own in a file: 64 hexadecimal digits that only its owner can read.
 
 _KEY: Final = re.compile(rb"[0-9a-f]{64}\n?")

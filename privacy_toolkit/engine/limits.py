@@ -168,7 +168,7 @@ class Stop:
         self._event = asyncio.Event()
         self._tell = tell
         self.reason: StopReason | None = None
-        self.requested = False
+        self.requested = False  # whether the execution is to end
 
     def request(self, reason: StopReason) -> None:
         """Ask for the end of the execution."""

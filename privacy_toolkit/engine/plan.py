@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -335,7 +336,7 @@ def _sha256(fields: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode({**fields, "digest": ""}, order="sorted")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Summary:
     """A run in a few figures. Times are microseconds since the epoch.
 
@@ -356,33 +357,33 @@ class Summary:
     acceptance: Acceptance | None = None
     done: Mapping[Reason | None, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rejected(self) -> int:
         """How many rows of the input were refused and nobody acted on them."""
         return self.plan.rows.rejected
 
-    @property
+    @cached_property
     def rejected_unaccepted(self) -> int:
         """The same, 0 where the operator accepted exactly that many."""
         return 0 if self.acceptance is not None and self.acceptance.rows == self.rejected else self.rejected
 
-    @property
+    @cached_property
     def open(self) -> int:
         """How many subjects are open."""
         return sum(count for outcome, count in self.totals.items() if outcome in OPEN_OUTCOMES)
 
-    @property
+    @cached_property
     def failed(self) -> int:
         """How many subjects failed for good."""
         return self.totals.get(Outcome.FAILED, 0)
 
-    @property
+    @cached_property
     def all_unknown(self) -> bool:
         """Whether nobody of those who were looked for is known to the API: perhaps it is the wrong one."""
         unknown = self.totals.get(Outcome.NOTHING_HELD, 0)
         return 0 < unknown == self.plan.rows.subjects - self.totals.get(Outcome.ON_HOLD, 0)
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict:
         """The verdict; never ``complete`` while a subject is open, or rows were refused and nobody accepted that."""
         if self.is_running:
@@ -393,7 +394,7 @@ class Summary:
             return Verdict.STOPPED
         return Verdict.OPEN_ITEMS if self.open or self.failed or self.rejected_unaccepted else Verdict.COMPLETE
 
-    @property
+    @cached_property
     def exit_code(self) -> ExitCode:
         """What the process that worked on it last tells its caller (contract, section 2); of no use while it runs."""
         if self.verdict is Verdict.RUNNING:

@@ -90,9 +90,8 @@ class ExecutionContext:
             Surroundings(
                 asker=self,
                 record=self.lease.record_control,
-                stop=self.stop.request,
-                stopped_by=lambda: self.stop.reason,
-                holds=lambda: self.watch.is_suspicious,
+                stop=self.stop,
+                watch=self.watch,
                 rng=self.rng,
                 positive=self.positive,
                 clock=self.monotonic,

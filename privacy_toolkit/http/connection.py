@@ -10,9 +10,10 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
 - *retired*: it will carry no more requests (the peer said so, it is old, its place is needed, or something is unread),
   and is only listened to. Nothing is said to the peer, not even an end: a proxy that sees one may drop the answer that
   would have shown a shift.
-- Idle or retired, it ends in good order by the peer's end (under TLS: an end that TLS vouches for) if that was
-  announced or only one answer came before it, or by ``KEEP_ALIVE`` seconds of silence since its last answer; that
-  proves all it carried. An end that nobody announced may cut off the answer that would have shown a shift: it spoils.
+- Idle or retired, it ends in good order by ``KEEP_ALIVE`` seconds of silence since its last answer, or, where its one
+  and only answer said that it is the last, by the peer's end (under TLS: an end that TLS vouches for); that proves all
+  it carried. Any other end may cut off the answer that would have shown a shift: it spoils. So does one that was
+  announced after several answers: what announced it may have been the answer to the request before.
   ``abort`` alone proves and spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
@@ -351,7 +352,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:
-            (self._prove if whole and (self.announced or self.line.answered <= 1) else self._spoil)()
+            (self._close_in_order if whole and self.announced else self._spoil)()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The socket is gone."""
@@ -522,9 +523,13 @@ class Connection(asyncio.Protocol):
         self._drop()
         self._let_go()
 
-    def _prove(self) -> None:
-        """Close at once; what was carried belongs to its requests."""
-        self.line.prove(self.line.answered)
+    def _close_in_order(self) -> None:
+        """Close at once; what was carried belongs to its requests, if the peer can't have left one unanswered."""
+        if self.announced and self.line.answered > 1:
+            # The last answer, which is looked at first, may name its subject.
+            self._loop.call_soon(self.line.spoil)
+        else:
+            self.line.prove(self.line.answered)
         self.abort()
 
     def _drop(self) -> None:
@@ -571,7 +576,7 @@ class Connection(asyncio.Protocol):
         """Wait for the end of an idle or retired connection, at most until it was quiet for ``KEEP_ALIVE``."""
         left = KEEP_ALIVE - (self._clock() - self._idle_since)
         if left <= 0 and not (self._transport.is_closing() or self._unread()):
-            self._prove()
+            self._close_in_order()
         else:  # at the end, what is unread comes before the next look
             self._watch(max(left, _SHORTLY))
 

@@ -294,55 +294,33 @@ _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
 
 
 class KeptFacts:
-    """What was fixed when a run was created: facts by their names."""
+    """What was fixed when a run was created, as facts by their names.
 
-    _facts: Mapping[str, bytes]
+    Attributes:
+        run_id: the name of the run; it holds no personal data.
+        plan: the plan as JSON, byte for byte as it was confirmed.
+        secret: the run's secret K, from which the pseudonyms of its rows are made; None once it is purged.
+        plan_key: the key under which the plan names its files; None once it is purged, or if those digests are plain.
+        created_at: when the run was created, in microseconds since the epoch.
+        size: how many subjects the run has, purged or not.
+        purged_at: when ids and secret were destroyed, if they were (microseconds since the epoch).
+        approval: the approval of the plan by a second person, if it has one.
+    """
+
+    def keep(self, facts: Mapping[str, bytes]) -> None:
+        """Take the facts as they were read, which is when a run is opened, and when it was purged."""
+        self._facts = facts
+        self.run_id = facts.get("run_id", b"").decode()
+        self.plan = facts.get("plan", b"")
+        self.secret, self.plan_key = facts.get("secret"), facts.get("plan_key")
+        self.created_at, self.size = int(facts.get("created_at", b"0")), int(facts.get("size", b"0"))
+        self.purged_at = int(facts["purged_at"]) if "purged_at" in facts else None
+        approval = facts.get("approval")
+        self.approval = None if approval is None else msgspec.json.decode(approval, type=Approval)
 
     def fact(self, name: str) -> bytes | None:
         """Give a fact of the run by its name; None if it was purged or never known."""
         return self._facts.get(name)
-
-    @property
-    def run_id(self) -> str:
-        """The name of the run; it holds no personal data."""
-        return (self.fact("run_id") or b"").decode()
-
-    @property
-    def plan(self) -> bytes:
-        """The plan as JSON, byte for byte as it was confirmed."""
-        return self.fact("plan") or b""
-
-    @property
-    def secret(self) -> bytes | None:
-        """The run's secret K, from which the pseudonyms of its rows are made; None once it is purged."""
-        return self.fact("secret")
-
-    @property
-    def plan_key(self) -> bytes | None:
-        """The key under which the plan names its files; None once the run is purged, or if its digests are plain."""
-        return self.fact("plan_key")
-
-    @property
-    def created_at(self) -> int:
-        """When the run was created, in microseconds since the epoch."""
-        return int(self.fact("created_at") or b"0")
-
-    @property
-    def size(self) -> int:
-        """How many subjects the run has, purged or not."""
-        return int(self.fact("size") or b"0")
-
-    @property
-    def purged_at(self) -> int | None:
-        """When ids and secret were destroyed, if they were."""
-        value = self.fact("purged_at")
-        return None if value is None else int(value)
-
-    @property
-    def approval(self) -> Approval | None:
-        """The approval of the plan by a second person, if it has one."""
-        value = self.fact("approval")
-        return None if value is None else msgspec.json.decode(value, type=Approval)
 
 
 def reads(method: M) -> M:
@@ -388,7 +366,7 @@ class PackedReader(KeptFacts):
         """Give the counts of all pages of whose subjects anything is known, as they are at one moment."""
         raise NotImplementedError
 
-    def _page_rows(self, first: int) -> list[SubjectRow]:
+    def rows_of_page(self, first: int) -> list[SubjectRow]:
         """Give all that is known of the subjects of a page, in their order."""
         raise NotImplementedError
 
@@ -400,15 +378,15 @@ class PackedReader(KeptFacts):
         """Give every outcome in which a subject of a page may be, without reading its subjects if possible."""
         raise NotImplementedError
 
-    def _page_of(self, first: int) -> tuple[bytes, bytes | None]:
+    def page_of(self, first: int) -> tuple[bytes, bytes | None]:
         """Give the subjects of a page as bytes, and what these have to come to; None if nobody knows."""
         raise NotImplementedError
 
-    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+    def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
         """Give what was kept of answers about subjects, by their numbers in order."""
         raise NotImplementedError
 
-    def _members(self, after: tuple[Any, ...], most: int) -> list[Row]:
+    def members_after(self, after: tuple[Any, ...], most: int) -> list[Row]:
         """Give party, number, row, id and what else is given of the next members of parties, in order."""
         raise NotImplementedError
 
@@ -506,8 +484,8 @@ class PackedReader(KeptFacts):
         for start, end in self.bounds():
             if start < first or (last is not None and end > last):
                 continue
-            known = {row.seq: row for row in self._page_rows(start)}
-            results = dict(self._results(start, end))
+            known = {row.seq: row for row in self.rows_of_page(start)}
+            results = dict(self.kept_between(start, end))
             for subject in self._subjects(start, end):
                 seq = subject.seq
                 _, state, exchanges, request = known.get(seq) or (seq, None, [], None)
@@ -523,12 +501,12 @@ class PackedReader(KeptFacts):
         """
         walk = PartyWalk(self.size, outcomes)
         for first, _ in self.bounds():
-            walk.begin(self._page_rows(first))
+            walk.begin(self.rows_of_page(first))
         self._walks.append(walk)
         try:
             if walk.has_doubts:
-                yield from walked(walk, self._members, most, doubted=True)
-            yield from walked(walk, self._members, most, doubted=False)
+                yield from walked(walk, self.members_after, most, doubted=True)
+            yield from walked(walk, self.members_after, most, doubted=False)
         finally:
             self._walks.remove(walk)
 
@@ -536,7 +514,7 @@ class PackedReader(KeptFacts):
     def results(self) -> Iterator[KeptResult]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
-            kept = dict(self._results(first, last))
+            kept = dict(self.kept_between(first, last))
             for entry in self._entries(first, last, lambda _: True) if kept else ():
                 if entry.subject.seq in kept:
                     yield KeptResult(entry.subject, entry.state, kept[entry.subject.seq])
@@ -547,13 +525,13 @@ class PackedReader(KeptFacts):
         found: set[str] = set()
         for first, last in self.bounds():
             hits = [subject for subject in self._subjects(first, last) if subject.id in ids]
-            known = {row.seq: row for row in self._page_rows(first)} if hits else {}
+            known = {row.seq: row for row in self.rows_of_page(first)} if hits else {}
             found.update(s.id for s in hits if _outcome_of(known.get(s.seq)) in outcomes)
         return found
 
     def _entries(self, first: int, last: int, is_wanted: Callable[[SubjectRow | None], bool]) -> list[Entry]:
         """Those subjects of a page that are wanted by what is known of them, if anything is."""
-        known = {row.seq: row for row in self._page_rows(first)}
+        known = {row.seq: row for row in self.rows_of_page(first)}
         wanted = [seq for seq in range(first, last + 1) if is_wanted(known.get(seq))]
         if not wanted:
             return []
@@ -576,7 +554,7 @@ class PackedReader(KeptFacts):
     def _subjects(self, first: int, last: int) -> list[Subject]:
         if self.purged_at is not None:
             return [Subject(seq, 0, "") for seq in range(first, last + 1)]
-        data, digest = self._page_of(first)
+        data, digest = self.page_of(first)
         if digest is not None and page_digest(self.secret or b"", first, last, data) != digest:
             raise Damage("a page of subjects")
         found = [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason
 from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.packed import MAC, Digest, Row, control_row
 from privacy_toolkit.journal.records import (
@@ -181,8 +181,11 @@ class CommitBatch:
 class Sink(Protocol):
     """Where a writer writes: one connection to the store, used by one thread alone.
 
-    Whatever is wrong is a ``JournalError``: what was not said to be durable is not relied on.
+    Whatever is wrong is a ``JournalError``: what was not said to be durable is not relied on. ``beats`` is whether the
+    store has to hear now and then that the writer is still there.
     """
+
+    beats: bool
 
     def open(self) -> Iterable[int]:
         """Connect; the pages of which the log says something already."""
@@ -218,7 +221,7 @@ class Writer:
         self._gathered = CommitBatch()
         self._handing_over: asyncio.Handle | None = None
         self._is_urgent = False
-        self._error: JournalError | None = None  # it stays: what follows a failure is not written
+        self._error: Exception | None = None  # it stays: what follows a failure is not written
         self._log: PageLog | None = None  # of the thread
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
         self._thread.start()
@@ -280,7 +283,7 @@ class Writer:
             self._attempt(lambda: self._write(batches))  # noqa: B023 - called at once
             _tell(batches, self._error)
             self._attempt(lambda: self._fold(everything=not open_for_more))  # noqa: B023 - called at once
-            if self._sink.pause() == 0:
+            if self._sink.beats and self._sink.pause() == 0:
                 self._attempt(self._sink.beat)
         self._sink.close()
 
@@ -290,7 +293,7 @@ class Writer:
             return
         try:
             step()
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - a bug too is for whoever waits: else they would for ever
             self._error = error
 
     def _drain(self) -> tuple[list[CommitBatch], bool]:
@@ -309,7 +312,7 @@ class Writer:
         """What comes next; meanwhile the store hears that there is still somebody here."""
         while True:
             try:
-                return self._queue.get(timeout=None if self._error else self._sink.pause())
+                return self._queue.get(timeout=self._sink.pause() if self._sink.beats and not self._error else None)
             except queue.Empty:
                 self._attempt(self._sink.beat)
 
@@ -333,7 +336,7 @@ class Writer:
             self._log.folded(first)
 
 
-def _tell(batches: list[CommitBatch], error: JournalError | None) -> None:
+def _tell(batches: list[CommitBatch], error: Exception | None) -> None:
     """Wake everyone who waits for these batches: one call into the loop for all of them."""
     waiting = [durable for batch in batches for durable in batch.waiting]
     if not waiting:

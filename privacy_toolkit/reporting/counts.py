@@ -130,13 +130,13 @@ _AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
 def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
     """Every outcome the job can come to, also those with no subject, in the order of the vocabulary."""
     job = Job(run.plan.job)
-    shown = possible(job) | run.totals.keys()
+    shown, words = possible(job) | run.totals.keys(), outcome_words(job)
     return tuple(
         schema.OutcomeCount(
             outcome=outcome,
             count=run.totals.get(outcome, 0),
             open=outcome in OPEN_OUTCOMES,
-            meaning=outcome_words(outcome, job)[1],
+            meaning=words[outcome][1],
         )
         for outcome in Outcome
         if outcome in shown

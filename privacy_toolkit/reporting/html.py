@@ -32,7 +32,7 @@ from privacy_toolkit.reporting.schema import (
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import Case
-from privacy_toolkit.reporting.words import sampled, subjects, verification
+from privacy_toolkit.reporting.words import outcome_words, sampled, subjects, verification
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 # What the templates show of a report, put together as values: no words of a job, no markup.
@@ -117,8 +117,9 @@ def sections(report: Report) -> list[Section]:
 
 def tiles_of(report: Report) -> list[Tile]:
     """One tile for each settled outcome with subjects, and for all that is open."""
+    words = outcome_words(Job(report.job))
     closed = [
-        Tile(wording.outcome_words(line.outcome, Job(report.job))[0], line.count, line.outcome.value)
+        Tile(words[line.outcome][0], line.count, line.outcome.value)
         for line in report.outcomes
         if not line.open and line.count
     ]
@@ -453,12 +454,13 @@ def _environment(job: Job) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    outcomes = outcome_words(job)
     environment.filters.update(
         number="{:,}".format,
         moment=_moment,
         words=lambda code: str(code).replace("_", " "),
         code=_code,
-        outcome=lambda outcome: wording.outcome_words(Outcome(outcome), job)[0],
+        outcome=lambda outcome: outcomes[outcome][0],
         reason=lambda reason: wording.REASONS[reason] if reason else "",
         purpose=wording.PURPOSES.__getitem__,
         rejected=lambda code: wording.REJECTED.get(code, str(code).replace("_", " ")),

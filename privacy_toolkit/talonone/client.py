@@ -385,8 +385,9 @@ def check_access(settings: Settings) -> None:
     Raises:
         UsageError: base URL or credentials are missing or can't be used, or there is no API key to read with.
     """
-    client_for(settings)
-    credentials_of(settings).headers(_INVENTORY, None)
+    credentials = credentials_of(settings)
+    client_for(settings, credentials)
+    credentials.headers(_INVENTORY, None)
 
 
 def credentials_of(settings: Settings) -> Credentials:

@@ -383,7 +383,7 @@ def _now() -> Words:
     return Words(
         stops={text: stop for stop, text in wording.STOPS.items()},
         possible=wording.possible,
-        meaning=lambda outcome, job: wording.outcome_words(outcome, job)[1],
+        meaning=lambda outcome, job: wording.outcome_words(job)[outcome][1],
         action=wording.action,
         verdict=lambda summary: summary.verdict,
         sentence=sentences.sentence,

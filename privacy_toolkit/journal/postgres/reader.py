@@ -48,7 +48,15 @@ from privacy_toolkit.journal.packed import (
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import Database, trouble
-from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, StateRow, SubjectRow, newest_first
+from privacy_toolkit.journal.records import (
+    Acceptance,
+    ControlRecord,
+    Execution,
+    RejectedRow,
+    StateRow,
+    SubjectRow,
+    newest_first,
+)
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.writing import facts_mac, pieces_of_page
 
@@ -155,7 +163,7 @@ class PostgresReader(PackedReader):
         """
         for first, last in self.bounds():
             self._subjects(first, last)
-            self._page_rows(first)
+            self.rows_of_page(first)
 
     # What is counted.
 
@@ -169,7 +177,7 @@ class PostgresReader(PackedReader):
             with connection.cursor().copy("COPY times FROM STDIN (FORMAT BINARY)") as copy:
                 copy.set_types(["int4", "int8", "int8", "int8"])
                 for bounds in self.bounds():
-                    for kind, seq, first, last in times_of(self._page_rows(bounds[0])):
+                    for kind, seq, first, last in times_of(self.rows_of_page(bounds[0])):
                         copy.write_row((kinds.setdefault(kind, len(kinds)), seq, first, last))
             with connection.cursor("times", binary=True) as ordered:
                 ordered.itersize = _AT_ONCE
@@ -181,8 +189,13 @@ class PostgresReader(PackedReader):
     @reads
     def summary(self) -> RunSummary:
         """The figures of a report next to ``totals``."""
-        controls = self._rows(f"SELECT {CONTROL_COLUMNS} FROM controls WHERE run_no = %s ORDER BY n", self._run_no)
-        return self._counts.summary(self.executions(), [control_of(row) for row in controls])
+        return self._counts.summary(self.executions(), self.controls())
+
+    @reads
+    def controls(self) -> list[ControlRecord]:
+        """Every control, in order."""
+        found = self._rows(f"SELECT {CONTROL_COLUMNS} FROM controls WHERE run_no = %s ORDER BY n", self._run_no)
+        return [control_of(row) for row in found]
 
     @reads
     def executions(self) -> list[Execution]:
@@ -235,8 +248,8 @@ class PostgresReader(PackedReader):
     def traces(self) -> Iterator[bytes]:
         """Pieces, 8 bytes or 16, of whatever a purge takes away: none of them may be anywhere after it."""
         for first, _ in self.bounds():
-            yield from pieces_of_page(self._page_of(first)[0])
-            if any(row.request and row.request.ticket for row in self._page_rows(first)):
+            yield from pieces_of_page(self.page_of(first)[0])
+            if any(row.request and row.request.ticket for row in self.rows_of_page(first)):
                 ((data,),) = self._rows(
                     "SELECT coalesce(folded, '') FROM pages WHERE run_no = %s AND first = %s", self._run_no, first
                 )
@@ -248,14 +261,14 @@ class PostgresReader(PackedReader):
             text = row[3].encode() + row[4].encode()
             if len(text) >= _LONGEST:
                 yield text[-_LONGEST:]
-        yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
+        yield from (value[:16] for name in ("secret", "plan_key") if (value := self._facts.get(name)))
 
     def everything(self) -> Iterator[bytes]:
         """Give all that is kept of the run under its number, in pieces, for a search."""
         yield from (value for value in self._facts.values())
         for first, _ in self.bounds():
-            yield self._page_of(first)[0]
-            yield msgspec.msgpack.encode(self._page_rows(first))
+            yield self.page_of(first)[0]
+            yield msgspec.msgpack.encode(self.rows_of_page(first))
         yield from self._kept()
         yield from (row[3].encode() + row[4].encode() for row in self._all_members())
 
@@ -276,7 +289,8 @@ class PostgresReader(PackedReader):
             else:
                 yield first, counted(decode_rows(page_as_known(folded, said)))
 
-    def _page_rows(self, first: int) -> list[SubjectRow]:
+    def rows_of_page(self, first: int) -> list[SubjectRow]:
+        """Give all that is known of the subjects of a page, in their order."""
         return decode_rows(self._packed(first))
 
     def _page_states(self, first: int) -> dict[int, StateRow | None]:
@@ -299,11 +313,13 @@ class PostgresReader(PackedReader):
             return list(Outcome)
         return (PageCounts() if counts is None else decode_counts(counts)).totals(size)
 
-    def _page_of(self, first: int) -> tuple[bytes, bytes | None]:
+    def page_of(self, first: int) -> tuple[bytes, bytes | None]:
+        """Give the subjects of a page as bytes, and what these have to come to."""
         ((data,),) = self._rows("SELECT data FROM pages WHERE run_no = %s AND first = %s", self._run_no, first)
         return data, self._digests[first][2]
 
-    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+    def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+        """Give what was kept of answers about subjects, by their numbers in order."""
         return [
             (seq, data)
             for seq, data in self._rows(
@@ -312,7 +328,8 @@ class PostgresReader(PackedReader):
             )
         ]
 
-    def _members(self, after: Row, most: int) -> list[Row]:
+    def members_after(self, after: Row, most: int) -> list[Row]:
+        """Give party, number, row, id and what else is given of the next members of parties."""
         rows = self._rows(
             "SELECT party, seq, place, id, given FROM parties WHERE run_no = %s AND (party, seq) > (%s, %s)"
             " ORDER BY party, seq LIMIT %s",
@@ -322,12 +339,12 @@ class PostgresReader(PackedReader):
 
     def _all_members(self) -> Iterator[Row]:
         after: Row = ()
-        while found := self._members(after, _AT_ONCE):
+        while found := self.members_after(after, _AT_ONCE):
             yield from found
             after = found[-1][:2]
 
     def _kept(self) -> Iterator[bytes]:
-        return (data for _, data in chain.from_iterable(self._results(*bounds) for bounds in self.bounds()))
+        return (data for _, data in chain.from_iterable(self.kept_between(*bounds) for bounds in self.bounds()))
 
     def _rows(self, statement: str, *given: Any) -> list[Row]:
         self._check_open()
@@ -352,10 +369,10 @@ class PostgresReader(PackedReader):
         texts = {"run_id": run_id, "created_at": created_at, "size": size, "purged_at": purged_at}
         known = {name: str(value).encode() for name, value in texts.items() if value is not None}
         given = {"plan": plan, "approval": approval, "secret": secret, "plan_key": plan_key}
-        self._facts = known | {name: value for name, value in given.items() if value is not None}
-        if not hmac.compare_digest(mac, facts_mac(self._facts, self._digests.values())):
+        facts = known | {name: value for name, value in given.items() if value is not None}
+        if not hmac.compare_digest(mac, facts_mac(facts, self._digests.values())):
             raise Damage("the facts")
-        self._facts = {**self._facts, MAC: mac}
+        self.keep({**facts, MAC: mac})
 
 
 # Leases: how long an execution may write, and what tells that the process behind one is gone.

@@ -14,8 +14,8 @@ from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.journal.packed import MAC, Digest, page_digest
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.sqlite.pages import migrate, page_rows, put_page
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.writing import facts_mac, facts_of, known_at_first, members_of, numbered
 
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"

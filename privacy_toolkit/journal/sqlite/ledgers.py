@@ -30,7 +30,7 @@ from privacy_toolkit.journal.records import (
     list_name,
     newest_first,
 )
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
@@ -80,12 +80,12 @@ def runs_in(place: Path) -> list[str]:
     """Every run in the folder of the runs, newest first."""
     if not place.is_dir():
         return []
-    found = (
+    found = [
         p.name
         for p in place.iterdir()
         if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-    )
-    return newest_first(found)
+    ]
+    return newest_first(found) if len(found) > 1 else found
 
 
 def stamp_of(run: Path) -> bytes:
@@ -280,6 +280,16 @@ class SuppressionFile:
                 self._imported[name] = key
         return self._count() - before
 
+    def removed(self) -> list[tuple[bytes, str]]:
+        """Who was taken off, by digest, and for all runs created up to which second."""
+        with _list_read():
+            return self._connection.execute("SELECT digest, before FROM removed").fetchall()
+
+    @property
+    def key(self) -> bytes:
+        """The key of the list."""
+        return self._key
+
     def _count(self) -> int:
         tables = ("suppressed", "imported")
         with _list_read():
@@ -373,6 +383,19 @@ class AssignedCodesFile:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    @property
+    def key(self) -> bytes:
+        """The key under which codes and customers are named."""
+        return self._key
+
+    def copied(self) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+        """The rows of each table with its name, in parts: for another store."""
+        for table in (_ASSIGNED, "shared", "given_back", "state"):
+            with _explained("read"):
+                found = self._connection.execute(f"SELECT * FROM {table}")
+            while some := found.fetchmany(_CODES_AT_ONCE):
+                yield table, some
 
     def among(self, codes: Iterable[str]) -> dict[bytes, str]:
         """Those of ``codes`` that were assigned to somebody, by their digests, in their order."""

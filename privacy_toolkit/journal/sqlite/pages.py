@@ -19,6 +19,7 @@ from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, counted
 from privacy_toolkit.journal.packed import (
+    Row,
     decode_counts,
     decode_rows,
     decode_states,
@@ -31,6 +32,10 @@ from privacy_toolkit.journal.writing import Renumbering, pack_page
 
 #: A place in the log is the number of the page's first subject, and a running number in the lower half.
 _PLACES: Final = 1 << 32
+_PUT_CONTROL: Final = (
+    "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_RESULT: Final = "INSERT OR REPLACE INTO results VALUES (?, ?)"
 _decode_rows = decode_rows
 
 
@@ -74,10 +79,24 @@ def put_page(connection: sqlite3.Connection, first: int, rows: Sequence[SubjectR
     _put_packed(connection, first, encode_rows(rows))
 
 
-def append(connection: sqlite3.Connection, number: int, pages: Iterable[tuple[int, bytes]]) -> int:
-    """Add rows to the log, after that with ``number``; the number of the last one. Within a transaction."""
-    rows = [(first * _PLACES + n, data) for n, (first, data) in enumerate(pages, number + 1)]
-    connection.executemany("INSERT INTO log VALUES (?, ?)", rows)
+def commit(
+    connection: sqlite3.Connection,
+    number: int,
+    log: Iterable[tuple[int, bytes]],
+    results: Sequence[Row],
+    controls: Sequence[Row],
+) -> int:
+    """Add rows to the log, after that with ``number``, and what is kept of answers and controls, in one transaction.
+
+    Returns the number of the last row of the log.
+    """
+    rows = [(first * _PLACES + n, data) for n, (first, data) in enumerate(log, number + 1)]
+    with transaction(connection):
+        connection.executemany("INSERT INTO log VALUES (?, ?)", rows)
+        if results:
+            connection.executemany(_PUT_RESULT, results)
+        if controls:
+            connection.executemany(_PUT_CONTROL, controls)
     return number + len(rows)
 
 

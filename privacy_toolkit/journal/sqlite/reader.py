@@ -1,27 +1,47 @@
-"""The journal of one run: one SQLite file that holds its plan, its subjects and all that was observed."""
+"""The journal of one run: one SQLite file that holds its plan, its subjects and all that was observed.
+
+Three things stand between a damaged file and what is done by it. The facts and the digests of all pages of subjects are
+bound together by an HMAC under the run's secret, looked at whenever a journal is opened; each page is compared with its
+digest whenever it is read; and the whole file is compared with its checksums (see ``checksums``) before the first row
+of it counts, unless a process that did so is at work on it.
+"""
 
 from __future__ import annotations
 
+import hmac
 import os
+import sqlite3
+import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Self
 
-from privacy_toolkit.core import uncollected
-from privacy_toolkit.core.model import StopReason
+import msgspec
+from filelock import FileLock
+
+from privacy_toolkit.core import durable, uncollected
+from privacy_toolkit.core.model import JournalError, RefusedError, StopReason
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, Windows, times_of, windows_from
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
+    MAC,
+    Damage,
+    Digest,
+    KeptFacts,
     PackedReader,
     PartyWalk,
     Row,
     control_of,
     reads,
 )
-from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, StateRow, SubjectRow
-from privacy_toolkit.journal.sqlite.facts import RunFacts, damage_named
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Execution, RejectedRow, StateRow, SubjectRow
+from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.pages import (
+    MIGRATIONS,
+    applied,
+    migrate,
     outcomes_of,
     page_counts,
     page_rows,
@@ -29,7 +49,278 @@ from privacy_toolkit.journal.sqlite.pages import (
     run_counts,
     transaction,
 )
-from privacy_toolkit.journal.writing import pieces_of_page
+from privacy_toolkit.journal.store import damaged, moved, running
+from privacy_toolkit.journal.writing import facts_mac, pieces_of_page
+
+JOURNAL_FILE = "journal.sqlite"
+SUMS_NAME = "journal.sums"
+LOCK_NAME = "execution.lock"
+#: So long, in seconds, a look at where the journal's file is holds.
+_IN_PLACE_FOR = 0.2
+#: So long, in seconds, another process may hold a run's lock that only looks at how the run stands.
+_A_MOMENT = 2.0
+
+#: What SQLite says where nothing is wrong with the file itself: no room, no permission, another process.
+_NO_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_PRIMARY = 0xFF  # the lower byte of an extended code is the code proper
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an existing journal for reading and writing, with commits that survive a power cut."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")  # see ``checksums``
+    return connection
+
+
+@contextmanager
+def damage_named(run_id: str) -> Iterator[None]:
+    """Turn whatever a damaged journal leads to into the one error that names the run.
+
+    Raises:
+        DamagedError: the journal does not hold what was written to it.
+        JournalError: it can't be read or written for another reason.
+    """
+    try:
+        yield
+    except Damage as damage:
+        raise damaged(run_id, str(damage)) from None
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NO_DAMAGE:
+            raise JournalError(
+                f"The journal of run {run_id} can't be used: {error}.", "Is the state folder complete and writable?"
+            ) from None
+        raise damaged(run_id, "the database") from None
+    except OSError as error:
+        raise JournalError(
+            f"The journal of run {run_id} can't be used: {error.strerror}.",
+            "Is the state folder complete and writable?",
+        ) from None
+    except (msgspec.MsgspecError, struct.error, ValueError, TypeError, OverflowError, LookupError):
+        raise damaged(run_id, "a record") from None  # the text of such an error may hold an id
+
+
+class RunFacts(KeptFacts):
+    """An open journal, and what it says of its run as a whole. ``monotonic`` is a clock in seconds.
+
+    Raises:
+        DamagedError: it does not hold what was written to it.
+        RefusedError: it is of a newer toolkit (code ``newer``).
+        JournalError: it is missing with its folder (code ``moved``), or can't be opened.
+    """
+
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.folder = folder
+        self._path = folder / JOURNAL_FILE
+        self._sums_path = folder / SUMS_NAME
+        self._monotonic = monotonic
+        self._sums: Checksums | None = None
+        self._raw: sqlite3.Connection | None = None
+        self._lock: FileLock | None = None
+        self._is_verified = self._has_failed = False
+        self._in_place: tuple[float, bool] | None = None
+        self._digests: dict[int, Digest] = {}
+        try:
+            self._descriptor = open_past_sqlite(self._path)
+        except FileNotFoundError:
+            if not folder.exists():  # it was there when the run was begun, or looked for
+                raise moved(folder.name) from None
+            raise damaged(folder.name, "its file is missing") from None
+        except OSError as error:
+            raise JournalError(
+                f"The journal of run {folder.name} can't be opened: {error.strerror}.", "Is the state folder complete?"
+            ) from None
+        try:
+            with damage_named(folder.name):
+                self._open()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._raw is None:
+            return
+        try:
+            if self._is_there():  # else another file stands at its place, which is none of ours
+                with damage_named(self.folder.name):
+                    self._settle_log()
+        finally:
+            self._let_go()
+
+    def is_in_place(self) -> bool:
+        """Whether the journal's file is still where it was opened; what is written to it is lost if it is not.
+
+        A look holds for a fifth of a second.
+        """
+        now = self._monotonic()
+        if self._in_place is None or not 0 <= now - self._in_place[0] < _IN_PLACE_FOR:
+            self._in_place = (now, self._is_there())
+        return self._in_place[1]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process works on the run: it holds the run's lock."""
+        return self._lock is not None or durable.is_taken(self.folder / LOCK_NAME)
+
+    def verify(self) -> None:
+        """Compare the whole file with its checksums, once; a process at work on it did so before it began.
+
+        Raises:
+            DamagedError: a part of it is not what was written.
+        """
+        if self._is_verified or self._sums is None or (self._lock is None and self.is_running):
+            return
+        with damage_named(self.folder.name):
+            try:
+                self._compare(self._sums)
+            except Damage:
+                if self._lock is None and self.is_running:  # it began meanwhile, and writes
+                    return
+                self._sums.reload()  # or it began and ended meanwhile
+                self._compare(self._sums)
+        self._is_verified = True
+
+    @property
+    def name(self) -> str:
+        """Under which name the state folder has the run: its id, unless somebody renamed it."""
+        return self.folder.name
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The way to all that is not a fact: only what was compared with its checksums counts."""
+        self.verify()
+        return self._facts_connection
+
+    @property
+    def _facts_connection(self) -> sqlite3.Connection:
+        if self._raw is None:
+            raise JournalError(f"The journal of run {self.folder.name} is closed.")
+        return self._raw
+
+    def _open(self) -> None:
+        if self._sums_path.exists():
+            self._sums = Checksums(self._sums_path, self._path, self._descriptor)
+            self._settle_log()
+        self._raw = connect(self._path)
+        self._bring_up_to_date(self._raw)
+        self._read_facts()
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        known = [name for name, _ in MIGRATIONS]
+        there = applied(connection)
+        if there == set(known):
+            return
+        self.verify()  # what seems to be of another toolkit may be damaged
+        if there - set(known):
+            raise RefusedError(
+                f"The journal of run {self.folder.name} was written by a newer version of this toolkit.",
+                "Use that version, or a later one. Nothing was changed.",
+                code="newer",
+            )
+        self._take_lock()  # the tables are written again: nobody may be at work on them
+        try:
+            if self._sums is not None:  # somebody else may just have done it
+                self._sums.reload()
+                self._is_verified = False
+            self.verify()
+            migrate(connection)
+            self._note_commit()
+        finally:
+            self._free_lock()
+
+    def _read_facts(self) -> None:
+        connection = self._facts_connection
+        facts = {str(name): bytes(value) for name, value in connection.execute("SELECT name, value FROM facts")}
+        digests: list[Digest] = connection.execute(
+            "SELECT first, last, digest FROM page_digests ORDER BY first"
+        ).fetchall()
+        said = facts.get(MAC)
+        if said is None and (self._sums is not None or digests):
+            raise Damage("the facts")
+        if said is not None and (self._sums is None or not hmac.compare_digest(said, facts_mac(facts, digests))):
+            raise Damage("the checksums are missing" if self._sums is None else "the facts")
+        self.keep(facts)
+        self._digests = {digest[0]: digest for digest in digests}
+
+    @staticmethod
+    def _compare(sums: Checksums) -> None:
+        sums.verify(sums.read_log() if sums.has_log() else None)
+
+    def _note_commit(self) -> None:
+        """Tell the checksums of what this very connection wrote."""
+        if self._sums is not None:
+            self._sums.committed(after_failure=self._has_failed)
+            self._sums.checkpoint(self._facts_connection)
+
+    def _settle_log(self) -> None:
+        """Take into the checksums what a process that died left in the log, before SQLite does anything with it."""
+        if self._sums is None or self._lock is not None or not self._sums.has_log():
+            return
+        lock_path = self.folder / LOCK_NAME
+        lock = durable.take(lock_path) if lock_path.exists() else None
+        if lock is None and durable.is_taken(lock_path):
+            return  # it is at work, and does that itself
+        try:
+            self._sums.settle(lambda: connect(self._path))
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _is_there(self) -> bool:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        opened = os.fstat(self._descriptor)
+        return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def _take_lock(self) -> None:
+        """Say that this process works on the run, for as long as it does.
+
+        Raises:
+            RefusedError: another one does.
+        """
+        lock = durable.take(self.folder / LOCK_NAME, _A_MOMENT)
+        if lock is None:
+            raise running(self.folder.name)
+        self._lock = lock
+
+    def _free_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _let_go(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+        if self._sums is not None:
+            self._sums.close()
+            self._sums = None
+        self._free_lock()
+        close_past_sqlite(self._descriptor)
+
 
 #: So many bytes a piece of what a purge takes away has at most.
 _LONGEST = 16
@@ -93,24 +384,28 @@ class JournalReader(PackedReader, RunFacts):
                 yield from (data[place : place + _LONGEST] for place in places)
         for (data,) in self._connection.execute("SELECT data FROM results"):
             yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
-        yield from (value[:16] for name in ("secret", "plan_key") if (value := self.fact(name)))
+        yield from (value[:16] for name in ("secret", "plan_key") if (value := self._facts.get(name)))
 
-    @reads
     def summary(self) -> RunSummary:
         """The figures of a report next to ``totals``."""
-        controls = self._connection.execute(f"SELECT {CONTROL_COLUMNS} FROM controls")
-        return self._counts.summary(self.executions(), [control_of(row) for row in controls])
+        return self._counts.summary(self.executions(), self.controls())
 
-    @reads
+    def controls(self) -> list[ControlRecord]:
+        """Every control, in order."""
+        with self.reading():
+            found = self._connection.execute(f"SELECT {CONTROL_COLUMNS} FROM controls ORDER BY n")
+            return [control_of(row) for row in found]
+
     def executions(self) -> list[Execution]:
         """Every process that worked on the run, in order."""
-        rows = self._connection.execute(
-            "SELECT number, started_at, ended_at, stopped_by, settings FROM sittings ORDER BY number"
-        )
-        return [
-            Execution(number, started, ended, StopReason(stopped) if stopped else None, settings)
-            for number, started, ended, stopped, settings in rows
-        ]
+        with self.reading():
+            rows = self._connection.execute(
+                "SELECT number, started_at, ended_at, stopped_by, settings FROM sittings ORDER BY number"
+            )
+            return [
+                Execution(number, started, ended, StopReason(stopped) if stopped else None, settings)
+                for number, started, ended, stopped, settings in rows
+            ]
 
     @reads
     def rejected(self) -> Iterator[RejectedRow]:
@@ -120,25 +415,25 @@ class JournalReader(PackedReader, RunFacts):
         """
         yield from map(RejectedRow._make, self._connection.execute("SELECT row, reason FROM rejected ORDER BY rowid"))
 
-    @reads
     def rejected_by_reason(self) -> dict[str, int]:
         """How many refused rows are recorded, by reason."""
-        return dict(self._connection.execute("SELECT reason, COUNT(*) FROM rejected GROUP BY 1 ORDER BY 1"))
+        with self.reading():
+            return dict(self._connection.execute("SELECT reason, COUNT(*) FROM rejected GROUP BY 1 ORDER BY 1"))
 
-    @reads
     def acceptance(self) -> Acceptance | None:
         """Who last accepted that rows were refused, if anybody did."""
-        row = self._connection.execute(
-            "SELECT at, rows, signer, signing_key FROM acceptances ORDER BY number DESC LIMIT 1"
-        ).fetchone()
-        return None if row is None else Acceptance(*row)
+        with self.reading():
+            row = self._connection.execute(
+                "SELECT at, rows, signer, signing_key FROM acceptances ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+            return None if row is None else Acceptance(*row)
 
-    @reads
     def bounds(self) -> list[tuple[int, int]]:
         """The numbers of the first and the last subject of each page."""
-        if self._digests:
-            return [(first, last) for first, last, _ in self._digests.values()]
-        return self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall()
+        with self.reading():
+            if self._digests:
+                return [(first, last) for first, last, _ in self._digests.values()]
+            return self._connection.execute("SELECT first, last FROM pages ORDER BY first").fetchall()
 
     @property
     def _counts(self) -> RunCounts:
@@ -150,14 +445,17 @@ class JournalReader(PackedReader, RunFacts):
             self._counted = state, run_counts(connection)
         return self._counted[1]
 
-    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+    def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+        """Give what was kept of answers about subjects, by their numbers in order."""
         return self._connection.execute("SELECT seq, data FROM results WHERE seq BETWEEN ? AND ?", (first, last))
 
-    def _page_of(self, first: int) -> tuple[bytes, bytes | None]:
+    def page_of(self, first: int) -> tuple[bytes, bytes | None]:
+        """Give the subjects of a page as bytes, and what these have to come to."""
         (data,) = self._connection.execute("SELECT data FROM pages WHERE first = ?", (first,)).fetchone()
         return data, self._digests[first][2] if self._digests else None
 
-    def _page_rows(self, first: int) -> list[SubjectRow]:
+    def rows_of_page(self, first: int) -> list[SubjectRow]:
+        """Give all that is known of the subjects of a page, in their order."""
         return page_rows(self._connection, first)
 
     def _page_states(self, first: int) -> dict[int, StateRow | None]:
@@ -169,7 +467,8 @@ class JournalReader(PackedReader, RunFacts):
     def _outcomes_of(self, first: int, size: int) -> Collection[str]:
         return outcomes_of(self._connection, first, size)
 
-    def _members(self, after: Row, most: int) -> list[Row]:
+    def members_after(self, after: Row, most: int) -> list[Row]:
+        """Give party, number, row, id and what else is given of the next members of parties."""
         return self._connection.execute(
             "SELECT name, seq, row, id, given FROM parties WHERE (name, seq) > (?, ?) ORDER BY name, seq LIMIT ?",
             (*(after or ("", 0)), most),

@@ -18,22 +18,18 @@ from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.create import protect
-from privacy_toolkit.journal.sqlite.facts import connect, damage_named
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
-from privacy_toolkit.journal.sqlite.reader import JournalReader
+from privacy_toolkit.journal.sqlite.reader import JournalReader, connect, damage_named
 from privacy_toolkit.journal.store import moved
 from privacy_toolkit.journal.writing import Renumbering, Writer, facts_mac, marked_restored
 
 # SQLite takes one writer: a connection of its own, in the writer's thread (WAL, ``synchronous=FULL``).
 
-_PUT_CONTROL = (
-    "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-_PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
-
 
 class FileSink:
     """Writes to the journal at ``path``. ``committed`` is called after each commit, before anybody is told of it."""
+
+    beats = False  # the kernel holds the run's lock for this process
 
     def __init__(self, path: Path, committed: Callable[[sqlite3.Connection], None]) -> None:
         self._path = path
@@ -51,12 +47,7 @@ class FileSink:
     def write(self, log: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
         """Write in one commit, durable on return."""
         with self._explained():
-            with transaction(self._connection):
-                self._number = pages.append(self._connection, self._number, log)
-                if results:
-                    self._connection.executemany(_PUT_RESULT, results)
-                if controls:
-                    self._connection.executemany(_PUT_CONTROL, controls)
+            self._number = pages.commit(self._connection, self._number, log, results, controls)
             self._committed(self._connection)
 
     def fold(self, first: int) -> None:
@@ -67,10 +58,10 @@ class FileSink:
             self._committed(self._connection)
 
     def pause(self) -> None:
-        """Need no beat: the kernel holds the run's lock for this process."""
+        """Say nothing: see ``beats``."""
 
     def beat(self) -> None:
-        """Say nothing: see ``pause``."""
+        """Say nothing: see ``beats``."""
 
     def close(self) -> None:
         """Close the file."""

@@ -60,7 +60,7 @@ from privacy_toolkit.journal.records import (
     exchange_row,
     state_row,
 )
-from privacy_toolkit.journal.sqlite import facts
+from privacy_toolkit.journal.sqlite import reader
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
 from tests.support import postgres
@@ -495,7 +495,7 @@ def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make
 
 
 def test_only_one_works_on_a_run(make, state, monkeypatch):
-    monkeypatch.setattr(facts, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
+    monkeypatch.setattr(reader, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
     with make() as run, state.open(RUN) as other:
         number = run.begin_execution(1, "{}")
         assert (run.is_running, other.is_running) == (True, True)

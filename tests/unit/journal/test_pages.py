@@ -12,7 +12,7 @@ from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Purpose, Reason, RefusedError
 from privacy_toolkit.journal.records import ExchangeRecord, ExchangeRow, Note, RequestRow, StateRow, SubjectState
 from privacy_toolkit.journal.sqlite import pages, reader
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.writing import PageLog
 from tests.support.scanning import Scan
@@ -175,7 +175,7 @@ def test_a_conversion_that_fails_leaves_the_journal_as_it_was_and_is_done_the_ne
 
 
 def test_a_journal_that_a_former_version_works_on_is_left_alone(old, monkeypatch):
-    monkeypatch.setattr("privacy_toolkit.journal.sqlite.facts._A_MOMENT", 0.0)
+    monkeypatch.setattr("privacy_toolkit.journal.sqlite.reader._A_MOMENT", 0.0)
     was = tables(shutil.copytree(old[0], old[0].with_name("copy")))
     lock = durable.take(old[0] / LOCK_NAME)
     with pytest.raises(RefusedError) as error:

@@ -70,7 +70,7 @@ import os, sys
 from pathlib import Path
 from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.facts import create_run
+from privacy_toolkit.journal.sqlite.create import create_run
 
 def pages():
     yield [(2, "somebody")]
