@@ -227,6 +227,7 @@ class Writing:
             msgspec.json.decode(subject.given, type=self.body),
             self.query,
             self._key(subject.seq) if operation.idempotency_key else None,
+            self.keys((entry,)),
         )
 
     def _key(self, seq: int) -> str:
@@ -242,6 +243,7 @@ class _WriteWalk:
         self._entry = entry
         self._seq = entry.subject.seq
         self._state = self._before = entry.state
+        self._is_lost = entry.state.outcome is Outcome.UNKNOWN  # whether what was sent at some time may be done
         self._steps = steps
 
     async def run(self) -> None:
@@ -263,30 +265,42 @@ class _WriteWalk:
         """Send the request, again where that is certain to do no harm, and settle by what it came to."""
         job, sending = self._job, self._job.sending(self._entry)
         keep = None if job.keep is None else self._keep
+        origin, doubtful = self._state, list[Answer]()
         for tries in range(1, ACT_TRIES + 1):
             lost = self._lost()
             answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
             if not self._is_certain(answer):
-                answer = await self._steps.vouched(job.operation, answer)
-                self._stand_by(answer)
-            if answer.finding is Finding.UNKNOWN and job.ordered:
-                self._steps.keep_quiet()
+                answer = await self._weighed(answer, doubtful)
+            if answer.finding is Finding.UNKNOWN:
+                self._is_lost = True
+                if job.ordered:
+                    self._steps.keep_quiet()
             again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
                 break
+        if doubtful and not self._is_lost and answer.finding is not Finding.DONE:
+            self._before = origin
+            are_theirs = await self._steps.proven(job.operation, *doubtful, bracketed=False)
+            self._stand_by(answer if are_theirs else replace(answer, finding=Finding.UNKNOWN))
         self._steps.settle(self._state, self._seq)
         if self._state.outcome in OPEN_OUTCOMES and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
             self._steps.hold_back()  # it is sent in a later execution, and what comes after it must not overtake it
 
-    def _is_certain(self, answer: Answer) -> bool:
-        """Whether an answer that does not name its row needs no connection to vouch for it.
+    async def _weighed(self, answer: Answer, doubtful: list[Answer]) -> Answer:
+        """What an answer comes to that may have been another's.
 
-        A refusal for now that was another's does no harm where the request may be repeated.
+        A refusal for now that was another's does no harm where the row may be sent again: it is only doubtful then.
         """
-        if answer.named or answer.is_in_step:
-            return True
-        harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
-        return harmless or answer.finding not in _TO_BE_VOUCHED_FOR
+        if answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE:
+            doubtful.append(answer)
+            return answer
+        answer = await self._steps.vouched(self._job.operation, answer)
+        self._stand_by(answer)
+        return answer
+
+    def _is_certain(self, answer: Answer) -> bool:
+        """Whether an answer that does not name its row needs no connection to vouch for it."""
+        return answer.named or answer.is_in_step or answer.finding not in _TO_BE_VOUCHED_FOR
 
     def _lost(self) -> SubjectState:
         """Where the row stands if no answer is ever recorded."""
