@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ __version__ = "0.2.0"
 
 #: Set where the whole process is the toolkit's own: the command line and second processes, not a script or a notebook.
 OURS: Final = Event()
+#: Cyclic garbage is looked for after so many more objects were made than freed, where the process is our own.
+COLLECT_AFTER: Final = 50_000
 _NOT_TO_BE_FOUND: Final[Any] = None
 
 
@@ -52,3 +55,9 @@ def uncollected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def templates_folder() -> Path:
+    """Where the templates are: inside the installed package, or at the top of a working copy of the sources."""
+    packaged = Path(__file__).parents[1] / "reporting" / "templates"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "reports" / "templates"

@@ -21,12 +21,13 @@ from random import Random
 from typing import Any, Protocol, TypeVar
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
+from privacy_toolkit.engine.limits import Stop, Watch
 from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import backoff
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 #: A control that held vouches for what is asked within so many seconds after it.
@@ -55,8 +56,6 @@ _RETIRED = KEEP_ALIVE + 0.5
 #: What is asked to prove a connection, whatever it carries.
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
-_NEVER = RetrySafety.NEVER
-
 T = TypeVar("T")
 
 _NO_FINAL_PROOF = frozenset(
@@ -105,15 +104,14 @@ class _Waited:
 class Surroundings:
     """The surroundings of controls. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
 
-    ``holds`` says that nothing may be concluded from absences yet; ``positive`` is the id of a profile that must be
-    visible.
+    While ``watch`` is suspicious nothing may be concluded from absences; ``positive`` is the id of a profile that must
+    be visible.
     """
 
     asker: Asker
     record: Callable[[ControlRecord], None]
-    stop: Callable[[StopReason], None]
-    stopped_by: Callable[[], StopReason | None]
-    holds: Callable[[], bool]
+    stop: Stop
+    watch: Watch
     rng: Random
     positive: str | None = None
     clock: Callable[[], float] = time.monotonic
@@ -180,7 +178,7 @@ class Controls:
         The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
         """
         asked_at = self._around.clock()
-        most = MOST_UNPROVEN_FOR_GOOD if operation.retry is _NEVER else MOST_UNPROVEN
+        most = MOST_UNPROVEN_FOR_GOOD if operation.retry in FOR_GOOD else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
         self._keep()
@@ -342,14 +340,16 @@ class Controls:
 
     def _fail(self, reason: StopReason) -> None:
         """What waits since the last control that held stays open."""
-        self._around.stop(reason)
+        self._around.stop.request(reason)
         self.give_up()
 
     # Connections.
 
     async def _belongs(self, mark: Mark, most: int) -> bool:
         loop, line = asyncio.get_running_loop(), mark.line
-        waited = self._lines.setdefault(line, _Waited())
+        waited = self._lines.get(line)
+        if waited is None:
+            waited = self._lines[line] = _Waited()
         waited.walks += 1
         try:
             while not mark.is_proven:
@@ -392,11 +392,11 @@ class Controls:
     # Proving all.
 
     def _is_over(self) -> bool:
-        return self._around.stopped_by() in _NO_FINAL_PROOF
+        return self._around.stop.reason in _NO_FINAL_PROOF
 
     def _is_cut_off(self) -> bool:
         """Whether not even connections can be proven: that takes no key, so a refused one is no reason."""
-        return self._is_over() and self._around.stopped_by() is not StopReason.CREDENTIALS_REFUSED
+        return self._is_over() and self._around.stop.reason is not StopReason.CREDENTIALS_REFUSED
 
     def _keep(self) -> None:
         """Have a look now and then as long as anything waits."""
@@ -448,4 +448,4 @@ class Controls:
 
     def _holds(self) -> bool:
         """Whether absences look so suspicious that nothing may be concluded yet, though a control held."""
-        return not self._insists and self._around.holds()
+        return not self._insists and self._around.watch.is_suspicious

@@ -178,6 +178,9 @@ class RunReader(Protocol):
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """Give the same in lists of up to a page; a page without any such subject is left out."""
 
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """Give the ids of the subjects in some outcomes, in input order, and read no more of them than that."""
+
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """Give the same, the subjects with the earliest due date first; those without one come last.
 
@@ -260,8 +263,11 @@ class Lease(Protocol):
     def number(self) -> int:
         """The number of the execution, greater than any before it of the same run: its fencing token."""
 
-    def listen(self, on: Callable[[Signal], None]) -> None:
-        """Begin to keep the lease, and to tell what others say; called once in the event loop, before anything else."""
+    def listen(self, on: Callable[[Signal], None], count: Callable[[], LeaseTally]) -> None:
+        """Begin to keep the lease, and to tell what others say; called once in the event loop, before anything else.
+
+        ``count`` gives what was counted here; it is asked for each beat.
+        """
 
     async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:
         """Claim what nobody else works on; None once nothing is left of the run, or a stop was asked for.
@@ -297,8 +303,8 @@ class Lease(Protocol):
     def may_send(self) -> bool:
         """Tell whether a request that changes something may be written now; no I/O, nothing may come in between."""
 
-    def report(self, tally: LeaseTally) -> None:
-        """Tell the others, with the next beat, what was counted here."""
+    def report(self) -> None:
+        """Tell the others at once what is counted here, and not only with the next beat."""
 
     async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let go of what it claimed.

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from privacy_toolkit.core.durable import new_file
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose, Subject
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of, decode_package
 from privacy_toolkit.reporting.counts import ATTENTION, Counts, RowSummary, RowTally, StateKey
-from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonym
+from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonyms
 from privacy_toolkit.reporting.tables import Case, make_case
 
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
@@ -86,19 +86,19 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
     subjects = [one.subject for one in observed]
     state = columns_of(StateRow, [one.state for one in observed])
     request = columns_of(RequestRow, [one.request or NOTHING_SAID for one in observed])
-    packages = [decode_package(one.result) for one in observed]
-    windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
-    starts = pa.array([window and window.start for window in windows], pa.int64())
+    packages = [decode_package(one.result) if one.result else None for one in observed]
+    windows = _windows(subjects, shown)
+    starts = pa.array([window[0] for window in windows], pa.int64())
     settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
     columns: dict[str, Any] = {
-        "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
+        "subject": pseudonyms(secret, subjects),
         "outcome": state.outcome,
         "reason": state.reason,
         "attribution": state.attribution,
         "held_before": state.held_before,
         "attempts": state.attempts,
         "settled_at": _coarse(settled, starts),
-        "time_span": [window and window.span for window in windows],
+        "time_span": [window[1] for window in windows],
         "in_time": _in_time(state.outcome, settled, due),
         "requested_on": _dates(request.requested_on),
         "due_on": due,
@@ -113,6 +113,14 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
         **_proofs([one.exchanges for one in observed], starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def _windows(subjects: Sequence[Subject], shown: Shown) -> Sequence[tuple[int | None, int | None]]:
+    """Begin and length of the window of each subject, if it has one."""
+    if shown.windows is None:
+        return [(None, None)] * len(subjects)
+    of = shown.windows.__getitem__
+    return [of(subject.seq) or (None, None) for subject in subjects]
 
 
 def cases_of(table: Any, job: Job) -> list[Case]:
@@ -178,17 +186,17 @@ def _places(exchanges: Sequence[Sequence[ExchangeRow]]) -> tuple[list[int], list
     for owner, own in enumerate(exchanges):
         first = last = None
         acts: list[int] = []
-        for exchange in own:
-            if exchange.purpose == _ACT:
+        owners += [owner] * len(own)
+        for _, _, purpose, _, _, ended_at, *_ in own:
+            if purpose == _ACT:
                 acts.append(place)
                 last = None
-            elif exchange.ended_at is None:
+            elif ended_at is None:
                 pass  # a read of whose end nothing is known has shown nothing
             elif acts:
                 last = place
             else:
                 first = place
-            owners.append(owner)
             place += 1
         sends.append(acts)
         before.append(first)
@@ -570,6 +578,14 @@ def merged(folder: Path, together: int = TOGETHER) -> Iterator[Any]:
                 found = []
         if any(map(len, found)):
             yield _sorted(found)
+
+
+def sorted_rows(tables: list[Any], together: int = TOGETHER) -> Iterator[Any]:
+    """The same of tables that are in memory; ``tables`` is emptied, so that they are there once only."""
+    table = _sorted(tables)
+    tables.clear()
+    for start in range(0, len(table), together):
+        yield table.slice(start, together)
 
 
 def joined(tables: Sequence[Any]) -> Any:

@@ -11,8 +11,7 @@ from msgspec import convert
 
 from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
-from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.journal.figures import RunSummary
 from privacy_toolkit.journal.records import Approval, Execution, count_packages
 from privacy_toolkit.journal.store import RunReader
@@ -139,6 +138,7 @@ def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
     exclusions = plan.exclusions
     return {
         "run_id": run.run_id,
+        "recheck": counts.recheck(plan),
         "job": plan.job,
         "target": plan.target,
         "environment": plan.environment,

@@ -16,10 +16,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from privacy_toolkit.core.model import UsageError
-from privacy_toolkit.sandbox.app import SandboxApp, admin_app
-from privacy_toolkit.sandbox.delivery import CONNECTION
-from privacy_toolkit.sandbox.seeding import seed, seed_codes
+from privacy_toolkit.sandbox.app import CONNECTION, SandboxApp, admin_app
 from privacy_toolkit.sandbox.store import EntityKind, RequestLog, Store
+from privacy_toolkit.sandbox.wire import seed, seed_codes
 from privacy_toolkit.sandbox.world import SandboxSettings
 
 HOST = "127.0.0.1"

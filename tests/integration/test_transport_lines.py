@@ -17,8 +17,8 @@ import uvloop
 from privacy_toolkit.http import connection
 from privacy_toolkit.http.exchange import Fault, Manner, Phase, Reply, Trouble
 from privacy_toolkit.http.transport import MOST_RETIRED, Transport
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client, Timeouts
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 ERASE, READ = OPERATIONS["delete_customer_data"], OPERATIONS["get_customer_inventory"]

@@ -194,6 +194,8 @@ class Simulation:
             return False
         if state.reason is Reason.NO_LOOK_POSSIBLE:
             return not self.play.is_looked_up
+        if state.outcome == "reappeared":  # that it is told rightly is judged by the claims
+            return True
         if state.reason is Reason.NOT_AMONG_HOLDERS and self.play.subjects[seq - 1][0] in self.ledger.outside:
             return True  # somebody else took the customer away: nobody can have the coupon
         return bool(limit_of(self, f"stays {state.outcome}", self.play.key(seq)))

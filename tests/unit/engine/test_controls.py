@@ -7,6 +7,7 @@ import pytest
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.engine.controls import MOST_REFUSALS, TRIES, Controls, Surroundings
+from privacy_toolkit.engine.limits import Limits, Stop, Watch
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -48,9 +49,8 @@ def controls():
             Surroundings(
                 asker=asker,
                 record=records.append,
-                stop=stopped.append,
-                stopped_by=lambda: stopped[0] if stopped else None,
-                holds=lambda: False,
+                stop=Stop(stopped.append),
+                watch=Watch(Limits()),
                 rng=Random(1),
                 clock=lambda: next(moments) / 1000,
                 now=lambda: 1,

@@ -1,6 +1,7 @@
 """Turns on a clock that only moves when somebody sleeps, or where a test says so."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -294,3 +295,97 @@ def test_turns_at_once_never_make_a_second_too_full(rate):
     fullest = max(sum(start <= moment < start + 1 for moment in given) for start in given)
     assert fullest <= max(int(1.008 * rate), rate)
     assert len(given) > 3 * rate
+
+
+# A rate that is changed while it runs, as a share of one rate is.
+
+
+@pytest.mark.parametrize("rates", [(500, 100), (100, 500), (500, 250, 400), (1000, 0, 50)])
+def test_after_a_change_no_second_has_more_turns_than_the_greater_of_both_rates(rates):
+    clock = Clock()
+    pacer = Pacer(rates[0], clock=clock, sleep=clock.sleep)
+    times, changed = [], []
+
+    async def take():
+        for rate in rates:
+            changed.append((clock(), rate))
+            pacer.change(rate)
+            for _ in range(int(1.5 * rate)):
+                await pacer.wait()
+                times.append(clock())
+
+    asyncio.run(take())
+    for (begins, rate), (ends, _) in zip(changed, [*changed[1:], (math.inf, 0)], strict=True):
+        most = max([rate, *(other for at, other in changed if begins - 1.0 <= at <= begins)]) * 1.01
+        inside = [time for time in times if begins < time <= ends]
+        assert all(sum(time <= other < time + 1.0 for other in inside) <= most for time in inside)
+    assert len(times) == sum(int(1.5 * rate) for rate in rates)
+
+
+def test_at_the_lower_rate_those_of_the_last_second_count():
+    clock = Clock()
+    pacer = Pacer(500, clock=clock, sleep=clock.sleep)
+
+    async def play():
+        for _ in range(400):
+            await pacer.wait()
+        pacer.change(100)
+        before = clock()
+        await pacer.wait()
+        assert clock() - before > 0.5
+
+    asyncio.run(play())
+
+
+def test_without_a_rate_nobody_gets_a_turn_until_there_is_one():
+    clock = Clock()
+    pacer = Pacer(0, clock=clock, sleep=clock.sleep)
+
+    async def play():
+        waiting = asyncio.create_task(pacer.wait())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (waiting.done(), pacer.ready(), pacer.is_shut) == (False, False, True)
+        assert pacer.demand() == math.inf
+        pacer.change(50)
+        await waiting
+
+    asyncio.run(play())
+
+
+def test_whoever_may_not_gets_no_turn_and_is_let_go_where_nothing_comes_any_more():
+    clock, held = Clock(), [True]
+    pacer = Pacer(50, clock=clock, sleep=clock.sleep)
+    pacer.change(50, lambda: held[0])
+
+    async def play():
+        assert pacer.ready()
+        held[0] = False
+        assert not pacer.ready()
+        waiting = [asyncio.create_task(pacer.wait()) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        pacer.let_go()
+        await asyncio.gather(*waiting)
+        assert pacer.is_shut
+
+    asyncio.run(play())
+
+
+def test_the_demand_is_what_was_used_or_everything_where_nearly_all_was():
+    clock = Clock()
+    pacer = Pacer(100, clock=clock, sleep=clock.sleep)
+
+    async def play():
+        for _ in range(100):
+            await pacer.wait()
+        assert pacer.demand() == math.inf
+        for _ in range(10):
+            await pacer.wait()
+        clock.time += 0.9
+        assert 10 <= pacer.demand() <= 20
+        clock.time += 1.0
+        assert pacer.demand() == 0.0
+
+    asyncio.run(play())
