@@ -427,6 +427,23 @@ def test_an_old_connection_is_proven_when_its_turn_comes(play, monkeypatch):
     play(scene)
 
 
+def test_calls_about_the_same_customer_do_not_follow_each_other_on_a_connection(play):
+    async def scene(both):
+        sent = both.sends(about=("a",))
+        first = await both.peer()
+        await first.answers()
+        before = (await sent).mark.line
+        sent = both.sends(about=("b", "a"))
+        second = await both.peer()
+        await second.answers()
+        assert (await sent).mark.line is not before
+        sent = both.sends(about=("b",))  # the one before it was about somebody else
+        await first.answers()
+        assert (await sent).mark.line is before
+
+    play(scene)
+
+
 def test_the_lines_that_a_control_can_prove(play):
     async def scene(both):
         sent = [both.sends(), both.sends()]
