@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -25,13 +26,21 @@ from privacy_toolkit.cli.options import (
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 # ``privacy-toolkit erase``.
+
+
+def _programs(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, metavar="PROGRAM", multiple=True, help=text)
 
 
 @click.command("erase")
 @click.argument("requests")
 @plan_options
 @regime_option
+@_programs("--with-loyalty", "Delete the ledger of these loyalty programs first (numbers: 33,34; may be repeated).")
+@_programs("--with-cards", "Unlink the cards of these card-based loyalty programs first (as above).")
 @click.option(
     "--verify", default="all", show_default=True, metavar="all|sample:N|none", help="Whom to read afterwards."
 )
@@ -44,8 +53,12 @@ def erase_command(**options: Any) -> int:
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
     are erased from where.
+
+    With --with-loyalty and --with-cards the customer's loyalty goes first. A profile is erased only after every
+    program that was named has been read and seen empty.
     """
-    return start_job("erase", options.pop("requests"), options)
+    parameters = {name: ",".join(options.pop(name)) or None for name in ("with_loyalty", "with_cards")}
+    return start_job("erase", options.pop("requests"), options, parameters)
 
 
 # ``privacy-toolkit coupons``.

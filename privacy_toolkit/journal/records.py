@@ -91,11 +91,15 @@ PENDING = SubjectState(Outcome.PENDING)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A subject with its state and everything that was exchanged for it. ``subject.id`` is "" after a purge."""
+    """A subject with its state and everything that was exchanged for it. ``subject.id`` is "" after a purge.
+
+    ``result`` is what was kept of an answer, where the subject is handed out on its own.
+    """
 
     subject: Subject
     state: SubjectState
     exchanges: tuple[ExchangeRecord, ...] = ()
+    result: bytes | None = None
 
 
 Numbered = Sequence[tuple[int, ExchangeRecord]]
@@ -367,6 +371,67 @@ class PackageCounts:
     redactions: int = 0
     people: int = 0
     sections: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+# What became of a customer's loyalty, program by program, in an erasure that was to reach it.
+
+
+class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One loyalty program: its own outcome, and what was seen before: at least so many transactions, so many cards.
+
+    ``erased``: transactions or cards were read, deleted or unlinked, and read again: none. ``nothing_held``: read, and
+    there were none. ``unverified``: accepted, and not read yet.
+    """
+
+    outcome: Outcome
+    reason: Reason | None = None
+    attribution: Attribution | None = None
+    transactions: int = 0
+    cards: int = 0
+
+
+class LoyaltyFacts(msgspec.Struct, frozen=True, kw_only=True, tag="loyalty", gc=False):
+    """The loyalty of one customer, by the number of the program; only those that were reached."""
+
+    programs: dict[str, ProgramFacts] = {}
+
+
+_PROGRAM = re.compile(r"[1-9][0-9]{0,14}")
+_LOYALTY = b'{"type":"loyalty"'
+_decode_loyalty = msgspec.json.Decoder(LoyaltyFacts).decode
+
+
+def encode_loyalty(facts: LoyaltyFacts) -> bytes:
+    """The bytes that the journal keeps."""
+    return msgspec.json.encode(facts)
+
+
+def decode_loyalty(result: bytes | None) -> LoyaltyFacts | None:
+    """The loyalty behind what was kept of an answer; None where something else was kept, or nothing."""
+    return _decode_loyalty(result) if result is not None and result.startswith(_LOYALTY) else None
+
+
+def shown_loyalty(result: bytes | None) -> str | None:
+    """The loyalty of one customer as a row shows it, such as ``33:erased 34:nothing_held``; None for none."""
+    facts = decode_loyalty(result)
+    programs = sorted(facts.programs, key=int) if facts else ()
+    return " ".join(f"{program}:{facts.programs[program].outcome}" for program in programs if facts) or None
+
+
+def count_loyalty(shown: Iterable[str | None]) -> dict[int, dict[str, int]]:
+    """Count customers by program and what came of it, from what rows show of their loyalty.
+
+    Raises:
+        ValueError: something in it is not what ``shown_loyalty`` makes.
+    """
+    counted: dict[int, Counter[str]] = {}
+    for text in filter(None, shown):
+        for part in text.split(" "):
+            program, _, outcome = part.partition(":")
+            if not _PROGRAM.fullmatch(program):
+                raise ValueError("no number of a program")
+            counted.setdefault(int(program), Counter())[Outcome(outcome).value] += 1
+    return {program: dict(sorted(counted[program].items())) for program in sorted(counted)}
 
 
 _MARK = b'{"type":"package"'

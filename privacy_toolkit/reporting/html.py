@@ -115,6 +115,24 @@ def sections(report: Report) -> list[Section]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramLine:
+    """One outcome in one loyalty program, in words, and for how many customers."""
+
+    program: int
+    meaning: str
+    customers: int
+
+
+def loyalty(report: Report) -> list[ProgramLine]:
+    """What came of loyalty, program by program."""
+    return [
+        ProgramLine(one.program, wording.LOYALTY[outcome], customers)
+        for one in report.loyalty or ()
+        for outcome, customers in one.outcomes.items()
+    ]
+
+
 def tiles_of(report: Report) -> list[Tile]:
     """One tile for each settled outcome with subjects, and for all that is open."""
     closed = [
@@ -353,6 +371,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "cases": listed(cases, report.clock.on),
         "planned": planned(report),
         "sections": sections(report),
+        "loyalty": loyalty(report),
         "traffic": made(report)[:LISTED],
         "traffic_not_listed": made(report)[LISTED:],
         "withdrawn": withdrawn(report)[:LISTED],

@@ -372,6 +372,13 @@ class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sections: dict[str, dict[str, int]]
 
 
+class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A loyalty program that an erasure was to reach, by its number: how many customers came to which outcome in it."""
+
+    program: int
+    outcomes: dict[Outcome, int]
+
+
 class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The command to run next, and when."""
 
@@ -382,7 +389,8 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run, as it stood at ``made_at``. ``duration`` is in microseconds, from first request to last answer.
 
-    ``signed_by``: the key that signs the pack around this report, null where none does.
+    ``signed_by``: the key that signs the pack around this report, null where none does. ``loyalty`` is there where
+    customers were erased with it, and any program was reached.
     """
 
     format: str = FORMAT
@@ -423,6 +431,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_request_at: str | None
     last_answer_at: str | None
     duration: int | None
+    loyalty: tuple[LoyaltyProgram, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 #: The settings shown, by their key in the journal. What is not here is not shown: it could hold a path or a name.

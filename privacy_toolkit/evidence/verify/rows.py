@@ -22,6 +22,7 @@ from privacy_toolkit.evidence.verify.findings import Code, Unusable
 from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
 from privacy_toolkit.evidence.verify.wordings import words_of
 from privacy_toolkit.journal.figures import SettledRequests
+from privacy_toolkit.journal.records import count_loyalty
 from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
@@ -127,6 +128,7 @@ class RowCounts:
     _days: set[str] = field(default_factory=set)
     _in_time: int = 0
     _late: int = 0
+    _loyalty: dict[int, Counter[str]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """Count a row.
@@ -145,6 +147,7 @@ class RowCounts:
             raise Unbelievable("a word on what was settled in time that does not fit it")
         if row.attempts < 0 or (row.time_span or 1) < 1 or (row.kept_coupons or 0) < 0 or (row.kept_referrals or 0) < 0:
             raise Unbelievable("a number below zero")
+        self._count_loyalty(row.loyalty or None)
         self._stand(row, sums)
         if row.outcome in _OPEN:
             self._wait(row)
@@ -154,6 +157,23 @@ class RowCounts:
         if row.outcome == Outcome.ON_HOLD:
             self._hold(row)
         self._count_sends(row.proof.sends)
+
+    @property
+    def loyalty(self) -> dict[int, dict[str, int]]:
+        """How many customers came to which outcome, by the number of the loyalty program."""
+        return {program: dict(sorted(self._loyalty[program].items())) for program in sorted(self._loyalty)}
+
+    def _count_loyalty(self, shown: str | None) -> None:
+        if shown is None:  # nearly always
+            return
+        try:
+            counted = count_loyalty([shown])
+        except ValueError:
+            raise Unbelievable("a word on loyalty that is none") from None
+        if len(self._loyalty.keys() | counted.keys()) > MOST_DIFFERENT:
+            raise Unbelievable("more different loyalty programs than there are")
+        for program, outcomes in counted.items():
+            self._loyalty.setdefault(program, Counter()).update(outcomes)
 
     def summary(self) -> RowSummary:
         """The figures in the form a report is made of."""

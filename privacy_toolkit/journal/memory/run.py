@@ -452,6 +452,7 @@ class MemoryRun:
                 self._run.subjects[seq - 1],
                 self._run.states.get(seq, PENDING),
                 tuple(exchange for _, exchange in self._run.walk(seq)),
+                self._run.results.get(seq),
             )
             for seq in wanted
         ]

@@ -119,11 +119,11 @@ def state_of(row: StateRow) -> SubjectState:
     )
 
 
-def _entry_of(subject: Subject, row: SubjectRow | None) -> Entry:
+def _entry_of(subject: Subject, row: SubjectRow | None, result: bytes | None = None) -> Entry:
     if row is None:
-        return Entry(subject, PENDING)
+        return Entry(subject, PENDING, (), result)
     state = PENDING if row.state is None else state_of(row.state)
-    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)))
+    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)), result)
 
 
 def _outcome_of(row: SubjectRow | None) -> str:
@@ -485,8 +485,8 @@ class JournalReader(RunFacts):
         wanted = [seq for seq in range(first, last + 1) if is_wanted(known.get(seq))]
         if not wanted:
             return []
-        subjects = self._subjects(first, last)
-        return [_entry_of(subjects[seq - first], known.get(seq)) for seq in wanted]
+        subjects, kept = self._subjects(first, last), dict(self._results(first, last))
+        return [_entry_of(subjects[seq - first], known.get(seq), kept.get(seq)) for seq in wanted]
 
     def _due_pages(
         self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]
