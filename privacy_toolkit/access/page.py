@@ -18,7 +18,17 @@ from markupsafe import Markup
 from privacy_toolkit.access.faithful import Number
 from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
 from privacy_toolkit.core.durable import templates_folder
-from privacy_toolkit.talonone.inventory import COMPLETE, ROOT, SECTIONS, SHAPES, Category, Field, FieldKind, entries
+from privacy_toolkit.talonone.inventory import (
+    COMPLETE,
+    INCOMPLETE,
+    LEDGERS,
+    ROOT,
+    SHAPES,
+    Category,
+    Field,
+    FieldKind,
+    entries,
+)
 
 # What is held about a person as headings, labels and values in plain words: what ``index.html`` shows.
 
@@ -27,6 +37,7 @@ _NAMED_BY: Final = {
     "coupon": "value",
     "referral": "code",
     "program": "title",
+    "transaction": "name",
     "card": "identifier",
     "giveaway": "code",
     "achievement": "title",
@@ -257,9 +268,9 @@ def render(facts: Facts) -> str:
         text=words.text,
         moment=words.read_at(facts.read_at),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        parts=[_part(name, facts, found) for name in SECTIONS],
+        parts=[_part(name, facts, found) for name in facts.sections],
         other=Group(words.text["section_other"], lines=view.other),
-        limits=_limits(words, facts.environment),
+        limits=_limits(words, facts),
         notice=_notice(words, facts),
         files=_files(facts.files),
     )
@@ -267,7 +278,7 @@ def render(facts: Facts) -> str:
 
 def _part(name: str, facts: Facts, found: Mapping[str, Group]) -> Part:
     status = facts.sections[name]
-    if status != COMPLETE or facts.data is None:
+    if status not in {COMPLETE, INCOMPLETE} or facts.data is None:
         return Part(name, status, 0, None)
     return Part(name, status, entries(name, facts.data[name]), found[name])
 
@@ -280,8 +291,9 @@ def _files(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _limits(words: Language, environment: str) -> list[tuple[str, str]]:
-    names = (f"other_{environment}" if name == "other" else name for name in _LIMITS)
+def _limits(words: Language, facts: Facts) -> list[tuple[str, str]]:
+    shown = [name for name in _LIMITS if name != "ledger" or LEDGERS not in facts.sections]
+    names = (f"other_{facts.environment}" if name == "other" else name for name in shown)
     return [(words.text[f"limit_{name}"], words.text[f"limit_{name}_why"]) for name in names]
 
 

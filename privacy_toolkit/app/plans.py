@@ -140,7 +140,8 @@ def _with_packages(order: Order, parameters: Parameters) -> Order:
         check_recipient(given)
     if order.second is not None:
         load(Path(order.second))
-    return replace(order, parameters={**parameters, "encrypt": given})
+    kept = {name: value for name, value in parameters.items() if name not in PROGRAMS or value is not None}
+    return replace(order, parameters={**kept, "encrypt": given})
 
 
 # The confirmation, without which nothing is changed.

@@ -275,6 +275,7 @@ INIT_NOTICE = "init-notice"
 @click.option("--notice", metavar="FILE", help="What the controller has to say (GDPR, Article 15(1)); see init-notice.")
 @click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")
+@_programs("--with-loyalty", "Read the ledger of these loyalty programs too (numbers: 33,34; may be repeated).")
 @click.option("--new-only", is_flag=True, help="Leave out whose request was exported already.")
 @click.option("--keep-days", metavar="N", type=click.IntRange(min=1), help="Remove packages in DIR older than N days.")
 @plan_options
@@ -300,6 +301,7 @@ def export_command(**options: Any) -> int:
         "encrypt": options.pop("encrypt"),
         "new_only": options.pop("new_only"),
         "keep_days": options.pop("keep_days"),
+        "with_loyalty": ",".join(options.pop("with_loyalty")) or None,
     }
     options["second"] = options.pop("notice")
     return start_job("export", options.pop("requests"), options, parameters)

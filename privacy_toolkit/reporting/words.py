@@ -271,6 +271,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
+        "loyaltyLedgers": "Points and single bookings",
     }
 )
 
