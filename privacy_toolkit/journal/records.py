@@ -352,8 +352,8 @@ class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):
 class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", gc=False):
     """One package: its name in the folder and its SHA-256, what it holds by section, and what was taken out.
 
-    ``sections`` are ``complete``, ``not_held``, ``not_obtainable`` or ``incomplete``. ``redactions`` counts the places where the id of
-    one of ``people`` other people was replaced.
+    ``sections`` are ``complete``, ``not_held``, ``not_obtainable`` or ``incomplete``. ``redactions`` counts the places
+    where the id of one of ``people`` other people was replaced.
     """
 
     name: str

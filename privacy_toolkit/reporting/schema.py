@@ -362,8 +362,8 @@ class ExclusionsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The access packages of an export, added up.
 
-    ``sections`` counts the packages by section and state: complete, not held, not obtainable, incomplete. ``redactions`` are the
-    places where the id of one of ``people`` other people was replaced, each counted once a package.
+    ``sections`` counts the packages by section and state: complete, not held, not obtainable, incomplete.
+    ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a package.
     """
 
     packages: int
