@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from synthetic import make_run
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 

@@ -22,8 +22,8 @@ from synthetic import ERASE, HOLDS, READ, SETTINGS, START, Walk, history
 from privacy_toolkit.core.model import Outcome, Reason, Regime, StopReason
 from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows, Planner
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.records import Acceptance, Approval, Note, Staged
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.create import create_run

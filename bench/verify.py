@@ -20,8 +20,8 @@ from statistics import median
 from synthetic import make_run
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_apart, compare_here
 from privacy_toolkit.evidence.verify.verifier import Verifier, verify_pack

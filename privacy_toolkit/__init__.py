@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from privacy_toolkit.config.settings import ExecutionOptions
     from privacy_toolkit.http.pacing import Pacer
     from privacy_toolkit.inputs.options import InputOptions
+    from privacy_toolkit.talonone.addresses import Credentials, Signer
     from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts
-    from privacy_toolkit.talonone.credentials import Credentials, Signer
     from privacy_toolkit.talonone.operations import Generation
 
 _PLACES = {

@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from privacy_toolkit.access.page import visible
 from privacy_toolkit.access.words import LANGUAGES, PLACEHOLDER, Texts, language, said_in
-from privacy_toolkit.core.durable import put_folder, read_toml, templates_folder, write_files
+from privacy_toolkit.core import templates_folder
+from privacy_toolkit.core.durable import put_folder, read_toml, write_files
 from privacy_toolkit.core.model import UsageError
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class LetterWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access_nothing: LetterText
     rights: dict[str, str]
     grounds: dict[str, str]
+    dateline_alone: str = "{date}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,8 @@ class LetterWriter:
         self._folder, self.lang = folder, lang
         self._settings = _settings(folder / SETTINGS)
         self._words = _read(self._place(f"{lang}.toml"), LetterWords)
-        self._plain = _environment(None, autoescape=False)
+        self._number = language(lang).number
+        self._plain = self._environment(None, autoescape=False)
         self._layouts = {
             form: self._compiled(self._place(name), autoescape=form == "html") for form, name in _LAYOUTS.items()
         }
@@ -227,7 +230,8 @@ class LetterWriter:
 
     def _dateline(self, values: Mapping[str, Any]) -> str:
         place, today = values["place"], values["today"]
-        return self._words.dateline.format(place=place, date=today) if place else str(today)
+        form = self._words.dateline if place else self._words.dateline_alone
+        return form.format(place=place, date=today)
 
     def _day(self, day: date | None) -> str:
         if day is None:
@@ -253,8 +257,13 @@ class LetterWriter:
         return _explained(lambda: self._plain.from_string(text), f"{self.lang}.toml, {part}")
 
     def _compiled(self, path: Path, *, autoescape: bool) -> jinja2.Template:
-        environment = _environment(path.parent, autoescape=autoescape)
+        environment = self._environment(path.parent, autoescape=autoescape)
         return _explained(lambda: environment.get_template(path.name), path.name)
+
+    def _environment(self, folder: Path | None, *, autoescape: bool) -> jinja2.Environment:
+        environment = _environment(folder, autoescape=autoescape)
+        environment.filters["number"] = lambda number: self._number(str(number))
+        return environment
 
     def _rendered(self, template: jinja2.Template, values: Mapping[str, Any], where: str) -> str:
         return _explained(lambda: template.render(values), where)

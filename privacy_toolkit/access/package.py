@@ -179,7 +179,7 @@ _WIDTH: Final = 78
 def readme_text(facts: Facts, files: Mapping[str, bytes]) -> bytes:
     """The text, in the language of the package; its last lines are in the format of ``sha256sum``."""
     words = language(facts.lang)
-    text, moment = words.text, words.read_at(facts.read_at)
+    text, moment = words.text, words.read_at(facts.read_at, facts.notice.zone)
     begun = text["readme_nothing" if facts.data is None else "readme_held"].format(moment=moment)
     parts = [
         text["readme_title"],

@@ -1,4 +1,4 @@
-"""``index.html`` of an access package: what is held about a person, in one file without network access."""
+"""The pages that a person gets, each one file without network access: what is held about them, and a receipt."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import MAXYEAR, date, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 import jinja2
+import msgspec
 from markupsafe import Markup
 
 from privacy_toolkit.access.faithful import Number
 from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
-from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core import templates_folder
 from privacy_toolkit.talonone.inventory import (
     COMPLETE,
     INCOMPLETE,
@@ -44,6 +45,11 @@ _NAMED_BY: Final = {
     "audience": "name",
     "limit": "action",
 }
+#: Fields that are counts or amounts, which each language writes in its own way. Other numbers are names of something.
+_AMOUNTS: Final = re.compile(
+    r"closedSessions|totalSales|usageCounter|profileRedemptionCount|discount\w+|\w+Balance|pointsToNextTier|progress|target"
+    r"|usageLimit|reservationLimit|reservationCounter|usersPerCardLimit|limit|amount"
+)
 #: RFC 3339 as the API writes it; more decimals than a microsecond are cut.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")
 #: A year of the system's "no time".
@@ -59,11 +65,15 @@ class ShownSection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ViewLine:
-    """Values under a label; ``name`` is a label in the system's words or the controller's."""
+    """Values under a label; ``name`` is how the system or the controller calls it.
+
+    ``lang`` is the language of a label by the controller, None if it is that of the page or not known.
+    """
 
     label: str
     name: str
     values: list[ShownSection]
+    lang: str | None = None
 
 
 @dataclass(slots=True)
@@ -80,8 +90,9 @@ class Group:
 class View:
     """Makes groups of records. What the field map does not know is gathered in ``other``, under its raw name."""
 
-    def __init__(self, words: Language) -> None:
-        self._words = words
+    def __init__(self, words: Language, notice: Notice | None = None, lang: str = "") -> None:
+        self._words, self._notice, self._lang = words, notice or Notice(), lang
+        self._zone = self._notice.zone
         self.other: list[ViewLine] = []
 
     def sections(self, data: Mapping[str, Any]) -> dict[str, Group]:
@@ -133,7 +144,7 @@ class View:
             return None
         group = Group(label)
         if known.kind is FieldKind.FREE and isinstance(value, dict):
-            group.lines = [self._named(name, inner) for name, inner in _leaves("", value)]
+            group.lines = [self._labelled(name, inner) for name, inner in _leaves("", value)]
         elif known.kind is FieldKind.RECORD and isinstance(value, dict):
             self._fill(group, known.shape or "", value, path)
         elif known.kind is FieldKind.LIST and isinstance(value, list):
@@ -161,6 +172,13 @@ class View:
     def _foreign(self, path: str, value: Any) -> None:
         self.other += [self._named(name, inner) for name, inner in _leaves(path, value)]
 
+    def _labelled(self, name: str, value: Any) -> ViewLine:
+        """An attribute, under its name and what the controller calls it."""
+        line, found = self._named(name, value), self._notice.label(name, self._lang)
+        if found is None:
+            return line
+        return ViewLine(found.text.strip(), name, line.values, None if found.lang == self._lang else found.lang)
+
     def _named(self, name: str, value: Any) -> ViewLine:
         parts = value if isinstance(value, list) and value else [value]
         return ViewLine("", name, [self._value(part) for part in parts])
@@ -178,6 +196,9 @@ class View:
 
     def _known(self, known: Field, choice: str, value: Any) -> ShownSection:
         shown = self._value(value)
+        if isinstance(value, Number) and _AMOUNTS.fullmatch(choice.partition(".")[2]):
+            said = self._words.number(value.text)
+            return shown if said == value.text else ShownSection(said, value.text)
         if known.kind is FieldKind.MOMENT:
             return ShownSection(self._moment(shown.raw), shown.raw) if shown.raw else shown
         if known.kind is FieldKind.CHOICE:
@@ -202,7 +223,8 @@ class View:
             moment = datetime.fromisoformat(f"{match[1]}{match[2] or ''}{match[3]}")
         except ValueError:
             return ""
-        return self._words.time(moment) if moment.year > _NO_YEAR else ""
+        # Next to the ends of the calendar there is no such moment in another time zone.
+        return self._words.time(moment, self._zone) if _NO_YEAR < moment.year < MAXYEAR else ""
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -223,6 +245,9 @@ _HIDDEN: Final = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 _LAID_OUT: Final = "\n\t"
 #: Scripts and emoji are written with these; between ASCII characters they would only hide.
 _JOINERS: Final = "\u200c\u200d"
+
+#: So many characters of one field are more than a column holds at a glance.
+_LONG: Final = 160
 
 _LIMITS: Final = ("sessions", "events", "ledger", "backups", "other", "copies", "ids")
 _FILE_WORDS: Final = {"index.html": "file_index", "data.json": "file_json", "README.txt": "file_readme"}
@@ -247,40 +272,80 @@ class Facts:
 
 
 class Part(NamedTuple):
-    """A section of the page: how it stands, how many entries it has, and what is in it."""
+    """A section of the page: how it stands, how many entries it has in words, and what is in it."""
 
     key: str
     status: str
-    entries: int
+    entries: str
     group: Group | None
+
+
+class NoticeLine(NamedTuple):
+    """What the controller says under a heading of ours; ``foreign`` names its language if that is not the page's."""
+
+    key: str
+    name: str
+    said: NoticeText
+    foreign: str
+
+
+#: What of the notice comes first: what a person can do, and whom to ask.
+_AT_THE_TOP: Final = ("rights", "contact", "authority")
 
 
 def render(facts: Facts) -> str:
     """The page."""
     words = language(facts.lang)
-    view = View(words)
+    zone = facts.notice.zone
+    view = View(words, facts.notice, facts.lang)
     found = view.sections(facts.data or {})
-    environment = _environment()
-    style = environment.get_template("style.css").render()
-    return environment.get_template("index.html.j2").render(
-        facts=facts,
-        words=words,
-        text=words.text,
-        moment=words.read_at(facts.read_at),
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        parts=[_part(name, facts, found) for name in facts.sections],
-        other=Group(words.text["section_other"], lines=view.other),
-        limits=_limits(words, facts),
-        notice=_notice(words, facts),
-        files=_files(facts.files),
+    style = (
+        environment()
+        .get_template("style.css")
+        .render(reference=facts.reference, page=words.text["page"], pages=words.text["pages"])
+    )
+    notice = _notice(words, facts)
+    controller = facts.notice.said("controller", facts.lang)
+    return (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            facts=facts,
+            words=words,
+            text=words.text,
+            moment=words.read_at(facts.read_at, zone),
+            zone=facts.notice.time_zone,
+            controller=controller,
+            name=controller.text.strip().partition("\n")[0].strip() if controller else "",
+            style=Markup(style),  # noqa: S704 - ours
+            style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+            parts=[_part(name, facts, found) for name in facts.sections],
+            other=Group(words.text["section_other"], lines=view.other),
+            others_entries=words.count("entries", len(view.other)),
+            people=words.number(str(facts.people)),
+            places=words.number(str(facts.occurrences)),
+            limits=_limits(words, facts),
+            notice=[line for line in notice if line.key not in _AT_THE_TOP],
+            rights=[line for key in _AT_THE_TOP for line in notice if line.key == key],
+            gaps=_gaps(words, facts),
+            files=_files(facts.files),
+        )
     )
 
 
 def _part(name: str, facts: Facts, found: Mapping[str, Group]) -> Part:
-    status = facts.sections[name]
+    status, words = facts.sections[name], language(facts.lang)
     if status not in {COMPLETE, INCOMPLETE} or facts.data is None:
-        return Part(name, status, 0, None)
-    return Part(name, status, entries(name, facts.data[name]), found[name])
+        return Part(name, status, "", None)
+    number = entries(name, facts.data[name])
+    return Part(name, status, words.count("entries", number) if number else "", found[name])
+
+
+def _gaps(words: Language, facts: Facts) -> list[str]:
+    """What the controller did not say in the language of the page, by our headings."""
+    lacking = facts.notice.lacking(facts.lang)
+    known = [words.notice[key] for key in lacking if key in KEYS]
+    return [*known, words.text["gap_labels"]] if len(known) < len(lacking) else known
 
 
 def _files(names: Iterable[str]) -> dict[str, list[str]]:
@@ -297,15 +362,24 @@ def _limits(words: Language, facts: Facts) -> list[tuple[str, str]]:
     return [(words.text[f"limit_{name}"], words.text[f"limit_{name}_why"]) for name in names]
 
 
-def _notice(words: Language, facts: Facts) -> list[tuple[str, NoticeText]]:
+def _notice(words: Language, facts: Facts) -> list[NoticeLine]:
     """What the controller says, under headings of ours; empty without a notice."""
-    said = ((key, facts.notice.said(key, facts.lang)) for key in KEYS)
-    return [(words.notice[key], found) for key, found in said if found is not None]
+    lines = []
+    for key in KEYS:
+        said = facts.notice.said(key, facts.lang)
+        if said is not None:
+            foreign = "" if said.lang in (None, facts.lang) else words.languages[said.lang]
+            lines.append(NoticeLine(key, words.notice[key], said, foreign))
+    return lines
 
 
 def visible(value: Any) -> Any:
     """What is put into the page: characters that hide or turn text are shown by number. Nothing is cut."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    # No character that hides is printable. Nearly every text is of printable ones and ends of lines alone, and a
+    # thousand letters have millions of characters.
+    if value.isprintable() or value.replace("\n", "").isprintable():
         return value
     return "".join(_marked(value, at) for at in range(len(value)))
 
@@ -319,9 +393,15 @@ def _marked(text: str, at: int) -> str:
     return f"[U+{ord(character):04X}]"
 
 
+def _is_long(line: ViewLine) -> bool:
+    """Whether a line needs the whole width of the page."""
+    return len(line.label) + len(line.name) + sum(len(value.raw) for value in line.values) > _LONG
+
+
 @cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates of what a person gets: a name they do not know is an error, and what hides is shown."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_folder() / "access"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -331,3 +411,125 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["long"] = _is_long
+    return made
+
+
+# ``receipt.html``: what a receipt says, for the person it is about.
+#
+# The page is for reading. What proves anything is in ``receipt.txt``; the key and the pseudonym in it are not on the
+# page, nor is the id.
+
+#: The name of the page in the folder of a receipt.
+RECEIPT_PAGE: Final = "receipt.html"
+#: What of a notice matters here.
+_ASKED: Final = ("controller", "contact", "dpo", "authority")
+
+
+class ReceiptRow(msgspec.Struct, frozen=True):
+    """What the page says of a row of a pack, as far as its format has it."""
+
+    outcome: str
+    due_on: str | None = None
+    ground: str | None = None
+    hold_reason: str | None = None
+    kept_coupons: int | None = None
+    kept_referrals: int | None = None
+    package: str | None = None
+    requested_on: str | None = None
+    settled_at: str | None = None
+    ticket: str | None = None
+    time_span: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptFacts:
+    """What a receipt says.
+
+    ``row`` is the line of the pack, ``place`` its number from 1 and ``size`` that of all rows. ``record`` is the
+    SHA-256 of ``SHA256SUMS``, which names every file of the pack; ``signer`` the fingerprint of the key that signed it,
+    None if it is not signed. ``notice`` says who is responsible, as far as it is given.
+    """
+
+    lang: str
+    row: bytes
+    run_id: str
+    target: str
+    environment: str
+    place: int
+    size: int
+    record: str
+    signer: str | None
+    notice: Notice
+
+
+def receipt_page(facts: ReceiptFacts) -> bytes:
+    """The page: one file without scripts and network access."""
+    words = language(facts.lang)
+    row = msgspec.json.decode(facts.row, type=ReceiptRow)
+    jinja = environment()
+    style = jinja.get_template("style.css").render(
+        reference=facts.run_id, page=words.text["page"], pages=words.text["pages"]
+    )
+    page = jinja.get_template("receipt.html.j2").render(
+        facts=facts,
+        words=words,
+        text=words.text,
+        said=words.receipt,
+        tone=_tone(row.outcome),
+        title=words.receipt.get(f"title_{row.outcome}", words.receipt["title_other"]),
+        lead=words.receipt.get(f"said_{row.outcome}", words.receipt["said_other"]),
+        lines=_row_lines(words, facts, row),
+        name=_first_line(facts.notice.said("controller", facts.lang)),
+        ask=[(words.notice[key], found) for key in _ASKED if (found := facts.notice.said(key, facts.lang))],
+        style=Markup(style),  # noqa: S704 - ours
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    )
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _first_line(said: NoticeText | None) -> str:
+    return said.text.strip().partition("\n")[0].strip() if said else ""
+
+
+def _tone(outcome: str) -> str:
+    """How the outcome stands: settled as asked, settled otherwise, or not settled."""
+    if outcome in {"erased", "done"}:
+        return "good"
+    return "calm" if outcome in {"nothing_held", "on_hold"} else "warn"
+
+
+def _row_lines(words: Language, facts: ReceiptFacts, row: ReceiptRow) -> list[tuple[str, str]]:
+    """What is known of the request and its row, with its headings; what is not known is left out."""
+    said, number = words.receipt, words.number
+    kept = (row.kept_coupons or 0) + (row.kept_referrals or 0)
+    lines: Mapping[str, Any] = {
+        "when": _when(words, facts.notice, row),
+        "requested": _day(words, row.requested_on),
+        "due": _day(words, row.due_on),
+        "ticket": row.ticket,
+        "ground": row.ground or row.hold_reason,
+        "kept": number(str(kept)) if kept else "",
+        "system": f"{facts.target} ({words.text.get(facts.environment, facts.environment)})",
+        "place": said["place_of"].format(place=number(str(facts.place)), size=number(str(facts.size))),
+        "run": facts.run_id,
+    }
+    return [(said[f"fact_{key}"], value) for key, value in lines.items() if value]
+
+
+def _when(words: Language, notice: Notice, row: ReceiptRow) -> str:
+    """When the outcome was noted: rows have coarse times, so mostly between two moments."""
+    if row.settled_at is None:
+        return ""
+    try:
+        begin = datetime.fromisoformat(row.settled_at)
+    except ValueError:
+        return ""
+    if not row.time_span:
+        return words.time(begin, notice.zone)
+    end = begin + timedelta(seconds=row.time_span)
+    return words.receipt["between"].format(begin=words.time(begin, notice.zone), end=words.time(end, notice.zone))
+
+
+def _day(words: Language, day: str | None) -> str:
+    return words.day(date.fromisoformat(day)) if day else ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -20,32 +21,84 @@ LANGUAGES: Final = ("en", "de", "fr", "es")
 
 
 class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All words of one language; ``labels`` and ``choices`` go by the shapes and fields of the field map."""
+    """All words of one language; ``labels`` and ``choices`` go by the shapes and fields of the field map.
+
+    ``moment`` has ``{date}`` and ``{clock}`` in it; ``moment_at_one`` is that for the hour of one, where a language
+    says it in another way. ``counted`` has what is counted, for one and for several; 0 takes the form for one where
+    ``zero_is_one``. Numbers of ``grouped_from`` digits or more are in groups of three.
+    """
 
     text: Mapping[str, str]
+    counted: Mapping[str, tuple[str, str]]
+    receipt: Mapping[str, str]
     notice: Mapping[str, str]
+    languages: Mapping[str, str]
     months: list[str]
     first_of_month: str
+    full_date: str
+    clock: str
     moment: str
+    decimal: str
+    thousands: str
+    grouped_from: int
     shapes: Mapping[str, str]
     choices: Mapping[str, Mapping[str, str]]
     labels: Mapping[str, Mapping[str, str]]
+    moment_at_one: str = ""
+    zero_is_one: bool = False
 
-    def time(self, moment: datetime) -> str:
-        """A moment in words, to the minute, in the time zone it was given in."""
-        offset = moment.utcoffset() or timedelta(0)
-        zone = moment.strftime("%z")
-        return self.moment.format(
-            day=moment.day if moment.day > 1 else self.first_of_month,
-            month=self.months[moment.month - 1],
-            year=moment.year,
-            time=moment.strftime("%H:%M"),
-            zone=f"UTC{zone[:3]}:{zone[3:5]}" if offset else "UTC",
-        )
+    def day(self, day: date) -> str:
+        """A day in words."""
+        number = self.first_of_month if day.day == 1 else day.day
+        return self.full_date.format(day=number, month=self.months[day.month - 1], year=day.year)
 
-    def read_at(self, microseconds: int) -> str:
-        """A moment since the epoch in words, in UTC."""
-        return self.time(datetime.fromtimestamp(microseconds // 1_000_000, UTC))
+    def time(self, moment: datetime, zone: tzinfo | None = None) -> str:
+        """A moment in words, to the minute.
+
+        In ``zone`` with UTC next to it; without one in the zone it was given in, which is named.
+        """
+        if zone is not None:
+            local, utc = moment.astimezone(zone), moment.astimezone(UTC)
+            if local.utcoffset():
+                same_day = local.date() == utc.date()
+                return f"{self._moment(local)} ({self._clock(utc) if same_day else self._moment(utc)}\xa0UTC)"
+            moment = utc
+        offset = moment.strftime("%z")
+        there = f" (UTC{offset[:3]}:{offset[3:5]})" if moment.utcoffset() else "\xa0UTC"
+        return self._moment(moment) + there
+
+    def read_at(self, microseconds: int, zone: tzinfo | None = None) -> str:
+        """A moment since the epoch in words."""
+        return self.time(datetime.fromtimestamp(microseconds // 1_000_000, UTC), zone)
+
+    def _moment(self, moment: datetime) -> str:
+        form = self.moment_at_one if moment.hour == 1 and self.moment_at_one else self.moment
+        return form.format(date=self.day(moment), clock=self._clock(moment))
+
+    def _clock(self, moment: datetime) -> str:
+        return self.clock.format(hour=moment.strftime("%H"), minute=moment.strftime("%M"))
+
+    def number(self, text: str) -> str:
+        """A number as the language writes it, with every digit it has; a text that is no plain number as it came."""
+        match = _NUMBER.fullmatch(text)
+        if match is None:
+            return text
+        sign, whole, decimals = match.groups()
+        if len(whole) >= self.grouped_from:
+            whole = self.thousands.join(_THREE_DIGITS.findall(whole[::-1]))[::-1]
+        minus = "\N{MINUS SIGN}" if sign else ""
+        return f"{minus}{whole}{self.decimal + decimals if decimals else ''}"
+
+    def count(self, key: str, number: int) -> str:
+        """So many of what is counted."""
+        one, several = self.counted[key]
+        is_one = number == 1 or (number == 0 and self.zero_is_one)
+        return (one if is_one else several).format(count=self.number(str(number)))
+
+
+#: A number without an exponent: its sign, digits and decimals.
+_NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?")
+_THREE_DIGITS = re.compile(r"\d{1,3}")
 
 
 @cache
@@ -94,7 +147,11 @@ def said_in(texts: str | Texts, lang: str) -> NoticeText | None:
 
 
 class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the controller has to tell besides the data. Each is one text for all languages, or one for each."""
+    """What the controller has to tell besides the data. Each is one text for all languages, or one for each.
+
+    ``labels`` are what attributes are called, by their names in the system; ``time_zone`` is where people read the
+    times, as the IANA calls it.
+    """
 
     controller: str | Texts = ""
     contact: str | Texts = ""
@@ -109,6 +166,17 @@ class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     automated_decisions: str | Texts = ""
     rights: str | Texts = ""
     authority: str | Texts = ""
+    labels: dict[str, str | Texts] = {}
+    time_zone: str = ""
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone; None where none is given."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
+
+    def label(self, name: str, lang: str) -> NoticeText | None:
+        """What an attribute is called; None where it has no label. The languages go as in ``said``."""
+        return said_in(self.labels.get(name, ""), lang)
 
     def said(self, key: str, lang: str) -> NoticeText | None:
         """The text for a key: in the language, else in English, else in the first there is; None if there is none."""
@@ -116,11 +184,15 @@ class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def lacking(self, lang: str) -> list[str]:
         """The keys that are said in other languages, but not in this one."""
-        return [key for key in KEYS if (said := self.said(key, lang)) is not None and said.lang not in (None, lang)]
+        told = [(key, self.said(key, lang)) for key in KEYS]
+        told += [(f"{LABELS}.{name}", self.label(name, lang)) for name in self.labels]
+        return [key for key, said in told if said is not None and said.lang not in (None, lang)]
 
 
-#: In the order in which a package shows them.
-KEYS: Final = Notice.__struct_fields__
+LABELS: Final = "labels"
+TIME_ZONE: Final = "time_zone"
+#: What Article 15(1) asks for, in the order in which a package shows it.
+KEYS: Final = tuple(key for key in Notice.__struct_fields__ if key not in {LABELS, TIME_ZONE})
 #: Not every controller has to appoint a data protection officer.
 OPTIONAL: Final = frozenset({"dpo"})
 
@@ -149,16 +221,37 @@ def load(path: Path) -> Notice:
     except ValueError as error:
         raise UsageError(f"The notice {path} is not valid TOML: {error}.") from None
     for key, value in found.items():
-        _check(path, key, value)
+        if key == TIME_ZONE:
+            _check_zone(path, value)
+        elif key == LABELS:
+            _check_labels(path, value)
+        elif key in KEYS:
+            _check(path, key, value)
+        else:
+            raise _wrong(path, f"{key}: there is no such key")
     missing = [key for key in KEYS if key not in found and key not in OPTIONAL]
     if missing:
         raise _wrong(path, f"{', '.join(missing)}: missing. Every item of Article 15(1) GDPR has to be said")
     return msgspec.convert(found, Notice)
 
 
+def _check_zone(path: Path, value: Any) -> None:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise _wrong(
+            path, f"{TIME_ZONE}: there is no such time zone; one is called Europe/Berlin, for example"
+        ) from None
+
+
+def _check_labels(path: Path, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise _wrong(path, f"{LABELS}: must be a table of attributes and what they are called")
+    for name, texts in value.items():
+        _check(path, f"{LABELS}.{name}", texts)
+
+
 def _check(path: Path, key: str, value: Any) -> None:
-    if key not in KEYS:
-        raise _wrong(path, f"{key}: there is no such key")
     texts = value if isinstance(value, dict) else {None: value}
     if not texts:
         raise _wrong(path, f"{key}: is empty")

@@ -19,8 +19,7 @@ from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, l
 from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
 from privacy_toolkit.engine.events import Event, Listener
 from privacy_toolkit.engine.limits import Stop
-from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.evidence.verify.findings import Verification
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
@@ -28,7 +27,7 @@ from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.state import existing_state
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.words import next_step
-from privacy_toolkit.signatures.allowed import AllowedSigners
+from privacy_toolkit.signatures.signers import AllowedSigners
 
 if TYPE_CHECKING:
     import pandas as pd

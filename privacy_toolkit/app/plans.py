@@ -13,7 +13,7 @@ from typing import Final
 
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
-from privacy_toolkit.core.model import UsageError, count
+from privacy_toolkit.core.model import OF_EARLIER_RUNS, UsageError, count
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
     Given,
@@ -28,11 +28,11 @@ from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Parameters
 from privacy_toolkit.engine.limits import parse_max_failures, parse_until
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, decode_plan
 from privacy_toolkit.engine.planning import Order
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import SIGNATURE, check_place
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.jobs.campaign import PRESETS, UNDOES, check_listing
+from privacy_toolkit.jobs.campaign import PRESETS, check_listing
 from privacy_toolkit.jobs.erase import check_verify
 from privacy_toolkit.jobs.loyalty import PROGRAMS, check_programs
 from privacy_toolkit.journal.records import Approval
@@ -118,7 +118,7 @@ def _check_value(name: str, value: object) -> None:
     elif name in _LEAST:
         least, is_number = _LEAST[name], isinstance(value, int) and not isinstance(value, bool)
         is_good = value is None or (is_number and (least is None or int(str(value)) >= least))
-    elif name in {"encrypt", "carry", UNDOES, *PROGRAMS}:
+    elif name in {"encrypt", "carry"} | OF_EARLIER_RUNS | PROGRAMS:
         is_good = value is None or isinstance(value, str)
     else:
         is_good = isinstance(value, bool)
@@ -357,7 +357,7 @@ def require_file(plan: Plan) -> None:
     Raises:
         UsageError: it was standard input.
     """
-    if plan.input.path == STDIN and plan.parameters.get(UNDOES) is None:
+    if plan.input.path == STDIN and not OF_EARLIER_RUNS & plan.parameters.keys():
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
 
 

@@ -1,21 +1,27 @@
-"""Requests over all runs: the register, the figures of a year, holds to review, and people who are found again."""
+"""Data subject requests over all runs: the register, figures, holds to review, people found again, and the answers."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from privacy_toolkit.app.answers import Answers, is_extended, on_day
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, ToolkitError, count
-from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, open_subjects, plan_scope
-from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
+from privacy_toolkit.core.durable import put_folder
+from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
+from privacy_toolkit.deadlines import deadline_of
+from privacy_toolkit.engine.job import Table
+from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, WITHDRAWN, open_subjects, plan_scope
+from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.journal.store import State
+from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
+from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
     CalendarDay,
@@ -25,6 +31,288 @@ from privacy_toolkit.reporting.register import (
     figures,
 )
 from privacy_toolkit.reporting.rows import pseudonym
+from privacy_toolkit.reporting.tables import write_table
+
+# When people were sent their answers, as somebody recorded it.
+#
+# A file a run in the folder ``answers`` of the state. People are named by the beginning of their pseudonyms, so there
+# is no id in it. A purge destroys the key of the pseudonyms. It also takes away the days, since a day next to the log
+# of a mail server would tell whose row of the pack is whose. Numbers by outcome and year are left.
+
+_NAMED: Final = 32  # hexadecimal digits of a pseudonym
+
+
+class Answers:
+    """The answers of one run that were recorded as sent."""
+
+    def __init__(self, state: State, run_id: str) -> None:
+        self._store = state.answers
+        self._run_id = run_id
+        self._known = self._store.read(run_id)
+
+    def of(self, name: str, outcome: Outcome) -> str | None:
+        """The day of the answer to somebody, by the pseudonym; None if there is none about this outcome."""
+        found = self._known.sent.get(name[:_NAMED])
+        return found.on if found is not None and found.outcome == outcome else None
+
+    @property
+    def left(self) -> dict[int, Counter[str]]:
+        """Of a purged run, how many answers were recorded by year and outcome."""
+        return {int(year): Counter(numbers) for year, numbers in counted(self._known).left.items()}
+
+    def record(self, sent: dict[str, SentAnswer]) -> None:
+        """Record answers by pseudonym, durably; what was recorded of the same people is replaced.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+        named = {name[:_NAMED]: answer for name, answer in sent.items()}
+        self._store.change(self._run_id, lambda known: RunAnswers(sent=known.sent | named, left=known.left))
+
+
+# What a letter to somebody is about.
+
+#: Kinds of letters that are the answer to a request; the others are words on the way to it.
+_FINAL: Final = frozenset({"erased", "nothing_held", "refused", "withdrawn", "access", "access_nothing"})
+_OF_ERASURE: Final = {Outcome.ERASED: "erased", Outcome.NOTHING_HELD: "nothing_held"}
+_OF_ACCESS: Final = {Outcome.DONE: "access", Outcome.NOTHING_HELD: "access_nothing"}
+
+
+def kind_of(observed: Observed, plan: Plan) -> str | None:
+    """What the letter to a subject is about; None where there is nothing to say, as after a failure.
+
+    ``open`` is for those who are to hear that their request is being worked on, if that is wanted.
+    """
+    state = observed.state
+    outcome = Outcome(state.outcome)
+    if outcome in OPEN_OUTCOMES or outcome is Outcome.FAILED:
+        return "extended" if outcome is not Outcome.FAILED and is_extended(observed, plan) else "open"
+    if outcome is Outcome.ON_HOLD:
+        if state.hold_reason == WITHDRAWN:
+            return "withdrawn"
+        return None if state.hold_reason in NO_REFUSAL else "refused"
+    return (_OF_ACCESS if declaration(plan.job).packages else _OF_ERASURE).get(outcome)
+
+
+def is_extended(observed: Observed, plan: Plan) -> bool:
+    """Whether the person was told in time that it takes longer: then the due date is later than the first one."""
+    request = observed.request
+    if request is None or request.requested_on is None or request.due_on is None:
+        return False
+    first = deadline_of(Regime(plan.regime), date.fromisoformat(request.requested_on))
+    return first is not None and first.isoformat() < request.due_on
+
+
+def _day(text: str | None) -> date | None:
+    return None if text is None else date.fromisoformat(text)
+
+
+def on_day(microseconds: int | None) -> date | None:
+    """The day (UTC) of a moment in microseconds since the epoch; None stays None."""
+    return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).date()
+
+
+def _facts(kind: str, observed: Observed, plan: Plan) -> LetterFacts:
+    state, request, package = observed.state, observed.request, decode_package(observed.result)
+    return LetterFacts(
+        kind=kind,
+        customer_id=observed.subject.id,
+        regime=plan.regime,
+        ticket=request and request.ticket,
+        requested_on=_day(request and request.requested_on),
+        due_on=_day(request and request.due_on),
+        settled_on=on_day(state.settled_at),
+        ground=state.hold_reason,
+        review_on=_day(state.review_on),
+        kept=(state.kept_coupons or 0) + (state.kept_referrals or 0),
+        package="" if package is None else package.name,
+    )
+
+
+# Letters: a file in each form for everybody who has something to be told, and an index.
+
+INDEX: Final = "index.csv"
+_COLUMNS: Final = ("letter", "id", "ticket", "kind", "outcome", "requested_on", "due_on", "package")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterOrder:
+    """What letters are wanted: where, by which templates, in which language.
+
+    ``with_open``: those whose request is open hear that it is worked on. ``unsent``: only who has no recorded answer.
+    """
+
+    out: Path
+    templates: Path
+    lang: str
+    with_open: bool = False
+    unsent: bool = False
+
+
+@dataclass(slots=True)
+class WrittenLetters:
+    """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them."""
+
+    index: Path
+    letters: Counter[str] = field(default_factory=Counter)
+    without: Counter[str] = field(default_factory=Counter)
+    #: Extended requests without a letter, since the settings give no reason for the extension.
+    no_reason: int = 0
+
+
+def write_letters(state: State, run_id: str, order: LetterOrder, today: date) -> WrittenLetters:
+    """Write the letters of a run into a new folder, all or none.
+
+    Raises:
+        UsageError: the run answers nobody's request, or is purged; the folder is there; a template can't be used.
+        JournalError: the journal can't be read.
+    """
+    writer = LetterWriter(order.templates, order.lang)
+    if order.out.is_dir() and not any(order.out.iterdir()):
+        order.out.rmdir()
+    written = WrittenLetters(order.out / INDEX)
+    with _answering(state, run_id) as (journal, plan, secret):
+        answers = Answers(state, run_id)
+
+        def rows(folder: Path) -> Iterator[tuple[str, ...]]:
+            for observed in journal.rows():
+                name = pseudonym(secret, observed.subject.seq, observed.subject.id)
+                kind = _wanted(observed, plan, order, answers, name)
+                facts = None if kind is None else _facts(kind, observed, plan)
+                if kind == "extended" and facts is not None and writer.reason(facts) is None:
+                    written.no_reason += 1
+                    facts = None
+                if facts is None or kind is None:
+                    written.without[observed.state.outcome] += 1
+                    continue
+                written.letters[kind] += 1
+                stem = facts.package.partition(".")[0] or name[:_NAMED]
+                _put(folder, stem, writer.write(facts, today))
+                yield _index_row(stem, kind, observed, facts)
+
+        try:
+            order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
+            with put_folder(order.out, over=False) as folder:
+                table = Table("index", dict.fromkeys(_COLUMNS, str), ("id",), lambda: rows(folder))
+                write_table(folder / INDEX, table, guard=True)
+                os.sync()  # once for all letters: each on its own would take hours for a million
+        except OSError as error:
+            raise UsageError(
+                f"The letters can't be written to {order.out}: {error.strerror}.", "Name a folder that is not there."
+            ) from None
+    return written
+
+
+def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers, name: str) -> str | None:
+    kind = kind_of(observed, plan)
+    if kind == "open" and not order.with_open:
+        return None
+    if order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None:
+        return None
+    return kind
+
+
+def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
+    request = observed.request
+    requested_on, due_on = (request.requested_on, request.due_on) if request else (None, None)
+    return (
+        stem,
+        observed.subject.id,
+        facts.ticket or "",
+        kind,
+        observed.state.outcome,
+        requested_on or "",
+        due_on or "",
+        facts.package,
+    )
+
+
+def _put(folder: Path, stem: str, letter: Letter) -> None:
+    for suffix, content in (("html", letter.html), ("txt", letter.text)):
+        place = os.open(folder / f"{stem}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(place, "wb") as file:
+            file.write(content)
+
+
+@contextmanager
+def _answering(state: State, run_id: str) -> Iterator[tuple[OpenRun, Plan, bytes]]:
+    """A run that answers people's requests, with its plan and its secret.
+
+    Raises:
+        UsageError: it answers nobody's request, or is purged.
+    """
+    with state.open(run_id) as journal:
+        plan = summarize(journal).plan
+        if not declaration(plan.job).has_clock:
+            raise UsageError(
+                f"Run {run_id} ({plan.job}) answers no request of a person.", "Name a run of erase or export."
+            )
+        if journal.secret is None:
+            raise UsageError(f"Run {run_id} was purged: its ids are gone.", code="purged")
+        yield journal, plan, journal.secret
+
+
+#: So much earlier than that of UTC a day may be somewhere.
+_ELSEWHERE: Final = timedelta(days=1)
+
+
+def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, today: date) -> tuple[int, int]:
+    """Record that answers were sent on a day; how many, and how many of the run still wait for one.
+
+    ``ids`` are those who were sent theirs, whose day is replaced if there is one; None: everybody whose request is
+    settled and who has none recorded.
+
+    Raises:
+        UsageError: the day is to come; the run answers nobody's request or is purged; an id is not in it, or its
+            request has no answer yet, or has had one only since that day. Nothing is recorded then.
+        JournalError: it can't be written.
+    """
+    if on > today:
+        raise UsageError(f"{on} is to come: record an answer once it was sent.")
+    answers = Answers(state, run_id)
+    wanted = None if ids is None else set(ids)
+    sent: dict[str, SentAnswer] = {}
+    unanswered: set[str] = set()
+    waiting = early = 0
+    with _answering(state, run_id) as (journal, plan, secret):
+        begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC).year
+        for observed in journal.rows():
+            id_, outcome = observed.subject.id, Outcome(observed.state.outcome)
+            if kind_of(observed, plan) not in _FINAL:
+                unanswered.add(id_)
+                continue
+            name = pseudonym(secret, observed.subject.seq, id_)
+            has_none = answers.of(name, outcome) is None
+            if has_none if wanted is None else id_ in wanted:
+                received = _day(observed.request and observed.request.requested_on)
+                settled_on = on_day(observed.state.settled_at)
+                early += settled_on is not None and on < settled_on - _ELSEWHERE
+                sent[name] = SentAnswer(on.isoformat(), outcome.value, received.year if received else begun)
+            waiting += has_none and name not in sent
+            if wanted is not None:
+                wanted.discard(id_)
+    if wanted:
+        raise _not_recorded(ids or (), wanted, unanswered)
+    if early:
+        raise UsageError(
+            f"Nothing was recorded: {count(early, 'request')} had no outcome yet on {on}.",
+            "Name the day of the letters.",
+        )
+    answers.record(sent)
+    return len(sent), waiting
+
+
+def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Collection[str]) -> UsageError:
+    """Says which lines of the file can't be recorded, and no id."""
+    lines = [line for line, id_ in enumerate(ids, 1) if id_ in missing]
+    first = next(iter(id_ for id_ in ids if id_ in missing))
+    why = "has no final answer yet" if first in unanswered else "is not in this run"
+    named = ", ".join(map(str, lines[:20])) + (" …" if lines[20:] else "")
+    return UsageError(
+        f"Nothing was recorded: {count(len(lines), 'line')} of the file can't be (line {named}); the first one {why}.",
+        "privacy-toolkit runs subjects RUN shows who is in it, and how each stands.",
+    )
+
 
 # The register.
 
@@ -77,7 +365,8 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
         except ToolkitError:
             unreadable.append(run_id)
             continue
-        if declaration(found.summary.plan.job).has_clock:
+        plan = found.summary.plan  # who is erased again since they reappeared had asked before
+        if declaration(plan.job).has_clock and not OF_EARLIER_RUNS & plan.parameters.keys():
             runs.append(found)
     return runs, unreadable
 

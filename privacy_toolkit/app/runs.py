@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from privacy_toolkit.config.settings import Settings, deployment_key
-from privacy_toolkit.core.durable import found_in, read_regular
+from privacy_toolkit.core.durable import read_regular
 from privacy_toolkit.core.model import (
     NEVER_SENT,
     OPEN_OUTCOMES,
@@ -21,13 +21,13 @@ from privacy_toolkit.core.model import (
     ToolkitError,
     UsageError,
 )
+from privacy_toolkit.core.privacy import found_in
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.execution import Conditions, claimed, described
 from privacy_toolkit.engine.job import Declaration, Table
 from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of
-from privacy_toolkit.engine.plan import Plan, plan_of
+from privacy_toolkit.engine.plan import Plan, Summary, plan_of, summarize
 from privacy_toolkit.engine.planning import catch_up
-from privacy_toolkit.engine.summary import Summary, summarize
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Entry, Note, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, running

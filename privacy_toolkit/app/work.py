@@ -19,12 +19,11 @@ from privacy_toolkit.core.model import Outcome, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.execution import Conditions, Work, sit
-from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, ForeignAnswerError, NotDeliveredError
+from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
-from privacy_toolkit.engine.plan import Plan, PlannedInput
+from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression
-from privacy_toolkit.engine.summary import Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
@@ -90,6 +89,7 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
     plan, job = before.plan, declaration(before.plan.job)
     settings, state = duty.settings, duty.state
     conditions, context = _prepared(plan, journal, duty)
+    check_visible(job, settings, state)
     conditions = replace(conditions, input_file=_input(journal, plan, duty.host), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
@@ -101,6 +101,7 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
                 journal=journal,
                 job=job.make(context),
                 sequencing=job.sequencing,
+                spreads=job.spreads,
                 absences=job.absences,
                 positive=positive_id(settings, state.controls),
                 learned=learned_controls(settings, state.controls) if job.absences else None,
@@ -114,6 +115,21 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
                 clock=duty.clock,
                 recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),
             )
+        )
+
+
+def check_visible(job: Declaration, settings: Settings, state: State) -> None:
+    """Make sure that a job which expects nothing but absences can tell the right environment from another one.
+
+    Raises:
+        UsageError: no profile is known that must be visible.
+    """
+    if job.expects_absence and positive_id(settings, state.controls) is None:
+        raise UsageError(
+            "A patrol expects everybody to be gone, so it needs a profile that must be visible: without one the key of"
+            " another environment would find everybody gone. Nothing was read.",
+            "Make one once: privacy-toolkit controls create",
+            code="no_control",
         )
 
 
@@ -147,7 +163,7 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
     if not job.packages:
         return conditions, context
-    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key))
+    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key, duty.host))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
 
 
@@ -162,8 +178,10 @@ if TYPE_CHECKING:
 Deliver = Callable[..., bytes]
 
 
-def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
+def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliver:
     """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+
+    What the notice does not say in the language of the packages is said beforehand.
 
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
@@ -173,6 +191,12 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None) -> Deliver:
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
 
     recipe = _recipe(plan, key)
+    lacking = recipe.notice.lacking(recipe.lang)
+    if lacking:
+        host.say(
+            f"Warning: the notice does not say everything in the language of the packages ({recipe.lang}):"
+            f" {', '.join(lacking)}. The packages show these in another language, and say so."
+        )
     clear_up(recipe.out)
 
     def hand_over(

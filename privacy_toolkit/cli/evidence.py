@@ -72,8 +72,10 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
 # ``privacy-toolkit receipt``.
 
 if TYPE_CHECKING:
-    from privacy_toolkit.evidence.chain import Link
-    from privacy_toolkit.evidence.receipts import Receipt
+    from collections.abc import Mapping
+
+    from privacy_toolkit.evidence.receipts import Receipt, ReceiptPage
+    from privacy_toolkit.evidence.seal import Link
     from privacy_toolkit.journal.store import RunReader
 
 _GUESSES = "Anyone who has this key, and can guess the whole file, can confirm the guess with it."
@@ -86,6 +88,10 @@ _GUESSES = "Anyone who has this key, and can guess the whole file, can confirm t
 )
 @click.option("--row", metavar="N", type=click.IntRange(min=1), help="Which row of the input, if the id has several.")
 @click.option("--out", metavar="DIR", help="The folder to create for them [receipt-... here].")
+@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), help="The language of its page [en].")
+@click.option(
+    "--notice", metavar="FILE", help="The controller's notice: who answers, in which time zone. For its page."
+)
 @click.option("--input", "source", metavar="FILE", help="The run's input: prove to an auditor that it is the one.")
 @settings_options
 def receipt_command(**options: Any) -> int:
@@ -99,7 +105,8 @@ def receipt_command(**options: Any) -> int:
 
     as_json, pack = options.pop("as_json"), Path(options.pop("pack"))
     id_file, out, source, row = (options.pop(name) for name in ("id_file", "out", "source", "row"))
-    _check(id_file, out, source)
+    lang, notice = options.pop("lang"), options.pop("notice")
+    _check(id_file, {"--out": out, "--lang": lang, "--notice": notice}, source)
     state = existing_state(take_settings(options).state)
     link = read_link(pack)
     run_id = link.head().run_id
@@ -111,20 +118,22 @@ def receipt_command(**options: Any) -> int:
         )
     with state.open(run_id) as journal:
         if id_file:
+            page = _page(journal, lang or "en", notice)
             receipt = _opened(journal, pack, link, Path(id_file), row, out)
-            _give(journal, receipt, link, out, as_json=as_json)
+            _give(receipt, link, out, page, as_json=as_json)
         else:
             _open(journal, pack, link, Path(source), as_json=as_json)
     return ExitCode.SETTLED
 
 
-def _check(id_file: str | None, out: str | None, source: str | None) -> None:
+def _check(id_file: str | None, of_receipt: Mapping[str, str | None], source: str | None) -> None:
     if bool(id_file) == bool(source):
         raise UsageError(
             "What is to be opened?", "A row: --id-file FILE. The digest of the input: --input FILE. One of the two."
         )
-    if out is not None and source:
-        raise UsageError("--out belongs to --id-file: opening the input writes no folder.", "Leave it out.")
+    for name, given in of_receipt.items():
+        if given is not None and source:
+            raise UsageError(f"{name} belongs to --id-file: opening the input writes no folder.", "Leave it out.")
 
 
 def _opened(journal: RunReader, pack: Path, link: Link, id_file: Path, row: int | None, out: str | None) -> Receipt:
@@ -136,16 +145,24 @@ def _opened(journal: RunReader, pack: Path, link: Link, id_file: Path, row: int 
     return receipt_of(journal, pack, link.head(), read_id(id_file), row)
 
 
-def _give(journal: RunReader, receipt: Receipt, link: Link, out: str | None, *, as_json: bool) -> None:
+def _page(journal: RunReader, lang: str, notice: str | None) -> ReceiptPage:
+    """What the page says besides the receipt; the notice is read before the rows are."""
+    from privacy_toolkit.access.words import blank, load
+    from privacy_toolkit.evidence.receipts import page_for
+
+    return page_for(journal, lang, load(Path(notice)) if notice else blank())
+
+
+def _give(receipt: Receipt, link: Link, out: str | None, page: ReceiptPage, *, as_json: bool) -> None:
     """Write a receipt."""
     from privacy_toolkit.evidence.receipts import default_name, write_receipt
 
     folder = Path(out or default_name(receipt))
-    write_receipt(receipt, link, folder)
+    write_receipt(receipt, link, folder, page)
     if as_json:
         emit_json(
             {
-                "run_id": journal.run_id,
+                "run_id": receipt.checkpoint.run_id,
                 "receipt": str(folder),
                 "subject": receipt.subject,
                 "index": receipt.index,
@@ -154,8 +171,9 @@ def _give(journal: RunReader, receipt: Receipt, link: Link, out: str | None, *, 
             }
         )
         return
-    result(f"Receipt for row {receipt.index + 1:,} of {receipt.checkpoint.size:,}, run {journal.run_id}: {folder}")
-    say("It opens this row and no other. Send the whole folder; README.txt in it explains the rest.")
+    row, pack = receipt.index + 1, receipt.checkpoint
+    result(f"Receipt for row {row:,} of {pack.size:,}, run {pack.run_id}: {folder}")
+    say("It opens this row and no other. Send the whole folder; receipt.html and README.txt in it explain the rest.")
 
 
 def _open(journal: RunReader, pack: Path, link: Link, source: Path, *, as_json: bool) -> None:
@@ -202,7 +220,7 @@ def verify_command(**options: Any) -> int:
     """
     from privacy_toolkit.evidence.verify.manifest import Trust
     from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
-    from privacy_toolkit.signatures.allowed import AllowedSigners
+    from privacy_toolkit.signatures.signers import AllowedSigners
 
     names = {"pack": "PACK", "signers": "--signers", "chain": "--chain"}
     pack, signers, chain = (_path(options.pop(name), said) for name, said in names.items())

@@ -13,6 +13,7 @@ from privacy_toolkit.cli.options import (
     CommandOptions,
     api_option,
     dry_option,
+    event_api_option,
     execution_options,
     input_of,
     input_options,
@@ -24,7 +25,10 @@ from privacy_toolkit.cli.options import (
     take_settings,
 )
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
+from privacy_toolkit.inputs.files import STDIN
+from privacy_toolkit.journal.state import existing_state
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,7 +40,10 @@ def _programs(name: str, text: str) -> Callable[[Command], Command]:
 
 
 @click.command("erase")
-@click.argument("requests")
+@click.argument("requests", required=False)
+@click.option(
+    "--reappeared", metavar="RUN|all", help="Instead of a list: who reappeared in the patrol RUN, or in all of them."
+)
 @plan_options
 @regime_option
 @_programs("--with-loyalty", "Delete the ledger of these loyalty programs first (numbers: 33,34; may be repeated).")
@@ -52,13 +59,22 @@ def erase_command(**options: Any) -> int:
 
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
-    are erased from where.
+    are erased from where. --reappeared takes those who were seen again by a patrol.
 
     With --with-loyalty and --with-cards the customer's loyalty goes first. A profile is erased only after every
     program that was named has been read and seen empty.
     """
     parameters = {name: ",".join(options.pop(name)) or None for name in ("with_loyalty", "with_cards")}
-    return start_job("erase", options.pop("requests"), options, parameters)
+    path, patrol = options.pop("requests"), options.pop("reappeared")
+    if (path is None) == (patrol is None):
+        raise UsageError("Who is to be erased?", "Name a list, or a patrol with --reappeared RUN; one of the two.")
+    if path is not None:
+        return start_job("erase", path, options, parameters)
+    del options["id_column"]  # no file is read
+    settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
+    state = existing_state(settings.state, settings.state_key)
+    parameters["reappeared"] = patrol if patrol == "all" else state.find(patrol)
+    return start_job("erase", STDIN, options, parameters)
 
 
 # ``privacy-toolkit coupons``.
@@ -339,7 +355,7 @@ def events_command() -> None:
 
 @events_command.command("track")
 @click.argument("rows")
-@api_option
+@event_api_option
 @dry_option
 @plan_options
 @input_options
@@ -349,10 +365,11 @@ def track(**options: Any) -> int:
     """Track an event for each row of ROWS (CSV, Parquet or JSON Lines).
 
     Columns: profileId (or a usual name of the column with the customers), type, attributes.NAME; with --api v1 also
-    sessionId.
+    sessionId; with --api v3 eventId, where the events have ids of their own.
 
-    The events of one customer go out one after another, in the order of the file. An event counts each time it is
-    sent, so none is ever sent twice: where an answer was lost the row stays unknown, for a person to look at.
+    The events of one customer go out one after another, in the order of the file, and none is counted twice. Where an
+    answer was lost, a V3 event is sent again or looked up by its id, and a V2 one sent again within 23 hours, with the
+    key by which the API knows it; what then is still unknown is left to a person.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
     return start_job("events", options.pop("rows"), options, parameters)

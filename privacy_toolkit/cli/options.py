@@ -11,7 +11,7 @@ import click
 
 from privacy_toolkit.cli.output import microseconds, say, show_warnings
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import ExitCode, UsageError
+from privacy_toolkit.core.model import OF_EARLIER_RUNS, ExitCode, UsageError
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import KEY_COLUMN, InputOptions, merged
 
@@ -67,8 +67,8 @@ _REGIME = (
         help="The law that says by when a request is answered (column requested_at).",
     ),
 )
-_EXECUTION = (
-    click.option("--confirm", metavar="TEXT", help="The confirmation, for use without a terminal."),
+#: What of an execution can be said where nothing is confirmed, and several runs may follow each other.
+_UNATTENDED = (
     click.option(
         "--rate",
         metavar="N",
@@ -77,6 +77,17 @@ _EXECUTION = (
     ),
     click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight."),
     click.option("--until", metavar="06:00|2h", help="Start no subject after this time of day or duration."),
+    click.option("--quiet", is_flag=True, help="No progress and no preview, only the result."),
+    click.option(
+        "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
+    ),
+    click.option(
+        "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
+    ),
+)
+_EXECUTION = (
+    click.option("--confirm", metavar="TEXT", help="The confirmation, for use without a terminal."),
+    *_UNATTENDED[:3],
     click.option("--max-failures", metavar="N|N%", help="Stop when more subjects than that failed."),
     click.option("--expect-missing", is_flag=True, help="Continue even if the first 100 customers are all unknown."),
     click.option(
@@ -86,14 +97,9 @@ _EXECUTION = (
         help="Accept that exactly N rows were refused and nobody acts on them.",
     ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
-    click.option("--quiet", is_flag=True, help="No progress and no preview, only the result."),
-    click.option(
-        "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
-    ),
+    *_UNATTENDED[3:5],
     click.option("--no-input", is_flag=True, help="Never prompt."),
-    click.option(
-        "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
-    ),
+    *_UNATTENDED[5:],
 )
 
 
@@ -139,9 +145,16 @@ def execution_options(function: F) -> F:
     return _apply(function, _EXECUTION)
 
 
+def unattended_options(function: F) -> F:
+    """How runs are carried out that nobody confirms."""
+    return _apply(function, _UNATTENDED)
+
+
 def take_execution(options: dict[str, Any]) -> CommandOptions:
     """Take the options of an execution out of click's keyword arguments."""
-    return CommandOptions(**{field.name: options.pop(field.name) for field in fields(CommandOptions)})
+    return CommandOptions(
+        **{field.name: options.pop(field.name) for field in fields(CommandOptions) if field.name in options}
+    )
 
 
 def take_settings(options: dict[str, Any], execution: CommandOptions | None = None) -> Settings:
@@ -180,6 +193,15 @@ api_option = click.option(
     show_default=True,
     help="The version of the operation; V1 is no longer published.",
 )
+#: ``--api`` of events, of which there is a third version.
+event_api_option = click.option(
+    "--api",
+    type=click.Choice(["v1", "v2", "v3"]),
+    default="v2",
+    show_default=True,
+    help="The version of the operation: V3 gives each event an id of its own, so that a lost answer is settled; V1 is"
+    " no longer published.",
+)
 #: ``--dry``, for the jobs of which the API has dry runs.
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
@@ -206,7 +228,7 @@ def input_of(options: dict[str, Any], usual: Mapping[str, Any]) -> InputOptions:
     base = merged(InputOptions(), **usual)
     if mapped is not None:
         base = merged(base, **read_mapping(Path(mapped)).given())
-    columns = dict(map(_column, options.pop("column")))
+    columns = dict(map(column_of, options.pop("column")))
     key_column = options.pop("key_column")
     if key_column is not None:
         if options["identify"] is None:
@@ -216,7 +238,12 @@ def input_of(options: dict[str, Any], usual: Mapping[str, Any]) -> InputOptions:
     return merged(base, strip=strip, columns=columns, **{name: options.pop(name) for name in _FIELDS})
 
 
-def _column(given: str) -> tuple[str, str]:
+def column_of(given: str) -> tuple[str, str]:
+    """Take ``requested_at=Eingang`` apart.
+
+    Raises:
+        UsageError: it is nothing like that.
+    """
     name, equals, theirs = given.partition("=")
     if not (name and equals and theirs):
         raise UsageError(f"--column {given!r} does not say what is called how.", "Write it as requested_at=Eingang.")
@@ -271,5 +298,5 @@ def start_job(
     with telling(settings, host), host.whole():
         order = checked(order, settings)
         require_direct(settings.trust)
-        host.require_someone(job, reads_stdin=path == STDIN and not (parameters or {}).get("undoes"))
+        host.require_someone(job, reads_stdin=path == STDIN and not OF_EARLIER_RUNS & (parameters or {}).keys())
         return show_result(start(order, settings, execution, host, microseconds, unseen=execution.quiet), as_json)

@@ -34,8 +34,7 @@ from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import ExitCode, StopReason, UsageError, Verdict, count
 from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.limits import Stop
-from privacy_toolkit.engine.plan import Plan, PlannedClock
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Plan, PlannedClock, Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
 from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.jobs import declaration
@@ -48,6 +47,7 @@ _OWN_GROUNDS = {
     "suppressed": "whose customers were erased",
     "already_exported": "whose request was exported already",
     "changed_since": "that a later run reserved or released",
+    "not_erased": "who are not on the list of erased customers",
 }
 
 
@@ -293,7 +293,7 @@ def show_result(shown: RunResult, as_json: bool) -> ExitCode:
     with lasting():
         if shown.summary is None:
             return _show_unreadable(shown, as_json)
-        value = _as_object(shown.summary, shown)
+        value = run_object(shown.summary, shown)
         if as_json:
             emit_json(value)
         else:
@@ -402,7 +402,7 @@ def _plan_object(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _as_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
+def run_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     """The result of a run as JSON (contract, section 2)."""
     is_running = summary.verdict is Verdict.RUNNING
     value: dict[str, Any] = {

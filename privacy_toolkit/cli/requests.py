@@ -1,4 +1,4 @@
-"""``privacy-toolkit letters``, ``register``, ``metrics`` and ``due``: what becomes of requests, over all runs."""
+"""What becomes of requests over all runs: `privacy-toolkit letters`, `register`, `metrics`, `due`, and `patrol`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import settings_options, take_settings
-from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.core.model import ExitCode, UsageError, count
+from privacy_toolkit.cli.options import (
+    input_of,
+    input_options,
+    settings_options,
+    take_execution,
+    take_settings,
+    unattended_options,
+)
+from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
+    from privacy_toolkit.app.patrol import Look, PatrolOrder, PatrolResult, Round
     from privacy_toolkit.app.requests import HeldRequests
+    from privacy_toolkit.cli.options import CommandOptions
     from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
     from privacy_toolkit.journal.store import State
@@ -91,8 +100,8 @@ def write_letters(**options: Any) -> int:
 
 
 def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -> int:
-    from privacy_toolkit.app.answers import LetterOrder
-    from privacy_toolkit.app.answers import write_letters as write
+    from privacy_toolkit.app.requests import LetterOrder
+    from privacy_toolkit.app.requests import write_letters as write
 
     for key, hint in (("out", "Name a new folder."), ("templates", "privacy-toolkit letters init DIR writes them.")):
         if not given[key]:
@@ -123,7 +132,7 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
 
 
 def _record_sent(state: State, run_id: str, marks: dict[str, Any], *, as_json: bool) -> int:
-    from privacy_toolkit.app.answers import record_sent
+    from privacy_toolkit.app.requests import record_sent
     from privacy_toolkit.app.runs import read_ids
 
     if marks["everybody"] == bool(marks["id_file"]):
@@ -401,3 +410,117 @@ def _not_counted(run: NotCounted) -> str:
         f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: nobody can tell any more who they are,"
         " so they are not counted."
     )
+
+
+# ``privacy-toolkit patrol``.
+
+
+@click.command("patrol")
+@click.argument("run", required=False)
+@click.option("--due", "only_due", is_flag=True, help="List what is to be looked at, and when. Nothing is read.")
+@click.option("--list", "path", metavar="FILE", help="Look at those of FILE who are on the list of erased customers.")
+@click.option("--sample", metavar="N", type=click.IntRange(min=1), help="At most N of each run, drawn at random.")
+@click.option("--as-of", metavar="DATE", help="The day that counts as today, as 2026-12-31. The report says so.")
+@click.option("--notify", is_flag=True, help="Post the totals to the webhook of [notify] too.")
+@input_options
+@unattended_options
+@settings_options
+def patrol_command(**options: Any) -> int:
+    """Look whether those who were erased are still gone, after the days that [patrol] names: 1, 7, 30 and 90.
+
+    It only reads. Each look is a run with a pack of its own, which names the pack that it rechecks; whoever is visible
+    again stands as reappeared, and is looked at by each patrol until gone. RUN looks at those of one run now. Once a
+    run is purged nobody knows whom it erased: a list of yours says whom to look at (--list).
+
+    Exit code 3: somebody reappeared or could not be read, or a journal can't be read.
+    """
+    from privacy_toolkit.app.patrol import PatrolOrder
+
+    as_json, only_due, notify = options.pop("as_json"), options.pop("only_due"), options.pop("notify")
+    execution = take_execution(options)
+    day, run, path, sample = (options.pop(name) for name in ("as_of", "run", "path", "sample"))
+    settings = take_settings(options, execution)
+    if notify and settings.notify.webhook is None:
+        raise UsageError("There is nobody to notify.", "Set [notify] webhook in the configuration file.")
+    order = PatrolOrder(run, path, input_of(options, settings.input), _day(day) if day else None, sample)
+    if only_due:
+        if run or path or sample or notify:
+            raise UsageError("--due lists what is to be looked at, and looks at nobody.", "Leave the rest out.")
+        return _show_round(settings, order.as_of, as_json=as_json)
+    return _patrol(order, settings, execution, as_json=as_json, notify=notify)
+
+
+def _show_round(settings: Settings, as_of: date | None, *, as_json: bool) -> int:
+    from privacy_toolkit.app.patrol import round_of
+    from privacy_toolkit.journal.state import open_state
+
+    today = as_of or datetime.now(UTC).date()
+    found = round_of(open_state(settings.state, settings.state_key), settings, today, is_asked=as_of is not None)
+    if as_json:
+        emit_json(_round_object(found))
+    else:
+        _print_round(found)
+    return ExitCode.OPEN_ITEMS if found.unreadable else ExitCode.SETTLED
+
+
+def _round_object(found: Round) -> dict[str, Any]:
+    looks = [asdict(look) | {"due_on": look.due_on.isoformat()} for look in found.looks]
+    return {
+        "today": found.today.isoformat(),
+        "looks": looks,
+        "unfinished": list(found.unfinished),
+        "next_on": found.next_on.isoformat() if found.next_on else None,
+        "unreadable": list(found.unreadable),
+    }
+
+
+def _print_round(found: Round) -> None:
+    for look in found.looks:
+        result(_look_line(look))
+    for run_id in found.unfinished:
+        result(f"{'goes on':<11}  {'':<10}{'':>18}  {run_id}")
+    for run_id in found.unreadable:
+        say(f"Run {run_id} can't be read: whom it erased is looked at by nobody. Keep its folder, it may be fixed.")
+    result(f"{count(len(found.due), 'look')} due{f', the next on {found.next_on}' if found.next_on else ''}.")
+
+
+def _look_line(look: Look) -> str:
+    how = "needs a list" if look.is_purged else "due" if look.is_due else ""
+    after = f"after {count(look.after_days, 'day')}"
+    return f"{look.due_on}  {how:<12}  {after:<13}{count(look.erased, 'customer'):>18}  {look.run_id}"
+
+
+def _patrol(order: PatrolOrder, settings: Settings, execution: CommandOptions, *, as_json: bool, notify: bool) -> int:
+    from privacy_toolkit.app.patrol import patrol, totals_of
+    from privacy_toolkit.app.service import telling
+    from privacy_toolkit.cli.preview import Terminal, run_object, show_result
+    from privacy_toolkit.notify.telling import Means, failed, patrolled
+
+    host = Terminal(execution)
+    with telling(settings, host), host.whole():
+        done = patrol(order, settings, execution, host, microseconds)
+    if not done.results:  # whoever waits for a word hears that there was nothing to do
+        failed(settings, done.exit_code, Means(say=say))
+    if notify:
+        patrolled(settings, totals_of(done), Means(say=say))
+    if as_json:
+        runs = [run_object(one.summary, one) for one in done.results if one.summary is not None]
+        emit_json({**totals_of(done), "patrols": runs, "next": _again(done)})
+        return done.exit_code
+    for one in done.results:
+        show_result(one, as_json=False)
+    for look in done.after.need_a_list:
+        say(f"Run {look.run_id} was purged: privacy-toolkit patrol {look.run_id} --list FILE looks at those of FILE.")
+    still, back = done.count(Outcome.DONE), done.count(Outcome.REAPPEARED)
+    result(f"{count(len(done.results), 'patrol')}: {still:,} still gone, {back:,} reappeared.")
+    if done.after.next_on is not None:
+        result(f"The next look is due on {done.after.next_on}.")
+    if _again(done).find(" all ") > 0:  # else it is said with the one patrol
+        result(f"Next:   {_again(done)}")
+    return done.exit_code
+
+
+def _again(done: PatrolResult) -> str:
+    """The command that erases again who reappeared; "" if nobody did."""
+    runs = [one.run_id for one in done.results if one.summary and one.summary.totals.get(Outcome.REAPPEARED)]
+    return f"privacy-toolkit erase --reappeared {runs[0] if len(runs) == 1 else 'all'} --plan FILE" if runs else ""

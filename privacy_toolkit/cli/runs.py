@@ -399,9 +399,9 @@ def remove_listed(**options: Any) -> int:
     from privacy_toolkit.core.privacy import visible
     from privacy_toolkit.engine.approval import hand_of
     from privacy_toolkit.engine.planning import catch_up, suppression_scopes
-    from privacy_toolkit.evidence.chain import LONGEST_REASON, Chain, Removal, record_removal
     from privacy_toolkit.evidence.files import PackError
     from privacy_toolkit.evidence.receipts import read_id
+    from privacy_toolkit.evidence.seal import LONGEST_REASON, Chain, Removal, record_removal
     from privacy_toolkit.jobs import jobs_that
 
     as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))

@@ -153,7 +153,7 @@ def demo_command(**options: Any) -> int:
     from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.sandbox import start_in_thread
     from privacy_toolkit.sandbox.faults import Faults
-    from privacy_toolkit.sandbox.seeding import seed
+    from privacy_toolkit.sandbox.wire import seed
     from privacy_toolkit.sandbox.world import SandboxSettings
 
     folder = Path(options["out"])

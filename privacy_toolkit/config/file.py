@@ -112,13 +112,25 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for table, entries in tables.items():
             said = {name: value for name, value in entries.items() if value is not None}
             if said:
-                lines += [f"[{table}]", *(f"{name} = {_quoted(value)}" for name, value in said.items()), ""]
+                lines += [f"[{table}]", *(f"{name} = {toml_string(value)}" for name, value in said.items()), ""]
         return "\n".join(lines).encode("utf-8")
 
 
-def _quoted(text: str) -> str:
+def toml_string(text: str) -> str:
     """A basic string of TOML, which escapes as JSON does, and DEL as well."""
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+
+
+class PatrolProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[patrol]``: after how many days those who were erased are read again, and how many of each run, or all."""
+
+    days: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=3650)], ...], msgspec.Meta(max_length=20)] = (
+        1,
+        7,
+        30,
+        90,
+    )
+    sample: Annotated[int, msgspec.Meta(ge=1)] | Literal["all"] = "all"
 
 
 class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +138,12 @@ class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     required: Literal["none", "required"] = "required"
     valid: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,3}[dh]$")] = "7d"
+
+
+class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file that holds a secret of the toolkit's own: the key of a state, or the password of its database."""
+
+    file: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +160,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     state: str | None = None
+    state_password: KeyPlace | None = None
     signing_key: str | None = None
     signer: str | None = None
     allowed_signers: str | None = None
@@ -152,12 +171,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controls: ControlsProfile | None = None
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
-
-
-class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a key of the toolkit's own lies."""
-
-    file: Annotated[str, msgspec.Meta(min_length=1)]
+    patrol: PatrolProfile | None = None
 
 
 class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,7 +183,7 @@ class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
-    ``notify``, ``controls``, ``input`` and ``columns`` hold for the profiles that don't have one of their own.
+    ``notify``, ``controls``, ``input``, ``columns`` and ``patrol`` hold for the profiles that have none of their own.
 
     ``state`` holds for all of them.
     """
@@ -179,6 +193,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controls: ControlsProfile | None = None
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
+    patrol: PatrolProfile | None = None
     state: StateProfile = StateProfile()
 
 

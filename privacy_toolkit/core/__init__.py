@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
@@ -52,3 +53,9 @@ def uncollected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def templates_folder() -> Path:
+    """Where the templates are: inside the installed package, or at the top of a working copy of the sources."""
+    packaged = Path(__file__).parents[1] / "reporting" / "templates"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "reports" / "templates"

@@ -1,9 +1,10 @@
-"""How files are read that anybody may have put there, and how files and folders are written so that they last."""
+"""How files are read that anybody may have put there, how files and folders last, and locks that die with a process."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -14,18 +15,16 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Self
 
-from privacy_toolkit.core.locks import locked, try_lock
+from filelock import FileLock, Timeout
 
 # Opening files that someone else may have put there: no pipe is waited for, no device is touched, sizes are bounded.
 #
-# All of it is told as ``OSError`` whose ``strerror`` fits into "It can't be read: …", so that callers need one case
-# only.
+# All of it is told as ``OSError`` whose ``strerror`` fits into "It can't be read: …": one case for callers.
 
 #: Bytes that a file of settings, a notice or a list of names may have.
 SETTINGS_LIMIT: Final = 1 << 20
@@ -34,14 +33,8 @@ TEXT_LIMIT: Final = 1 << 24
 #: Bytes that a key, a secret or a signature may have.
 KEY_LIMIT: Final = 1 << 16
 
-_PIECE: Final = 1 << 22
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 class NotRegularError(OSError):
@@ -124,23 +117,6 @@ def read_private(path: Path, limit: int = KEY_LIMIT) -> bytes:
         if os.name == "posix" and found.st_mode & 0o077 & ~allowed:
             raise ExposedError(path)
         return _bounded(file, limit)
-
-
-def found_in(folder: Path, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
-    """Search the files of a folder and those below it; the paths of those where ``holds`` says yes to their bytes.
-
-    ``holds`` gets them in pieces. What can't be read is named too: nobody knows what it holds. A link is not followed.
-    """
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
-    return [str(path) for path in files if _is_found(path, holds)]
-
-
-def _is_found(path: Path, holds: Callable[[Iterable[bytes]], bool]) -> bool:
-    try:
-        with path.open("rb") as file:
-            return holds(iter(partial(file.read, _PIECE), b""))
-    except OSError:
-        return True
 
 
 def _check(found: os.stat_result) -> None:
@@ -536,7 +512,7 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        return True
+        pass
     return True
 
 
@@ -560,7 +536,62 @@ def probe(folder: Path) -> None:
     Path(tempfile.mkdtemp(prefix=".probe-", dir=folder)).rmdir()
 
 
-def templates_folder() -> Path:
-    """Where the templates are: inside the installed package, or at the top of a working copy of the sources."""
-    packaged = Path(__file__).parents[1] / "reporting" / "templates"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "reports" / "templates"
+# Locks that the kernel holds for a process, and gives back however that process ends.
+
+#: How something is opened only to be locked: it may be anything, and nothing of it is read.
+_LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def take(path: Path, seconds: float = 0.0) -> FileLock | None:
+    """Take the lock in a file, which is made if it is missing; None if another process has it still after ``seconds``.
+
+    Raises:
+        OSError: the file can't be made.
+    """
+    lock = FileLock(path, timeout=seconds, mode=0o600, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
+
+
+def is_taken(path: Path) -> bool:
+    """Whether a process has the lock in a file; nothing is made or changed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder until it is closed; False if another has the lock, None if locks are unknown here."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool | None]:
+    """Hold the lock on a file or folder while the block runs; gives what ``try_lock`` gives.
+
+    Raises:
+        OSError: it can't be opened, or is a link.
+    """
+    descriptor = os.open(path, _LOOK)
+    try:
+        yield try_lock(descriptor)
+    finally:
+        os.close(descriptor)

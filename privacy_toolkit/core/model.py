@@ -151,6 +151,7 @@ class Job(StrEnum):
     EVENTS = "events"
     PROFILES = "profiles"
     SESSIONS = "sessions"
+    PATROL = "patrol"
 
 
 class Sequencing(StrEnum):
@@ -159,6 +160,10 @@ class Sequencing(StrEnum):
     URGENCY = "urgency"  # what is due first first, at random within one day
     FILE = "file"  # as they are in the input: what is about one customer keeps its order
     TOGETHER = "together"  # those that belong together at once
+
+
+#: The parameters of a plan that name an earlier run, whose rows are the input.
+OF_EARLIER_RUNS: Final = frozenset({"undoes", "reappeared", "rechecks"})
 
 
 class Outcome(StrEnum):
@@ -308,7 +313,14 @@ class Reason(StrEnum):
     )
     LEDGER_STILL_HELD = "ledger_still_held"  # that was accepted, and transactions or the card are still shown
     LEDGER_ALONE = "ledger_alone"  # no profile, but a loyalty ledger, which was deleted
+    ALREADY_TRACKED = "already_tracked"  # the API had just this event under its id before this run sent it
+    ID_TAKEN = "id_taken"  # the API has another event under the id of this one
     NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written
+    # what a patrol saw of those who were erased
+    STILL_GONE = "still_gone"  # answered 404
+    EMPTY_PROFILE = "empty_profile"  # listed without attributes, as after its erasure
+    GONE_AGAIN = "gone_again"  # had reappeared, and was gone when read once more
+    LISTED_AGAIN = "listed_again"  # answered 404 after its erasure, and listed again, without attributes
 
 
 #: With these not one byte of a request left: it was withdrawn, or no connection carried it. It was never made.

@@ -1,4 +1,4 @@
-"""What keeps personal data and secrets in: masking, no core dumps, cells that no spreadsheet runs as a formula.
+"""What keeps personal data and secrets in: masking, no core dumps, no formulas in cells, and a search for remains.
 
 Files that are read back hold texts as they are, since a guarded id is another id. Where one was guarded all the same
 (``--spreadsheet-safe``), its own column says so, and it is not taken as an input.
@@ -12,6 +12,8 @@ import hmac
 import re
 import secrets
 import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -123,6 +125,11 @@ def guarded(text: str) -> str:
     return f"'{text}" if is_formula(text) else text
 
 
+def guarded_all(texts: Iterable[str]) -> list[str]:
+    """As ``guarded``, for each of the texts."""
+    return [f"'{text}" if _FORMULA.match(text) else text for text in texts]
+
+
 # A key of the toolkit's own in a file: 64 hexadecimal digits that only its owner can read.
 
 _KEY: Final = re.compile(rb"[0-9a-f]{64}\n?")
@@ -186,3 +193,25 @@ class SecretFile:
     def remove(self) -> None:
         """Destroy the key, if there is one."""
         self.path.unlink(missing_ok=True)
+
+
+# What is still there of a person: searching the files of a folder.
+
+_PIECE: Final = 1 << 22
+
+
+def found_in(folder: Path, holds: Callable[[Iterable[bytes]], bool]) -> list[str]:
+    """Search the files of a folder and those below it; the paths of those where ``holds`` says yes to their bytes.
+
+    ``holds`` gets them in pieces. What can't be read is named too: nobody knows what it holds. A link is not followed.
+    """
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    return [str(path) for path in files if _is_found(path, holds)]
+
+
+def _is_found(path: Path, holds: Callable[[Iterable[bytes]], bool]) -> bool:
+    try:
+        with path.open("rb") as file:
+            return holds(iter(partial(file.read, _PIECE), b""))
+    except OSError:
+        return True

@@ -18,8 +18,7 @@ from privacy_toolkit.config.settings import TrustSettings
 from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, Planner
 from privacy_toolkit.journal.records import Approval
-from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
+from privacy_toolkit.signatures.signers import AllowedSigners, DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import (
     APPROVAL_NAMESPACE,
     PACK_NAMESPACE,

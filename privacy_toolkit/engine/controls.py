@@ -18,15 +18,16 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
+from privacy_toolkit.engine.limits import Stop, Watch
 from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import backoff
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 #: A control that held vouches for what is asked within so many seconds after it.
@@ -55,7 +56,8 @@ _RETIRED = KEEP_ALIVE + 0.5
 #: What is asked to prove a connection, whatever it carries.
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
-_NEVER = RetrySafety.NEVER
+T = TypeVar("T")
+
 _NO_FINAL_PROOF = frozenset(
     {
         StopReason.CREDENTIALS_REFUSED,
@@ -102,15 +104,14 @@ class _Waited:
 class Surroundings:
     """The surroundings of controls. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
 
-    ``holds`` says that nothing may be concluded from absences yet; ``positive`` is the id of a profile that must be
-    visible.
+    While ``watch`` is suspicious nothing may be concluded from absences; ``positive`` is the id of a profile that must
+    be visible.
     """
 
     asker: Asker
     record: Callable[[ControlRecord], None]
-    stop: Callable[[StopReason], None]
-    stopped_by: Callable[[], StopReason | None]
-    holds: Callable[[], bool]
+    stop: Stop
+    watch: Watch
     rng: Random
     positive: str | None = None
     clock: Callable[[], float] = time.monotonic
@@ -132,6 +133,7 @@ class Controls:
         self._insists = self._is_starting = False
         self.waiting = 0
         self.on_waiting: Callable[[], None] = lambda: None
+        self.on_error: Callable[[BaseException], None] = lambda _: None
 
     async def start(self, operations: Sequence[Operation]) -> None:
         """Ask every control once, before anything rests on ``operations``; a wrong answer stops the run.
@@ -154,7 +156,7 @@ class Controls:
         """Ask the controls of an operation now; whether they held."""
         route = self._route(operation)
         if route.task is None or route.task.done():
-            route.task = asyncio.create_task(self._ask_all(route))
+            route.task = self._begin(self._ask_all(route))
         return await asyncio.shield(route.task)
 
     def seen(self, operation: Operation, begun: float) -> None:
@@ -176,7 +178,7 @@ class Controls:
         The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
         """
         asked_at = self._around.clock()
-        most = MOST_UNPROVEN_FOR_GOOD if operation.retry is _NEVER else MOST_UNPROVEN
+        most = MOST_UNPROVEN_FOR_GOOD if operation.retry in FOR_GOOD else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
         self._keep()
@@ -203,7 +205,7 @@ class Controls:
         used again will never be proven, and what is suspicious will not become less so.
         """
         if self._flush is None or self._flush.done():
-            self._flush = asyncio.create_task(self._prove_all(idle=idle))
+            self._flush = self._begin(self._prove_all(idle=idle))
 
     async def close(self) -> None:
         """Let nothing wait any more."""
@@ -218,6 +220,18 @@ class Controls:
         for line in list(self._lines):
             line.spoil()
         self._give_up_routes()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do something aside, which nobody may be waiting for."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Where it broke, what waits for its outcome would wait for ever: it is given up, and the runner is told."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.give_up()
+            self.on_error(error)
 
     def _give_up_routes(self) -> None:
         for route in self._routes.values():
@@ -326,7 +340,7 @@ class Controls:
 
     def _fail(self, reason: StopReason) -> None:
         """What waits since the last control that held stays open."""
-        self._around.stop(reason)
+        self._around.stop.request(reason)
         self.give_up()
 
     # Connections.
@@ -352,9 +366,13 @@ class Controls:
 
     def _begin_on(self, line: Line, waited: _Waited) -> None:
         if waited.task is None or waited.task.done():
-            waited.task = asyncio.create_task(self._ask_on(line))
-            self._asking.add(waited.task)
-            waited.task.add_done_callback(self._asking.discard)
+            waited.task = self._ask_aside(line)
+
+    def _ask_aside(self, line: Line) -> asyncio.Task[None]:
+        task = self._begin(self._ask_on(line))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return task
 
     async def _ask_on(self, line: Line) -> None:
         begun = self._around.clock()
@@ -372,16 +390,16 @@ class Controls:
     # Proving all.
 
     def _is_over(self) -> bool:
-        return self._around.stopped_by() in _NO_FINAL_PROOF
+        return self._around.stop.reason in _NO_FINAL_PROOF
 
     def _is_cut_off(self) -> bool:
         """Whether not even connections can be proven: that takes no key, so a refused one is no reason."""
-        return self._is_over() and self._around.stopped_by() is not StopReason.CREDENTIALS_REFUSED
+        return self._is_over() and self._around.stop.reason is not StopReason.CREDENTIALS_REFUSED
 
     def _keep(self) -> None:
         """Have a look now and then as long as anything waits."""
         if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._look_after())
+            self._keeper = self._begin(self._look_after())
 
     async def _look_after(self) -> None:
         while True:
@@ -412,12 +430,12 @@ class Controls:
 
     async def _prove_lines(self, *, idle: bool) -> None:
         waited = {line: line.answered for line in self._lines if line.proven < line.answered and not line.spoiled}
-        await asyncio.gather(*map(self._ask_on, waited))
+        await asyncio.gather(*map(self._ask_aside, waited))
         # Who was told goes on, on the same connections: what they were answered since then is not waited for here.
         left = {line: number for line, number in waited.items() if line.proven < number and not line.spoiled}
         if idle and left:
             await self._around.sleep(_RETIRED)
-            await asyncio.gather(*map(self._ask_on, left))  # quiet for so long, they are proven without being asked
+            await asyncio.gather(*map(self._ask_aside, left))  # quiet for so long, they are proven without being asked
             for line, number in left.items():
                 if line.proven < number == line.answered:  # one that carried more is in use: it is proven later
                     line.spoil()
@@ -428,4 +446,4 @@ class Controls:
 
     def _holds(self) -> bool:
         """Whether absences look so suspicious that nothing may be concluded yet, though a control held."""
-        return not self._insists and self._around.holds()
+        return not self._insists and self._around.watch.is_suspicious

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from random import Random, SystemRandom
 
 import msgspec
@@ -30,15 +31,25 @@ from privacy_toolkit.core.privacy import describe
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting
-from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
+from privacy_toolkit.engine.limits import STOPS_ALL, Limits, Places, Stop, Watch
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext, Procedure
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.journal.store import OpenRun, State, moved
+from privacy_toolkit.journal.lease import (
+    AskedToPause,
+    CountedElsewhere,
+    LeaseLost,
+    LeaseTally,
+    LeaseTerms,
+    RunStopped,
+    ShareChanged,
+    Signal,
+)
+from privacy_toolkit.journal.store import Lease, OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
 
 # What stands before anything is sent: one run at a time for a deployment, in a state folder that is what it seems.
 
@@ -112,7 +123,7 @@ def _take_up(state: State, now: int) -> None:
 
 def _can_be_looked_up(plan: Plan) -> bool:
     """Whether the API can be asked what became of the requests of a plan, or they may be sent twice."""
-    return all(OPERATIONS[name].retry is not RetrySafety.NEVER for name in plan.calls if name in OPERATIONS)
+    return all(OPERATIONS[name].retry not in FOR_GOOD for name in plan.calls if name in OPERATIONS)
 
 
 #: Cyclic garbage is looked for after so many more objects were made than freed.
@@ -144,6 +155,8 @@ class Work:
 
     ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible,
     ``learned`` what the deployment taught by its control profile.
+    ``spreads``: other executions may work on the run at the same time. ``terms`` are those of its lease, but for what
+    follows from job and settings.
     ``waits_out``: what was sent by an earlier execution and not answered may undo what is sent now.
     ``stopping`` is entered in the event loop while it works: whatever may ask for a stop, or drop what is in flight.
     ``rng`` is all chance in it, ``make_pacer`` makes the pace for a rate, ``aside`` does what would hold up the loop.
@@ -157,6 +170,8 @@ class Work:
     make_client: Callable[[], Client]
     listeners: Sequence[Listener] = ()
     sequencing: Sequencing = Sequencing.URGENCY
+    spreads: bool = False
+    terms: LeaseTerms = field(default_factory=LeaseTerms)
     recognise: Callable[[list[str]], bool] = lambda _: False
     suppressed: Callable[[str], bool] = lambda _: False
     absences: Sequence[Operation] = ()
@@ -185,23 +200,38 @@ def sit(work: Work) -> StopReason | None:
     Raises:
         JournalError: the execution could not even be begun or ended in the journal, or its file was moved meanwhile.
     """
-    number = work.journal.begin_execution(work.clock(), described(work.settings, work.conditions, taught(work)))
     # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
         with asyncio.Runner(loop_factory=work.make_loop or _loop_factory()) as runner:
-            reason = runner.run(_run(work))
+            reason = runner.run(execute(work))
     finally:
         gc.set_threshold(*before)
-    try:
-        work.journal.end_execution(number, work.clock(), reason)
-    except JournalError:
-        if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
-            raise
     if reason is StopReason.STATE_MOVED or (reason is StopReason.JOURNAL_FAILED and not work.journal.is_in_place()):
         raise moved(work.journal.run_id)
     return reason
+
+
+async def execute(work: Work) -> StopReason | None:
+    """Do what ``sit`` does in the running event loop: one execution after another, as long as their leases get lost."""
+    while True:
+        terms = replace(
+            work.terms,
+            exclusive=not work.spreads,
+            rate=work.settings.rate,
+            drain=max(work.terms.drain, work.settings.timeouts.write + work.settings.timeouts.read + work.terms.margin),
+        )
+        said = described(work.settings, work.conditions, taught(work))
+        lease = work.journal.lease(work.clock(), said, terms)
+        reason, is_lost = await _run(work, lease)
+        try:
+            await lease.end(work.clock(), reason)
+        except JournalError:
+            if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
+                raise
+        if not is_lost:
+            return reason
 
 
 def taught(work: Work) -> Mapping[str, object] | str:
@@ -252,15 +282,22 @@ def described(settings: Settings, conditions: Conditions, learned: Mapping[str, 
     return msgspec.json.encode(said, order="sorted").decode()
 
 
-async def _run(work: Work) -> StopReason | None:
+async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
+    """Work on a run with a lease; why that was stopped, and whether it was because the lease was lost."""
     runner: Runner
-    stop = Stop(lambda reason: work.emit(Stopping(reason, runner.in_flight)))
-    watch = Watch(work.conditions.limits)
+
+    def tell(reason: StopReason) -> None:
+        work.emit(Stopping(reason, runner.in_flight))
+        tools.pacer.let_go()
+        lease.report()
+
+    stop, watch = Stop(tell), Watch(work.conditions.limits)
     if _has_seen_profiles(work.journal):
         watch.trust_absences()
     async with work.make_client() as client:
         tools = ExecutionContext(
             journal=work.journal,
+            lease=lease,
             client=client,
             pacer=work.make_pacer(work.settings.rate),
             watch=watch,
@@ -280,9 +317,52 @@ async def _run(work: Work) -> StopReason | None:
             learned_gone=None if work.learned is None else work.learned.gone,
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
+        heard = _Heard(tools)
+        lease.listen(heard, lambda: _counted(work, tools, runner))
         with work.stopping(stop, runner.abort), _window(work, stop):
-            await _wait_out(work, stop)
-            return await runner.run()
+            reason = await runner.run(partial(_wait_out, work, stop))
+            return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
+
+
+def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
+    """What the other executions have to know of this one."""
+    watch, reason = tools.watch, tools.stop.reason
+    return LeaseTally(
+        failures=watch.failures,
+        first_reads=watch.first_reads,
+        has_seen=watch.has_seen or not work.absences,
+        want=0.0 if runner.is_waiting and not runner.in_flight else tools.pacer.demand(),
+        pause=max(0.0, tools.asked_until - tools.monotonic()),
+        stop=reason if reason in STOPS_ALL else None,
+    )
+
+
+class _Heard:
+    """Does what a lease tells. ``is_lost``: it said that it is lost."""
+
+    def __init__(self, tools: ExecutionContext) -> None:
+        self._tools = tools
+        self.is_lost = False
+
+    def __call__(self, signal: Signal) -> None:
+        """Do what follows from a signal."""
+        tools = self._tools
+        match signal:
+            case ShareChanged(rate):
+                tools.pacer.change(rate, tools.lease.may_send)
+            case AskedToPause(seconds):
+                tools.pacer.pause(seconds)
+                tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)
+                tools.emit(Waiting(seconds))
+            case RunStopped(reason):
+                tools.stop.request(reason)
+            case CountedElsewhere(failures, first_reads, has_seen):
+                too_much = tools.watch.counted_elsewhere(failures, first_reads, has_seen=has_seen)
+                if too_much is not None:
+                    tools.stop.request(too_much)
+            case LeaseLost():
+                self.is_lost = True
+                tools.stop.request(StopReason.JOURNAL_FAILED)
 
 
 async def _wait_out(work: Work, stop: Stop) -> None:

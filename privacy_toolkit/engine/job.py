@@ -394,9 +394,13 @@ class Declaration:
         suppressed_by: the jobs that erase whom this one must leave alone from then on, since its request would
             re-create the profile of an erased customer (API facts, deleteCustomerData); none for other jobs.
         sequencing: in which order the subjects are taken.
+        spreads: whether several executions may work on a run at once, since its subjects share nothing with each other.
         ordered: what was sent and not answered may be carried out late, and undo what is sent after it.
         group: the name under which subjects belong together, for ``Sequencing.TOGETHER``.
         writes: whether it changes anything at the API, so that it has to be confirmed.
+        is_approved: whether a second person has to approve it where the profile asks for that.
+        expects_absence: whether it finds nothing if all is well, so that a profile that must be visible has to be
+            known: nothing else tells the right environment from another one.
         confirmed_by: the sentence that confirms it, with ``{subjects}`` and ``{target}``, where it can't be undone; ""
             where "yes" is enough.
         absences: the operations whose 404 settles subjects: their controls are asked before anything else.
@@ -427,9 +431,12 @@ class Declaration:
     customers: Callable[[str, str], Collection[str]] = _the_id
     suppressed_by: tuple[Job, ...] = ()
     sequencing: Sequencing = Sequencing.URGENCY
+    spreads: bool = False
     ordered: bool = False
     group: Callable[[str, str], str] | None = None
     writes: bool = True
+    is_approved: bool = True
+    expects_absence: bool = False
     confirmed_by: str = ""
     absences: tuple[Operation, ...] = ()
     predicate: str = ""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from privacy_toolkit.core.model import Outcome, Purpose, StopReason, UsageError
+
+T = TypeVar("T")
 
 # When a run must stop by itself.
 
@@ -20,11 +23,31 @@ UNREACHABLE_AFTER = 100
 #: The longest time, in seconds, that we wait because the API asks for it; beyond it the run stops.
 LONGEST_WAIT = 120.0
 
+#: What stops an execution because of what holds for the whole run: the others stop with it.
+STOPS_ALL = frozenset(
+    {
+        StopReason.CREDENTIALS_REFUSED,
+        StopReason.WRONG_ENVIRONMENT,
+        StopReason.ENVIRONMENT_DIFFERS,
+        StopReason.FAILURE_LIMIT,
+        StopReason.WINDOW_CLOSED,
+        StopReason.ASKED_TO_WAIT,
+    }
+)
+
 _WHOLE = 100
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _FIRST_READ = Purpose.READ_BEFORE
 _NOT_A_FAILURE = frozenset(
-    {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.ON_HOLD, Outcome.DONE, Outcome.PENDING, Outcome.UNVERIFIED}
+    {
+        Outcome.ERASED,
+        Outcome.NOTHING_HELD,
+        Outcome.ON_HOLD,
+        Outcome.DONE,
+        Outcome.PENDING,
+        Outcome.UNVERIFIED,
+        Outcome.REAPPEARED,
+    }
 )
 
 
@@ -37,19 +60,27 @@ class Limits:
 
 
 class Watch:
-    """Counts what happens in one execution and says when it has to stop."""
+    """Counts what happens in one execution, and what others counted, and says when it has to stop.
+
+    ``failures`` and ``first_reads`` are what was counted here; the latter only as long as all were answered 404.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._failures = 0
         self._unreliable = 0
-        self._first_reads = 0
         self._all_absent = not limits.expect_missing
+        self._failures_elsewhere = self._reads_elsewhere = 0
+        self.failures = self.first_reads = 0
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether any first read found somebody, or none is expected to."""
+        return not self._all_absent
 
     @property
     def is_suspicious(self) -> bool:
         """Whether all first reads so far were answered 404: nothing may be concluded from them yet."""
-        return self._all_absent and self._first_reads > 0
+        return self._all_absent and self.first_reads > 0
 
     def exchanged(self, purpose: Purpose, *, reliable: bool, absent: bool) -> StopReason | None:
         """Take note of an exchange; the reason to stop, if this is one too many.
@@ -60,11 +91,18 @@ class Watch:
         if self._unreliable >= UNREACHABLE_AFTER:
             return StopReason.TARGET_UNREACHABLE
         if purpose is _FIRST_READ and self._all_absent and reliable:
-            self._first_reads += 1
+            self.first_reads += 1
             self._all_absent = absent
-            if self._all_absent and self._first_reads >= SUSPICIOUS_ABSENCES:
+            if self._all_absent and self.first_reads + self._reads_elsewhere >= SUSPICIOUS_ABSENCES:
                 return StopReason.WRONG_ENVIRONMENT
         return None
+
+    def counted_elsewhere(self, failures: int, first_reads: int, *, has_seen: bool) -> StopReason | None:
+        """Take note of what the other executions counted; the reason to stop, if that is too much together."""
+        self._failures_elsewhere, self._reads_elsewhere = failures, first_reads
+        if has_seen:
+            self._all_absent = False
+        return self._too_many_failures()
 
     def trust_absences(self) -> None:
         """From here on 404s are expected: the journal knows of these erasures."""
@@ -72,11 +110,14 @@ class Watch:
 
     def settled(self, outcome: Outcome) -> StopReason | None:
         """Take note of where a subject stands; the reason to stop, if the failures are more than allowed."""
-        if outcome not in _NOT_A_FAILURE:
-            self._failures += 1
-            if self._limits.max_failures is not None and self._failures > self._limits.max_failures:
-                return StopReason.FAILURE_LIMIT
-        return None
+        if outcome in _NOT_A_FAILURE:
+            return None
+        self.failures += 1
+        return self._too_many_failures()
+
+    def _too_many_failures(self) -> StopReason | None:
+        most, count = self._limits.max_failures, self.failures + self._failures_elsewhere
+        return StopReason.FAILURE_LIMIT if most is not None and count > most else None
 
 
 def parse_max_failures(text: str | None, subjects: int) -> int | None:
@@ -127,18 +168,24 @@ class Stop:
         self._event = asyncio.Event()
         self._tell = tell
         self.reason: StopReason | None = None
-
-    @property
-    def requested(self) -> bool:
-        """Whether the execution is to end."""
-        return self.reason is not None
+        self.requested = False  # whether the execution is to end
 
     def request(self, reason: StopReason) -> None:
         """Ask for the end of the execution."""
         if self.reason is None:
-            self.reason = reason
+            self.reason, self.requested = reason, True
             self._event.set()
             self._tell(reason)
+
+    async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Wait for ``work``, but no longer than until a stop is asked for: it is dropped then, and this is None."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            stop.cancel()
+            task.cancel()
 
     async def sleep(self, seconds: float) -> bool:
         """Sleep, but no longer than until a stop is asked for; whether to continue."""

@@ -16,8 +16,7 @@ import msgspec
 from privacy_toolkit.config.settings import deployment_key, scope_of
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, JournalError, Outcome, Regime, SubjectRequest, ToolkitError
 from privacy_toolkit.deadlines import deadline_of
-from privacy_toolkit.engine.plan import Plan, PlannedClock, plan_of
-from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.engine.plan import Plan, PlannedClock, Summary, plan_of, summarize
 from privacy_toolkit.journal.ledgers import IndexLost, RunIndex
 from privacy_toolkit.journal.records import RequestRow
 from privacy_toolkit.journal.store import OpenRun, RunReader, State

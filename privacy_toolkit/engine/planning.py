@@ -83,6 +83,10 @@ SUPPRESSED = Hold("suppressed")
 EXPORTED = Hold("already_exported")
 #: The ground of a reservation that is to be undone, and that a later run made or released itself.
 CHANGED = Hold("changed_since")
+#: The ground of a customer who is not read again, since they are not on the list of those who were erased.
+NOT_ERASED = Hold("not_erased")
+#: The grounds that the toolkit itself has.
+_OWN = (SUPPRESSED, EXPORTED, CHANGED, NOT_ERASED)
 
 
 class Holds:
@@ -164,8 +168,7 @@ def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) ->
     def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
         erased = journal.totals().get(Outcome.ERASED, 0)
         if erased and journal.purged_at is None and listed.counted(run_id) != erased:
-            ids = (entry.subject.id for entry in journal.entries({Outcome.ERASED}))
-            listed.add(plan_scope(plan), ids, run_id, erased)
+            listed.add(plan_scope(plan), journal.ids({Outcome.ERASED}), run_id, erased)
         if not journal.is_running:
             listed.mark_read(run_id)
 
@@ -536,6 +539,6 @@ def _planned_rows(summary: InputSummary, holds: Mapping[int, Hold]) -> PlannedRo
         duplicates=summary.duplicates,
         subjects=summary.subjects,
         held=len(holds),
-        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in (SUPPRESSED, EXPORTED, CHANGED))),
+        held_by_us=dict(Counter(hold.reason for hold in holds.values() if hold in _OWN)),
         rejected_by_reason=dict(sorted(summary.rejected_by_reason.items())),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from privacy_toolkit.core.model import MOVED, OPEN_OUTCOMES, JournalError, Sequencing, StopReason
 from privacy_toolkit.engine.events import Ended, Started
 from privacy_toolkit.engine.steps import ExecutionContext, Procedure, Steps, Stopped
+from privacy_toolkit.journal.lease import ClaimedPages
 from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.talonone.operations import Operation
 
@@ -91,6 +92,28 @@ _MOST_AHEAD = 20_000
 MOST_TOGETHER = 10_000
 
 
+class _UnderWay:
+    """Claimed pages under way: they are given back once all walks in them have ended, none of them cut short."""
+
+    def __init__(self, claimed: ClaimedPages, tools: ExecutionContext) -> None:
+        self._claimed, self._tools = claimed, tools
+        self._under_way = 1  # for being fed
+
+    def begin(self, walk: asyncio.Task[None]) -> None:
+        """Wait for a walk."""
+        self._under_way += 1
+        walk.add_done_callback(self._end)
+
+    def is_fed(self) -> None:
+        """Wait for no more walks than there are."""
+        self._end()
+
+    def _end(self, _: object = None) -> None:
+        self._under_way -= 1
+        if not (self._under_way or self._tools.stop.requested):
+            self._tools.lease.walked(self._claimed)
+
+
 class Runner:
     """Works on one run in one execution, in the order that ``sequencing`` names.
 
@@ -110,7 +133,10 @@ class Runner:
         self._absences = absences
         self._is_fed = False
         self._in_line = 0
+        self._begin_with: ClaimedPages | None = None
+        self.is_waiting = False
         tools.controls.on_waiting = self._look_whether_idle
+        tools.controls.on_error = self._failed
         self._claims = Claims()
         self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
         self._walks: set[asyncio.Task[None]] = set()
@@ -122,15 +148,19 @@ class Runner:
         """How many walks are begun and not yet settled."""
         return len(self._walks)
 
-    async def run(self) -> StopReason | None:
+    async def run(self, at_first: Callable[[], Awaitable[None]] | None = None) -> StopReason | None:
         """Work until every open subject was tried or a stop is asked for; the reason of the stop.
 
-        What the last walks handed to the journal is durable once the execution is ended there.
+        ``at_first`` is done once something is claimed, before anything is asked. What the last walks handed to the
+        journal is durable once the execution is ended there.
         """
+        self._begin_with = await self._next_claim()
+        if self._begin_with is not None and at_first is not None:
+            await at_first()
         totals = self._tools.journal.totals()
         open_ = sum(count for outcome, count in totals.items() if outcome in OPEN_OUTCOMES)
         self._tools.emit(Started(sum(totals.values()), open_))
-        if open_:
+        if open_ and self._begin_with is not None:
             await self._tools.controls.start(self._absences)
         self._feeding = asyncio.create_task(self._feed())
         await asyncio.gather(self._feeding, return_exceptions=True)
@@ -138,6 +168,9 @@ class Runner:
         while self._walks:
             self._look_whether_idle()
             await asyncio.wait(self._walks)
+        whole = self._begin_with
+        if whole is not None and whole.entries is None and not self._tools.stop.requested:
+            self._tools.lease.walked(whole)
         await self._tools.controls.close()
         bug = self._bug or (None if self._feeding.cancelled() else self._feeding.exception())
         if bug is not None:
@@ -155,7 +188,7 @@ class Runner:
     async def _feed(self) -> None:
         places, stop = self._tools.places, self._tools.stop
         async with aclosing(self._open_entries()) as walks:
-            async for entries in walks:
+            async for entries, page in walks:
                 if stop.requested:
                     return
                 claim = self._claims.make(self._job.keys(entries))
@@ -166,14 +199,14 @@ class Runner:
                     self._look_whether_idle()
                     await self._ahead.acquire()
                     self._is_fed = False
-                    self._begin(self._in_turn(entries, claim))
+                    self._begin(self._in_turn(entries, claim), page)
                     continue
                 if not places.is_taken():
                     await places.take()
                 if stop.requested:
                     places.give_back()
                     return
-                self._begin(self._walk(entries, claim))
+                self._begin(self._walk(entries, claim), page)
 
     async def _in_turn(self, entries: Sequence[Entry], claim: Claim) -> None:
         """Wait for those who were there before, without holding a place in flight."""
@@ -199,7 +232,40 @@ class Runner:
         if self._is_fed and controls.waiting and len(self._walks) <= controls.waiting + self._in_line:
             controls.prove_all(idle=True)
 
-    async def _open_entries(self) -> AsyncGenerator[Sequence[Entry]]:
+    async def _open_entries(self) -> AsyncGenerator[tuple[Sequence[Entry], _UnderWay | None]]:
+        """The open subjects, walk by walk: those of the whole run, or claim by claim, each with its page."""
+        claimed, shuffle = self._begin_with, self._tools.rng.shuffle
+        while claimed is not None and claimed.entries is not None:
+            page = _UnderWay(claimed, self._tools)
+            for due in claimed.entries:  # one after another, at random within one day
+                entries = list(due)
+                if self._sequencing is Sequencing.URGENCY:
+                    shuffle(entries)
+                for entry in entries:
+                    yield (entry,), page
+            page.is_fed()
+            claimed = await self._next_claim()
+        if claimed is not None:
+            async with aclosing(self._whole_run()) as walks:
+                async for walk in walks:
+                    yield walk, None
+
+    async def _next_claim(self) -> ClaimedPages | None:
+        """Claim something, however long that takes, unless a stop is asked for."""
+        try:
+            return await self._tools.stop.unless(self._tools.lease.claim(self._wait_for_others))
+        except JournalError as error:
+            self._failed(error)
+            return None
+        finally:
+            self._is_fed = self.is_waiting = False
+
+    def _wait_for_others(self) -> None:
+        """Others have all that is left: what is begun here is all there is for now."""
+        self._is_fed = self.is_waiting = True
+        self._look_whether_idle()
+
+    async def _whole_run(self) -> AsyncGenerator[Sequence[Entry]]:
         """The open subjects, walk by walk, read a page ahead aside from the event loop."""
         pages, aside = self._pages(), self._tools.aside
         ahead = aside(partial(next, pages, None))
@@ -230,21 +296,30 @@ class Runner:
         except Stopped:
             steps.leave()
         except JournalError as error:
-            moved = error.code == MOVED
-            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
+            self._failed(error)
         finally:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             if steps.has_place:
                 self._tools.places.give_back()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], page: _UnderWay | None = None) -> None:
         walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each
         self._walks.add(walk)
         walk.add_done_callback(self._walked)
+        if page is not None:
+            page.begin(walk)
 
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
         self._look_whether_idle()
-        if not walk.cancelled() and walk.exception() is not None and self._bug is None:
-            self._bug = walk.exception()
+        if not walk.cancelled() and (error := walk.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Stop where the journal can't be written. All else is a bug: everything is dropped, and it is raised."""
+        if isinstance(error, JournalError):
+            moved = error.code == MOVED
+            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
+        elif self._bug is None:
+            self._bug = error
             self.abort()

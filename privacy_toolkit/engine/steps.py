@@ -25,10 +25,10 @@ from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.events import Event, Exchanged, Settled, Waiting
 from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Places, Stop, Watch
-from privacy_toolkit.http.exchange import PLAIN, Exchange, Line, Manner, Reply
+from privacy_toolkit.http.exchange import Exchange, Line, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer, backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
-from privacy_toolkit.journal.store import OpenRun
+from privacy_toolkit.journal.store import Lease, OpenRun
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.models import RequestBody, ReservedCustomers
@@ -51,15 +51,15 @@ R = TypeVar("R")
 class ExecutionContext:
     """What all walks of an execution share. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
-    ``learned_gone`` is how the deployment answers for an erased profile, as its control profile taught, and ``gone``
-    how it does as the erasures of this run show; None: not known.
+    ``journal`` is what is read, ``lease`` what is written through. ``learned_gone`` is how the deployment answers for
+    an erased profile, as its control profile taught, ``gone`` how as the erasures of this run show; None: not known.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
-    an earlier run erased them. ``sandbox`` is whether the settings say that the environment is a sandbox. ``grace`` is
-    how long, in seconds, an update without an answer may still be applied. ``aside`` does what would hold up the event
-    loop.
+    an earlier run erased them. ``sandbox``: what the settings say of the environment. ``grace`` is how many seconds an
+    update without an answer may still be applied. ``aside`` does what would hold up the event loop.
     """
 
     journal: OpenRun
+    lease: Lease
     client: Client
     pacer: Pacer
     watch: Watch
@@ -79,17 +79,19 @@ class ExecutionContext:
     learned_gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
     paused_until: float = -math.inf
+    asked_until: float = -math.inf  # as answered here, not elsewhere
     controls: Controls = field(init=False)
+    manner: Manner = field(init=False)  # of what only reads
 
     def __post_init__(self) -> None:
         """Put the controls into these surroundings."""
+        self.manner = Manner(when_late=self.pacer.again)
         self.controls = Controls(
             Surroundings(
                 asker=self,
-                record=self.journal.record_control,
-                stop=self.stop.request,
-                stopped_by=lambda: self.stop.reason,
-                holds=lambda: self.watch.is_suspicious,
+                record=self.lease.record_control,
+                stop=self.stop,
+                watch=self.watch,
                 rng=self.rng,
                 positive=self.positive,
                 clock=self.monotonic,
@@ -99,12 +101,10 @@ class ExecutionContext:
 
     def may_send(self) -> bool:
         """Whether a request may still be written: the last look before the first byte."""
-        if self.stop.requested:
-            return False
-        if not self.journal.is_in_place():
+        may = self.lease.may_send()
+        if not (may or self.journal.is_in_place()):
             self.stop.request(StopReason.STATE_MOVED)
-            return False
-        return True
+        return may and not self.stop.requested
 
     async def ask(self, control: Control, operation: Operation, value: str, line: Line | None) -> Answer | None:
         """Ask one question for a control, at the pace of all; None: a stop came before the API may be asked again."""
@@ -112,7 +112,9 @@ class ExecutionContext:
             if not await self.stop.sleep(left):
                 return None
         await self.pacer.wait()
-        manner = Manner(anonymous=control is Control.ROUTE, on=line)
+        if self.stop.requested and self.pacer.is_shut:
+            return None
+        manner = replace(self.manner, anonymous=control is Control.ROUTE, on=line)
         exchange = await self.client.exchange(operation, value, manner=manner)
         asked = Asked(value, None, self.client.generation)
         answer = read_exchange(operation, exchange, self.moment(exchange), asked)
@@ -156,8 +158,9 @@ class ExecutionContext:
             self.stop.request(StopReason.ASKED_TO_WAIT)
         else:
             self.pacer.pause(answer.wait)
-            self.paused_until = max(self.paused_until, self.monotonic() + answer.wait)
+            self.paused_until = self.asked_until = max(self.paused_until, self.monotonic() + answer.wait)
             self.emit(Waiting(answer.wait))
+            self.lease.report()
 
     def _compare_environment(self, answer: Answer) -> None:
         """The profiles themselves say which environment they are of; where the settings say another, stop."""
@@ -171,10 +174,8 @@ class ExecutionContext:
             self.stop.request(StopReason.ENVIRONMENT_DIFFERS)
 
 
-#: How often a read is tried in one execution before it is left for the next one.
-READ_TRIES = 5
-#: How often something is asked whose answer could not be proven, before it is left for the next execution.
-PROOF_TRIES = 3
+#: How often a read is tried in one execution before it is left for the next one; and what could not be proven is asked.
+READ_TRIES, PROOF_TRIES = 5, 3
 
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
 
@@ -188,12 +189,13 @@ class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for t
 
 
 class Sending(msgspec.Struct, frozen=True, gc=False):
-    """What a request holds next to its operation: the value in its path, and what else it may have."""
+    """What a request holds next to its operation. It is not sent after ``not_after`` (microseconds since the epoch)."""
 
     value: str | None
     body: RequestBody | None = None
     query: Mapping[str, QueryValue] | None = None
     idempotency_key: str | None = None
+    not_after: float = math.inf
 
 
 @dataclass(slots=True)
@@ -203,6 +205,7 @@ class _Act:
     operation: Operation
     lost: Mapping[int, SubjectState]
     known: Mapping[int, bytes]
+    not_after: float = math.inf
     numbers: Sequence[int] = ()
     intended_at: int | None = None
 
@@ -228,8 +231,7 @@ class Steps:
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
-        self._acted = False
-        self._has_read = False
+        self._acted = self._has_read = False
         self._absent: Answer | None = None
         self.has_place = True  # among those in flight; without one nothing is sent
         self.held_back: bool | Collection[str] = False
@@ -259,7 +261,8 @@ class Steps:
             Stopped: the execution ends before the question was asked.
         """
         sending = Sending(self._lead.id if value is None else value)
-        manner = PLAIN if apart is None or apart.mark is None else Manner(apart=(apart.mark.line,))
+        plain = self._tools.manner
+        manner = plain if apart is None or apart.mark is None else replace(plain, apart=(apart.mark.line,))
         controls, tries = self._tools.controls, 0
         while True:
             if not self._is_turn():
@@ -412,16 +415,15 @@ class Steps:
             await self._turn(writes_later=True)
         if tools.stop.requested:
             raise Stopped
-        act = _Act(operation, lost, known)
-        manner = Manner(before_write=partial(self._before_write, act))
         sending = sending or Sending(self._lead.id)
+        act = _Act(operation, lost, known, sending.not_after)
         exchange = await tools.client.exchange(
             operation,
             sending.value,
             query=sending.query,
             body=sending.body,
             idempotency_key=sending.idempotency_key,
-            manner=manner,
+            manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send),
         )
         answer = self._understood(operation, sending, _ACT, exchange)
         if not act.numbers and tools.stop.requested:
@@ -431,14 +433,14 @@ class Steps:
             act.numbers = [note.exchanges[0][0] for note in self._notes(tuple(lost), record)]
         elif answer.finding is not _NEVER_SENT:
             self._acted = True
-        results = keep(answer) if keep else {}
-        answered = self._answered(dict(zip(lost, act.numbers, strict=True)), record, then(answer), results)
-        tools.journal.record(self._unrecorded + answered if self._unrecorded else answered)
+        numbers = dict(zip(lost, act.numbers, strict=True))
+        answered = self._answered(numbers, record, then(answer), keep(answer) if keep else {})
+        tools.lease.record(self._unrecorded + answered if self._unrecorded else answered)
         self._unrecorded = []
         return answer
 
     async def _before_write(self, act: _Act) -> bool:
-        """Make the intent durable now that a connection is at hand; whether the request may be written."""
+        """Make the intent durable now that a connection is at hand; False where a stop came before that."""
         tools = self._tools
         if tools.stop.requested:
             return False
@@ -449,10 +451,10 @@ class Steps:
             intents = [replace(note, result=act.known.get(note.seq)) for note in intents]
         act.numbers = [note.exchanges[0][0] for note in intents]
         unrecorded, self._unrecorded = self._unrecorded, []
-        await tools.journal.intend(unrecorded + intents)
+        await tools.lease.intend(unrecorded + intents)
         if not tools.pacer.is_clear():
             await tools.pacer.gate()
-        return tools.may_send()
+        return tools.clock() <= act.not_after
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to continue."""
@@ -466,7 +468,7 @@ class Steps:
     def settle(self, state: SubjectState, seq: int | None = None, result: bytes | None = None) -> None:
         """Record the state of a subject at the end of its walk, and what is kept of the answer for it."""
         note = Note(self._lead.seq if seq is None else seq, (), state, result)
-        self._tools.journal.record([*self._unrecorded, note])
+        self._tools.lease.record([*self._unrecorded, note])
         self._unrecorded = []
         self._tools.emit(Settled(state.outcome))
         reason = self._tools.watch.settled(state.outcome)
@@ -476,7 +478,7 @@ class Steps:
     def leave(self) -> None:
         """Record what was exchanged and leave the state as the journal has it."""
         if self._unrecorded:
-            self._tools.journal.record(self._unrecorded)
+            self._tools.lease.record(self._unrecorded)
             self._unrecorded = []
 
     def hold_back(self, keys: Collection[str] | None = None) -> None:
@@ -575,7 +577,8 @@ class Steps:
     def _check_stopped(self) -> None:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
-        if stop.requested and (not self._acted or stop.reason is StopReason.CREDENTIALS_REFUSED):
+        refused = stop.reason is StopReason.CREDENTIALS_REFUSED
+        if stop.requested and (not self._acted or refused or self._tools.pacer.is_shut):
             raise Stopped
 
     async def _pause_over(self) -> None:

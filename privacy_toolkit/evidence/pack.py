@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,9 +22,8 @@ from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.chain import Chain, Link
-from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free, leaf_hash
-from privacy_toolkit.evidence.seal import Contents, Seal, hash_folder
+from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free
+from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_folder
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount, Windows
 from privacy_toolkit.journal.state import open_run
@@ -43,6 +42,7 @@ from privacy_toolkit.reporting.parquet import (
     merged,
     returned_memory,
     rows_parquet,
+    sorted_rows,
     table_of,
 )
 from privacy_toolkit.reporting.report import build_report, encode_report, moment_of, sums_differ
@@ -93,8 +93,8 @@ class _Batch(NamedTuple):
     cases: list[Case]
 
 
-def merge(spills: Path, building: Path, job: Job, *, helpers: Callable[[], Executor]) -> Merged:
-    """Put the parts in the folder ``spills`` together to the files in the folder ``building``; ``job`` is the run's.
+def merge(tables: Iterator[Any], building: Path, job: Job, *, helpers: Callable[[], Executor]) -> Merged:
+    """Write ``tables``, all rows in order, to the files in the folder ``building``; ``job`` is the run's.
 
     Two of the ``helpers`` are at work: one has the next rows ready, one writes those before. Most of their work is
     done outside of Python, where threads don't wait for each other.
@@ -110,19 +110,18 @@ def merge(spills: Path, building: Path, job: Job, *, helpers: Callable[[], Execu
         # The helpers come last: they have ended before any of the files is closed.
         groups = _Groups(parquet, stack.enter_context(helpers()))
         exceptions.write(csv_line(HEADER))
-        for batch in _ahead(_batches(spills, job), stack.enter_context(helpers())):
+        for batch in _ahead(_batches(tables, job), stack.enter_context(helpers())):
             rows.write(batch.lines)
             exceptions.writelines(map(csv_line, batch.cases))
             cases.add(batch.cases)
             groups.add(batch.table)
-            for line in batch.lines.split(b"\n")[:-1]:
-                tree.add(leaf_hash(line))
+            tree.add_lines(batch.lines.split(b"\n")[:-1])
         summary = groups.finish()
     return Merged(tree.size, tree.root(), summary, cases.listed())
 
 
-def _batches(spills: Path, job: Job) -> Iterator[_Batch]:
-    for table in merged(spills):
+def _batches(tables: Iterator[Any], job: Job) -> Iterator[_Batch]:
+    for table in tables:
         yield _Batch(table, lines_of(table), cases_of(table, job))
 
 
@@ -195,23 +194,36 @@ class _Groups:
 
 #: A run of fewer subjects is done before a second process has begun.
 SPLIT_FROM = 50_000
+#: So many rows are held in memory at most, 260 bytes each and twice that while they are sorted.
+IN_MEMORY = 10_000
 #: The file with the windows of all subjects, for the second process; next to the folder of the parts.
 WINDOWS = ".windows"
 #: So many subjects are made rows of together.
 _AT_ONCE = 1_000
 
 
-def scatter(journal: RunReader, secret: bytes, spills: Path) -> None:
-    """Put the rows of a run into files in the folder ``spills``, with times and tickets as a pack shows them.
+def in_order(journal: RunReader, secret: bytes, spills: Path) -> Iterator[Any]:
+    """All rows of a run in the order of their pseudonyms, some thousands at a time.
+
+    Those of a run that is not large are held in memory; of others there are parts in the folder ``spills``, made before
+    the first is given.
 
     Raises:
-        OSError: they can't be written, or the second process died.
+        OSError: they can't be written or read, or the second process died.
     """
     bounds = journal.bounds()
     if not bounds:
-        return
+        return iter(())
     first, last = bounds[0][0], bounds[-1][1]
     shown = Shown(journal.windows(), tickets=plan_of(journal).tickets)
+    if last <= IN_MEMORY:
+        return sorted_rows(list(_tables(journal, secret, first, last, shown)))
+    _scatter(journal, secret, spills, bounds, shown)
+    return merged(spills)
+
+
+def _scatter(journal: RunReader, secret: bytes, spills: Path, bounds: Sequence[tuple[int, int]], shown: Shown) -> None:
+    first, last = bounds[0][0], bounds[-1][1]
     if last < SPLIT_FROM or not journal.place or not can_split():
         scatter_pages(journal, secret, RowsTask.of(journal.place, spills, "all", first, last), shown)
         return
@@ -246,11 +258,16 @@ def scatter_pages(journal: RunReader, secret: bytes, task: RowsTask, shown: Show
         OSError: they can't be written.
     """
     spills = Spills(Path(os.fsdecode(task.spills)), task.name, held_of(task.last - task.first + 1))
-    observed = journal.rows(task.first, task.last)
+    for table in _tables(journal, secret, task.first, task.last, shown):
+        spills.add(table)
+    spills.flush()
+
+
+def _tables(journal: RunReader, secret: bytes, first: int, last: int, shown: Shown) -> Iterator[Any]:
+    observed = journal.rows(first, last)
     with uncollected():
         while some := list(islice(observed, _AT_ONCE)):
-            spills.add(table_of(some, secret, shown))
-    spills.flush()
+            yield table_of(some, secret, shown)
 
 
 def _processors() -> int:
@@ -295,8 +312,8 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
     try:
         spills.mkdir(mode=0o700)
         with returned_memory():
-            scatter(journal, secret, spills)
-            return RowFiles(*merge(spills, building, job_of(journal.run_id), helpers=_helpers(journal)))
+            rows = in_order(journal, secret, spills)
+            return RowFiles(*merge(rows, building, job_of(journal.run_id), helpers=_helpers(journal)))
     finally:
         shutil.rmtree(spills, ignore_errors=True)
         (building / WINDOWS).unlink(missing_ok=True)

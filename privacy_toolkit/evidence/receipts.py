@@ -17,10 +17,11 @@ from pathlib import Path
 
 import msgspec
 
+from privacy_toolkit.access.page import RECEIPT_PAGE, ReceiptFacts, receipt_page
+from privacy_toolkit.access.words import Notice
 from privacy_toolkit.core.durable import open_regular, put_folder, read_regular, write_files
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.engine.plan import plan_of
-from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.files import (
     REPORT_JSON,
     ROWS,
@@ -32,7 +33,8 @@ from privacy_toolkit.evidence.files import (
     node_hash,
     root_from_path,
 )
-from privacy_toolkit.evidence.verify.folder import LONGEST_LINE
+from privacy_toolkit.evidence.seal import Link
+from privacy_toolkit.evidence.verify.findings import LONGEST_LINE
 from privacy_toolkit.inputs.files import fingerprint
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key
@@ -383,13 +385,30 @@ def check_free(folder: Path) -> None:
         )
 
 
-def write_receipt(receipt: Receipt, link: Link, folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class ReceiptPage:
+    """What the page of a receipt needs besides it: its language, what the run was on, and what the controller says."""
+
+    lang: str
+    target: str
+    environment: str
+    notice: Notice
+
+
+def page_for(journal: RunReader, lang: str, notice: Notice) -> ReceiptPage:
+    """What the page of a receipt of this run says besides."""
+    plan = plan_of(journal)
+    return ReceiptPage(lang, plan.target, plan.environment, notice)
+
+
+def write_receipt(receipt: Receipt, link: Link, folder: Path, page: ReceiptPage) -> None:
     """Write the folder as a whole, for its owner only, or not at all.
 
     Args:
         receipt: what it is about.
         link: what binds the pack: it is copied as it stands.
         folder: where the folder is to be; nothing is there yet, but what it is to be in.
+        page: what the page for the person says besides.
 
     Raises:
         UsageError: something is there already.
@@ -400,6 +419,7 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path) -> None:
         RECEIPT: receipt.encode(),
         SCRIPT: script(),
         README: readme(receipt, signed=link.signature is not None),
+        RECEIPT_PAGE: receipt_page(_page_facts(receipt, link, page)),
         **link.files(),
     }
     try:
@@ -409,6 +429,22 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path) -> None:
         raise ReceiptError(
             f"The receipt can't be written: {error.strerror}.", "Make room, or name another folder with --out."
         ) from None
+
+
+def _page_facts(receipt: Receipt, link: Link, page: ReceiptPage) -> ReceiptFacts:
+    signature = link.signature
+    return ReceiptFacts(
+        lang=page.lang,
+        row=receipt.row,
+        run_id=receipt.checkpoint.run_id,
+        target=page.target,
+        environment=page.environment,
+        place=receipt.index + 1,
+        size=receipt.checkpoint.size,
+        record=link.hash,
+        signer=None if signature is None else verify(signature, link.sums, PACK_NAMESPACE).fingerprint,
+        notice=page.notice,
+    )
 
 
 def script() -> bytes:
@@ -462,8 +498,8 @@ def _proves() -> list[str]:
 def _steps(*, signed: bool) -> list[str]:
     return [
         _text(
-            f"1. Read {RECEIPT}. The line that begins with row is your row; everything else leads from it to the"
-            " record."
+            f"1. Open {RECEIPT_PAGE} with a double click: it says in plain words what your row says. The row itself is"
+            f" in {RECEIPT}, in the line that begins with row; everything else there leads from it to the record."
         ),
         _text(
             "2. Check it, on any computer with a POSIX shell and openssl: Linux, macOS, or Windows with WSL or Git"

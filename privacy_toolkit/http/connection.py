@@ -77,14 +77,34 @@ _ODD = frozenset({204, 205})
 _DIGITS = 9  # of a length that is not too long
 
 
+#: What is known of heads that came before, each with its end: most servers send the same few again and again.
+_known: dict[bytes, tuple[int, int] | None] = {}
+_MOST_KNOWN = 64
+
+
 def _plain(data: bytes) -> tuple[int, int] | None:
     """Status and length of the head of a plain answer that is in ``data`` whole, and nothing with it; else None."""
     end = data.find(_END_OF_HEAD, 0, _LARGEST_PLAIN_HEAD)
-    head = _PLAIN_HEAD(data, 0, end) if end > 0 else None
-    if head is None:
+    if end < 0:
         return None
-    status, fields = int(head[1]), data[: end + 2].lower()
-    length, at = 0, fields.find(_LENGTH)
+    head = data[: end + 2]
+    try:
+        said = _known[head]
+    except KeyError:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        said = _known[head] = _said(head)
+    if said is None or len(data) != end + 4 + said[1]:
+        return None
+    return said[0], end
+
+
+def _said(head: bytes) -> tuple[int, int] | None:
+    """Status and length of the body of an answer with this head, if that is a plain one; else None."""
+    match, fields = _PLAIN_HEAD(head, 0, len(head) - 2), head.lower()
+    if match is None:
+        return None
+    status, length, at = int(match[1]), 0, fields.find(_LENGTH)
     if at >= 0:
         digits = fields[at + len(_LENGTH) : fields.find(b"\r", at + len(_LENGTH))].strip()
         if len(digits) > _DIGITS or not digits.isdigit() or fields.find(_LENGTH, at + 1) >= 0:
@@ -92,11 +112,8 @@ def _plain(data: bytes) -> tuple[int, int] | None:
         length = int(digits)
     elif status != _NO_CONTENT:
         return None
-    is_whole = len(data) == end + len(_END_OF_HEAD) + length
     is_odd = status in _ODD and (status != _NO_CONTENT or length)
-    if not is_whole or is_odd or _FRAMING(fields):
-        return None
-    return status, end
+    return None if is_odd or _FRAMING(fields) else (status, length)
 
 
 class Received(msgspec.Struct, gc=False):

@@ -114,19 +114,26 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 Exchange = Reply | Fault
 
 
+def _always() -> bool:
+    return True
+
+
 class Manner(msgspec.Struct, frozen=True, gc=False):
     """How a call is sent, next to what it says.
 
     ``anonymous``: without credentials, as a route control is. ``apart``: not on any of these connections. ``on``: on
     this very connection and no other; where it is closed or in use, nothing is sent. ``before_write`` is awaited when
-    a connection is at hand, right before the first byte; where it says False nothing is sent, and the connection
-    serves another call.
+    a connection is at hand, and ``may_write`` is asked after it, with nothing between it and the first byte; where one
+    says False nothing is sent, and the connection serves another call. ``when_late`` is as ``before_write`` for calls
+    that only need it after a connection was waited for.
     """
 
     anonymous: bool = False
     apart: Collection[Line] = ()
     on: Line | None = None
     before_write: Callable[[], Awaitable[bool]] | None = None
+    when_late: Callable[[], Awaitable[bool]] | None = None
+    may_write: Callable[[], bool] = _always
 
 
 PLAIN = Manner()

@@ -31,8 +31,7 @@ from privacy_toolkit.inputs.options import (
     shown,
 )
 from privacy_toolkit.inputs.pages import Amendments, Page, RowBatch, SaidColumns, Spool, mark_duplicates, new_spool
-from privacy_toolkit.inputs.pairs import RowFault, RowForm
-from privacy_toolkit.inputs.request_columns import Requests, understand
+from privacy_toolkit.inputs.pairs import Requests, RowFault, RowForm, understand
 
 if TYPE_CHECKING:
     from privacy_toolkit.inputs.xlsx import WorkbookFile

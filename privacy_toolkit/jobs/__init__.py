@@ -24,6 +24,7 @@ _PLACES = {
     Job.EVENTS: ("writes", "EVENTS"),
     Job.PROFILES: ("writes", "PROFILES"),
     Job.SESSIONS: ("writes", "SESSIONS"),
+    Job.PATROL: ("patrol", "DECLARATION"),
 }
 
 

@@ -52,9 +52,9 @@ from privacy_toolkit.jobs.campaign import (
     words_of,
 )
 from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown
+from privacy_toolkit.jobs.holders import HOLDERS, SPENT, decode_coupon, holders_of
 from privacy_toolkit.journal.ledgers import AssignedCodes
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.talonone.holders import HOLDERS, SPENT, decode_coupon, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 # Which code goes to whom.

@@ -36,9 +36,9 @@ from privacy_toolkit.inputs.pairs import (
     coupon_of,
     given_of,
 )
+from privacy_toolkit.jobs.holders import HOLDERS, SPENT, ShownCoupon, decode_coupon, holders_of
 from privacy_toolkit.journal.records import SubjectState
 from privacy_toolkit.journal.store import OpenRun, RunReader, State, running
-from privacy_toolkit.talonone.holders import HOLDERS, SPENT, ShownCoupon, decode_coupon, holders_of
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 MAX_PER_COUPON = "max_per_coupon"

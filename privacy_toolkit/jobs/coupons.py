@@ -43,9 +43,7 @@ from privacy_toolkit.jobs.campaign import (
     with_budgets,
     words_of,
 )
-from privacy_toolkit.journal.records import Entry, SubjectState
-from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
-from privacy_toolkit.talonone.holders import (
+from privacy_toolkit.jobs.holders import (
     HOLDERS,
     HolderList,
     coupon_in,
@@ -55,6 +53,8 @@ from privacy_toolkit.talonone.holders import (
     shown_coupon,
     shown_in_inventory,
 )
+from privacy_toolkit.journal.records import Entry, SubjectState
+from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 

@@ -41,6 +41,7 @@ from privacy_toolkit.jobs.loyalty import (
     Programs,
     named_in,
 )
+from privacy_toolkit.jobs.patrol import REAPPEARED, reappeared_rows
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
 from privacy_toolkit.talonone.models import CustomerInventory
@@ -449,10 +450,12 @@ DECLARATION = Declaration(
     words=_WORDS,
     calls=_calls,
     make=_make,
+    source=reappeared_rows,
     confirmed_by="erase {subjects} from {target}",
     absences=(INVENTORY,),
+    spreads=True,
     predicate=GONE_PREDICATE,
     erases=True,
     has_clock=True,
-    settable={WITH_LOYALTY: None, WITH_CARDS: None},
+    settable={REAPPEARED: None, WITH_LOYALTY: None, WITH_CARDS: None},
 )

@@ -380,6 +380,7 @@ DECLARATION = Declaration(
     prepare=prepare,
     writes=False,
     absences=(INVENTORY,),
+    spreads=True,
     has_clock=True,
     packages=True,
     settable={"lang": "en", "zip": False, "encrypt": None, NEW_ONLY: False, "keep_days": None, WITH_LOYALTY: None},

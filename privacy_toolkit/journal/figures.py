@@ -322,10 +322,10 @@ def counted(rows: Sequence[SubjectRow]) -> PageCounts:
     states = [row.state for row in rows if row.state is not None]
     made = list(chain.from_iterable([row.exchanges for row in rows]))
     own = [exchange for exchange in made if exchange.carrier is None]
-    again = _repeated(rows)
-    _, _, purposes, operations, _, ended, elapsed, statuses, reasons, _ = columns_of(ExchangeRow, own)
-    ends = Counter(zip(operations, purposes, statuses, reasons, [at is None for at in ended], strict=True))
-    answers = zip(operations, elapsed, statuses, strict=True)
+    again, column = _repeated(rows), columns_of(ExchangeRow, own)
+    open_ = [at is None for at in column.ended_at]
+    ends = Counter(zip(column.operation, column.purpose, column.status, column.reason, open_, strict=True))
+    answers = zip(column.operation, column.elapsed, column.status, strict=True)
     times = Counter([(name, took // 1000) for name, took, status in answers if not (took is None or status is None)])
     sent = _sent(made)
     begun = _begun(sent)
@@ -356,8 +356,8 @@ def _repeated(rows: Sequence[SubjectRow]) -> Counter[_End]:
     """How many exchanges came after another for the same subject and purpose, by how they ended."""
     again: Counter[_End] = Counter()
     for _, _, walk, _ in rows:
-        if len({one[2:4] for one in walk}) == len(walk):  # each has a purpose and an operation of its own
-            continue
+        if len(walk) == len({one[2] for one in walk}) or len(walk) == len({one[2:4] for one in walk}):
+            continue  # each has a purpose, or a purpose and an operation, of its own
         seen = set()
         for one in walk:
             if one.reason not in _UNSENT:
@@ -398,7 +398,10 @@ def _by_second(moments: Sequence[int | None]) -> list[tuple[int, int, int, int]]
 
 def _begun(sent: Sequence[ExchangeRow]) -> list[int | None]:
     """A request was begun when its answer came, less what it took; without an answer, when its intent was durable."""
-    return [intent if ended is None or took is None else ended - took for _, _, _, _, intent, ended, took, *_ in sent]
+    return [
+        intent if ended is None or took is None else ended - took
+        for _, _, _, _, intent, ended, took, _, _, _ in sent  # a rest (``*_``) would be a list for each
+    ]
 
 
 def _settled(rows: Sequence[SubjectRow]) -> tuple[int, int]:
@@ -590,11 +593,27 @@ def _controls(controls: Sequence[ControlRecord]) -> tuple[tuple[ControlCount, ..
 
 def times_of(rows: Iterable[SubjectRow]) -> Iterator[tuple[str, int, int, int]]:
     """Give what ``windows_from`` needs of some subjects: kind, number, first and last moment, where one is known."""
+    kinds: dict[tuple[object, ...], str] = {}  # nearly all look like some other one
     for seq, state, walk, _ in rows:
-        moments = [at for one in walk for at in one[4:6] if at is not None]
+        moments: list[int] = []
+        look: list[object] = [None if state is None else state.outcome]
+        for _, _, purpose, _, intent_at, ended_at, _, status, _, _ in walk:
+            if intent_at is not None:
+                moments.append(intent_at)
+            if ended_at is not None:
+                moments.append(ended_at)
+            look += purpose, status, ended_at is None
         if state is not None and state.settled_at is not None:
             moments.append(state.settled_at)
         if moments:
-            outcome = "" if state is None else state.outcome
-            shape = ",".join([f"{e[2]}{'' if e[7] is None else e[7]}{int(e[5] is None)}" for e in walk])
-            yield f"{shape} {outcome}" if walk else outcome, seq, min(moments), max(moments)
+            kind = kinds.get(key := tuple(look))
+            if kind is None:
+                kind = kinds[key] = _kind(state, walk)
+            yield kind, seq, min(moments), max(moments)
+
+
+def _kind(state: StateRow | None, walk: Sequence[ExchangeRow]) -> str:
+    """What subjects have in common that look alike: what was asked, what was answered, the outcome."""
+    outcome = "" if state is None else state.outcome
+    shape = ",".join([f"{e[2]}{'' if e[7] is None else e[7]}{int(e[5] is None)}" for e in walk])
+    return f"{shape} {outcome}" if walk else outcome

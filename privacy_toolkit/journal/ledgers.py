@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, Self
 
-from privacy_toolkit.core.model import ExitCode, ToolkitError
+from privacy_toolkit.core.model import ExitCode, JournalError, ToolkitError
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.records import ControlProfile, RunAnswers
 
 
@@ -260,3 +263,52 @@ class ChainStore(Protocol):
 
     def append(self, link: KeptLink) -> None:
         """Add a link, durable on return. Of two with one number there is only ever one."""
+
+
+# The keys of lists that name people by digests. Whoever has a list and its key can test whether somebody is on it: so
+# next to the list it is only XORed with HMAC-SHA256(a key that is apart, the list's name).
+
+
+def wrap(key: SecretFile, name: str, value: bytes) -> tuple[bytes, bytes]:
+    """Give a list's key as it may be next to the list, and what tells later whether the key over it is the same."""
+    return wrapped_under(key.read_or_draw(), name, value)
+
+
+def unwrapped(key: SecretFile, name: str, wrapped: bytes, check: bytes) -> bytes:
+    """Give the key of a list that was wrapped.
+
+    Raises:
+        UsageError: the state folder's key can't be read.
+        JournalError: it is missing, or another one than the list was made with.
+    """
+    master = key.read()
+    if master is None:
+        raise JournalError(
+            f"The key {key.path} is missing: without it nobody can tell who is on the lists of this state folder.",
+            "Put it back from where it is kept. Without it nothing that creates profiles may be sent.",
+            code="state_key",
+        )
+    if not hmac.compare_digest(check, _check(master, name)):
+        raise JournalError(
+            f"The key {key.path} is not the one with which this state folder's lists were made.",
+            "Name the right one: [state] key = { file = … } in the configuration.",
+            code="state_key",
+        )
+    return _xored(wrapped, _pad(master, name))
+
+
+def wrapped_under(master: bytes, name: str, value: bytes) -> tuple[bytes, bytes]:
+    """Do what ``wrap`` does under a key that is at hand."""
+    return _xored(value, _pad(master, name)), _check(master, name)
+
+
+def _pad(master: bytes, name: str) -> bytes:
+    return hmac.digest(master, f"wrap:{name}".encode(), hashlib.sha256)
+
+
+def _check(master: bytes, name: str) -> bytes:
+    return hmac.digest(master, f"check:{name}".encode(), hashlib.sha256)
+
+
+def _xored(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))

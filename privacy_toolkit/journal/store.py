@@ -4,11 +4,13 @@ What ``--state`` names is a ``State``. A run of it is opened as an ``OpenRun``, 
 between ``begin_execution`` and ``end_execution``, written like a ``RunWriter``. Nothing here says how it is kept: no
 SQL, no file of the store, no row by position. ``state`` opens a store by its address.
 
-What a store on a database for many machines adds fits in here. ``begin_execution`` claims: the number that it gives is
-one more than any before it, so it can fence whoever holds an older one, and the executions of a run are its
-generations. ``intend`` returns once its notes are durable and raises where they can't be, so a lost lease is one more
-reason why nothing may be sent. No method takes or gives a place on this machine: where packs and what is set aside
-while a command works are is for the settings to say, and what a purge has left is searched for by the store itself.
+Work on a run is done through a ``Lease``, which ``OpenRun.lease`` gives: its number is greater than any before it, so
+that it fences whoever holds an older one. A store for one machine gives the only one there is (``lease.SoleLease``),
+which owns all pages and can't be lost. A store for many gives one to each execution; what one claims is nobody else's
+until it ends, or is fenced because its lease ran out. ``intend`` returns once its notes are durable and raises where
+they can't be, so a lost lease is one more reason why nothing may be sent. No method takes or gives a place on this
+machine: where packs and what is set aside while a command works are is for the settings to say, and what a purge has
+left is searched for by the store itself.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, Signal
 from privacy_toolkit.journal.ledgers import (
     AnswerStore,
     AssignedCodes,
@@ -175,6 +178,9 @@ class RunReader(Protocol):
     def pages(self, outcomes: Collection[Outcome] | None = None) -> Iterator[list[Entry]]:
         """Give the same in lists of up to a page; a page without any such subject is left out."""
 
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """Give the ids of the subjects in some outcomes, in input order, and read no more of them than that."""
+
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """Give the same, the subjects with the earliest due date first; those without one come last.
 
@@ -246,12 +252,80 @@ class RunWriter(Protocol):
         """
 
 
+class Lease(Protocol):
+    """The right of one execution to work on a run, from ``OpenRun.lease`` to ``end``; used in one event loop.
+
+    It holds until some time after the last beat that the store took. The beats are the lease's own affair: they go with
+    what is written, on the same connection and by the same task, so nobody seems alive who can't write any more.
+    """
+
+    @property
+    def number(self) -> int:
+        """The number of the execution, greater than any before it of the same run: its fencing token."""
+
+    def listen(self, on: Callable[[Signal], None], count: Callable[[], LeaseTally]) -> None:
+        """Begin to keep the lease, and to tell what others say; called once in the event loop, before anything else.
+
+        ``count`` gives what was counted here; it is asked for each beat.
+        """
+
+    async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:
+        """Claim what nobody else works on; None once nothing is left of the run, or a stop was asked for.
+
+        ``on_wait`` is called where others have all that is left: this waits until they end, or it can take over.
+
+        Raises:
+            FencedError: the lease is lost.
+            JournalError: the run can't be read.
+        """
+
+    async def intend(self, notes: Iterable[Note]) -> None:
+        """Make an intent durable, with what was read before it; return only then.
+
+        Raises:
+            FencedError: the lease is lost, so nothing may be sent.
+            JournalError: it is not durable, so nothing may be sent.
+        """
+
+    def record(self, notes: Iterable[Note]) -> None:
+        """Note what exchanges came to, and the states that follow, without waiting until that is durable.
+
+        An answer that is recorded already is never changed. Once the lease is lost, answers are kept as facts, and
+        change no state.
+        """
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control, without waiting until that is durable."""
+
+    def walked(self, claimed: ClaimedPages) -> None:
+        """Note, after the last record about them, that all subjects of what was claimed were tried."""
+
+    def may_send(self) -> bool:
+        """Tell whether a request that changes something may be written now; no I/O, nothing may come in between."""
+
+    def report(self) -> None:
+        """Tell the others at once what is counted here, and not only with the next beat."""
+
+    async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
+        """Wait until all is written, note the end of the execution, and let go of what it claimed.
+
+        Raises:
+            JournalError: something handed in could not be written.
+        """
+
+
 class OpenRun(RunReader, RunWriter, Protocol):
     """A run, opened: to be read, to be worked on, and for what is done to it as a whole.
 
     Each of these raises ``RefusedError`` where another process works on the run, and ``JournalError`` where it can't be
     written.
     """
+
+    def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> Lease:
+        """Begin an execution, as ``begin_execution`` does, and give its lease.
+
+        A store for one machine raises ``RefusedError`` where another process works on the run (code ``locked``).
+        """
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them."""

@@ -22,8 +22,8 @@ from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.durable import open_regular, put_file
-from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.http.outbound import Message, NotPostedError, send
+from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.http.transport import Message, NotPostedError, send
 from privacy_toolkit.journal.records import OpenRequests
 
 # What others are told of a run: totals, and nothing that leads to a person or a place on this machine.
@@ -140,6 +140,13 @@ def reminder(hook: Webhook, totals: DueTotals, sent_at: float) -> Message:
     said = {"type": "requests.due", **asdict(totals), "toolkit": __version__}
     body = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
     return _signed(hook, f"due-{totals.today}-{hashlib.sha256(body).hexdigest()[:16]}", body, sent_at)
+
+
+def round_message(hook: Webhook, totals: Mapping[str, object], sent_at: float) -> Message:
+    """What a patrol saw, in totals, as signed JSON. The id is the same for the same totals of a day."""
+    said = {"type": "patrol.finished", **totals, "toolkit": __version__}
+    body = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    return _signed(hook, f"patrol-{totals['today']}-{hashlib.sha256(body).hexdigest()[:16]}", body, sent_at)
 
 
 def _signed(hook: Webhook, message_id: str, body: bytes, sent_at: float) -> Message:
@@ -362,6 +369,13 @@ def remind(settings: Settings, totals: DueTotals, means: Means = Means()) -> Non
     hook = settings.notify.webhook
     if hook is not None:
         _try("The webhook", lambda: _send(settings, reminder(hook, totals, means.clock()), means), means)
+
+
+def patrolled(settings: Settings, totals: Mapping[str, object], means: Means = Means()) -> None:
+    """Post what a patrol saw to the webhook, if there is one."""
+    hook = settings.notify.webhook
+    if hook is not None:
+        _try("The webhook", lambda: _send(settings, round_message(hook, totals, means.clock()), means), means)
 
 
 def _send(settings: Settings, message: Message, means: Means) -> None:

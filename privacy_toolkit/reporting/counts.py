@@ -9,9 +9,10 @@ from datetime import date
 from math import ceil, exp, floor, lgamma, log, log1p
 from typing import TypeAlias
 
+from msgspec import convert
+
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
-from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Plan, Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.figures import HOLD_REASONS, AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic
@@ -129,13 +130,13 @@ _AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
 def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
     """Every outcome the job can come to, also those with no subject, in the order of the vocabulary."""
     job = Job(run.plan.job)
-    shown = possible(job) | run.totals.keys()
+    shown, words = possible(job) | run.totals.keys(), outcome_words(job)
     return tuple(
         schema.OutcomeCount(
             outcome=outcome,
             count=run.totals.get(outcome, 0),
             open=outcome in OPEN_OUTCOMES,
-            meaning=outcome_words(outcome, job)[1],
+            meaning=words[outcome][1],
         )
         for outcome in Outcome
         if outcome in shown
@@ -285,6 +286,15 @@ def calls(
             )
         )
     return tuple(lines)
+
+
+def recheck(plan: Plan) -> schema.RecheckPart | None:
+    """What a patrol rechecks, by its plan; None for any other job."""
+    if not declaration(plan.job).expects_absence:
+        return None
+    said = plan.parameters
+    named = {name: said.get(name) for name in schema.RecheckPart.__struct_fields__ if name not in {"run_id", "listed"}}
+    return convert({"run_id": said.get("rechecks"), "listed": bool(said.get("listed")), **named}, schema.RecheckPart)
 
 
 def rejected(run: Summary, found: Iterable[tuple[int, str]]) -> schema_parts.RejectedPart:

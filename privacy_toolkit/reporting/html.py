@@ -16,7 +16,7 @@ import msgspec
 from jinja2.bccache import Bucket
 from markupsafe import Markup
 
-from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
@@ -32,7 +32,7 @@ from privacy_toolkit.reporting.schema import (
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import Case
-from privacy_toolkit.reporting.words import sampled, subjects, verification
+from privacy_toolkit.reporting.words import outcome_words, sampled, subjects, verification
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 # What the templates show of a report, put together as values: no words of a job, no markup.
@@ -136,8 +136,9 @@ def loyalty(report: Report) -> list[ProgramLine]:
 
 def tiles_of(report: Report) -> list[Tile]:
     """One tile for each settled outcome with subjects, and for all that is open."""
+    words = outcome_words(Job(report.job))
     closed = [
-        Tile(wording.outcome_words(line.outcome, Job(report.job))[0], line.count, line.outcome.value)
+        Tile(words[line.outcome][0], line.count, line.outcome.value)
         for line in report.outcomes
         if not line.open and line.count
     ]
@@ -233,6 +234,23 @@ def what_may_come_late(report: Report) -> str:
     )
     words = declaration(report.job).words.late
     return words.format(requests="one request" if lost == 1 else f"{lost:,} requests") if lost and words else ""
+
+
+def recheck_said(report: Report) -> str:
+    """Which look a patrol was, and as of which day it was asked for; "" for other jobs."""
+    recheck = report.recheck
+    if recheck is None:
+        return ""
+    when = (
+        "as asked for" if recheck.after_days is None else f"{days(recheck.after_days)} after the erasure, by schedule"
+    )
+    told = f"This run looked whether those who were erased are still gone, {when}."
+    if recheck.as_of is not None:
+        told += (
+            f" It was asked for as of {_code(recheck.as_of)}: that day counted as today when it was worked out which"
+            " look was due. What was read was read at the times that this report gives, and on no other day."
+        )
+    return told
 
 
 def learned(report: Report) -> str:
@@ -381,6 +399,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "control_requests": control_requests(report),
         "no_controls": no_controls(report),
         "learned": learned(report),
+        "recheck_said": recheck_said(report),
         "late": what_may_come_late(report),
         "executions": executions,
         "settings": settings(executions),
@@ -456,12 +475,13 @@ def _environment(job: Job) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    outcomes = outcome_words(job)
     environment.filters.update(
         number="{:,}".format,
         moment=_moment,
         words=lambda code: str(code).replace("_", " "),
         code=_code,
-        outcome=lambda outcome: wording.outcome_words(Outcome(outcome), job)[0],
+        outcome=lambda outcome: outcomes[outcome][0],
         reason=lambda reason: wording.REASONS[reason] if reason else "",
         purpose=wording.PURPOSES.__getitem__,
         rejected=lambda code: wording.REJECTED.get(code, str(code).replace("_", " ")),

@@ -24,7 +24,7 @@ from privacy_toolkit.core.durable import new_file
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of
 from privacy_toolkit.reporting.counts import ATTENTION, Counts, RowSummary, RowTally, StateKey
-from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, kept_of, pseudonym
+from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, kept_of, pseudonyms
 from privacy_toolkit.reporting.tables import Case, make_case
 
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
@@ -92,7 +92,7 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
     starts = pa.array([window and window.start for window in windows], pa.int64())
     settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
     columns: dict[str, Any] = {
-        "subject": [pseudonym(secret, subject.seq, subject.id) for subject in subjects],
+        "subject": pseudonyms(secret, subjects),
         "outcome": state.outcome,
         "reason": state.reason,
         "attribution": state.attribution,
@@ -180,17 +180,17 @@ def _places(exchanges: Sequence[Sequence[ExchangeRow]]) -> tuple[list[int], list
     for owner, own in enumerate(exchanges):
         first = last = None
         acts: list[int] = []
-        for exchange in own:
-            if exchange.purpose == _ACT:
+        owners += [owner] * len(own)
+        for _, _, purpose, _, _, ended_at, *_ in own:
+            if purpose == _ACT:
                 acts.append(place)
                 last = None
-            elif exchange.ended_at is None:
+            elif ended_at is None:
                 pass  # a read of whose end nothing is known has shown nothing
             elif acts:
                 last = place
             else:
                 first = place
-            owners.append(owner)
             place += 1
         sends.append(acts)
         before.append(first)
@@ -565,6 +565,14 @@ def merged(folder: Path, together: int = TOGETHER) -> Iterator[Any]:
                 found = []
         if any(map(len, found)):
             yield _sorted(found)
+
+
+def sorted_rows(tables: list[Any], together: int = TOGETHER) -> Iterator[Any]:
+    """The same of tables that are in memory; ``tables`` is emptied, so that they are there once only."""
+    table = _sorted(tables)
+    tables.clear()
+    for start in range(0, len(table), together):
+        yield table.slice(start, together)
 
 
 def joined(tables: Sequence[Any]) -> Any:

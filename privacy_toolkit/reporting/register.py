@@ -19,14 +19,14 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from privacy_toolkit.core.durable import templates_folder
+from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
 from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.reporting.html import visible
 from privacy_toolkit.reporting.tables import csv_line
 
 #: Grounds of ours that refuse nobody: the request was answered, or must not be carried out twice.
-NO_REFUSAL: Final = frozenset({WITHDRAWN, "already_exported", "suppressed", "over_budget"})
+NO_REFUSAL: Final = frozenset({WITHDRAWN, "already_exported", "suppressed", "over_budget", "not_erased"})
 #: So many requests are listed on the page; all are in CSV and JSON.
 LISTED_REQUESTS: Final = 2_000
 

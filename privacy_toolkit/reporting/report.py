@@ -11,16 +11,15 @@ from msgspec import UNSET, UnsetType, convert
 
 from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
-from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.summary import Summary, summarize
+from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.journal.figures import RunSummary
-from privacy_toolkit.journal.records import Approval, Execution, count_loyalty, count_packages, shown_loyalty
+from privacy_toolkit.journal.records import Approval, Execution, count_packages
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rfc3339
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.pace import pace_of
-from privacy_toolkit.reporting.rows import keyed_digest
+from privacy_toolkit.reporting.rows import count_loyalty, keyed_digest, shown_loyalty
 from privacy_toolkit.reporting.schema import Report, Signatories, Signatory, SignedBy, recorded_settings, shown_settings
 from privacy_toolkit.reporting.words import ending, next_step, sentence
 
@@ -140,6 +139,7 @@ def _planned(run: Summary, secret: bytes) -> dict[str, Any]:
     exclusions = plan.exclusions
     return {
         "run_id": run.run_id,
+        "recheck": counts.recheck(plan),
         "job": plan.job,
         "target": plan.target,
         "environment": plan.environment,

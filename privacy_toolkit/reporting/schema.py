@@ -363,7 +363,8 @@ class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The access packages of an export, added up.
 
     ``sections`` counts the packages by section and state: complete, not held, not obtainable, incomplete.
-    ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a package.
+    ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a
+    package.
     """
 
     packages: int
@@ -377,6 +378,26 @@ class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     program: int
     outcomes: dict[Outcome, int]
+
+
+class RecheckPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a patrol rechecks: the run that erased (null: whoever is on the list of erased customers), and its pack.
+
+    ``after_days`` is the look of the schedule that this was (null: one that was asked for), ``as_of`` the day as of
+    which it was asked for where that was not the day itself. ``sample`` of ``erased`` customers were drawn at random;
+    null: all. ``listed``: a list of the controller's said whom to read. ``pack_root`` is the root of the tree over the
+    rows of that pack, ``pack_sums`` the SHA-256 of its SHA256SUMS, both in hexadecimal digits.
+    """
+
+    run_id: str | None
+    after_days: int | None
+    as_of: str | None
+    erased: int | None
+    sample: int | None
+    listed: bool
+    pack_number: int | None
+    pack_root: str | None
+    pack_sums: str | None
 
 
 class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -416,6 +437,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     proof: Proof
     controls: ControlsPart
     access: AccessPart | None
+    recheck: RecheckPart | None
     gone_predicate: str
     traffic: tuple[TrafficCount, ...]
     calls: tuple[OperationCalls, ...]

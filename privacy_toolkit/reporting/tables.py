@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, ToolkitError, UsageError
-from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, is_formula
+from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, guarded_all, is_formula
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row
@@ -24,6 +24,8 @@ from privacy_toolkit.reporting.words import action
 # ``exceptions.csv``: the open and failed subjects, for anyone who has to act on them in a spreadsheet.
 
 HEADER = ("reference", "outcome", "reason", "attempts", "due_on", "what_to_do")
+
+_QUOTED = re.compile(r'[,"\r\n]')  # what has a field stand between quotation marks (RFC 4180)
 
 #: Of rejected.csv: where a refused row is in the input, and why it was refused.
 REJECTED_HEADER = ("row", "reason")
@@ -82,14 +84,9 @@ class CaseList:
 
 def csv_line(fields: tuple[object, ...]) -> bytes:
     """A record of RFC 4180, every field quoted where it has to be, that no spreadsheet takes for a formula."""
-    return (",".join(_field(str(value)) for value in fields) + "\r\n").encode()
-
-
-def _field(text: str) -> str:
-    text = guarded(text)
-    if any(character in text for character in ',"\r\n'):
-        text = '"' + text.replace('"', '""') + '"'
-    return text
+    texts = guarded_all([str(value) for value in fields])
+    cells = ['"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text for text in texts]
+    return (",".join(cells) + "\r\n").encode()
 
 
 # What a run delivers as one file, CSV or Parquet, and an operator may also want as a workbook: written in a stream
@@ -240,7 +237,12 @@ _IN_ESCAPE: Final = re.compile("(?<=_)(?=x[0-9A-Fa-f]{4}_)")
 
 
 def _write_text(sheet: Any, plain: Any, row: int, column: int, text: str) -> None:
-    """Write a text as it is; one that the library would take for markup of its own, in ``plain`` pieces."""
+    """Write a text as it is; one that the library would take for markup of its own, in ``plain`` pieces.
+
+    Raises:
+        UnicodeEncodeError: it is no Unicode. Were the library to find out, it would leave an archive half made.
+    """
+    text.encode()
     is_markup = text.startswith("<r>") and text.endswith("</r>")
     if is_markup or _TWO_ESCAPES.search(text):
         pieces = [text[:1], *_IN_ESCAPE.split(text[1:])]

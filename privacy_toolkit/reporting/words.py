@@ -7,7 +7,7 @@ from math import ceil
 from types import MappingProxyType
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
@@ -99,7 +99,13 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.LEDGER_REFUSED: "the deletion of the loyalty ledger, or the unlinking of a card, was refused",
         Reason.LEDGER_STILL_HELD: "loyalty still visible after its deletion was accepted",
         Reason.LEDGER_ALONE: "no profile, but a loyalty ledger: that was deleted",
+        Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
+        Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
+        Reason.STILL_GONE: "answered that there is no such profile, as after its erasure",
+        Reason.EMPTY_PROFILE: "listed without attributes, as after its erasure",
+        Reason.GONE_AGAIN: "had reappeared, and was gone when read once more",
+        Reason.LISTED_AGAIN: "a profile is listed again, without attributes; after its erasure there was none",
     }
 )
 
@@ -246,9 +252,9 @@ def possible(job: Job) -> frozenset[Outcome]:
     return declaration(job).words.possible
 
 
-def outcome_words(outcome: Outcome, job: Job) -> tuple[str, str]:
-    """The name of an outcome in a report of ``job``, and what it means."""
-    return declaration(job).words.outcomes.get(outcome) or OUTCOMES[outcome]
+def outcome_words(job: Job) -> Mapping[Outcome, tuple[str, str]]:
+    """The name of each outcome in a report of ``job``, and what it means."""
+    return {**OUTCOMES, **declaration(job).words.outcomes}
 
 
 def action(outcome: Outcome, reason: Reason | None, job: Job) -> str:
@@ -302,6 +308,8 @@ def _verdict(summary: Summary, executions: Sequence[Execution]) -> str:
         return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
     if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
         return f"Stopped early with {subjects(summary.open)} still open: {ending(executions[-1])}{left_out}."
+    if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED):
+        return _reappeared(summary) + left_out + "."
     if summary.open or summary.failed:
         return _unfinished(summary.open, summary.failed) + left_out + "."
     return _complete(summary, left_out)
@@ -322,6 +330,20 @@ def _unfinished(open_: int, failed: int) -> str:
     if not open_:
         return f"Finished, but {subjects(failed)} failed"
     return f"Finished with {subjects(open_)} still open and {failed:,} failed"
+
+
+def _has_looked(summary: Summary) -> bool:
+    """Whether it is a run that looks whether customers are still gone."""
+    return declaration(summary.plan.job).expects_absence
+
+
+def _reappeared(summary: Summary) -> str:
+    """Who was seen again, of how many that were looked for, and how many others are open."""
+    back = summary.totals[Outcome.REAPPEARED]
+    looked_for = summary.plan.rows.subjects - summary.totals.get(Outcome.ON_HOLD, 0)
+    others = summary.open - back
+    told = f"{back:,} of {subjects(looked_for)} {'has' if back == 1 else 'have'} reappeared"
+    return f"{told}; {others:,} more {'is' if others == 1 else 'are'} still open" if others else told
 
 
 def _idle(summary: Summary, left_out: str) -> str:
@@ -377,7 +399,7 @@ def next_step(summary: Summary) -> NextStep | None:
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
     if summary.open:
-        return _going_on(summary.stopped_by, resume)
+        return _going_on(summary, resume)
     if summary.failed:
         return None
     if summary.rejected_unaccepted:
@@ -398,8 +420,15 @@ def next_step(summary: Summary) -> NextStep | None:
     )
 
 
-def _going_on(stopped_by: StopReason | None, resume: str) -> NextStep:
+def _going_on(summary: Summary, resume: str) -> NextStep:
     """How an open run goes on: by a resume, or first by a look at what a resume would not cure."""
+    stopped_by = summary.stopped_by
+    if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED, 0) == summary.open:
+        return NextStep(
+            command=f"privacy-toolkit erase --reappeared {summary.run_id} --plan FILE",
+            when="Find out which system writes these customers, and stop it. Then erase them again, with a plan that is"
+            " looked at, approved and applied as any other; the next patrol sees whether they are gone:",
+        )
     what = CHECKS.get(stopped_by) if stopped_by else None
     if what is not None:
         return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")

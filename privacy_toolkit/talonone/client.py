@@ -18,13 +18,20 @@ from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of
-from privacy_toolkit.http.outbound import silence_library
 from privacy_toolkit.http.pacing import Pacer
-from privacy_toolkit.http.transport import Transport, make_head
-from privacy_toolkit.talonone.addresses import QueryValue, check_base_url, make_path, make_query, quoted
+from privacy_toolkit.http.transport import Transport, make_head, silence_library
+from privacy_toolkit.talonone.addresses import (
+    EMPTY_BODY,
+    Credentials,
+    QueryValue,
+    Signer,
+    check_base_url,
+    make_path,
+    make_query,
+    quoted,
+)
 from privacy_toolkit.talonone.bodies import encode_body
 from privacy_toolkit.talonone.calls import Calls
-from privacy_toolkit.talonone.credentials import EMPTY_BODY, Credentials, Signer
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 
@@ -285,6 +292,8 @@ class SyncClient:
     get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
+    track_event_v3 = _waiting(Calls.track_event_v3)
+    get_event_v3 = _waiting(Calls.get_event_v3)
     update_customer_profile = _waiting(Calls.update_customer_profile)
     update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
     update_customer_session = _waiting(Calls.update_customer_session)
@@ -309,7 +318,7 @@ async def _kept_back(manner: Manner) -> Fault | None:
     """Do for another transport what ours does right before the first byte."""
     if manner.on is not None:
         return Fault(Phase.POOL, Trouble.BROKEN, sent=False)
-    if manner.before_write is not None and not await manner.before_write():
+    if manner.before_write is not None and not (await manner.before_write() and manner.may_write()):
         return Fault(Phase.WRITE, Trouble.BROKEN, sent=False)
     return None
 
@@ -374,8 +383,9 @@ def check_access(settings: Settings) -> None:
     Raises:
         UsageError: base URL or credentials are missing or can't be used, or there is no API key to read with.
     """
-    client_for(settings)
-    credentials_of(settings).headers(_INVENTORY, None)
+    credentials = credentials_of(settings)
+    client_for(settings, credentials)
+    credentials.headers(_INVENTORY, None)
 
 
 def credentials_of(settings: Settings) -> Credentials:

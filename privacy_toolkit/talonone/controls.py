@@ -33,9 +33,9 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.http.exchange import PLAIN, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.bodies import CouponReservations, CustomerProfileRequestV2
 from privacy_toolkit.talonone.client import client_for, credentials_of
-from privacy_toolkit.talonone.credentials import Credentials, Signer
 from privacy_toolkit.talonone.models import CustomerInventory, CustomerProfile, RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, may_send_again, read_exchange

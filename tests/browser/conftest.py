@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from privacy_toolkit.core.model import Hold, Outcome, StopReason
 from privacy_toolkit.engine.plan import PlannedInput, Planner
 from privacy_toolkit.engine.planning import EXPORTED
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.records import Approval, PackageFacts
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal

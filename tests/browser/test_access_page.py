@@ -7,10 +7,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.words import KEYS, Notice, blank
+from privacy_toolkit.access.words import KEYS, Notice, Texts, blank
 
 LANGUAGES = ("en", "de", "fr", "es")
-VIEWS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (320, "light")}
+VIEWS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (320, "light"), "dark phone": (360, "dark")}
 LONG = "anUnbrokenNameThatIsLongerThanAnyScreenOfAPhoneIsWide" * 3
 LEDGER = {
     "currentBalance": 120.5,
@@ -21,7 +21,14 @@ ANSWER = {
     "profile": {
         "integrationId": "customer-00001",
         "created": "2024-01-01T09:30:00.000Z",
-        "attributes": {"Name": "Hazel Breeze", LONG: LONG, "Note": "one\ntwo", "Turned": "a\u202eb", "None": None},
+        "attributes": {
+            "Name": "Hazel Breeze",
+            LONG: LONG,
+            "Note": "one\ntwo",
+            "Turned": "a\u202eb",
+            "None": None,
+            "Arabic": "محمد",
+        },
         "audienceMemberships": [{"id": 5, "name": LONG}],
         "sandbox": True,
     },
@@ -45,7 +52,9 @@ ANSWER = {
 def pages(tmp_path_factory):
     """The addresses of packages: one for each language, one without anything held and one without a notice."""
     out = tmp_path_factory.mktemp("packages")
-    notice = Notice(**dict.fromkeys(KEYS, "Example Ltd\n1 Example Street"))
+    said = dict.fromkeys(KEYS, "Example Ltd\n1 Example Street") | {"purposes": Texts(en="Why", es="Para qué")}
+    labels = {"Name": Texts(de="Ihr Name", fr="Votre nom"), "Note": LONG, "None": "שם"}
+    notice = Notice(**said, labels=labels, time_zone="Europe/Berlin")
     recipe = Recipe(out, "en", "2020", "host.example", "live", notice)
     made = {}
     for number, lang in enumerate(LANGUAGES):
@@ -109,7 +118,7 @@ def test_policy_blocks_what_anybody_may_have_slipped_in(open_page, pages):
 def test_page_is_complete_without_scripts(open_page, pages):
     page = open_page(pages["de"], java_script_enabled=False)
     assert page.locator("h1").inner_text() == "Was über Sie gespeichert ist"
-    assert page.locator("main section").count() == 12
+    assert page.locator("main section").count() == 14
     assert page.get_by_text("Hazel Breeze").is_visible()
     assert page.get_by_text("one\ntwo").is_visible()
     assert page.get_by_text("a[U+202E]b").is_visible()

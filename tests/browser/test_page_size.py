@@ -8,8 +8,8 @@ import pytest
 
 from bench.synthetic import make_run
 from privacy_toolkit.core.model import Hold, Outcome, StopReason
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.reporting.tables import LISTED_CASES

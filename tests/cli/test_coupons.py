@@ -5,8 +5,8 @@ import pytest
 
 from privacy_toolkit.app import service
 from privacy_toolkit.app.plans import check_plan
-from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import seed
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]
 

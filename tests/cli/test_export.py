@@ -109,6 +109,19 @@ def test_language_and_notice_are_in_each_package(call, server, requests, out, no
         assert all(f"Said of {key}." in page for key in KEYS)
 
 
+def test_what_the_notice_lacks_in_the_language_is_said_before(call, server, requests, out, notice):
+    notice.write_text(
+        notice.read_text().replace("purposes =", "purposes.en =") + 'labels = { Name.en = "Your name" }\n'
+    )
+    done = call("export", requests, "--out", out, "--lang", "de", "--notice", notice)
+    assert done.code == 0
+    assert (
+        "Warning: the notice does not say everything in the language of the packages (de): purposes, labels.Name"
+        in (" ".join(done.err.split()))
+    )
+    assert "Warning" not in call("export", requests, "--out", out, "--notice", notice).err
+
+
 def test_an_encrypted_package_opens_with_age_and_with_nothing_else(call, server, requests, out, tmp_path, age):
     key = tmp_path / "key.txt"
     subprocess.run([f"{age}-keygen", "-o", key], check=True, capture_output=True)

@@ -19,7 +19,7 @@ from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.engine.events import Ended, Settled, Started
 from privacy_toolkit.evidence import pack
-from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.wire import seed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text("utf-8")
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]

@@ -9,9 +9,8 @@ import pytest
 
 from privacy_toolkit import Toolkit
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.seeding import EPOCH, seed, seed_codes
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import coupon, timestamp
+from privacy_toolkit.sandbox.wire import EPOCH, coupon, seed, seed_codes, timestamp
 
 PLAIN, OLD, SPENT, FIRM, LATE = "MAIL-PLAIN", "MAIL-OLD", "MAIL-SPENT", "MAIL-FIRM", "MAIL-LATE"
 COUPONS = {

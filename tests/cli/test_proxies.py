@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import seed
 from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.loopback import Handler, serving
 

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from privacy_toolkit.access.words import KEYS
+
 CUSTOMER = "customer-00003"
 
 
@@ -35,6 +37,10 @@ def give(call, pack, id_file, tmp_path):
     return run
 
 
+#: What is asked for neither as a row nor as an input, as both, or for a folder that an input has not.
+WRONG = [[], ["--id-file", "a", "--input", "b"], ["--input", "a", "--out", "b"], ["--input", "a", "--lang", "de"]]
+
+
 def check(*words, folder=None):
     """Runs the script of a receipt."""
     return subprocess.run(["sh", *words], check=False, cwd=folder, capture_output=True, text=True)
@@ -56,6 +62,7 @@ def test_the_folder_opens_this_row_and_its_script_agrees(give, pack, id_file, tm
         "SHA256SUMS",
         "check-receipt.sh",
         "checkpoint.txt",
+        "receipt.html",
         "receipt.txt",
     }
     assert all(CUSTOMER not in path.read_text() for path in folder.iterdir())
@@ -63,6 +70,23 @@ def test_the_folder_opens_this_row_and_its_script_agrees(give, pack, id_file, tm
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout.startswith("Valid: this row is yours.")
     assert "The pack is not signed" in checked.stdout
+
+
+def test_the_page_is_in_the_language_and_names_the_controller_and_no_one_else(give, tmp_path):
+    notice = tmp_path / "notice.toml"
+    notice.write_text("".join(f'{key} = "Said of {key}."\n' for key in KEYS) + 'time_zone = "Europe/Berlin"\n')
+    assert give("--lang", "de", "--notice", notice).code == 0
+    page = (tmp_path / "receipt" / "receipt.html").read_text("utf-8")
+    assert '<html lang="de">' in page
+    assert "Ihre Daten wurden gelöscht" in page
+    assert "Said of controller." in page
+    assert CUSTOMER not in page
+
+
+def test_a_notice_that_can_not_be_used_is_refused_before_anything_is_made(give, tmp_path):
+    (tmp_path / "notice.toml").write_text('controller = "FILL IN"\n')
+    assert give("--notice", tmp_path / "notice.toml").code == 2
+    assert not (tmp_path / "receipt").exists()
 
 
 def test_json_is_one_object_that_names_the_row(give, pack, tmp_path):
@@ -110,7 +134,10 @@ def test_a_missing_id_file_is_a_usage_error(give, tmp_path):
     assert not (tmp_path / "receipt").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["--id-file", "a", "--input", "b"], ["--input", "a", "--out", "b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    WRONG,
+)
 def test_one_thing_has_to_be_named_that_is_to_be_opened(call, pack, arguments):
     done = call("receipt", pack, *arguments, "--json")
     assert (done.code, done.json["error"]["code"]) == (2, "usage")

@@ -8,9 +8,8 @@ from collections import Counter, defaultdict
 import pytest
 
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import coupon, timestamp
+from privacy_toolkit.sandbox.wire import EPOCH, coupon, timestamp
 
 COUPONS = [f"CAMPAIGN-{number:02d}" for number in range(50)]
 CUSTOMERS = [f"customer-{number:04d}" for number in range(400)]

@@ -10,8 +10,8 @@ import pytest
 from privacy_toolkit.reporting.report import encode_report
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import EntityKind, card_owner
+from privacy_toolkit.sandbox.wire import EPOCH
 
 IDS = [f"customer-{number:05d}" for number in range(60)]
 #: The program with a ledger, and the one with cards.

@@ -7,8 +7,8 @@ import pytest
 
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import EPOCH
 
 IDS = [f"customer-{number:05d}" for number in range(8)]
 MANY = 2_345

@@ -8,9 +8,8 @@ from collections import Counter
 import pytest
 
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.seeding import EPOCH
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import coupon, session, timestamp
+from privacy_toolkit.sandbox.wire import EPOCH, coupon, session, timestamp
 
 CODES = [f"SUMMER-{number:02d}" for number in range(40)]
 CUSTOMERS = [f"customer-{number:04d}" for number in range(300)]

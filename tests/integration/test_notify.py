@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.http.outbound import Message, NotPostedError, send
+from privacy_toolkit.http.transport import Message, NotPostedError, send
 from privacy_toolkit.notify.telling import DueTotals, Finished, Means, RunStarted, failed, finished, remind, started
 
 SECRET = "s3cret-path"

@@ -3,8 +3,8 @@
 import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose, Reason
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.records import ExchangeRecord, SubjectState
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal

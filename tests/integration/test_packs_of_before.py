@@ -10,7 +10,7 @@ import pytest
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import verify_pack
-from privacy_toolkit.signatures.allowed import AllowedSigners
+from privacy_toolkit.signatures.signers import AllowedSigners
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 PACKS = Path(__file__).parents[1] / "fixtures" / "packs-0.x"

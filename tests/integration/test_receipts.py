@@ -8,10 +8,11 @@ import subprocess
 
 import pytest
 
+from privacy_toolkit.access.words import blank
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.files import Checkpoint, Tree, encode_sums, hash_bytes, inclusion_path, leaf_hash
-from privacy_toolkit.evidence.receipts import Receipt, script, write_receipt
+from privacy_toolkit.evidence.receipts import Receipt, ReceiptPage, script, write_receipt
+from privacy_toolkit.evidence.seal import Link
 from privacy_toolkit.reporting.rows import Row, RowProof, encode_row
 from privacy_toolkit.signatures.signers import load_signer
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, allowed_signers_line, generate
@@ -20,6 +21,7 @@ from tests.support.receipt_check import refusal
 ID = "person-7"
 ORIGIN = f"privacy-toolkit/{'0a' * 16}"
 RUN_ID = "20261123-080000-erase-0a0a"
+PAGE = ReceiptPage("en", "host.example", "live", blank())
 #: Shells of different makers, of which those that are installed are tried.
 SHELLS = [
     ("dash",),
@@ -118,7 +120,7 @@ def give(tmp_path):
     def make(name="receipt", id_=ID, index=7, size=13, shell=("sh",), run_id=RUN_ID, **fields):
         rows = [row_of(k) for k in range(size)]
         rows[index] = row_of(index, id_, **fields)
-        write_receipt(*receipt_in(rows, index, run_id), tmp_path / name)
+        write_receipt(*receipt_in(rows, index, run_id), tmp_path / name, PAGE)
         return Given(tmp_path / name, id_, shell)
 
     return make

@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import UsageError
-from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.signers import KeygenSigner, KeySigner, load_signer
+from privacy_toolkit.signatures.signers import AllowedSigners, KeygenSigner, KeySigner, load_signer
 from privacy_toolkit.signatures.sshsig import (
     APPROVAL_NAMESPACE,
     PACK_NAMESPACE,

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, StopReason
 from privacy_toolkit.engine.approval import Terms, statement
 from privacy_toolkit.engine.plan import Planner
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import Checkpoint, Tree, encode_sums, hash_file, leaf_hash
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.verify.findings import Findings
-from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.seal import Chain
+from privacy_toolkit.evidence.verify.findings import Findings, PackFolder
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import RowsFound, compare_here, read_rows
 from privacy_toolkit.evidence.verify.verifier import Verifier, Wanted, verify_pack
@@ -27,8 +26,7 @@ from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.schema import Report
-from privacy_toolkit.signatures.allowed import AllowedSigners
-from privacy_toolkit.signatures.signers import load_signer
+from privacy_toolkit.signatures.signers import AllowedSigners, load_signer
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line, generate
 from tests.support import reported_runs as runs
 

@@ -15,8 +15,8 @@ import uvloop
 from privacy_toolkit.http.connection import LARGEST_HEAD, Connection
 from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
 from privacy_toolkit.http.transport import Transport
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 READ = OPERATIONS["get_customer_inventory"]

@@ -17,8 +17,8 @@ import uvloop
 from privacy_toolkit.http import connection
 from privacy_toolkit.http.exchange import Fault, Manner, Phase, Reply, Trouble
 from privacy_toolkit.http.transport import MOST_RETIRED, Transport
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client, Timeouts
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 ERASE, READ = OPERATIONS["delete_customer_data"], OPERATIONS["get_customer_inventory"]
@@ -494,6 +494,26 @@ def test_the_last_check_comes_when_the_connection_is_there_and_nothing_has_left(
         await turns(lambda: peers)
         await peers[0].answers()
         assert (await sent).status == 204
+
+    play(scene)
+
+
+def test_a_check_for_those_who_are_late_comes_only_where_a_connection_was_waited_for(play):
+    async def scene(both):
+        async def check():
+            checks.append(both.accepted.qsize())
+            await asyncio.sleep(0)
+            return True
+
+        checks = []
+        sent = both.sends(when_late=check)
+        peer = await both.peer()
+        await peer.answers()
+        assert (await sent).status == 204
+        sent = both.sends(when_late=check)
+        await peer.answers()
+        assert (await sent).status == 204
+        assert len(checks) == 1
 
     play(scene)
 

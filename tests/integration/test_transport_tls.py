@@ -12,8 +12,8 @@ import pytest
 import uvloop
 
 from privacy_toolkit.http.exchange import Fault, Phase, Trouble
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client, Timeouts
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 ERASE = OPERATIONS["delete_customer_data"]

@@ -3,11 +3,14 @@
 import asyncio
 import math
 from collections import deque
+from random import Random
 
-from hypothesis import given
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from privacy_toolkit.http.pacing import Pacer
+from tests.simulation.loop import VirtualLoop
 
 RATES = st.one_of(st.floats(0.1, 20), st.integers(1, 60), st.sampled_from([50, 100, 250, 500, 2000]))
 #: Up to a few milliseconds of rounding, and now and then a process that was stopped for a while.
@@ -66,3 +69,91 @@ def test_nobody_passes_a_pause(rate, lateness, pauses):
     times = turns(rate, lateness, 25, pauses)
     for after, seconds in pauses:
         assert times[after + 1] >= times[after] + seconds - 1e-9
+
+
+class Bench:
+    """A run as the engine makes it, in virtual time: each walk reads, then acts once a commit made its intent durable.
+
+    ``stalls`` are halts of the whole process, (after how many seconds, for how many), ``commits`` what the disk takes
+    for one commit after the other, ``lateness`` that of timers; all in seconds.
+    """
+
+    def __init__(self, rate, *, stalls, commits, lateness=(0.0,), walks=64):
+        self.loop = VirtualLoop(Random(0), shuffles=False)
+        self.pacer = Pacer(rate, clock=self.loop.time, sleep=self.sleep)
+        self.commits, self.late = deque(commits), deque(lateness)
+        self.walks = walks
+        self.intents, self.written = [], []
+        for at, seconds in stalls:
+            self.loop.call_at(at, self.halt, seconds)
+
+    def halt(self, seconds):
+        self.loop.now += seconds
+
+    async def sleep(self, seconds):
+        self.late.rotate(-1)
+        await asyncio.sleep(seconds + self.late[0])
+
+    def run(self, seconds):
+        """The times at which something was written."""
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self.all(seconds))
+        return self.written
+
+    async def all(self, seconds):
+        tasks = [asyncio.create_task(self.commit()), *(asyncio.create_task(self.walk()) for _ in range(self.walks))]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def walk(self):
+        while True:
+            if not self.pacer.ready():
+                await self.pacer.wait()
+            await self.write()
+            if not self.pacer.ready(writes_later=True):
+                await self.pacer.wait(writes_later=True)
+            self.intents.append(asyncio.get_running_loop().create_future())
+            await self.intents[-1]
+            if not self.pacer.is_clear():
+                await self.pacer.gate()
+            await self.write()
+
+    async def write(self):
+        self.written.append(self.loop.now)
+        await asyncio.sleep(0.002)
+
+    async def commit(self):
+        while True:
+            self.commits.rotate(-1)
+            intents, self.intents = self.intents, []
+            await asyncio.sleep(max(0.0005, self.commits[0]))
+            for intent in intents:
+                intent.set_result(None)
+
+
+#: Halts of up to two seconds, at any time.
+STALLS = st.lists(st.tuples(st.floats(0, 5), st.one_of(st.floats(0, 0.02), st.floats(0, 2))), max_size=20)
+#: A disk that is fast, or now and then takes a second for a commit.
+COMMITS = st.lists(st.one_of(st.floats(0.0005, 0.02), st.floats(0.0005, 1)), min_size=1, max_size=20)
+
+
+@settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.sampled_from([1, 20, 50, 130, 500]), STALLS, COMMITS, LATENESS)
+def test_no_second_is_too_full_whatever_disk_and_machine_do(rate, stalls, commits, lateness):
+    written = Bench(rate, stalls=stalls, commits=commits, lateness=lateness).run(5.0)
+    assert most_in_a_second(written) <= max(math.floor(1.008 * rate), math.ceil(rate))
+
+
+@pytest.mark.parametrize("rate", [50, 500, 2000])
+@settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(data=st.data())
+def test_the_rate_is_reached_on_a_machine_that_is_halted_shortly_now_and_then(rate, data):
+    seconds = 4.0 if rate > 100 else 20.0
+    stalls = data.draw(st.lists(st.tuples(st.floats(0, seconds), st.floats(0, 0.005)), max_size=40))
+    commits = data.draw(st.lists(st.floats(0.0005, 0.01), min_size=1, max_size=20))
+    lateness = data.draw(st.lists(st.floats(0, 0.001), min_size=1, max_size=20))
+    written = Bench(rate, stalls=stalls, commits=commits, lateness=lateness).run(seconds)
+    assert (len(written) - 1) / (written[-1] - written[0]) >= 0.995 * rate
+    assert most_in_a_second(written) <= 1.01 * rate

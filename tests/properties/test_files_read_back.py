@@ -12,10 +12,9 @@ from privacy_toolkit.core.model import InputError, Subject
 from privacy_toolkit.inputs.options import InputOptions, judge
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.jobs.holders import holders_table
+from privacy_toolkit.jobs.holders import Holder, MadeCode, encode_code, holders_table
 from privacy_toolkit.jobs.writes import codes_table
 from privacy_toolkit.reporting.tables import write_table
-from privacy_toolkit.talonone.holders import Holder, MadeCode, encode_code
 
 #: What formulas, quoting, other encodings and our own guard are made of; the API may hold any of it.
 PIECES = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.app.answers import Answers
+from privacy_toolkit.app.requests import Answers
 from privacy_toolkit.app.runs import outcomes, read_ids
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.inputs.options import InputOptions, judge

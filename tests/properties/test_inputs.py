@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from privacy_toolkit.core.model import SubjectRequest
 from privacy_toolkit.inputs.csv import CsvReader
 from privacy_toolkit.inputs.options import OPTIONAL_COLUMNS, WHITE_SPACE, InputOptions, all_fine, judge
-from privacy_toolkit.inputs.request_columns import understand
+from privacy_toolkit.inputs.pairs import understand
 from privacy_toolkit.inputs.scan import Status, read_input
 
 ODD = st.sampled_from([*WHITE_SPACE, *".,;\"'\x00\x1c\x7f\u200b\ufeff\U0001f600aA", "\r\n", "..", "x" * 999])

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.signatures import sshsig as wire
-from privacy_toolkit.signatures.allowed import AllowedSigners, matches
-from privacy_toolkit.signatures.signers import load_signer
+from privacy_toolkit.signatures.signers import AllowedSigners, load_signer, matches
 from privacy_toolkit.signatures.sshsig import (
     PACK_NAMESPACE,
     BadSignature,

@@ -45,16 +45,16 @@ def _intent_after_send(act: Any) -> Any:
 
     async def before_write(self: Steps, one: Any) -> bool:
         tools = self._tools
-        intend = tools.journal.intend
+        intend = tools.lease.intend
 
         async def at_once(notes: Any) -> None:
-            tools.journal.record(notes)
+            tools.lease.record(notes)
 
-        tools.journal.intend = at_once
+        tools.lease.intend = at_once
         try:
             return await act(self, one)
         finally:
-            tools.journal.intend = intend
+            tools.lease.intend = intend
 
     return before_write
 

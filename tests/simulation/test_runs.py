@@ -1,12 +1,13 @@
 """20,000 subjects in runs of all jobs under all faults: nothing false is said, everything ends, and much goes wrong."""
 
+import msgspec
 import pytest
 
 from privacy_toolkit.core.model import Job
 from tests.simulation.campaign import Tally, command, play, play_seeds
 from tests.simulation.expected import missing_faults
 from tests.simulation.faults import FAULTS, Place
-from tests.simulation.spec import Spec, spec_with
+from tests.simulation.spec import Spec, spec_of, spec_with
 
 #: So many parts of so many subject-runs each; the seeds of a part are so many apart.
 PARTS, SUBJECTS = 10, 2_000
@@ -31,6 +32,16 @@ def test_every_fault_is_met_and_alone_makes_nothing_false(name):
         tally.add(play(spec_with(name, seed)))
     assert failing(tally) == []
     assert missing_faults(tally, [name]) == []
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_patrol_says_of_nobody_what_was_not_seen(part):
+    tally = Tally()
+    for seed in range(3_000_000 + part, 3_000_040, 2):
+        spec = spec_of(seed, Job.PATROL)
+        tally.add(play(msgspec.structs.replace(spec, positive=True)))
+    assert failing(tally) == []
+    assert {outcome for _, outcome in tally.outcomes} >= {"done", "reappeared"}
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.ASSIGN, Job.REFERRALS, Job.PROFILES])

@@ -1,4 +1,4 @@
-"""The ten jobs as they are simulated: what is asked for, what the world holds, and what may be said afterwards."""
+"""The jobs as they are simulated: what is asked for, what the world holds, and what may be said afterwards."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from privacy_toolkit.core.model import Attribution, HeldBefore, Job, Outcome, Re
 from privacy_toolkit.engine.job import Context, Declaration
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.holders import decode_code, decode_holders
 from privacy_toolkit.journal.records import PENDING, SubjectState
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.store import EntityKind, Store
@@ -25,7 +26,6 @@ from privacy_toolkit.talonone.bodies import (
     NewEvent,
     NewReferral,
 )
-from privacy_toolkit.talonone.holders import decode_code, decode_holders
 from tests.simulation.ledger import Arrived, Ledger
 from tests.simulation.server import visible
 
@@ -177,6 +177,33 @@ class Erase(Play):
             "sent, though on hold": outcome is Outcome.ON_HOLD and bool(acts),
             "more was sent than is told": self.too_many(seen, seq, acts),
         }
+
+
+class Patrol(Play):
+    """Customers who were erased: some are gone, some have data again, some have a profile that is empty.
+
+    Of every second one the earlier run had seen a 404 afterwards, of the others an emptied profile.
+    """
+
+    job = Job.PATROL
+
+    def make_subjects(self) -> None:
+        self.subjects = [(self.name(k), "emptied" if k // 3 % 2 else "404") for k in range(self.spec.subjects)]
+
+    def false_claims(self, seen: Seen) -> Iterator[Claim]:
+        for seq, (id_, after) in enumerate(self.subjects, 1):
+            state, kind, alone = seen.state(seq), self.kind_of(id_), id_ not in seen.ledger.outside
+            is_back = kind == FULL or (kind == EMPTY and after == "404")
+            claims = {
+                "still gone, and it is back": state.outcome is Outcome.DONE and is_back and alone,
+                "reappeared, and it is gone": state.outcome is Outcome.REAPPEARED and not is_back and alone,
+                "answered 404, and it is listed": state.reason is Reason.STILL_GONE and kind != ABSENT and alone,
+                "listed, and there is no profile": state.reason in {Reason.EMPTY_PROFILE, Reason.LISTED_AGAIN}
+                and kind != EMPTY
+                and alone,
+                "something was sent": bool(seen.state(seq).attempts) or any(one.acted for one in self.acts(seen, id_)),
+            }
+            yield from ((what, id_) for what, false in claims.items() if false)
 
 
 class Export(Play):
@@ -468,6 +495,5 @@ def _json(body: Any) -> str:
     return msgspec.json.encode(body).decode()
 
 
-PLAYS: dict[Job, type[Play]] = {
-    play.job: play for play in (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions)
-}
+_PLAYS = (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions, Patrol)
+PLAYS: dict[Job, type[Play]] = {play.job: play for play in _PLAYS}

@@ -33,11 +33,10 @@ from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import Job, ToolkitError
 from privacy_toolkit.engine.approval import Given, terms_of
 from privacy_toolkit.engine.plan import decode_plan
-from privacy_toolkit.evidence.chain import Link, Removal
 from privacy_toolkit.evidence.files import Checkpoint, check_free, decode_sums, encode_sums, hash_bytes
 from privacy_toolkit.evidence.receipts import _find, _reported, read_id
-from privacy_toolkit.evidence.verify.findings import Findings, Unusable
-from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.seal import Link, Removal
+from privacy_toolkit.evidence.verify.findings import Findings, PackFolder, Unusable
 from privacy_toolkit.evidence.verify.manifest import _differences
 from privacy_toolkit.evidence.verify.report import add_up, read_plan, read_report
 from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
@@ -48,17 +47,16 @@ from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
 from privacy_toolkit.inputs.scan import read_input
+from privacy_toolkit.jobs.holders import decode_holders, encode_holders
 from privacy_toolkit.jobs.writes import EVENT_REQUESTS, PROFILE_REQUESTS, SESSION_REQUESTS, form_of, request_of
 from privacy_toolkit.journal.records import decode_lists
 from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import Identity, _new
 from privacy_toolkit.notify.telling import _parse
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE
-from privacy_toolkit.signatures.allowed import _parse_line
-from privacy_toolkit.signatures.signers import load_signer
+from privacy_toolkit.signatures.signers import _parse_line, load_signer
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, MalformedError, verify
 from privacy_toolkit.talonone.controls import error_members
-from privacy_toolkit.talonone.holders import decode_holders, encode_holders
 from privacy_toolkit.talonone.inventory import sections_of
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from privacy_toolkit.talonone.responses import Asked, Finding, read_exchange

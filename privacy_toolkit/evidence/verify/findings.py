@@ -1,19 +1,34 @@
-"""The result of checking a pack: the checks that were made, and every problem found.
+"""What every check of a pack works with: its untrusted folder, the words of its format, and every problem found.
 
 All that is said about a pack is in our own words. What is quoted from it goes through ``quoted`` or ``shown`` first: a
 pack that was tampered with may hold anything, and anyone who reads the result has a terminal.
+
+A wording belongs to a format. Anyone who changes a sentence, a meaning or an action makes a new format, and freezes the
+words of the one before in a file next to this module.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-from privacy_toolkit.core.model import ExitCode
+import msgspec
+
+from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, StopReason, Verdict
+from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.journal.records import Execution
+from privacy_toolkit.reporting import words as sentences
+from privacy_toolkit.reporting import words as wording
+from privacy_toolkit.reporting.schema import FORMAT_BEFORE, NextStep
 
 #: How much of a foreign text is shown.
 LONGEST_QUOTE: Final = 80
@@ -191,3 +206,290 @@ def shown(name: str) -> str:
     """A foreign name as it is if it is plain, else quoted."""
     plain = name.isascii() and name.isprintable() and " " not in name and len(name) <= LONGEST_QUOTE
     return name if plain else quoted(name)
+
+
+#: A text file of a pack, but the rows, is never so large; report.html has its own aim of 1 MB.
+LARGEST_TEXT: Final = 16 * 1024 * 1024
+#: A line of rows.jsonl or exceptions.csv is never so long, however often a request was sent.
+LONGEST_LINE: Final = 1024 * 1024
+#: A pack has about a dozen files and three for each earlier edition; a folder with more than this is not walked on.
+MOST_ENTRIES: Final = 20_000
+#: Files that macOS and Windows make by themselves.
+DROPPED: Final = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+#: ``earlier/<sequence>/file`` is as deep as it gets.
+_DEEPEST: Final = 3
+_CHUNK: Final = 1024 * 1024
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class PackFolder:
+    """The files of one pack.
+
+    Attributes:
+        path: where it is.
+        files: the relative POSIX path of each regular file, with its size in bytes.
+        folders: the relative paths of the folders in it.
+        name: what stands before a file's name where a problem is told about; empty for the pack that is asked about.
+    """
+
+    def __init__(self, path: Path, findings: Findings, name: str = "") -> None:
+        self.path = path
+        self.name = name
+        self.files: dict[str, int] = {}
+        self.folders: list[str] = []
+        #: What systems drop into folders that are looked at: no part of a pack, and no harm to one.
+        self.dropped: list[str] = []
+        self._findings = findings
+        self._walk("", 1)
+
+    def note(self, code: Code, file: str, message: str) -> None:
+        """Note a problem of a file of this folder."""
+        self._findings.add(code, self.name + file, message)
+
+    def text(self, file: str, largest: int = LARGEST_TEXT) -> bytes:
+        """The whole of a small file.
+
+        Raises:
+            Unusable: it can't be read, is too large or not there; that was noted.
+        """
+        data = b"".join(self._chunks(file, largest + 1))
+        if len(data) > largest:
+            self.note(Code.TOO_LARGE, file, f"It is larger than {largest:,} bytes, which it never is.")
+            raise Unusable
+        return data
+
+    def digest(self, file: str) -> str:
+        """The SHA-256 of a file in hexadecimal digits.
+
+        Raises:
+            Unusable: it can't be read; that was noted.
+        """
+        digest = hashlib.sha256()
+        for chunk in self._chunks(file):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def lines(self, file: str, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+        r"""The lines of a file with their ends (``\n``), the last one perhaps without.
+
+        Raises:
+            Unusable: it can't be read, or a line has no end in sight; that was noted.
+        """
+        number = 0
+        try:
+            with os.fdopen(self._open(file), "rb", buffering=_CHUNK) as stream:
+                while line := stream.readline(longest + 1):
+                    number += 1
+                    if len(line) > longest:
+                        self.note(Code.TOO_LARGE, file, f"Line {number:,} is longer than {longest:,} bytes.")
+                        raise Unusable
+                    yield line
+        except OSError as error:
+            raise self._unreadable(file, error) from None
+
+    def _chunks(self, file: str, most: int | None = None) -> Iterator[bytes]:
+        """A file in pieces, cut where it goes beyond ``most`` bytes."""
+        left = self.files.get(file, 0) + _CHUNK if most is None else most
+        try:
+            with os.fdopen(self._open(file), "rb", buffering=0) as stream:
+                while left > 0 and (chunk := stream.read(min(left, _CHUNK))):
+                    left -= len(chunk)
+                    yield chunk
+        except OSError as error:
+            raise self._unreadable(file, error) from None
+
+    def _open(self, file: str) -> int:
+        if file not in self.files:
+            self.note(Code.MISSING, file, "It is missing.")
+            raise Unusable
+        try:
+            descriptor = os.open(self.path / file, _FLAGS)
+        except OSError as error:
+            raise self._unreadable(file, error) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was one when we looked
+            os.close(descriptor)
+            self.note(Code.NOT_A_REGULAR_FILE, file, "It is no regular file. It was not read.")
+            raise Unusable
+        return descriptor
+
+    def _unreadable(self, file: str, error: OSError) -> Unusable:
+        self.note(Code.UNREADABLE, file, f"It can't be read: {error.strerror}.")
+        return Unusable()
+
+    def _walk(self, below: str, depth: int) -> None:
+        try:
+            with os.scandir(self.path / below) as entries:
+                for entry in entries:
+                    if not self._enter(entry, below, depth):
+                        return
+        except OSError as error:
+            self._unreadable(below, error)
+
+    def _enter(self, entry: os.DirEntry[str], below: str, depth: int) -> bool:
+        """Take in an entry of a folder; False if there are too many."""
+        file = below + entry.name
+        if len(self.files) + len(self.folders) + len(self.dropped) >= MOST_ENTRIES:
+            self.note(Code.TOO_LARGE, "", f"The folder holds more than {MOST_ENTRIES:,} files; not all were looked at.")
+            return False
+        found = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and entry.name in DROPPED:
+            self.dropped.append(file)
+        elif stat.S_ISREG(found.st_mode):
+            self.files[file] = found.st_size
+        elif not stat.S_ISDIR(found.st_mode):
+            self.note(
+                Code.NOT_A_REGULAR_FILE, file, f"It is {_kind(found.st_mode)}, no regular file. It was not followed."
+            )
+        else:
+            self.folders.append(file)
+            if depth < _DEEPEST:
+                self._walk(f"{file}/", depth + 1)
+        return True
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+#: How a report says that an execution was not stopped; the words of a stop are in its format's own.
+UNRECORDED: Final = "its end was not recorded (a crash, or still under way)"
+TO_ITS_END: Final = "went to its end"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a report of one format says. ``stops`` are the words by which an execution's end is told from its stop."""
+
+    stops: Mapping[str, StopReason]
+    possible: Callable[[Job], frozenset[Outcome]]
+    meaning: Callable[[Outcome, Job], str]
+    action: Callable[[Outcome, Reason | None, Job], str]
+    verdict: Callable[[Summary], Verdict]
+    sentence: Callable[[Summary, Sequence[Execution]], str]
+    next_step: Callable[[Summary], NextStep | None]
+
+
+def words_of(form: str) -> Words:
+    """The words of a report's format."""
+    return _before() if form == FORMAT_BEFORE else _now()
+
+
+@cache
+def _now() -> Words:
+    return Words(
+        stops={text: stop for stop, text in wording.STOPS.items()},
+        possible=wording.possible,
+        meaning=lambda outcome, job: wording.outcome_words(job)[outcome][1],
+        action=wording.action,
+        verdict=lambda summary: summary.verdict,
+        sentence=sentences.sentence,
+        next_step=sentences.next_step,
+    )
+
+
+class _JobWords(msgspec.Struct, frozen=True):
+    meanings: dict[str, str]
+    actions: dict[str, str]
+    possible: list[Outcome]
+
+
+class _Frozen(msgspec.Struct, frozen=True):
+    """The words of ``report/2``, as version 0.x had them."""
+
+    stops: dict[str, str]
+    meanings: dict[str, str]
+    actions: dict[str, str]
+    actions_by_reason: dict[str, str]
+    jobs: dict[str, _JobWords]
+
+    def meaning(self, outcome: Outcome, job: Job) -> str:
+        return self.jobs[job].meanings.get(outcome) or self.meanings[outcome]
+
+    def action(self, outcome: Outcome, reason: Reason | None, job: Job) -> str:
+        own = self.jobs[job].actions
+        for key in (f"{outcome.value}/{reason and reason.value}", outcome.value):
+            if key in own:
+                return own[key]
+        return self.actions_by_reason.get(reason or "") or self.actions[outcome]
+
+    def sentence(self, summary: Summary, executions: Sequence[Execution]) -> str:
+        told = self._verdict(summary, executions)
+        if summary.plan.parameters.get("dry"):
+            return f"Dry run: the API was asked to evaluate each request and to store nothing. {told}"
+        return told
+
+    def _verdict(self, summary: Summary, executions: Sequence[Execution]) -> str:
+        total, open_, failed = summary.plan.rows.subjects, summary.open, summary.failed
+        if not executions and open_:
+            return f"Not started: {_subjects(total)} planned, {open_:,} open."
+        verdict = _verdict_before(summary)
+        if verdict in {Verdict.STOPPED, Verdict.REFUSED}:
+            return f"Stopped early with {_subjects(open_)} still open: {self._ending(executions[-1])}."
+        if verdict is Verdict.OPEN_ITEMS:
+            return _unfinished_before(open_, failed)
+        return self._complete(summary, total)
+
+    def _complete(self, summary: Summary, total: int) -> str:
+        if summary.stopped_by is StopReason.WRONG_ENVIRONMENT:
+            return f"Complete, but check the environment: {self.stops[StopReason.WRONG_ENVIRONMENT]}."
+        if total == 0:
+            return "Complete: there was nothing to do."
+        return f"Complete: {'the one subject is' if total == 1 else f'all {total:,} subjects'} settled."
+
+    def _ending(self, execution: Execution) -> str:
+        if execution.stopped_by is not None:
+            return self.stops[execution.stopped_by]
+        return UNRECORDED if execution.ended_at is None else TO_ITS_END
+
+
+@cache
+def _before() -> Words:
+    content = Path(__file__).with_name("words.report-2.json").read_bytes()
+    frozen = msgspec.json.decode(content, type=_Frozen)
+    return Words(
+        stops={text: StopReason(stop) for stop, text in frozen.stops.items()},
+        possible=lambda job: frozenset(frozen.jobs[job].possible),
+        meaning=frozen.meaning,
+        action=frozen.action,
+        verdict=_verdict_before,
+        sentence=frozen.sentence,
+        next_step=_next_before,
+    )
+
+
+def _verdict_before(summary: Summary) -> Verdict:
+    if summary.stopped_by is StopReason.CREDENTIALS_REFUSED and summary.open:
+        return Verdict.REFUSED
+    if (summary.stopped_by is not None or summary.cut_short) and summary.open:
+        return Verdict.STOPPED
+    return Verdict.OPEN_ITEMS if summary.open or summary.failed else Verdict.COMPLETE
+
+
+def _next_before(summary: Summary) -> NextStep | None:
+    if summary.open:
+        return NextStep(
+            command=f"privacy-toolkit runs resume {summary.run_id}",
+            when="Next: go on with what is open. Nothing that is settled is done again.",
+        )
+    if _verdict_before(summary) is Verdict.COMPLETE:
+        return NextStep(
+            command=f"privacy-toolkit runs purge {summary.run_id}",
+            when="Nothing is left to do. When these rows need no longer be linked to people, destroy ids and key:",
+        )
+    return None
+
+
+def _unfinished_before(open_: int, failed: int) -> str:
+    if not failed:
+        return f"Finished with {_subjects(open_)} still open."
+    if not open_:
+        return f"Finished, but {_subjects(failed)} failed."
+    return f"Finished with {_subjects(open_)} still open and {failed:,} failed."
+
+
+def _subjects(count: int) -> str:
+    return f"{count:,} subject{'' if count == 1 else 's'}"

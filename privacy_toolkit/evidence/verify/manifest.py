@@ -11,13 +11,12 @@ import msgspec
 
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.chain import FORMAT, Link, Removal
 from privacy_toolkit.evidence.files import BadPack, Checkpoint, decode_sums
-from privacy_toolkit.evidence.verify.findings import Check, Code, SignerFound, Unusable
-from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.seal import FORMAT, Link, Removal
+from privacy_toolkit.evidence.verify.findings import Check, Code, PackFolder, SignerFound, Unusable
 from privacy_toolkit.evidence.verify.report import check_statement
 from privacy_toolkit.reporting.schema import Report
-from privacy_toolkit.signatures.allowed import AllowedSigners
+from privacy_toolkit.signatures.signers import AllowedSigners
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, BadSignature, verify
 
 # Whose signature it is, and whether someone vouches for that key.

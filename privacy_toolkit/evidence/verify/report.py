@@ -15,15 +15,22 @@ import msgspec
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Purpose, Reason, Verdict
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
-from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint
 from privacy_toolkit.evidence.seal import Signed, verify_text
-from privacy_toolkit.evidence.verify.findings import Check, Code, Unusable, quoted
-from privacy_toolkit.evidence.verify.folder import PackFolder
+from privacy_toolkit.evidence.verify.findings import (
+    TO_ITS_END,
+    UNRECORDED,
+    Check,
+    Code,
+    PackFolder,
+    Unusable,
+    Words,
+    quoted,
+    words_of,
+)
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
-from privacy_toolkit.evidence.verify.wordings import TO_ITS_END, UNRECORDED, Words, words_of
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
@@ -155,6 +162,7 @@ def _of_plan(report: Report, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
         said and (said.entries, said.matched),
         listed and (listed.entries, listed.matched),
     )
+    yield "what is rechecked", report.recheck, counts.recheck(plan)
     yield "the law of the due dates", report.clock.regime, plan.regime
     yield "how many subjects are dated", report.clock.dated, plan.clock.dated if plan.clock else 0
     planner = plan.planned_by
@@ -282,6 +290,7 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
     new: dict[str, Any] = {
         "rejected": {"recorded": False, "accepted": None, "reasons": []},
         "controls": {"needed": False, "lines": [], "longest_gap": None, "most_absences": None},
+        "recheck": None,
     }
     raw = _renamed(raw, {"hands": "signatories", "sittings": "executions"})
     if isinstance(raw.get("pace"), dict):

@@ -18,13 +18,10 @@ from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, J
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Tree, leaf_hash
-from privacy_toolkit.evidence.verify.findings import Code, Unusable
-from privacy_toolkit.evidence.verify.folder import LONGEST_LINE, PackFolder
-from privacy_toolkit.evidence.verify.wordings import words_of
+from privacy_toolkit.evidence.verify.findings import LONGEST_LINE, Code, PackFolder, Unusable, words_of
 from privacy_toolkit.journal.figures import SettledRequests
-from privacy_toolkit.journal.records import count_loyalty
 from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
-from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
+from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, count_loyalty, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
 

@@ -15,8 +15,16 @@ from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint
-from privacy_toolkit.evidence.verify.findings import Check, Code, Findings, Unusable, Verification, shown
-from privacy_toolkit.evidence.verify.folder import MOST_ENTRIES, PackFolder
+from privacy_toolkit.evidence.verify.findings import (
+    MOST_ENTRIES,
+    Check,
+    Code,
+    Findings,
+    PackFolder,
+    Unusable,
+    Verification,
+    shown,
+)
 from privacy_toolkit.evidence.verify.manifest import (
     RUN_ID,
     Found,

@@ -24,6 +24,7 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, Windows, counted, times_of, windows_from
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -44,9 +45,10 @@ from privacy_toolkit.journal.records import (
     exchange_row,
     state_row,
 )
-from privacy_toolkit.journal.store import moved, running
+from privacy_toolkit.journal.store import Lease, moved, running
 
-_IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
+#: Outcomes after which it is not certain what was done.
+IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
 _NOT_MARKED = frozenset({Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED})
 _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
 
@@ -80,6 +82,35 @@ class HeldRun:
     def outcome(self, seq: int) -> Outcome:
         """Tell in which outcome a subject is."""
         return self.states.get(seq, PENDING).outcome
+
+    def take(self, note: Note) -> None:
+        """Take in what is noted of a subject; an answer that is recorded already is never changed."""
+        for n, exchange in note.exchanges:
+            self.put(note.seq, n, exchange)
+        if note.state is not None:
+            self.states[note.seq] = note.state
+        if note.result is not None:
+            self.results[note.seq] = note.result
+        self.counts = None
+
+    def put(self, seq: int, n: int, exchange: ExchangeRecord) -> None:
+        """Take in an exchange, or the answer to one."""
+        known = self.exchanges[seq].get(n)
+        if known is None:
+            self.exchanges[seq][n] = exchange
+        elif known.ended_at is None:
+            self.exchanges[seq][n] = msgspec.structs.replace(
+                known,
+                ended_at=exchange.ended_at,
+                elapsed=exchange.elapsed,
+                status=exchange.status,
+                reason=exchange.reason,
+            )
+
+    def entry(self, seq: int) -> Entry:
+        """Give a subject with its state and all that was exchanged for it."""
+        made = tuple(exchange for _, exchange in self.walk(seq))
+        return Entry(self.subjects[seq - 1], self.states.get(seq, PENDING), made, self.results.get(seq))
 
     def walk(self, seq: int) -> list[tuple[int, ExchangeRecord]]:
         """Give the exchanges of a subject by their numbers, in order."""
@@ -260,6 +291,10 @@ class MemoryRun:
             if page:
                 yield page
 
+    def ids(self, outcomes: Collection[Outcome]) -> Iterator[str]:
+        """Give the ids of the subjects in some outcomes."""
+        return (entry.subject.id for entry in self.entries(outcomes))
+
     def by_urgency(self, outcomes: Collection[Outcome], shuffle: Callable[[list[Any]], None]) -> Iterator[list[Entry]]:
         """Give the same, the subjects with the earliest due date first."""
         bounds, requests = self.bounds(), self._run.requests
@@ -275,7 +310,7 @@ class MemoryRun:
 
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
         """Give the subjects in some outcomes by the party that they belong to, those in doubt first."""
-        doubted = {seq for seq, state in self._run.states.items() if state.outcome in _IN_DOUBT}
+        doubted = {seq for seq, state in self._run.states.items() if state.outcome in IN_DOUBT}
         for is_doubted in (True, False):
             after = ("", 0)
             among = [member for member in self._run.parties if (member[1] in doubted) == is_doubted]
@@ -326,6 +361,10 @@ class MemoryRun:
         self._run.executions.append(Execution(number, started_at, None, None, settings))
         return number
 
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> Lease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        return SoleLease(self, self.begin_execution(started_at, settings))
+
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Note the end of the execution, and let others work on the run."""
         executions = self._run.executions
@@ -347,14 +386,8 @@ class MemoryRun:
             JournalError: as for ``intend``.
         """
         self._check_working()
-        self._run.counts = None
         for note in list(notes):
-            for n, exchange in note.exchanges:
-                self._put(note.seq, n, exchange)
-            if note.state is not None:
-                self._run.states[note.seq] = note.state
-            if note.result is not None:
-                self._run.results[note.seq] = note.result
+            self._run.take(note)
 
     def record_control(self, control: ControlRecord) -> None:
         """Note a control.
@@ -432,30 +465,8 @@ class MemoryRun:
             raise JournalError(f"The journal of run {self.run_id} is closed.")
         return self._held
 
-    def _put(self, seq: int, n: int, exchange: ExchangeRecord) -> None:
-        known = self._run.exchanges[seq].get(n)
-        if known is None:
-            self._run.exchanges[seq][n] = exchange
-        elif known.ended_at is None:  # an answer that is recorded is never changed
-            self._run.exchanges[seq][n] = msgspec.structs.replace(
-                known,
-                ended_at=exchange.ended_at,
-                elapsed=exchange.elapsed,
-                status=exchange.status,
-                reason=exchange.reason,
-            )
-
     def _among_outcomes(self, seqs: Iterable[int], outcomes: Collection[Outcome] | None) -> list[Entry]:
-        wanted = (seq for seq in seqs if outcomes is None or self._run.outcome(seq) in outcomes)
-        return [
-            Entry(
-                self._run.subjects[seq - 1],
-                self._run.states.get(seq, PENDING),
-                tuple(exchange for _, exchange in self._run.walk(seq)),
-                self._run.results.get(seq),
-            )
-            for seq in wanted
-        ]
+        return [self._run.entry(seq) for seq in seqs if outcomes is None or self._run.outcome(seq) in outcomes]
 
     def _next(
         self, among: list[tuple[str, int]], outcomes: Collection[Outcome], most: int, after: tuple[str, int]

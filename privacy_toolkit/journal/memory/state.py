@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
+from privacy_toolkit.journal.memory.lease import LeasedRun, RunLeases
 from privacy_toolkit.journal.memory.run import HeldRun, MemoryRun, taken_in
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
@@ -413,9 +414,11 @@ def _stamp(run: HeldRun) -> object:
 
 
 class MemoryState:
-    """A state in memory."""
+    """A state in memory. ``clock``, in seconds: by it several executions may work on a run at once; None: only one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock
+        self._leases: dict[str, RunLeases] = {}
         self.passed_over: set[str] = set()
         self.chain = MemoryChain()
         self.answers = MemoryAnswers()
@@ -461,7 +464,10 @@ class MemoryState:
         held = self._runs.get(run_id)
         if held is None:
             raise moved(run_id)
-        return MemoryRun(held, lambda kept: self._runs.get(run_id) is kept)
+        if self._clock is None:
+            return MemoryRun(held, lambda kept: self._runs.get(run_id) is kept)
+        leases = self._leases.setdefault(run_id, RunLeases(held, self._clock))
+        return LeasedRun(held, lambda kept: self._runs.get(run_id) is kept, leases)
 
     def adopt(self) -> None:
         """Take the runs as they are: none of them is ever a copy."""

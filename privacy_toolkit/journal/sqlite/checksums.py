@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from privacy_toolkit.core.durable import put_file
+from privacy_toolkit.journal.packed import Damage
 
 _MAGIC = b"PTKSUMS1"
 _HEAD = struct.Struct("<8sIIQ")  # magic, bytes of a page, pages, inode of the database
@@ -46,10 +47,6 @@ _WORD = 0xFFFFFFFF
 
 #: So many frames are added to the log before it is copied into the database.
 FRAMES_AT_ONCE = 1_000
-
-
-class Damage(Exception):  # noqa: N818 - what was found, told to people by ``facts``
-    """The file does not hold what was written to it; the text says which part."""
 
 
 class Log(NamedTuple):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.core.durable import put_folder, sync
-from privacy_toolkit.core.model import JournalError, Outcome
-from privacy_toolkit.journal.records import Page, RequestRow, Staged, SubjectRow, SubjectState, state_row
+from privacy_toolkit.core.model import JournalError
+from privacy_toolkit.journal.packed import MAC, Digest, page_digest
+from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, MAC, SUMS_NAME, Digest, facts_mac, page_digest
 from privacy_toolkit.journal.sqlite.pages import migrate, page_rows, put_page
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME
+from privacy_toolkit.journal.writing import facts_mac, facts_of, known_at_first, members_of, numbered
 
 _PUT_PARTY = "INSERT INTO parties VALUES (?, ?, ?, ?, ?)"
 
@@ -53,16 +53,19 @@ def _fill(path: Path, run_id: str, staged: Staged) -> None:
         connection.execute("BEGIN")
         size, secret = 0, secrets.token_bytes(32)
         digests: list[Digest] = []
-        for first, page in _numbered(staged.pages):
+        for first, page in numbered(staged.pages):
             size = first + len(page) - 1
             data = msgspec.msgpack.encode(page)
             connection.execute("INSERT INTO pages VALUES (?, ?, ?)", (first, size, data))
             digests.append((first, size, page_digest(secret, first, size, data)))
             if staged.party is not None:
-                connection.executemany(_PUT_PARTY, _parties(first, page, staged.party))
-        _put_what_is_known(connection, staged, [first for first, _, _ in digests])
+                connection.executemany(_PUT_PARTY, members_of(first, page, staged.party))
+        for first, rows in known_at_first(
+            staged, [first for first, _, _ in digests], lambda first: page_rows(connection, first)
+        ):
+            put_page(connection, first, rows)
         connection.executemany("INSERT INTO rejected VALUES (?, ?)", staged.rejected)
-        _bind(connection, _facts(run_id, staged, secret, size), digests)
+        _bind(connection, facts_of(run_id, staged, secret, size), digests)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
@@ -107,57 +110,3 @@ def add_checksums(path: Path) -> None:
         Checksums.create(path.with_name(SUMS_NAME), descriptor)
     finally:
         close_past_sqlite(descriptor)
-
-
-def _facts(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, bytes]:
-    facts = {
-        "run_id": run_id.encode(),
-        "plan": staged.plan,
-        "secret": secret,
-        "created_at": str(staged.created_at).encode(),
-        "size": str(size).encode(),
-    }
-    if staged.approval is not None:
-        facts["approval"] = msgspec.json.encode(staged.approval)
-    if staged.plan_key is not None:
-        facts["plan_key"] = staged.plan_key
-    return facts
-
-
-def _numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
-    first = 1
-    for page in pages:
-        if page:
-            yield first, page
-            first += len(page)
-
-
-def _parties(first: int, page: Page, party: Callable[[str, str], str]) -> Iterator[tuple[object, ...]]:
-    for seq, (row, id_, *more) in enumerate(page, start=first):
-        given = "".join(map(str, more))
-        yield party(str(id_), given), seq, row, id_, given
-
-
-def _put_what_is_known(connection: sqlite3.Connection, staged: Staged, firsts: Sequence[int]) -> None:
-    """Write what is known of some subjects from the beginning: who is on hold, and what the input says of requests."""
-
-    def page_of(row: SubjectRow) -> int:
-        return firsts[bisect_right(firsts, row.seq) - 1]
-
-    requests = (SubjectRow(row[0], None, [], RequestRow._make(row)) for row in staged.requests)
-    for said in (_held(staged), requests):
-        for first, some in groupby(said, key=page_of):
-            rows = {row.seq: row for row in page_rows(connection, first)}
-            for row in some:
-                known = rows.get(row.seq)
-                rows[row.seq] = row if known is None else known._replace(request=row.request)
-            put_page(connection, first, [rows[seq] for seq in sorted(rows)])
-
-
-def _held(staged: Staged) -> Iterator[SubjectRow]:
-    for seq in sorted(staged.holds):
-        hold = staged.holds[seq]
-        state = SubjectState(
-            Outcome.ON_HOLD, hold_reason=hold.reason, review_on=hold.review_on, settled_at=staged.created_at
-        )
-        yield SubjectRow(seq, state_row(seq, state), [], None)

@@ -22,19 +22,16 @@ import msgspec
 from filelock import FileLock
 from platformdirs import user_state_path
 
-from privacy_toolkit.core import locks
-from privacy_toolkit.core.durable import found_in, left_over, put_file, sweep
-from privacy_toolkit.core.locks import is_taken, take
+from privacy_toolkit.core import durable
+from privacy_toolkit.core.durable import is_taken, left_over, put_file, sweep, take
 from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
-from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.core.privacy import SecretFile, found_in
 from privacy_toolkit.journal.records import Staged, meant_by
-from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain
+from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
 from privacy_toolkit.journal.sqlite.create import create_run
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
-from privacy_toolkit.journal.sqlite.index import FolderIndex
 from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile, runs_in
-from privacy_toolkit.journal.sqlite.reader import JournalReader
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, JournalReader
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running
 
@@ -100,7 +97,7 @@ class Identity:
         Raises:
             JournalError: another process does so for too long.
         """
-        lock = locks.take(self._folder / "locks" / "identity.lock", _LONGEST_WAIT)
+        lock = durable.take(self._folder / "locks" / "identity.lock", _LONGEST_WAIT)
         if lock is None:
             raise JournalError("The identity of the state folder is in use by another process.", "Try again.")
         try:
@@ -156,6 +153,21 @@ class Identity:
         # Another name, since the folder that this is a copy of may be in use too, on this very machine.
         fresh = _new(generation, (*record.restored_at, now))
         self._write(fresh)
+
+    def retire(self) -> None:
+        """Have the folder seem a copy from now on: what it held is gone on with elsewhere.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+        record = msgspec.structs.replace(self._known(), inode=0)
+        try:
+            with put_file(self._path, over=True) as file:
+                file.write(msgspec.json.encode(record))
+        except OSError as error:
+            raise JournalError(
+                f"The identity of the state folder can't be written: {error.strerror}.", "Is there room on the disk?"
+            ) from None
 
     def _known(self) -> _Record:
         try:
@@ -305,6 +317,14 @@ class StateFolder:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
         return SecretFile(self.path / "plans" / f"{nonce}.key")
 
+    def answered_runs(self) -> list[str]:
+        """The runs of whose answers something is recorded."""
+        return sorted(path.stem for path in (self.path / "answers").glob("*.json"))
+
+    def plan_nonces(self) -> list[str]:
+        """The nonces of the plans whose keys are kept."""
+        return sorted(path.stem for path in (self.path / "plans").glob("*.key"))
+
     def index(self) -> FolderIndex:
         """What the runs tell, to be looked up."""
         return FolderIndex(self.path, self.key)
@@ -433,9 +453,10 @@ class StateFolder:
             raise UsageError(f"Run {run_id} can't be set aside: {error.strerror}.") from None
         return str(place)
 
-    def _files(self) -> list[tuple[Path, Path]]:
-        """The journal of each run, and its checksums."""
-        return [(self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME) for run_id in self.run_ids()]
+    def _files(self) -> Iterator[tuple[Path, Path]]:
+        """The journal of each run, and its checksums: looked up only where somebody wants to know."""
+        for run_id in self.run_ids():
+            yield self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME
 
 
 @contextmanager

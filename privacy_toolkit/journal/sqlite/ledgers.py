@@ -21,6 +21,7 @@ from typing import Final, Self
 
 from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.journal.ledgers import unwrapped, wrap, wrapped_under
 from privacy_toolkit.journal.records import (
     RUN_SECOND,
     decode_lists,
@@ -29,7 +30,7 @@ from privacy_toolkit.journal.records import (
     list_name,
     newest_first,
 )
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
@@ -39,7 +40,7 @@ from privacy_toolkit.journal.store import assigned_meanwhile
 # it is only XORed with HMAC-SHA256(the state folder's key, the list's name), which without that key says nothing of
 # it.
 
-_WRAPPED_LENGTH: Final = 32
+_KEY_LENGTH: Final = 32
 
 
 def own_key(connection: sqlite3.Connection, key: SecretFile, name: str) -> bytes:
@@ -59,8 +60,8 @@ def own_key(connection: sqlite3.Connection, key: SecretFile, name: str) -> bytes
     if "wrapped" in facts:
         return unwrapped(key, name, bytes(facts["wrapped"]), bytes(facts.get("check", b"")))
     master = key.read_or_draw()
-    found = bytes(facts.get("key") or secrets.token_bytes(_WRAPPED_LENGTH))
-    wrapped, check = _wrapped(master, name, found)
+    found = bytes(facts.get("key") or secrets.token_bytes(_KEY_LENGTH))
+    wrapped, check = wrapped_under(master, name, found)
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", [("wrapped", wrapped), ("check", check)])
@@ -72,50 +73,6 @@ def own_key(connection: sqlite3.Connection, key: SecretFile, name: str) -> bytes
     return own_key(connection, key, name)  # of two processes the first one's stays
 
 
-def wrap(key: SecretFile, name: str, value: bytes) -> tuple[bytes, bytes]:
-    """A list's key as it may lie next to the list, and what tells later whether the state folder's key is the same."""
-    return _wrapped(key.read_or_draw(), name, value)
-
-
-def unwrapped(key: SecretFile, name: str, wrapped: bytes, check: bytes) -> bytes:
-    """The key of a list.
-
-    Raises:
-        UsageError: the state folder's key can't be read.
-        JournalError: it is missing, or another one than the list was made with.
-    """
-    master = key.read()
-    if master is None:
-        raise JournalError(
-            f"The key {key.path} is missing: without it nobody can tell who is on the lists of this state folder.",
-            "Put it back from where it is kept. Without it nothing that creates profiles may be sent.",
-            code="state_key",
-        )
-    if not hmac.compare_digest(check, _check(master, name)):
-        raise JournalError(
-            f"The key {key.path} is not the one with which this state folder's lists were made.",
-            "Name the right one: [state] key = { file = … } in the configuration.",
-            code="state_key",
-        )
-    return _xored(wrapped, _pad(master, name))
-
-
-def _wrapped(master: bytes, name: str, value: bytes) -> tuple[bytes, bytes]:
-    return _xored(value, _pad(master, name)), _check(master, name)
-
-
-def _pad(master: bytes, name: str) -> bytes:
-    return hmac.digest(master, f"wrap:{name}".encode(), hashlib.sha256)
-
-
-def _check(master: bytes, name: str) -> bytes:
-    return hmac.digest(master, f"check:{name}".encode(), hashlib.sha256)
-
-
-def _xored(one: bytes, other: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(one, other, strict=True))
-
-
 # The runs that there are, and whether one is still as it was when it was read for a list or for the index.
 
 
@@ -123,12 +80,12 @@ def runs_in(place: Path) -> list[str]:
     """Every run in the folder of the runs, newest first."""
     if not place.is_dir():
         return []
-    found = (
+    found = [
         p.name
         for p in place.iterdir()
         if not p.name.startswith(".") and ((p / JOURNAL_FILE).exists() or (p / SUMS_NAME).exists())
-    )
-    return newest_first(found)
+    ]
+    return newest_first(found) if len(found) > 1 else found
 
 
 def stamp_of(run: Path) -> bytes:
@@ -323,6 +280,16 @@ class SuppressionFile:
                 self._imported[name] = key
         return self._count() - before
 
+    def removed(self) -> list[tuple[bytes, str]]:
+        """Who was taken off, by digest, and for all runs created up to which second."""
+        with _list_read():
+            return self._connection.execute("SELECT digest, before FROM removed").fetchall()
+
+    @property
+    def key(self) -> bytes:
+        """The key of the list."""
+        return self._key
+
     def _count(self) -> int:
         tables = ("suppressed", "imported")
         with _list_read():
@@ -416,6 +383,19 @@ class AssignedCodesFile:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    @property
+    def key(self) -> bytes:
+        """The key under which codes and customers are named."""
+        return self._key
+
+    def copied(self) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+        """The rows of each table with its name, in parts: for another store."""
+        for table in (_ASSIGNED, "shared", "given_back", "state"):
+            with _explained("read"):
+                found = self._connection.execute(f"SELECT * FROM {table}")
+            while some := found.fetchmany(_CODES_AT_ONCE):
+                yield table, some
 
     def among(self, codes: Iterable[str]) -> dict[bytes, str]:
         """Those of ``codes`` that were assigned to somebody, by their digests, in their order."""

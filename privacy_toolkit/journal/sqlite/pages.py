@@ -10,120 +10,33 @@ What has to be kept of answers is in a table of its own, since it is destroyed o
 from __future__ import annotations
 
 import sqlite3
-import zlib
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.journal.figures import PageCounts, RunCounts, Windows, counted
-from privacy_toolkit.journal.records import ExchangeRow, Note, RequestRow, StateRow, SubjectRow
+from privacy_toolkit.journal.figures import PageCounts, RunCounts, counted
+from privacy_toolkit.journal.packed import (
+    Row,
+    decode_counts,
+    decode_rows,
+    decode_states,
+    encode_counts,
+    encode_rows,
+    page_as_known,
+)
+from privacy_toolkit.journal.records import ExchangeRow, RequestRow, StateRow, SubjectRow
+from privacy_toolkit.journal.writing import Renumbering, pack_page
 
 #: A place in the log is the number of the page's first subject, and a running number in the lower half.
 _PLACES: Final = 1 << 32
-_ARRAY: Final = b"\xdd"  # MessagePack: an array, whose length follows in four bytes
-_COMPRESSION: Final = 1  # a fifth of the bytes in a microsecond a subject; more of it costs much and gains little
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_rows = msgspec.msgpack.Decoder(list[SubjectRow]).decode
-_decode_counts = msgspec.msgpack.Decoder(PageCounts).decode
-
-_decode = msgspec.msgpack.Decoder().decode
-_ENDED_AT, _CARRIER = (ExchangeRow._fields.index(name) for name in ("ended_at", "carrier"))
-
-#: What the log says of a subject while its page is put together: state, all exchanges by number, the row to be.
-_Said = list[Any]
-
-
-def pack_note(note: Note) -> bytes:
-    """Pack what a note says of its subject, but for what is kept of the answer."""
-    return _encode(note if note.result is None else Note(note.seq, note.exchanges, note.state))
-
-
-class PageLog:
-    """Adds to the log of a journal, and says when a page is worth folding. For the one who is alone in writing.
-
-    ``bounds`` are the numbers of the first and the last subject of each page.
-    """
-
-    #: A page is folded when so many commits said nothing of it, and enough was said before to be worth it.
-    IDLE: Final = 64
-
-    def __init__(self, connection: sqlite3.Connection, bounds: Sequence[tuple[int, int]]) -> None:
-        self._connection = connection
-        self._firsts = [first for first, _ in bounds]
-        self._sizes = {first: last - first + 1 for first, last in bounds}
-        self._unfolded = {first: _Unfolded() for first in unfolded(connection)}
-        (last,) = connection.execute("SELECT IFNULL(MAX(place & ?), 0) FROM log", (_PLACES - 1,)).fetchone()
-        self._number = int(last)
-        self._commits = 0
-        self._walked: set[int] = set()
-
-    def append(self, notes: Iterable[tuple[int, bool, bytes]]) -> None:
-        """Add packed notes, each with the number of its subject and whether that is settled; within a transaction."""
-        pages: dict[int, list[bytes]] = {}
-        self._commits += 1
-        for seq, is_settled, note in notes:
-            first = self._firsts[bisect_right(self._firsts, seq) - 1]
-            page = pages.get(first)
-            if page is None:
-                page = pages[first] = []
-                self._unfolded.setdefault(first, _Unfolded())
-            page.append(note)
-            if is_settled:
-                self._unfolded[first].settled += 1
-        rows = []
-        for first, page in pages.items():
-            self._number += 1
-            self._unfolded[first].add(len(page), self._commits)
-            rows.append((first * _PLACES + self._number, _ARRAY + len(page).to_bytes(4, "big") + b"".join(page)))
-        self._connection.executemany("INSERT INTO log VALUES (?, ?)", rows)
-        self._walked |= {first for first in pages if self._unfolded[first].settled >= self._sizes[first]}
-
-    def walked(self) -> set[int]:
-        """Give the pages that are worth folding now."""
-        if not self._commits % self.IDLE:
-            since = self._commits - self.IDLE
-            self._walked |= {
-                first
-                for first, page in self._unfolded.items()
-                if page.said_at <= since and page.notes >= self._sizes[first]
-            }
-        walked, self._walked = self._walked, set()
-        return walked
-
-    def unfolded(self) -> list[int]:
-        """Give the pages of which the log says anything."""
-        return list(self._unfolded)
-
-    def fold(self, first: int) -> None:
-        """Fold a page, in a transaction of its own.
-
-        Raises:
-            ValueError: what the log says can't be read as what it should be; the log stays.
-        """
-        with uncollected(), transaction(self._connection):
-            _put_packed(self._connection, first, _packed(self._connection, first))
-        self._unfolded.pop(first, None)
-
-
-class _Unfolded:
-    """What the log says of a page: how many notes, how many of them settle a subject, and in which commit last."""
-
-    __slots__ = ("notes", "said_at", "settled")
-
-    def __init__(self) -> None:
-        self.notes = self.settled = self.said_at = 0
-
-    def add(self, notes: int, commit: int) -> None:
-        self.notes += notes
-        self.said_at = commit
+_PUT_CONTROL: Final = (
+    "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_RESULT: Final = "INSERT OR REPLACE INTO results VALUES (?, ?)"
+_decode_rows = decode_rows
 
 
 @contextmanager
@@ -143,23 +56,19 @@ def page_rows(connection: sqlite3.Connection, first: int) -> list[SubjectRow]:
     return _decode_rows(_packed(connection, first))
 
 
+def page_states(connection: sqlite3.Connection, first: int) -> dict[int, StateRow | None]:
+    """Read where the subjects of a page stand, by their numbers: a third of the work of ``page_rows``."""
+    return decode_states(_packed(connection, first))
+
+
 def _packed(connection: sqlite3.Connection, first: int) -> bytes:
     found = connection.execute(
         "SELECT -1 AS place, data FROM folded WHERE first = ?1 UNION ALL"
         " SELECT place, data FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1 ORDER BY place",
         (first, _PLACES),
     ).fetchall()
-    folded = _decompressed(found.pop(0)[1]) if found and found[0][0] < 0 else None
-    if folded is None or found:
-        return _overlaid(folded, [data for _, data in found])
-    return folded
-
-
-def _decompressed(data: bytes) -> bytes:
-    try:
-        return zlib.decompress(data)
-    except zlib.error:
-        raise ValueError("no rows") from None
+    folded = found.pop(0)[1] if found and found[0][0] < 0 else None
+    return page_as_known(folded, [data for _, data in found])
 
 
 def put_page(connection: sqlite3.Connection, first: int, rows: Sequence[SubjectRow]) -> None:
@@ -167,14 +76,51 @@ def put_page(connection: sqlite3.Connection, first: int, rows: Sequence[SubjectR
 
     Within a transaction, in which ``rows`` were read.
     """
-    _put_packed(connection, first, _encode(rows))
+    _put_packed(connection, first, encode_rows(rows))
+
+
+def commit(
+    connection: sqlite3.Connection,
+    number: int,
+    log: Iterable[tuple[int, bytes]],
+    results: Sequence[Row],
+    controls: Sequence[Row],
+) -> int:
+    """Add rows to the log, after that with ``number``, and what is kept of answers and controls, in one transaction.
+
+    Returns the number of the last row of the log.
+    """
+    rows = [(first * _PLACES + n, data) for n, (first, data) in enumerate(log, number + 1)]
+    with transaction(connection):
+        connection.executemany("INSERT INTO log VALUES (?, ?)", rows)
+        if results:
+            connection.executemany(_PUT_RESULT, results)
+        if controls:
+            connection.executemany(_PUT_CONTROL, controls)
+    return number + len(rows)
+
+
+def last_number(connection: sqlite3.Connection) -> int:
+    """Tell how many rows the log had, as its numbers say."""
+    (last,) = connection.execute("SELECT IFNULL(MAX(place & ?), 0) FROM log", (_PLACES - 1,)).fetchone()
+    return int(last)
+
+
+def fold(connection: sqlite3.Connection, first: int) -> None:
+    """Fold a page, in a transaction of its own.
+
+    Raises:
+        ValueError: what the log says can't be read as what it should be; the log stays.
+    """
+    with uncollected(), transaction(connection):
+        _put_packed(connection, first, _packed(connection, first))
 
 
 def _put_packed(connection: sqlite3.Connection, first: int, data: bytes) -> None:
     """Write a folded page as it is packed, once all of it reads as what it should be: then its log is gone."""
-    counts = _encode(counted(_decode_rows(data)))
+    counts = encode_counts(counted(_decode_rows(data)))
     connection.execute("DELETE FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1", (first, _PLACES))
-    packed = zlib.compress(data, _COMPRESSION)
+    packed = pack_page(data)
     connection.execute("INSERT OR REPLACE INTO folded VALUES (?, ?)", (first, packed))
     connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (first, counts))
 
@@ -192,7 +138,7 @@ def page_counts(connection: sqlite3.Connection) -> Iterator[tuple[int, PageCount
     with transaction(connection, "DEFERRED"):
         said_of = set(unfolded(connection))
         known = connection.execute("SELECT first, data FROM counters ORDER BY first")
-        yield from ((first, _decode_counts(data)) for first, data in known if first not in said_of)
+        yield from ((first, decode_counts(data)) for first, data in known if first not in said_of)
         yield from ((first, counted(page_rows(connection, first))) for first in said_of)
 
 
@@ -205,7 +151,7 @@ def outcomes_of(connection: sqlite3.Connection, first: int, size: int) -> Collec
     ).fetchone()
     if said:
         return list(Outcome)
-    return (PageCounts() if data is None else _decode_counts(data)).totals(size)
+    return (PageCounts() if data is None else decode_counts(data)).totals(size)
 
 
 def run_counts(connection: sqlite3.Connection) -> RunCounts:
@@ -213,92 +159,21 @@ def run_counts(connection: sqlite3.Connection) -> RunCounts:
     return RunCounts(counts for _, counts in page_counts(connection))
 
 
-def _overlaid(folded: bytes | None, log: Iterable[bytes]) -> bytes:
-    """Put what commits said, one after the other, over what was folded; rows as they are packed, in their order."""
-    rows: dict[int, list[Any]] = {}
-    for row in () if folded is None else _decode(folded):
-        rows[row[0]] = row
-    said: dict[int, _Said] = {}
-    for seq, made, state, _ in chain.from_iterable(map(_decode, log)):
-        subject = said.get(seq)
-        if subject is None:
-            subject = said[seq] = _said(seq, rows.get(seq))
-        if state is not None:
-            subject[0] = state
-        if made:
-            _put(subject[1], seq, made)
-    for seq, (state, walk, row) in said.items():
-        if state is not None:
-            row[1] = [seq, *state]
-        row[2] = [walk[n] for n in sorted(walk)]
-        rows[seq] = row
-    return _encode([rows[seq] for seq in sorted(rows)])
-
-
-def _said(seq: int, row: list[Any] | None) -> _Said:
-    return [None, {}, [seq, None, [], None]] if row is None else [None, {one[1]: one for one in row[2]}, row]
-
-
-def _put(walk: dict[int, list[Any]], seq: int, made: Sequence[tuple[int, Sequence[Any]]]) -> None:
-    """Add exchanges to those of a subject. An answer that is recorded never changes."""
-    for n, record in made:
-        known = walk.get(n)
-        if known is None:
-            walk[n] = [seq, n, *record]
-        elif known[_ENDED_AT] is None:
-            known[_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
-
-
-class Renumbering:
-    """What a purge does to all that is known of a subject: another number, and the times of the pack.
-
-    ``numbers`` are the new ones at the places of the old ones; 0: nothing is known of that subject.
-    """
-
-    def __init__(self, windows: Windows, numbers: Sequence[int]) -> None:
-        self._windows = windows
-        self._numbers = numbers
-
-    def write(self, connection: sqlite3.Connection, bounds: Sequence[tuple[int, int]]) -> None:
-        """Write all pages again, within a transaction."""
-        connection.execute("DROP TABLE IF EXISTS temp.renumbered")
-        connection.execute("CREATE TEMP TABLE renumbered (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)")
-        for first, _ in bounds:
-            rows = map(self.row, page_rows(connection, first))
-            connection.executemany("INSERT INTO renumbered VALUES (?, ?)", ((row.seq, _encode([row])) for row in rows))
-        for table in ("log", "folded", "counters"):
-            connection.execute(f"DELETE FROM {table}")
-        for first, last in bounds:
-            found = connection.execute(
-                "SELECT data FROM renumbered WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last)
-            )
-            rows_now = [row for (data,) in found for row in _decode_rows(data)]
-            if rows_now:
-                put_page(connection, first, rows_now)
-        connection.execute("DROP TABLE renumbered")
-
-    def row(self, row: SubjectRow) -> SubjectRow:
-        """Make what stays of a subject."""
-        seq, state, walk, request = row
-        new, window = self._numbers[seq], self._windows[seq]
-        start = None if window is None else window.start
-        if state is not None:
-            state = state._replace(seq=new, settled_at=None if state.settled_at is None else start)
-        return SubjectRow(
-            new,
-            state,
-            [self._exchange(one, new, start) for one in walk],
-            request and request._replace(seq=new, ticket=None),
-        )
-
-    def _exchange(self, one: ExchangeRow, new: int, start: int | None) -> ExchangeRow:
-        return one._replace(
-            seq=new,
-            intent_at=None if one.intent_at is None else start,
-            ended_at=None if one.ended_at is None else start,
-            elapsed=None,
-            carrier=None if one.carrier is None else self._numbers[one.carrier] or None,
-        )
+def renumber(connection: sqlite3.Connection, bounds: Sequence[tuple[int, int]], made: Renumbering) -> None:
+    """Write all pages again with other numbers, within a transaction."""
+    connection.execute("DROP TABLE IF EXISTS temp.renumbered")
+    connection.execute("CREATE TEMP TABLE renumbered (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+    for first, _ in bounds:
+        rows = map(made.row, page_rows(connection, first))
+        connection.executemany("INSERT INTO renumbered VALUES (?, ?)", ((row.seq, encode_rows([row])) for row in rows))
+    for table in ("log", "folded", "counters"):
+        connection.execute(f"DELETE FROM {table}")
+    for first, last in bounds:
+        found = connection.execute("SELECT data FROM renumbered WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last))
+        rows_now = [row for (data,) in found for row in _decode_rows(data)]
+        if rows_now:
+            put_page(connection, first, rows_now)
+    connection.execute("DROP TABLE renumbered")
 
 
 # The tables, as named migrations.

@@ -1,262 +1,94 @@
-"""Writing to the journal of one run.
-
-A subject's state is always written in the same commit as the exchange that led to it. Together with an intent, the
-state is ``unknown``: so whatever instant a crash comes at, what is on disk is true as it stands, and there is no
-recovery step that could be forgotten or get it wrong.
-"""
+"""Writing to the journal of one run."""
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import secrets
 import sqlite3
-import threading
 import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason, StopReason
-from privacy_toolkit.journal.records import (
-    PENDING,
-    Acceptance,
-    ControlRecord,
-    Note,
-    SubjectRow,
-    state_row,
-)
+from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
+from privacy_toolkit.journal.packed import MAC, Row
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note
+from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.create import protect
-from privacy_toolkit.journal.sqlite.facts import MAC, connect, damage_named, facts_mac
-from privacy_toolkit.journal.sqlite.pages import (
-    PageLog,
-    Renumbering,
-    pack_note,
-    page_rows,
-    put_page,
-    transaction,
-)
-from privacy_toolkit.journal.sqlite.reader import JournalReader, control_row
+from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
+from privacy_toolkit.journal.sqlite.reader import JournalReader, connect, damage_named
 from privacy_toolkit.journal.store import moved
+from privacy_toolkit.journal.writing import Renumbering, Writer, facts_mac, marked_restored
 
-# The single writer of a journal: it drains its queue into one durable commit at a time, and folds pages in between.
-#
-# SQLite takes one writer; grouping what all workers hand in at the same moment into one commit (WAL,
-# ``synchronous=FULL``) is what makes a durable intent before every send affordable (docs/adr/0003).
-
-PUT_CONTROL = (
-    "INSERT INTO controls (kind, operation, ended_at, elapsed, status, reason, held) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-PUT_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?)"
-
-#: The longest time, in seconds, that something nobody waits for is kept from the thread.
-LINGER = 0.01
-
-Row = tuple[object, ...]
+# SQLite takes one writer: a connection of its own, in the writer's thread (WAL, ``synchronous=FULL``).
 
 
-class CommitBatch:
-    """What is written together or not at all, and whom to tell when it is durable.
+class FileSink:
+    """Writes to the journal at ``path``. ``committed`` is called after each commit, before anybody is told of it."""
 
-    ``notes`` are packed, each with the number of its subject and whether it settles that.
-    """
+    beats = False  # the kernel holds the run's lock for this process
 
-    __slots__ = ("controls", "notes", "results", "waiting")
-
-    def __init__(self) -> None:
-        self.notes: list[tuple[int, bool, bytes]] = []
-        self.results: list[Row] = []
-        self.controls: list[Row] = []
-        self.waiting: list[asyncio.Future[None]] = []
-
-    def add(self, notes: Sequence[Note]) -> None:
-        """Pack some notes."""
-        packed = []
-        for note in notes:
-            state = note.state
-            packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
-            if note.result is not None:
-                self.results.append((note.seq, note.result))
-        self.notes += packed
-
-
-class Writer:
-    """Owns the writing connection in a thread of its own, from ``__init__`` to ``close``.
-
-    What the workers hand in during one turn of the event loop goes to the thread together; what nobody waits for goes
-    along with it, or after ``LINGER``. Waking the thread for each of them would cost more than the writing.
-    ``bounds`` are the pages of the run. ``committed`` is called in that thread after each commit, before anybody is
-    told of it.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        open_connection: Callable[[Path], sqlite3.Connection],
-        bounds: Sequence[tuple[int, int]],
-        committed: Callable[[sqlite3.Connection], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, path: Path, committed: Callable[[sqlite3.Connection], None]) -> None:
         self._path = path
-        self._bounds = bounds
         self._committed = committed
-        self._open = open_connection
-        self._queue: queue.SimpleQueue[CommitBatch | None] = queue.SimpleQueue()
-        self._gathered = CommitBatch()
-        self._handing_over: asyncio.Handle | None = None
-        self._is_urgent = False
-        self._error: JournalError | None = None  # it stays: what follows a failure is not written
-        self._connection: sqlite3.Connection | None = None  # of the thread, as the log is
-        self._log: PageLog | None = None
-        self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
-        self._thread.start()
+        self._opened: sqlite3.Connection | None = None
+        self._number = 0
 
-    def put(self, notes: Sequence[Note] = (), controls: Sequence[ControlRecord] = ()) -> None:
-        """Write notes and controls with the next commit, without waiting for it."""
-        self._gathered.add(notes)
-        self._gathered.controls += map(control_row, controls)
-        if self._handing_over is None:
-            try:
-                self._handing_over = asyncio.get_running_loop().call_later(LINGER, self._hand_over)
-            except RuntimeError:  # no event loop: nobody else will come along
-                self._hand_over()
+    def open(self) -> Iterable[int]:
+        """Open the file; the pages of which the log says something already."""
+        with self._explained():
+            self._opened = connect(self._path)
+            self._number = pages.last_number(self._opened)
+            return pages.unfolded(self._opened)
 
-    async def commit(self, notes: Sequence[Note]) -> None:
-        """Write notes and return when they are durable.
-
-        Raises:
-            JournalError: they could not be written; nothing of them is in the journal.
-        """
-        loop = asyncio.get_running_loop()
-        self._gathered.add(notes)
-        durable = loop.create_future()
-        self._gathered.waiting.append(durable)
-        if not self._is_urgent:
-            self._is_urgent = True
-            if self._handing_over is not None:
-                self._handing_over.cancel()
-            self._handing_over = loop.call_soon(self._hand_over)
-        await durable
-
-    def close(self) -> None:
-        """Write what is queued, fold the pages that were written to, and let go of the file.
-
-        Raises:
-            JournalError: something could not be written.
-        """
-        if self._thread.is_alive():
-            self._hand_over()
-            self._queue.put(None)
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _hand_over(self) -> None:
-        if self._handing_over is not None:
-            self._handing_over.cancel()
-        self._handing_over, self._is_urgent = None, False
-        gathered = self._gathered
-        if gathered.notes or gathered.controls or gathered.waiting:
-            self._gathered = CommitBatch()
-            self._queue.put(gathered)
-
-    def _work(self) -> None:
-        open_for_more = True
-        while open_for_more:
-            batches, open_for_more = self._drain()
-            self._attempt(lambda: self._write(batches))  # noqa: B023 - called at once
-            _tell(batches, self._error)
-            self._attempt(lambda: self._fold(everything=not open_for_more))  # noqa: B023 - called at once
-        if self._connection is not None:
-            self._connection.close()
-
-    def _attempt(self, step: Callable[[], None]) -> None:
-        """Do nothing once something failed; what fails now is kept for whoever waits, and for ``close``."""
-        if self._error is not None:
-            return
-        try:
-            step()
-        except (sqlite3.Error, OSError) as error:
-            self._error = _write_failure(error)
-        except JournalError as error:
-            self._error = error
-
-    def _drain(self) -> tuple[list[CommitBatch], bool]:
-        """Everything that waits, at least one; False if the writer is asked to end."""
-        batches: list[CommitBatch] = []
-        item = self._queue.get()
-        while item is not None:
-            batches.append(item)
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return batches, True
-        return batches, False
-
-    def _write(self, batches: list[CommitBatch]) -> None:
-        if self._connection is None or self._log is None:
-            self._connection = self._open(self._path)
-            self._log = PageLog(self._connection, self._bounds)
-        if not batches:
-            return
-        with transaction(self._connection):
-            self._log.append(chain.from_iterable(batch.notes for batch in batches))
-            results = [row for batch in batches for row in batch.results]
-            if results:
-                self._connection.executemany(PUT_RESULT, results)
-            controls = [row for batch in batches for row in batch.controls]
-            if controls:
-                self._connection.executemany(PUT_CONTROL, controls)
-        self._committed(self._connection)
-
-    def _fold(self, *, everything: bool) -> None:
-        """Fold what was walked, or all: the pages are read again for it, so this is where damage may show."""
-        if self._connection is None or self._log is None:
-            return
-        for first in self._log.unfolded() if everything else self._log.walked():
-            with damage_named(self._path.parent.name):
-                self._log.fold(first)
+    def write(self, log: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
+        """Write in one commit, durable on return."""
+        with self._explained():
+            self._number = pages.commit(self._connection, self._number, log, results, controls)
             self._committed(self._connection)
 
+    def fold(self, first: int) -> None:
+        """Put all that the log says of a page into one row."""
+        with self._explained():
+            with damage_named(self._path.parent.name):
+                pages.fold(self._connection, first)
+            self._committed(self._connection)
 
-def _tell(batches: list[CommitBatch], error: JournalError | None) -> None:
-    """Wake everyone who waits for these batches: one call into the loop for all of them."""
-    waiting = [durable for batch in batches for durable in batch.waiting]
-    if not waiting:
-        return
+    def pause(self) -> None:
+        """Say nothing: see ``beats``."""
 
-    def wake() -> None:
-        for future in waiting:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+    def beat(self) -> None:
+        """Say nothing: see ``beats``."""
 
-    try:
-        waiting[0].get_loop().call_soon_threadsafe(wake)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        return
+    def close(self) -> None:
+        """Close the file."""
+        if self._opened is not None:
+            self._opened.close()
 
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            raise JournalError("The journal is not open for writing.")
+        return self._opened
 
-def _write_failure(error: sqlite3.Error | OSError) -> JournalError:
-    return JournalError(
-        f"The journal could not be written: {error}.",
-        "Make room on the disk or correct the state folder's permissions, then resume the run.",
-    )
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(
+                f"The journal could not be written: {error}.",
+                "Make room on the disk or correct the state folder's permissions, then resume the run.",
+            ) from None
 
 
 # The journal of a run.
 
 #: So many milliseconds a purge waits for whoever reads the journal.
 READER_PATIENCE = 2_000
-_UNKNOWN, _RESTORED = Outcome.UNKNOWN.value, Reason.STATE_RESTORED.value
-#: Who is in doubt for good already stays as they are.
-_NOT_MARKED = frozenset({Reason.NO_LOOK_POSSIBLE.value, _RESTORED})
 #: What a purge does to the tables but for the pages, which are written again.
 _UNLINK = (
     "UPDATE pages SET data = X''",
@@ -306,8 +138,12 @@ class RunJournal(JournalReader):
         number = self._alone(
             "INSERT INTO sittings (started_at, settings) VALUES (?, ?) RETURNING number", (started_at, settings)
         )
-        self._writer = Writer(self._path, connect, self.bounds(), self._committed)
+        self._writer = Writer(FileSink(self._path, self._committed), self.bounds())
         return int(number)
+
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        return SoleLease(self, self.begin_execution(started_at, settings))
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, then note the end of the execution.
@@ -392,17 +228,9 @@ class RunJournal(JournalReader):
         return marked
 
     def _mark_page(self, first: int, last: int, now: int) -> int:
-        rows = {row.seq: row for row in page_rows(self._connection, first)}
-        marked = 0
-        for seq in range(first, last + 1):
-            row = rows.get(seq) or SubjectRow(seq, None, [], None)
-            state = row.state or state_row(seq, PENDING)
-            if state.outcome in OPEN_OUTCOMES and state.reason not in _NOT_MARKED:
-                doubtful = state._replace(outcome=_UNKNOWN, reason=_RESTORED, settled_at=now)
-                rows[seq] = row._replace(state=doubtful)
-                marked += 1
+        marked, rows = marked_restored(page_rows(self._connection, first), first, last, now)
         if marked:
-            put_page(self._connection, first, [rows[seq] for seq in sorted(rows)])
+            put_page(self._connection, first, rows)
         return marked
 
     def purge(self, now: int, plan: bytes) -> None:
@@ -451,14 +279,9 @@ class RunJournal(JournalReader):
             facts = {**kept, "plan": plan, "purged_at": str(now).encode()}
             facts[MAC] = facts_mac(facts, [(first, last, b"") for first, last in self.bounds()])
             known = array("I", (row.seq for first, _ in self.bounds() for row in page_rows(self._connection, first)))
-            drawn = array("I", range(1, len(known) + 1))
-            secrets.SystemRandom().shuffle(drawn)
-            numbers = array("I", bytes(4 * (self.size + 1)))
-            for seq, number in zip(known, drawn, strict=True):
-                numbers[seq] = number
-            renumber = Renumbering(self.windows(), numbers)
+            made = Renumbering(self.windows(), known, self.size, secrets.SystemRandom().shuffle)
             self._connection.execute("BEGIN IMMEDIATE")
-            renumber.write(self._connection, self.bounds())
+            pages.renumber(self._connection, self.bounds(), made)
             for statement in _UNLINK:
                 self._connection.execute(statement)
             self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())

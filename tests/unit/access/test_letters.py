@@ -112,10 +112,43 @@ def test_the_law_of_the_request_decides_on_the_rights(templates):
     assert "GDPR" not in writer.write(facts("erased", regime="none"), TODAY).text.decode()
 
 
+def test_a_french_date_has_its_article_with_and_without_a_place(templates, tmp_path):
+    assert "\nLe 13\xa0octobre 2026\n" in LetterWriter(templates, "fr").write(facts("erased"), TODAY).text.decode()
+    (tmp_path / "letters.toml").write_text('place = "Lyon"\n' + (templates / "letters.toml").read_text())
+    text = LetterWriter(tmp_path, "fr").write(facts("erased"), TODAY).text.decode()
+    assert "\nLyon, le 13\xa0octobre 2026\n" in text
+
+
 def test_kept_codes_are_said_and_only_then(templates):
     writer = LetterWriter(templates, "en")
-    assert "(3)" in writer.write(facts("erased", kept=3), TODAY).text.decode()
-    assert "coupons" not in writer.write(facts("erased"), TODAY).text.decode()
+    assert "3 coupon or referral codes" in " ".join(writer.write(facts("erased", kept=3), TODAY).text.decode().split())
+    assert "referral code" not in writer.write(facts("erased"), TODAY).text.decode()
+
+
+@pytest.mark.parametrize(
+    ("lang", "one", "many"),
+    [
+        ("en", "One coupon or referral code that had been issued", "1,234 coupon or referral codes that had been"),
+        ("de", "Ein Gutschein- oder Empfehlungscode, der unter", "1.234 Gutschein- oder Empfehlungscodes, die unter"),
+        ("fr", "Un code de réduction ou de parrainage émis", "1 234 codes de réduction ou de parrainage émis"),
+        ("es", "Permanece en el sistema un código de cupón", "Permanecen en el sistema 1234 códigos de cupón"),
+    ],
+)
+def test_one_code_and_many_have_the_forms_of_the_language(templates, lang, one, many):
+    writer = LetterWriter(templates, lang)
+    for kept, said in ((1, one), (1234, many)):
+        assert said in " ".join(writer.write(facts("erased", kept=kept), TODAY).text.decode().split())
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_letters_have_the_punctuation_of_their_language(templates, lang, kind):
+    """No straight quotes; in French a no-break space before what stands high, elsewhere none."""
+    given = facts(kind, kept=2, package="P", ground="17(3)(b)" if kind == "refused" else None)
+    text = LetterWriter(templates, lang).write(given, TODAY).text.decode()
+    assert re.search("[\"']", text) is None
+    wrong = "[^\xa0\u202f\\n][;:!?»](?=\\s)| [;:!?»]|« " if lang == "fr" else "\\s[;:!?](?=\\s)"
+    assert re.search(wrong, text) is None
 
 
 def test_the_same_facts_give_the_same_bytes(templates):

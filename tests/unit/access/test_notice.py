@@ -1,3 +1,6 @@
+import re
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from privacy_toolkit.access import words as notice
@@ -57,6 +60,14 @@ def test_longer_words_may_say_that_something_is_filled_in(written):
         ({"purposes": "{ en = 5 }"}, "purposes.en: must be a text"),
         ({"purposes": '{ en = "x", de = "FILL_IN" }'}, "purposes.de: FILL IN"),
         ({"purposes": '{ en = "x", de = "" }'}, "purposes.de: is empty"),
+        ({"time_zone": '"Europe/Berln"'}, "time_zone: there is no such time zone"),
+        ({"time_zone": '"Europe"'}, "time_zone: there is no such time zone"),
+        ({"time_zone": '"../../etc/localtime"'}, "time_zone: there is no such time zone"),
+        ({"time_zone": "5"}, "time_zone: there is no such time zone"),
+        ({"labels": '"x"'}, "labels: must be a table"),
+        ({"labels": "{ Name = 5 }"}, "labels.Name: must be a text"),
+        ({"labels": '{ Address = { City = "x" } }'}, "labels.Address.City: there is no such language"),
+        ({"labels": '{ Name = { de = "" } }'}, "labels.Name.de: is empty"),
     ],
 )
 def test_what_can_not_be_used_is_named(written, changes, named):
@@ -94,6 +105,25 @@ def test_languages_fall_back_to_english_then_to_the_first():
     assert made.said("source", "de") == NoticeText("S", None)
     assert made.lacking("es") == ["purposes", "rights"]
     assert made.lacking("fr") == ["purposes"]
+
+
+def test_time_zone_and_labels_may_be_given(written):
+    found = load(written(whole() + 'time_zone = "Europe/Berlin"\n[labels]\nName = { de = "Ihr Name" }\n"A.b" = "B"\n'))
+    assert found.zone == ZoneInfo("Europe/Berlin")
+    assert found.label("Name", "en") == NoticeText("Ihr Name", "de")
+    assert found.label("A.b", "fr") == NoticeText("B", None)
+    assert found.label("Other", "fr") is None
+    assert found.lacking("fr") == ["labels.Name"]
+    assert (blank().zone, blank().label("Name", "de")) == (None, None)
+
+
+def test_the_sample_of_what_may_be_left_out_can_be_used(written):
+    optional = sample().replace("FILL IN", "said").split("Take off the # in front of what you need.")
+    used = re.sub(r"(?m)^# (?=time_zone|\[labels|FirstName|\")", "", optional[1])
+    found = load(written(optional[0] + used))
+    assert found.zone is not None
+    assert set(found.labels) == {"FirstName", "Address.City"}
+    assert found.lacking("de") == [key for key in KEYS if isinstance(getattr(found, key), Texts)]
 
 
 def test_a_blank_notice_says_nothing():

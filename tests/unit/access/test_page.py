@@ -97,7 +97,7 @@ def test_foreign_text_stays_text(facts):
         )
     )
     assert "script" not in {tag for tag, _ in found.elements}
-    assert found.texts.count(HOSTILE) == 10
+    assert found.texts.count(HOSTILE) == 11
 
 
 def test_what_hides_or_turns_text_is_marked():
@@ -146,8 +146,40 @@ def test_notice_stands_in_the_language_that_it_is_in(facts):
     found = parsed(render(facts(lang="de", notice=notice)))
     assert {"Example Ltd\nStreet", "Warum", "Droits"} <= set(found.texts)
     said = [attrs for tag, attrs in found.elements if attrs.get("class") == "said"]
-    assert [attrs.get("lang") for attrs in said] == [None, None, "fr"]
+    assert [attrs.get("lang") for attrs in said] == ["fr", None, None]  # rights come first
     assert language("de").text["notice_blank"] not in found.texts
+
+
+def test_controller_comes_first_then_what_a_person_can_do_then_their_data(facts):
+    notice = Notice(controller="Example Ltd\nStreet", rights="You may ask.", authority="The authority", contact="a@b")
+    texts = [text.strip() for text in parsed(render(facts(notice=notice))).texts if text.strip()]
+    body = texts[texts.index("Skip to the content") :]
+    assert body[1] == "Example Ltd"
+    order = [body.index(text) for text in ("Example Ltd", "You may ask.", "a@b", "The authority", "Your profile")]
+    assert order == sorted(order)
+    assert all(body.count(text) == 1 for text in ("You may ask.", "The authority"))
+
+
+def test_without_a_notice_the_rights_that_everybody_has_are_said(facts):
+    for lang in LANGUAGES:
+        assert language(lang).text["rights_blank"] in parsed(render(facts(lang=lang))).texts
+
+
+def test_gaps_of_a_language_are_announced(facts):
+    notice = Notice(controller="x", purposes=Texts(en="Why"), labels={"Name": Texts(en="Full name")})
+    texts = parsed(render(facts(lang="de", notice=notice))).texts
+    words = language("de")
+    assert words.text["gap_title"] in texts
+    assert {"Wofür Ihre Daten verwendet werden", words.text["gap_labels"]} <= set(texts)
+    assert "auf Englisch" in texts
+    assert language("en").text["gap_title"] not in parsed(render(facts(lang="en", notice=notice))).texts
+
+
+def test_labels_of_attributes_are_in_the_language_that_they_are_in(facts):
+    notice = Notice(labels={"Name": Texts(en="Full name"), "Note": HOSTILE})
+    found = parsed(render(facts(lang="de", notice=notice)))
+    assert {"Full name", "Name", HOSTILE} <= set(found.texts)
+    assert ("span", {"dir": "auto", "lang": "en"}) in found.elements
 
 
 def test_without_a_notice_the_page_says_who_gives_the_information(facts):
@@ -161,7 +193,7 @@ def test_others_are_counted_only_if_there_are_any(facts):
 
 def test_a_name_the_templates_do_not_know_is_an_error():
     with pytest.raises(jinja2.UndefinedError):
-        page._environment().from_string("{{ unknown }}").render()
+        page.environment().from_string("{{ unknown }}").render()
 
 
 def test_headings_skip_no_level(facts):

@@ -4,11 +4,11 @@ import pytest
 
 from privacy_toolkit.access import faithful
 from privacy_toolkit.access.page import View
-from privacy_toolkit.access.words import language
+from privacy_toolkit.access.words import Notice, Texts, language
 
 
-def shown(data):
-    view = View(language("en"))
+def shown(data, lang="en", **notice):
+    view = View(language(lang), Notice(**notice), lang)
     return view.sections(faithful.read(json.dumps(data).encode())), {
         line.name: [value.raw for value in line.values] for line in view.other
     }
@@ -25,7 +25,7 @@ def test_fields_stand_under_their_labels_and_technical_ones_apart():
     group = found["profile"]
     assert values(group.lines) == {
         "Your customer ID": [("", "a")],
-        "Profile created on": [("1 March 2024, 09:05 UTC", "2024-03-01T09:05:00.1234567Z")],
+        "Profile created on": [("1\xa0March 2024 at 09:05\xa0UTC", "2024-03-01T09:05:00.1234567Z")],
     }
     assert values(group.technical) == {"Profile in a test system": [("yes", "true")]}
     assert other == {}
@@ -40,6 +40,40 @@ def test_attributes_stand_under_their_own_names(answer):
     assert values(details.lines)["Empty"] == [("empty", "")]
 
 
+def test_attributes_have_the_labels_of_the_controller_with_their_own_names_next_to_them(answer):
+    labels = {"Name": Texts(en="Full name", de="Ihr Name"), "Address.Zip": "PLZ", "Interests": Texts(fr="Intérêts")}
+    found, _ = shown(answer, "de", labels=labels)
+    lines = {line.name: (line.label, line.lang) for line in found["profile"].groups[0].lines}
+    assert lines["Name"] == ("Ihr Name", None)
+    assert lines["Address.Zip"] == ("PLZ", None)
+    assert lines["Interests"] == ("Intérêts", "fr")
+    assert lines["Address.City"] == ("", None)
+
+
+def test_times_are_those_of_the_controller(answer):
+    found, _ = shown(answer, time_zone="Europe/Berlin")
+    ((words, raw),) = values(found["profile"].lines)["Profile created on"]
+    assert words.replace("\xa0", " ") == "1 January 2024 at 10:30 (09:30 UTC)"
+    assert raw == "2024-01-01T09:30:00.000Z"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "0002-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago", ""])
+def test_moments_at_the_ends_of_the_calendar_do_no_harm(moment, zone):
+    found, _ = shown({"profile": {"created": moment}}, time_zone=zone)
+    assert [raw for _, raw in values(found["profile"].lines)["Profile created on"]] == [moment]
+
+
+def test_amounts_are_written_as_the_language_does_and_as_they_came():
+    found, _ = shown({"profile": {"totalSales": 1234.5, "closedSessions": 7, "id": 12345}}, "de")
+    lines = values(found["profile"].lines)
+    assert [lines[label] for label in ("Summe aller Einkäufe", "Zahl der abgeschlossenen Einkäufe")] == [
+        [("1.234,5", "1234.5")],
+        [("", "7")],
+    ]
+    assert lines["Nummer Ihres Profils im System"] == [("", "12345")]
+
+
 def test_records_have_headings_that_tell_them_apart(answer):
     found, _ = shown(answer)
     assert [(group.title, group.name) for group in found["coupons"].groups] == [
@@ -49,13 +83,13 @@ def test_records_have_headings_that_tell_them_apart(answer):
     programs, cards = found["loyalty"].groups
     assert (programs.groups[0].title, programs.groups[0].name) == ("Loyalty programme 1", "Points")
     assert values(programs.groups[0].technical)["Listed under"] == [("", "1")]
-    points = next(group for group in cards.groups[0].groups if group.title == "Further points accounts")
+    points = next(group for group in cards.groups[0].groups if group.title == "Other points accounts")
     assert [(group.title, group.name) for group in points.groups] == [("Points account 1", "Travel")]
 
 
 def test_codes_have_words_where_they_are_known(answer):
     found, _ = shown(answer)
-    states = [values(group.lines)["State"] for group in found["coupons"].groups]
+    states = [values(group.lines)["Status"] for group in found["coupons"].groups]
     assert states == [[("can be used", "active")], [("", "odd")]]
 
 

@@ -155,9 +155,9 @@ def test_folder_that_was_swept_before_it_was_locked_is_made_once_more(packs, mon
     lock, swept = durable.try_lock, []
 
     def sweeping(descriptor):
-        if not swept:
-            swept.extend(durable.left_over(packs))
-            durable.sweep(packs)
+        monkeypatch.setattr(durable, "try_lock", lock)  # it is swept once, under the lock as it is
+        swept.extend(durable.left_over(packs))
+        durable.sweep(packs)
         return lock(descriptor)
 
     monkeypatch.setattr(durable, "try_lock", sweeping)

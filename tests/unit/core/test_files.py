@@ -14,7 +14,7 @@ from privacy_toolkit.evidence.receipts import read_id, read_link
 from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.scan import read_input
-from privacy_toolkit.signatures.allowed import AllowedSigners
+from privacy_toolkit.signatures.signers import AllowedSigners
 from privacy_toolkit.signatures.sshsig import read_key_file
 
 SUFFIXES = ("", ".csv", ".csv.gz", ".csv.zst", ".jsonl", ".parquet")

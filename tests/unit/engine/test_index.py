@@ -17,7 +17,7 @@ from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.engine.planning import check_not_applied
 from privacy_toolkit.jobs.export import answered
 from privacy_toolkit.journal.records import Note, SubjectState
-from privacy_toolkit.journal.sqlite import index as index_file
+from privacy_toolkit.journal.sqlite import chain as index_file
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from tests.support import reported_runs
 from tests.support.reported_runs import Told

@@ -7,7 +7,7 @@ import pytest
 
 from privacy_toolkit.core.model import Job, Outcome
 from privacy_toolkit.engine.open_requests import Counted, DueRequest, NotCounted, SuccessorRuns, register
-from privacy_toolkit.engine.summary import summarize
+from privacy_toolkit.engine.plan import summarize
 from privacy_toolkit.journal.records import SubjectState
 from tests.support import reported_runs
 

@@ -10,8 +10,8 @@ import pytest
 from privacy_toolkit.core.model import CredentialsError, ExitCode
 from privacy_toolkit.engine.job import TRIES, Asking, NotReadError, look
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support.answers import refusal
 

@@ -8,6 +8,7 @@ import pytest
 
 from privacy_toolkit.core.model import Reason, StopReason
 from privacy_toolkit.engine.controls import Controls, Surroundings
+from privacy_toolkit.engine.limits import Limits, Stop, Watch
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -20,14 +21,14 @@ class World:
 
     def __init__(self, *, asks=True, positive=None, said=None):
         self.asks, self.asked, self.slept, self.stopped = asks, [], [], []
+        self.stop = Stop(self.stopped.append)
         self.said = said or (lambda mark: Answer(Finding.CREDENTIALS, None, 401, mark=mark))
         self.controls = Controls(
             Surroundings(
                 asker=self,
                 record=lambda _: None,
-                stop=self.stopped.append,
-                stopped_by=lambda: self.stopped[0] if self.stopped else None,
-                holds=lambda: False,
+                stop=self.stop,
+                watch=Watch(Limits()),
                 rng=random.Random(1),
                 positive=positive,
                 sleep=self._sleep,
@@ -119,7 +120,7 @@ def test_after_such_a_stop_no_control_is_asked(reason):
         world, line = World(), Line()
         waiting = world.wait(answered(line))
         await settled()
-        world.stopped.append(reason)
+        world.stop.request(reason)
         world.controls.prove_all(idle=True)
         assert not await asyncio.wait_for(waiting, 60)
         assert world.asked == []
@@ -134,7 +135,7 @@ def test_after_a_refused_key_connections_are_proven_without_one_and_absences_are
         refused, absent = answered(line), answered(other)
         alone, between = world.wait(refused), world.wait(absent, bracketed=True)
         await settled()
-        world.stopped.append(StopReason.CREDENTIALS_REFUSED)
+        world.stop.request(StopReason.CREDENTIALS_REFUSED)
         world.controls.prove_all(idle=True)
         assert await asyncio.wait_for(alone, 60)
         assert not await asyncio.wait_for(between, 60)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.evidence.chain import Chain
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import generate

@@ -6,8 +6,8 @@ import pytest
 
 from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import ExitCode
-from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 

@@ -6,10 +6,10 @@ import pytest
 
 from privacy_toolkit.core.model import Outcome, RefusedError, UsageError
 from privacy_toolkit.engine.plan import PlannedInput
-from privacy_toolkit.evidence.chain import Link
 from privacy_toolkit.evidence.files import BadPack, encode_sums, hash_bytes
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import opening_of, read_link
+from privacy_toolkit.evidence.seal import Link
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 

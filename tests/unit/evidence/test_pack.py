@@ -10,7 +10,6 @@ import pytest
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence import pack as pack_module
 from privacy_toolkit.evidence import seal as seal_module
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import (
     Checkpoint,
     PackError,
@@ -21,6 +20,7 @@ from privacy_toolkit.evidence.files import (
     leaf_hash,
 )
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.rows import compare_here
@@ -162,6 +162,13 @@ def test_same_run_gives_the_same_bytes_in_any_place(mixed, chain, tmp_path, sign
         second = write_pack(again, tmp_path / "second", chain=Chain(FolderChain(chain._kept.folder)), signer=signer)
     assert contents(second.path) == first
     assert len(chain.of_run(mixed.run_id)) == 1
+
+
+def test_rows_held_in_memory_and_rows_in_files_give_the_same_bytes(mixed, chain, tmp_path, monkeypatch, contents):
+    first = write_pack(mixed, tmp_path / "p", chain=chain)
+    monkeypatch.setattr("privacy_toolkit.evidence.pack.IN_MEMORY", 0)
+    again = write_pack(mixed, tmp_path / "q", chain=chain)
+    assert contents(again.path) == contents(first.path)
 
 
 def test_same_run_gives_the_same_bytes_after_others_were_sealed(mixed, other_run, chain, tmp_path, contents):

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs

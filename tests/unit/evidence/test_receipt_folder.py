@@ -4,16 +4,25 @@ from pathlib import Path
 
 import pytest
 
+from privacy_toolkit.access.words import blank
 from privacy_toolkit.core.model import Outcome, UsageError
 from privacy_toolkit.evidence import receipts as receiptfolder
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
-from privacy_toolkit.evidence.receipts import ReceiptError, default_name, read_link, receipt_of, write_receipt
+from privacy_toolkit.evidence.receipts import (
+    ReceiptError,
+    ReceiptPage,
+    default_name,
+    read_link,
+    receipt_of,
+    write_receipt,
+)
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from tests.support import reported_runs as runs
 
 ID = "customer-failed-1"
+PAGE = ReceiptPage("en", "host.example", "live", blank())
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +38,13 @@ def made(signer, tmp_path_factory):
 
 def test_the_folder_holds_the_receipt_the_script_and_what_binds_the_pack(made, contents, tmp_path):
     receipt, link = made
-    write_receipt(receipt, link, tmp_path / "out")
+    write_receipt(receipt, link, tmp_path / "out", PAGE)
     files = contents(tmp_path / "out")
     assert set(files) == {
         "receipt.txt",
         "check-receipt.sh",
         "README.txt",
+        "receipt.html",
         "checkpoint.txt",
         "SHA256SUMS",
         "SHA256SUMS.sig",
@@ -46,7 +56,7 @@ def test_the_folder_holds_the_receipt_the_script_and_what_binds_the_pack(made, c
 
 def test_nothing_but_the_receipt_opens_anything(made, contents, tmp_path):
     receipt, link = made
-    write_receipt(receipt, link, tmp_path / "out")
+    write_receipt(receipt, link, tmp_path / "out", PAGE)
     for name, content in contents(tmp_path / "out").items():
         assert ID.encode() not in content
         assert (receipt.key.hex().encode() in content) == (name == "receipt.txt")
@@ -54,7 +64,7 @@ def test_nothing_but_the_receipt_opens_anything(made, contents, tmp_path):
 
 
 def test_the_folder_is_for_its_owner_alone(made, tmp_path):
-    write_receipt(*made, tmp_path / "out")
+    write_receipt(*made, tmp_path / "out", PAGE)
     for path in [tmp_path / "out", *(tmp_path / "out").iterdir()]:
         assert path.stat().st_mode & 0o077 == 0
 
@@ -73,7 +83,7 @@ def test_nothing_is_overwritten(made, tmp_path, kind):
         "dangling link": lambda: place.symlink_to("nowhere"),
     }[kind]()
     with pytest.raises(UsageError, match="nothing is overwritten"):
-        write_receipt(*made, place)
+        write_receipt(*made, place, PAGE)
     assert not list(tmp_path.glob(".new-*"))
     assert kind != "file" or place.read_text() == "mine"
 
@@ -87,13 +97,13 @@ def test_a_full_disk_leaves_nothing_behind(made, tmp_path, monkeypatch):
     place = tmp_path / "receipts"
     place.mkdir()
     with pytest.raises(ReceiptError, match=os.strerror(errno.ENOSPC)):
-        write_receipt(*made, place / "out")
+        write_receipt(*made, place / "out", PAGE)
     assert list(place.iterdir()) == []
 
 
 def test_a_place_that_does_not_exist_is_said(made, tmp_path):
     with pytest.raises(ReceiptError, match=os.strerror(errno.ENOENT)):
-        write_receipt(*made, tmp_path / "nowhere" / "out")
+        write_receipt(*made, tmp_path / "nowhere" / "out", PAGE)
 
 
 def test_the_words_name_the_row_and_the_command_and_fit_on_a_page(made):

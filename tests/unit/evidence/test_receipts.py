@@ -8,10 +8,10 @@ from base64 import b64decode
 import pytest
 
 from privacy_toolkit.core.model import Outcome, RefusedError, UsageError
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.files import BadPack, Checkpoint, inclusion_path, leaf_hash, root_from_path
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.receipts import Receipt, _PathFinder, read_id, read_link, receipt_of
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.sshsig import BadSignature

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import PackError, decode_sums, hash_bytes
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import Note
 from privacy_toolkit.journal.sqlite.chain import FolderChain

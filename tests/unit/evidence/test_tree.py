@@ -41,6 +41,14 @@ def test_roots_are_those_of_the_reference_implementations(size):
     assert (tree.size, tree.root().hex()) == (size, ROOTS[size])
 
 
+@pytest.mark.parametrize("cut", range(len(ROOTS)))
+def test_lines_put_in_together_give_the_same_roots(cut):
+    tree = Tree()
+    tree.add_lines(LINES[:cut])
+    tree.add_lines(LINES[cut:])
+    assert (tree.size, tree.root().hex()) == (len(LINES), ROOTS[-1])
+
+
 def test_root_can_be_asked_for_while_the_tree_grows():
     tree = Tree()
     seen = [tree.root().hex()]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.evidence.chain import Chain
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.figures import LEAST
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.ledgers import SuppressionFile

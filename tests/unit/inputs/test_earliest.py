@@ -9,7 +9,7 @@ import pytest
 from privacy_toolkit.core.model import SubjectRequest
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.inputs.pages import Amendments, Page, SaidColumns, Spool
-from privacy_toolkit.inputs.request_columns import Requests
+from privacy_toolkit.inputs.pairs import Requests
 
 pytestmark = pytest.mark.usefixtures("number_of_ids")
 

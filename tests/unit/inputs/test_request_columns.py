@@ -3,7 +3,7 @@
 import pytest
 
 from privacy_toolkit.inputs.options import WHITE_SPACE, RejectReason
-from privacy_toolkit.inputs.request_columns import understand
+from privacy_toolkit.inputs.pairs import understand
 
 
 def one(column, text, id_="c-1001", **options):

@@ -10,9 +10,10 @@ from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support import answers
 
@@ -113,7 +114,8 @@ def script():
 def sit(state):
     """Works on the run named ``run`` in one execution, one request in flight; why it ended.
 
-    ``make`` gives the procedure for the journal of the run. After ``stop_after`` requests a stop is asked for.
+    ``make`` gives the procedure for the journal of the run, ``wall`` microseconds since the epoch. After ``stop_after``
+    requests a stop is asked for.
     """
 
     def execution(
@@ -126,15 +128,17 @@ def sit(state):
         generation=Generation.CURRENT,
         absences=READS,
         clock=None,
+        wall=None,
         **tools_options,
     ):
         async def work(journal):
             stop = Stop() if clock is None else Waiting(clock)
-            timed = {} if clock is None else {"monotonic": clock}
+            timed = ({} if clock is None else {"monotonic": clock}) | ({} if wall is None else {"clock": wall})
             client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
             async with client:
                 tools = ExecutionContext(
                     journal=journal,
+                    lease=SoleLease(journal, 1),
                     client=client,
                     pacer=Pacer(None),
                     watch=Watch(Limits()),

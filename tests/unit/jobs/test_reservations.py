@@ -17,10 +17,11 @@ from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
 from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations
+from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 from privacy_toolkit.talonone.responses import Answer, Finding
 from tests.support.answers import coupon, profile, refusal
 
@@ -400,6 +401,7 @@ def test_one_customer_is_never_in_two_requests_at_once_and_no_coupon_either(stat
         async with Client("http://127.0.0.1:1", Credentials(api_key="k"), transport=desk) as client:
             tools = ExecutionContext(
                 journal=journal,
+                lease=SoleLease(journal, 1),
                 client=client,
                 pacer=Pacer(None),
                 watch=Watch(Limits()),

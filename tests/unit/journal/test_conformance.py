@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import tempfile
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -30,11 +31,13 @@ from privacy_toolkit.core.model import (
     Subject,
     UsageError,
 )
-from privacy_toolkit.evidence.chain import Chain, Link
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
+from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
+from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -57,9 +60,10 @@ from privacy_toolkit.journal.records import (
     exchange_row,
     state_row,
 )
-from privacy_toolkit.journal.sqlite import facts
+from privacy_toolkit.journal.sqlite import reader
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
+from tests.support import postgres
 from tests.support.scanning import Scan
 
 RUN = "20260101-000000-erase-0a0a0"
@@ -103,12 +107,36 @@ class Memory:
         return self._another
 
 
-STORES = (Folder, Memory)
+class MemoryForMany(Memory):
+    """States in memory on whose runs several executions may work at once."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self._state, self._another = MemoryState(time.monotonic), MemoryState(time.monotonic)
 
 
-@pytest.fixture(params=STORES, ids=lambda kind: kind.__name__.lower())
+class Database:
+    """States in PostgreSQL: a database for each; opened again they are read from other connections."""
+
+    def __init__(self, place: Path) -> None:
+        self._state, self._another = postgres.emptied("conformance"), ""
+
+    def open(self) -> State:
+        return PostgresState(self._state)
+
+    def another(self) -> State:
+        self._another = self._another or postgres.emptied("another")
+        return PostgresState(self._another)
+
+
+STORES = (Folder, Memory, MemoryForMany, *((Database,) if postgres.is_there() else ()))
+
+
+@pytest.fixture(params=(Folder, Memory, MemoryForMany, Database), ids=lambda kind: kind.__name__.lower())
 def store(request, tmp_path):
     """One kind of store."""
+    if request.param is Database:
+        postgres.needed()
     return request.param(tmp_path)
 
 
@@ -304,6 +332,14 @@ def test_who_is_among_some_ids_is_told_by_outcome(make):
         assert run.among(["a", "b"], {Outcome.PENDING}) == {"a"}
 
 
+def test_the_ids_of_some_outcomes_are_those_of_the_entries_in_the_order_of_the_input(make):
+    with make([f"c-{n}" for n in range(25)], page=10) as run:
+        work(run, Note(2, ((1, SEEN),), ERASED), Note(13, (), ERASED), Note(7, (), LOST))
+        for outcomes in ({Outcome.ERASED}, OPEN_OUTCOMES, {Outcome.ERASED, Outcome.PENDING}, {Outcome.FAILED}):
+            assert list(run.ids(outcomes)) == [entry.subject.id for entry in run.entries(outcomes)]
+        assert list(run.ids({Outcome.ERASED})) == ["c-1", "c-12"]
+
+
 # Subjects that belong together.
 
 
@@ -431,8 +467,35 @@ def test_every_resume_has_the_next_number_and_is_kept_with_its_end(make, store):
         ]
 
 
+def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make):
+    heard = []
+
+    async def work_through(run):
+        lease = run.lease(1, '{"n":1}', LeaseTerms(exclusive=True, rate=100.0))
+        assert lease.number == 1
+        lease.listen(heard.append, lambda: LeaseTally(failures=1, first_reads=1, has_seen=True))
+        claimed = await lease.claim(lambda: None)
+        assert claimed == ClaimedPages(1, 3)
+        await lease.intend([Note(1, [(1, SEEN), (2, INTENT)], LOST)])
+        assert next(run.entries()) == Entry(Subject(1, 2, "a"), LOST, (SEEN, INTENT))
+        assert lease.may_send()
+        lease.record([Note(1, [(2, ANSWERED)], ERASED)])
+        lease.record_control(ControlRecord(Control.ROUTE, READ, 20, 4, 401, None, True))
+        lease.report()
+        lease.walked(claimed)
+        assert await lease.claim(lambda: None) is None
+        await lease.end(7, StopReason.TERMINATED)
+
+    with make() as run:
+        asyncio.run(work_through(run))
+        assert next(run.entries()) == Entry(Subject(1, 2, "a"), ERASED, (SEEN, ANSWERED))
+        assert run.executions() == [Execution(1, 1, 7, StopReason.TERMINATED, '{"n":1}')]
+        assert len(run.summary().controls) == 1
+        assert not run.is_running
+
+
 def test_only_one_works_on_a_run(make, state, monkeypatch):
-    monkeypatch.setattr(facts, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
+    monkeypatch.setattr(reader, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
     with make() as run, state.open(RUN) as other:
         number = run.begin_execution(1, "{}")
         assert (run.is_running, other.is_running) == (True, True)
@@ -722,7 +785,7 @@ def test_all_stores_tell_the_same_of_the_same(executions, dated, asked):
                         [list(run.by_urgency(OPEN_OUTCOMES, lambda _: None)), list(run.parties(OPEN_OUTCOMES, 2))],
                     )
                 )
-    assert told[0] == told[1]
+    assert all(each == told[0] for each in told[1:])
 
 
 def check_counters(run):
@@ -873,11 +936,11 @@ def test_a_list_is_taken_in_under_its_own_key_and_handed_on(state, store):
 
 def test_lists_go_from_one_kind_of_store_to_another(tmp_path):
     lists = [kind(tmp_path).open().suppression() for kind in STORES]
-    lists[0].add(SCOPE, ["a"], RUN, 1)
-    lists[1].add(SCOPE, ["b"], RUN, 1)
-    assert lists[1].take_in(*lists[0].exported()[:2]) == 1
-    assert lists[0].take_in(*lists[1].exported()[:2]) == 1
-    assert all(listed.of({SCOPE})(one) for listed in lists for one in "ab")
+    for listed, customer in zip(lists, "abc", strict=False):
+        listed.add(SCOPE, [customer], RUN, 1)
+    for one, other in itertools.permutations(lists, 2):
+        one.take_in(*other.exported()[:2])
+    assert all(listed.of({SCOPE})(one) for listed in lists for one in "abc"[: len(lists)])
     for listed in lists:
         listed.__exit__(None, None, None)
 

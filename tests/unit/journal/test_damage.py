@@ -23,8 +23,8 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
 from privacy_toolkit.journal.sqlite.create import create_run
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 #: Every byte of every file takes minutes; so many are drawn for a suite that takes seconds.
@@ -217,11 +217,12 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from privacy_toolkit.journal.sqlite import run
+from privacy_toolkit.journal.writing import PageLog
 from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
 from privacy_toolkit.core.model import Outcome, Purpose
 
 run.FRAMES_AT_ONCE = 8  # a checkpoint every few commits, so that many a kill comes in the middle of one
-run.PageLog.IDLE = 2  # and a page folded every few commits
+PageLog.IDLE = 2  # and a page folded every few commits
 
 async def work(journal, told):
     for n in range(told + 1, 100_000):

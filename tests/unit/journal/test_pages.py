@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.core import locks
+from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Purpose, Reason, RefusedError
 from privacy_toolkit.journal.records import ExchangeRecord, ExchangeRow, Note, RequestRow, StateRow, SubjectState
 from privacy_toolkit.journal.sqlite import pages, reader
-from privacy_toolkit.journal.sqlite.facts import JOURNAL_FILE, LOCK_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.writing import PageLog
 from tests.support.scanning import Scan
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -55,7 +56,7 @@ def test_a_page_is_folded_when_all_of_its_subjects_are_settled_and_its_log_is_go
 
 
 def test_a_page_that_was_left_with_something_open_is_folded_once_nobody_says_anything_of_it(make_run, monkeypatch):
-    monkeypatch.setattr(pages.PageLog, "IDLE", 4)
+    monkeypatch.setattr(PageLog, "IDLE", 4)
     with make_run("abcdef", page=3) as journal:
         journal.begin_execution(1, "{}")
         intend(journal, *(Note(seq, [(1, INTENT)], LOST) for seq in (1, 2, 3)))
@@ -174,9 +175,9 @@ def test_a_conversion_that_fails_leaves_the_journal_as_it_was_and_is_done_the_ne
 
 
 def test_a_journal_that_a_former_version_works_on_is_left_alone(old, monkeypatch):
-    monkeypatch.setattr("privacy_toolkit.journal.sqlite.facts._A_MOMENT", 0.0)
+    monkeypatch.setattr("privacy_toolkit.journal.sqlite.reader._A_MOMENT", 0.0)
     was = tables(shutil.copytree(old[0], old[0].with_name("copy")))
-    lock = locks.take(old[0] / LOCK_NAME)
+    lock = durable.take(old[0] / LOCK_NAME)
     with pytest.raises(RefusedError) as error:
         RunJournal(old[0])
     assert error.value.code == "locked"

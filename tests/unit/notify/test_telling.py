@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from privacy_toolkit.core.model import ExitCode, Outcome
-from privacy_toolkit.engine.summary import Summary
-from privacy_toolkit.http.outbound import NotPostedError
+from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.http.transport import NotPostedError
 from privacy_toolkit.journal.records import OpenRequests
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 

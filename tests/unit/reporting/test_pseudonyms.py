@@ -3,7 +3,8 @@ import hmac
 
 import pytest
 
-from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key
+from privacy_toolkit.core.model import Subject
+from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, pseudonyms, row_key
 
 SECRET = bytes(range(32))
 
@@ -25,7 +26,9 @@ def test_it_is_the_hmac_of_the_library_whatever_the_key(length):
     for seq, id_ in ((1, ""), (7, "a"), (1_000_000, "ü" * 500)):
         key = hmac.digest(secret, b"row:%d" % seq, "sha256")
         assert row_key(secret, seq) == key
-        assert pseudonym(secret, seq, id_) == hmac.digest(key, id_.encode(), "sha256").hex()
+        name = hmac.digest(key, id_.encode(), "sha256").hex()
+        assert pseudonym(secret, seq, id_) == name
+        assert pseudonyms(secret, [Subject(1, 1, "x"), Subject(seq, 9, id_)])[1] == name
 
 
 def test_digest_of_a_file_is_shown_under_a_key_of_its_own():

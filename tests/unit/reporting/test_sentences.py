@@ -3,8 +3,7 @@ from dataclasses import replace
 import pytest
 
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, StopReason, Verdict
-from privacy_toolkit.engine.plan import PlannedRows
-from privacy_toolkit.engine.summary import Summary
+from privacy_toolkit.engine.plan import PlannedRows, Summary
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting.words import CHECKS, STOPS, next_step, sentence
 from tests.support import reported_runs as runs

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
-from privacy_toolkit.sandbox.seeding import seed
+from privacy_toolkit.sandbox.wire import seed
 
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}
 INVENTORY = "/v1/customer_profiles/customer-00001/inventory?profile=true"

@@ -1,8 +1,7 @@
 import pytest
 
-from privacy_toolkit.sandbox.seeding import seed
 from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.wire import RefusalError
+from privacy_toolkit.sandbox.wire import RefusalError, seed
 
 ALL = dict.fromkeys(("profile", "referrals", "coupons", "loyalty", "giveaways", "achievements"), "true")
 

@@ -1,7 +1,6 @@
 import pytest
 
-from privacy_toolkit.sandbox.seeding import seed
-from privacy_toolkit.sandbox.wire import RefusalError
+from privacy_toolkit.sandbox.wire import RefusalError, seed
 
 PROFILE_WANTED = {"attributes": {"b": 2}, "responseContent": ["customerProfile", "loyalty"]}
 

@@ -1,5 +1,5 @@
-from privacy_toolkit.sandbox.seeding import COUPON_CODES, customer_ids, seed
 from privacy_toolkit.sandbox.store import EntityKind, Store
+from privacy_toolkit.sandbox.wire import COUPON_CODES, customer_ids, seed
 
 
 def filled(count, **how):

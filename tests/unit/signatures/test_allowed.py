@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from privacy_toolkit.core.model import UsageError
-from privacy_toolkit.signatures.allowed import AllowedSigners
+from privacy_toolkit.signatures.signers import AllowedSigners
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, allowed_signers_line
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.signatures.allowed import Options, parse_options
+from privacy_toolkit.signatures.signers import Options, parse_options
 from privacy_toolkit.signatures.sshsig import MalformedError
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from privacy_toolkit.signatures.allowed import matches, matches_list
+from privacy_toolkit.signatures.signers import matches, matches_list
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import asyncio
 import httpx2
 import pytest
 
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials
 
 KEY = "key-that-nobody-sees"
 

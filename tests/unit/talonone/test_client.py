@@ -9,8 +9,8 @@ from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.http.exchange import Fault, Line, Manner, Phase, Reply, Trouble
 from privacy_toolkit.talonone import bodies
 from privacy_toolkit.talonone import client as client_module
+from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.credentials import Credentials, Signer
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 ERASE, READ, RESERVE, PROFILE, EVENT = (

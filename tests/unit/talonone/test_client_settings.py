@@ -6,8 +6,8 @@ import pytest
 from privacy_toolkit.config.settings import Flags, Settings, load_settings
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import check_access, client_for
-from privacy_toolkit.talonone.credentials import Credentials
 
 SIGNATURE = ("1", Secret("fefecafedeadbeef", "from file"))
 

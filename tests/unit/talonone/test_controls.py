@@ -15,6 +15,7 @@ from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import CONTROL_PREFIX, Control, CredentialsError, Gone, Reason
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.talonone import client
+from privacy_toolkit.talonone.addresses import content_signature
 from privacy_toolkit.talonone.controls import (
     ControlError,
     ControlMaker,
@@ -27,7 +28,6 @@ from privacy_toolkit.talonone.controls import (
     remove_control,
     wrong_key,
 )
-from privacy_toolkit.talonone.credentials import content_signature
 from privacy_toolkit.talonone.models import CustomerInventory
 from privacy_toolkit.talonone.responses import Answer, Finding
 

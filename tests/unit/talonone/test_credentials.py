@@ -2,7 +2,7 @@ import pytest
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
-from privacy_toolkit.talonone.credentials import Credentials, Signer
+from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 HEX = "fefecafedeadbeef"

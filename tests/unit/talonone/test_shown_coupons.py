@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from privacy_toolkit.talonone.holders import (
+from privacy_toolkit.jobs.holders import (
     ShownCoupon,
     decode_coupon,
     encode_coupon,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.talonone.credentials import content_signature
+from privacy_toolkit.talonone.addresses import content_signature
 
 KEY = bytes.fromhex("fefecafedeadbeef")
 

@@ -1,0 +1,559 @@
+"""Leases: the right of one execution to work on a run, what it hears and tells meanwhile, and that of the only one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.journal.records import ControlRecord, Entry, Note
+
+# Terms: how long a lease lasts, and by which clock.
+
+
+def since_boot() -> float:
+    """Read a clock, in seconds, that goes on while the machine is suspended, where the system has one."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+#: Else a clock that stands still while the machine sleeps: a lease seems to last longer then, and only the drain helps.
+_BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """What an execution asks its lease for. Times are in seconds.
+
+    A lease lasts ``lease`` from the last beat that its store took, and a beat is due every ``beat``. Whoever holds it
+    begins no request that changes something in the last ``margin`` before that. ``drain`` is how long what was begun
+    may still be under way: so long after its end nobody else takes over. ``exclusive``: no two executions may work on
+    the run at once. ``rate`` is what all executions may send together, in requests a second; None: no limit.
+    ``clock`` goes on while the machine is suspended.
+    """
+
+    lease: float = 15.0
+    beat: float = 1.0
+    margin: float = 1.0
+    drain: float = 30.0
+    exclusive: bool = True
+    rate: float | None = None
+    clock: Callable[[], float] = since_boot
+
+
+# What an execution is told by others, through its lease.
+
+
+@dataclass(frozen=True, slots=True)
+class RunStopped:
+    """The run has to stop, for everybody."""
+
+    reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class AskedToPause:
+    """The API asked another execution to wait: nobody asks it anything for so many ``seconds``."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShareChanged:
+    """How much of the rate this execution may use from now on, in requests a second; 0: nothing, None: no limit."""
+
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CountedElsewhere:
+    """What the other executions counted since the run was begun or resumed: as in ``LeaseTally``."""
+
+    failures: int
+    first_reads: int
+    has_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """Others may have what this execution held: it begins nothing more, and what it hears late is kept as a fact."""
+
+
+Signal = RunStopped | AskedToPause | ShareChanged | CountedElsewhere | LeaseLost
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTally:
+    """What an execution tells all others with its next beat: counts from its start on.
+
+    ``failures`` are subjects in an outcome that counts towards the limit of failures, ``first_reads`` reliable first
+    reads, as long as all of them were answered 404; ``has_seen``: one of them was not, or none is expected to be.
+    ``want`` is what it could use of the rate, in requests a second; infinite: all there is. ``pause``: the API asked to
+    be left alone for so many seconds from now on. ``stop`` is why the run has to stop for everybody.
+    """
+
+    failures: int = 0
+    first_reads: int = 0
+    has_seen: bool = False
+    want: float = math.inf
+    pause: float = 0.0
+    stop: StopReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedPages:
+    """What an execution has claimed: the subjects from ``first`` to ``last``.
+
+    ``entries`` are the open ones among them as the journal has them at that moment, in a list for each due date, the
+    earliest first; None: what was claimed is the whole run, and is read from it in any order.
+    """
+
+    first: int
+    last: int
+    entries: Sequence[Sequence[Entry]] | None = None
+
+
+class FencedError(JournalError):
+    """The execution holds its lease no more, so nothing was written of what it handed in, and nothing may be sent."""
+
+    code = "fenced"
+
+
+def fenced(run_id: str) -> FencedError:
+    """Make the error of an execution that was fenced."""
+    return FencedError(
+        f"This execution no longer holds its lease on run {run_id}: others have taken over what it worked on.",
+        "Nothing was lost. It goes on by itself with a new lease, or resume the run.",
+    )
+
+
+# What a store for many machines does for the lease of one execution.
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseBeat:
+    """A sign of life: ``serial`` grows with each, and ``in_use`` is the share of the rate that is in use now."""
+
+    serial: int
+    in_use: float
+    tally: LeaseTally
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """What a beat brings back.
+
+    ``share`` may be used from now on, in requests a second; infinite: no limit. ``pause`` is how many seconds are left
+    of what the API asked anybody to wait, ``stop`` why the run has to stop for all.
+    """
+
+    share: float
+    pause: float
+    stop: StopReason | None
+    elsewhere: CountedElsewhere
+
+
+@dataclass(slots=True)
+class LeaseBatch:
+    """What is written in one transaction, in this order: notes, controls, pages that were walked, the beat, the end.
+
+    ``serial`` grows with each: one that is not greater than the last was written before, but for its beat. ``ended``:
+    when the execution ended, in microseconds since the epoch, and why; what it claimed is free then.
+    """
+
+    serial: int = 0
+    notes: list[Note] = field(default_factory=list)
+    controls: list[ControlRecord] = field(default_factory=list)
+    walked: list[ClaimedPages] = field(default_factory=list)
+    beat: LeaseBeat | None = None
+    ended: tuple[int, StopReason | None] | None = None
+
+
+class Unclaimed(Enum):
+    """Why nothing was claimed."""
+
+    NOT_NOW = "not now"  # others have what is left, or the run is not proven to be in the right environment yet
+    NOTHING_LEFT = "nothing left"  # all was walked, or the run was stopped
+
+
+class LeaseKeeper(Protocol):
+    """What a store for many machines does for the lease of one execution.
+
+    Each call is one transaction: all of it is durable on return, or nothing is there; where its answer was lost it may
+    be either, and the call is made again. Every one raises ``FencedError`` once the execution is fenced, ``OSError``
+    where the store can't be reached for now, and ``JournalError`` where it can't be written for good.
+    """
+
+    @property
+    def number(self) -> int:
+        """The number of the execution."""
+
+    async def commit(self, batch: LeaseBatch) -> BeatAnswer | None:
+        """Write a batch, unless it was written before; the answer to its beat, if it has one.
+
+        A beat makes the lease last from now on, also where it ran out, as long as nobody fenced it. One whose serial is
+        not greater than the last is out of date: it changes nothing, and gets no answer. An answer that is recorded is
+        never changed.
+        """
+
+    async def late(self, notes: Sequence[Note]) -> None:
+        """Keep what a fenced execution heard late, as facts.
+
+        An intent of its own that has no answer yet gets one; no state changes, nothing else of the run does. Raises no
+        ``FencedError``.
+        """
+
+    async def claim(self, known: Collection[int]) -> ClaimedPages | Unclaimed:
+        """Fence all whose lease and drain are over, then claim something that no unfenced execution has.
+
+        ``known`` are the first subjects of all that this execution knows to be its own: something else that is its own
+        comes first, since the answer to an earlier claim was lost.
+        """
+
+
+# The lease of an execution that is alone with its run.
+
+
+class SoleRun(Protocol):
+    """What the lease of the only execution needs of a run: see ``store.OpenRun``."""
+
+    @property
+    def size(self) -> int:
+        """How many subjects it has."""
+
+    def is_in_place(self) -> bool:
+        """Whether the run is still where it was opened."""
+
+    def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
+        """Make an intent durable."""
+
+    def record(self, notes: Iterable[Note]) -> None:
+        """Note what exchanges came to."""
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control."""
+
+    def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
+        """Note the end of the execution."""
+
+
+class SoleLease:
+    """The lease of an execution that has no other next to it: the kernel's lock keeps everybody else out.
+
+    It owns all pages and the whole rate, nobody tells it anything, and it can't be lost.
+    """
+
+    def __init__(self, run: SoleRun, number: int) -> None:
+        self.number = number
+        self._run = run
+        self._is_claimed = False
+        # Taken as they are: they are called for each request.
+        self.intend, self.record, self.record_control = run.intend, run.record, run.record_control
+        self.may_send = run.is_in_place
+
+    def listen(self, on: Callable[[Signal], None], count: Callable[[], LeaseTally]) -> None:
+        """Begin to tell: there is nothing to be told, and nobody to ask."""
+
+    async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:  # noqa: ARG002 - nobody is waited for
+        """Claim the whole run, once."""
+        if self._is_claimed:
+            return None
+        self._is_claimed = True
+        return ClaimedPages(1, self._run.size)
+
+    def walked(self, claimed: ClaimedPages) -> None:
+        """Take note that all in it were tried: the journal tells by itself."""
+
+    def report(self) -> None:
+        """Tell nobody: there is nobody else."""
+
+    async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
+        """Wait until all is written, note the end of the execution, and let others work on the run.
+
+        Raises:
+            JournalError: something handed in could not be written.
+        """
+        self._run.end_execution(self.number, ended_at, stopped_by)
+
+
+# The lease of one execution among others.
+
+#: The longest time, in seconds, that something nobody waits for is kept back, so that more goes with it.
+LINGER = 0.01
+#: So many seconds after a failed attempt the store is tried again.
+RETRY = 0.2
+
+
+class KeptLease:
+    """The lease of one execution among others, on a store that keeps leases.
+
+    One task writes, batch by batch, and what it writes carries the beats: whoever can't write any more seems dead, and
+    is. An event loop that makes no progress sends none either. The local deadline is counted from before the last beat
+    was sent that the store took, so it comes before the store's own by any clock that goes wrong by less than the
+    margin. When it has passed nothing is sent: the share counts as given back, until the store takes a beat again.
+    """
+
+    def __init__(self, keeper: LeaseKeeper, terms: LeaseTerms, run_id: str) -> None:
+        self.number = keeper.number
+        self._keeper, self._terms, self._run_id = keeper, terms, run_id
+        self._clock = terms.clock
+        self._on: Callable[[Signal], None] = lambda _: None
+        self._count: Callable[[], LeaseTally] = LeaseTally
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._batch = LeaseBatch(1)
+        self._waiting: list[asyncio.Future[None]] = []
+        self._lingering: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._known: set[int] = set()
+        self._deadline = -math.inf
+        self._beat_at = -math.inf
+        self._serial = 0
+        self._share = 0.0
+        self._elsewhere: CountedElsewhere | None = None
+        self._is_stopped = self._is_over = False
+        self._error: JournalError | None = None
+
+    def listen(self, on: Callable[[Signal], None], count: Callable[[], LeaseTally]) -> None:
+        """Begin to keep the lease, and to tell what others say; ``count`` is asked for each beat."""
+        self._on, self._count = on, count
+        on(ShareChanged(0.0))
+        self._wake.set()
+        self._task = asyncio.create_task(self._work(), name="lease")
+        self._task.add_done_callback(self._worked)
+
+    def may_send(self) -> bool:
+        """Tell whether the lease holds, by the local deadline."""
+        return self._clock() < self._deadline
+
+    def report(self) -> None:
+        """Have the next beat sent at once."""
+        self._beat_at = -math.inf
+        self._wake.set()
+
+    async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:
+        """Claim what nobody else works on; None once nothing is left of the run, or a stop was asked for.
+
+        Raises:
+            FencedError: the lease is lost.
+            JournalError: the run can't be read or written any more.
+        """
+        while not self._is_stopped:
+            self._check()
+            found: ClaimedPages | Unclaimed = Unclaimed.NOT_NOW
+            try:
+                found = await asyncio.wait_for(self._keeper.claim(self._known), self._terms.lease)
+            except OSError:
+                pass  # it is tried again, as while others have what is left
+            except FencedError as error:
+                self._lose(error)
+                raise
+            if isinstance(found, ClaimedPages):
+                self._known.add(found.first)
+                return found
+            if found is Unclaimed.NOTHING_LEFT:
+                break
+            on_wait()
+            await asyncio.sleep(self._terms.beat)
+        return None
+
+    async def intend(self, notes: Iterable[Note]) -> None:
+        """Make an intent durable; return only then.
+
+        Raises:
+            FencedError: the lease is lost.
+            JournalError: it can't be written.
+        """
+        self._check()
+        self._batch.notes += notes
+        durable = asyncio.get_running_loop().create_future()
+        self._waiting.append(durable)
+        self._wake.set()
+        await durable
+
+    def record(self, notes: Iterable[Note]) -> None:
+        """Note what exchanges came to, with the next batch; what is heard late is kept as a fact."""
+        self._batch.notes += notes
+        self._linger()
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control, with the next batch."""
+        self._batch.controls.append(control)
+        self._linger()
+
+    def walked(self, claimed: ClaimedPages) -> None:
+        """Note that all subjects of what was claimed were tried, after what was recorded of them."""
+        self._batch.walked.append(claimed)
+        self._linger()
+
+    async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
+        """Wait until all is written, note the end, and let go of what was claimed.
+
+        Raises:
+            JournalError: something handed in could not be written, or the store can't be reached for longer than it
+                takes others to take over.
+        """
+        self._batch.ended = (ended_at, stopped_by)
+        self._wake.set()
+        patience = self._terms.lease + self._terms.drain
+        try:
+            if self._task is not None:
+                await asyncio.wait_for(self._task, patience)
+        except TimeoutError:
+            raise JournalError(
+                f"The journal of run {self._run_id} can't be reached, so the end of this execution is not noted in it.",
+                "Others take over what it worked on; what it had not written yet is unknown to them.",
+            ) from None
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
+        if self._error is not None and not isinstance(self._error, FencedError):
+            raise self._error
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _linger(self) -> None:
+        if self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._wake.set)
+
+    # The task that writes.
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        """Let nobody wait for a task that a bug has ended; ``end`` raises it."""
+        self._deadline = -math.inf
+        if not task.cancelled() and task.exception() is not None:
+            self._error = self._error or JournalError("The journal's writer has failed.")
+            _wake_all(self._waiting, self._error)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._is_over:
+            left = max(0.0, self._beat_at - loop.time())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), None if left == math.inf else left)
+            batch, waiting = self._gathered()
+            if self._error is not None:
+                _wake_all(waiting, self._error)  # they were handed in while the batch before it was written
+            if isinstance(self._error, FencedError):
+                await self._keep_late(batch)
+            elif self._error is not None:
+                self._is_over = batch.ended is not None
+            else:
+                try:
+                    await self._write(batch, waiting)
+                except BaseException:
+                    _wake_all(waiting, JournalError("The journal's writer has failed."))
+                    raise
+
+    def _gathered(self) -> tuple[LeaseBatch, list[asyncio.Future[None]]]:
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._lingering = None
+        self._wake.clear()
+        batch, waiting = self._batch, self._waiting
+        self._batch, self._waiting = LeaseBatch(batch.serial + 1), []
+        return batch, waiting
+
+    async def _write(self, batch: LeaseBatch, waiting: list[asyncio.Future[None]]) -> None:
+        """Write a batch, again and again while the store can't be reached; nothing overtakes it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            sent = self._clock()
+            if loop.time() >= self._beat_at or sent >= self._deadline or batch.beat is not None:
+                self._serial += 1
+                batch.beat = LeaseBeat(self._serial, self._share, self._count())
+            try:
+                answer = await asyncio.wait_for(self._keeper.commit(batch), self._terms.lease / 3)
+            except OSError:
+                await asyncio.sleep(RETRY)
+                continue
+            except FencedError as error:
+                self._lose(error)
+                _wake_all(waiting, error)
+                await self._keep_late(batch)
+                return
+            except JournalError as error:
+                self._error, self._deadline = error, -math.inf
+                self._is_over = batch.ended is not None
+                _wake_all(waiting, error)
+                return
+            if answer is not None:
+                self._beat_at = loop.time() + self._terms.beat
+                self._take(answer, sent)
+            self._is_over = batch.ended is not None
+            _wake_all(waiting, None)
+            return
+
+    def _lose(self, error: FencedError) -> None:
+        """Begin nothing more."""
+        if self._error is None:
+            self._error, self._deadline = error, -math.inf
+            self._set_share(0.0)
+            self._on(LeaseLost())
+            self._wake.set()
+
+    async def _keep_late(self, batch: LeaseBatch) -> None:
+        """Hand over what was heard late, as long as somebody is there to take it."""
+        self._beat_at = math.inf
+        tries = round(self._terms.lease / RETRY)
+        while batch.notes and tries:
+            try:
+                await asyncio.wait_for(self._keeper.late(batch.notes), self._terms.lease / 3)
+                break
+            except OSError:
+                tries -= 1
+                await asyncio.sleep(RETRY)
+            except JournalError:
+                break
+        self._is_over = batch.ended is not None
+
+    # What a beat brings.
+
+    def _take(self, answer: BeatAnswer, sent: float) -> None:
+        self._deadline = sent + self._terms.lease - self._terms.margin
+        if self._watching is None:
+            self._watch()
+        if self.may_send():
+            self._set_share(answer.share)
+        if answer.pause > 0:
+            self._on(AskedToPause(answer.pause))
+        if answer.elsewhere != self._elsewhere:
+            self._elsewhere = answer.elsewhere
+            self._on(answer.elsewhere)
+        if answer.stop is not None and not self._is_stopped:
+            self._is_stopped = True
+            self._on(RunStopped(answer.stop))
+
+    def _set_share(self, share: float) -> None:
+        if share != self._share:
+            is_less = share < self._share
+            self._share = share
+            self._on(ShareChanged(None if share == math.inf else share))
+            if is_less and self._error is None:
+                self.report()  # only when it is confirmed may others have the rest
+
+    def _watch(self) -> None:
+        """Give the share back when the local deadline passes."""
+        left = self._deadline - self._clock()
+        if left <= 0:
+            self._watching = None
+            self._set_share(0.0)
+        else:
+            self._watching = asyncio.get_running_loop().call_later(left, self._watch)
+
+
+def _wake_all(waiting: Iterable[asyncio.Future[None]], error: JournalError | None) -> None:
+    for durable in waiting:
+        if durable.done():
+            continue
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)

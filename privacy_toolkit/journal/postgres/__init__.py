@@ -1,0 +1,1 @@
+"""A state in PostgreSQL, for runs that many machines may look at and work on."""

@@ -1,0 +1,301 @@
+"""Connections to the database of a state: where it is, how they are made, and what is said when something is wrong.
+
+What the database says in its own words may hold an id, and an address a password: neither is ever repeated. An error
+says in our words what its code means, or names the code.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, NoReturn
+
+import psycopg
+from psycopg import conninfo
+
+from privacy_toolkit.core.model import JournalError, UsageError
+
+#: A connection that commits each statement by itself, unless it is in a transaction.
+Connection = psycopg.Connection[tuple[Any, ...]]
+#: What is needed of a network: a connection that is gone is noticed within half a minute.
+_NETWORK: Final = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "application_name": "privacy-toolkit",
+}
+#: What is set on every connection. A commit is on disk before it is said to be, whatever the server is set to.
+_SESSION: Final = """
+    SELECT set_config('search_path', 'toolkit, pg_temp', false),
+           set_config('statement_timeout', %s, false),
+           set_config('lock_timeout', '10s', false),
+           set_config('idle_in_transaction_session_timeout', '600s', false),
+           set_config('client_encoding', 'UTF8', false),
+           set_config('synchronous_commit',
+                      CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+                      false)
+"""
+#: Milliseconds that a statement may take: of what people wait for, and of the writer, which has a lease to keep.
+LONG, SHORT = 600_000, 12_000
+#: So many connections are kept for the next use.
+_IDLE: Final = 2
+
+_MIGRATE: Final = "Have its owner give: privacy-toolkit state migrate ADDRESS"
+#: What codes of the database mean (PostgreSQL, Appendix A).
+_CODES: Final = {
+    "25006": "it is read-only, as a standby is",
+    "28000": "this user may not connect",
+    "28P01": "the password was refused",
+    "3D000": "there is no such database",
+    "3F000": "it has no tables of the toolkit",
+    "40P01": "two processes waited for each other",
+    "42501": "this user may not do that",
+    "42703": "its tables are those of another version",
+    "42P01": "it has no tables of the toolkit",
+    "53100": "its disk is full",
+    "53200": "it has no memory left",
+    "53300": "it takes no more connections",
+    "55P03": "another process has what is needed",
+    "57014": "it took too long",
+    "57P01": "it was shut down",
+    "57P02": "it was restarted after a crash",
+    "57P03": "it is starting up or shutting down",
+}
+_HINTS: Final = {
+    "42501": "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE",
+    "3F000": _MIGRATE,
+    "42P01": _MIGRATE,
+    "42703": _MIGRATE,
+    "53100": "Make room on its disk, then resume the run.",
+}
+
+
+def meaning(error: psycopg.Error) -> str:
+    """Say what an error of the database means, without a word of the database itself."""
+    if error.sqlstate is None:
+        return "the connection was lost" if isinstance(error, psycopg.OperationalError) else "it can't be used so"
+    return _CODES.get(error.sqlstate, f"SQLSTATE {error.sqlstate}")
+
+
+def trouble(what: str, error: psycopg.Error) -> JournalError:
+    """Make the error of ``what`` could not be done, such as "The journal could not be written"."""
+    hint = _HINTS.get(
+        error.sqlstate or "", "Is the database reachable? Then give the command again, or resume the run."
+    )
+    return JournalError(f"{what}: {meaning(error)}.", hint)
+
+
+@contextmanager
+def explained(what: str, kind: Callable[[str], BaseException] | None = None) -> Iterator[None]:
+    """Turn an error of the database into one in our words, of ``kind`` if that is given.
+
+    Raises:
+        JournalError: with ``what`` could not be done.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if kind is not None:
+            raise kind(f"{what}: {meaning(error)}") from None
+        raise trouble(what, error) from None
+
+
+class Database:
+    """The database of a state by its address, and a few connections that are idle.
+
+    ``password_file`` holds the password, if it is neither in PGPASSFILE nor in a service file.
+
+    Raises:
+        UsageError: the address can't be read, holds a password, or leads over a network without TLS.
+    """
+
+    def __init__(self, address: str, password_file: Path | None = None) -> None:
+        self.address = address
+        self.password_file = password_file
+        self._parameters = _parameters(address)
+        self._idle: list[Connection] = []
+        self._lock = Lock()
+        self._process = os.getpid()
+        weakref.finalize(self, _close_all, self._idle)
+
+    @property
+    def name(self) -> str:
+        """What the database is called for people: server and name, without a user."""
+        given = self._parameters
+        host = given.get("host") or given.get("hostaddr") or "this machine"
+        port = f":{given['port']}" if given.get("port") else ""
+        return (
+            f"PostgreSQL on {given.get('service') or f'{host}{port}'}, database {given.get('dbname') or 'by default'}"
+        )
+
+    def connect(self, timeout: int = LONG) -> Connection:
+        """Open a connection; ``timeout`` is milliseconds a statement.
+
+        Raises:
+            JournalError: it can't be opened, or not as it has to be.
+            UsageError: the file with the password can't be read.
+        """
+        given: dict[str, Any] = {**_NETWORK, **self._parameters}
+        if self.password_file is not None:
+            given["password"] = _password(self.password_file)
+        try:
+            connection: Connection = psycopg.connect("", autocommit=True, **given)
+        except psycopg.Error as error:
+            raise JournalError(
+                f"The database of the state can't be reached ({self.name}): {_refusal(error)}.",
+                "Is it running, and are address, user and password right?",
+            ) from None
+        try:
+            _check_tls(connection)
+            with explained("The database of the state can't be used"):
+                connection.execute(_SESSION, (str(timeout),))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def used(self) -> Iterator[Connection]:
+        """Use a connection until the block ends; nobody else has it meanwhile.
+
+        Raises:
+            JournalError: it can't be opened.
+        """
+        connection = self._taken()
+        try:
+            yield connection
+        finally:
+            if connection.info.transaction_status.name not in {"IDLE", "UNKNOWN"}:
+                with suppress(psycopg.Error):
+                    connection.rollback()
+            with self._lock:
+                kept = not connection.closed and not connection.broken and len(self._idle) < _IDLE
+                if kept:
+                    self._idle.append(connection)
+            if not kept:
+                connection.close()
+
+    def rows(self, statement: str, given: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Give the rows of one statement, which is committed by itself.
+
+        Raises:
+            psycopg.Error: it can't be carried out.
+            JournalError: no connection can be opened.
+        """
+        with self.used() as connection:
+            found = connection.execute(statement, given, binary=True)
+            return found.fetchall() if found.description is not None else []
+
+    def row(self, statement: str, given: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
+        """Give the first of these rows; None if there is none."""
+        return next(iter(self.rows(statement, given)), None)
+
+    def _taken(self) -> Connection:
+        if os.getpid() != self._process:  # a fork has no use of the connections of its parent
+            self._idle.clear()
+            self._process = os.getpid()
+        while True:
+            with self._lock:
+                found = self._idle.pop() if self._idle else None
+            if found is None:
+                return self.connect()
+            if not found.closed and not found.broken:
+                return found
+            found.close()
+
+
+def _close_all(idle: list[Connection]) -> None:
+    for connection in idle:
+        with suppress(Exception):
+            connection.close()
+
+
+# Addresses.
+
+
+def _parameters(address: str) -> dict[str, Any]:
+    """What an address says, by libpq's names, with TLS as it has to be.
+
+    Raises:
+        UsageError: it can't be read, holds a password, or asks for less.
+    """
+    try:
+        given = {name: str(value) for name, value in conninfo.conninfo_to_dict(address).items() if value is not None}
+    except psycopg.Error:
+        raise UsageError(
+            "The address of the state can't be read.", "It is written so: postgresql://user@host:5432/database"
+        ) from None
+    if "password" in given or "sslpassword" in given:
+        raise UsageError(
+            "The address of the state holds a password, which others could see. Nothing was opened.",
+            "Leave it out. Name a file with PGPASSFILE, or with state_password = { file = … } in the profile.",
+        )
+    if is_near(given) or "service" in given or not (given.get("host") or given.get("hostaddr")):
+        return given  # what is not known yet is looked at once the connection is there
+    if given.get("sslmode", "verify-full") != "verify-full":
+        _refuse_tls()
+    if "sslrootcert" not in given and not (Path.home() / ".postgresql" / "root.crt").exists():
+        given["sslrootcert"] = "system"
+    return given | {"sslmode": "verify-full"}
+
+
+def is_near(given: dict[str, Any]) -> bool:
+    """Whether all servers of an address are reached over the loopback interface or a socket."""
+    hosts = [host for name in ("hostaddr", "host") for host in str(given.get(name, "")).split(",") if host]
+    return bool(hosts) and all(_is_loopback(host) for host in hosts)
+
+
+def _is_loopback(host: str) -> bool:
+    if host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_tls(connection: Connection) -> None:
+    """Make sure that what a service file or the environment led to is verified too.
+
+    Raises:
+        UsageError: it is not.
+    """
+    info = connection.info
+    if _is_loopback(info.host or "/"):
+        return
+    if info.get_parameters().get("sslmode") != "verify-full" or not connection.pgconn.ssl_in_use:
+        _refuse_tls()
+
+
+def _refuse_tls() -> NoReturn:
+    raise UsageError(
+        "The database of the state is reached over a network, so its certificate has to be verified.",
+        "Set sslmode=verify-full, and sslrootcert to the certificate of its authority, in the address or service file.",
+    )
+
+
+def _password(path: Path) -> str:
+    from privacy_toolkit.core.durable import ExposedError, read_private  # noqa: PLC0415 - loaded when it is needed
+
+    try:
+        return read_private(path).decode().rstrip("\r\n")
+    except OSError as error:
+        hint = error.hint if isinstance(error, ExposedError) else "Is it yours?"
+        raise UsageError(f"The password file {path} can't be read: {error.strerror}.", hint) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"The password file {path} is not UTF-8.", "It has one line: the password.") from None
+
+
+def _refusal(error: psycopg.Error) -> str:
+    """Why a connection can't be made, by libpq's own words, which never hold a password."""
+    if error.sqlstate is not None:
+        return meaning(error)
+    lines = str(error).strip().splitlines() or ["no reason was given"]
+    return lines[0].rpartition("failed: ")[2].removeprefix("FATAL:").strip().rstrip(".")[:200]

@@ -1,0 +1,515 @@
+"""Writing to a run in the database: claiming it, one durable commit after the other, what is done to it as a whole."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from array import array
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import msgspec
+import psycopg
+
+from privacy_toolkit.core import uncollected
+from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.journal.figures import counted
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease, fenced, since_boot
+from privacy_toolkit.journal.packed import (
+    MAC,
+    Digest,
+    Row,
+    decode_rows,
+    encode_counts,
+    encode_page,
+    encode_rows,
+    page_as_known,
+    page_digest,
+)
+from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
+from privacy_toolkit.journal.postgres.reader import (
+    BEAT,
+    DRAIN,
+    LEASE,
+    MARGIN,
+    MAY_WRITE,
+    PostgresReader,
+    is_live,
+    this_host,
+    this_process,
+)
+from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Staged, SubjectRow
+from privacy_toolkit.journal.store import damaged, moved, running
+from privacy_toolkit.journal.writing import (
+    Renumbering,
+    Writer,
+    facts_mac,
+    facts_of,
+    known_at_first,
+    marked_restored,
+    members_of,
+    numbered,
+    pack_page,
+)
+
+#: Everything of a commit is one statement: it is written if the execution may still write, and nothing else is.
+_WRITE: Final = f"""
+    WITH me AS ({MAY_WRITE}),
+    logged AS (INSERT INTO log (run_no, first, execution, data)
+        SELECT %s, page, %s, said FROM me, unnest(%b::bigint[], %b::bytea[]) AS given (page, said)),
+    kept AS (INSERT INTO results
+        SELECT %s, seq, answer FROM me, unnest(%b::bigint[], %b::bytea[]) AS given (seq, answer)
+        ON CONFLICT (run_no, seq) DO UPDATE SET data = excluded.data)
+    SELECT count(*) FROM me
+"""
+_CONTROL: Final = (
+    "INSERT INTO controls (run_no, kind, operation, ended_at, elapsed, status, reason, held)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+)
+_BEAT: Final = (
+    "UPDATE executions SET expires_at = clock_timestamp() + %s * interval '1 second' WHERE run_no = %s AND number = %s"
+    " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp() RETURNING 1"
+)
+#: What a purge takes away, but for what is written again: page by page, and the run itself.
+_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets")
+
+
+class DatabaseLease(SoleLease):
+    """The lease of the only execution of a run in the database: it lasts as long as it is renewed."""
+
+    def __init__(self, run: PostgresRun, number: int, sink: PostgresSink) -> None:
+        super().__init__(run, number)
+        self.may_send = sink.may_send
+
+
+class PostgresSink:
+    """Writes what an execution of a run says, on a connection of its own, and renews its lease there."""
+
+    beats = True
+
+    def __init__(self, database: Database, run_id: str, run_no: int, number: int, begun_at: float) -> None:
+        self._database = database
+        self._run_id, self._run_no, self._number = run_id, run_no, number
+        self._opened: Connection | None = None
+        self._beaten_at = begun_at
+        self._sends_until = self._beaten_at + LEASE - MARGIN
+
+    def open(self) -> Iterable[int]:
+        """Connect; the pages of which the log says something already."""
+        self._opened = self._database.connect(SHORT)
+        with self._explained():
+            found = self._opened.execute("SELECT DISTINCT first FROM log WHERE run_no = %s", (self._run_no,))
+            return [first for (first,) in found]
+
+    def pause(self) -> float:
+        """Tell how many seconds there are until the lease is to be renewed."""
+        return max(0.0, self._beaten_at + BEAT - since_boot())
+
+    def beat(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            JournalError: it is over, or that can't be written.
+        """
+        asked_at = since_boot()
+        with self._explained():
+            if self._connection.execute(_BEAT, (LEASE, self._run_no, self._number)).fetchone() is None:
+                raise fenced(self._run_id)
+        self._beaten_at, self._sends_until = asked_at, asked_at + LEASE - MARGIN
+
+    def may_send(self) -> bool:
+        """Tell whether a request may be begun now: the lease is over by this clock before it is by the database's."""
+        return since_boot() < self._sends_until
+
+    def write(self, pages: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
+        """Write in one commit, durable on return."""
+        me = self._run_no, self._number
+        kept: dict[int, bytes] = dict(results)
+        log = [first for first, _ in pages], [data for _, data in pages]
+        given = (*me, *me, *log, self._run_no, list(kept), list(kept.values()))
+        with self._explained():
+            if not controls:
+                self._check(self._connection.execute(_WRITE, given).fetchone())
+                return
+            with self._connection.transaction():
+                self._check(self._connection.execute(_WRITE, given).fetchone())
+                self._connection.cursor().executemany(_CONTROL, [(self._run_no, *row) for row in controls])
+
+    def fold(self, first: int) -> None:
+        """Put all that the log says of a page into one row."""
+        with self._explained(), uncollected(), self._connection.transaction():
+            self._check(self._connection.execute(MAY_WRITE, (self._run_no, self._number)).fetchone())
+            fold_page(self._connection, self._run_no, first)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def _check(self, found: Row | None) -> None:
+        if found is None or not found[0]:
+            raise fenced(self._run_id)
+
+    @property
+    def _connection(self) -> Connection:
+        if self._opened is None:
+            raise JournalError("The journal is not open for writing.")
+        return self._opened
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise trouble("The journal could not be written", error) from None
+        except (ValueError, TypeError, LookupError):
+            raise damaged(self._run_id, "a record") from None  # the text of such an error may hold an id
+
+
+def fold_page(connection: Connection, run_no: int, first: int) -> None:
+    """Put all that the log says of a page into one row, within a transaction."""
+    found = connection.execute(
+        "SELECT n, data FROM log WHERE run_no = %s AND first = %s ORDER BY n", (run_no, first), binary=True
+    ).fetchall()
+    if not found:
+        return
+    (folded,) = connection.execute(
+        "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
+    ).fetchone() or (None,)
+    put_rows(connection, run_no, first, page_as_known(folded, [data for _, data in found]))
+    connection.execute("DELETE FROM log WHERE run_no = %s AND first = %s AND n <= %s", (run_no, first, found[-1][0]))
+
+
+def put_rows(connection: Connection, run_no: int, first: int, data: bytes) -> None:
+    """Write a folded page once all of it reads as what it should be, and its counts; within a transaction."""
+    counts = encode_counts(counted(decode_rows(data)))
+    connection.execute(
+        "UPDATE pages SET folded = %s, counts = %s WHERE run_no = %s AND first = %s",
+        (pack_page(data), counts, run_no, first),
+    )
+
+
+class PostgresRun(PostgresReader):
+    """One run, opened. Writing starts with ``begin_execution``."""
+
+    def __init__(
+        self,
+        database: Database,
+        run_id: str,
+        *,
+        set_aside: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(database, run_id, set_aside=set_aside, monotonic=monotonic)
+        self._writer: Writer | None = None
+
+    def close(self) -> None:
+        """Write what is queued and let go of the run; an execution that was not ended is without an end for good.
+
+        Raises:
+            JournalError: something handed in could not be written.
+        """
+        try:
+            if self._writer is not None:
+                self._close_writer(self._writer)
+        finally:
+            self._let_others_work()
+            super().close()
+
+    def begin_execution(self, started_at: int, settings: str) -> int:
+        """Claim the run for this process; the number of the execution.
+
+        Raises:
+            RefusedError: another process works on it.
+            JournalError: nothing can be written, or the run is no longer in use (code ``moved``).
+        """
+        begun_at = since_boot()  # before the lease begins by the database's clock
+        with self._claimed() as connection:
+            row = connection.execute(
+                "INSERT INTO executions (run_no, number, started_at, settings, host, process, expires_at)"
+                " SELECT %s, coalesce(max(number), 0) + 1, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second'"
+                " FROM executions WHERE run_no = %s RETURNING number",
+                (self._run_no, started_at, settings, this_host(), this_process(), LEASE, self._run_no),
+            ).fetchone()
+        (number,) = row or (0,)
+        self._own_number = int(number)
+        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at)
+        self._writer = Writer(self._sink, self.bounds())
+        return self._own_number
+
+    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
+        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
+        number = self.begin_execution(started_at, settings)
+        return DatabaseLease(self, number, self._sink)
+
+    def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
+        """Wait until all is written, note the end of the execution, and let others work on the run.
+
+        Raises:
+            JournalError: something handed in could not be written, or the lease was over.
+        """
+        try:
+            if self._writer is not None:
+                self._close_writer(self._writer)
+            with explained("The journal could not be written"):
+                found = self._rows(
+                    "UPDATE executions SET ended_at = %s, stopped_by = %s WHERE run_no = %s AND number = %s"
+                    " AND fenced_at IS NULL RETURNING number",
+                    *(ended_at, stopped_by and stopped_by.value, self._run_no, number),
+                )
+            if not found:
+                raise fenced(self.name)
+        finally:
+            self._let_others_work()
+
+    def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
+        """Make an intent durable, with what was read before it; return only then.
+
+        Raises:
+            JournalError: it is not durable, so nothing may be sent.
+        """
+        return self._open_writer().commit(self._told(notes))
+
+    def record(self, notes: Iterable[Note]) -> None:
+        """Note what exchanges came to, and the states that follow, all with the next commit."""
+        self._open_writer().put(self._told(notes))
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control with the next commit."""
+        self._open_writer().put(controls=(control,))
+
+    def accept_rejected(self, given: Acceptance) -> None:
+        """Note that the operator accepts that rows were refused and nobody acts on them."""
+        with self._claimed() as connection:
+            connection.execute(
+                "INSERT INTO acceptances (run_no, at, rows, signer, signing_key) VALUES (%s, %s, %s, %s, %s)",
+                (self._run_no, given.at, given.rows, given.signer, given.signing_key),
+            )
+
+    def forget_results(self) -> None:
+        """Destroy what was kept of answers, once it has been handed over."""
+        with self._claimed() as connection:
+            connection.execute("DELETE FROM results WHERE run_no = %s", (self._run_no,))
+
+    def mark_restored(self, now: int) -> int:
+        """Make every open subject ``unknown`` for good, since its request may have gone out; how many these are."""
+        marked = 0
+        with self._claimed() as connection:
+            for first, last in self.bounds():
+                fold_page(connection, self._run_no, first)
+                some, rows = marked_restored(self._rows_in(connection, first), first, last, now)
+                if some:
+                    put_rows(connection, self._run_no, first, encode_rows(rows))
+                marked += some
+        return marked
+
+    def purge(self, now: int, plan: bytes) -> None:
+        """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
+
+        Afterwards the tables are written again, so that no dead row in them holds an id. A purged run is only that.
+        What the server keeps apart from its tables, its log of changes and its backups, keeps ids as long as it lasts.
+
+        Raises:
+            RefusedError: another process works on the run.
+            JournalError: it can't be written; with the code ``remains``, dead rows with ids are still there.
+        """
+        with self._claimed() as connection:
+            if self.purged_at is None:
+                self._unlink(connection, now, plan)
+        with self.reading():
+            self._read_facts()
+        try:
+            self._rows("SELECT rewrite()")
+        except psycopg.Error as error:
+            if not isinstance(error, psycopg.errors.LockNotAvailable):
+                raise trouble(f"Run {self.name} was purged, but its tables could not be written again", error) from None
+            raise JournalError(
+                f"Run {self.name} was purged, but another process uses the tables: dead rows of them still hold ids.",
+                "Purge the run once more when nothing else is at work.",
+                code="remains",
+            ) from None
+
+    def _unlink(self, connection: Connection, now: int, plan: bytes) -> None:
+        bounds = self.bounds()
+        for first, _ in bounds:
+            fold_page(connection, self._run_no, first)
+        known = array("I", (row.seq for first, _ in bounds for row in self._rows_in(connection, first)))
+        made = Renumbering(self.windows(), known, self.size, secrets.SystemRandom().shuffle)
+        connection.execute("CREATE TEMP TABLE renumbered (seq bigint, data bytea) ON COMMIT DROP")
+        for first, _ in bounds:
+            rows = [made.row(row) for row in self._rows_in(connection, first)]
+            with connection.cursor().copy("COPY renumbered FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types(["int8", "bytea"])
+                for row in rows:
+                    copy.write_row((row.seq, encode_rows([row])))
+        connection.execute("CREATE INDEX ON renumbered (seq)")
+        connection.execute(
+            "UPDATE pages SET data = '', digest = '', folded = NULL, counts = NULL WHERE run_no = %s", (self._run_no,)
+        )
+        for first, last in bounds:
+            found = connection.execute(
+                "SELECT data FROM renumbered WHERE seq BETWEEN %s AND %s ORDER BY seq", (first, last), binary=True
+            ).fetchall()
+            rows = [row for (data,) in found for row in decode_rows(data)]
+            if rows:
+                put_rows(connection, self._run_no, first, encode_rows(rows))
+        for table in _UNLINK:
+            connection.execute(f"DELETE FROM {table} WHERE run_no = %s", (self._run_no,))
+        gone = {"secret", "plan", "plan_key", MAC}
+        facts = {name: fact for name, fact in self._facts.items() if name not in gone}
+        facts |= {"plan": plan, "purged_at": str(now).encode()}
+        connection.execute(
+            "UPDATE runs SET plan = %s, purged_at = %s, mac = %s WHERE run_no = %s",
+            (plan, now, facts_mac(facts, [(first, last, b"") for first, last in bounds]), self._run_no),
+        )
+
+    def _rows_in(self, connection: Connection, first: int) -> list[SubjectRow]:
+        """All that is known of the subjects of a page of which the log says nothing, within a transaction."""
+        (folded,) = connection.execute(
+            "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (self._run_no, first), binary=True
+        ).fetchone() or (None,)
+        return decode_rows(page_as_known(folded, ()))
+
+    @contextmanager
+    def _claimed(self) -> Iterator[Connection]:
+        """A transaction in which nobody else may work on the run, and after which it is not as it was.
+
+        Executions of which nothing can come any more are fenced by it.
+        """
+        self._check_open()
+        with explained("The journal could not be written"), self._database.used() as connection:
+            try:
+                with connection.transaction():
+                    self._claim(connection)
+                    yield connection
+            except psycopg.errors.LockNotAvailable:
+                raise running(self.name) from None
+
+    def _claim(self, connection: Connection) -> None:
+        connection.execute("SET LOCAL lock_timeout = '2s'")
+        found = connection.execute(
+            "UPDATE runs SET touched = touched + 1 WHERE run_no = %s AND set_aside_at IS NULL RETURNING 1",
+            (self._run_no,),
+        ).fetchone()
+        if found is None:
+            raise moved(self.name)
+        others = connection.execute(
+            "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp() FROM executions"
+            " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL AND number IS DISTINCT FROM %s FOR UPDATE",
+            (DRAIN, self._run_no, self._own_number),
+        ).fetchall()
+        for number, process, is_unexpired in others:
+            if is_live(process, is_unexpired=is_unexpired):
+                raise running(self.name)
+            connection.execute(
+                "UPDATE executions SET fenced_at = clock_timestamp() WHERE run_no = %s AND number = %s",
+                (self._run_no, number),
+            )
+
+    def _let_others_work(self) -> None:
+        """Give the lease back, if there is one: this process writes nothing more."""
+        number, self._own_number = self._own_number, None
+        if number is not None:
+            with suppress(psycopg.Error, JournalError):  # it expires by itself
+                self._rows(
+                    "UPDATE executions SET fenced_at = clock_timestamp() WHERE run_no = %s AND number = %s"
+                    " AND ended_at IS NULL",
+                    *(self._run_no, number),
+                )
+
+    def _close_writer(self, writer: Writer) -> None:
+        self._writer = None
+        writer.close()
+
+    def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
+        """Tell whoever walks the run party by party what is written of it."""
+        told = notes if isinstance(notes, list) else list(notes)
+        for walk in self._walks:
+            for note in told:
+                walk.note(note)
+        return told
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise JournalError("The journal is not open for writing.")
+        return self._writer
+
+
+# Creating a run: all of its subjects in the database before the first request, or no run at all.
+
+#: Parties get numbers in the order of their names, which are compared byte by byte.
+_NUMBER_PARTIES: Final = (
+    "INSERT INTO parties SELECT %s, dense_rank() OVER (ORDER BY name), seq, place, id, given FROM members"
+)
+
+
+def create_run(database: Database, run_id: str, staged: Staged) -> None:
+    """Make a new run in one transaction.
+
+    Raises:
+        JournalError: it could not be written; nothing is left behind.
+    """
+    with explained("The run could not be created"), database.used() as connection:
+        try:
+            with connection.transaction():
+                _fill(connection, run_id, staged)
+        except psycopg.errors.UniqueViolation:
+            raise JournalError("The run could not be created: there is one of that id.") from None
+
+
+def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
+    secret = secrets.token_bytes(32)
+    approval = None if staged.approval is None else msgspec.json.encode(staged.approval)
+    (run_no,) = connection.execute(
+        "INSERT INTO runs (run_id, plan, created_at, size, approval, mac) VALUES (%s, %s, %s, 0, %s, '')"
+        " RETURNING run_no",
+        (run_id, staged.plan, staged.created_at, approval),
+    ).fetchone() or (0,)
+    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s)", (run_no, secret, staged.plan_key))
+    digests = _put_pages(connection, run_no, secret, staged)
+    if staged.party is not None:
+        _put_parties(connection, run_no, digests, staged.party)
+
+    def page_rows(first: int) -> list[SubjectRow]:
+        (folded,) = connection.execute(
+            "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
+        ).fetchone() or (None,)
+        return decode_rows(page_as_known(folded, ()))
+
+    for first, rows in known_at_first(staged, [first for first, _, _ in digests], page_rows):
+        put_rows(connection, run_no, first, encode_rows(rows))
+    with connection.cursor().copy("COPY rejected FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["int4", "int8", "int8", "text"])
+        for n, (row, reason) in enumerate(staged.rejected, 1):
+            copy.write_row((run_no, n, row, reason))
+    size = digests[-1][1] if digests else 0
+    mac = facts_mac(facts_of(run_id, staged, secret, size), digests)
+    connection.execute("UPDATE runs SET size = %s, mac = %s WHERE run_no = %s", (size, mac, run_no))
+
+
+def _put_pages(connection: Connection, run_no: int, secret: bytes, staged: Staged) -> list[Digest]:
+    digests: list[Digest] = []
+    with connection.cursor().copy("COPY pages (run_no, first, last, data, digest) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["int4", "int8", "int8", "bytea", "bytea"])
+        for first, page in numbered(staged.pages):
+            last, data = first + len(page) - 1, encode_page(page)
+            digests.append((first, last, page_digest(secret, first, last, data)))
+            copy.write_row((run_no, first, last, data, digests[-1][2]))
+    return digests
+
+
+def _put_parties(connection: Connection, run_no: int, digests: list[Digest], party: Callable[[str, str], str]) -> None:
+    """Write who belongs to which party, a page at a time: memory does not grow with the run."""
+    connection.execute(
+        "CREATE TEMP TABLE members (name bytea, seq bigint, place bigint, id bytea, given bytea) ON COMMIT DROP"
+    )
+    for first, _, _ in digests:
+        (data,) = connection.execute(
+            "SELECT data FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
+        ).fetchone() or (b"",)
+        with connection.cursor().copy("COPY members FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(["bytea", "int8", "int8", "bytea", "bytea"])
+            for name, seq, row, id_, given in members_of(first, msgspec.msgpack.decode(data), party):
+                copy.write_row((name.encode(), seq, row, id_.encode(), given.encode()))
+    connection.execute(_NUMBER_PARTIES, (run_no,))

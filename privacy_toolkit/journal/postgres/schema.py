@@ -1,0 +1,335 @@
+"""The tables of a state in PostgreSQL, as named migrations, and who may do what with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.journal.postgres.connection import Connection, Database, explained
+
+#: Who changes tables keeps others from it by this advisory lock.
+_LOCK: Final = 0x70726976
+
+#: Each is applied in one transaction with its own record. Within a major version they only add.
+MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
+    (
+        "0001-first",
+        """
+        CREATE TABLE facts (name text PRIMARY KEY, value bytea NOT NULL);
+        -- The keys of what names people by digests: whoever has a list and its key can test who is on it.
+        CREATE TABLE keys (name text PRIMARY KEY, value bytea NOT NULL, checked bytea);
+        CREATE TABLE runs (
+            run_no int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            run_id text NOT NULL UNIQUE,
+            plan bytea NOT NULL,
+            created_at bigint NOT NULL,
+            size bigint NOT NULL,
+            approval bytea,
+            mac bytea NOT NULL,
+            purged_at bigint,
+            set_aside_at timestamptz,
+            touched int NOT NULL DEFAULT 0
+        );
+        CREATE TABLE run_secrets (run_no int PRIMARY KEY REFERENCES runs, secret bytea NOT NULL, plan_key bytea);
+        -- An execution is a lease on its run, and its number what fences those before it.
+        CREATE TABLE executions (
+            run_no int NOT NULL REFERENCES runs,
+            number int NOT NULL,
+            started_at bigint NOT NULL,
+            ended_at bigint,
+            stopped_by text,
+            settings text NOT NULL,
+            host text NOT NULL,
+            process text NOT NULL,
+            expires_at timestamptz NOT NULL,
+            fenced_at timestamptz,
+            PRIMARY KEY (run_no, number)
+        ) WITH (fillfactor = 50);
+        -- The accepted subjects in input order, up to 1,000 a page; what is known of them, folded; its counts.
+        CREATE TABLE pages (
+            run_no int NOT NULL REFERENCES runs,
+            first bigint NOT NULL,
+            last bigint NOT NULL,
+            data bytea NOT NULL,
+            digest bytea NOT NULL,
+            folded bytea,
+            counts bytea,
+            PRIMARY KEY (run_no, first)
+        );
+        ALTER TABLE pages ALTER data SET STORAGE EXTERNAL, ALTER folded SET STORAGE EXTERNAL;
+        -- What commits say of each page, until it is folded.
+        CREATE TABLE log (
+            run_no int NOT NULL,
+            first bigint NOT NULL,
+            n bigint GENERATED ALWAYS AS IDENTITY,
+            execution int NOT NULL,
+            data bytea NOT NULL,
+            PRIMARY KEY (run_no, first, n)
+        );
+        ALTER TABLE log ALTER data SET STORAGE EXTERNAL;
+        -- For the jobs whose requests are about several subjects: which belong together; parties are in order.
+        CREATE TABLE parties (
+            run_no int NOT NULL,
+            party bigint NOT NULL,
+            seq bigint NOT NULL,
+            place bigint NOT NULL,
+            id bytea NOT NULL,
+            given bytea NOT NULL,
+            PRIMARY KEY (run_no, party, seq)
+        );
+        CREATE TABLE results (run_no int NOT NULL, seq bigint NOT NULL, data bytea NOT NULL, PRIMARY KEY (run_no, seq));
+        CREATE TABLE controls (
+            run_no int NOT NULL,
+            n bigint GENERATED ALWAYS AS IDENTITY,
+            kind text,
+            operation text NOT NULL,
+            ended_at bigint NOT NULL,
+            elapsed bigint NOT NULL,
+            status int,
+            reason text,
+            held boolean,
+            PRIMARY KEY (run_no, n)
+        );
+        CREATE TABLE rejected (
+            run_no int NOT NULL,
+            n bigint NOT NULL,
+            place bigint NOT NULL,
+            reason text NOT NULL,
+            PRIMARY KEY (run_no, n)
+        );
+        CREATE TABLE acceptances (
+            run_no int NOT NULL,
+            n bigint GENERATED ALWAYS AS IDENTITY,
+            at bigint NOT NULL,
+            rows bigint NOT NULL,
+            signer text,
+            signing_key text,
+            PRIMARY KEY (run_no, n)
+        );
+        """,
+    ),
+    (
+        "0002-ledgers",
+        """
+        CREATE TABLE suppressed (digest bytea PRIMARY KEY);
+        CREATE TABLE counted (run_id text PRIMARY KEY, erased bigint NOT NULL);
+        CREATE TABLE list_read (run_id text PRIMARY KEY, stamp bytea NOT NULL);
+        CREATE TABLE imported (list text NOT NULL, digest bytea NOT NULL, PRIMARY KEY (list, digest));
+        CREATE TABLE removed (digest bytea PRIMARY KEY, before text NOT NULL);
+        -- The first customer of a code, and every one of a code that several may have.
+        CREATE TABLE assigned (code bytea PRIMARY KEY, customer bytea NOT NULL);
+        CREATE INDEX assigned_to ON assigned (customer);
+        CREATE TABLE shared (code bytea NOT NULL, customer bytea NOT NULL, PRIMARY KEY (code, customer));
+        CREATE INDEX shared_to ON shared (customer);
+        CREATE TABLE given_back (run_id text PRIMARY KEY);
+        CREATE TABLE changes (scope bytea PRIMARY KEY, changes bigint NOT NULL);
+        CREATE TABLE deployments (deployment text PRIMARY KEY, data bytea NOT NULL);
+        CREATE TABLE answers (run_id text PRIMARY KEY, data bytea NOT NULL);
+        CREATE TABLE plan_keys (nonce text PRIMARY KEY, value bytea NOT NULL);
+        CREATE TABLE chain (
+            sequence int PRIMARY KEY,
+            run_id text NOT NULL,
+            checkpoint bytea NOT NULL,
+            sums bytea NOT NULL,
+            signature bytea
+        );
+        -- What runs tell, looked up; it is made again from them at any time.
+        CREATE TABLE index_parts (
+            run_id text NOT NULL,
+            part text NOT NULL,
+            no bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+            stamp bytea NOT NULL,
+            salt bytea NOT NULL,
+            note bytea NOT NULL,
+            PRIMARY KEY (run_id, part)
+        );
+        CREATE TABLE index_told (
+            digest bytea NOT NULL,
+            no bigint NOT NULL REFERENCES index_parts (no) ON DELETE CASCADE,
+            value bytea NOT NULL,
+            PRIMARY KEY (digest, no)
+        );
+        CREATE INDEX index_told_of ON index_told (no);
+        """,
+    ),
+    (
+        "0003-rewrite",
+        """
+        -- After a purge: writes the tables again, so that no dead row of them holds an id any more.
+        CREATE FUNCTION rewrite() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = toolkit, pg_temp SET lock_timeout = '2s' AS $$
+        BEGIN
+            CLUSTER run_secrets USING run_secrets_pkey;
+            CLUSTER runs USING runs_pkey;
+            CLUSTER pages USING pages_pkey;
+            CLUSTER log USING log_pkey;
+            CLUSTER parties USING parties_pkey;
+            CLUSTER results USING results_pkey;
+            CLUSTER rejected USING rejected_pkey;
+            CLUSTER index_told USING index_told_pkey;
+            CLUSTER index_parts USING index_parts_pkey;
+        END $$;
+        REVOKE ALL ON FUNCTION rewrite() FROM PUBLIC;
+        """,
+    ),
+)
+#: What a role may do: privilege and tables, ``None``: all of them.
+_READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain")
+
+
+def check(database: Database) -> None:
+    """Make sure that the tables are those that this toolkit knows.
+
+    Raises:
+        UsageError: they are missing, older or newer.
+        JournalError: the database can't be reached.
+    """
+    with explained("The database of the state can't be read"), database.used() as connection:
+        there = _applied(connection)
+    known = [name for name, _ in MIGRATIONS]
+    if there - set(known):
+        raise UsageError(
+            "The tables of the state were made by a newer version of this toolkit.",
+            "Use that version, or a later one. Nothing was changed.",
+        )
+    missing = [name for name in known if name not in there]
+    if missing:
+        what = "are older than this version of the toolkit" if there else "are missing in this database"
+        raise UsageError(
+            f"The tables of the state {what}.", "Have the owner give: privacy-toolkit state migrate ADDRESS"
+        )
+
+
+def migrate(database: Database) -> list[str]:
+    """Bring the tables to the newest form; the names of the migrations that were applied.
+
+    Raises:
+        UsageError: they are of a newer toolkit.
+        JournalError: they can't be changed; what was applied before stays.
+    """
+    with explained("The tables of the state can't be changed"), database.used() as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        try:
+            return _migrate(connection)
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+
+def _migrate(connection: Connection) -> list[str]:
+    there, done = _applied(connection), []
+    if there - {name for name, _ in MIGRATIONS}:
+        raise UsageError(
+            "The tables of the state were made by a newer version of this toolkit.",
+            "Use that version, or a later one. Nothing was changed.",
+        )
+    if not there:
+        with connection.transaction():
+            connection.execute("CREATE SCHEMA IF NOT EXISTS toolkit")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS migrations"
+                " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+    for name, statements in MIGRATIONS:
+        if name not in there:
+            with connection.transaction():
+                connection.execute(statements.encode())
+                connection.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
+            done.append(name)
+    return done
+
+
+def _applied(connection: Connection) -> set[str]:
+    (there,) = connection.execute("SELECT to_regclass('toolkit.migrations') IS NOT NULL").fetchone() or (False,)
+    return {str(name) for (name,) in connection.execute("SELECT name FROM migrations")} if there else set()
+
+
+def grant(database: Database, role: str, *, reading: bool) -> None:
+    """Let a role work with the state, or with ``reading`` see how its runs are going and nobody's id.
+
+    Raises:
+        UsageError: there is no such role.
+        JournalError: the one who connects may not grant it.
+    """
+    named = sql.Identifier(role)
+    tables = sql.SQL(", ").join(map(sql.Identifier, _READABLE))
+    statements = (
+        ["GRANT USAGE ON SCHEMA toolkit TO {role}", "GRANT SELECT ON {tables} TO {role}"]
+        if reading
+        else [
+            "GRANT USAGE ON SCHEMA toolkit TO {role}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA toolkit TO {role}",
+            "REVOKE INSERT, UPDATE, DELETE ON migrations FROM {role}",
+            "GRANT EXECUTE ON FUNCTION rewrite() TO {role}",
+        ]
+    )
+    with explained("The rights can't be granted"), database.used() as connection:
+        try:
+            with connection.transaction():
+                for statement in statements:
+                    connection.execute(sql.SQL(statement).format(role=named, tables=tables))
+        except psycopg.errors.UndefinedObject:
+            raise UsageError(
+                "There is no such role in the database.", "Make it first: CREATE ROLE name LOGIN"
+            ) from None
+
+
+#: What a server says of itself that a state depends on.
+_CONDITION: Final = """
+    SELECT current_setting('server_version'), current_setting('server_version_num')::int,
+        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+        extract(epoch FROM clock_timestamp())::float8, pg_is_in_recovery(),
+        current_setting('synchronous_standby_names')
+"""
+#: The oldest server that the tests are run with, as a number of its own.
+_OLDEST: Final = 150_000
+
+
+def condition(database: Database, now: Callable[[], float]) -> dict[str, Any]:
+    """Look at a server: fields of ``state.DatabaseCondition``.
+
+    Raises:
+        UsageError: it is too old, or a standby that nothing can be written to.
+        JournalError: it can't be reached.
+    """
+    with explained("The database of the state can't be read"), database.used() as connection:
+        before = now()
+        row = connection.execute(_CONDITION).fetchone() or ("", 0, False, before, False, "")
+        middle = (before + now()) / 2
+        encrypted = connection.pgconn.ssl_in_use
+    version, number, durable, clock, is_standby, standbys = row
+    if number < _OLDEST:
+        raise UsageError(f"PostgreSQL {version} is too old for a state.", "Use version 15 or a later one.")
+    if is_standby:
+        raise UsageError("The database is a standby: nothing can be written to it.", "Name the primary server.")
+    standby = (
+        f"a commit waits for standbys: {standbys}"
+        if standbys
+        else "no standby is synchronous: after a failover, commits of the last moments may be missing"
+    )
+    return {
+        "version": version,
+        "durable": durable,
+        "encrypted": encrypted,
+        "behind": middle - clock,
+        "standby": standby,
+    }
+
+
+def usage(database: Database) -> dict[str, Any]:
+    """Tell what this user may do, and which run is the newest: fields of ``state.DatabaseCondition``.
+
+    Raises:
+        JournalError: that can't be read.
+    """
+    with explained("The runs can't be listed"):
+        may = database.row(
+            "SELECT bool_and(has_table_privilege(format('toolkit.%%I', tablename), need)) FROM pg_tables,"
+            " unnest('{SELECT, INSERT, UPDATE, DELETE}'::text[]) AS need"
+            " WHERE schemaname = 'toolkit' AND tablename <> 'migrations'"
+        )
+        latest = database.row("SELECT max(run_id) FROM runs WHERE set_aside_at IS NULL")
+    return {"may_write": bool(may and may[0]), "latest": latest[0] if latest else None}

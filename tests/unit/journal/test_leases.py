@@ -1,0 +1,582 @@
+"""Leases among executions: fence, claim, write and beat in every order, step by step, by a clock that tests move."""
+
+import asyncio
+import math
+from random import Random
+
+import pytest
+
+from privacy_toolkit.core.model import JournalError, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.journal.lease import (
+    AskedToPause,
+    ClaimedPages,
+    CountedElsewhere,
+    FencedError,
+    KeptLease,
+    LeaseBatch,
+    LeaseBeat,
+    LeaseLost,
+    LeaseTally,
+    LeaseTerms,
+    RunStopped,
+    ShareChanged,
+    Unclaimed,
+)
+from privacy_toolkit.journal.memory.lease import RunLeases
+from privacy_toolkit.journal.memory.run import taken_in
+from privacy_toolkit.journal.records import ExchangeRecord, Note, RequestRow, Staged, SubjectState
+from tests.simulation.loop import VirtualLoop
+
+READ, ERASE = "get_customer_inventory", "delete_customer_data"
+SEEN = ExchangeRecord(Purpose.READ_BEFORE, READ, None, 10, 3, 200)
+INTENT = ExchangeRecord(Purpose.ACT, ERASE, intent_at=20)
+ANSWERED = ExchangeRecord(Purpose.ACT, ERASE, 20, 29, 9, 204)
+LOST = SubjectState(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, attempts=1)
+ERASED = SubjectState(Outcome.ERASED, attempts=1)
+DONE = SubjectState(Outcome.DONE)
+
+TERMS = LeaseTerms(lease=15.0, beat=1.0, margin=1.0, drain=30.0, exclusive=False, rate=100.0)
+OVER = 15.0 + 30.0 + 0.1
+SEEN_SOMEBODY = LeaseTally(has_seen=True)
+
+
+class Book:
+    """The leases of a run of pages of two, on a clock that a test moves."""
+
+    def __init__(self, subjects=6, terms=TERMS, **staged):
+        ids = [(k + 2, f"c{k}") for k in range(subjects)]
+        pages = [ids[k : k + 2] for k in range(0, subjects, 2)]
+        self.run = taken_in("run", Staged(plan=b"{}", created_at=1, pages=pages, **staged))
+        self.now = 0.0
+        self.terms = terms
+        self.leases = RunLeases(self.run, lambda: self.now)
+        self.serials = {}
+
+    def begin(self):
+        return self.leases.begin(1, "{}", self.terms)
+
+    def put(self, number, *notes, walked=(), ended=None, beat=None):
+        self.serials[number] = serial = self.serials.get(number, 0) + 1
+        return self.leases.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+
+    def beat(self, number, tally=SEEN_SOMEBODY, in_use=0.0):
+        self.serials[number, "beat"] = serial = self.serials.get((number, "beat"), 0) + 1
+        return self.put(number, beat=LeaseBeat(serial, in_use, tally))
+
+    def claim(self, number, *known):
+        return self.leases.claim(number, known)
+
+    def state(self, seq):
+        return self.run.states.get(seq)
+
+
+def ids(claimed):
+    return [[entry.subject.id for entry in due] for due in claimed.entries]
+
+
+@pytest.fixture
+def book():
+    return Book()
+
+
+@pytest.fixture
+def pair(book):
+    """Two executions, of which one has seen somebody."""
+    first, second = book.begin(), book.begin()
+    book.beat(first)
+    book.beat(second)
+    return first, second
+
+
+# Claims.
+
+
+def test_no_page_is_claimed_by_two_and_all_are_claimed(book, pair):
+    first, second = pair
+    claimed = [book.claim(first), book.claim(second), book.claim(first, 1)]
+    assert [(one.first, one.last) for one in claimed] == [(1, 2), (3, 4), (5, 6)]
+    assert [ids(one) for one in claimed] == [[["c0", "c1"]], [["c2", "c3"]], [["c4", "c5"]]]
+    assert book.claim(second, 3) is Unclaimed.NOT_NOW
+
+
+def test_once_all_are_walked_nothing_is_left(book, pair):
+    first, _ = pair
+    for at in (1, 3, 5):
+        assert isinstance(book.claim(first), ClaimedPages)
+        book.put(first, walked=[ClaimedPages(at, at + 1)])
+    assert book.claim(first) is Unclaimed.NOTHING_LEFT
+    assert book.leases.are_held
+
+
+def test_a_page_without_open_subjects_is_not_claimed(book, pair):
+    first, second = pair
+    book.put(second, Note(1, (), DONE), Note(2, (), DONE))
+    assert book.claim(first).first == 3
+
+
+def test_a_claim_whose_answer_was_lost_is_given_once_more(book, pair):
+    first, second = pair
+    book.claim(first)
+    assert book.claim(second).first == 3
+    assert book.claim(first).first == 1
+    assert book.claim(first, 1).first == 5
+
+
+def test_what_is_in_doubt_is_claimed_first_then_what_is_due_first():
+    book = Book(
+        8, requests=[RequestRow(5, None, "2026-02-01", None, None), RequestRow(8, None, "2026-03-01", None, None)]
+    )
+    first = book.begin()
+    book.beat(first)
+    book.put(first, Note(3, (), LOST))
+    known, order = [], []
+    for _ in range(4):
+        claimed = book.claim(first, *known)
+        known.append(claimed.first)
+        order.append(ids(claimed))
+    assert order == [[["c2", "c3"]], [["c4"], ["c5"]], [["c7"], ["c6"]], [["c0", "c1"]]]
+
+
+def test_what_an_execution_leaves_at_its_end_is_free_at_once(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.put(first, ended=(9, StopReason.TERMINATED))
+    assert book.claim(second).first == 1
+    assert book.run.executions[0].stopped_by is StopReason.TERMINATED
+
+
+def test_an_exclusive_run_is_claimed_as_a_whole_and_by_one_at_a_time():
+    book = Book(terms=LeaseTerms(exclusive=True, rate=None))
+    first, second = book.begin(), book.begin()
+    assert book.beat(first).share == math.inf
+    whole = book.claim(first)
+    assert whole == ClaimedPages(1, 6)
+    assert (book.claim(first, 1), book.claim(second)) == (Unclaimed.NOT_NOW, Unclaimed.NOT_NOW)
+    book.put(first, ended=(9, None))
+    assert book.claim(second) == whole
+    book.put(second, walked=[whole])
+    assert book.claim(second, 1) is Unclaimed.NOTHING_LEFT
+
+
+def test_until_somebody_is_seen_only_one_has_anything(book):
+    first, second = book.begin(), book.begin()
+    book.beat(first, LeaseTally(first_reads=2))
+    book.beat(second, LeaseTally())
+    assert book.claim(first).first == 1
+    assert book.claim(second) is Unclaimed.NOT_NOW
+    book.put(first, walked=[ClaimedPages(1, 2)])
+    book.claim(first)
+    assert book.claim(second) is Unclaimed.NOT_NOW
+    book.beat(first)
+    assert book.claim(second).first == 5
+
+
+def test_a_resumed_run_tries_again_what_was_left_open(book, pair):
+    first, second = pair
+    for at in (1, 3, 5):
+        book.claim(first)
+        book.put(first, Note(at, (), DONE), walked=[ClaimedPages(at, at + 1)])
+    for number in pair:
+        book.put(number, ended=(9, None))
+    third = book.begin()
+    assert third > second
+    book.beat(third)
+    assert ids(book.claim(third)) == [["c1"]]
+
+
+# Fences.
+
+
+def test_nobody_is_fenced_before_lease_and_drain_are_over(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.now = 44.9
+    book.beat(second)
+    assert book.claim(second).first == 3
+    assert book.leases.tenants[first].fenced_at is None
+    book.now = OVER
+    assert book.claim(second, 3).first == 1
+    assert book.leases.tenants[first].fenced_at == OVER
+
+
+def test_a_write_that_comes_before_the_fence_is_seen_by_whoever_takes_over(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.now = OVER
+    book.put(first, Note(1, [(1, SEEN), (2, INTENT)], LOST))
+    book.beat(second)
+    taken = book.claim(second)
+    assert taken.entries[0][0].state == LOST
+    assert taken.entries[0][0].exchanges == (SEEN, INTENT)
+
+
+def test_a_write_that_comes_after_the_fence_changes_nothing(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.now = OVER
+    book.beat(second)
+    book.claim(second)
+    with pytest.raises(FencedError):
+        book.put(first, Note(1, [(1, SEEN), (2, INTENT)], LOST))
+    assert book.state(1) is None
+    for step in (lambda: book.beat(first), lambda: book.claim(first), lambda: book.put(first, ended=(1, None))):
+        with pytest.raises(FencedError):
+            step()
+
+
+def test_a_beat_before_the_fence_keeps_the_lease_though_it_was_over(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.now = OVER
+    book.beat(first)
+    book.beat(second)
+    assert book.claim(second).first == 3
+    book.now += 44.9
+    book.put(first, Note(1, (), DONE))
+    assert book.state(1) == DONE
+
+
+def test_whoever_has_not_beaten_in_time_claims_nothing(book, pair):
+    first, _ = pair
+    book.now = 15.0
+    assert book.claim(first) is Unclaimed.NOT_NOW
+    book.beat(first)
+    assert book.claim(first).first == 1
+
+
+def test_late_answers_are_facts_and_change_no_state(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.put(first, Note(1, [(1, SEEN), (2, INTENT)], LOST))
+    book.now = OVER
+    book.beat(second)
+    book.claim(second)
+    after = ExchangeRecord(Purpose.READ_AFTER, READ, None, 31, 3, 404)
+    book.leases.keep_late(first, [Note(1, [(2, ANSWERED), (3, after)], ERASED), Note(2, [(1, INTENT)], LOST)])
+    assert book.state(1) == LOST
+    assert book.run.walk(1) == [(1, SEEN), (2, ANSWERED)]
+    assert (book.run.walk(2), book.state(2)) == ([], None)
+    reconciled = ExchangeRecord(Purpose.RECONCILE, READ, None, 50, 3, 404)
+    book.put(second, Note(1, [(3, reconciled)], ERASED))
+    assert book.run.walk(1) == [(1, SEEN), (2, ANSWERED), (3, reconciled)]
+    assert [number for number, _ in book.leases.late] == [first, first]
+
+
+def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
+    first, second = pair
+    book.claim(first)
+    book.now = OVER
+    book.beat(second)
+    book.claim(second)
+    theirs = ExchangeRecord(Purpose.ACT, ERASE, intent_at=77)
+    book.put(second, Note(1, [(1, theirs)], LOST))
+    book.leases.keep_late(first, [Note(1, [(1, ANSWERED)], ERASED)])
+    assert book.run.walk(1) == [(1, theirs)]
+
+
+# Batches and beats whose answers were lost.
+
+
+def test_a_batch_that_is_written_once_more_is_there_once(book, pair):
+    first, _ = pair
+    batch = LeaseBatch(7, [Note(1, [(1, SEEN)], DONE)])
+    book.leases.commit(first, batch)
+    book.leases.commit(first, LeaseBatch(8, [Note(1, (), ERASED)]))
+    book.leases.commit(first, batch)
+    assert book.state(1) == ERASED
+
+
+def test_a_beat_that_is_out_of_date_says_nothing(book, pair):
+    first, _ = pair
+    book.leases.commit(first, LeaseBatch(9, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
+    assert book.leases.commit(first, LeaseBatch(9, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
+    assert book.leases.tenants[first].share.in_use == 100.0
+
+
+def test_a_share_is_free_for_others_only_when_its_cut_is_confirmed(book):
+    first, second = book.begin(), book.begin()
+    assert book.beat(first).share == 100.0
+    assert book.beat(second).share == 0.0
+    assert book.beat(first, in_use=100.0).share == 50.0
+    assert book.beat(second).share == 0.0
+    book.beat(first, in_use=50.0)
+    assert book.beat(second).share == 50.0
+
+
+def test_the_share_of_whoever_is_gone_is_free_when_its_lease_is_over(book):
+    first, second = book.begin(), book.begin()
+    book.beat(first)
+    book.now = 14.9
+    assert book.beat(second).share == 0.0
+    book.now = 15.0
+    assert book.beat(second).share == 100.0
+    assert book.beat(first, in_use=100.0).share == 0.0
+
+
+def test_counts_pauses_and_stops_reach_all(book, pair):
+    first, second = pair
+    book.beat(first, LeaseTally(failures=2, first_reads=5, pause=8.0, stop=StopReason.FAILURE_LIMIT))
+    answer = book.beat(second, LeaseTally())
+    assert answer.elsewhere == CountedElsewhere(2, 5, has_seen=False)
+    assert (answer.pause, answer.stop) == (8.0, StopReason.FAILURE_LIMIT)
+    assert book.claim(second) is Unclaimed.NOTHING_LEFT
+    book.now = 9.0
+    assert book.beat(second).pause == 0.0
+
+
+# The lease as its execution holds it, in virtual time.
+
+
+class Link:
+    """What is between an execution and the store: ``cut`` breaks it before or after the call, ``stuck`` hangs it."""
+
+    def __init__(self, leases, number):
+        self.leases, self.number = leases, number
+        self.cut, self.stuck, self.takes = None, False, 0.001
+        self.batches = []
+
+    async def _across(self, call):
+        if self.stuck:
+            await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(self.takes)
+        if self.cut == "before":
+            raise ConnectionError
+        done = call()
+        if self.cut == "after":
+            raise ConnectionError
+        return done
+
+    async def commit(self, batch):
+        self.batches.append(batch)
+        return await self._across(lambda: self.leases.commit(self.number, batch))
+
+    async def late(self, notes):
+        await self._across(lambda: self.leases.keep_late(self.number, notes))
+
+    async def claim(self, known):
+        return await self._across(lambda: self.leases.claim(self.number, known))
+
+
+def play(script, terms=TERMS):
+    """Run ``script(book, lease, link, heard)`` in a loop whose clock is that of the store and of the execution."""
+    loop = VirtualLoop(Random(1), shuffles=False)
+    book = Book()
+    book.leases = RunLeases(book.run, lambda: loop.now)
+    heard = []
+
+    async def run():
+        held = LeaseTerms(
+            terms.lease, terms.beat, terms.margin, terms.drain, terms.exclusive, terms.rate, lambda: loop.now
+        )
+        link = Link(book.leases, book.leases.begin(1, "{}", held))
+        lease = KeptLease(link, held, "run")
+        lease.listen(heard.append, lambda: SEEN_SOMEBODY)
+        return await script(book, lease, link, heard)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        result = runner.run(run())
+    assert loop.errors == []
+    return result
+
+
+def test_it_says_at_once_that_there_is_no_share_yet_and_then_which():
+    async def script(_, lease, __, heard):
+        assert not lease.may_send()
+        await asyncio.sleep(0.1)
+        assert heard[:2] == [ShareChanged(0.0), ShareChanged(100.0)]
+        assert lease.may_send()
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_an_intent_is_durable_when_it_returns():
+    async def script(book, lease, _, __):
+        await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        assert book.state(1) == LOST
+        lease.record([Note(1, [(1, ANSWERED)], ERASED)])
+        assert book.state(1) == LOST
+        await asyncio.sleep(0.05)
+        assert book.state(1) == ERASED
+        await lease.end(9, StopReason.TERMINATED)
+        assert book.run.executions[0].stopped_by is StopReason.TERMINATED
+
+    play(script)
+
+
+def test_the_local_deadline_is_before_the_stores_whatever_an_answer_takes():
+    async def script(book, lease, link, _):
+        link.takes = 0.9
+        await asyncio.sleep(30.0)
+        link.cut = "before"
+        while lease.may_send():
+            assert asyncio.get_running_loop().time() < book.leases.tenants[1].expires_at - 1.0
+            await asyncio.sleep(0.01)
+        link.cut = None
+        await asyncio.sleep(2.0)
+        assert lease.may_send()
+        await lease.end(9, None)
+
+    play(script)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_while_the_store_is_out_of_reach_nothing_is_lost_and_the_share_is_given_back(where):
+    async def script(book, lease, link, heard):
+        await asyncio.sleep(0.5)
+        link.cut = where
+        waits = asyncio.create_task(lease.intend([Note(1, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(10.0)
+        assert (waits.done(), lease.may_send()) == (False, True)
+        await asyncio.sleep(10.0)
+        assert (waits.done(), lease.may_send()) == (
+            where == "after" and waits.done(),
+            where == "after" and lease.may_send(),
+        )
+        if where == "before":
+            assert heard[-1] == ShareChanged(0.0)
+        link.cut = None
+        await waits
+        assert book.run.walk(1) == [(1, INTENT)]
+        await asyncio.sleep(1.5)
+        assert lease.may_send()
+        assert heard[-1] == ShareChanged(100.0)
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_a_stuck_writer_sends_no_beat_so_its_pages_come_free():
+    async def script(book, lease, link, _):
+        claimed = await lease.claim(lambda: None)
+        link.stuck = True
+        lease.record([Note(1, [(1, SEEN)])])
+        await asyncio.sleep(OVER)
+        assert not lease.may_send()
+        other = book.begin()
+        book.beat(other)
+        assert book.claim(other).first == claimed.first
+
+    play(script)
+
+
+def test_a_lost_lease_sends_nothing_and_keeps_what_it_hears_as_facts():
+    async def script(book, lease, link, heard):
+        await lease.claim(lambda: None)
+        await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        link.cut = "before"
+        lease.record([Note(1, [(1, ANSWERED)], ERASED)])
+        waits = asyncio.create_task(lease.intend([Note(2, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(20.0)
+        other = book.begin()
+        book.beat(other)
+        await asyncio.sleep(24.9)
+        book.beat(other)
+        assert book.claim(other).first == 3  # the first page is not free yet: the drain began when the lease was over
+        await asyncio.sleep(1.0)
+        assert book.claim(other, 3).first == 1
+        link.cut = None
+        with pytest.raises(FencedError):
+            await waits
+        assert heard[-1] == LeaseLost()
+        assert not lease.may_send()
+        for step in (lease.intend([]), lease.claim(lambda: None)):
+            with pytest.raises(FencedError):
+                await step
+        await lease.end(9, StopReason.JOURNAL_FAILED)
+        assert book.run.walk(1) == [(1, ANSWERED)]
+        assert (book.state(1), book.state(2)) == (LOST, None)
+        assert book.run.executions[0].ended_at is None
+
+    play(script)
+
+
+def test_whoever_hands_in_an_intent_while_a_batch_is_being_refused_hears_of_it_too():
+    async def script(book, lease, link, _):
+        await lease.claim(lambda: None)
+        link.cut = "before"
+        first = asyncio.create_task(lease.intend([Note(1, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(OVER + 1.0)
+        other = book.begin()
+        book.beat(other)
+        assert book.claim(other).first == 1
+        second = asyncio.create_task(lease.intend([Note(2, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(0.0)
+        link.cut = None
+        for waits in (first, second):
+            with pytest.raises(FencedError):
+                await waits
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_a_claim_waits_for_others_and_takes_over_from_whoever_is_gone():
+    async def script(book, lease, _, __):
+        other = book.begin()
+        book.beat(other)
+        for at in (0, 1, 3):
+            book.claim(other, *range(1, at + 1))
+        waited = []
+        claimed = await lease.claim(lambda: waited.append(asyncio.get_running_loop().time()))
+        assert claimed.first == 1
+        assert 45.0 <= asyncio.get_running_loop().time() <= 47.0
+        assert len(waited) > 40
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_signals_of_others_are_told_once():
+    async def script(book, lease, _, heard):
+        other = book.begin()
+        book.beat(other, LeaseTally(failures=1, pause=5.0))
+        await asyncio.sleep(2.5)
+        book.beat(other, LeaseTally(failures=1, stop=StopReason.CREDENTIALS_REFUSED))
+        await asyncio.sleep(2.5)
+        assert heard.count(CountedElsewhere(1, 0, has_seen=False)) == 1
+        assert heard.count(RunStopped(StopReason.CREDENTIALS_REFUSED)) == 1
+        assert any(isinstance(signal, AskedToPause) for signal in heard)
+        assert await lease.claim(lambda: None) is None
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_a_journal_that_can_not_be_written_for_good_fails_everything():
+    async def script(_, lease, link, __):
+        async def refuse(_):
+            raise JournalError("The disk is full.")
+
+        link.commit = refuse
+        with pytest.raises(JournalError, match="full"):
+            await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        with pytest.raises(JournalError, match="full"):
+            await lease.end(9, None)
+
+    play(script)
+
+
+def test_the_end_is_given_up_when_the_store_is_out_of_reach_for_longer_than_it_takes_others_to_take_over():
+    async def script(_, lease, link, __):
+        await asyncio.sleep(0.1)
+        link.cut = "before"
+        with pytest.raises(JournalError, match="can't be reached"):
+            await lease.end(9, None)
+        assert asyncio.get_running_loop().time() == pytest.approx(45.1, abs=1.0)
+
+    play(script)
+
+
+def test_a_bug_of_the_writer_leaves_nobody_waiting():
+    async def script(_, lease, link, __):
+        async def broken(_):
+            raise ZeroDivisionError
+
+        link.commit = broken
+        with pytest.raises(JournalError):
+            await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        with pytest.raises(ZeroDivisionError):
+            await lease.end(9, None)
+
+    play(script)
