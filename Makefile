@@ -19,15 +19,19 @@ CAMPAIGN_ARGS ?=
 SIMULATE_ARGS ?=
 FUZZ_ARGS ?=
 AUDIT_ARGS ?=
+TOUR_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check format bench campaign simulate fuzz constraints audit release schemas templates answers modules clean
+.PHONY: help demo tour test fast check format bench campaign simulate fuzz constraints audit release schemas templates answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime  ## Set up, then show an erasure run against the sandbox on this machine
 	$(BIN)/privacy-toolkit demo
+
+tour: $(VENV)/.dev  ## Play a month at a data protection desk into tour/, with 20,000 customers; TOUR_ARGS="--customers 500"
+	$(BIN)/python -m bench.tour $(TOUR_ARGS)
 
 test: $(VENV)/.dev  ## Set up, then run all tests (CI=true: without a browser they fail instead of being skipped)
 	$(BIN)/pytest $(PYTEST_ARGS)

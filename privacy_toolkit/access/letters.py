@@ -85,6 +85,7 @@ class LetterWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access_nothing: LetterText
     rights: dict[str, str]
     grounds: dict[str, str]
+    dateline_alone: str = "{date}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +230,8 @@ class LetterWriter:
 
     def _dateline(self, values: Mapping[str, Any]) -> str:
         place, today = values["place"], values["today"]
-        return self._words.dateline.format(place=place, date=today) if place else str(today)
+        form = self._words.dateline if place else self._words.dateline_alone
+        return form.format(place=place, date=today)
 
     def _day(self, day: date | None) -> str:
         if day is None:

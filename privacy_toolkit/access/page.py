@@ -1,4 +1,4 @@
-"""``index.html`` of an access package: what is held about a person, in one file without network access."""
+"""The pages that a person gets, each one file without network access: what is held about them, and a receipt."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import MAXYEAR, datetime
+from datetime import MAXYEAR, date, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 import jinja2
+import msgspec
 from markupsafe import Markup
 
 from privacy_toolkit.access.faithful import Number
@@ -362,7 +363,11 @@ def _notice(words: Language, facts: Facts) -> list[NoticeLine]:
 
 def visible(value: Any) -> Any:
     """What is put into the page: characters that hide or turn text are shown by number. Nothing is cut."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    # No character that hides is printable. Nearly every text is of printable ones and ends of lines alone, and a
+    # thousand letters have millions of characters.
+    if value.isprintable() or value.replace("\n", "").isprintable():
         return value
     return "".join(_marked(value, at) for at in range(len(value)))
 
@@ -396,3 +401,123 @@ def environment() -> jinja2.Environment:
     )
     made.filters["long"] = _is_long
     return made
+
+
+# ``receipt.html``: what a receipt says, for the person it is about.
+#
+# The page is for reading. What proves anything is in ``receipt.txt``; the key and the pseudonym in it are not on the
+# page, nor is the id.
+
+#: The name of the page in the folder of a receipt.
+RECEIPT_PAGE: Final = "receipt.html"
+#: What of a notice matters here.
+_ASKED: Final = ("controller", "contact", "dpo", "authority")
+
+
+class ReceiptRow(msgspec.Struct, frozen=True):
+    """What the page says of a row of a pack, as far as its format has it."""
+
+    outcome: str
+    due_on: str | None = None
+    ground: str | None = None
+    hold_reason: str | None = None
+    kept_coupons: int | None = None
+    kept_referrals: int | None = None
+    package: str | None = None
+    requested_on: str | None = None
+    settled_at: str | None = None
+    ticket: str | None = None
+    time_span: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptFacts:
+    """What a receipt says.
+
+    ``row`` is the line of the pack, ``place`` its number from 1 and ``size`` that of all rows. ``record`` is the
+    SHA-256 of ``SHA256SUMS``, which names every file of the pack; ``signer`` the fingerprint of the key that signed it,
+    None if it is not signed. ``notice`` says who is responsible, as far as it is given.
+    """
+
+    lang: str
+    row: bytes
+    run_id: str
+    target: str
+    environment: str
+    place: int
+    size: int
+    record: str
+    signer: str | None
+    notice: Notice
+
+
+def receipt_page(facts: ReceiptFacts) -> bytes:
+    """The page: one file without scripts and network access."""
+    words = language(facts.lang)
+    row = msgspec.json.decode(facts.row, type=ReceiptRow)
+    jinja = environment()
+    style = jinja.get_template("style.css").render(
+        reference=facts.run_id, page=words.text["page"], pages=words.text["pages"]
+    )
+    page = jinja.get_template("receipt.html.j2").render(
+        facts=facts,
+        words=words,
+        text=words.text,
+        said=words.receipt,
+        tone=_tone(row.outcome),
+        title=words.receipt.get(f"title_{row.outcome}", words.receipt["title_other"]),
+        lead=words.receipt.get(f"said_{row.outcome}", words.receipt["said_other"]),
+        lines=_row_lines(words, facts, row),
+        name=_first_line(facts.notice.said("controller", facts.lang)),
+        ask=[(words.notice[key], found) for key in _ASKED if (found := facts.notice.said(key, facts.lang))],
+        style=Markup(style),  # noqa: S704 - ours
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    )
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _first_line(said: NoticeText | None) -> str:
+    return said.text.strip().partition("\n")[0].strip() if said else ""
+
+
+def _tone(outcome: str) -> str:
+    """How the outcome stands: settled as asked, settled otherwise, or not settled."""
+    if outcome in {"erased", "done"}:
+        return "good"
+    return "calm" if outcome in {"nothing_held", "on_hold"} else "warn"
+
+
+def _row_lines(words: Language, facts: ReceiptFacts, row: ReceiptRow) -> list[tuple[str, str]]:
+    """What is known of the request and its row, with its headings; what is not known is left out."""
+    said, number = words.receipt, words.number
+    kept = (row.kept_coupons or 0) + (row.kept_referrals or 0)
+    lines: Mapping[str, Any] = {
+        "when": _when(words, facts.notice, row),
+        "requested": _day(words, row.requested_on),
+        "due": _day(words, row.due_on),
+        "ticket": row.ticket,
+        "ground": row.ground or row.hold_reason,
+        "kept": number(str(kept)) if kept else "",
+        "system": f"{facts.target} ({words.text.get(facts.environment, facts.environment)})",
+        "place": said["place_of"].format(place=number(str(facts.place)), size=number(str(facts.size))),
+        "run": facts.run_id,
+    }
+    return [(said[f"fact_{key}"], value) for key, value in lines.items() if value]
+
+
+def _when(words: Language, notice: Notice, row: ReceiptRow) -> str:
+    """When the outcome was noted: rows have coarse times, so mostly between two moments."""
+    if row.settled_at is None:
+        return ""
+    try:
+        begin = datetime.fromisoformat(row.settled_at)
+    except ValueError:
+        return ""
+    if not row.time_span:
+        return words.time(begin, notice.zone)
+    end = begin + timedelta(seconds=row.time_span)
+    return words.receipt["between"].format(begin=words.time(begin, notice.zone), end=words.time(end, notice.zone))
+
+
+def _day(words: Language, day: str | None) -> str:
+    return words.day(date.fromisoformat(day)) if day else ""

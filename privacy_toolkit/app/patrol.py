@@ -222,7 +222,8 @@ def patrol(
     if order.run is None and order.path is None:
         takes += [partial(resume, name, settings, execution, host, clock) for name in found.unfinished]
     for parameters in _wanted(order, settings, state, found):
-        made = Order(job=DECLARATION, path=order.path or STDIN, options=order.options, parameters=parameters)
+        options = InputOptions() if order.path is None else order.options
+        made = Order(job=DECLARATION, path=order.path or STDIN, options=options, parameters=parameters)
         takes.append(partial(start, made, settings, execution, host, clock))
     results: list[RunResult] = []
     for take in takes:

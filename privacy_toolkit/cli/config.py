@@ -31,7 +31,9 @@ def config_command() -> None:
 @config_command.command("init")
 @click.option("--base-url", metavar="URL", help="The deployment.")
 @click.option("--api-key-file", metavar="FILE", help="The file with the API key, readable by you alone.")
-@click.option("--environment", type=click.Choice(["live", "sandbox"]), default="live", show_default=True)
+@click.option(
+    "--environment", type=click.Choice(["live", "sandbox"]), default="live", show_default=True, help="Which of both."
+)
 @click.option("--application", metavar="NAME", help="What the target is called, next to the host.")
 @click.option("--signer", metavar="PRINCIPAL", help="Who signs the reports: dpo@example.org. A key is made.")
 @click.option("--approver", metavar="FILE.pub", help="The key of a second person, who then has to approve every plan.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.journal.ledgers import ControlStore
     from privacy_toolkit.journal.records import ControlProfile
-    from privacy_toolkit.journal.state import Condition
+    from privacy_toolkit.journal.state import Condition, DatabaseCondition
     from privacy_toolkit.talonone.controls import Prober
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -314,8 +314,11 @@ def _configuration(settings: Settings) -> DoctorCheck:
 
 
 def _state(settings: Settings) -> Iterator[DoctorCheck]:
-    from privacy_toolkit.journal.state import condition_of
+    from privacy_toolkit.journal.state import condition_of, database_condition
 
+    if settings.is_in_database:
+        yield from _database(database_condition(settings.state))
+        return
     found = condition_of(settings.state)
     yield _condition(found)
     if found.mode is not None:
@@ -325,6 +328,32 @@ def _state(settings: Settings) -> Iterator[DoctorCheck]:
     yield DoctorCheck(
         "disk", free >= ENOUGH_SPACE, said, "Free some space, or name a state folder on another disk with --state."
     )
+
+
+def _database(found: DatabaseCondition) -> Iterator[DoctorCheck]:
+    """A state in PostgreSQL: reached, durable, with a clock like this one's, and rights for what a run needs."""
+    if found.error is not None:
+        yield DoctorCheck.of("state", found.error)
+        return
+    way = "TLS" if found.encrypted else "on this machine, without TLS"
+    yield DoctorCheck("state", True, f"{found.name}, version {found.version}, {way}")
+    said = "fsync and full_page_writes are on" if found.durable else "fsync or full_page_writes is off"
+    yield DoctorCheck(
+        "durability", found.durable, f"{said}; {found.standby}", "Turn both on: commits would not survive a power cut."
+    )
+    yield DoctorCheck(
+        "privileges",
+        found.may_write,
+        "this user may do what a run needs" if found.may_write else "some are missing",
+        "Have the owner give: privacy-toolkit state grants ADDRESS --to ROLE",
+    )
+    yield DoctorCheck(
+        "database clock",
+        abs(found.behind) <= CLOCK_TOLERANCE.total_seconds(),
+        f"{abs(found.behind):.1f} s from this machine's",
+        "Set both clocks (NTP).",
+    )
+    yield _clock(found.latest)
 
 
 def _condition(found: Condition) -> DoctorCheck:

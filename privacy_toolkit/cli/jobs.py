@@ -12,6 +12,7 @@ from privacy_toolkit.cli.options import (
     CommandOptions,
     api_option,
     dry_option,
+    event_api_option,
     execution_options,
     input_of,
     input_options,
@@ -56,6 +57,7 @@ def erase_command(**options: Any) -> int:
         raise UsageError("Who is to be erased?", "Name a list, or a patrol with --reappeared RUN; one of the two.")
     if path is not None:
         return start_job("erase", path, options)
+    del options["id_column"]  # no file is read
     settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
     state = existing_state(settings.state, settings.state_key)
     return start_job("erase", STDIN, options, {"reappeared": patrol if patrol == "all" else state.find(patrol)})
@@ -337,7 +339,7 @@ def events_command() -> None:
 
 @events_command.command("track")
 @click.argument("rows")
-@api_option
+@event_api_option
 @dry_option
 @plan_options
 @input_options
@@ -347,10 +349,11 @@ def track(**options: Any) -> int:
     """Track an event for each row of ROWS (CSV, Parquet or JSON Lines).
 
     Columns: profileId (or a usual name of the column with the customers), type, attributes.NAME; with --api v1 also
-    sessionId.
+    sessionId; with --api v3 eventId, where the events have ids of their own.
 
-    The events of one customer go out one after another, in the order of the file. An event counts each time it is
-    sent, so none is ever sent twice: where an answer was lost the row stays unknown, for a person to look at.
+    The events of one customer go out one after another, in the order of the file, and none is counted twice. Where an
+    answer was lost, a V3 event is sent again or looked up by its id, and a V2 one sent again within 23 hours, with the
+    key by which the API knows it; what then is still unknown is left to a person.
     """
     parameters = {name: options.pop(name) for name in ("api", "dry")}
     return start_job("events", options.pop("rows"), options, parameters)

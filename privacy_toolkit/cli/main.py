@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core import OURS, __version__
+from privacy_toolkit.core import COLLECT_AFTER, OURS, __version__
 from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
 from privacy_toolkit.core.privacy import forbid_core_dumps
 
@@ -29,6 +30,7 @@ COMMANDS = {
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
     "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
+    "state": ("privacy_toolkit.cli.state", "Make, grant and fill the tables of a state in PostgreSQL."),
     "letters": (
         "privacy_toolkit.cli.requests",
         "Write the answers to the people of a run; record when they were sent.",
@@ -86,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     forbid_core_dumps()  # before there is a key or an id to be dumped
     if argv is None:
         OURS.set()
+        gc.set_threshold(COLLECT_AFTER)  # a start makes very many objects, and garbage of none of them
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     sys.exit(_run(arguments, as_json))

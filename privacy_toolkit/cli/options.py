@@ -193,6 +193,15 @@ api_option = click.option(
     show_default=True,
     help="The version of the operation; V1 is no longer published.",
 )
+#: ``--api`` of events, of which there is a third version.
+event_api_option = click.option(
+    "--api",
+    type=click.Choice(["v1", "v2", "v3"]),
+    default="v2",
+    show_default=True,
+    help="The version of the operation: V3 gives each event an id of its own, so that a lost answer is settled; V1 is"
+    " no longer published.",
+)
 #: ``--dry``, for the jobs of which the API has dry runs.
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."

@@ -515,7 +515,7 @@ def _patrol(order: PatrolOrder, settings: Settings, execution: CommandOptions, *
     result(f"{count(len(done.results), 'patrol')}: {still:,} still gone, {back:,} reappeared.")
     if done.after.next_on is not None:
         result(f"The next look is due on {done.after.next_on}.")
-    if _again(done):
+    if _again(done).find(" all ") > 0:  # else it is said with the one patrol
         result(f"Next:   {_again(done)}")
     return done.exit_code
 

@@ -140,6 +140,12 @@ class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     valid: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,3}[dh]$")] = "7d"
 
 
+class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file that holds a secret of the toolkit's own: the key of a state, or the password of its database."""
+
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[profiles.NAME]`` of the configuration file; every key is optional."""
 
@@ -154,6 +160,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settle: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     state: str | None = None
+    state_password: KeyPlace | None = None
     signing_key: str | None = None
     signer: str | None = None
     allowed_signers: str | None = None
@@ -165,12 +172,6 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
     patrol: PatrolProfile | None = None
-
-
-class KeyPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a key of the toolkit's own lies."""
-
-    file: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_state_path
@@ -110,6 +110,19 @@ class TrustSettings:
     approval_valid: int = DEFAULT_VALID
 
 
+class DatabaseAddress(str):
+    """The address of a database that holds the state: a text, without its password, and the file with that, if any."""
+
+    __slots__ = ("password_file",)
+    password_file: Path | None
+
+    def __new__(cls, address: str, password_file: Path | None = None) -> Self:
+        """Take an address as it is written."""
+        made = super().__new__(cls, address)
+        made.password_file = password_file
+        return made
+
+
 @dataclass(frozen=True)
 class Settings:
     """What holds for one command.
@@ -133,7 +146,7 @@ class Settings:
     concurrency: int
     settle: float
     grace: float
-    state: Path
+    state: Path | DatabaseAddress
     generation: str
     timeouts: TimeoutProfile
     profile: str
@@ -179,22 +192,21 @@ class Settings:
         """
         return deployment_key(self.deployment)
 
-    @cached_property
-    def packs(self) -> Path | None:
-        """The folder of the packs that are written to no other place: in the state folder. A store elsewhere has none.
+    @property
+    def is_in_database(self) -> bool:
+        """Whether the state is in a database, and in no folder of this machine."""
+        return not isinstance(self.state, Path)
 
-        It is to be asked for once the state was opened: whether that can be is said there, in words.
+    @cached_property
+    def packs(self) -> Path:
+        """The folder of the packs that are written to no other place: in the state folder.
+
+        Where the state is in a database, it is in the user's state folder on this machine.
         """
-        return None if is_elsewhere(self.state) else self.state.resolve() / "packs"
+        return (self.state if isinstance(self.state, Path) else user_state_path("privacy-toolkit")).resolve() / "packs"
 
     def pack(self, run_id: str) -> Path:
-        """Where the pack of a run is written unless another place is asked for.
-
-        Raises:
-            UsageError: the state is on no machine of its own, so another place has to be asked for.
-        """
-        if self.packs is None:
-            raise UsageError("The state is in no folder: where are packs to go?", "Name a folder with --pack.")
+        """Where the pack of a run is written unless another place is asked for."""
         return self.packs / run_id
 
     @cached_property
@@ -203,7 +215,7 @@ class Settings:
 
         It is the state folder, which is as private as the ids in it; for a store elsewhere, that of the system.
         """
-        return Path(tempfile.gettempdir()) if is_elsewhere(self.state) else self.state.resolve()
+        return self.state.resolve() if isinstance(self.state, Path) else Path(tempfile.gettempdir())
 
     @cached_property
     def scope(self) -> str:
@@ -332,7 +344,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         ),
         settle=profile.settle,
         grace=profile.grace,
-        state=Path(state).expanduser() if state else user_state_path("privacy-toolkit"),
+        state=_state(state, profile),
         generation=profile.api.generation,
         timeouts=profile.timeouts,
         profile=name,
@@ -448,6 +460,12 @@ def _check_not_weakened(env: Mapping[str, str], profile: Profile) -> None:
 def _seconds(text: str) -> int:
     number, unit = int(text[:-1]), text[-1]
     return number * {"d": 86_400, "h": 3_600}[unit]
+
+
+def _state(state: str | None, profile: Profile) -> Path | DatabaseAddress:
+    if state and is_elsewhere(state):
+        return DatabaseAddress(state, _path(profile.state_password.file if profile.state_password else None))
+    return Path(state).expanduser() if state else user_state_path("privacy-toolkit")
 
 
 def _path(value: str | None) -> Path | None:

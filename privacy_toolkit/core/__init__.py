@@ -15,6 +15,8 @@ __version__ = "0.2.0"
 
 #: Set where the whole process is the toolkit's own: the command line and second processes, not a script or a notebook.
 OURS: Final = Event()
+#: Cyclic garbage is looked for after so many more objects were made than freed, where the process is our own.
+COLLECT_AFTER: Final = 50_000
 _NOT_TO_BE_FOUND: Final[Any] = None
 
 

@@ -307,6 +307,8 @@ class Reason(StrEnum):
     NO_LOOK_POSSIBLE = "no_look_possible"  # sent and unanswered, and the API has no way to look it up: for a person
     ROUTE_UNPROVEN = "route_unproven"  # answered 404, and no control proves yet that the route leads to the API
     STATE_RESTORED = "state_restored"  # open when a restored state folder was taken up; no look-up
+    ALREADY_TRACKED = "already_tracked"  # the API had just this event under its id before this run sent it
+    ID_TAKEN = "id_taken"  # the API has another event under the id of this one
     NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written
     # what a patrol saw of those who were erased
     STILL_GONE = "still_gone"  # answered 404

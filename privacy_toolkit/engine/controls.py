@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.engine.limits import Stop, Watch
@@ -27,7 +27,7 @@ from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import backoff
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 #: A control that held vouches for what is asked within so many seconds after it.
@@ -56,7 +56,8 @@ _RETIRED = KEEP_ALIVE + 0.5
 #: What is asked to prove a connection, whatever it carries.
 _INVENTORY = OPERATIONS["get_customer_inventory"]
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
-_NEVER = RetrySafety.NEVER
+T = TypeVar("T")
+
 _NO_FINAL_PROOF = frozenset(
     {
         StopReason.CREDENTIALS_REFUSED,
@@ -132,6 +133,7 @@ class Controls:
         self._insists = self._is_starting = False
         self.waiting = 0
         self.on_waiting: Callable[[], None] = lambda: None
+        self.on_error: Callable[[BaseException], None] = lambda _: None
 
     async def start(self, operations: Sequence[Operation]) -> None:
         """Ask every control once, before anything rests on ``operations``; a wrong answer stops the run.
@@ -154,7 +156,7 @@ class Controls:
         """Ask the controls of an operation now; whether they held."""
         route = self._route(operation)
         if route.task is None or route.task.done():
-            route.task = asyncio.create_task(self._ask_all(route))
+            route.task = self._begin(self._ask_all(route))
         return await asyncio.shield(route.task)
 
     def seen(self, operation: Operation, begun: float) -> None:
@@ -176,7 +178,7 @@ class Controls:
         The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
         """
         asked_at = self._around.clock()
-        most = MOST_UNPROVEN_FOR_GOOD if operation.retry is _NEVER else MOST_UNPROVEN
+        most = MOST_UNPROVEN_FOR_GOOD if operation.retry in FOR_GOOD else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
         self._keep()
@@ -203,7 +205,7 @@ class Controls:
         used again will never be proven, and what is suspicious will not become less so.
         """
         if self._flush is None or self._flush.done():
-            self._flush = asyncio.create_task(self._prove_all(idle=idle))
+            self._flush = self._begin(self._prove_all(idle=idle))
 
     async def close(self) -> None:
         """Let nothing wait any more."""
@@ -218,6 +220,18 @@ class Controls:
         for line in list(self._lines):
             line.spoil()
         self._give_up_routes()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do something aside, which nobody may be waiting for."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Where it broke, what waits for its outcome would wait for ever: it is given up, and the runner is told."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.give_up()
+            self.on_error(error)
 
     def _give_up_routes(self) -> None:
         for route in self._routes.values():
@@ -333,7 +347,9 @@ class Controls:
 
     async def _belongs(self, mark: Mark, most: int) -> bool:
         loop, line = asyncio.get_running_loop(), mark.line
-        waited = self._lines.setdefault(line, _Waited())
+        waited = self._lines.get(line)
+        if waited is None:
+            waited = self._lines[line] = _Waited()
         waited.walks += 1
         try:
             while not mark.is_proven:
@@ -352,9 +368,13 @@ class Controls:
 
     def _begin_on(self, line: Line, waited: _Waited) -> None:
         if waited.task is None or waited.task.done():
-            waited.task = asyncio.create_task(self._ask_on(line))
-            self._asking.add(waited.task)
-            waited.task.add_done_callback(self._asking.discard)
+            waited.task = self._ask_aside(line)
+
+    def _ask_aside(self, line: Line) -> asyncio.Task[None]:
+        task = self._begin(self._ask_on(line))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return task
 
     async def _ask_on(self, line: Line) -> None:
         begun = self._around.clock()
@@ -381,7 +401,7 @@ class Controls:
     def _keep(self) -> None:
         """Have a look now and then as long as anything waits."""
         if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._look_after())
+            self._keeper = self._begin(self._look_after())
 
     async def _look_after(self) -> None:
         while True:
@@ -412,12 +432,12 @@ class Controls:
 
     async def _prove_lines(self, *, idle: bool) -> None:
         waited = {line: line.answered for line in self._lines if line.proven < line.answered and not line.spoiled}
-        await asyncio.gather(*map(self._ask_on, waited))
+        await asyncio.gather(*map(self._ask_aside, waited))
         # Who was told goes on, on the same connections: what they were answered since then is not waited for here.
         left = {line: number for line, number in waited.items() if line.proven < number and not line.spoiled}
         if idle and left:
             await self._around.sleep(_RETIRED)
-            await asyncio.gather(*map(self._ask_on, left))  # quiet for so long, they are proven without being asked
+            await asyncio.gather(*map(self._ask_aside, left))  # quiet for so long, they are proven without being asked
             for line, number in left.items():
                 if line.proven < number == line.answered:  # one that carried more is in use: it is proven later
                     line.spoil()

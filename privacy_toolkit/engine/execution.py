@@ -16,7 +16,7 @@ from random import Random, SystemRandom
 import msgspec
 
 from privacy_toolkit.config.settings import Settings, deployment_key
-from privacy_toolkit.core import __version__
+from privacy_toolkit.core import COLLECT_AFTER, __version__
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
     Gone,
@@ -49,7 +49,7 @@ from privacy_toolkit.journal.lease import (
 )
 from privacy_toolkit.journal.store import Lease, OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
 
 # What stands before anything is sent: one run at a time for a deployment, in a state folder that is what it seems.
 
@@ -124,11 +124,7 @@ def _take_up(state: State, now: int) -> None:
 
 def _can_be_looked_up(plan: Plan) -> bool:
     """Whether the API can be asked what became of the requests of a plan, or they may be sent twice."""
-    return all(OPERATIONS[name].retry is not RetrySafety.NEVER for name in plan.calls if name in OPERATIONS)
-
-
-#: Cyclic garbage is looked for after so many more objects were made than freed.
-COLLECT_AFTER = 50_000
+    return all(OPERATIONS[name].retry not in FOR_GOOD for name in plan.calls if name in OPERATIONS)
 
 
 @dataclass(frozen=True, slots=True)

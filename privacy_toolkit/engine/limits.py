@@ -162,7 +162,7 @@ PARKED_PER_PLACE = 4
 
 
 class Stop:
-    """Whether and why no new subject is begun. The first reason counts."""
+    """Whether and why no new subject is begun: ``requested`` and ``reason``. The first reason counts."""
 
     def __init__(self, tell: Callable[[StopReason], None] = lambda _: None) -> None:
         self._event = asyncio.Event()

@@ -136,6 +136,7 @@ class Runner:
         self._begin_with: ClaimedPages | None = None
         self.is_waiting = False
         tools.controls.on_waiting = self._look_whether_idle
+        tools.controls.on_error = self._failed
         self._claims = Claims()
         self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
         self._walks: set[asyncio.Task[None]] = set()
@@ -254,7 +255,7 @@ class Runner:
         try:
             return await self._tools.stop.unless(self._tools.lease.claim(self._wait_for_others))
         except JournalError as error:
-            self._fail(error)
+            self._failed(error)
             return None
         finally:
             self._is_fed = self.is_waiting = False
@@ -295,15 +296,11 @@ class Runner:
         except Stopped:
             steps.leave()
         except JournalError as error:
-            self._fail(error)
+            self._failed(error)
         finally:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             if steps.has_place:
                 self._tools.places.give_back()
-
-    def _fail(self, error: JournalError) -> None:
-        moved = error.code == MOVED
-        self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
 
     def _begin(self, work: Coroutine[Any, Any, None], page: _UnderWay | None = None) -> None:
         walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each
@@ -315,6 +312,14 @@ class Runner:
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
         self._look_whether_idle()
-        if not walk.cancelled() and walk.exception() is not None and self._bug is None:
-            self._bug = walk.exception()
+        if not walk.cancelled() and (error := walk.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Stop where the journal can't be written. All else is a bug: everything is dropped, and it is raised."""
+        if isinstance(error, JournalError):
+            moved = error.code == MOVED
+            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
+        elif self._bug is None:
+            self._bug = error
             self.abort()

@@ -42,6 +42,7 @@ _NO_MOMENT = datetime.fromtimestamp(0, UTC)
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
 _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
+_ABOUT_ANOTHER, _GONE, _WRONG_ENVIRONMENT = Reason.ANSWER_ABOUT_ANOTHER, Gone.ABSENT, StopReason.WRONG_ENVIRONMENT
 
 R = TypeVar("R")
 
@@ -119,7 +120,8 @@ class ExecutionContext:
         answer = read_exchange(operation, exchange, self.moment(exchange), asked)
         if control is not Control.ROUTE and answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
-        self._pause(answer)
+        if answer.wait is not None:
+            self._pause(answer.wait)
         self._compare_environment(answer)
         self.emit(Exchanged(operation.name, Purpose.CONTROL, answer.status, answer.reason, exchange.elapsed))
         return answer
@@ -137,7 +139,7 @@ class ExecutionContext:
         if answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
         if answer.wait is not None:
-            self._pause(answer)
+            self._pause(answer.wait)
         if answer.value is not None and self.sandbox is not None:
             self._compare_environment(answer)
         absent = answer.finding is _ABSENT
@@ -145,20 +147,18 @@ class ExecutionContext:
             self.first_absent.append(first)
         counted = purpose if first is not None or purpose is not _READ_BEFORE else _RECONCILE
         reason = self.watch.exchanged(counted, reliable=answer.finding not in _NO_ANSWER, absent=absent)
-        if reason is StopReason.WRONG_ENVIRONMENT and self.recognise(self.first_absent):
+        if reason is _WRONG_ENVIRONMENT and self.recognise(self.first_absent):
             self.watch.trust_absences()
         elif reason is not None:
             self.stop.request(reason)
 
-    def _pause(self, answer: Answer) -> None:
-        if answer.wait is None:
-            return
-        if answer.wait > LONGEST_WAIT:
+    def _pause(self, seconds: float) -> None:
+        if seconds > LONGEST_WAIT:
             self.stop.request(StopReason.ASKED_TO_WAIT)
         else:
-            self.pacer.pause(answer.wait)
-            self.paused_until = self.asked_until = max(self.paused_until, self.monotonic() + answer.wait)
-            self.emit(Waiting(answer.wait))
+            self.pacer.pause(seconds)
+            self.paused_until = self.asked_until = max(self.paused_until, self.monotonic() + seconds)
+            self.emit(Waiting(seconds))
             self.lease.report()
 
     def _compare_environment(self, answer: Answer) -> None:
@@ -175,7 +175,6 @@ class ExecutionContext:
 
 #: How often a read is tried in one execution before it is left for the next one; and what could not be proven is asked.
 READ_TRIES, PROOF_TRIES = 5, 3
-
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
 
 
@@ -184,12 +183,13 @@ class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for t
 
 
 class Sending(msgspec.Struct, frozen=True, gc=False):
-    """What a request holds next to its operation: the value in its path, and what else it may have."""
+    """What a request holds next to its operation. It is not sent after ``not_after`` (microseconds since the epoch)."""
 
     value: str | None
     body: RequestBody | None = None
     query: Mapping[str, QueryValue] | None = None
     idempotency_key: str | None = None
+    not_after: float = math.inf
 
 
 @dataclass(slots=True)
@@ -198,6 +198,7 @@ class _Act:
 
     operation: Operation
     lost: Mapping[int, SubjectState]
+    not_after: float = math.inf
     numbers: Sequence[int] = ()
     intended_at: int | None = None
 
@@ -251,17 +252,17 @@ class Steps:
         Raises:
             Stopped: the execution ends before the question was asked.
         """
-        sending = Sending(self._lead.id if value is None else value)
-        plain = self._tools.manner
+        tools, tries = self._tools, 0
+        asked = Asked(self._lead.id if value is None else value, None, tools.client.generation)
+        plain, controls = tools.manner, tools.controls
         manner = plain if apart is None or apart.mark is None else replace(plain, apart=(apart.mark.line,))
-        controls, tries = self._tools.controls, 0
         while True:
             if not self._is_turn():
                 await self._turn()
             self._check_stopped()
-            fresh, begun = controls.is_fresh(operation), self._tools.monotonic()
-            exchange = await self._tools.client.exchange(operation, sending.value, manner=manner)
-            answer = self._understood(operation, sending, purpose, exchange)
+            fresh, begun = controls.is_fresh(operation), tools.monotonic()
+            exchange = await tools.client.exchange(operation, asked.value, manner=manner)
+            answer = self._understood(operation, asked, purpose, exchange)
             record = self._ended(purpose, operation, answer, exchange.elapsed)
             self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
             if self._contradicts(answer):
@@ -405,8 +406,8 @@ class Steps:
             await self._turn(writes_later=True)
         if tools.stop.requested:
             raise Stopped
-        act = _Act(operation, lost)
         sending = sending or Sending(self._lead.id)
+        act = _Act(operation, lost, sending.not_after)
         exchange = await tools.client.exchange(
             operation,
             sending.value,
@@ -415,7 +416,8 @@ class Steps:
             idempotency_key=sending.idempotency_key,
             manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send),
         )
-        answer = self._understood(operation, sending, _ACT, exchange)
+        asked = Asked(sending.value, sending.body, tools.client.generation)
+        answer = self._understood(operation, asked, _ACT, exchange)
         if not act.numbers and tools.stop.requested:
             raise Stopped
         record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
@@ -438,11 +440,11 @@ class Steps:
         intent = ExchangeRecord(_ACT, act.operation.name, intent_at=act.intended_at)
         intents = self._notes(tuple(act.lost), intent, act.lost)
         act.numbers = [note.exchanges[0][0] for note in intents]
-        unrecorded, self._unrecorded = self._unrecorded, []
-        await tools.lease.intend(unrecorded + intents)
+        told, self._unrecorded = self._unrecorded + intents, []
+        await tools.lease.intend(told)
         if not tools.pacer.is_clear():
             await tools.pacer.gate()
-        return True
+        return tools.clock() <= act.not_after
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to continue."""
@@ -459,8 +461,7 @@ class Steps:
         self._tools.lease.record([*self._unrecorded, note])
         self._unrecorded = []
         self._tools.emit(Settled(state.outcome))
-        reason = self._tools.watch.settled(state.outcome)
-        if reason is not None:
+        if (reason := self._tools.watch.settled(state.outcome)) is not None:
             self._tools.stop.request(reason)
 
     def leave(self) -> None:
@@ -510,7 +511,7 @@ class Steps:
 
         It need not be proven: nothing is claimed by it, and less of those who stay listed.
         """
-        if self._tools.gone is None or gone is Gone.ABSENT:
+        if self._tools.gone is None or gone is _GONE:
             self._tools.gone = gone
 
     def suppress(self, before: SubjectState, seq: int | None = None) -> None:
@@ -526,10 +527,10 @@ class Steps:
             (seq,) = seqs
             number = self._made[seq] = self._made[seq] + 1
             return [Note(seq, ((number, record),), states[seq] if states else None)]
-        notes = []
+        lead, notes = seqs[0], []
         for seq in seqs:
             self._made[seq] += 1
-            told = record if seq == seqs[0] else replace(record, carrier=seqs[0])
+            told = record if seq == lead else replace(record, carrier=lead)
             notes.append(Note(seq, ((self._made[seq], told),), states[seq] if states else None))
         return notes
 
@@ -565,7 +566,7 @@ class Steps:
     def _check_stopped(self) -> None:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
-        refused = stop.reason is StopReason.CREDENTIALS_REFUSED
+        refused = stop.requested and stop.reason is StopReason.CREDENTIALS_REFUSED
         if stop.requested and (not self._acted or refused or self._tools.pacer.is_shut):
             raise Stopped
 
@@ -575,17 +576,14 @@ class Steps:
             if not await self._tools.stop.sleep(left):
                 raise Stopped
 
-    def _understood(self, operation: Operation, sending: Sending, purpose: Purpose, exchange: Exchange) -> Answer:
+    def _understood(self, operation: Operation, asked: Asked, purpose: Purpose, exchange: Exchange) -> Answer:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
-        asked = Asked(sending.value, sending.body, tools.client.generation)
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        mark = answer.mark
-        if mark is not None:
-            if answer.named:
-                mark.line.prove(mark.number)
-            elif answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
-                mark.line.spoil()
+        if (mark := answer.mark) is not None and answer.named:
+            mark.line.prove(mark.number)
+        elif mark is not None and answer.reason is _ABOUT_ANOTHER:
+            mark.line.spoil()
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.access.receipt import PAGE, ReceiptFacts, receipt_page
+from privacy_toolkit.access.page import RECEIPT_PAGE, ReceiptFacts, receipt_page
 from privacy_toolkit.access.words import Notice
 from privacy_toolkit.core.durable import open_regular, put_folder, read_regular, write_files
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError
@@ -419,7 +419,7 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path, page: ReceiptPage)
         RECEIPT: receipt.encode(),
         SCRIPT: script(),
         README: readme(receipt, signed=link.signature is not None),
-        PAGE: receipt_page(_page_facts(receipt, link, page)),
+        RECEIPT_PAGE: receipt_page(_page_facts(receipt, link, page)),
         **link.files(),
     }
     try:
@@ -498,8 +498,8 @@ def _proves() -> list[str]:
 def _steps(*, signed: bool) -> list[str]:
     return [
         _text(
-            f"1. Open {PAGE} with a double click: it says in plain words what your row says. The row itself is in"
-            f" {RECEIPT}, in the line that begins with row; everything else there leads from it to the record."
+            f"1. Open {RECEIPT_PAGE} with a double click: it says in plain words what your row says. The row itself is"
+            f" in {RECEIPT}, in the line that begins with row; everything else there leads from it to the record."
         ),
         _text(
             "2. Check it, on any computer with a POSIX shell and openssl: Linux, macOS, or Windows with WSL or Git"

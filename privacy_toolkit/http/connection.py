@@ -10,9 +10,10 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
 - *retired*: it will carry no more requests (the peer said so, it is old, its place is needed, or something is unread),
   and is only listened to. Nothing is said to the peer, not even an end: a proxy that sees one may drop the answer that
   would have shown a shift.
-- Idle or retired, it ends in good order by the peer's end (under TLS: an end that TLS vouches for) if that was
-  announced or only one answer came before it, or by ``KEEP_ALIVE`` seconds of silence since its last answer; that
-  proves all it carried. An end that nobody announced may cut off the answer that would have shown a shift: it spoils.
+- Idle or retired, it ends in good order by ``KEEP_ALIVE`` seconds of silence since its last answer, or, where its one
+  and only answer said that it is the last, by the peer's end (under TLS: an end that TLS vouches for); that proves all
+  it carried. Any other end may cut off the answer that would have shown a shift: it spoils. So does one that was
+  announced after several answers: what announced it may have been the answer to the request before.
   ``abort`` alone proves and spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
@@ -30,7 +31,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 import httptools
@@ -59,6 +60,7 @@ _LENGTHS = frozenset(map(len, ("content-length", "content-encoding", "transfer-e
 _INTERIM = ord("1")  # how the status of an interim answer begins
 _SHORTLY = 0.05  # seconds until the event loop has certainly come to what is unread
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
+_new = tuple.__new__  # what a named tuple's own constructor comes to, in a third of the time
 _BODY, _READ, _WRITE = Phase.BODY, Phase.READ, Phase.WRITE
 
 
@@ -80,11 +82,21 @@ _DIGITS = 9  # of a length that is not too long
 def _plain(data: bytes) -> tuple[int, int] | None:
     """Status and length of the head of a plain answer that is in ``data`` whole, and nothing with it; else None."""
     end = data.find(_END_OF_HEAD, 0, _LARGEST_PLAIN_HEAD)
-    head = _PLAIN_HEAD(data, 0, end) if end > 0 else None
-    if head is None:
+    if end < 0:
         return None
-    status, fields = int(head[1]), data[: end + 2].lower()
-    length, at = 0, fields.find(_LENGTH)
+    said = _said(data[: end + 2])
+    if said is None or len(data) != end + 4 + said[1]:
+        return None
+    return said[0], end
+
+
+@lru_cache(maxsize=64)  # most servers send the same few heads again and again
+def _said(head: bytes) -> tuple[int, int] | None:
+    """Status and length of the body of an answer with this head, if that is a plain one; else None."""
+    match, fields = _PLAIN_HEAD(head, 0, len(head) - 2), head.lower()
+    if match is None:
+        return None
+    status, length, at = int(match[1]), 0, fields.find(_LENGTH)
     if at >= 0:
         digits = fields[at + len(_LENGTH) : fields.find(b"\r", at + len(_LENGTH))].strip()
         if len(digits) > _DIGITS or not digits.isdigit() or fields.find(_LENGTH, at + 1) >= 0:
@@ -92,11 +104,8 @@ def _plain(data: bytes) -> tuple[int, int] | None:
         length = int(digits)
     elif status != _NO_CONTENT:
         return None
-    is_whole = len(data) == end + len(_END_OF_HEAD) + length
     is_odd = status in _ODD and (status != _NO_CONTENT or length)
-    if not is_whole or is_odd or _FRAMING(fields):
-        return None
-    return status, end
+    return None if is_odd or _FRAMING(fields) else (status, length)
 
 
 class Received(msgspec.Struct, gc=False):
@@ -201,9 +210,10 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._on_lost = on_lost
         self._room = room
-        self._largest = largest
+        self._largest, self._small = largest, min(largest, SMALL_ANSWER)
         self._clock = clock
         self._watcher = watch
+        self._may_be_plain = False  # an answer is awaited that may have a body, and nothing of it has come
         self._modern = False  # the head at hand is certainly HTTP/1.1, and complete
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Received] | None = None
@@ -253,11 +263,27 @@ class Connection(asyncio.Protocol):
         Raises:
             httpx2.TransportError: there is no complete answer; the connection is closed then.
         """
-        answer: asyncio.Future[Received] = self._loop.create_future()
-        self._answer = answer
+        answer = self.send(payload, write, read, bodiless=bodiless)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.spoil()
+            raise
+        finally:
+            del answer  # an exception in it leads back to this frame, and so to all that was received
+            self.let_go()
+
+    def send(
+        self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool
+    ) -> asyncio.Future[Received]:
+        """Send ``payload``, and return the future of its answer: as ``exchange``, without a coroutine of its own.
+
+        Whoever waits for it calls ``spoil`` where they are cancelled, and ``let_go`` in any case.
+        """
+        self._answer = answer = self._loop.create_future()
         self._status = self._head_size = self._barren = self.size = 0
-        self._tail = b""
-        self._phase, self._bodiless, self._read_limit = _WRITE, bodiless, read
+        self._tail, self._bodiless, self._may_be_plain = b"", bodiless, not bodiless
+        self._phase, self._read_limit = _WRITE, read
         self._started = self._clock()
         if self._transport.is_closing():
             self._fail(Trouble.BROKEN, sent=False)
@@ -269,15 +295,7 @@ class Connection(asyncio.Protocol):
                 self._watch(write)
             else:
                 self._await_answer()
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self._spoil()
-            raise
-        finally:
-            del answer  # an exception in it leads back to this frame, and so to all that was received
-            if self._in_room:  # until now, so that no more is read while answers wait to be looked at
-                self._leave()
+        return answer
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""
@@ -317,12 +335,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a part of the answer; what nobody asked for, or what is no HTTP, ends the connection."""
-        if self._phase is _READ and not self._head_size and len(data) <= SMALL_ANSWER and self._answer is not None:
-            plain = None if self._bodiless else _plain(data)
-            if plain is not None and len(data) <= self._largest:
+        if self._may_be_plain and self._phase is _READ and len(data) <= self._small:
+            plain = _plain(data)
+            if plain is not None:
                 status, end = plain
-                self._deliver(status, data[:end], data[end + len(_END_OF_HEAD) :], stays=True)
+                self._deliver(status, data[:end], data[end + 4 :], stays=True)
                 return
+        self._may_be_plain = False
         try:
             if self._answer is None or not (
                 self._feed_body(data, 0) if self._phase is _BODY else self._feed_head(data)
@@ -342,7 +361,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:
-            (self._prove if whole and (self.announced or self.line.answered <= 1) else self._spoil)()
+            (self._close_in_order if whole and self.announced else self.spoil)()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The socket is gone."""
@@ -350,7 +369,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:  # without the peer's end: who knows what is lost
-            self._spoil()
+            self.spoil()
         if self._timer is not None:
             self._timer.cancel()
         del self._parser  # it leads back here
@@ -396,7 +415,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """An answer begins; one that nobody asked for ends the connection."""
         if self._answer is None:
-            self._spoil()
+            self.spoil()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers, which come after the body, are of no use here."""
@@ -485,14 +504,14 @@ class Connection(asyncio.Protocol):
             self._drop()
 
     def _deliver(self, status: int, head: bytes | list[tuple[bytes, bytes]], body: bytes, *, stays: bool) -> None:
-        answer, self._answer = self._answer, None
-        now = self._idle_since = self._clock()
-        self.line.answered += 1
-        mark = Mark(self.line, self.line.answered)
+        answer, self._answer, self._may_be_plain = self._answer, None, False
+        now, line = self._clock(), self.line
+        self._idle_since = now
+        line.answered = number = line.answered + 1
         if answer is not None and not answer.done():
-            answer.set_result(Received(status, head, body, now - self._started, mark))
+            answer.set_result(Received(status, head, body, now - self._started, _new(Mark, (line, number))))
         if self._writing:  # an answer to half a request: nothing more can be made of this connection
-            self._spoil()
+            self.spoil()
         elif not stays:
             self.closed = self.announced = True
         if self._timer is None and not self.over:
@@ -500,33 +519,38 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, trouble: Trouble, *, sent: bool = True) -> None:
         answer = self._answer
-        self._spoil()
+        self.spoil()
         if answer is not None and not answer.done():
             fault = Fault(self._phase, trouble, sent, self._clock() - self._started)
             answer.set_exception(failure(fault))
 
-    def _spoil(self) -> None:
+    def spoil(self) -> None:
         """Close at once, and let what is not proven yet prove nothing."""
-        self._answer = None
+        self._answer, self._may_be_plain = None, False
         self.line.spoil()
         self.abort()
         self._drop()
-        if self._in_room:
-            self._leave()
+        self.let_go()
 
-    def _prove(self) -> None:
-        """Close at once; what was carried belongs to its requests."""
-        self.line.prove(self.line.answered)
+    def _close_in_order(self) -> None:
+        """Close at once; what was carried belongs to its requests, if the peer can't have left one unanswered."""
+        if self.announced and self.line.answered > 1:
+            # The last answer, which is looked at first, may name its subject.
+            self._loop.call_soon(self.line.spoil)
+        else:
+            self.line.prove(self.line.answered)
         self.abort()
 
     def _drop(self) -> None:
         """Let go of what was received; a large answer would else stay as long as anything leads here."""
         self._chunks, self._headers, self._large = [], [], None
 
-    def _leave(self) -> None:
-        self._in_room = False
-        self._room.leave(self)
-        self.read_on()
+    def let_go(self) -> None:
+        """Take note that the answer was looked at; until then it counts, so that no more is read meanwhile."""
+        if self._in_room:
+            self._in_room = False
+            self._room.leave(self)
+            self.read_on()
 
     def _await_answer(self) -> None:
         self._phase = _READ
@@ -562,7 +586,7 @@ class Connection(asyncio.Protocol):
         """Wait for the end of an idle or retired connection, at most until it was quiet for ``KEEP_ALIVE``."""
         left = KEEP_ALIVE - (self._clock() - self._idle_since)
         if left <= 0 and not (self._transport.is_closing() or self._unread()):
-            self._prove()
+            self._close_in_order()
         else:  # at the end, what is unread comes before the next look
             self._watch(max(left, _SHORTLY))
 

@@ -143,7 +143,10 @@ class Pacer:
             return False
         now = self._clock()
         self._due = max(self._due, now - _TOLERANCE)
-        if self._due > now or self._room_at(now) > now + (_AHEAD if writes_later else 0.0):
+        if self._due > now:
+            return False
+        may_be_full = len(self._written) + self._at_gate >= self._most
+        if may_be_full and self._room_at(now) > now + (_AHEAD if writes_later else 0.0):
             return False
         self._take(now, writes_later=writes_later)
         return True
@@ -174,7 +177,7 @@ class Pacer:
     def is_clear(self) -> bool:
         """Whether one more request may be written now; if so, it counts as written."""
         now = self._clock()
-        if self._at_gate or self._room_at(now) > now:
+        if self._at_gate or (len(self._written) >= self._most and self._room_at(now) > now):
             return False
         self._write(now)
         return True
@@ -206,10 +209,13 @@ class Pacer:
         return written[min(beyond, len(written) - 1)] + self._second if written else now + _SHORTEST_SLEEP
 
     def _take(self, now: float, *, writes_later: bool) -> None:
-        self._set_aside(now - _TOLERANCE)
-        sooner = min(self._late, self._interval * _SOONER)
-        self._late -= sooner
-        self._due += self._interval - sooner
+        if self._due < now - _TOLERANCE:
+            self._set_aside(now - _TOLERANCE)
+        self._due += self._interval
+        if self._late:
+            sooner = min(self._late, self._interval * _SOONER)
+            self._late -= sooner
+            self._due -= sooner
         self._turns += 1
         self._paused = False
         if not writes_later:
@@ -222,8 +228,11 @@ class Pacer:
             self._due = earliest
 
     def _write(self, now: float) -> None:
+        written = self._written
         if self._interval:
-            self._written.append(now)
+            if written and written[0] <= now - self._second:
+                written.popleft()  # one for one: it never holds more than the fullest second did
+            written.append(now)
 
 
 # One rate for several executions: each has a share of it, and runs a pacer of its own.

@@ -113,9 +113,20 @@ class Transport(httpx2.AsyncBaseTransport):
                         connection.closed = True
                     elapsed = self._clock() - started
                     raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))
-            return await connection.exchange(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
+            answer = connection.send(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                connection.spoil()
+                raise
+            finally:
+                del answer  # an exception in it leads back to this frame, and so to all that was received
+                connection.let_go()
         finally:
-            self._release(connection)
+            if connection.closed or self._waiters:
+                self._release(connection)
+            else:  # nearly always
+                self._idle.append(connection)
 
     def unproven(self) -> list[Line]:
         """The lines of idle connections with answers that are not proven yet: a control on each can prove them.
@@ -161,11 +172,12 @@ class Transport(httpx2.AsyncBaseTransport):
         return await self._open(limits.get("connect"))
 
     def _idle_one(self, apart: Collection[Line]) -> Connection | None:
-        at = len(self._idle)
+        idle = self._idle
+        at = len(idle)
         while at:
             at -= 1
-            if not apart or self._idle[at].line not in apart:
-                connection = self._idle.pop(at)
+            if not apart or idle[at].line not in apart:
+                connection = idle.pop(at)
                 if connection.usable:
                     return connection
                 self._retire(connection)

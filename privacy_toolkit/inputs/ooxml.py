@@ -209,7 +209,7 @@ class TextParser(PartParser):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.taken: list[str] = []
-        self._length = 0
+        self._length = self._begun = 0
         self._is_taking = self._is_phonetic = False
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:  # noqa: ARG002 - the parser's
@@ -217,9 +217,14 @@ class TextParser(PartParser):
         if tag == "rPh":
             self._is_phonetic = True
         self._is_taking = tag == "t" and not self._is_phonetic
+        if self._is_taking:
+            self._begun = len(self.taken)
 
     def end(self, tag: str) -> None:
         """End an element."""
+        if tag == "t" and self._is_taking:
+            # Each piece of a text has escapes of its own: what only looks like one across two pieces is none.
+            self.taken[self._begun :] = [unescaped("".join(self.taken[self._begun :]))]
         self._is_taking = False
         if tag == "rPh":
             self._is_phonetic = False
@@ -238,7 +243,7 @@ class TextParser(PartParser):
         found = "".join(self.taken)
         self.taken.clear()
         self._length = 0
-        return unescaped(found)
+        return found
 
 
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -379,6 +384,8 @@ class SheetRows(TextParser):
 
     def end(self, tag: str) -> None:
         """End an element."""
+        if tag in {"t", "rPh"}:
+            super().end(tag)
         self._is_taking = False
         if tag == "c":
             text = "".join(self.taken) if self.taken else None
@@ -391,8 +398,6 @@ class SheetRows(TextParser):
             self._length = 0
         elif tag == "row":
             self.rows.append((self._row, self._cells))
-        elif tag == "rPh":
-            super().end(tag)
 
     def _new_row(self, attributes: dict[str, str]) -> None:
         number = int(attributes.get("r", self._row + 1))

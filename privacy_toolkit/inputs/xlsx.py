@@ -108,9 +108,10 @@ class CellReader:
         stored, kind = cell.text, cell.kind
         if stored is None or (stored == "" and kind != "inlineStr"):
             return "", RejectReason.FORMULA_WITHOUT_VALUE if cell.has_formula else None, "s"
-        if kind in {"s", "str", "inlineStr"}:
-            is_shared = kind == "s"
-            return self._shared.text(stored) if is_shared else unescaped(stored), None, "s"
+        if kind == "s":
+            return self._shared.text(stored), None, "s"
+        if kind in {"str", "inlineStr"}:
+            return unescaped(stored) if kind == "str" else stored, None, "s"
         if kind == "n" and self._styles.shape(cell.style) == IS_DAY:
             day = _date(stored, self._is_1904)
             return (stored, RejectReason.NOT_TEXT, "day") if day is None else (day, None, "day")

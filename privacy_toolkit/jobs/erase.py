@@ -77,7 +77,11 @@ _ABSENT, _CREDENTIALS, _DONE, _FINAL, _NEVER_SENT, _UNKNOWN = (
     Finding.NEVER_SENT,
     Finding.UNKNOWN,
 )
-_LOST, _ACCEPTED = Outcome.UNKNOWN, frozenset({Outcome.UNVERIFIED, Outcome.RESIDUAL})
+_ERASED, _RESIDUAL, _LOST, _UNVERIFIED = Outcome.ERASED, Outcome.RESIDUAL, Outcome.UNKNOWN, Outcome.UNVERIFIED
+_ACCEPTED = frozenset({_UNVERIFIED, _RESIDUAL})
+_READ_BEFORE, _READ_AFTER = Purpose.READ_BEFORE, Purpose.READ_AFTER
+_VISIBLE, _GONE_ABSENT, _CONFIRMED = HeldBefore.VISIBLE, Gone.ABSENT, Attribution.CONFIRMED
+_NO_ANSWER, _NOT_READ_YET = Reason.NO_ANSWER_RECORDED, Reason.NOT_READ_YET
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ class _Walk:
 
     async def begin(self) -> None:
         """Read what is held; erase it if there is a profile."""
-        answer = await self._steps.read(INVENTORY, Purpose.READ_BEFORE)
+        answer = await self._steps.read(INVENTORY, _READ_BEFORE)
         if answer.finding is _ABSENT:
             answer = await self._steps.absence(INVENTORY, Purpose.READ_BEFORE, answer)
         if answer.finding is _ABSENT:
@@ -164,11 +168,11 @@ class _Walk:
     async def _erase(self, seen: Holding) -> None:
         """Send the erase request, again where it is certain that it was refused, and see what came of it."""
         while True:
-            held = HeldBefore.VISIBLE if seen.visible else self._state.held_before or HeldBefore.NONE_VISIBLE
+            held = _VISIBLE if seen.visible else self._state.held_before or HeldBefore.NONE_VISIBLE
             before = self._state
             lost = SubjectState(
-                Outcome.UNKNOWN,
-                Reason.NO_ANSWER_RECORDED,
+                _LOST,
+                _NO_ANSWER,
                 held_before=held,
                 attempts=before.attempts + 1,
                 settled_at=self._steps.now,
@@ -188,15 +192,15 @@ class _Walk:
 
     def _follows(self, before: SubjectState, lost: SubjectState, answer: Answer) -> dict[int, SubjectState]:
         """Where the subject stands by the answer to the erase request alone."""
-        was_lost = before.outcome is Outcome.UNKNOWN
-        was_accepted = before.outcome is Outcome.RESIDUAL
-        outcome, reason = Outcome.UNKNOWN, answer.reason
+        was_lost = before.outcome is _LOST
+        was_accepted = before.outcome is _RESIDUAL
+        outcome, reason = _LOST, answer.reason
         if answer.finding is _DONE:
-            outcome, reason = Outcome.UNVERIFIED, Reason.NOT_READ_YET
+            outcome, reason = _UNVERIFIED, _NOT_READ_YET
         elif answer.finding is _UNKNOWN or was_lost or is_maybe_copied(answer):
             pass
         elif was_accepted:
-            outcome = Outcome.RESIDUAL
+            outcome = _RESIDUAL
         elif answer.finding is _ABSENT:
             reason = Reason.VANISHED  # a proxy may have repeated ours: looked up before anything is said of it
         elif answer.finding is _FINAL:
@@ -239,19 +243,19 @@ class _Walk:
     async def _look(self) -> Holding | None:
         """Read after an accepted erasure. None if that settled the subject; else what is still visible."""
         for _ in range(PROOF_TRIES):
-            answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER, apart=self._accepted)
+            answer = await self._steps.read(INVENTORY, _READ_AFTER, apart=self._accepted)
             if answer.finding is not _ABSENT:
                 break
-            self._steps.saw_gone(Gone.ABSENT)
+            self._steps.saw_gone(_GONE_ABSENT)
             if await self._steps.proven(INVENTORY, answer):
-                await self._erased(Attribution.CONFIRMED, None)
+                await self._erased(_CONFIRMED, None)
                 return None
             answer = replace(answer, finding=_UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
         if answer.finding is _DONE:
             seen = holding(answer.value)
             if seen.visible or await self._is_as_before(answer):
                 return seen
-            await self._erased(Attribution.CONFIRMED, seen)
+            await self._erased(_CONFIRMED, seen)
         elif self._state.outcome is Outcome.RESIDUAL:
             self._settle(Outcome.RESIDUAL, Reason.STILL_HELD)
         else:
@@ -282,7 +286,7 @@ class _Walk:
         """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing."""
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
             attribution = Attribution.INFERRED
-        self._settle(Outcome.ERASED, None, kept, attribution)
+        self._settle(_ERASED, None, kept, attribution)
 
     def _settle(
         self,

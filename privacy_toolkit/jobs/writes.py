@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
-from msgspec.structs import replace
-
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Reason, Sequencing, UsageError
+from privacy_toolkit.core.model import (
+    Job,
+    Outcome,
+    Reason,
+    Sequencing,
+    UsageError,
+)
 from privacy_toolkit.engine.job import (
     OTHER_ENVIRONMENT,
     OTHER_TIMES,
@@ -26,16 +27,14 @@ from privacy_toolkit.engine.job import (
     Parameters,
     Table,
 )
-from privacy_toolkit.engine.steps import Sending, Steps
 from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
-from privacy_toolkit.jobs.coupons import customer_key
 from privacy_toolkit.jobs.holders import MadeCode, decode_code, encode_code
-from privacy_toolkit.journal.records import Entry, SubjectState
+from privacy_toolkit.jobs.writing import Writing, named
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.models import RequestBody
-from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, RetrySafety
-from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
+from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
+from privacy_toolkit.talonone.responses import Answer
 
 # Which request a job makes of a row, by what the operator set: the version of the API, a dry run, the rule engine.
 
@@ -83,9 +82,10 @@ REFERRAL_REQUESTS = RequestKind(
 )
 EVENT_REQUESTS = RequestKind(
     Job.EVENTS,
-    {"v1": OPERATIONS["track_event"], "v2": OPERATIONS["track_event_v2"]},
+    {"v1": OPERATIONS["track_event"], "v2": OPERATIONS["track_event_v2"], "v3": OPERATIONS["track_event_v3"]},
     id_columns=("profileId", *ID_COLUMNS),
     id_field="profileId",
+    aliases={"eventId": "integrationId", "event_id": "integrationId"},
 )
 PROFILE_REQUESTS = RequestKind(
     Job.PROFILES,
@@ -109,7 +109,7 @@ def request_of(kind: RequestKind, parameters: Parameters) -> Request:
         UsageError: there is no such request, or it would do something else than is meant.
     """
     generation = Generation(str(parameters.get("generation") or Generation.CURRENT))
-    version = str(parameters.get("api") or max(kind.operations))
+    version = str(parameters.get("api") or ("v2" if "v2" in kind.operations else "v1"))
     operation = kind.operations.get(version)
     if operation is None or operation.body is None:
         raise UsageError(f"{kind.job.capitalize()} have no version {version} of the API.")
@@ -128,15 +128,18 @@ def form_of(kind: RequestKind, request: Request) -> FieldForm:
     opened = kind.opened.get(request.version)
     newer = FieldPlaces(request.body, opened).fields - FieldPlaces(body, opened).fields
     excluded = dict.fromkeys(newer, "deployments of 2020 do not know it")
+    places = FieldPlaces(request.body, opened)
+    aliases = {alias: name for alias, name in kind.aliases.items() if name in places.fields}
     flags = {flag.name for flag in request.operation.query if request.generation in flag.generations}
     if "runRuleEngine" in flags and "runRuleEngine" not in request.query:
         excluded["responseContent"] = "the API takes it only with --run-rule-engine"
     return FieldForm(
         body,
-        id_columns=kind.id_columns,
+        # What is a field of the body is no customer: of V3 events ``integrationId`` is the event's own.
+        id_columns=tuple(one for one in kind.id_columns if one == kind.id_field or one not in places.fields),
         id_field=kind.id_field,
         opened=opened,
-        aliases=kind.aliases,
+        aliases=aliases,
         customers=kind.customers,
         excluded=excluded,
     )
@@ -164,172 +167,6 @@ def _deployments(generation: Generation) -> str:
     return "deployments of 2020" if generation is Generation.SEED else "current deployments"
 
 
-# The walk of one row that becomes one request: send it, and name what the answer says.
-#
-# The API has no way to look up what became of such a request. Where it does no more the second time it is sent again;
-# where it would, an answer that was lost is lost for good, and the row is left to a person.
-
-#: How often a request is sent for one row in one execution before it is left for the next one.
-ACT_TRIES = 5
-
-_REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
-#: What is believed of an answer without a name only once its connection is proven.
-_TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED, Finding.CREDENTIALS})
-
-
-class Named(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """Who and what a body names, whichever body it is."""
-
-    profile_id: str | None = None
-    friend_profile_integration_id: str | None = None
-    session_id: str | None = None
-    customer_session: Named | None = None
-
-
-named = msgspec.json.Decoder(Named).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """The procedure of a job that makes one request of each row.
-
-    ``customers`` says whose data a row is about, by its id and its body, ``session`` which session it is about.
-    ``secret`` is the run's; ``keep`` takes what has to be kept of an answer. ``ordered``: a request that is carried out
-    late would undo what a later row of the same customer says.
-    """
-
-    operation: Operation
-    body: type[RequestBody]
-    query: Mapping[str, QueryValue]
-    secret: bytes
-    customers: Callable[[str, str], Collection[str]]
-    session: Callable[[str, str], str | None]
-    keep: Callable[[Answer], bytes] | None = None
-    ordered: bool = True
-
-    def keys(self, entries: Sequence[Entry]) -> Collection[str]:
-        """The customers and the session: their requests go out one after another, in the order of the input."""
-        subject = entries[0].subject
-        session = self.session(subject.id, subject.given)
-        found = {customer_key(customer) for customer in self.customers(subject.id, subject.given)}
-        return found if session is None else {*found, f"session\0{session}"}
-
-    async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
-        """Bring one row as far as it goes in this execution."""
-        (entry,) = entries
-        await _WriteWalk(self, entry, steps).run()
-
-    def sending(self, entry: Entry) -> Sending:
-        """The request of a row: the same to the byte however often it is sent."""
-        subject, operation = entry.subject, self.operation
-        return Sending(
-            None if operation.parameter is None else subject.id,
-            msgspec.json.decode(subject.given, type=self.body),
-            self.query,
-            self._key(subject.seq) if operation.idempotency_key else None,
-        )
-
-    def _key(self, seq: int) -> str:
-        """The Idempotency-Key of a row: the same in every execution, and to be told by nobody without the secret."""
-        return hmac.new(self.secret, f"key:{seq}".encode(), hashlib.sha256).hexdigest()
-
-
-class _WriteWalk:
-    """One row on its way. ``_state`` is always what the journal has, or is about to have, on disk."""
-
-    def __init__(self, job: Writing, entry: Entry, steps: Steps) -> None:
-        self._job = job
-        self._entry = entry
-        self._seq = entry.subject.seq
-        self._state = self._before = entry.state
-        self._steps = steps
-
-    async def run(self) -> None:
-        """Send the request, unless nothing may be sent."""
-        if self._state.reason in {Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED}:
-            return  # as an earlier execution left it: nothing was tried that could count as a failure of this one
-        subject = self._entry.subject
-        suppressed = any(map(self._steps.is_suppressed, self._job.customers(subject.id, subject.given)))
-        is_safe = self._job.operation.retry is RetrySafety.SAFE
-        if self._state.outcome is Outcome.UNKNOWN and (suppressed or not is_safe):
-            for_a_person = replace(self._state, reason=Reason.NO_LOOK_POSSIBLE, settled_at=self._steps.now)
-            self._steps.settle(for_a_person, self._seq)
-        elif suppressed:
-            self._steps.suppress(self._state, self._seq)
-        else:
-            await self._send()
-
-    async def _send(self) -> None:
-        """Send the request, again where that is certain to do no harm, and settle by what it came to."""
-        job, sending = self._job, self._job.sending(self._entry)
-        keep = None if job.keep is None else self._keep
-        for tries in range(1, ACT_TRIES + 1):
-            lost = self._lost()
-            answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
-            if not self._is_certain(answer):
-                answer = await self._steps.vouched(job.operation, answer)
-                self._stand_by(answer)
-            if answer.finding is Finding.UNKNOWN and job.ordered:
-                self._steps.keep_quiet()
-            again = may_send_again(job.operation, answer.finding) and tries < ACT_TRIES
-            if not again or not await self._steps.back_off(tries, answer):
-                break
-        self._steps.settle(self._state, self._seq)
-        if self._state.outcome in OPEN_OUTCOMES and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
-            self._steps.hold_back()  # it is sent in a later execution, and what comes after it must not overtake it
-
-    def _is_certain(self, answer: Answer) -> bool:
-        """Whether an answer that does not name its row needs no connection to vouch for it.
-
-        A refusal for now that was another's does no harm where the request may be repeated.
-        """
-        if answer.named or answer.is_in_step:
-            return True
-        harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
-        return harmless or answer.finding not in _TO_BE_VOUCHED_FOR
-
-    def _lost(self) -> SubjectState:
-        """Where the row stands if no answer is ever recorded."""
-        return replace(
-            self._state,
-            outcome=Outcome.UNKNOWN,
-            reason=Reason.NO_ANSWER_RECORDED,
-            attempts=self._state.attempts + 1,
-            settled_at=self._steps.now,
-        )
-
-    def _follows(self, answer: Answer) -> dict[int, SubjectState]:
-        """Where the row stands by the answer, as long as nothing vouches for it: a crash leaves no more than that."""
-        self._before = self._state
-        if not self._is_certain(answer):
-            answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.NO_ANSWER_RECORDED)
-        attempts = self._state.attempts + (answer.finding is not Finding.NEVER_SENT)
-        self._state = replace(self._state, attempts=attempts)
-        self._stand_by(answer)
-        return {self._seq: self._state}
-
-    def _stand_by(self, answer: Answer) -> None:
-        outcome, reason = self._named(answer)
-        self._state = replace(self._state, outcome=outcome, reason=reason, settled_at=self._steps.now)
-
-    def _named(self, answer: Answer) -> tuple[Outcome, Reason | None]:
-        """What the answer says of the row; a refusal says nothing about what was sent earlier and not answered."""
-        before = self._before
-        if answer.finding is Finding.DONE:
-            return Outcome.DONE, Reason.DRY if self._job.query.get("dry") else None
-        if answer.finding is Finding.UNKNOWN:
-            safe = self._job.operation.retry is RetrySafety.SAFE
-            return Outcome.UNKNOWN, answer.reason if safe else Reason.NO_LOOK_POSSIBLE
-        if before.outcome is Outcome.UNKNOWN:
-            return Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE if answer.finding in _REFUSED_FOR_GOOD else before.reason
-        return Outcome.FAILED if answer.finding in _REFUSED_FOR_GOOD else Outcome.RETRYABLE, answer.reason
-
-    def _keep(self, answer: Answer) -> dict[int, bytes]:
-        if answer.finding is not Finding.DONE or self._job.keep is None:
-            return {}
-        return {self._seq: self._job.keep(answer)}
-
-
 def _code(answer: Answer) -> bytes:
     """What is kept of a new referral, since the API makes each code once."""
     return encode_code(MadeCode(answer.value.code, answer.value.id, answer.value.expiry_date))
@@ -354,8 +191,9 @@ def _no_session(id_: str, given: str) -> None:  # noqa: ARG001 - for what is abo
     return None
 
 
-def _session_of_event(id_: str, given: str) -> str | None:  # noqa: ARG001 - V1 events name one
-    return named(given).session_id
+def _session_of_event(id_: str, given: str) -> str | None:  # noqa: ARG001 - V1 events name one, and V3 ones may
+    body = named(given)
+    return body.session_id or body.connected_session_id
 
 
 def _session(id_: str, given: str) -> str:  # noqa: ARG001 - the session is the id

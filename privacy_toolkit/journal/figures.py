@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import add, itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -225,22 +225,16 @@ def windows_from(
     """
     found = Windows(size)
     for _, rows in groupby(times, key=itemgetter(0)):
-        seqs: list[int] = []
-        first = last = 0
         before: tuple[int, list[int]] | None = None  # the group before, by its beginning: it takes in a rest
-        for _, seq, begun, ended in rows:
-            first = min(first, begun) if seqs else begun
-            seqs.append(seq)
-            last = ended
+        while some := list(islice(rows, LEAST)):
+            seqs, first, last = [row[1] for row in some], min([row[2] for row in some]), some[-1][3]
             if len(seqs) == LEAST:
                 found.put(_window(first, last), seqs)
-                before, seqs = (first, seqs), []
-        if not seqs:
-            continue
-        if before is None:
-            found.put(_around(first, last, executions), seqs)
-        else:
-            found.put(_window(min(first, before[0]), last), before[1] + seqs)
+                before = first, seqs
+            elif before is None:
+                found.put(_around(first, last, executions), seqs)
+            else:
+                found.put(_window(min(first, before[0]), last), before[1] + seqs)
     return found
 
 
@@ -322,10 +316,10 @@ def counted(rows: Sequence[SubjectRow]) -> PageCounts:
     states = [row.state for row in rows if row.state is not None]
     made = list(chain.from_iterable([row.exchanges for row in rows]))
     own = [exchange for exchange in made if exchange.carrier is None]
-    again = _repeated(rows)
-    _, _, purposes, operations, _, ended, elapsed, statuses, reasons, _ = columns_of(ExchangeRow, own)
-    ends = Counter(zip(operations, purposes, statuses, reasons, [at is None for at in ended], strict=True))
-    answers = zip(operations, elapsed, statuses, strict=True)
+    again, column = _repeated(rows), columns_of(ExchangeRow, own)
+    open_ = [at is None for at in column.ended_at]
+    ends = Counter(zip(column.operation, column.purpose, column.status, column.reason, open_, strict=True))
+    answers = zip(column.operation, column.elapsed, column.status, strict=True)
     times = Counter([(name, took // 1000) for name, took, status in answers if not (took is None or status is None)])
     sent = _sent(made)
     begun = _begun(sent)
@@ -356,8 +350,8 @@ def _repeated(rows: Sequence[SubjectRow]) -> Counter[_End]:
     """How many exchanges came after another for the same subject and purpose, by how they ended."""
     again: Counter[_End] = Counter()
     for _, _, walk, _ in rows:
-        if len({one[2:4] for one in walk}) == len(walk):  # each has a purpose and an operation of its own
-            continue
+        if len(walk) == len({one[2] for one in walk}) or len(walk) == len({one[2:4] for one in walk}):
+            continue  # each has a purpose, or a purpose and an operation, of its own
         seen = set()
         for one in walk:
             if one.reason not in _UNSENT:
@@ -398,7 +392,10 @@ def _by_second(moments: Sequence[int | None]) -> list[tuple[int, int, int, int]]
 
 def _begun(sent: Sequence[ExchangeRow]) -> list[int | None]:
     """A request was begun when its answer came, less what it took; without an answer, when its intent was durable."""
-    return [intent if ended is None or took is None else ended - took for _, _, _, _, intent, ended, took, *_ in sent]
+    return [
+        intent if ended is None or took is None else ended - took
+        for _, _, _, _, intent, ended, took, _, _, _ in sent  # a rest (``*_``) would be a list for each
+    ]
 
 
 def _settled(rows: Sequence[SubjectRow]) -> tuple[int, int]:

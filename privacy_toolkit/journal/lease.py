@@ -435,9 +435,12 @@ class KeptLease:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._is_over:
+            left = max(0.0, self._beat_at - loop.time())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, self._beat_at - loop.time()))
+                await asyncio.wait_for(self._wake.wait(), None if left == math.inf else left)
             batch, waiting = self._gathered()
+            if self._error is not None:
+                _wake_all(waiting, self._error)  # they were handed in while the batch before it was written
             if isinstance(self._error, FencedError):
                 await self._keep_late(batch)
             elif self._error is not None:

@@ -140,9 +140,6 @@ decode_counts = msgspec.msgpack.Decoder(PageCounts).decode
 encode_page = encode_rows = encode_counts = _encode
 _ENDED_AT, _CARRIER = (ExchangeRow._fields.index(name) for name in ("ended_at", "carrier"))
 
-#: What the log says of a subject while its page is put together: state, all exchanges by number, the row to be.
-_Said = list[Any]
-
 
 def page_as_known(folded: bytes | None, log: Sequence[bytes]) -> bytes:
     """Give all rows of a page as they are packed: what was folded, if anything was, and over it what commits said.
@@ -163,38 +160,31 @@ def _decompressed(data: bytes) -> bytes:
 
 def _overlaid(folded: bytes | None, log: Iterable[bytes]) -> bytes:
     """Put what commits said, one after the other, over what was folded; rows as they are packed, in their order."""
-    rows: dict[int, list[Any]] = {}
-    for row in () if folded is None else _decode(folded):
-        rows[row[0]] = row
-    said: dict[int, _Said] = {}
+    rows: dict[int, list[Any]] = {row[0]: row for row in (() if folded is None else _decode(folded))}
     for seq, made, state, _ in chain.from_iterable(map(_decode, log)):
-        subject = said.get(seq)
-        if subject is None:
-            subject = said[seq] = _said(seq, rows.get(seq))
+        row = rows.get(seq)
+        if row is None:
+            row = rows[seq] = [seq, None, [], None]
         if state is not None:
-            subject[0] = state
-        if made:
-            _put(subject[1], seq, made)
-    for seq, (state, walk, row) in said.items():
-        if state is not None:
-            row[1] = [seq, *state]
-        row[2] = [walk[n] for n in sorted(walk)]
-        rows[seq] = row
+            row[1] = (seq, *state)
+        walk = row[2]
+        for n, record in made:
+            if not walk or walk[-1][1] < n:  # nearly always: they come in their order
+                walk.append([seq, n, *record])
+            else:
+                _put(walk, seq, n, record)
     return _encode([rows[seq] for seq in sorted(rows)])
 
 
-def _said(seq: int, row: list[Any] | None) -> _Said:
-    return [None, {}, [seq, None, [], None]] if row is None else [None, {one[1]: one for one in row[2]}, row]
-
-
-def _put(walk: dict[int, list[Any]], seq: int, made: Sequence[tuple[int, Sequence[Any]]]) -> None:
-    """Add exchanges to those of a subject. An answer that is recorded never changes."""
-    for n, record in made:
-        known = walk.get(n)
-        if known is None:
-            walk[n] = [seq, n, *record]
-        elif known[_ENDED_AT] is None:
-            known[_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
+def _put(walk: list[list[Any]], seq: int, n: int, record: Sequence[Any]) -> None:
+    """Add an exchange to those of a subject, in its place. An answer that is recorded never changes."""
+    place = len(walk) - 1
+    while place >= 0 and walk[place][1] > n:
+        place -= 1
+    if place < 0 or walk[place][1] < n:
+        walk.insert(place + 1, [seq, n, *record])
+    elif walk[place][_ENDED_AT] is None:
+        walk[place][_ENDED_AT:_CARRIER] = record[_ENDED_AT - 2 : _CARRIER - 2]  # what a record has no number of
 
 
 def decode_states(rows: bytes) -> dict[int, StateRow | None]:
@@ -341,6 +331,10 @@ class KeptFacts:
         approval = facts.get("approval")
         self.approval = None if approval is None else msgspec.json.decode(approval, type=Approval)
 
+    def fact(self, name: str) -> bytes | None:
+        """Give a fact of the run by its name; None if it was purged or never known."""
+        return self._facts.get(name)
+
 
 def reads(method: M) -> M:
     """Make a method one that reads the journal: damage that shows in it is named, by ``PackedReader.reading``."""
@@ -391,7 +385,7 @@ class PackedReader(KeptFacts):
         """Give the counts of all pages of whose subjects anything is known, as they are at one moment."""
         raise NotImplementedError
 
-    def _page_rows(self, first: int) -> list[SubjectRow]:
+    def rows_of_page(self, first: int) -> list[SubjectRow]:
         """Give all that is known of the subjects of a page, in their order."""
         raise NotImplementedError
 
@@ -403,15 +397,15 @@ class PackedReader(KeptFacts):
         """Give every outcome in which a subject of a page may be, without reading its subjects if possible."""
         raise NotImplementedError
 
-    def _page_of(self, first: int) -> tuple[bytes, bytes | None]:
+    def page_of(self, first: int) -> tuple[bytes, bytes | None]:
         """Give the subjects of a page as bytes, and what these have to come to; None if nobody knows."""
         raise NotImplementedError
 
-    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+    def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
         """Give what was kept of answers about subjects, by their numbers in order."""
         raise NotImplementedError
 
-    def _members(self, after: tuple[Any, ...], most: int) -> list[Row]:
+    def members_after(self, after: tuple[Any, ...], most: int) -> list[Row]:
         """Give party, number, row, id and what else is given of the next members of parties, in order."""
         raise NotImplementedError
 
@@ -509,8 +503,8 @@ class PackedReader(KeptFacts):
         for start, end in self.bounds():
             if start < first or (last is not None and end > last):
                 continue
-            known = {row.seq: row for row in self._page_rows(start)}
-            results = dict(self._results(start, end))
+            known = {row.seq: row for row in self.rows_of_page(start)}
+            results = dict(self.kept_between(start, end))
             for subject in self._subjects(start, end):
                 seq = subject.seq
                 _, state, exchanges, request = known.get(seq) or (seq, None, [], None)
@@ -526,12 +520,12 @@ class PackedReader(KeptFacts):
         """
         walk = PartyWalk(self.size, outcomes)
         for first, _ in self.bounds():
-            walk.begin(self._page_rows(first))
+            walk.begin(self.rows_of_page(first))
         self._walks.append(walk)
         try:
             if walk.has_doubts:
-                yield from walked(walk, self._members, most, doubted=True)
-            yield from walked(walk, self._members, most, doubted=False)
+                yield from walked(walk, self.members_after, most, doubted=True)
+            yield from walked(walk, self.members_after, most, doubted=False)
         finally:
             self._walks.remove(walk)
 
@@ -539,7 +533,7 @@ class PackedReader(KeptFacts):
     def results(self) -> Iterator[KeptResult]:
         """Every subject of whose answer something was kept, in input order."""
         for first, last in self.bounds():
-            kept = dict(self._results(first, last))
+            kept = dict(self.kept_between(first, last))
             for entry in self._entries(first, last, lambda _: True) if kept else ():
                 if entry.subject.seq in kept:
                     yield KeptResult(entry.subject, entry.state, kept[entry.subject.seq])
@@ -550,13 +544,13 @@ class PackedReader(KeptFacts):
         found: set[str] = set()
         for first, last in self.bounds():
             hits = [subject for subject in self._subjects(first, last) if subject.id in ids]
-            known = {row.seq: row for row in self._page_rows(first)} if hits else {}
+            known = {row.seq: row for row in self.rows_of_page(first)} if hits else {}
             found.update(s.id for s in hits if _outcome_of(known.get(s.seq)) in outcomes)
         return found
 
     def _entries(self, first: int, last: int, is_wanted: Callable[[SubjectRow | None], bool]) -> list[Entry]:
         """Those subjects of a page that are wanted by what is known of them, if anything is."""
-        known = {row.seq: row for row in self._page_rows(first)}
+        known = {row.seq: row for row in self.rows_of_page(first)}
         wanted = [seq for seq in range(first, last + 1) if is_wanted(known.get(seq))]
         if not wanted:
             return []
@@ -579,7 +573,7 @@ class PackedReader(KeptFacts):
     def _subjects(self, first: int, last: int) -> list[Subject]:
         if self.purged_at is not None:
             return [Subject(seq, 0, "") for seq in range(first, last + 1)]
-        data, digest = self._page_of(first)
+        data, digest = self.page_of(first)
         if digest is not None and page_digest(self.secret or b"", first, last, data) != digest:
             raise Damage("a page of subjects")
         found = [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]

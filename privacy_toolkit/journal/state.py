@@ -1,9 +1,12 @@
-"""Opening what ``--state`` names: today a folder of this machine."""
+"""Opening what ``--state`` names: a folder of this machine, or a database."""
 
 from __future__ import annotations
 
 import os
 import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,34 +20,38 @@ from privacy_toolkit.journal.store import RunReader, State
 
 
 def open_state(address: Path | str, key: Path | None = None) -> State:
-    """Open a state to work with it; a folder that is missing is made.
+    """Open a state to work with it; a folder that is missing is made, the tables of a database are not.
 
     Args:
-        address: the folder.
+        address: the folder, or the address of the database.
         key: the file with the key of its lists, if that is not in it.
 
     Raises:
-        UsageError: it can't be made, what is there is no state folder or not ours, or such an address is not supported.
+        UsageError: it can't be made or used, or what is there is no state, not ours, or of another version.
+        JournalError: the database can't be reached.
     """
-    return StateFolder(_folder(address), key)
+    return _database(address, key) if is_elsewhere(address) else StateFolder(Path(address), key)
 
 
 def existing_state(address: Path | str, key: Path | None = None) -> State:
     """Open a state as it is, to read it: nothing is made or changed. A missing one has no runs.
 
     Raises:
-        UsageError: what is there is no state folder, or such an address is not supported.
+        UsageError: what is there is no state, or of another version.
+        JournalError: the database can't be reached.
     """
-    return StateFolder.existing(_folder(address), key)
+    return _database(address, key) if is_elsewhere(address) else StateFolder.existing(Path(address), key)
 
 
 def is_taken_up(address: Path | str, place: Path) -> bool:
     """Tell whether a state has files of its own at a place, below it or around it, so that nothing else may go there.
 
     Raises:
-        UsageError: such an address is not supported.
+        UsageError: what is there is no state folder.
     """
-    own = [one.resolve() for one in StateFolder.existing(_folder(address)).own_places]
+    if is_elsewhere(address):
+        return False
+    own = [one.resolve() for one in StateFolder.existing(Path(address)).own_places]
     return any(place.is_relative_to(one) or one.is_relative_to(place) for one in own)
 
 
@@ -67,12 +74,8 @@ class Condition:
 
 
 def condition_of(address: Path | str) -> Condition:
-    """Look at a state, which is left as it is.
-
-    Raises:
-        UsageError: such an address is not supported.
-    """
-    path = _folder(address).expanduser().absolute()
+    """Look at a state in a folder, which is left as it is."""
+    path = Path(address).expanduser().absolute()
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     if there != path:
         may = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
@@ -92,22 +95,59 @@ def condition_of(address: Path | str) -> Condition:
         return replace(seen, error=error)
 
 
-def exists(address: Path | str) -> bool:
-    """Tell whether there is anything yet at the address of a state.
+@dataclass(frozen=True, slots=True)
+class DatabaseCondition:
+    """What can be seen of a state in a database without changing it.
 
-    Raises:
-        UsageError: such an address is not supported.
+    ``durable`` is whether it keeps what it says is committed. ``behind`` are seconds by which its clock is behind this
+    machine's. ``may_write`` is whether this user may do all that a run needs. ``standby`` says how standbys follow.
+    ``error`` says why it can't be used.
     """
-    return _folder(address).exists()
+
+    name: str
+    version: str = ""
+    durable: bool = True
+    encrypted: bool | None = None
+    behind: float = 0.0
+    may_write: bool = True
+    standby: str = ""
+    latest: str | None = None
+    error: ToolkitError | None = None
+
+
+def database_condition(address: Path | str, now: Callable[[], float] = time.time) -> DatabaseCondition:
+    """Look at a state in a database, which is left as it is; ``now`` is this machine's clock, in seconds."""
+    try:
+        with _cluster():
+            from privacy_toolkit.journal.postgres import schema
+            from privacy_toolkit.journal.postgres.connection import Database
+
+        database = Database(str(address), getattr(address, "password_file", None))
+    except ToolkitError as error:
+        return DatabaseCondition("the database", error=error)
+    seen = DatabaseCondition(database.name)
+    try:
+        told = schema.condition(database, now)
+        seen = replace(seen, **told)
+        schema.check(database)
+        return replace(seen, **schema.usage(database))
+    except ToolkitError as error:
+        return replace(seen, error=error)
+
+
+def exists(address: Path | str) -> bool:
+    """Tell whether there is anything yet at the address of a state; of a database that is said when it is opened."""
+    return is_elsewhere(address) or Path(address).exists()
 
 
 def open_controls(address: Path | str) -> ControlStore:
     """Open what deployments taught, whatever else is or is not in the state. Reading makes nothing.
 
     Raises:
-        UsageError: such an address is not supported.
+        UsageError: the database can't be used.
+        JournalError: it can't be reached.
     """
-    return ControlFiles(_folder(address))
+    return _database(address, None).controls if is_elsewhere(address) else ControlFiles(Path(address))
 
 
 def open_run(place: bytes) -> RunReader:
@@ -116,6 +156,11 @@ def open_run(place: bytes) -> RunReader:
     Raises:
         JournalError: it can't be opened.
     """
+    if place.startswith(b"["):  # the places of a folder are absolute paths
+        with _cluster():
+            from privacy_toolkit.journal.postgres.state import open_place
+
+        return open_place(place)
     return JournalReader(Path(os.fsdecode(place)))
 
 
@@ -143,11 +188,68 @@ def positive_id(settings: Settings, store: ControlStore) -> str | None:
     return None if learned is None else learned.profile_id
 
 
-def _folder(address: Path | str) -> Path:
-    """The folder of an address. The address is in no error: it may hold a password."""
-    if is_elsewhere(address):
+def migrate(address: Path | str) -> list[str]:
+    """Make the tables of a state in a database, or bring them to this version; the names of what was applied.
+
+    Raises:
+        UsageError: the address can't be used, or the tables are of a newer version.
+        JournalError: the database can't be reached or changed.
+    """
+    with _cluster():
+        from privacy_toolkit.journal.postgres import schema
+        from privacy_toolkit.journal.postgres.connection import Database
+
+    return schema.migrate(Database(str(address), getattr(address, "password_file", None)))
+
+
+def grant(address: Path | str, role: str, *, reading: bool) -> None:
+    """Let a role of the database work with the state, or with ``reading`` only see how its runs are going.
+
+    Raises:
+        UsageError: the address can't be used, or there is no such role.
+        JournalError: the database can't be reached, or the one who connects may not grant it.
+    """
+    with _cluster():
+        from privacy_toolkit.journal.postgres import schema
+        from privacy_toolkit.journal.postgres.connection import Database
+
+    schema.grant(Database(str(address), getattr(address, "password_file", None)), role, reading=reading)
+
+
+def copy(folder: Path, address: Path | str, key: Path | None = None) -> int:
+    """Copy a state folder into a database; see ``postgres.copy``. How many runs that were.
+
+    Raises:
+        UsageError: there are runs in the database already, or what is there is no state folder.
+        RefusedError: a run of the folder is at work, or the folder is a copy itself.
+        JournalError: something can't be read or written, or is not the same once it was written.
+    """
+    with _cluster():
+        from privacy_toolkit.journal.postgres.copy import copy_state
+        from privacy_toolkit.journal.postgres.state import PostgresState
+
+    return copy_state(folder, PostgresState(str(address), getattr(address, "password_file", None), key), key)
+
+
+def _database(address: Path | str, key: Path | None) -> State:
+    """The state in a database. The address is in no error of ours: somebody may have put a password into it."""
+    with _cluster():
+        from privacy_toolkit.journal.postgres.state import PostgresState
+
+    return PostgresState(str(address), getattr(address, "password_file", None), key)
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Load what only a state in a database needs.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError:
         raise UsageError(
-            "A state in PostgreSQL is not supported yet: it needs the extra [cluster], which does not exist yet.",
-            "Name a folder with --state or PRIVACY_TOOLKIT_STATE.",
-        )
-    return Path(address)
+            "A state in PostgreSQL needs the extra [cluster], which is not installed.",
+            "Install it: pip install 'talonone-privacy-toolkit[cluster]'",
+        ) from None

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason
 from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.packed import Row, control_row
 from privacy_toolkit.journal.records import (
@@ -43,6 +43,20 @@ _encode = msgspec.msgpack.Encoder().encode
 def pack_note(note: Note) -> bytes:
     """Pack what a note says of its subject, but for what is kept of the answer."""
     return _encode(note if note.result is None else Note(note.seq, note.exchanges, note.state))
+
+
+def as_one(notes: Sequence[Note]) -> Sequence[Note]:
+    """Put notes that follow each other about one subject together: what is read later has to be read once."""
+    if len(notes) == 1:
+        return notes
+    found: list[Note] = []
+    for note in notes:
+        before = found[-1] if found else None
+        if before is not None and before.seq == note.seq and before.state is None and before.result is None:
+            found[-1] = Note(note.seq, (*before.exchanges, *note.exchanges), note.state, note.result)
+        else:
+            found.append(note)
+    return found
 
 
 def pack_commit(notes: Sequence[bytes]) -> bytes:
@@ -153,7 +167,7 @@ class CommitBatch:
     def add(self, notes: Sequence[Note]) -> None:
         """Pack some notes."""
         packed = []
-        for note in notes:
+        for note in as_one(notes):
             state = note.state
             packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
             if note.result is not None:
@@ -204,7 +218,7 @@ class Writer:
         self._gathered = CommitBatch()
         self._handing_over: asyncio.Handle | None = None
         self._is_urgent = False
-        self._error: JournalError | None = None  # it stays: what follows a failure is not written
+        self._error: Exception | None = None  # it stays: what follows a failure is not written
         self._log: PageLog | None = None  # of the thread
         self._thread = threading.Thread(target=self._work, name="journal-writer", daemon=True)
         self._thread.start()
@@ -276,7 +290,7 @@ class Writer:
             return
         try:
             step()
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - a bug too is for whoever waits: else they would for ever
             self._error = error
 
     def _drain(self) -> tuple[list[CommitBatch], bool]:
@@ -319,7 +333,7 @@ class Writer:
             self._log.folded(first)
 
 
-def _tell(batches: list[CommitBatch], error: JournalError | None) -> None:
+def _tell(batches: list[CommitBatch], error: Exception | None) -> None:
     """Wake everyone who waits for these batches: one call into the loop for all of them."""
     waiting = [durable for batch in batches for durable in batch.waiting]
     if not waiting:

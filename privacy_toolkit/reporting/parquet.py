@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from privacy_toolkit.core.durable import new_file
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose, Subject
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of, decode_package
 from privacy_toolkit.reporting.counts import ATTENTION, Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonyms
@@ -86,9 +86,9 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
     subjects = [one.subject for one in observed]
     state = columns_of(StateRow, [one.state for one in observed])
     request = columns_of(RequestRow, [one.request or NOTHING_SAID for one in observed])
-    packages = [decode_package(one.result) for one in observed]
-    windows = [None if shown.windows is None else shown.windows[subject.seq] for subject in subjects]
-    starts = pa.array([window and window.start for window in windows], pa.int64())
+    packages = [decode_package(one.result) if one.result else None for one in observed]
+    windows = _windows(subjects, shown)
+    starts = pa.array([window[0] for window in windows], pa.int64())
     settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
     columns: dict[str, Any] = {
         "subject": pseudonyms(secret, subjects),
@@ -98,7 +98,7 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
         "held_before": state.held_before,
         "attempts": state.attempts,
         "settled_at": _coarse(settled, starts),
-        "time_span": [window and window.span for window in windows],
+        "time_span": [window[1] for window in windows],
         "in_time": _in_time(state.outcome, settled, due),
         "requested_on": _dates(request.requested_on),
         "due_on": due,
@@ -113,6 +113,14 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
         **_proofs([one.exchanges for one in observed], starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def _windows(subjects: Sequence[Subject], shown: Shown) -> Sequence[tuple[int | None, int | None]]:
+    """Begin and length of the window of each subject, if it has one."""
+    if shown.windows is None:
+        return [(None, None)] * len(subjects)
+    of = shown.windows.__getitem__
+    return [of(subject.seq) or (None, None) for subject in subjects]
 
 
 def cases_of(table: Any, job: Job) -> list[Case]:

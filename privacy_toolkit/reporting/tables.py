@@ -237,7 +237,12 @@ _IN_ESCAPE: Final = re.compile("(?<=_)(?=x[0-9A-Fa-f]{4}_)")
 
 
 def _write_text(sheet: Any, plain: Any, row: int, column: int, text: str) -> None:
-    """Write a text as it is; one that the library would take for markup of its own, in ``plain`` pieces."""
+    """Write a text as it is; one that the library would take for markup of its own, in ``plain`` pieces.
+
+    Raises:
+        UnicodeEncodeError: it is no Unicode. Were the library to find out, it would leave an archive half made.
+    """
+    text.encode()
     is_markup = text.startswith("<r>") and text.endswith("</r>")
     if is_markup or _TWO_ESCAPES.search(text):
         pieces = [text[:1], *_IN_ESCAPE.split(text[1:])]

@@ -96,6 +96,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
+        Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
         Reason.STILL_GONE: "answered that there is no such profile, as after its erasure",
         Reason.EMPTY_PROFILE: "listed without attributes, as after its erasure",
@@ -279,6 +281,8 @@ def _verdict(summary: Summary, executions: Sequence[Execution]) -> str:
         return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
     if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
         return f"Stopped early with {subjects(summary.open)} still open: {ending(executions[-1])}{left_out}."
+    if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED):
+        return _reappeared(summary) + left_out + "."
     if summary.open or summary.failed:
         return _unfinished(summary.open, summary.failed) + left_out + "."
     return _complete(summary, left_out)
@@ -299,6 +303,20 @@ def _unfinished(open_: int, failed: int) -> str:
     if not open_:
         return f"Finished, but {subjects(failed)} failed"
     return f"Finished with {subjects(open_)} still open and {failed:,} failed"
+
+
+def _has_looked(summary: Summary) -> bool:
+    """Whether it is a run that looks whether customers are still gone."""
+    return declaration(summary.plan.job).expects_absence
+
+
+def _reappeared(summary: Summary) -> str:
+    """Who was seen again, of how many that were looked for, and how many others are open."""
+    back = summary.totals[Outcome.REAPPEARED]
+    looked_for = summary.plan.rows.subjects - summary.totals.get(Outcome.ON_HOLD, 0)
+    others = summary.open - back
+    told = f"{back:,} of {subjects(looked_for)} {'has' if back == 1 else 'have'} reappeared"
+    return f"{told}; {others:,} more {'is' if others == 1 else 'are'} still open" if others else told
 
 
 def _idle(summary: Summary, left_out: str) -> str:
@@ -378,7 +396,7 @@ def next_step(summary: Summary) -> NextStep | None:
 def _going_on(summary: Summary, resume: str) -> NextStep:
     """How an open run goes on: by a resume, or first by a look at what a resume would not cure."""
     stopped_by = summary.stopped_by
-    if summary.totals.get(Outcome.REAPPEARED, 0) == summary.open:
+    if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED, 0) == summary.open:
         return NextStep(
             command=f"privacy-toolkit erase --reappeared {summary.run_id} --plan FILE",
             when="Find out which system writes these customers, and stop it. Then erase them again, with a plan that is"

@@ -84,6 +84,8 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
     "get_customer_session": sessions.session,
     "track_event": sessions.track_v1,
     "track_event_v2": sessions.track_v2,
+    "track_event_v3": sessions.track_v3,
+    "get_event_v3": sessions.advanced_event,
     "update_customer_profile": profiles.update_profile_v1,
     "update_customer_profile_v2": profiles.update_profile_v2,
     "update_customer_session": sessions.update_session_v1,

@@ -386,6 +386,40 @@ def track_v2(world: World, call: Call) -> ServedAnswer:
     return ServedAnswer(200, state_v2(world, wanted, profile, event=event))
 
 
+def track_v3(world: World, call: Call) -> ServedAnswer:
+    """Track an event with an id of its own. 409 if there is one with that id, 400 if a session named is not closed."""
+    given = call.body
+    customer, key = given["profileId"], given.get("integrationId")
+    if not key:
+        raise invalid("Invalid", "Expected `str` of length >= 1", "/integrationId")
+    if world.store.get(EntityKind.ADVANCED_EVENT, key) is not None:
+        raise RefusalError(409, "An event with this integration ID already exists", [])
+    connected = given.get("connectedSessionId")
+    session = world.store.get(EntityKind.SESSION, connected) if connected else None
+    if connected and (session is None or session["state"] != "closed"):
+        raise invalid("Invalid", "The connected session has to be closed", "/connectedSessionId")
+    profile = touch(world, customer)
+    number = world.store.number()
+    event = wire.event(number, world.now(), world.settings.application_id, given["type"], customer)
+    del event["ledgerEntries"], event["meta"]
+    event |= {"integrationId": key, "attributes": given.get("attributes") or {}}
+    event |= {"connectedSessionId": connected} if connected else {}
+    world.store.put(EntityKind.ADVANCED_EVENT, key, event, owner=customer)
+    if call.flags.get("silent", "yes") == "yes":
+        return ServedAnswer(204)
+    wanted = given.get("responseContent") or []
+    answer = state_v2(world, ["customerProfile", *wanted], profile)
+    return ServedAnswer(200, answer | ({"advancedEvent": event} if "advancedEvent" in wanted else {}))
+
+
+def advanced_event(world: World, call: Call) -> ServedAnswer:
+    """The event with an id of its own; 404 if there is none."""
+    event = world.store.get(EntityKind.ADVANCED_EVENT, call.value)
+    if event is None:
+        raise not_found("event")
+    return ServedAnswer(200, event)
+
+
 def _update(world: World, key: str, given: JsonObject) -> tuple[JsonObject, JsonObject | None]:
     """Take over what is given, keep what is not, merge attributes, and count the session with its customer."""
     session = world.store.get(EntityKind.SESSION, key)

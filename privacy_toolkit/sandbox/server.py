@@ -111,7 +111,15 @@ class _Server(uvicorn.Server):
         self._listener.close()
         for protocol in list(self.server_state.connections):
             protocol.transport.abort()
-        self._loop.call_later(seconds, lambda: self._loop.create_task(self._listen_again()))
+        self._loop.call_later(seconds, self._come_back)
+
+    def _come_back(self) -> None:
+        self._coming = self._loop.create_task(self._listen_again())  # kept: the loop itself would let go of it
+        self._coming.add_done_callback(self._came_back)
+
+    def _came_back(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._stop()  # its port is taken: it would never be heard of again
 
     async def _listen_again(self) -> None:
         if self.should_exit:

@@ -149,6 +149,7 @@ class EntityKind(StrEnum):
     ACHIEVEMENT = "achievement"
     SESSION = "session"
     EVENT = "event"
+    ADVANCED_EVENT = "advanced_event"
     TRANSACTION = "transaction"  # of a loyalty ledger; its owner is a customer, or a card as ``card_owner`` names it
 
 

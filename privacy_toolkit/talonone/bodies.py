@@ -84,6 +84,35 @@ class EventV2(RequestBody, frozen=True):
     response_content: list[str] | None = None
 
 
+class EventV3(RequestBody, frozen=True):
+    """An event with an id of its own (V3): the API registers one event of an id, however often it is sent.
+
+    ``integration_id`` is needed; where a row has none it is made for it.
+    """
+
+    profile_id: Id
+    type: Text
+    integration_id: Id | None = None
+    attributes: Json | None = None
+    connected_session_id: Text | None = None
+    store_integration_id: Id | None = None
+    evaluable_campaign_ids: list[int] | None = None
+    loyalty_cards: Annotated[list[str], Meta(max_length=1)] | None = None
+    response_content: (
+        list[
+            Literal[
+                "customerProfile",
+                "triggeredCampaigns",
+                "loyalty",
+                "advancedEvent",
+                "awardedGiveaways",
+                "ruleFailureReasons",
+            ]
+        ]
+        | None
+    ) = None
+
+
 class NewCustomerProfile(RequestBody, frozen=True):
     """Attributes to be merged into a profile (V1): leaving one out does not erase it."""
 

@@ -19,6 +19,7 @@ from privacy_toolkit.talonone.bodies import (
     CustomerProfileRequestV2,
     DeletedTransactions,
     EventV2,
+    EventV3,
     IntegrationRequest,
     NewCustomerProfile,
     NewCustomerSession,
@@ -38,6 +39,7 @@ from privacy_toolkit.talonone.models import (
     LoyaltyCard,
     LoyaltyTransactions,
     Referral,
+    RegisteredEvent,
     RequestBody,
     ReservedCustomers,
 )
@@ -162,6 +164,14 @@ class Calls(ABC):
         """Track an event of a customer (V2)."""
         query = _set(dry=dry)
         return await self._ask("track_event_v2", IntegrationStateV2, body=event, query=query, key=idempotency_key)
+
+    async def track_event_v3(self, event: EventV3, *, dry: bool = False) -> IntegrationStateV2:
+        """Track an event with an id of its own (V3). A 409 says that the id is taken, or to come back later."""
+        return await self._ask("track_event_v3", IntegrationStateV2, body=event, query=_set(dry=dry))
+
+    async def get_event_v3(self, integration_id: str) -> RegisteredEvent:
+        """The event with this id (V3), as the API has it."""
+        return await self._ask("get_event_v3", RegisteredEvent, integration_id)
 
     async def update_customer_profile(
         self, integration_id: str, profile: NewCustomerProfile, *, dry: bool = False

@@ -96,6 +96,7 @@ class Client(Calls):
         silence_library()
         transport = transport or Transport(self._base, max_connections=max_connections)
         self._own = transport if isinstance(transport, Transport) else None
+        self._is_closed = False
         self._http = httpx2.AsyncClient(
             transport=transport,
             trust_env=False,
@@ -111,6 +112,7 @@ class Client(Calls):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_closed = True
         await self._http.__aexit__(kind, error, trace)
 
     async def exchange(
@@ -143,7 +145,7 @@ class Client(Calls):
         else:
             target, headers, content = self._parts(operation, value, query, body, idempotency_key, manner)
             payload = make_head(operation.method, target, headers) + content
-        if self._http.is_closed:
+        if self._is_closed:
             raise RuntimeError("The client is closed.")
         try:
             received = await self._own.carry(payload, self._timeout, manner)
@@ -292,6 +294,8 @@ class SyncClient:
     get_customer_session = _waiting(Calls.get_customer_session)
     track_event = _waiting(Calls.track_event)
     track_event_v2 = _waiting(Calls.track_event_v2)
+    track_event_v3 = _waiting(Calls.track_event_v3)
+    get_event_v3 = _waiting(Calls.get_event_v3)
     update_customer_profile = _waiting(Calls.update_customer_profile)
     update_customer_profile_v2 = _waiting(Calls.update_customer_profile_v2)
     update_customer_session = _waiting(Calls.update_customer_session)

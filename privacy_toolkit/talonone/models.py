@@ -366,6 +366,21 @@ class IntegrationStateV2(RuleEngineAnswer, frozen=True, kw_only=True):
     previous_returns: list[Json] | None = None
 
 
+class RegisteredEvent(Success, frozen=True, kw_only=True):
+    """A V3 event as the API has it; what says which one it is has to be there."""
+
+    integration_id: str
+    type: str
+    profile_id: str | None = None
+    attributes: Json | None = None
+    connected_session_id: str | None = None
+    store_integration_id: str | None = None
+    id: int | None = None
+    created: Timestamp | None = None
+    application_id: int | None = None
+    effects: list[Any] | None = None
+
+
 # What is asked for next to the inventory: a loyalty ledger, what can be achieved, a session.
 
 

@@ -20,6 +20,7 @@ from privacy_toolkit.talonone.bodies import (
     CustomerProfileRequestV2,
     DeletedTransactions,
     EventV2,
+    EventV3,
     IntegrationRequest,
     NewCustomerProfile,
     NewCustomerSession,
@@ -42,6 +43,7 @@ from privacy_toolkit.talonone.models import (
     LoyaltyCard,
     LoyaltyTransactions,
     Referral,
+    RegisteredEvent,
     RequestBody,
     ReservedCustomers,
     Success,
@@ -69,7 +71,15 @@ class RetrySafety(StrEnum):
 
     SAFE = "safe"  # send again: repeating has no further effect
     CHECK_FIRST = "check_first"  # look it up by the ``lookup`` operation before anything is sent again
+    KEYED = "keyed"  # send again with the same Idempotency-Key while the API remembers it; later as ``NEVER``
     NEVER = "never"  # no way to look it up: left to a person
+
+
+#: With these a lost answer is, sooner or later, lost for good.
+FOR_GOOD = frozenset({RetrySafety.NEVER, RetrySafety.KEYED})
+#: How long after the first sending a request may be sent again with its key (microseconds). The API forgets the key 24
+#: hours "after the request is sent"; the hour is for clocks that differ and requests that are under way.
+KEY_IS_KEPT = 23 * 60 * 60 * 1_000_000
 
 
 class Meaning(StrEnum):
@@ -159,7 +169,7 @@ class Operation:
         can be looked up or repeated; 429 always, since it is said before a request is worked on.
         """
         meanings = {status: meaning for status, meaning in _REFUSALS.items() if status in self.refusals}
-        if self.retry is not RetrySafety.NEVER:
+        if self.retry not in FOR_GOOD:
             meanings |= {HTTPStatus.CONFLICT: Meaning.REPEAT, HTTPStatus.SERVICE_UNAVAILABLE: Meaning.REPEAT}
         meanings |= dict.fromkeys((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN), Meaning.CREDENTIALS)
         return {**meanings, HTTPStatus.TOO_MANY_REQUESTS: Meaning.REPEAT, self.success: Meaning.DONE}
@@ -428,9 +438,41 @@ _TABLE = (
             _flag("dry", _CURRENT),
             QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
         ),
-        retry=RetrySafety.NEVER,  # the Idempotency-Key is forgotten after 24 hours, and then a repetition counts
+        retry=RetrySafety.KEYED,
         idempotency_key=True,
         creates_profile=True,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="track_event_v3",
+        operation_id="trackEventV3",
+        method="POST",
+        path="/v3/events",
+        success=200,
+        summary="Track an event with an id of its own (V3); sent again it does no more",
+        refusals=_REFUSES | _COLLIDES,
+        body=EventV3,
+        answer=IntegrationStateV2,
+        query=(
+            QueryFlag("silent", _CURRENT, str, always="no"),
+            _flag("dry", _CURRENT),
+            QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
+        ),
+        retry=RetrySafety.SAFE,
+        lookup="get_event_v3",
+        creates_profile=True,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="get_event_v3",
+        operation_id="getEventV3",
+        method="GET",
+        path="/v3/events/{integrationId}",
+        success=200,
+        summary="An event with an id of its own (V3), as the API has it",
+        refusals=frozenset({404}),
+        answer=RegisteredEvent,
+        retry=RetrySafety.SAFE,
         generations=_CURRENT,
     ),
     Operation(

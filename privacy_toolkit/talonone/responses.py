@@ -21,7 +21,14 @@ from msgspec import UNSET
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble
 from privacy_toolkit.http.pacing import parse_retry_after
-from privacy_toolkit.talonone.bodies import EventV2, IntegrationRequest, NewCustomerSession, NewEvent, NewReferral
+from privacy_toolkit.talonone.bodies import (
+    EventV2,
+    EventV3,
+    IntegrationRequest,
+    NewCustomerSession,
+    NewEvent,
+    NewReferral,
+)
 from privacy_toolkit.talonone.models import (
     AnswerBody,
     AvailableAchievements,
@@ -41,6 +48,7 @@ from privacy_toolkit.talonone.models import (
     LoyaltyCard,
     LoyaltyTransactions,
     Referral,
+    RegisteredEvent,
     RequestBody,
     ReservedCustomers,
     Success,
@@ -157,6 +165,19 @@ def _event_v2(answer: IntegrationStateV2, _: object, body: EventV2 | None, *__: 
     also = ((_of(answer.event, "type"), body.type),)
     customers = [(named, body.profile_id) for named in _customers(None, answer.customer_profile, answer.event)]
     return _compared(*customers, also=also)
+
+
+def _event_v3(answer: IntegrationStateV2, _: object, body: EventV3 | None, *__: object) -> Said:
+    if body is None:
+        return Said.NOTHING
+    named = ((_of(answer.advanced_event, "integrationId"), body.integration_id),)
+    also = [(_of(answer.advanced_event, "type"), body.type)]
+    also += [(one, body.profile_id) for one in _customers(None, answer.customer_profile, answer.advanced_event)]
+    return _compared(*named, also=also)
+
+
+def _registered_event(answer: RegisteredEvent, value: str | None, *_: object) -> Said:
+    return _compared((answer.integration_id, value))
 
 
 def _profile_v1(answer: IntegrationState, value: str | None, *_: object) -> Said:
@@ -277,6 +298,8 @@ _CHECKS: Mapping[str, Callable[..., Said]] = MappingProxyType(
         "get_customer_session": _session,
         "track_event": _event_v1,
         "track_event_v2": _event_v2,
+        "track_event_v3": _event_v3,
+        "get_event_v3": _registered_event,
         "update_customer_profile": _profile_v1,
         "update_customer_profile_v2": _profile_v2,
         "update_customer_session": _session_v1,
@@ -402,11 +425,12 @@ _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
     CustomerProfileResponseV2: (b'"customerProfile"', b'"event"', b'"effects"'),
     CustomerSessionAnswer: (b'"customerSession"', b'"integrationId"', b'"profileId"'),
     IntegrationState: (b'"session"', b'"profile"', b'"event"'),
-    IntegrationStateV2: (b'"customerSession"', b'"customerProfile"', b'"event"', b'"effects"'),
+    IntegrationStateV2: (b'"customerSession"', b'"customerProfile"', b'"event"', b'"advancedEvent"', b'"effects"'),
     LoyaltyBalances: (b'"balance"',),
     LoyaltyCard: (b'"identifier"', b'"profiles"', b'"programID"'),
     LoyaltyTransactions: (b'"data"', b'"hasMore"', b'"transactionUUID"', b'"programId"', b'"cardIdentifier"'),
     Referral: (b'"advocateProfileIntegrationId"', b'"friendProfileIntegrationId"', b'"campaignId"'),
+    RegisteredEvent: (b'"integrationId"', b'"type"', b'"profileId"', b'"attributes"'),
     ReservedCustomers: (b'"data"', b'"totalResultSize"'),
 }
 

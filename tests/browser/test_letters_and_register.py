@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from privacy_toolkit.access.letters import KINDS, LetterFacts, LetterWriter, init
+from privacy_toolkit.access.words import LANGUAGES
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.reporting.register import PurgedRequests, RequestLine, RequestRegister, page_of
 from tests.support.hostile import HOSTILE
@@ -13,6 +14,9 @@ from tests.support.hostile import HOSTILE
 pytestmark = pytest.mark.browser
 
 VIEWS = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (360, "light"), "dark phone": (360, "dark")}
+ARABIC = "محمد بن سلمان"
+#: A letter in each language, besides one of each kind.
+LETTERS = [*KINDS, "hostile erased", *(f"erased {lang}" for lang in LANGUAGES)]
 LONG = "anUnbrokenNumberThatIsLongerThanAnyScreenOfAPhoneIsWide" * 2
 TODAY = "2026-11-27"
 
@@ -48,9 +52,8 @@ def pages(tmp_path_factory):
         settings.read_text().replace("FILL IN", "Example").replace("# extension_reason", "extension_reason")
     )
     found = {}
-    for lang, (kind, id_) in zip(
-        ("en", "de", "fr", "es") * 3, [*((kind, LONG) for kind in KINDS), ("erased", HOSTILE)], strict=False
-    ):
+    kinds = zip(LANGUAGES * 3, [*((kind, LONG) for kind in KINDS), ("erased", HOSTILE)], strict=False)
+    for lang, (kind, id_) in [*kinds, *((lang, ("erased", ARABIC)) for lang in LANGUAGES)]:
         facts = LetterFacts(
             kind=kind,
             customer_id=id_,
@@ -66,7 +69,7 @@ def pages(tmp_path_factory):
         letter = LetterWriter(folder / "templates", lang).write(facts, date(2026, 10, 13))
         place = folder / f"{kind}-{len(found)}.html"
         place.write_bytes(letter.html)
-        found[f"hostile {kind}" if id_ == HOSTILE else kind] = place.as_uri()
+        found[{HOSTILE: f"hostile {kind}", ARABIC: f"{kind} {lang}"}.get(id_, kind)] = place.as_uri()
     lines = [line(number, outcome) for number, outcome in enumerate(Outcome)]
     lines += [
         line(20, Outcome.ERASED, answered="2026-10-13"),
@@ -94,11 +97,13 @@ def pages(tmp_path_factory):
     )
     place = folder / "register.html"
     place.write_text(page_of(register), encoding="utf-8")
-    return found | {"register": place.as_uri()}
+    empty = folder / "empty.html"
+    empty.write_text(page_of(RequestRegister(today=date.fromisoformat(TODAY), lines=lambda: iter(()))), "utf-8")
+    return found | {"register": place.as_uri(), "empty register": empty.as_uri()}
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("name", [*KINDS, "hostile erased", "register"])
+@pytest.mark.parametrize("name", [*LETTERS, "register", "empty register"])
 def test_a_page_is_accessible_and_fits(pages, open_page, name, view):
     width, scheme = VIEWS[view]
     page = open_page(pages[name], width, color_scheme=scheme)

@@ -11,8 +11,38 @@ from privacy_toolkit.cli.main import main
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.wire import seed
 from privacy_toolkit.sandbox.world import SandboxSettings
+from tests.support import postgres
 from tests.support.commands import Done
 from tests.support.loopback import Handler, serving
+
+#: What works on a state, whatever it is kept in. The others are about packs, inputs, terminals or the folder itself.
+OVER_BOTH = frozenset(
+    f"test_{name}"
+    for name in (
+        *("approval", "controls", "coupons", "due", "erase", "export", "letters", "marketing", "plan", "receipt"),
+        *("register", "runs", "suppression", "writes"),
+    )
+)
+
+
+def pytest_generate_tests(metafunc):
+    """Run these over a state in a folder and over one in a database, unless they are about the files of a folder."""
+    if "kept_in" in metafunc.fixturenames:
+        name = metafunc.module.__name__.rpartition(".")[2]
+        is_of_folder = name not in OVER_BOTH or metafunc.definition.get_closest_marker("folder") is not None
+        metafunc.parametrize("kept_in", ["folder"] if is_of_folder else ["folder", "database"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def kept_in(request, monkeypatch, tmp_path, isolated_environment):
+    """Where the state is: in the folder that every test has, or in an empty database. Packs are in one place."""
+    if request.param == "database":
+        postgres.needed()
+        monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", postgres.emptied("cli"))
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        (tmp_path / "privacy-toolkit").symlink_to(tmp_path / "state")
+    return request.param
+
 
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
 

@@ -165,6 +165,7 @@ def test_an_approval_of_somebody_else_is_not_written_over(call, plan, keys):
     )
 
 
+@pytest.mark.folder
 def test_a_signed_pack_is_not_replaced_by_one_without_a_signature(call, requests, plan, keys, phrase, profile):
     assert call("approve", plan, "--key", keys / "second", "--confirm", "yes").code == 0
     done = call("apply", plan, "--confirm", phrase, "--json", *profile)
@@ -221,6 +222,7 @@ def test_the_list_is_the_profiles_own(call, requests, profile, keys):
     assert "does not say whose count" in refused.json["error"]["message"]
 
 
+@pytest.mark.folder
 def test_an_approval_is_good_once_and_not_once_for_each_state_folder(call, plan, profile, phrase, keys, server):
     call("approve", plan, "--key", keys / "second", "--confirm", "yes")
     (key,) = (keys / "state" / "plans").iterdir()
@@ -286,6 +288,7 @@ def test_a_plan_that_would_steer_the_approvers_screen_is_refused(call, plan, key
     assert "subjects: 3" not in refused.out
 
 
+@pytest.mark.folder
 @pytest.mark.parametrize("way", ["purge", "set-aside"])
 def test_an_approval_is_good_once_though_its_run_is_purged_or_set_aside(call, plan, profile, phrase, keys, server, way):
     """The operator keeps a copy of the plan's key, which the run destroys."""
@@ -302,6 +305,7 @@ def test_an_approval_is_good_once_though_its_run_is_purged_or_set_aside(call, pl
     assert len(sent(server)) == before
 
 
+@pytest.mark.folder
 def test_whoever_copies_the_identity_of_a_state_folder_gets_the_approval_once_more_and_packs_show_it(
     call, plan, requests, profile, phrase, keys
 ):

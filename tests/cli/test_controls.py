@@ -116,6 +116,7 @@ def test_each_deployment_has_its_own_and_all_ways_to_write_it_are_one(call, sand
     assert call("controls", "show", "--json").json["state"] == "none"
 
 
+@pytest.mark.folder
 def test_the_files_are_for_their_owner_alone_and_hold_no_key(call, sandbox, tmp_path):
     sandbox()
     call("controls", "create", *CONFIRMED)
@@ -150,6 +151,7 @@ def test_an_erasure_that_is_never_carried_out_is_not_taken_for_gone(call, sandbo
     assert (learned["gone"], learned["gone_after"]) == ("emptied", None)
 
 
+@pytest.mark.folder
 def test_a_run_on_the_deployment_is_not_disturbed(call, sandbox, tmp_path):
     server = sandbox()
     settings = load_settings(Flags())
@@ -159,6 +161,7 @@ def test_a_run_on_the_deployment_is_not_disturbed(call, sandbox, tmp_path):
     assert len(server.log) == 0
 
 
+@pytest.mark.folder
 def test_a_damaged_file_is_an_error_and_nothing_is_sent(call, sandbox, tmp_path):
     server = sandbox()
     made = call("controls", "create", *CONFIRMED).json
@@ -219,6 +222,7 @@ def test_killed_after_any_request_nothing_is_left_that_nobody_knows_of(call, san
     assert profiles(server) == {made.json["profile_id"]}
 
 
+@pytest.mark.folder
 def test_what_was_left_behind_can_be_removed(call, sandbox, tmp_path):
     server = sandbox()
     made = call("controls", "create", *CONFIRMED).json

@@ -84,6 +84,7 @@ def test_a_purged_run_is_said_and_not_counted(call, dated, erase):
     assert f"Run {run_id} was purged with 3 subjects open" in done.err
 
 
+@pytest.mark.folder
 def test_a_damaged_journal_is_said_hides_nothing_and_is_exit_code_3(call, dated, erase, tmp_path):
     erase(dated, 3)
     folder = tmp_path / "state" / "runs" / "20200101-000000-erase-damaged"

@@ -201,6 +201,7 @@ def test_a_day_that_cannot_be_is_refused(call, erased, day):
     assert call("register", "--json").json["states"] == {"waiting": 12}
 
 
+@pytest.mark.folder
 def test_the_record_names_nobody_and_a_purge_leaves_numbers(call, erased, tmp_path):
     call("letters", erased, "--sent", "--all")
     (record,) = (tmp_path / "state" / "answers").glob("*.json")
@@ -218,6 +219,7 @@ def test_the_record_names_nobody_and_a_purge_leaves_numbers(call, erased, tmp_pa
     assert call("letters", erased, "--sent", "--all", "--json").json["error"]["code"] == "purged"
 
 
+@pytest.mark.folder
 def test_a_damaged_record_is_said(call, erased, tmp_path):
     call("letters", erased, "--sent", "--all")
     (record,) = (tmp_path / "state" / "answers").glob("*.json")

@@ -92,6 +92,8 @@ def test_who_reappears_is_named_erased_again_and_seen_to_be_gone(call, erased, s
         ("none_visible", "listed_again"),
     ]
     assert "patrol" in call("runs", "list").out
+    page = (tmp_path / "state" / "packs" / run_id / "report.html").read_text()
+    assert "3 of 12 subjects have reappeared." in page
 
     plan = tmp_path / "again.json"
     made = call("erase", "--reappeared", run_id, "--plan", plan, "--json")

@@ -105,6 +105,7 @@ def test_purged_runs_are_there_with_numbers_alone(call, dated, erase):
     assert figures["requests"]["erase"]["overdue"] == 0
 
 
+@pytest.mark.folder
 def test_a_journal_that_cannot_be_read_is_named(call, dated, erase, tmp_path):
     run_id = erase(dated, 3)
     (tmp_path / "state" / "runs" / run_id / "journal.sqlite").write_bytes(b"damaged")

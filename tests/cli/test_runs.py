@@ -85,6 +85,7 @@ def test_an_unknown_run_is_a_usage_error(call):
         assert call("runs", *command, "nope", "--json").json["error"]["code"] == "usage"
 
 
+@pytest.mark.folder
 def test_a_purge_while_another_reads_changes_nothing_and_says_so(call, run, tmp_path):
     journal = tmp_path / "state" / "runs" / run / "journal.sqlite"
     reader = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
@@ -101,6 +102,7 @@ def test_a_purge_while_another_reads_changes_nothing_and_says_so(call, run, tmp_
     assert not [path for path in journal.parent.iterdir() if b"customer-0000" in path.read_bytes()]
 
 
+@pytest.mark.folder
 def test_what_still_holds_ids_after_a_purge_is_named(call, run, tmp_path):
     folder = tmp_path / "state" / "runs" / run
     copy = folder / "journal.sqlite.bak"
@@ -116,6 +118,7 @@ def test_a_purged_run_can_be_purged_once_more(call, run):
         assert call("runs", "purge", run, "--confirm", f"purge {run}").code == 0
 
 
+@pytest.mark.folder
 def test_what_is_left_over_of_a_run_that_never_came_to_be_is_named_and_removed(call, run, tmp_path):
     half = tmp_path / "state" / "runs" / ".new-1-somebody"
     half.mkdir()
@@ -126,6 +129,7 @@ def test_what_is_left_over_of_a_run_that_never_came_to_be_is_named_and_removed(c
     assert call("runs", "purge").code == call("runs", "purge", run, "--all-left-over").code == 2
 
 
+@pytest.mark.folder
 @pytest.mark.parametrize(
     "command",
     [

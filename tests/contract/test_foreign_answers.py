@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Line, Mark, Reply
 from privacy_toolkit.talonone.bodies import NewReferral
-from privacy_toolkit.talonone.operations import OPERATIONS, Generation, RetrySafety
+from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Generation
 from privacy_toolkit.talonone.responses import Asked, Finding, read_exchange
 from tests.support.answers import coupon, profile, referral
 from tests.support.foreign import (
@@ -73,7 +73,7 @@ def test_the_apis_own_word_counts_where_it_is_declared():
     for case in COUNTING:
         doubtful = case in undeclared or case in lost
         assert (case.read(case.to).finding is Finding.UNKNOWN) is doubtful
-    assert all(OPERATIONS[case.to].retry is RetrySafety.NEVER for case in lost)
+    assert all(OPERATIONS[case.to].retry in FOR_GOOD for case in lost)
     assert len(lost) == 2
 
 

@@ -42,6 +42,11 @@ CALLS = {
     "get_customer_session": ("s9", None),
     "track_event": (None, bodies.NewEvent(type="seen", session_id="s1", attributes={"a": 1}, profile_id="c1")),
     "track_event_v2": (None, bodies.EventV2(type="seen", profile_id="c1")),
+    "track_event_v3": (
+        None,
+        bodies.EventV3(type="seen", profile_id="c1", integration_id="e1", response_content=["advancedEvent"]),
+    ),
+    "get_event_v3": ("e0", None),
     "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={"a": 1})),
     "update_customer_profile_v2": ("c1", bodies.CustomerProfileRequestV2(attributes={"a": 1})),
     "update_customer_session": ("s2", bodies.NewCustomerSession(profile_id="c1")),
@@ -59,7 +64,7 @@ NAMING = {
     Generation.CURRENT: {
         *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event", "track_event_v2"),
         *("update_customer_profile", "update_customer_session", "update_customer_session_v2"),
-        *("get_card_transactions", "unlink_loyalty_card", "get_customer_session"),
+        *("get_card_transactions", "unlink_loyalty_card", "get_customer_session", "track_event_v3", "get_event_v3"),
     },
     Generation.SEED: {
         *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event"),
@@ -79,6 +84,8 @@ def start() -> Iterator[Callable[..., RunningSandbox]]:
         )
         made = wire.transaction(7, 1, now, 3, "CARD-1")
         sandbox.store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=card_owner("CARD-1"))
+        event = wire.event(9, now, 1, "seen", owner) | {"integrationId": "e0"}
+        sandbox.store.put(EntityKind.ADVANCED_EVENT, "e0", event, owner=owner)
         sandbox.store.put(EntityKind.SESSION, "s9", wire.session(8, "s9", now, 1), owner=owner)
         return sandbox
 

@@ -40,6 +40,13 @@ SUCCESSES = {
     "unlink_loyalty_card": (CARD, "", {"integrationId": MEMBER}),
     "get_customer_achievements": (MEMBER, "pageSize=1000", None),
     "get_customer_session": ("s4", "", None),
+    "track_event_v2": ("", "silent=no", {"type": "seen", "profileId": "c1", "responseContent": ["event"]}),
+    "track_event_v3": (
+        "",
+        "silent=no",
+        {"type": "seen", "profileId": "c1", "integrationId": "e1", "responseContent": ["advancedEvent"]},
+    ),
+    "get_event_v3": ("e0", "", None),
     "track_event": ("", "", {"type": "seen", "attributes": {"a": 1}, "sessionId": "s1", "profileId": "c1"}),
     "update_customer_profile": ("c1", "", {"attributes": {"a": 1}}),
     "update_customer_profile_v2": ("c1", "", {"attributes": {"a": 1}}),
@@ -136,6 +143,8 @@ def hold_loyalty(store) -> None:
             made = wire.transaction(number + 10 * bool(identifier), 1, now, number - 2, identifier)
             store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=owner)
     store.put(EntityKind.ACHIEVEMENT, f"1 {MEMBER}", wire.achievement(1, 3), owner=MEMBER)
+    event = wire.event(5, now, 1, "seen", MEMBER) | {"integrationId": "e0"}
+    store.put(EntityKind.ADVANCED_EVENT, "e0", event, owner=MEMBER)
     store.put(EntityKind.SESSION, "s4", wire.session(77, "s4", now, 1) | {"profileId": MEMBER}, owner=MEMBER)
 
 
@@ -152,7 +161,7 @@ def send(sandbox, operation, value="", query="", body=None, headers=KEY) -> tupl
 
 
 def test_every_operation_of_the_documents_is_asked():
-    assert SUCCESSES.keys() == OPERATIONS.keys() - {"track_event_v2"}
+    assert SUCCESSES.keys() == OPERATIONS.keys()
 
 
 @pytest.mark.parametrize("operation", SUCCESSES, indirect=True)
@@ -207,6 +216,7 @@ def test_wrong_body_fits(document, sandbox, operation):
         "get_reserved_customers",
         "delete_customer_data",
         "get_customer_inventory",
+        "get_event_v3",
         "get_loyalty_balances",
         "get_loyalty_transactions",
         "delete_loyalty_transactions",

@@ -117,14 +117,17 @@ def test_what_is_proven_belongs_to_its_request(steps, end):
     play = asyncio.run(carry_out(steps, end))
     proven = [(asked, reply) for asked, reply in play.replies if reply.mark.is_proven]
     event(f"{len(proven)} proven, {min(play.surplus, 2)} too many")
-    assert all(reply.body == b"%d" % asked for asked, reply in proven)
+    # Where the one and only answer says that it is the last, nothing could tell that it is somebody else's.
+    if not (play.connection.announced and len(play.replies) == 1):
+        assert all(reply.body == b"%d" % asked for asked, reply in proven)
 
 
 @given(STEPS.map(lambda steps: [step for step in steps if step[0] != "adds"]), st.sampled_from(ENDS))
 def test_where_nothing_came_too_much_a_good_end_proves_all(steps, end):
     play = asyncio.run(carry_out(steps, end))
     assert all(reply.body == b"%d" % asked for asked, reply in play.replies)
-    if end == "silence" or (end == "end" and (play.connection.announced or len(play.replies) == 1)):
+    is_last_of_several = play.connection.announced and len(play.replies) > 1
+    if not is_last_of_several and (end == "silence" or (end == "end" and play.connection.announced)):
         assert all(reply.mark.is_proven for _, reply in play.replies)
     elif end == "close":
         assert not any(reply.mark.is_proven or reply.mark.is_suspect for _, reply in play.replies)

@@ -23,7 +23,7 @@ CASES = [
     for version in kind.operations
     for generation in ("2020", "current")
     for newest in [version == "v2" and generation == "current"]
-    if not (kind.job == "events" and version == "v2" and generation == "2020")
+    if not (kind.job == "events" and version in {"v2", "v3"} and generation == "2020")
 ]
 TEXT = st.text(st.characters(codec="utf-8"), max_size=6)
 #: Texts that could be taken for something else.

@@ -8,8 +8,10 @@ import time
 
 from privacy_toolkit.core.model import Job
 from tests.simulation.campaign import Tally, command, play, play_everywhere, shrunk
+from tests.simulation.cluster import KINDS, cluster_of, play_cluster
 from tests.simulation.expected import missing
 from tests.simulation.limits import FINDINGS, LIMITS
+from tests.simulation.run import Result
 from tests.simulation.spec import Spec, read, spec_of, written
 
 #: So many failing runs are made smaller and shown.
@@ -21,12 +23,14 @@ _ENOUGH = 200_000
 def main() -> int:
     """Play what is asked for; 1 if anything is not as it has to be."""
     options = _options()
+    if options.cluster and options.one:
+        return _again_together(options.seed)
     if options.replay or options.job or options.one:
         return _again(
             read(options.replay) if options.replay else spec_of(options.seed, options.job and Job(options.job))
         )
     began, tally = time.monotonic(), Tally()
-    for part in play_everywhere(options.seed, options.subject_runs, options.processes):
+    for part in play_everywhere(options.seed, options.subject_runs, options.processes, clusters=options.cluster):
         tally.join(part)
         tally.seconds += part.seconds
         _say(
@@ -34,8 +38,8 @@ def main() -> int:
             sys.stderr,
         )
     taken = time.monotonic() - began
-    _report(tally, taken)
-    return 1 if _wrong(tally) else 0
+    _report(tally, taken, clusters=options.cluster)
+    return 1 if _wrong(tally, clusters=options.cluster) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -46,15 +50,27 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--processes", type=int, help="default: one for each core")
     parser.add_argument("--one", action="store_true", help="play the run of --seed alone")
+    parser.add_argument("--cluster", action="store_true", help="several executions on each run, which take over")
     parser.add_argument("--job", help="the same, as this job")
     parser.add_argument("--replay", metavar="JSON", help="play this run again")
     return parser.parse_args()
 
 
+def _again_together(seed: int) -> int:
+    """Play one run of several executions, and say all that it came to."""
+    cluster = cluster_of(seed)
+    for mishap in cluster.mishaps:
+        _say(f"{mishap.at:8.3f} s  execution {mishap.slot}: {mishap.what} ({mishap.amount} s)")
+    return _told(play_cluster(cluster))
+
+
 def _again(spec: Spec) -> int:
     """Play one run, and say all that it came to."""
-    result = play(spec)
-    _say(written(spec))
+    return _told(play(spec))
+
+
+def _told(result: Result) -> int:
+    _say(written(result.spec))
     _say(f"trace {result.trace:08x}, {result.executions} executions, {result.requests} requests")
     _say(f"outcomes {dict(result.outcomes)}")
     _say(f"faults { ({str(name): count for name, count in sorted(result.faults.items())}) }")
@@ -64,7 +80,7 @@ def _again(spec: Spec) -> int:
     return 1 if result.violations else 0
 
 
-def _report(tally: Tally, taken: float) -> None:
+def _report(tally: Tally, taken: float, *, clusters: bool) -> None:
     _say(
         f"{tally.subjects:,} subject-runs in {tally.runs:,} runs, {tally.executions:,} executions and"
         f" {tally.requests:,} requests: {taken:,.0f} s, {tally.subjects / taken:,.0f} a second,"
@@ -83,13 +99,20 @@ def _report(tally: Tally, taken: float) -> None:
     for finding in FINDINGS:
         _say(f"OPEN FINDING {finding.name}: {tally.findings[finding.name]:,} claims. {finding.what}")
     for spec, violation in tally.failing[:_SHOWN]:
+        if clusters:
+            again = f"python -m tests.simulation --cluster --one --seed {spec.seed}"
+            _say(f"VIOLATION {violation.what} ({violation.about})\n  {again}")
+            continue
         small, shown = shrunk(spec, violation)
         _say(f"VIOLATION {shown.what} ({shown.about}), seed {spec.seed}\n  {command(small)}")
 
 
-def _wrong(tally: Tally) -> bool:
+def _wrong(tally: Tally, *, clusters: bool) -> bool:
     """Whether anything is not as it has to be, and what."""
-    lacking = missing(tally) if tally.subjects >= _ENOUGH else []
+    if clusters:
+        lacking = [name for name in KINDS if not tally.faults[name]]
+    else:
+        lacking = missing(tally) if tally.subjects >= _ENOUGH else []
     for what in lacking:
         _say(f"NEVER REACHED {what}")
     _say(f"{len(tally.failing)} violations, {len(lacking)} never reached")

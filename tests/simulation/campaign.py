@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from tests.simulation.cluster import cluster_of, play_cluster
 from tests.simulation.mutations import Mutation, planted
 from tests.simulation.run import Result, Simulation, Violation
 from tests.simulation.spec import Spec, smaller, spec_of, written
@@ -74,18 +75,31 @@ def play_seeds(first: int, step: int, subjects: int) -> Tally:
     return tally
 
 
-def play_everywhere(first: int, subjects: int, processes: int | None = None) -> Iterator[Tally]:
+def play_clusters(first: int, step: int, subjects: int) -> Tally:
+    """Play runs of several executions each, as ``play_seeds`` does."""
+    tally, seed = Tally(), first
+    while tally.subjects < subjects:
+        tally.add(play_cluster(cluster_of(seed)))
+        seed += step
+    return tally
+
+
+def play_everywhere(
+    first: int, subjects: int, processes: int | None = None, *, clusters: bool = False
+) -> Iterator[Tally]:
     """The same on all cores, part by part as they come in."""
     count = processes or len(os.sched_getaffinity(0))
     share = max(500, min(10_000, subjects // count))
     parts = -(-subjects // share)
     with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield from pool.imap_unordered(_part, [(first + part, parts, share) for part in range(parts)])
+        given = [(clusters, first + part, parts, share) for part in range(parts)]
+        yield from pool.imap_unordered(_part, given)
 
 
-def _part(given: tuple[int, int, int]) -> Tally:
+def _part(given: tuple[bool, int, int, int]) -> Tally:
     began = time.process_time()
-    tally = play_seeds(*given)
+    clusters, *seeds = given
+    tally = (play_clusters if clusters else play_seeds)(*seeds)
     tally.seconds = time.process_time() - began
     return tally
 

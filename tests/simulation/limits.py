@@ -24,6 +24,7 @@ class Limit:
     """A limit: which lies, what is claimed because of them (how it begins), for which jobs, and why it can't be told.
 
     ``only_empty``: for customers with an empty profile alone. ``in_run``: the lie may have been told about anybody.
+    ``also``: one of these was told as well.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Limit:
     reason: str
     only_empty: bool = False
     in_run: bool = False
+    also: frozenset[str] = frozenset()
 
 
 LIMITS: tuple[Limit, ...] = (
@@ -65,6 +67,15 @@ LIMITS: tuple[Limit, ...] = (
         frozenset({"erase"}),
         "An erasure was accepted and took no effect yet, and the one read afterwards was answered 404 in the API's own"
         " words, wrongly, between controls that held.",
+    ),
+    Limit(
+        "a_wrong_204_and_a_wrong_404",
+        frozenset({"not_applied", "another_nameless"}),
+        ("erased, and no request was carried out",),
+        frozenset({"erase"}),
+        "The API itself said 204 and did nothing, and was wrong once more when it was asked afterwards: two wrong"
+        " answers about one subject.",
+        also=_WRONG_404,
     ),
     Limit(
         "two_wrong_404s",
@@ -123,27 +134,10 @@ class Finding:
     what: str
 
 
-#: Faults that bring an answer that nobody asked for, and those that announce the end of a connection.
+#: Faults that bring an answer that nobody asked for.
 _COPIES = frozenset({"duplicate_late", "stray", "shifted", "timed_out_idle"})
-_ENDS = frozenset({"close", "no_length", "http10"})
 
 FINDINGS: tuple[Finding, ...] = (
-    Finding(
-        "copy_before_an_announced_end",
-        (_COPIES, _ENDS),
-        ("another list", "done, and it", "already so", "erased, ", "confirmed, ", "failed, ", "on hold, though"),
-        frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
-        "A copy shifts a connection by one answer; then the API announces that the answer before the last request is"
-        " its last, and ends. As many answers came as were asked for, so all of them count as proven.",
-    ),
-    Finding(
-        "copy_and_a_wrong_404",
-        (_COPIES, frozenset({"false_404", "another_nameless"}), frozenset({"stall", "partition"})),
-        ("nothing held",),
-        frozenset({"erase", "export"}),
-        "A 404 that nobody asked for is taken for an answer; the true one is held up in the network for longer than the"
-        " four seconds of silence that prove a connection. With one wrong 404 of the API itself these are two.",
-    ),
     Finding(
         "refusal_of_another",
         (_COPIES,),
@@ -184,6 +178,7 @@ def limit_of(simulation: Simulation, what: str, about: str) -> str | None:
         lies = ledger.faults.keys() if limit.in_run else told
         if (
             not limit.lies.isdisjoint(lies)
+            and not (limit.also and limit.also.isdisjoint(lies))
             and what.startswith(limit.claims)
             and simulation.spec.job in limit.jobs
             and not (limit.only_empty and play.kind_of(about) != EMPTY)

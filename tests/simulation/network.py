@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,6 +55,8 @@ class Network:
         self.struck: Callable[[str], None] = lambda _: None
         self.pipes: dict[int, Pipe] = {}
         self.is_dead = False
+        #: In which context the world goes on, where that of the client may be held up; None: there is only one.
+        self.world: Context | None = None
         self._count = 0
 
     async def connect(self, factory: Callable[[], Any]) -> tuple[Pipe, Any]:
@@ -111,6 +114,8 @@ class Pipe(asyncio.Transport):
         self._closing = self._paused = self._reading_soon = False
         self._is_cut = False  # something was lost on the way: nothing that follows it arrives either
         self._there_at = self._here_at = 0.0  # bytes overtake none on the same connection
+        self._client = copy_context()
+        self.senders: deque[int] = deque()  # the executions whose requests were written, in their order
 
     # What the client calls.
 
@@ -204,7 +209,7 @@ class Pipe(asyncio.Transport):
         if self._is_cut:
             return
         self._there_at = max(self._there_at + APART, network.loop.now + network.delay(), network.weather.cut_until)
-        network.loop.call_at(self._there_at, self._passed, data)
+        network.loop.call_at(self._there_at, self._passed, data, context=network.world)
 
     def _pass_rest(self, data: bytes) -> None:
         if not self._closing:
@@ -223,7 +228,7 @@ class Pipe(asyncio.Transport):
     def _read_soon(self) -> None:
         if not (self._reading_soon or self._paused or self._closing) and self._inbox:
             self._reading_soon = True
-            self.network.loop.call_soon(self._read)
+            self.network.loop.call_soon(self._read, context=self._client)
 
     def _read(self) -> None:
         self._reading_soon = False

@@ -196,6 +196,8 @@ class Simulation:
             return not self.play.is_looked_up
         if state.outcome == "reappeared":  # that it is told rightly is judged by the claims
             return True
+        if state.reason is Reason.NOT_AMONG_HOLDERS and self.play.subjects[seq - 1][0] in self.ledger.outside:
+            return True  # somebody else took the customer away: nobody can have the coupon
         return bool(limit_of(self, f"stays {state.outcome}", self.play.key(seq)))
 
     def _execute(self, number: int) -> None:

@@ -38,6 +38,8 @@ ASKED = {
     "get_customer_session": ("s1", None),
     "track_event": (None, bodies.NewEvent(type="seen", session_id="s1", attributes={}, profile_id="c1")),
     "track_event_v2": (None, bodies.EventV2(type="seen", profile_id="c1")),
+    "track_event_v3": (None, bodies.EventV3(type="seen", profile_id="c1", integration_id="e1")),
+    "get_event_v3": ("e1", None),
     "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={})),
     "update_customer_profile_v2": ("c1", bodies.CustomerProfileRequestV2(attributes={})),
     "update_customer_session": ("s1", bodies.NewCustomerSession(profile_id="c1")),
@@ -78,6 +80,8 @@ OWN = _json({"message": "no", "StatusCode": 404})
 DEEP = b'{"message":"no","StatusCode":404,"x":' + b"[" * 100_000
 PROFILE = profile("c1", {"Name": "x"})
 INVENTORY = {"profile": PROFILE}
+#: A V3 event as the API shows it.
+REGISTERED = {"id": 1, "integrationId": "e1", "type": "seen", "profileId": "c1", "attributes": {}, "effects": []}
 STATE_V2 = {"effects": [], "createdCoupons": [], "createdReferrals": []}
 STATE_V1 = {
     "session": {"integrationId": "s1", "profileId": "c1"},
@@ -346,7 +350,7 @@ SUCCESSES = (
     ),
     *(
         Case(who, 200, _json(body), name)
-        for name in ("track_event_v2", "update_customer_profile_v2", "update_customer_session_v2")
+        for name in ("track_event_v2", "track_event_v3", "update_customer_profile_v2", "update_customer_session_v2")
         for who, body in (
             ("an empty object", {}),
             ("effects and nothing else", {"effects": []}),
@@ -361,6 +365,12 @@ SUCCESSES = (
         shown='`{"customerProfile":{… "c1" …}}`',
     ),
     Case("silent, though asked not to be", 204, b"", "track_event_v2"),
+    Case("silent, though asked not to be", 204, b"", "track_event_v3"),
+    Case("an empty object", 200, b"{}", "get_event_v3"),
+    Case("an event without its id", 200, _json({"type": "seen", "profileId": "c1"}), "get_event_v3"),
+    Case("an event without its type", 200, _json({"integrationId": "e1", "profileId": "c1"}), "get_event_v3"),
+    Case("an event and an error", 200, _json(REGISTERED | {"error": "timeout"}), "get_event_v3"),
+    Case("a login page", 200, _html("Sign in"), "get_event_v3"),
     *(
         Case(who, 200, _json(body), name)
         for name in ("get_loyalty_transactions", "get_card_transactions")
@@ -434,6 +444,15 @@ OTHERS = (
     _about("track_event", _v1(session={"integrationId": "s2"}), "a state of session `s2`"),
     _about("track_event", _v1(profile={"integrationId": "c2"}), "a state of `c2`"),
     _about("track_event_v2", STATE_V2 | {"customerProfile": profile("c2")}, "effects for `c2`"),
+    *(
+        _about(
+            "track_event_v3", STATE_V2 | {"advancedEvent": REGISTERED | {key: value}}, f"an event with {key} `{value}`"
+        )
+        for key, value in (("integrationId", "e2"), ("type", "bought"), ("profileId", "c2"))
+    ),
+    _about("track_event_v3", STATE_V2 | {"customerProfile": profile("c2")}, "effects for `c2`"),
+    _about("get_event_v3", REGISTERED | {"integrationId": "e2"}, "the event `e2`"),
+    _about("get_event_v3", REGISTERED | {"integrationId": "E1"}, "the event `E1`", "an id in other case"),
     _about("track_event_v2", STATE_V2 | {"event": {"type": "bought", "profileId": "c1"}}, "an event `bought`"),
     _about("track_event_v2", STATE_V2 | {"event": {"type": "seen", "profileId": "c2"}}, "an event of `c2`"),
     _about(
@@ -500,6 +519,15 @@ COUNTING = (
     Case("the API", 200, _json(STATE_V2 | {"customerProfile": PROFILE}), "track_event_v2", shown="effects for `c1`"),
     Case("the API", 200, _json(STATE_V2), "track_event_v2", shown="effects that name nobody"),
     _own("track_event_v2", 503, "the API; the call can't be looked up"),
+    Case(
+        "the API",
+        200,
+        _json(STATE_V2 | {"advancedEvent": REGISTERED}),
+        "track_event_v3",
+        shown="effects, and the event",
+    ),
+    Case("the API", 200, _json(STATE_V2), "track_event_v3", shown="effects that name nobody"),
+    Case("the API", 200, _json(REGISTERED), "get_event_v3", shown="the event `e1`"),
     Case("the API", 200, _json(STATE_V1), "update_customer_profile", shown="a state of `c1`"),
     _own("update_customer_profile", 400),
     Case("the API", 200, _json(STATE_V2), "update_customer_profile_v2", shown="effects that name nobody"),

@@ -49,7 +49,15 @@ from privacy_toolkit.journal.packed import (
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import Database, trouble
-from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, StateRow, SubjectRow, newest_first
+from privacy_toolkit.journal.records import (
+    Acceptance,
+    ControlRecord,
+    Execution,
+    RejectedRow,
+    StateRow,
+    SubjectRow,
+    newest_first,
+)
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.writing import pieces_of_page
 
@@ -156,7 +164,7 @@ class PostgresReader(PackedReader):
         """
         for first, last in self.bounds():
             self._subjects(first, last)
-            self._page_rows(first)
+            self.rows_of_page(first)
 
     # What is counted.
 
@@ -170,7 +178,7 @@ class PostgresReader(PackedReader):
             with connection.cursor().copy("COPY times FROM STDIN (FORMAT BINARY)") as copy:
                 copy.set_types(["int4", "int8", "int8", "int8"])
                 for bounds in self.bounds():
-                    for kind, seq, first, last in times_of(self._page_rows(bounds[0])):
+                    for kind, seq, first, last in times_of(self.rows_of_page(bounds[0])):
                         copy.write_row((kinds.setdefault(kind, len(kinds)), seq, first, last))
             with connection.cursor("times", binary=True) as ordered:
                 ordered.itersize = _AT_ONCE
@@ -182,8 +190,13 @@ class PostgresReader(PackedReader):
     @reads
     def summary(self) -> RunSummary:
         """The figures of a report next to ``totals``."""
-        controls = self._rows(f"SELECT {CONTROL_COLUMNS} FROM controls WHERE run_no = %s ORDER BY n", self._run_no)
-        return self._counts.summary(self.executions(), [control_of(row) for row in controls])
+        return self._counts.summary(self.executions(), self.controls())
+
+    @reads
+    def controls(self) -> list[ControlRecord]:
+        """Every control, in order."""
+        found = self._rows(f"SELECT {CONTROL_COLUMNS} FROM controls WHERE run_no = %s ORDER BY n", self._run_no)
+        return [control_of(row) for row in found]
 
     @reads
     def executions(self) -> list[Execution]:
@@ -236,8 +249,8 @@ class PostgresReader(PackedReader):
     def traces(self) -> Iterator[bytes]:
         """Pieces, 8 bytes or 16, of whatever a purge takes away: none of them may be anywhere after it."""
         for first, _ in self.bounds():
-            yield from pieces_of_page(self._page_of(first)[0])
-            if any(row.request and row.request.ticket for row in self._page_rows(first)):
+            yield from pieces_of_page(self.page_of(first)[0])
+            if any(row.request and row.request.ticket for row in self.rows_of_page(first)):
                 ((data,),) = self._rows(
                     "SELECT coalesce(folded, '') FROM pages WHERE run_no = %s AND first = %s", self._run_no, first
                 )
@@ -255,8 +268,8 @@ class PostgresReader(PackedReader):
         """Give all that is kept of the run under its number, in pieces, for a search."""
         yield from (value for value in self._facts.values())
         for first, _ in self.bounds():
-            yield self._page_of(first)[0]
-            yield msgspec.msgpack.encode(self._page_rows(first))
+            yield self.page_of(first)[0]
+            yield msgspec.msgpack.encode(self.rows_of_page(first))
         yield from self._kept()
         yield from (row[3].encode() + row[4].encode() for row in self._all_members())
 
@@ -277,7 +290,8 @@ class PostgresReader(PackedReader):
             else:
                 yield first, counted(decode_rows(page_as_known(folded, said)))
 
-    def _page_rows(self, first: int) -> list[SubjectRow]:
+    def rows_of_page(self, first: int) -> list[SubjectRow]:
+        """Give all that is known of the subjects of a page, in their order."""
         return decode_rows(self._packed(first))
 
     def _page_states(self, first: int) -> dict[int, StateRow | None]:
@@ -300,11 +314,13 @@ class PostgresReader(PackedReader):
             return list(Outcome)
         return (PageCounts() if counts is None else decode_counts(counts)).totals(size)
 
-    def _page_of(self, first: int) -> tuple[bytes, bytes | None]:
+    def page_of(self, first: int) -> tuple[bytes, bytes | None]:
+        """Give the subjects of a page as bytes, and what these have to come to."""
         ((data,),) = self._rows("SELECT data FROM pages WHERE run_no = %s AND first = %s", self._run_no, first)
         return data, self._digests[first][2]
 
-    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+    def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+        """Give what was kept of answers about subjects, by their numbers in order."""
         return [
             (seq, data)
             for seq, data in self._rows(
@@ -313,7 +329,8 @@ class PostgresReader(PackedReader):
             )
         ]
 
-    def _members(self, after: Row, most: int) -> list[Row]:
+    def members_after(self, after: Row, most: int) -> list[Row]:
+        """Give party, number, row, id and what else is given of the next members of parties."""
         rows = self._rows(
             "SELECT party, seq, place, id, given FROM parties WHERE run_no = %s AND (party, seq) > (%s, %s)"
             " ORDER BY party, seq LIMIT %s",
@@ -323,12 +340,12 @@ class PostgresReader(PackedReader):
 
     def _all_members(self) -> Iterator[Row]:
         after: Row = ()
-        while found := self._members(after, _AT_ONCE):
+        while found := self.members_after(after, _AT_ONCE):
             yield from found
             after = found[-1][:2]
 
     def _kept(self) -> Iterator[bytes]:
-        return (data for _, data in chain.from_iterable(self._results(*bounds) for bounds in self.bounds()))
+        return (data for _, data in chain.from_iterable(self.kept_between(*bounds) for bounds in self.bounds()))
 
     def _rows(self, statement: str, *given: Any) -> list[Row]:
         self._check_open()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -274,3 +275,61 @@ def grant(database: Database, role: str, *, reading: bool) -> None:
             raise UsageError(
                 "There is no such role in the database.", "Make it first: CREATE ROLE name LOGIN"
             ) from None
+
+
+#: What a server says of itself that a state depends on.
+_CONDITION: Final = """
+    SELECT current_setting('server_version'), current_setting('server_version_num')::int,
+        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+        extract(epoch FROM clock_timestamp())::float8, pg_is_in_recovery(),
+        current_setting('synchronous_standby_names')
+"""
+#: The oldest server that the tests are run with, as a number of its own.
+_OLDEST: Final = 150_000
+
+
+def condition(database: Database, now: Callable[[], float]) -> dict[str, Any]:
+    """Look at a server: fields of ``state.DatabaseCondition``.
+
+    Raises:
+        UsageError: it is too old, or a standby that nothing can be written to.
+        JournalError: it can't be reached.
+    """
+    with explained("The database of the state can't be read"), database.used() as connection:
+        before = now()
+        row = connection.execute(_CONDITION).fetchone() or ("", 0, False, before, False, "")
+        middle = (before + now()) / 2
+        encrypted = connection.pgconn.ssl_in_use
+    version, number, durable, clock, is_standby, standbys = row
+    if number < _OLDEST:
+        raise UsageError(f"PostgreSQL {version} is too old for a state.", "Use version 15 or a later one.")
+    if is_standby:
+        raise UsageError("The database is a standby: nothing can be written to it.", "Name the primary server.")
+    standby = (
+        f"a commit waits for standbys: {standbys}"
+        if standbys
+        else "no standby is synchronous: after a failover, commits of the last moments may be missing"
+    )
+    return {
+        "version": version,
+        "durable": durable,
+        "encrypted": encrypted,
+        "behind": middle - clock,
+        "standby": standby,
+    }
+
+
+def usage(database: Database) -> dict[str, Any]:
+    """Tell what this user may do, and which run is the newest: fields of ``state.DatabaseCondition``.
+
+    Raises:
+        JournalError: that can't be read.
+    """
+    with explained("The runs can't be listed"):
+        may = database.row(
+            "SELECT bool_and(has_table_privilege(format('toolkit.%%I', tablename), need)) FROM pg_tables,"
+            " unnest('{SELECT, INSERT, UPDATE, DELETE}'::text[]) AS need"
+            " WHERE schemaname = 'toolkit' AND tablename <> 'migrations'"
+        )
+        latest = database.row("SELECT max(run_id) FROM runs WHERE set_aside_at IS NULL")
+    return {"may_write": bool(may and may[0]), "latest": latest[0] if latest else None}

@@ -344,7 +344,7 @@ class PostgresState:
         #: The runs that could not be read, as far as somebody was told of them.
         self.passed_over: set[str] = set()
         self.database = Database(address, password_file)
-        self._key = None if key is None else SecretFile(key)
+        self.key = None if key is None else SecretFile(key)
         schema.check(self.database)
 
     @property
@@ -448,11 +448,11 @@ class PostgresState:
 
     def suppression(self) -> PostgresSuppression:
         """Open the list of whom this state has erased."""
-        return PostgresSuppression(self.database, self._key)
+        return PostgresSuppression(self.database, self.key)
 
     def assigned(self, scope: str, former: Collection[str] = ()) -> PostgresAssignedCodes:
         """Open what was assigned in a deployment and its environment."""
-        return PostgresAssignedCodes(self.database, self._key, scope, former)
+        return PostgresAssignedCodes(self.database, self.key, scope, former)
 
     @property
     def controls(self) -> PostgresControls:
@@ -465,7 +465,7 @@ class PostgresState:
 
     def index(self) -> PostgresIndex:
         """Open what the runs tell, to look it up."""
-        return PostgresIndex(self.database, self._key)
+        return PostgresIndex(self.database, self.key)
 
     @property
     def chain(self) -> PostgresChain:
@@ -476,6 +476,14 @@ class PostgresState:
     def answers(self) -> PostgresAnswers:
         """What was recorded of the answers that people were sent."""
         return PostgresAnswers(self.database)
+
+    def put_fact(self, name: str, value: bytes) -> None:
+        """Keep something of the state as a whole, in the place of what was kept under that name.
+
+        Raises:
+            psycopg.Error: it can't be written.
+        """
+        self.database.rows(_PUT_FACT, (name, value))
 
     def _rows(self, statement: str) -> list[tuple[Any, ...]]:
         with explained("The runs can't be listed"):

@@ -91,6 +91,10 @@ class FolderChain:
         """
         return [self._read(name) for name in self._names() if name[9:] == run_id]
 
+    def links(self) -> list[KeptLink]:
+        """Give all links in their order; raises as ``newest``."""
+        return [self._read(name) for name in self._names()]
+
     def append(self, link: KeptLink) -> None:
         """Add a link. It is durable when this returns.
 
@@ -260,6 +264,12 @@ class ControlFiles:
             sync(self._folder)
         except OSError as error:
             raise JournalError(f"The file {path} can't be removed: {error.strerror}.", "Is it yours?") from None
+
+    def all(self) -> list[ControlProfile]:
+        """What is kept of every deployment; a damaged file is ``msgspec``'s error, or that of ``read``."""
+        places = [read_regular(path, _LARGEST_CONTROL) for path in sorted(self._folder.glob("*.json"))]
+        named = [msgspec.json.decode(content, type=ControlProfile).deployment for content in places]
+        return [control for one in named if (control := self.read(one)) is not None]
 
     def _path(self, deployment: str) -> Path:
         return self._folder / f"{hashlib.sha256(deployment.encode()).hexdigest()[:16]}.json"

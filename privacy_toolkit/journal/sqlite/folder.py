@@ -153,6 +153,21 @@ class Identity:
         fresh = _new(generation, (*record.restored_at, now))
         self._write(fresh)
 
+    def retire(self) -> None:
+        """Have the folder seem a copy from now on: what it held is gone on with elsewhere.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+        record = msgspec.structs.replace(self._known(), inode=0)
+        try:
+            with put_file(self._path, over=True) as file:
+                file.write(msgspec.json.encode(record))
+        except OSError as error:
+            raise JournalError(
+                f"The identity of the state folder can't be written: {error.strerror}.", "Is there room on the disk?"
+            ) from None
+
     def _known(self) -> _Record:
         try:
             return self._read() or _new()
@@ -300,6 +315,14 @@ class StateFolder:
     def plan_key(self, nonce: str) -> SecretFile:
         """The key of the plan with this nonce, from when it is written to a file until its run exists."""
         return SecretFile(self.path / "plans" / f"{nonce}.key")
+
+    def answered_runs(self) -> list[str]:
+        """The runs of whose answers something is recorded."""
+        return sorted(path.stem for path in (self.path / "answers").glob("*.json"))
+
+    def plan_nonces(self) -> list[str]:
+        """The nonces of the plans whose keys are kept."""
+        return sorted(path.stem for path in (self.path / "plans").glob("*.key"))
 
     def index(self) -> FolderIndex:
         """What the runs tell, to be looked up."""

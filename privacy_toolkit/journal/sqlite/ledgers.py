@@ -280,6 +280,16 @@ class SuppressionFile:
                 self._imported[name] = key
         return self._count() - before
 
+    def removed(self) -> list[tuple[bytes, str]]:
+        """Who was taken off, by digest, and for all runs created up to which second."""
+        with _list_read():
+            return self._connection.execute("SELECT digest, before FROM removed").fetchall()
+
+    @property
+    def key(self) -> bytes:
+        """The key of the list."""
+        return self._key
+
     def _count(self) -> int:
         tables = ("suppressed", "imported")
         with _list_read():
@@ -373,6 +383,19 @@ class AssignedCodesFile:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    @property
+    def key(self) -> bytes:
+        """The key under which codes and customers are named."""
+        return self._key
+
+    def copied(self) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+        """The rows of each table with its name, in parts: for another store."""
+        for table in (_ASSIGNED, "shared", "given_back", "state"):
+            with _explained("read"):
+                found = self._connection.execute(f"SELECT * FROM {table}")
+            while some := found.fetchmany(_CODES_AT_ONCE):
+                yield table, some
 
     def among(self, codes: Iterable[str]) -> dict[bytes, str]:
         """Those of ``codes`` that were assigned to somebody, by their digests, in their order."""

@@ -40,7 +40,15 @@ from privacy_toolkit.journal.packed import (
     page_digest,
     reads,
 )
-from privacy_toolkit.journal.records import Acceptance, Execution, RejectedRow, Staged, StateRow, SubjectRow
+from privacy_toolkit.journal.records import (
+    Acceptance,
+    ControlRecord,
+    Execution,
+    RejectedRow,
+    Staged,
+    StateRow,
+    SubjectRow,
+)
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.pages import (
     MIGRATIONS,
@@ -394,9 +402,13 @@ class JournalReader(PackedReader, RunFacts):
 
     def summary(self) -> RunSummary:
         """The figures of a report next to ``totals``."""
+        return self._counts.summary(self.executions(), self.controls())
+
+    def controls(self) -> list[ControlRecord]:
+        """Every control, in order."""
         with self.reading():
-            controls = self._connection.execute(f"SELECT {CONTROL_COLUMNS} FROM controls")
-            return self._counts.summary(self.executions(), [control_of(row) for row in controls])
+            found = self._connection.execute(f"SELECT {CONTROL_COLUMNS} FROM controls ORDER BY n")
+            return [control_of(row) for row in found]
 
     def executions(self) -> list[Execution]:
         """Every process that worked on the run, in order."""
@@ -447,14 +459,17 @@ class JournalReader(PackedReader, RunFacts):
             self._counted = state, run_counts(connection)
         return self._counted[1]
 
-    def _results(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+    def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
+        """Give what was kept of answers about subjects, by their numbers in order."""
         return self._connection.execute("SELECT seq, data FROM results WHERE seq BETWEEN ? AND ?", (first, last))
 
-    def _page_of(self, first: int) -> tuple[bytes, bytes | None]:
+    def page_of(self, first: int) -> tuple[bytes, bytes | None]:
+        """Give the subjects of a page as bytes, and what these have to come to."""
         (data,) = self._connection.execute("SELECT data FROM pages WHERE first = ?", (first,)).fetchone()
         return data, self._digests[first][2] if self._digests else None
 
-    def _page_rows(self, first: int) -> list[SubjectRow]:
+    def rows_of_page(self, first: int) -> list[SubjectRow]:
+        """Give all that is known of the subjects of a page, in their order."""
         return page_rows(self._connection, first)
 
     def _page_states(self, first: int) -> dict[int, StateRow | None]:
@@ -466,7 +481,8 @@ class JournalReader(PackedReader, RunFacts):
     def _outcomes_of(self, first: int, size: int) -> Collection[str]:
         return outcomes_of(self._connection, first, size)
 
-    def _members(self, after: Row, most: int) -> list[Row]:
+    def members_after(self, after: Row, most: int) -> list[Row]:
+        """Give party, number, row, id and what else is given of the next members of parties."""
         return self._connection.execute(
             "SELECT name, seq, row, id, given FROM parties WHERE (name, seq) > (?, ?) ORDER BY name, seq LIMIT ?",
             (*(after or ("", 0)), most),

@@ -112,6 +112,13 @@ def test_the_law_of_the_request_decides_on_the_rights(templates):
     assert "GDPR" not in writer.write(facts("erased", regime="none"), TODAY).text.decode()
 
 
+def test_a_french_date_has_its_article_with_and_without_a_place(templates, tmp_path):
+    assert "\nLe 13\xa0octobre 2026\n" in LetterWriter(templates, "fr").write(facts("erased"), TODAY).text.decode()
+    (tmp_path / "letters.toml").write_text('place = "Lyon"\n' + (templates / "letters.toml").read_text())
+    text = LetterWriter(tmp_path, "fr").write(facts("erased"), TODAY).text.decode()
+    assert "\nLyon, le 13\xa0octobre 2026\n" in text
+
+
 def test_kept_codes_are_said_and_only_then(templates):
     writer = LetterWriter(templates, "en")
     assert "3 coupon or referral codes" in " ".join(writer.write(facts("erased", kept=3), TODAY).text.decode().split())

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from privacy_toolkit.access.receipt import ReceiptFacts, receipt_page
+from privacy_toolkit.access.page import ReceiptFacts, receipt_page
 from privacy_toolkit.access.words import LANGUAGES, Notice, Texts, blank, language
 from privacy_toolkit.core.model import Outcome
 

@@ -8,6 +8,7 @@ import pytest
 from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.engine.controls import MOST_REFUSALS, TRIES, Controls, Surroundings
 from privacy_toolkit.engine.limits import Limits, Stop, Watch
+from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -138,5 +139,63 @@ def test_a_control_that_held_only_at_the_second_try_proves_nothing_of_what_was_b
         assert await made.ensure(INVENTORY)
         assert await asyncio.gather(*later) == [True, True]
         await made.close()
+
+    asyncio.run(work())
+
+
+class Broken(Asker):
+    """Answers some controls, and breaks at the next one."""
+
+    def __init__(self, good):
+        super().__init__()
+        self.good = good
+
+    async def ask(self, control, operation, value, line):
+        await asyncio.sleep(0)
+        if len(self.asked) == self.good:
+            raise ZeroDivisionError
+        return await super().ask(control, operation, value, line)
+
+
+def nameless(line):
+    """An answer that counts once its connection is proven."""
+    line.answered += 1
+    return Answer(Finding.DONE, None, 204, mark=Mark(line, line.answered))
+
+
+@pytest.mark.parametrize("by", ["route", "all", "lines", "one line", "keeper"])
+def test_an_error_in_what_is_done_aside_is_told_and_nobody_waits_for_it_for_ever(controls, by):
+    async def work():
+        line, told = Line(), []
+        made = controls(Broken(2 if by in {"route", "all", "keeper"} else 0))
+        made.on_error = told.append
+        if by in {"route", "all", "keeper"}:
+            assert await made.ensure(INVENTORY)
+        answer = ABSENT if by in {"route", "all", "keeper"} else nameless(line)
+        waits = asyncio.create_task(made.proven(INVENTORY, [answer], bracketed=answer is ABSENT))
+        await asyncio.sleep(0)
+        if by == "route":
+            with pytest.raises(ZeroDivisionError):
+                await made.ensure(INVENTORY)
+        elif by == "one line":
+            made._begin_on(line, made._lines[line])
+        elif by != "keeper":
+            made.prove_all(idle=True)
+        assert await asyncio.wait_for(waits, 5) is False
+        await made.close()
+        assert {type(error) for error in told} == {ZeroDivisionError}
+
+    asyncio.run(work())
+
+
+def test_what_breaks_while_connections_are_proven_leaves_nothing_behind(controls):
+    async def work():
+        made, lines = controls(Broken(1)), [Line() for _ in range(5)]
+        waits = [asyncio.create_task(made.proven(INVENTORY, [nameless(line)], bracketed=False)) for line in lines]
+        await asyncio.sleep(0)
+        made.prove_all(idle=True)
+        await asyncio.wait_for(asyncio.gather(*waits), 5)
+        await made.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(work())

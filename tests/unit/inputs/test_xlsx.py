@@ -106,6 +106,15 @@ def test_shared_texts_are_found_without_how_they_are_pronounced(book, read):
     assert found.reasons == {4: "blank"}
 
 
+def test_what_looks_like_an_escape_across_pieces_of_a_text_is_none(book, read):
+    """Each piece has escapes of its own (ECMA-376, ST_Xstring), as the library writes a text with two of them."""
+    pieces = "<r><t>_x005F</t></r><r><t>_x005F_x0041_</t></r>"
+    inline = f'<c{{}} t="inlineStr"><is>{pieces}</is></c>'
+    rows = [["id"], [inline], [typed("s", 0)], ["_x0041_"]]
+    found = read(book(rows, shared=[f"<si>{pieces.replace('_x005F</t>', '_x0042_</t>')}</si>"]))
+    assert found.ids == ["_x005F_x0041_", "B_x0041_", "_x0041_"]
+
+
 @pytest.mark.parametrize("at", [7, -1, "x"])
 def test_a_text_that_is_not_there_is_an_error(book, refuse, at):
     assert "damaged" in refuse(book([["id"], [typed("s", at)]], shared=["<si><t>a</t></si>"])).message

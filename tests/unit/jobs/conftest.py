@@ -114,7 +114,8 @@ def script():
 def sit(state):
     """Works on the run named ``run`` in one execution, one request in flight; why it ended.
 
-    ``make`` gives the procedure for the journal of the run. After ``stop_after`` requests a stop is asked for.
+    ``make`` gives the procedure for the journal of the run, ``wall`` microseconds since the epoch. After ``stop_after``
+    requests a stop is asked for.
     """
 
     def execution(
@@ -127,11 +128,12 @@ def sit(state):
         generation=Generation.CURRENT,
         absences=READS,
         clock=None,
+        wall=None,
         **tools_options,
     ):
         async def work(journal):
             stop = Stop() if clock is None else Waiting(clock)
-            timed = {} if clock is None else {"monotonic": clock}
+            timed = ({} if clock is None else {"monotonic": clock}) | ({} if wall is None else {"clock": wall})
             client = Client("http://127.0.0.1:1", Credentials(api_key="k"), generation=generation, transport=script)
             async with client:
                 tools = ExecutionContext(

@@ -8,9 +8,10 @@ import pytest
 
 from privacy_toolkit.core.model import Job, UsageError
 from privacy_toolkit.engine.job import Context
+from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.holders import MadeCode, decode_code
-from privacy_toolkit.jobs.writes import ACT_TRIES
+from privacy_toolkit.jobs.writing import ACT_TRIES
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.reader import create_run
 from privacy_toolkit.talonone.operations import Generation
@@ -38,6 +39,7 @@ IN_DOUBT_OF_A_POST = [*IN_DOUBT, REJECTED]
 REFUSALS = [BUSY, LIMITED, NOT_SENT]
 
 EVENT_ROWS = [("a", {"type": "1"}), ("a", {"type": "2"}), ("b", {"type": "3"})]
+REFERRAL_ROWS = [("a", {"campaignId": 1, "attributes": {"n": n}}) for n in (1, 2)]
 PROFILE_ROWS = [("a", {"attributes": {"n": 1}}), ("a", {"attributes": {"n": 2}}), ("b", {"attributes": {"n": 3}})]
 
 
@@ -56,7 +58,8 @@ class Script(httpx2.AsyncBaseTransport):
         if answer is not None:
             return answer
         content = b"".join([part async for part in request.stream])
-        self.asked.append((request.method, str(request.url), json.loads(content), request.headers))
+        body = json.loads(content) if content else {}
+        self.asked.append((request.method, str(request.url), body, request.headers))
         answer = EVENT if number_of(self.asked[-1][2]) == "3" else self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -87,6 +90,7 @@ def write(state, sit):
         stop_after=None,
         suppressed="",
         clock=None,
+        wall=None,
         grace=0.0,
         **parameters,
     ):
@@ -106,6 +110,7 @@ def write(state, sit):
             generation=generation,
             absences=(),
             clock=clock,
+            wall=wall,
             grace=grace,
         )
         with state.open("run") as journal:
@@ -116,7 +121,8 @@ def write(state, sit):
 
 
 def given_of(job, id_, body):
-    return json.dumps({"profileId": id_, **body} if job is Job.EVENTS else body)
+    named = {Job.EVENTS: "profileId", Job.REFERRALS: "advocateProfileIntegrationId"}
+    return json.dumps({named[job]: id_, **body} if job in named else body)
 
 
 class Rows(list):
@@ -180,27 +186,111 @@ def test_credentials_stop_the_execution(write):
 
 
 @pytest.mark.parametrize("lost", IN_DOUBT_OF_A_POST)
-@pytest.mark.parametrize("parameters", [{"api": "v2"}, {"api": "v2", "dry": True}])
-def test_a_post_is_never_sent_twice_after_a_lost_answer(write, lost, parameters):
-    script, rows = write(lost, EVENT, **parameters)
+def test_a_post_without_a_key_is_never_sent_twice_after_a_lost_answer(write, lost):
+    script, rows = write(lost, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS)
     assert script.sent == ["1", "2"]
     assert told(rows[0].state) == "unknown no_look_possible"
     assert rows[0].state.attempts == 1
     since = rows[0].state
-    script, rows = write(resume=True, **parameters)
-    assert (script.sent, rows[0].state) == ([], since)
-    assert [told(entry.state).split()[0] for entry in rows[1:]] == ["done", "done"]
+    script, rows = write(job=Job.REFERRALS, rows=REFERRAL_ROWS, resume=True)
+    assert (script.sent, rows[0].state, told(rows[1].state)) == ([], since, "done")
 
 
 def test_what_was_lost_is_in_the_record_next_to_the_reason(write):
-    _, rows = write(LOST, EVENT)
+    _, rows = write(LOST, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS)
     (record,) = rows[0].exchanges
     assert record.reason == "read_timeout"
 
 
 def test_a_post_that_was_lost_after_a_refusal_is_unknown(write):
-    script, rows = write(BUSY, LOST, EVENT)
-    assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done", "done"])
+    script, rows = write(LIMITED, LOST, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS)
+    assert (script.sent, rows) == (["1", "1", "2"], ["unknown no_look_possible", "done"])
+
+
+# an event with a key: within 23 hours of the first sending the API knows it again
+
+
+@pytest.fixture
+def wall():
+    """A clock in microseconds that the test puts on, or back."""
+
+    class Wall:
+        now = 1_000 * HOUR
+
+        def __call__(self):
+            return self.now
+
+    return Wall()
+
+
+HOUR = 3_600_000_000
+#: How often a walk looks at the clock until its intent has a time, and once more right before the bytes leave.
+LOOKS_UNTIL_WRITTEN = 5
+
+
+@pytest.mark.parametrize("lost", IN_DOUBT_OF_A_POST)
+@pytest.mark.parametrize("parameters", [{"api": "v2"}, {"api": "v2", "dry": True}])
+def test_an_event_is_sent_again_with_its_key_after_a_lost_answer(write, lost, parameters):
+    script, rows = write(lost, lost, EVENT, EVENT, **parameters)
+    assert script.sent == ["1", "1", "1", "2"]
+    assert [told(entry.state).split()[0] for entry in rows] == ["done"] * 3
+    assert rows[0].state.attempts == 3
+    first = [headers["idempotency-key"] for *_, body, headers in script.asked if number_of(body) == "1"]
+    assert len(first) == 3
+    assert len(set(first)) == 1
+
+
+def test_an_event_lost_again_and_again_is_sent_by_a_later_execution_within_23_hours(write, wall):
+    script, rows = write(*[LOST] * ACT_TRIES, wall=wall)
+    assert (script.sent, rows) == (["1"] * ACT_TRIES, ["unknown read_timeout", "pending", "done"])
+    key = script.asked[0][3]["idempotency-key"]
+    wall.now += 23 * HOUR - 1
+    script, rows = write(EVENT, EVENT, resume=True, wall=wall)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 3)
+    assert script.asked[0][3]["idempotency-key"] == key
+
+
+@pytest.mark.parametrize("passed", [23 * HOUR, 24 * HOUR, -1])
+def test_an_event_whose_key_may_be_forgotten_is_left_to_a_person(write, wall, passed):
+    """Where the clock was set back nobody knows how long ago it was sent."""
+    write(*[LOST] * ACT_TRIES, wall=wall)
+    wall.now += passed
+    script, rows = write(EVENT, resume=True, wall=wall)
+    assert (script.sent, rows) == (["2"], ["unknown no_look_possible", "done", "done"])
+    wall.now += HOUR
+    script, rows = write(resume=True, wall=wall)
+    assert (script.sent, rows[0].state.reason) == ([], "no_look_possible")
+
+
+def test_the_23_hours_count_from_the_first_sending_that_may_have_arrived(write, wall):
+    write(NOT_SENT, *[LOST] * (ACT_TRIES - 1), wall=wall)
+    wall.now += 22 * HOUR
+    write(*[LOST] * ACT_TRIES, resume=True, wall=wall)
+    wall.now += HOUR
+    script, _ = write(EVENT, resume=True, wall=wall)
+    assert script.sent == ["2"]
+
+
+def test_a_machine_that_sleeps_before_the_bytes_leave_sends_nothing_that_the_api_may_have_forgotten(write, wall, state):
+    """The last look is next to the writing: what happened since the walk began counts."""
+    write(*[LOST] * ACT_TRIES, wall=wall)
+    looks = []
+
+    def asleep():
+        looks.append(wall.now)
+        return wall.now if len(looks) < LOOKS_UNTIL_WRITTEN else wall.now + 24 * HOUR
+
+    script, rows = write(resume=True, wall=asleep)
+    assert script.sent == []
+    withdrawn = rows[0].exchanges[ACT_TRIES:]
+    assert {record.reason for record in withdrawn} == {"not_written"}
+    assert withdrawn[0].intent_at == wall.now
+    assert rows == ["unknown read_timeout", "pending", "done"]
+
+
+def test_a_refusal_for_now_does_not_make_a_lost_event_known(write, wall):
+    _, rows = write(LOST, *[LIMITED] * (ACT_TRIES - 1), wall=wall)
+    assert rows == ["unknown read_timeout", "pending", "done"]
 
 
 @pytest.mark.parametrize("lost", IN_DOUBT)
@@ -232,13 +322,142 @@ def test_a_lost_update_that_is_then_refused_for_good_is_left_to_a_person(write, 
     assert script.sent == []
 
 
+# an event with an id of its own
+
+
+def tracked(id_, body):
+    """What V3 events are answered with: the event, where the answer is asked to show it."""
+    assert body["responseContent"] == ["advancedEvent"]
+    return rules(advancedEvent=registered(body["integrationId"], body))
+
+
+def registered(key, body):
+    """A V3 event as the API has it."""
+    shown = {name: body.get(name) for name in ("type", "profileId", "attributes")}
+    return {"id": 1, "integrationId": key, "effects": []} | shown
+
+
+def has(**other):
+    """What a look-up answers: the event asked for, with something else where that is given."""
+    return lambda id_, _: httpx2.Response(200, json=registered(id_, {"type": "1", "profileId": "a"} | other))
+
+
+V3_ROWS = [("a", {"type": "1"}), ("a", {"type": "2"})]
+WITH_IDS = [("a", {"type": "1", "integrationId": "e1"}), ("a", {"type": "2", "integrationId": "e2"})]
+
+
+def asked_of(script):
+    return [f"{method} {url.split('/')[-1].split('?')[0]}" for method, url, *_ in script.asked]
+
+
+def test_each_v3_event_has_an_id_of_its_own_that_nobody_can_tell(write):
+    script, rows = write(tracked, tracked, api="v3", rows=V3_ROWS)
+    ids = [body["integrationId"] for *_, body, _ in script.asked]
+    assert (rows, len(set(ids)), {len(one) for one in ids}) == (["done"] * 2, 2, {64})
+    assert [entry.state.attribution for entry in rows] == [None, None]
+
+
+def test_the_id_of_a_v3_event_is_that_of_its_row_where_it_has_one(write):
+    script, rows = write(tracked, tracked, api="v3", rows=WITH_IDS)
+    assert [body["integrationId"] for *_, body, _ in script.asked] == ["e1", "e2"]
+    assert rows == ["done"] * 2
+
+
+@pytest.mark.parametrize("lost", IN_DOUBT_OF_A_POST)
+def test_a_lost_v3_event_is_sent_again_with_the_same_id(write, lost):
+    script, rows = write(lost, tracked, tracked, api="v3", rows=V3_ROWS)
+    first, again, _ = [body["integrationId"] for *_, body, _ in script.asked]
+    assert (first == again, rows) == (True, ["done"] * 2)
+
+
+def test_a_lost_v3_event_that_is_there_is_done(write):
+    script, rows = write(LOST, BUSY, has(), tracked, api="v3", rows=V3_ROWS)
+    key = script.asked[0][2]["integrationId"]
+    assert asked_of(script) == ["POST events", "POST events", f"GET {key}", "POST events"]
+    assert (rows, rows[0].state.attribution) == (["done"] * 2, "inferred")
+
+
+def test_a_lost_v3_event_that_is_not_there_is_sent_again(write):
+    """The 409 said then that others update the same customer. The second look is after the first control."""
+    script, rows = write(LOST, BUSY, ABSENT, ABSENT, tracked, tracked, api="v3", rows=V3_ROWS)
+    assert [one.split()[0] for one in asked_of(script)] == ["POST", "POST", "GET", "GET", "POST", "POST"]
+    assert rows == ["done"] * 2
+
+
+ELSE = httpx2.Response(200, json=registered("e9", {"type": "1", "profileId": "a"}))
+
+
+@pytest.mark.parametrize("answers", [[LOST] * ACT_TRIES, [LOST, BUSY, *[ELSE] * READ_TRIES, *[LOST] * 3]])
+def test_a_v3_event_still_in_doubt_after_all_tries_is_sent_again_when_resumed(write, answers):
+    """A look-up that shows another event settles nothing."""
+    _, rows = write(*answers, api="v3", rows=V3_ROWS)
+    assert (rows[0].state.outcome, rows[1].state.outcome) == ("unknown", "pending")
+    _, rows = write(BUSY, has(), tracked, api="v3", rows=V3_ROWS, resume=True)
+    assert rows == ["done"] * 2
+
+
+def test_a_v3_event_under_way_in_a_crash_is_settled(write, crash):
+    crash(write, tracked, api="v3", rows=V3_ROWS)
+    _, rows = write(BUSY, has(), tracked, api="v3", rows=V3_ROWS, resume=True)
+    assert (rows, rows[0].state.attribution) == (["done"] * 2, "inferred")
+
+
+@pytest.mark.parametrize(
+    ("other", "stands"),
+    [
+        ({}, "done already_tracked"),
+        ({"attributes": {}}, "done already_tracked"),
+        ({"type": "9"}, "failed id_taken"),
+        ({"profileId": "b"}, "failed id_taken"),
+        ({"attributes": {"n": 1}}, "failed id_taken"),
+        ({"profileId": None}, "done already_tracked"),
+    ],
+)
+def test_an_id_that_is_taken_before_anything_was_sent(write, other, stands):
+    """Of an event that was there before this run sent it, the run says so; of another one, that the id is taken."""
+    _, rows = write(BUSY, has(**other), tracked, api="v3", rows=WITH_IDS)
+    assert rows == [stands, "done"]
+    assert rows[0].state.attribution is None
+
+
+@pytest.mark.parametrize(
+    ("other", "stands"),
+    [
+        ({}, "done"),
+        ({"type": "9"}, "failed id_taken"),
+        ({"attributes": {"n": 1}}, "unknown no_look_possible"),
+    ],
+)
+def test_an_id_that_is_taken_after_an_answer_was_lost(write, other, stands):
+    """Attributes may be kept in another form than they were sent; then nobody can tell whose event it is."""
+    _, rows = write(LOST, BUSY, has(**other), tracked, api="v3", rows=WITH_IDS)
+    assert rows == [stands, "done"]
+
+
+def test_of_a_made_id_the_attributes_may_be_kept_in_another_form(write):
+    _, rows = write(LOST, BUSY, has(attributes={"n": 1}), tracked, api="v3", rows=V3_ROWS)
+    assert rows == ["done"] * 2
+
+
+def test_a_dry_v3_event_is_not_taken_for_one_that_is_there(write):
+    script, rows = write(*[BUSY] * ACT_TRIES, api="v3", dry=True, rows=WITH_IDS)
+    assert "GET e1" not in asked_of(script)
+    assert rows == ["retryable conflict", "pending"]
+
+
+def test_a_v3_event_of_an_erased_customer_is_never_sent_again(write):
+    write(*[LOST] * ACT_TRIES, api="v3", rows=V3_ROWS)
+    script, rows = write(api="v3", rows=V3_ROWS, resume=True, suppressed="a")
+    assert (script.sent, rows) == ([], ["unknown no_look_possible", "on_hold suppressed"])
+
+
 # an update that may be carried out late
 
 
 LATE = [
     (Job.PROFILES, PROFILE_ROWS, [LOST, UPDATE, UPDATE], ["1", "1", "2"], "done"),
     (Job.PROFILES, PROFILE_ROWS, [CUT, UPDATE, UPDATE], ["1", "1", "2"], "done"),
-    (Job.EVENTS, EVENT_ROWS, [LOST, EVENT], ["1", "2"], "unknown no_look_possible"),
+    (Job.EVENTS, EVENT_ROWS, [LOST, EVENT, EVENT], ["1", "1", "2"], "done"),
 ]
 
 
@@ -291,9 +510,15 @@ def crash(state, monkeypatch):
 
 
 def test_a_post_under_way_in_a_crash_is_left_to_a_person(write, crash):
-    crash(write, EVENT)
-    script, rows = write(EVENT, resume=True)
-    assert (script.sent, rows) == (["2"], ["unknown no_look_possible", "done", "done"])
+    crash(write, MADE, job=Job.REFERRALS, rows=REFERRAL_ROWS[:1])
+    script, rows = write(job=Job.REFERRALS, rows=REFERRAL_ROWS, resume=True)
+    assert (script.sent, rows) == ([], ["unknown no_look_possible"])
+
+
+def test_an_event_under_way_in_a_crash_is_sent_again_with_its_key(write, crash, wall):
+    crash(write, EVENT, wall=wall)
+    script, rows = write(EVENT, EVENT, resume=True, wall=wall)
+    assert (script.sent, rows) == (["1", "2"], ["done"] * 3)
 
 
 def test_an_update_under_way_in_a_crash_is_sent_again(write, crash):
@@ -400,6 +625,7 @@ def test_an_answer_without_a_code_is_no_answer(write):
     [
         (Job.EVENTS, {"api": "v2", "dry": True}, "POST /v2/events?silent=no&dry=true"),
         (Job.EVENTS, {"api": "v1", "dry": True}, "POST /v1/events?dry=true"),
+        (Job.EVENTS, {"api": "v3"}, "POST /v3/events?silent=no"),
         (Job.EVENTS, {"api": "v1", "generation": "2020"}, "POST /v1/events"),
         (Job.PROFILES, {"api": "v1", "dry": True}, "PUT /v1/customer_profiles/x%2Fy?dry=true"),
         (Job.PROFILES, {"api": "v2"}, "PUT /v2/customer_profiles/x%2Fy"),

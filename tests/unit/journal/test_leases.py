@@ -491,6 +491,26 @@ def test_a_lost_lease_sends_nothing_and_keeps_what_it_hears_as_facts():
     play(script)
 
 
+def test_whoever_hands_in_an_intent_while_a_batch_is_being_refused_hears_of_it_too():
+    async def script(book, lease, link, _):
+        await lease.claim(lambda: None)
+        link.cut = "before"
+        first = asyncio.create_task(lease.intend([Note(1, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(OVER + 1.0)
+        other = book.begin()
+        book.beat(other)
+        assert book.claim(other).first == 1
+        second = asyncio.create_task(lease.intend([Note(2, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(0.0)
+        link.cut = None
+        for waits in (first, second):
+            with pytest.raises(FencedError):
+                await waits
+        await lease.end(9, None)
+
+    play(script)
+
+
 def test_a_claim_waits_for_others_and_takes_over_from_whoever_is_gone():
     async def script(book, lease, _, __):
         other = book.begin()

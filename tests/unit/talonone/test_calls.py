@@ -78,6 +78,14 @@ CALLS = {
         (bodies.EventV2(type="t", profile_id="c"),), {}, 200, STATE_V2,
         "POST /v2/events?silent=no", b'{"profileId":"c","type":"t"}',
     ),
+    "track_event_v3": (
+        (bodies.EventV3(type="t", profile_id="c", integration_id="e"),), {}, 200, STATE_V2,
+        "POST /v3/events?silent=no", b'{"profileId":"c","type":"t","integrationId":"e"}',
+    ),
+    "get_event_v3": (
+        ("e/1",), {}, 200, b'{"integrationId":"e/1","type":"t","profileId":"c"}',
+        "GET /v3/events/e%2F1", b"",
+    ),
     "update_customer_profile": (
         ("c", bodies.NewCustomerProfile(attributes={"a": None})), {}, 200, STATE,
         "PUT /v1/customer_profiles/c", b'{"attributes":{"a":null}}',

@@ -1,0 +1,56 @@
+"""The tour in short: the month of a data protection officer, from a dirty workbook to the look thirty days later."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from bench.tour import RETURNED, SAMPLES, play
+from privacy_toolkit.cli.main import main
+
+CUSTOMERS = 200
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """Types a command in this process."""
+
+    def typed(words, folder):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        monkeypatch.delenv("PRIVACY_TOOLKIT_STATE", raising=False)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        return ended.value.code, *capfd.readouterr()
+
+    return typed
+
+
+def test_six_commands_and_one_file_to_a_signed_report_and_what_follows(tmp_path, run):
+    folder = tmp_path / "tour"
+    tour = play(folder, CUSTOMERS, run=run)
+    assert tour.first == (6, 1)
+    assert [typed.words[0] for typed in tour.typed[:6]] == ["keys", "config", "controls", "erase", "approve", "apply"]
+    reports = {}
+    for path in (folder / "state" / "packs").glob("*/report.json"):
+        report = json.loads(path.read_text())
+        reports[report["run_id"]] = report
+        assert (path.parent / "SHA256SUMS.sig").exists()
+    (first, patrol, again, last) = (reports[name] for name in sorted(reports))
+    assert [one["job"] for one in (first, patrol, again, last)] == ["erase", "patrol", "erase", "patrol"]
+    outcomes = {line["outcome"]: line["count"] for line in first["outcomes"] if line["count"]}
+    assert outcomes == {"erased": CUSTOMERS - 5, "nothing_held": 3, "on_hold": 5}
+    assert first["rows"]["duplicates"] == 2
+    assert first["rejected"]["accepted"] is not None
+    assert first["signatories"]["approved"]["name"] == "anna@example.org"
+    assert patrol["recheck"]["run_id"] == first["run_id"]
+    assert {one["reason"]: one["count"] for one in patrol["done"]}["gone_again"] == RETURNED
+    assert (again["rows"]["subjects"], last["recheck"]["run_id"]) == (RETURNED, again["run_id"])
+
+    story = (folder / "tour.md").read_text("utf-8")  # it names no place of this machine, and nobody
+    assert str(tmp_path) not in story
+    assert f"{RETURNED} reappeared" in story
+    assert not any(f"{number:08d}" in story for number in range(1, CUSTOMERS + 1))
+    assert all((folder / name).stat().st_size < 200_000 for name in SAMPLES)

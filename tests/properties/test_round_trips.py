@@ -1,0 +1,167 @@
+"""What we write and may read again is read byte for byte, in every format; and a workbook plans what its CSV does."""
+
+import csv
+import io
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from privacy_toolkit.app.runs import outcomes, read_ids
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.core.model import InputError, Outcome, Subject, UsageError
+from privacy_toolkit.core.privacy import guarded
+from privacy_toolkit.engine.job import Table
+from privacy_toolkit.engine.open_requests import Regime
+from privacy_toolkit.engine.planning import Order, prepared
+from privacy_toolkit.inputs.options import InputOptions, judge
+from privacy_toolkit.inputs.pairs import PairForm, coupon_of
+from privacy_toolkit.inputs.scan import read_input
+from privacy_toolkit.jobs.campaign import coupon_lists
+from privacy_toolkit.jobs.erase import DECLARATION
+from privacy_toolkit.journal.memory.state import MemoryState
+from privacy_toolkit.journal.records import SubjectState
+from privacy_toolkit.journal.state import open_state
+from privacy_toolkit.reporting.register import HEADER, RequestLine, RequestRegister, csv_of
+from privacy_toolkit.reporting.tables import TableFileError, write_table
+from tests.properties.test_files_read_back import HOSTILE
+from tests.properties.test_inputs import ASKED, as_csv
+from tests.support import reported_runs as runs
+from tests.support.workbooks import write
+
+RUN = "20261123-080000-erase-0a1b2c3d4"
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+FORMATS = [".csv", ".parquet", ".xlsx"]
+#: Ids as they are in lists that were made to break things, or by chance do.
+NAMED = ["=1+1", "+49", "-1", "@x", "'x", '"', 'a"b', "1e5", "007", "1.0", "TRUE", "é", "e\u0301", "K", "\u212a", "ǆ"]
+NAMED += ["_x0041_", "_x005F_x0041_", "_x0000_", "<r>x</r>", "{=1}", "\ufffe", "x\u00a0y", "名", "😀", "NA"]
+
+
+def fine(text):
+    return judge(text)[1] is None
+
+
+IDS = st.lists(HOSTILE.filter(fine), min_size=1, max_size=4, unique=True)
+
+
+def accepted(path, form=None):
+    """What our own input takes of a file; nothing of it may be refused."""
+    with read_input(str(path), InputOptions(), spool_folder=path.parent, form=form) as scan:
+        assert scan.summary.rejected == 0
+        return [tuple(row[1:]) for page in scan.subjects() for row in page]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@settings(max_examples=25, deadline=None)
+@given(ids=IDS)
+@example(ids=NAMED)
+def test_the_outcomes_of_a_run_are_an_input_again(suffix, ids):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        state = open_state(folder / "state")
+        runs.write_run(folder / "state" / "runs" / RUN, [runs.told(id_, Outcome.ERASED) for id_ in ids])
+        for confirmed in (False, True):
+            place = folder / f"{confirmed}{suffix}"
+            write_table(place, outcomes(state, RUN, confirmed=confirmed))
+            assert accepted(place) == [(id_,) for id_ in ids]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@settings(max_examples=25, deadline=None)
+@given(ids=IDS, codes=st.lists(HOSTILE.filter(fine), min_size=4, max_size=4, unique=True))
+@example(ids=NAMED, codes=NAMED)
+def test_who_was_assigned_which_code_is_an_input_again(suffix, ids, codes):
+    pairs = list(zip(ids, codes, strict=False))
+    lines = [(Subject(n, n + 1, id_, code), SubjectState(Outcome.DONE), None) for n, (id_, code) in enumerate(pairs, 1)]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / f"codes{suffix}"
+        write_table(place, coupon_lists({}, lambda: lines, NOW)[""])
+        assert [(id_, coupon_of(told)) for id_, told in accepted(place, PairForm())] == pairs
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@given(ids=IDS)
+@example(ids=NAMED)
+def test_ids_to_withdraw_are_read_as_they_are(end, ids):
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / "ids.txt"
+        place.write_bytes(end.join([*ids, ""]).encode())
+        assert read_ids(place) == ids
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_is_no_text_is_written_to_no_file(tmp_path, suffix):
+    table = Table("list", {"customer_id": str}, ("customer_id",), lambda: iter([["a\ud800b"]]))
+    with pytest.raises(TableFileError, match="no Unicode"):
+        write_table(tmp_path / f"list{suffix}", table)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_text_is_read_from_no_file(tmp_path):
+    place = tmp_path / "ids.csv"
+    place.write_bytes(b"id\na\xed\xa0\x80b\n")
+    with pytest.raises(InputError, match=r"line 2 is not utf-8"):
+        accepted(place)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        read_ids(place)
+
+
+@given(tickets=st.lists(HOSTILE, min_size=1, max_size=4))
+def test_the_register_says_each_ticket_as_it_was_behind_the_guard_of_spreadsheets(tickets):
+    def line(ticket):
+        given = {"run_id": RUN, "job": "erase", "target": "=t", "environment": "live", "pack": "", "extended": False}
+        nothing = dict.fromkeys(HEADER) | {"outcome": Outcome.ERASED, "ticket": ticket}
+        return RequestLine(**{name: value for name, value in (nothing | given).items() if name != "state"})
+
+    register = RequestRegister(today=date(2026, 11, 27), lines=lambda: map(line, tickets))
+    text = b"".join(csv_of(register)).decode("utf-8-sig")
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert tuple(header) == HEADER
+    assert [row[header.index("ticket")] for row in rows] == [guarded(ticket) for ticket in tickets]
+
+
+#: What of a plan names the files themselves.
+FILES = {"input", "exclusions", "digest"}
+
+
+def plan_of(path, exclude, state):
+    """The plan of an erasure of the file, or why there is none, without what names the file itself."""
+    target = {"BASE_URL": "http://127.0.0.1:9", "API_KEY": "k", "APPLICATION": "Shop", "STATE": str(path.parent)}
+    given = load_settings(Flags(), {f"PRIVACY_TOOLKIT_{name}": value for name, value in target.items()})
+    order = Order(
+        job=DECLARATION,
+        path=str(path),
+        exclude=str(exclude),
+        regime=Regime.GDPR,
+        tickets=True,
+        nonce="0" * 32,
+        key=b"k" * 32,
+    )
+    with ExitStack() as stack:
+        try:
+            ready = stack.enter_context(prepared(order, given, state, NOW))
+        except InputError as refused:
+            return None, [], str(refused).replace(path.name, "FILE"), {}
+        plan, subjects = ready.plan, [row for page in ready.subjects.subjects() for row in page]
+        told = {name: getattr(plan, name) for name in plan.__struct_fields__ if name not in FILES}
+        return told, subjects, list(ready.scan.requests()), dict(ready.holds)
+
+
+@settings(max_examples=25, deadline=None)
+@given(asked=ASKED, ids=IDS, held=st.integers(0, 3))
+def test_a_workbook_gives_the_plan_of_the_csv_next_to_it(tmp_path_factory, asked, ids, held):
+    folder = tmp_path_factory.mktemp("plan")
+    rows = [["id", "requested_at", "extended_at", "ticket", "ground"], *map(list, asked)]
+    rows += [[id_, "2026-11-01", "", "", ""] for id_ in ids]
+    holds = [["id", "reason"], *([id_, "17(3)(b)"] for id_ in ids[:held]), ["somebody else", "tax"]]
+    for name, lines in (("requests", rows), ("holds", holds)):
+        (folder / f"{name}.csv").write_bytes(as_csv(lines).encode())
+        write(folder / f"{name}.xlsx", lines)
+    state = MemoryState()
+    found = [plan_of(folder / f"requests.{kind}", folder / f"holds.{kind}", state) for kind in ("csv", "xlsx")]
+    assert found[0] == found[1]
+    assert found[0][0] is None or len(found[0][3]) == len(ids[:held])

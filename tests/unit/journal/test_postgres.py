@@ -1,0 +1,393 @@
+"""What a state in PostgreSQL promises beyond what every store does: leases, lost connections, TLS, rights."""
+
+import asyncio
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from privacy_toolkit.core.model import (
+    Attribution,
+    HeldBefore,
+    JournalError,
+    Outcome,
+    Purpose,
+    Reason,
+    RefusedError,
+    UsageError,
+)
+from privacy_toolkit.journal.lease import FencedError, LeaseTerms, since_boot
+from privacy_toolkit.journal.ledgers import KeptLink
+from privacy_toolkit.journal.postgres import connection, copy, schema
+from privacy_toolkit.journal.postgres.connection import Database
+from privacy_toolkit.journal.postgres.reader import DRAIN, LEASE
+from privacy_toolkit.journal.postgres.state import PostgresState
+from privacy_toolkit.journal.records import (
+    ControlProfile,
+    ControlRecord,
+    ExchangeRecord,
+    Note,
+    RequestRow,
+    RunAnswers,
+    SentAnswer,
+    Staged,
+    SubjectState,
+)
+from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.state import open_run, open_state
+from tests.support import postgres
+
+RUN = "20260101-000000-erase-0a0a0"
+SCOPE = "live https://api.example.org"
+INTENT = ExchangeRecord(Purpose.ACT, "delete_customer_data", intent_at=20)
+LOST = SubjectState(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED, held_before=HeldBefore.VISIBLE, attempts=1)
+ERASED = SubjectState(Outcome.ERASED, None, Attribution.CONFIRMED, HeldBefore.VISIBLE, 1, settled_at=30)
+ELSEWHERE = "another-boot/4026531836/17/99"
+
+
+@pytest.fixture
+def address() -> str:
+    postgres.needed()
+    return postgres.emptied("unit")
+
+
+@pytest.fixture
+def state(address) -> PostgresState:
+    return PostgresState(address)
+
+
+@pytest.fixture
+def execute(address):
+    """Carry out a statement as somebody else who is connected to the database."""
+    with psycopg.connect(address, autocommit=True, options="-c search_path=toolkit") as other:
+        yield lambda statement, *given: other.execute(statement, given)
+
+
+def staged(count=3, **more) -> Staged:
+    return Staged(
+        plan=b"{}", created_at=1_000, pages=[[(k + 2, f"somebody-{k}@example.org") for k in range(count)]], **more
+    )
+
+
+@pytest.fixture
+def run(state):
+    state.create(RUN, staged())
+    with state.open(RUN) as opened:
+        yield opened
+
+
+def intend(run, seq=1):
+    asyncio.run(run.intend([Note(seq, [(1, INTENT)], LOST)]))
+
+
+# Leases.
+
+
+def test_an_execution_that_was_fenced_writes_nothing_more(run, execute):
+    run.begin_execution(1, "{}")
+    intend(run)
+    execute("UPDATE executions SET fenced_at = now()")
+    with pytest.raises(FencedError):
+        intend(run, 2)
+    assert run.totals() == {Outcome.UNKNOWN: 1, Outcome.PENDING: 2}
+    with pytest.raises(FencedError):
+        run.end_execution(1, 2, None)
+
+
+def test_an_execution_whose_lease_is_over_writes_nothing_more(run, execute):
+    run.begin_execution(1, "{}")
+    execute("UPDATE executions SET expires_at = now()")
+    with pytest.raises(FencedError):
+        intend(run)
+    assert run.totals() == {Outcome.PENDING: 3}
+    with pytest.raises(FencedError):
+        run.close()
+
+
+@pytest.mark.parametrize(("over", "is_live"), [(DRAIN - 5, True), (DRAIN + 5, False)])
+def test_who_worked_elsewhere_is_waited_for_until_lease_and_drain_are_over(state, run, execute, over, is_live):
+    run.begin_execution(1, "{}")
+    execute("UPDATE executions SET process = %s, expires_at = now() - %s * interval '1 second'", ELSEWHERE, over)
+    with state.open(RUN) as other:
+        assert other.is_running is is_live
+        if is_live:
+            with pytest.raises(RefusedError):
+                other.begin_execution(2, "{}")
+        else:
+            assert other.begin_execution(2, "{}") == 2
+            with pytest.raises(FencedError):
+                intend(run)
+    with suppress(FencedError):  # whether it is said again is the store's affair
+        run.close()
+
+
+def test_no_request_is_begun_once_a_lease_was_not_renewed_in_time(run, monkeypatch):
+    lease = run.lease(1, "{}", LeaseTerms())
+    assert lease.may_send()
+    now = since_boot()
+    monkeypatch.setattr("privacy_toolkit.journal.postgres.run.since_boot", lambda: now + LEASE)
+    assert not lease.may_send()
+
+
+WORKER = """
+import asyncio, sys
+from privacy_toolkit.core.model import Outcome, Purpose
+from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
+from privacy_toolkit.journal.state import open_state
+
+async def work(run, told):
+    for n in range(told + 1, 100_000):
+        exchange = ExchangeRecord(Purpose.ACT, "x", n, n)
+        await run.intend([Note(n % 3 + 1, [(n, exchange)], SubjectState(Outcome.UNKNOWN))])
+        print(n, flush=True)
+
+run = open_state(sys.argv[1]).open(sys.argv[2])
+run.begin_execution(1, "{}")
+asyncio.run(work(run, int(sys.argv[3])))
+"""
+
+
+def test_no_instant_at_which_a_process_is_killed_costs_an_intent(state, run, address):
+    told = 0
+    for kill in range(4):
+        command = [sys.executable, "-c", WORKER, address, RUN, str(told)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(7 * kill + 1):
+                told = int(process.stdout.readline())
+            process.kill()
+            told = max([told, *map(int, process.stdout.read().split())])
+        made = {exchange.intent_at for entry in run.entries() for exchange in entry.exchanges}
+        assert made >= set(range(1, told + 1))
+        assert not run.is_running  # the process was one of this machine, and is gone
+        told = max(made)
+    assert run.begin_execution(9, "{}") == 5
+
+
+def test_a_lost_connection_is_an_error_and_nothing_more_is_written(run, execute):
+    run.begin_execution(1, "{}")
+    intend(run)
+    execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'unit' AND pid <> pg_backend_pid()")
+    with pytest.raises(JournalError) as error:
+        intend(run, 2)
+    assert "somebody" not in str(error.value)
+    with pytest.raises(JournalError):
+        intend(run, 3)
+    with pytest.raises(JournalError):
+        run.end_execution(1, 2, None)
+    assert run.totals() == {Outcome.UNKNOWN: 1, Outcome.PENDING: 2}
+
+
+def test_a_commit_waits_for_the_disk_whatever_the_server_is_set_to(execute, address):
+    execute("ALTER DATABASE unit SET synchronous_commit = off")
+    try:
+        with Database(address).used() as opened:
+            assert opened.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    finally:
+        execute("ALTER DATABASE unit RESET synchronous_commit")
+
+
+def test_another_process_opens_a_run_by_its_place(run):
+    code = "import sys; from privacy_toolkit.journal.state import open_run; print(open_run(sys.argv[1].encode()).size)"
+    done = subprocess.run([sys.executable, "-c", code, run.place.decode()], check=True, capture_output=True, text=True)
+    assert done.stdout == "3\n"
+    with open_run(run.place) as opened:
+        assert opened.run_id == RUN
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://anna:hunter2@db.example.org/x",
+        "postgresql://db.example.org/x?password=hunter2",
+    ],
+)
+def test_a_password_is_not_taken_from_an_address_and_never_shown(address):
+    with pytest.raises(UsageError) as error:
+        open_state(address)
+    assert "hunter2" not in f"{error.value} {error.value.hint}"
+
+
+def test_over_a_network_the_certificate_is_verified():
+    with pytest.raises(UsageError, match="certificate"):
+        Database("postgresql://db.example.org/x?sslmode=require")
+    assert Database("postgresql://db.example.org/x")._parameters["sslmode"] == "verify-full"
+    for near in ("postgresql://127.0.0.1/x", "postgresql://localhost/x", "postgresql:///x?host=/run/postgresql"):
+        assert "sslmode" not in Database(near)._parameters
+
+
+def test_the_password_is_read_from_a_file_that_only_its_owner_can_read(tmp_path, address):
+    path = tmp_path / "password"
+    path.write_text("hunter2\n")
+    path.chmod(0o644)
+    with pytest.raises(UsageError):
+        Database(address, path).connect()
+    path.chmod(0o600)
+    Database(address, path).connect().close()
+
+
+def test_an_error_says_nothing_in_the_words_of_the_database(execute):
+    with pytest.raises(JournalError) as error, connection.explained("It can't be written"):
+        execute("INSERT INTO answers VALUES ('somebody@example.org', ''), ('somebody@example.org', '')")
+    assert str(error.value) == "It can't be written: SQLSTATE 23505."
+
+
+def test_where_nobody_listens_it_is_said_so(address):
+    with pytest.raises(JournalError, match="can't be reached"):
+        open_state(f"postgresql://toolkit@127.0.0.1:{postgres.free_port()}/x")
+    with pytest.raises(JournalError, match="does not exist"):
+        open_state(address.replace("/unit", "/nothing"))
+
+
+# Tables and rights.
+
+
+def test_tables_that_are_missing_older_or_newer_are_refused(state, execute, address):
+    with pytest.raises(UsageError, match="are missing"):
+        PostgresState(address.replace("/unit", "/postgres"))
+    execute("INSERT INTO migrations VALUES ('9999-later')")
+    try:
+        with pytest.raises(UsageError, match="newer version"):
+            PostgresState(address)
+        with pytest.raises(UsageError, match="newer version"):
+            schema.migrate(Database(address))
+        execute("DELETE FROM migrations WHERE name IN ('9999-later', '0003-rewrite')")
+        with pytest.raises(UsageError, match="are older"):
+            PostgresState(address)
+    finally:
+        execute("DELETE FROM migrations WHERE name = '9999-later'")
+        execute("INSERT INTO migrations VALUES ('0003-rewrite') ON CONFLICT DO NOTHING")
+    assert schema.migrate(Database(address)) == []
+
+
+def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
+    for role in ("watcher", "operator"):
+        execute(f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    schema.grant(Database(address), "watcher", reading=True)
+    schema.grant(Database(address), "operator", reading=False)
+    watching = Database(address.replace("toolkit@", "watcher@"))
+    assert watching.rows("SELECT run_id FROM runs") == [(RUN,)]
+    for hidden in ("pages", "run_secrets", "keys", "log", "results"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            watching.rows(f"SELECT * FROM {hidden}")  # noqa: S608 - our own names
+    working = PostgresState(address.replace("toolkit@", "operator@"))
+    with working.open(RUN) as opened:
+        opened.begin_execution(1, "{}")
+        intend(opened)
+        opened.end_execution(1, 2, None)
+        opened.purge(3, b"{}")
+    with pytest.raises(UsageError, match="no such role"):
+        schema.grant(Database(address), "nobody-of-that-name", reading=True)
+
+
+def test_after_a_purge_no_file_of_the_tables_holds_an_id(state, run, execute):
+    run.begin_execution(1, "{}")
+    run.record([Note(1, (), ERASED, b"kept of somebody-1@example.org")])
+    run.end_execution(1, 2, None)
+    execute("CHECKPOINT")
+    assert _files_with(b"somebody-1@example.org")
+    run.purge(9, b"{}")
+    execute("CHECKPOINT")
+    assert _files_with(b"somebody-1@example.org") == []
+
+
+def _files_with(piece: bytes) -> list[Path]:
+    return [
+        path for path in (postgres.shared().data / "base").rglob("*") if path.is_file() and piece in path.read_bytes()
+    ]
+
+
+# Moving in.
+
+
+@pytest.fixture
+def folder(tmp_path) -> StateFolder:
+    """A state folder with runs at every stage, and something of all that outlives them."""
+    made = StateFolder(tmp_path / "state")
+    with made.identity.locked():
+        made.identity.advance()
+    requests = [RequestRow(1, "2026-10-20", "2026-11-20", "T-1", "g")]
+    pairs = [[(k + 2, f"c{k}", f"coupon-{k % 2}") for k in range(4)]]
+    for run_id, more in ((RUN, {"requests": requests, "rejected": [(9, "empty")]}), ("20260102-000000-erase-0b", {})):
+        made.create(run_id, staged(**more))
+    given = Staged(plan=b"{}", created_at=2, pages=pairs, party=lambda _, coupon: coupon, plan_key=b"k" * 32)
+    made.create("20260103-000000-reserve-0c", given)
+    for run_id in made.run_ids():
+        with made.open(run_id) as run:
+            run.begin_execution(1, '{"rate":5}')
+            asyncio.run(run.intend([Note(1, [(1, INTENT)], LOST)]))
+            run.record([Note(2, (), ERASED, b"kept")])
+            run.record_control(ControlRecord(None, "x", 1, 2))
+            run.end_execution(1, 5, None)
+    with made.open("20260102-000000-erase-0b") as run:
+        run.purge(9, b"{}")
+    with made.suppression() as listed:
+        listed.add(SCOPE, ["anna", "ben"], RUN, 2)
+        listed.remove({SCOPE}, "ben", RUN[:15])
+    record = made.assigned(SCOPE)
+    record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y")], ["X"], [])
+    record.close()
+    made.answers.change(RUN, lambda _: RunAnswers(sent={"ab" * 16: SentAnswer("2026-12-01", "erased", 2026)}))
+    made.controls.write(ControlProfile(deployment="d", profile_id=f"privacy-toolkit-control-{'0a' * 16}", begun_at="t"))
+    made.plan_key("0a").write(b"p" * 32)
+    with made.chain.lock():
+        made.chain.drawn_id()
+        made.chain.append(KeptLink(1, RUN, b"checkpoint", b"sums", b"signature"))
+    return made
+
+
+def test_a_state_folder_is_copied_whole_and_is_used_no_more(folder, state, address):
+    drawn, chain_id = folder.drawn_id, folder.chain.drawn_id()
+    assert copy.copy_state(folder.path, state) == 3
+    again = PostgresState(address)
+    assert (again.run_ids(), again.drawn_id, again.chain.drawn_id()) == (folder.run_ids(), drawn, chain_id)
+    for run_id in folder.run_ids():
+        with folder.open(run_id) as one, again.open(run_id) as other:
+            assert list(one.rows()) == list(other.rows())
+            assert (one.secret, one.plan_key, one.purged_at) == (other.secret, other.plan_key, other.purged_at)
+            assert (one.summary(), one.executions()) == (other.summary(), other.executions())
+            assert list(one.rejected()) == list(other.rejected())
+            assert list(one.parties(set(Outcome), 9)) == list(other.parties(set(Outcome), 9))
+            other.verify()
+    with again.suppression() as listed:
+        assert [listed.of({SCOPE})(one) for one in ("anna", "ben")] == [True, False]
+        listed.add(SCOPE, ["ben"], RUN, 2)
+        assert not listed.of({SCOPE})("ben")
+        assert listed.counted(RUN) == 2
+    record = again.assigned(SCOPE)
+    taken = record.among(["X", "Y", "Z"])
+    assert [record.code_of(one, taken) for one in ("anna", "ben", "carl", "dora")] == ["X", "X", "Y", None]
+    assert record.changes == 1
+    assert len(again.answers.read(RUN).sent) == 1
+    assert again.controls.read("d") == folder.controls.read("d")
+    assert again.plan_key("0a").read() == b"p" * 32
+    assert again.chain.newest() == folder.chain.newest()
+    assert folder.identity.doubt() == "it is a copy"
+    with pytest.raises(UsageError, match="without any run"):
+        copy.copy_state(folder.path, state)
+
+
+def test_a_folder_with_a_run_at_work_or_in_doubt_is_not_copied(folder, state):
+    with folder.open(RUN) as run:
+        run.begin_execution(9, "{}")
+        with pytest.raises(RefusedError):
+            copy.copy_state(folder.path, state)
+    folder.identity.retire()
+    with pytest.raises(RefusedError, match="a copy"):
+        copy.copy_state(folder.path, state)
+    assert state.run_ids() == []
+
+
+def test_a_database_that_is_another_one_is_in_doubt(state, execute):
+    with state.identity.locked():
+        state.identity.advance()
+    assert state.identity.doubt() == ""
+    execute("""UPDATE facts SET value = '{"database":"7/8","timeline":1}' WHERE name = 'identity'""")
+    assert state.identity.doubt() == "it is a copy"
+    state.identity.acknowledge(7)
+    assert (state.identity.doubt(), state.identity.restored_at) == ("", 7)
