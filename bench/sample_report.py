@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from synthetic import ERASE, HOLDS, READ, SETTINGS, START, Walk, history
 
 from privacy_toolkit.core.model import Outcome, Reason, Regime, StopReason
-from privacy_toolkit.deadlines import deadline_of
+from privacy_toolkit.engine.open_requests import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows, Planner
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
