@@ -20,7 +20,6 @@ from typing import Final, Protocol
 import msgspec
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason
-from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.packed import Row, control_row
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -34,6 +33,7 @@ from privacy_toolkit.journal.records import (
     SubjectState,
     state_row,
 )
+from privacy_toolkit.journal.windows import Windows
 
 _ARRAY: Final = b"\xdd"  # MessagePack: an array, whose length follows in four bytes
 _COMPRESSION: Final = 1  # a fifth of the bytes in a microsecond a subject; more of it costs much and gains little

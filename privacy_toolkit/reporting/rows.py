@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from privacy_toolkit.core.model import Outcome, Purpose, Subject
-from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.records import (
     INNER,
     OUTER,
@@ -30,6 +29,7 @@ from privacy_toolkit.journal.records import (
     hmac_begun,
     keyed,
 )
+from privacy_toolkit.journal.windows import Windows
 from privacy_toolkit.reporting.schema import maybe_rfc3339
 
 # The names under which subjects are in a pack.

@@ -23,7 +23,7 @@ from privacy_toolkit.core.model import (
     StopReason,
     Subject,
 )
-from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, Windows, counted, times_of, windows_from
+from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
 from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -46,6 +46,7 @@ from privacy_toolkit.journal.records import (
     state_row,
 )
 from privacy_toolkit.journal.store import Lease, moved, running
+from privacy_toolkit.journal.windows import Windows, times_of, windows_from
 
 #: Outcomes after which it is not certain what was done.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})

@@ -25,7 +25,7 @@ from filelock import FileLock
 from privacy_toolkit.core import durable, uncollected
 from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.model import JournalError, RefusedError, StopReason
-from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, Windows, times_of, windows_from
+from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
     MAC,
@@ -63,6 +63,7 @@ from privacy_toolkit.journal.sqlite.pages import (
     transaction,
 )
 from privacy_toolkit.journal.store import damaged, moved, running
+from privacy_toolkit.journal.windows import Windows, times_of, windows_from
 from privacy_toolkit.journal.writing import facts_of, known_at_first, members_of, numbered, pieces_of_page
 
 JOURNAL_FILE = "journal.sqlite"
