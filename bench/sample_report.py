@@ -26,8 +26,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.records import Acceptance, Approval, Note, Staged
 from privacy_toolkit.journal.sqlite.chain import FolderChain
-from privacy_toolkit.journal.sqlite.create import create_run
-from privacy_toolkit.journal.sqlite.reader import JournalReader
+from privacy_toolkit.journal.sqlite.reader import JournalReader, create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import generate

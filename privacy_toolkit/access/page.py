@@ -513,10 +513,8 @@ def _when(words: Language, notice: Notice, row: ReceiptRow) -> str:
         begin = datetime.fromisoformat(row.settled_at)
     except ValueError:
         return ""
-    if not row.time_span:
-        return words.time(begin, notice.zone)
-    end = begin + timedelta(seconds=row.time_span)
-    return words.receipt["between"].format(begin=words.time(begin, notice.zone), end=words.time(end, notice.zone))
+    first, last = (words.time(begin + timedelta(seconds=span), notice.zone) for span in (0, row.time_span or 0))
+    return first if first == last else words.receipt["between"].format(begin=first, end=last)
 
 
 def _day(words: Language, day: str | None) -> str:

@@ -41,7 +41,7 @@ COMMANDS = {
     "patrol": ("privacy_toolkit.cli.requests", "Look whether those who were erased are still gone."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
-    "config": ("privacy_toolkit.cli.config", "Write a configuration file, and make the key that signs."),
+    "config": ("privacy_toolkit.cli.sandbox", "Write a configuration file, and make the key that signs."),
     "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),
     "controls": (
         "privacy_toolkit.cli.doctor",

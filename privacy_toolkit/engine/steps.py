@@ -190,6 +190,7 @@ class Sending(msgspec.Struct, frozen=True, gc=False):
     query: Mapping[str, QueryValue] | None = None
     idempotency_key: str | None = None
     not_after: float = math.inf
+    about: Collection[str] = ()
 
 
 @dataclass(slots=True)
@@ -340,8 +341,7 @@ class Steps:
         is_absent = second.finding is Finding.ABSENT
         if is_absent:  # and a moment ago there was a list
             controls.contradicted(operation)
-        done = second.finding is Finding.DONE
-        if is_absent or (done and not await self.proven(operation, first, second, bracketed=True)):
+        if is_absent or (second.finding is _DONE and not await self.proven(operation, first, second, bracketed=True)):
             return replace(second, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
         return second
 
@@ -414,7 +414,7 @@ class Steps:
             query=sending.query,
             body=sending.body,
             idempotency_key=sending.idempotency_key,
-            manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send),
+            manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about),
         )
         asked = Asked(sending.value, sending.body, tools.client.generation)
         answer = self._understood(operation, asked, _ACT, exchange)

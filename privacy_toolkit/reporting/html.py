@@ -20,7 +20,6 @@ from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
-from privacy_toolkit.reporting.clock import clock_words, days, due_words, duration
 from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares
 from privacy_toolkit.reporting.schema import (
     LABELS,
@@ -32,7 +31,16 @@ from privacy_toolkit.reporting.schema import (
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import Case
-from privacy_toolkit.reporting.words import outcome_words, sampled, subjects, verification
+from privacy_toolkit.reporting.words import (
+    clock_words,
+    days,
+    due_words,
+    duration,
+    outcome_words,
+    sampled,
+    subjects,
+    verification,
+)
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 # What the templates show of a report, put together as values: no words of a job, no markup.

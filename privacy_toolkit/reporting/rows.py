@@ -27,7 +27,7 @@ from privacy_toolkit.journal.records import (
     hmac_begun,
     keyed,
 )
-from privacy_toolkit.reporting.clock import maybe_rfc3339
+from privacy_toolkit.reporting.schema import maybe_rfc3339
 
 # The names under which subjects are in a pack.
 #

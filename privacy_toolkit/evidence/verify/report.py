@@ -34,10 +34,9 @@ from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
-from privacy_toolkit.reporting.clock import ages, legal_clock
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.html import render
-from privacy_toolkit.reporting.report import encode_report
+from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
 from privacy_toolkit.schemas import schema_of

@@ -44,6 +44,7 @@ from privacy_toolkit.journal.packed import (
     decode_counts,
     decode_rows,
     decode_states,
+    facts_mac,
     page_as_known,
     reads,
 )
@@ -58,7 +59,7 @@ from privacy_toolkit.journal.records import (
     newest_first,
 )
 from privacy_toolkit.journal.store import damaged, moved
-from privacy_toolkit.journal.writing import facts_mac, pieces_of_page
+from privacy_toolkit.journal.writing import pieces_of_page
 
 #: So long, in seconds, a look at whether the run is still in use holds.
 _IN_PLACE_FOR: Final = 0.2
