@@ -309,10 +309,18 @@ def test_packs_are_in_the_state_folder_and_what_is_set_aside_is_as_private_as_it
     assert settings.scratch == tmp_path / "real"
 
 
-def test_a_state_elsewhere_has_no_place_for_packs_and_asks_for_one():
+def test_a_state_elsewhere_has_its_packs_in_the_users_state_folder_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     settings = load_settings(Flags(state="postgresql://host/base"), {})
-    assert settings.packs is None
+    assert settings.is_in_database
+    assert settings.packs == tmp_path / "privacy-toolkit" / "packs"
+    assert settings.pack("R") == settings.packs / "R"
     assert settings.scratch.is_dir()
-    with pytest.raises(UsageError) as error:
-        settings.pack("R")
-    assert "--pack" in error.value.hint
+
+
+def test_the_password_of_a_database_is_in_a_file_that_the_profile_names(tmp_path):
+    path = tmp_path / "privacy-toolkit.toml"
+    path.write_text('[profiles.default]\nstate = "postgresql://host/base"\nstate_password = { file = "/run/secret" }\n')
+    settings = load_settings(Flags(config=str(path)), {})
+    assert settings.state == "postgresql://host/base"
+    assert settings.state.password_file == Path("/run/secret")

@@ -190,11 +190,9 @@ def test_links_in_a_circle_are_an_error_in_words(tmp_path, opened):
 
 @pytest.mark.parametrize("opened", [open_state, existing_state, open_controls])
 @pytest.mark.parametrize("address", ["postgresql://me:hunter2@db.example.org/toolkit", Path("postgres://db/toolkit")])
-def test_an_address_of_a_database_is_said_not_to_be_supported_without_showing_it(
-    opened, address, tmp_path, monkeypatch
-):
+def test_an_address_that_can_not_be_used_is_refused_without_showing_it(opened, address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"not supported yet: it needs the extra \[cluster\]") as error:
+    with pytest.raises(UsageError, match="The address of the state") as error:
         opened(address)
     assert "hunter2" not in error.value.message + error.value.hint
     assert list(tmp_path.iterdir()) == []
