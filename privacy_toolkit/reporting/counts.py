@@ -9,7 +9,7 @@ from datetime import date
 from math import ceil, exp, floor, lgamma, log, log1p
 from typing import TypeAlias
 
-from msgspec import convert
+from msgspec import UNSET, UnsetType, convert
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan, Summary
@@ -287,10 +287,10 @@ def calls(
     return tuple(lines)
 
 
-def recheck(plan: Plan) -> schema.RecheckPart | None:
-    """What a patrol rechecks, by its plan; None for any other job."""
+def recheck(plan: Plan) -> schema.RecheckPart | UnsetType:
+    """What a patrol rechecks, by its plan; nothing for any other job."""
     if not declaration(plan.job).expects_absence:
-        return None
+        return UNSET
     said = plan.parameters
     named = {name: said.get(name) for name in schema.RecheckPart.__struct_fields__ if name not in {"run_id", "listed"}}
     return convert({"run_id": said.get("rechecks"), "listed": bool(said.get("listed")), **named}, schema.RecheckPart)

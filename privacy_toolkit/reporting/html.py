@@ -247,7 +247,7 @@ def what_may_come_late(report: Report) -> str:
 def recheck_said(report: Report) -> str:
     """Which look a patrol was, and as of which day it was asked for; "" for other jobs."""
     recheck = report.recheck
-    if recheck is None:
+    if not recheck:
         return ""
     when = (
         "as asked for" if recheck.after_days is None else f"{days(recheck.after_days)} after the erasure, by schedule"

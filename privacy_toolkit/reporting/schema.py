@@ -413,7 +413,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A run, as it stood at ``made_at``. ``duration`` is in microseconds, from first request to last answer.
 
     ``signed_by``: the key that signs the pack around this report, null where none does. ``loyalty`` is there where
-    customers were erased with it, and any program was reached.
+    customers were erased with it, and any program was reached, ``recheck`` in the report of a patrol.
     """
 
     format: str = FORMAT
@@ -439,7 +439,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     proof: Proof
     controls: ControlsPart
     access: AccessPart | None
-    recheck: RecheckPart | None
     gone_predicate: str
     traffic: tuple[TrafficCount, ...]
     calls: tuple[OperationCalls, ...]
@@ -456,6 +455,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     last_answer_at: str | None
     duration: int | None
     loyalty: tuple[LoyaltyProgram, ...] | msgspec.UnsetType = msgspec.UNSET
+    recheck: RecheckPart | msgspec.UnsetType = msgspec.UNSET
 
 
 #: The settings shown, by their key in the journal. What is not here is not shown: it could hold a path or a name.

@@ -289,7 +289,6 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
     new: dict[str, Any] = {
         "rejected": {"recorded": False, "accepted": None, "reasons": []},
         "controls": {"needed": False, "lines": [], "longest_gap": None, "most_absences": None},
-        "recheck": None,
     }
     raw = _renamed(raw, {"hands": "signatories", "sittings": "executions"})
     if isinstance(raw.get("pace"), dict):
