@@ -41,9 +41,10 @@ class Line:
     suspect.
     """
 
-    __slots__ = ("_waiting", "answered", "proven", "spoiled")
+    __slots__ = ("_waiting", "about", "answered", "proven", "spoiled")
 
     def __init__(self) -> None:
+        self.about: Collection[str] = ()  # names of whom its last call is about, where that matters
         self.answered = 0  # how many answers it carried
         self.proven = 0  # all answers up to this one are proven
         self.spoiled = False  # what is not proven yet never will be
@@ -125,7 +126,8 @@ class Manner(msgspec.Struct, frozen=True, gc=False):
     this very connection and no other; where it is closed or in use, nothing is sent. ``before_write`` is awaited when
     a connection is at hand, and ``may_write`` is asked after it, with nothing between it and the first byte; where one
     says False nothing is sent, and the connection serves another call. ``when_late`` is as ``before_write`` for calls
-    that only need it after a connection was waited for.
+    that only need it after a connection was waited for. ``about`` are names of whom the call is about: it is not sent
+    on a connection whose last call shares one of them, since a copy of its answer could be taken for this one's.
     """
 
     anonymous: bool = False
@@ -134,9 +136,16 @@ class Manner(msgspec.Struct, frozen=True, gc=False):
     before_write: Callable[[], Awaitable[bool]] | None = None
     when_late: Callable[[], Awaitable[bool]] | None = None
     may_write: Callable[[], bool] = _always
+    about: Collection[str] = ()
 
 
 PLAIN = Manner()
+
+
+def suits(line: Line, manner: Manner) -> bool:
+    """Whether a call may go out on a connection."""
+    about = manner.about
+    return line not in manner.apart and not (about and any(name in line.about for name in about))
 
 
 _TIMEOUTS: dict[Phase, type[httpx2.TransportError]] = {

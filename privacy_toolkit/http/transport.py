@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from privacy_toolkit.config.file import check_address
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room, Watcher, polled
-from privacy_toolkit.http.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble, failure
+from privacy_toolkit.http.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble, failure, suits
 
 #: Retired connections that are still listened to, at most; they carry nothing.
 MOST_RETIRED = 64
@@ -97,10 +97,11 @@ class Transport(httpx2.AsyncBaseTransport):
             httpx2.TransportError: there is no complete answer; ``fault`` says what is known.
         """
         before_write = manner.before_write
-        connection = self._idle_one(manner.apart) if manner.on is None else None
+        connection = self._idle_one(manner) if manner.on is None else None
         if connection is None:
             connection = await self._acquire(limits, manner)
             before_write = before_write or manner.when_late
+        connection.line.about = manner.about
         try:
             if before_write is not None:
                 started = self._clock()
@@ -113,15 +114,7 @@ class Transport(httpx2.AsyncBaseTransport):
                         connection.closed = True
                     elapsed = self._clock() - started
                     raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))
-            answer = connection.send(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                connection.spoil()
-                raise
-            finally:
-                del answer  # an exception in it leads back to this frame, and so to all that was received
-                connection.let_go()
+            return await connection.exchange(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
         finally:
             if connection.closed or self._waiters:
                 self._release(connection)
@@ -166,17 +159,17 @@ class Transport(httpx2.AsyncBaseTransport):
         else:
             waited = await self._wait(limits.get("pool"))
             if waited is not None:
-                if waited.usable and waited.line not in manner.apart:
+                if waited.usable and suits(waited.line, manner):
                     return waited
                 self._retire(waited)
         return await self._open(limits.get("connect"))
 
-    def _idle_one(self, apart: Collection[Line]) -> Connection | None:
+    def _idle_one(self, manner: Manner) -> Connection | None:
         idle = self._idle
-        at = len(idle)
+        at, is_free = len(idle), not (manner.apart or manner.about)
         while at:
             at -= 1
-            if not apart or idle[at].line not in apart:
+            if is_free or suits(idle[at].line, manner):
                 connection = idle.pop(at)
                 if connection.usable:
                     return connection

@@ -65,6 +65,7 @@ def one_to_one(
     holds: Mapping[int, Hold],
     kept: Callable[[str], str | None],
     free: Iterable[str],
+    unusable: Callable[[], tuple[int, int]] = lambda: (0, 0),
 ) -> Iterator[list[tuple[int, str, str]]]:
     """Give every customer a code, page by page: the one they had before, otherwise the next free one.
 
@@ -75,6 +76,7 @@ def one_to_one(
         holds: those on hold, by number.
         kept: the code that a customer was given before, if it is one of these.
         free: the codes that are free, in the order in which they are given; each as often as it may be given.
+        unusable: of how many codes the API said by now that it does not know them, and that others have them.
 
     Raises:
         UsageError: there are not enough codes.
@@ -90,11 +92,26 @@ def one_to_one(
             assigned.append((row, id_, given_of(code or "", None, carried_text("".join(map(str, given))))))
         yield assigned
     if missing:
-        raise UsageError(
-            f"The codes run out: {missing:,} more {'is' if missing == 1 else 'are'} needed. Nothing was sent.",
-            "Add codes to the list. Codes that were assigned before go to nobody else.",
-            code="codes_run_out",
+        raise _run_out(missing, *unusable())
+
+
+def _run_out(missing: int, unknown: int, held: int) -> UsageError:
+    """What keeps customers without a code: too short a list, or codes in it that can't be given to anybody."""
+    needed = f"{missing:,} more {'is' if missing == 1 else 'are'} needed"
+    why = [f"the API does not know {unknown:,} of them"] if unknown else []
+    why += [f"{held:,} {'is' if held == 1 else 'are'} reserved for others"] if held else []
+    if not why:
+        problem = f"The codes run out: {needed}. Nothing was sent."
+    else:
+        problem = (
+            f"Not enough of the codes can be assigned: {' and '.join(why)}. {needed.capitalize()}. Nothing was sent."
         )
+    hint = (
+        "Are they codes of this environment? Correct the list, or add codes to it."
+        if unknown
+        else "Add codes to the list."
+    )
+    return UsageError(problem, f"{hint} Codes that were assigned before go to nobody else.", code="codes_run_out")
 
 
 T = TypeVar("T")
@@ -184,6 +201,12 @@ class Offer:
             found += sum(room for _, room in good)
             chosen += good
         return (code for code, room in chosen for _ in range(room))
+
+    def unusable(self) -> tuple[int, int]:
+        """How many codes the API does not know, and how many others have, as far as was read."""
+        check = self._check
+        missing, others = (set(), {}) if check is None else (check.missing, check.others)
+        return len(self.void | missing), sum(map(bool, others.values()))
 
     def told(self, pairs: _Pairs) -> dict[str, int]:
         """What the plan says of it: nothing for codes that are taken as they are, for one customer each."""
@@ -336,7 +359,7 @@ def _assigned(offer: Offer, preparation: Preparation) -> _Pairs:
     numbered = enumerate((id_ for page in scan.subjects() for _, id_, *_ in page), 1)
     needed = sum(seq not in holds and offer.kept(id_) is None for seq, id_ in numbered)
     spool = new_spool(preparation.scratch, _Page, preparation.resources)
-    for page in one_to_one(scan.subjects(), holds, offer.kept, offer.free(needed)):
+    for page in one_to_one(scan.subjects(), holds, offer.kept, offer.free(needed), offer.unusable):
         spool.append(_Page([(row, id_, _limited(given, offer.budgets, limit)) for row, id_, given in page]))
     return _Pairs(spool)
 

@@ -95,6 +95,7 @@ class Writing:
             body,
             self.query,
             self._key(subject.seq) if operation.idempotency_key else None,
+            about=self.keys((entry,)),
         )
 
     def _key(self, seq: int) -> str:
@@ -119,6 +120,8 @@ class _WriteWalk:
         self._state = self._before = entry.state
         self._steps = steps
         self._first_sent = min(map(_sent_at, entry.exchanges), default=math.inf)
+        self._doubtful: list[Answer] = []  # refusals for now that may have been another's
+        self._is_lost = entry.state.outcome is Outcome.UNKNOWN  # whether what was sent may be done, whatever they say
 
     async def run(self) -> None:
         """Send the request, unless nothing may be sent."""
@@ -145,6 +148,8 @@ class _WriteWalk:
             again = (lost_and_harmless or may_send_again(job.operation, answer.finding)) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
                 break
+        if self._doubtful and not self._is_lost and self._state.outcome is Outcome.UNKNOWN:
+            await self._clear_up(answer)
         self._steps.settle(self._state, self._seq)
         if self._state.outcome in OPEN_OUTCOMES and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
             self._steps.hold_back()  # it is sent in a later execution, and what comes after it must not overtake it
@@ -156,12 +161,23 @@ class _WriteWalk:
         if job.operation.retry is RetrySafety.KEYED:
             sending = replace(sending, not_after=self._first_sent + KEY_IS_KEPT)
         answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
-        if not self._is_certain(answer):
+        if answer.finding is Finding.REFUSED and job.operation.retry is RetrySafety.SAFE:
+            # That of another does no harm where the row may be sent again: it is told later whose it was.
+            self._doubtful += [] if self._is_certain(answer) else [answer]
+        elif not self._is_certain(answer):
             answer = await self._steps.vouched(job.operation, answer)
             self._stand_by(answer)
-        if answer.finding is Finding.UNKNOWN and job.ordered:
-            self._steps.keep_quiet()
+        if answer.finding is Finding.UNKNOWN:
+            self._is_lost = True
+            if job.ordered:
+                self._steps.keep_quiet()
         return answer
+
+    async def _clear_up(self, answer: Answer) -> None:
+        """Find out whether all refusals for now were the row's own: only then is it certain that it was not done."""
+        if await self._steps.proven(self._job.operation, *self._doubtful, bracketed=False):
+            self._before = self._entry.state
+            self._stand_by(answer)
 
     async def _is_settled_by_id(self, sent: RequestBody | None) -> bool:
         """Look up why a 409 came: it may say that the id is taken, by this very event or by another one.
@@ -208,14 +224,8 @@ class _WriteWalk:
         return retry is RetrySafety.SAFE or (retry is RetrySafety.KEYED and 0 <= ago < KEY_IS_KEPT)
 
     def _is_certain(self, answer: Answer) -> bool:
-        """Whether an answer that does not name its row needs no connection to vouch for it.
-
-        A refusal for now that was another's does no harm where the request may be repeated.
-        """
-        if answer.named or answer.is_in_step:
-            return True
-        harmless = answer.finding is Finding.REFUSED and self._job.operation.retry is RetrySafety.SAFE
-        return harmless or answer.finding not in _TO_BE_VOUCHED_FOR
+        """Whether an answer that does not name its row needs no connection to vouch for it."""
+        return answer.named or answer.is_in_step or answer.finding not in _TO_BE_VOUCHED_FOR
 
     def _lost(self) -> SubjectState:
         """Where the row stands if no answer is ever recorded."""

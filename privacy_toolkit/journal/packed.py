@@ -118,11 +118,11 @@ def state_of(row: StateRow) -> SubjectState:
     )
 
 
-def _entry_of(subject: Subject, row: SubjectRow | None) -> Entry:
+def _entry_of(subject: Subject, row: SubjectRow | None, result: bytes | None = None) -> Entry:
     if row is None:
-        return Entry(subject, PENDING)
+        return Entry(subject, PENDING, (), result)
     state = PENDING if row.state is None else state_of(row.state)
-    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)))
+    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)), result)
 
 
 def _outcome_of(row: SubjectRow | None) -> str:
@@ -555,7 +555,8 @@ class PackedReader(KeptFacts):
         if not wanted:
             return []
         subjects = self._subjects(first, last)
-        return [_entry_of(subjects[seq - first], known.get(seq)) for seq in wanted]
+        kept = dict(self.kept_between(first, last))
+        return [_entry_of(subjects[seq - first], known.get(seq), kept.get(seq)) for seq in wanted]
 
     def _due_pages(
         self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]

@@ -52,8 +52,8 @@ def pace_of(counts: Sequence[PaceCount], unit: int, executions: Sequence[Executi
     )
 
 
-#: Below this part of the limit a rate was not reached; a pacer that always had somebody waiting comes above it.
-_REACHED = 0.98
+#: Below this part of the limit a rate was clearly not reached; where nobody knows why, it is told below the second.
+_REACHED, _REACHED_ANYHOW = 0.95, 0.9
 #: Fewer full stretches than these say nothing of a pace.
 _FEWEST = 3
 #: From this part of a core on the processor is what held the requests back.
@@ -77,7 +77,7 @@ class HeldBack(NamedTuple):
 
 
 def held_back(figures: RunSummary, executions: Sequence[Execution], processor: float | None) -> HeldBack | None:
-    """Tell why the last execution did not reach its rate; None if it did, or was too short to tell.
+    """Tell why the last execution clearly did not reach its rate; None if it did, or was too short to tell.
 
     ``processor`` is the part of a core that the process used meanwhile, None if nobody knows.
     """
@@ -103,6 +103,8 @@ def held_back(figures: RunSummary, executions: Sequence[Execution], processor: f
         by = "processor"
     elif in_flight and seconds and in_flight / seconds < allowed:
         by = "concurrency"
+    if by == "unknown" and reached >= _REACHED_ANYHOW * allowed:
+        return None
     return HeldBack(allowed, round(reached, 1), by, in_flight, round(seconds, 3))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
-from msgspec import convert
+from msgspec import UNSET, UnsetType, convert
 
 from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
@@ -18,7 +18,7 @@ from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.pace import pace_of
-from privacy_toolkit.reporting.rows import keyed_digest
+from privacy_toolkit.reporting.rows import count_loyalty, keyed_digest, shown_loyalty
 from privacy_toolkit.reporting.schema import (
     AgeGroup,
     Clock,
@@ -104,6 +104,7 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
         gone_predicate=_predicate(executions),
         proof=counts.proof(run, figures.traffic, sample_of(run.plan.verify, rows.states, executions)),
         pace=pace_of(figures.pace, figures.pace_unit, executions),
+        loyalty=loyalty_of(shown_loyalty(kept.result) for kept in journal.results()),
         **_planned(run, secret),
         **_counted(run, figures, rows, today.isoformat()),
         **_timed(figures),
@@ -202,6 +203,16 @@ def _access(journal: RunReader) -> schema.AccessPart | None:
     """The packages that were delivered; None for other jobs."""
     counted = count_packages(kept.result for kept in journal.results())
     return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
+
+
+def loyalty_of(shown: Iterable[str | None]) -> tuple[schema.LoyaltyProgram, ...] | UnsetType:
+    """What came of loyalty, from what the rows show of it; unset where no program was reached.
+
+    Raises:
+        ValueError: a row shows what none does.
+    """
+    counted = count_loyalty(shown)
+    return tuple(convert({"program": n, "outcomes": o}, schema.LoyaltyProgram) for n, o in counted.items()) or UNSET
 
 
 def _execution(execution: Execution) -> schema.ExecutionPart:

@@ -364,14 +364,22 @@ class ExclusionsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The access packages of an export, added up.
 
-    ``sections`` counts the packages by section and state: complete, not held, not obtainable. ``redactions`` are the
-    places where the id of one of ``people`` other people was replaced, each counted once a package.
+    ``sections`` counts the packages by section and state: complete, not held, not obtainable, incomplete.
+    ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a
+    package.
     """
 
     packages: int
     redactions: int
     people: int
     sections: dict[str, dict[str, int]]
+
+
+class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A loyalty program that an erasure was to reach, by its number: how many customers came to which outcome in it."""
+
+    program: int
+    outcomes: dict[Outcome, int]
 
 
 class RecheckPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -404,7 +412,8 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run, as it stood at ``made_at``. ``duration`` is in microseconds, from first request to last answer.
 
-    ``signed_by``: the key that signs the pack around this report, null where none does.
+    ``signed_by``: the key that signs the pack around this report, null where none does. ``loyalty`` is there where
+    customers were erased with it, and any program was reached.
     """
 
     format: str = FORMAT
@@ -446,6 +455,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_request_at: str | None
     last_answer_at: str | None
     duration: int | None
+    loyalty: tuple[LoyaltyProgram, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 #: The settings shown, by their key in the journal. What is not here is not shown: it could hold a path or a name.

@@ -96,6 +96,10 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.PROGRAM_UNKNOWN: "no such loyalty program, or the customer is not in it, as the API says",
+        Reason.LEDGER_REFUSED: "the deletion of the loyalty ledger, or the unlinking of a card, was refused",
+        Reason.LEDGER_STILL_HELD: "loyalty still visible after its deletion was accepted",
+        Reason.LEDGER_ALONE: "no profile, but a loyalty ledger: that was deleted",
         Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
         Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
@@ -185,6 +189,23 @@ CONTROLS: Mapping[Control, tuple[str, str]] = MappingProxyType(
     }
 )
 
+#: What came of a customer in a loyalty program.
+LOYALTY: Mapping[Outcome, str] = MappingProxyType(
+    {
+        Outcome.ERASED: "transactions deleted, or cards unlinked, and none seen afterwards",
+        Outcome.NOTHING_HELD: "none seen, nothing was sent; or the API knows no such customer",
+        Outcome.FAILED: "refused for good, or no such program: the profile was left as it is",
+        Outcome.UNVERIFIED: "accepted, but not read afterwards yet",
+        Outcome.RESIDUAL: "accepted, and still visible",
+        Outcome.RETRYABLE: "certainly not done yet",
+        Outcome.UNKNOWN: "sent, and not known what came of it",
+        Outcome.PENDING: "not reached, or nothing proven yet",
+        Outcome.ON_HOLD: "on hold",
+        Outcome.DONE: "done",
+        Outcome.REAPPEARED: "there again",
+    }
+)
+
 _ACTIONS: Mapping[Outcome, str] = MappingProxyType(
     {
         Outcome.FAILED: "Look at the reason and at the customer in Talon.One; then put the row into a new run.",
@@ -208,6 +229,12 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
         Reason.STATE_RESTORED: "Look in Talon.One whether it took place; the API has no way to ask. It is never sent"
         " again on its own. If it did not take place, put the row into a new run.",
         Reason.REDIRECTED: "Check the base URL: something answers with a redirect. Then resume the run.",
+        Reason.PROGRAM_UNKNOWN: "Check the number of the loyalty program. Nothing of the profile was erased: plan again"
+        " with the right one, or without it for customers who are not in it.",
+        Reason.LEDGER_REFUSED: "Nothing of the profile was erased. Look up in Talon.One why the program refuses, then"
+        " plan again.",
+        Reason.LEDGER_STILL_HELD: "Nothing of the profile was erased. Resume the run later: what still shows is deleted"
+        " again.",
         Reason.VANISHED: "Something else removed it meanwhile. A new run with this id shows whether anything is held.",
     }
 )
@@ -251,6 +278,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
+        "loyaltyLedgers": "Points and single bookings",
     }
 )
 

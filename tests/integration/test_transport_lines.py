@@ -427,6 +427,23 @@ def test_an_old_connection_is_proven_when_its_turn_comes(play, monkeypatch):
     play(scene)
 
 
+def test_calls_about_the_same_customer_do_not_follow_each_other_on_a_connection(play):
+    async def scene(both):
+        sent = both.sends(about=("a",))
+        first = await both.peer()
+        await first.answers()
+        before = (await sent).mark.line
+        sent = both.sends(about=("b", "a"))
+        second = await both.peer()
+        await second.answers()
+        assert (await sent).mark.line is not before
+        sent = both.sends(about=("b",))  # the one before it was about somebody else
+        await first.answers()
+        assert (await sent).mark.line is before
+
+    play(scene)
+
+
 def test_the_lines_that_a_control_can_prove(play):
     async def scene(both):
         sent = [both.sends(), both.sends()]
@@ -572,6 +589,30 @@ def test_a_last_check_that_says_no_leaves_the_connection_to_others(play, fresh):
             await both.sends(before_write=fail)
         peer = peer or await both.peer()
         assert fates(await both.carries(peer, NO_CONTENT)) == ["open"]
+        assert both.accepted.empty()
+
+    play(scene, max_connections=1)
+
+
+def test_the_last_question_comes_after_everything_that_may_take_time_and_a_no_leaves_the_connection(play):
+    async def scene(both):
+        async def check():
+            await asyncio.sleep(0)
+            order.append("check")
+            return True
+
+        def may(answer):
+            order.append(answer)
+            return answer
+
+        order = []
+        peer, _ = await both.begins(NO_CONTENT)
+        refused = both.sends(before_write=check, may_write=lambda: may(False))
+        assert kind(await refused) == (Phase.WRITE, Trouble.BROKEN, False)
+        sent = both.sends(before_write=check, may_write=lambda: may(True))
+        await peer.answers()
+        assert (await sent).status == 204
+        assert order == ["check", False, "check", True]
         assert both.accepted.empty()
 
     play(scene, max_connections=1)

@@ -139,20 +139,12 @@ _COPIES = frozenset({"duplicate_late", "stray", "shifted", "timed_out_idle"})
 
 FINDINGS: tuple[Finding, ...] = (
     Finding(
-        "refusal_of_another",
-        (_COPIES,),
-        ("not done, though", "retryable, though"),
-        frozenset({"profiles", "sessions"}),
-        "A refusal for now that was another's is taken for the row's, which was carried out: \"not done\" is said."
-        " It is sent again, which comes to the same, so nothing vouches for it.",
-    ),
-    Finding(
-        "copy_about_the_same_customer",
-        (_COPIES,),
-        ("carried out after a later one", "done, and it was not carried out", "all done, and"),
-        frozenset({"events", "profiles", "sessions"}),
-        "A late copy of the answer to a row is taken for the answer to the customer's next row on that connection: it"
-        " names the right customer, so it counts at once, before that row is carried out.",
+        "silence_after_a_shift",
+        (frozenset({"shifted"}),),
+        ("done, and it was not carried out", "all done, and", "carried out after a later one", "not done, though"),
+        _LOOKS_NOTHING_UP,
+        "A proxy hands out each answer of a connection one too late, for good, so that the last one never comes: four"
+        " seconds of silence are taken for the proof that none is owed. Answers that name nobody tell no more.",
     ),
 )
 

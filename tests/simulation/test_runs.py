@@ -56,6 +56,29 @@ def test_a_late_copy_of_the_401_of_a_control_is_no_refusal_of_what_was_sent(job)
     assert tally.faults["duplicate_late"] > 20
 
 
+@pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.EVENTS])
+def test_an_end_that_comes_while_a_connection_is_out_of_step_proves_nothing(job):
+    tally, ending = Tally(), {"duplicate_late": 0.1, "stray": 0.05, "http10": 0.1, "close": 0.1}
+    for seed in range(8):
+        tally.add(
+            play(Spec(seed=seed, job=job, subjects=40, faulty=1, rates=ending, latency=(0.0001, 0.001), rate=1e6))
+        )
+    assert failing(tally) == []
+    assert tally.faults["close"] > 5
+
+
+@pytest.mark.parametrize("job", [Job.PROFILES, Job.SESSIONS, Job.EVENTS])
+def test_a_late_copy_about_the_same_customer_or_of_a_refusal_says_nothing_of_the_next_row(job):
+    tally, copies = Tally(), {"duplicate_late": 0.1, "retry_date": 0.1, "own_409": 0.05}
+    for seed in range(16):
+        plain = Spec(
+            seed=seed, job=job, subjects=60, faulty=1, heals=seed % 2 > 0, rates=copies, rate=1e6, retry_after=0
+        )
+        tally.add(play(plain))
+    assert failing(tally) == []
+    assert tally.faults["duplicate_late"] > 20
+
+
 def test_there_are_more_than_forty_kinds_of_fault_in_every_place():
     assert len(FAULTS) > 70
     assert {one.place for one in FAULTS.values()} == set(Place)

@@ -424,6 +424,7 @@ def _figures(report: Report, found: RowsFound) -> Iterator[tuple[str, Any, Any]]
         legal_clock(report.clock.regime, today, report.clock.dated, waiting, found.counts.settled()),
     )
     yield "ages of open requests", report.ages, ages(today, *waiting)
+    yield "loyalty", {one.program: one.outcomes for one in report.loyalty or ()}, found.counts.loyalty
     yield "what was sent and how it ended", _said_sends(report), found.counts.sends
 
 

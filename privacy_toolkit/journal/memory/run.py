@@ -110,7 +110,7 @@ class HeldRun:
     def entry(self, seq: int) -> Entry:
         """Give a subject with its state and all that was exchanged for it."""
         made = tuple(exchange for _, exchange in self.walk(seq))
-        return Entry(self.subjects[seq - 1], self.states.get(seq, PENDING), made)
+        return Entry(self.subjects[seq - 1], self.states.get(seq, PENDING), made, self.results.get(seq))
 
     def walk(self, seq: int) -> list[tuple[int, ExchangeRecord]]:
         """Give the exchanges of a subject by their numbers, in order."""

@@ -34,6 +34,22 @@ def test_where_codes_run_out_it_is_said_how_many_are_missing(free, said):
     assert caught.value.code == "codes_run_out"
 
 
+@pytest.mark.parametrize(
+    ("unusable", "said", "hint"),
+    [
+        ((0, 0), "The codes run out: 2 more are needed.", "Add codes to the list."),
+        ((3, 0), "the API does not know 3 of them. 2 more are needed.", "codes of this environment?"),
+        ((0, 1), "1 is reserved for others. 2 more are needed.", "Add codes to the list."),
+        ((3, 2), "does not know 3 of them and 2 are reserved for others. 2 more", "codes of this environment?"),
+    ],
+)
+def test_why_there_are_not_enough_codes_is_said(unusable, said, hint):
+    with pytest.raises(UsageError) as caught:
+        list(one_to_one(PAGES, {}, {}.get, ["X"], lambda: unusable))
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+
+
 def test_the_order_is_that_of_the_file_or_the_one_a_seed_stands_for():
     codes = [str(number) for number in range(50)]
     assert order_of_codes(list(codes), None) == codes

@@ -37,9 +37,17 @@ def told(*given, processor=0.3, settings=SETTINGS, **named):
     return held_back(figures(*given, **named), [Execution(1, 0, None, None, settings)], processor)
 
 
-@pytest.mark.parametrize("per_second", [490, 500])
-def test_a_rate_that_was_reached_is_no_news(per_second):
-    assert told(per_second) is None
+@pytest.mark.parametrize("per_second", [475, 490, 500])
+def test_a_rate_that_was_reached_or_nearly_so_is_no_news(per_second):
+    assert told(per_second, processor=0.95) is None
+
+
+@pytest.mark.parametrize(
+    ("per_second", "processor", "by"), [(474, 0.95, "processor"), (474, 0.3, None), (449, 0.3, "unknown")]
+)
+def test_a_little_less_is_told_only_with_its_cause(per_second, processor, by):
+    slow = told(per_second, processor=processor)
+    assert (slow and slow.by) == by
 
 
 @pytest.mark.parametrize(
