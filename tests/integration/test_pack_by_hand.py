@@ -62,8 +62,8 @@ def packs(tmp_path_factory, keys):
         approver=WHO,
         fingerprint=key.public.fingerprint,
     )
-    with pytest.MonkeyPatch.context() as patched, RunJournal(folder / "20261124-run") as journal:
-        patched.setattr(RunJournal, "approval", property(lambda _: approval))
+    with RunJournal(folder / "20261124-run") as journal:
+        journal.approval = approval
         write_pack(journal, folder / "approved", chain=chain, signer=key, principal=WHO)
         write_pack(journal, folder / "approved-unsigned", chain=chain)
     return folder

@@ -148,7 +148,7 @@ def test_approval_is_in_the_pack_as_it_was_signed(mixed, chain, tmp_path, monkey
         approver="second@example.org",
         fingerprint="SHA256:x",
     )
-    monkeypatch.setattr(RunJournal, "approval", property(lambda _: approval))
+    monkeypatch.setattr(mixed, "approval", approval)
     folder = write_pack(mixed, tmp_path / "p", chain=chain).path
     assert (folder / "approval.txt").read_text() == approval.statement
     assert (folder / "approval.txt.sig").read_text() == approval.signature

@@ -9,7 +9,7 @@ from privacy_toolkit.core.model import Outcome, Reason
 from privacy_toolkit.jobs import export
 from privacy_toolkit.jobs.export import Export
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone")
