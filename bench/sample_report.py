@@ -20,14 +20,13 @@ from playwright.sync_api import Browser, sync_playwright
 from synthetic import ERASE, HOLDS, READ, SETTINGS, START, Walk, history
 
 from privacy_toolkit.core.model import Outcome, Reason, Regime, StopReason
-from privacy_toolkit.deadlines import deadline_of
+from privacy_toolkit.engine.open_requests import deadline_of
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedExclusions, PlannedInput, PlannedRows, Planner
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.records import Acceptance, Approval, Note, Staged
 from privacy_toolkit.journal.sqlite.chain import FolderChain
-from privacy_toolkit.journal.sqlite.create import create_run
-from privacy_toolkit.journal.sqlite.reader import JournalReader
+from privacy_toolkit.journal.sqlite.reader import JournalReader, create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.signatures.signers import DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import generate

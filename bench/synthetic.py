@@ -14,7 +14,7 @@ import msgspec
 from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 START = 1_795_420_800_000_000  # microseconds; 2026-11-23 08:00 UTC

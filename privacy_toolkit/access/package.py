@@ -7,7 +7,7 @@ import re
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,16 @@ from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, encrypted, place, zipped
 from privacy_toolkit.access.words import Notice, language
 from privacy_toolkit.core.privacy import guarded
-from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, Field, FieldKind, sections_of
+from privacy_toolkit.talonone.inventory import (
+    LEDGERS,
+    ROOT,
+    SHAPES,
+    Category,
+    Field,
+    FieldKind,
+    LedgerRead,
+    sections_of,
+)
 
 # Other people's ids: each is replaced by "person 1", "person 2" … in the fields that are for naming someone.
 #
@@ -237,6 +246,7 @@ def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
     profile = profile if isinstance(profile, dict) else {}
     loyalty = data.get("loyalty")
     loyalty = loyalty if isinstance(loyalty, dict) else {}
+    ledgers = _records(data.get(LEDGERS))
     lists = ("attributes", "audienceMemberships", "loyaltyMemberships")
     found = {
         "profile": _rows({name: value for name, value in profile.items() if name not in lists}),
@@ -247,10 +257,17 @@ def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
         "referrals": _rows(data.get("referrals")),
         "loyalty_programs": _keyed(loyalty.get("programs"), "program"),
         "loyalty_cards": _rows(loyalty.get("cards")),
+        "loyalty_balances": [row for one in ledgers for row in _balances(one)],
+        "loyalty_transactions": [row for one in ledgers for row in _rows(one.get("transactions"))],
         "giveaways": _rows(data.get("giveaways")),
         "achievements": _rows(data.get("achievements")),
     }
     return {f"data/{name}.csv": _table(rows) for name, rows in found.items() if rows}
+
+
+def _balances(ledger: Mapping[str, Any]) -> list[Row]:
+    """The balances of one program, whose number is in a column whose own name no field has."""
+    return [{"(program)": ledger.get("programId", ""), **row} for row in _rows(ledger.get("balances"))]
 
 
 def _rows(value: Any) -> list[Row]:
@@ -345,11 +362,39 @@ class Delivered:
     name: str
 
 
-def deliver(recipe: Recipe, reference: str, customer_id: str, answer: bytes | None, read_at: int) -> Delivered:
+def with_ledgers(held: Mapping[str, Any], ledgers: Sequence[LedgerRead]) -> dict[str, Any]:
+    """What is held, with the ledgers that were read next to it; a transaction that is on two pages is there once.
+
+    Raises:
+        AnswerError: an answer can't be kept without loss.
+    """
+    return {**held, LEDGERS: [_ledger(one) for one in ledgers]}
+
+
+def _ledger(one: LedgerRead) -> dict[str, Any]:
+    transactions: dict[str, Any] = {}
+    for page in one.pages:
+        for entry in faithful.read(page).get("data") or ():
+            transactions.setdefault(str(entry.get("transactionUUID")), entry)
+    made = {"programId": Number(str(one.program)), "read": one.read}
+    if one.balances is not None:
+        made["balances"] = faithful.read(one.balances)
+    return {**made, "transactions": list(transactions.values())}
+
+
+def deliver(
+    recipe: Recipe,
+    reference: str,
+    customer_id: str,
+    answer: bytes | None,
+    read_at: int,
+    ledgers: Sequence[LedgerRead] | None = None,
+) -> Delivered:
     """Make the package of one person, and put it under its name as a whole.
 
     ``reference`` is lower-case hexadecimal and says nothing of the person; ``answer`` the body of getCustomerInventory
-    as it came, None for a 404; ``read_at`` when it came, in microseconds since the epoch.
+    as it came, None for a 404; ``read_at`` when it came, in microseconds since the epoch; ``ledgers`` what was read of
+    loyalty next to it, None where that was not asked for.
 
     Raises:
         AnswerError: the answer is none of the API's, or someone else's.
@@ -361,6 +406,7 @@ def deliver(recipe: Recipe, reference: str, customer_id: str, answer: bytes | No
     held = None if answer is None else faithful.read(answer)
     if held is not None:
         _check_owner(held, customer_id)
+        held = held if ledgers is None else with_ledgers(held, ledgers)
     found = redact(held or {}, customer_id)
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)

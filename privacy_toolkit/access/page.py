@@ -19,7 +19,17 @@ from markupsafe import Markup
 from privacy_toolkit.access.faithful import Number
 from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
 from privacy_toolkit.core import templates_folder
-from privacy_toolkit.talonone.inventory import COMPLETE, ROOT, SECTIONS, SHAPES, Category, Field, FieldKind, entries
+from privacy_toolkit.talonone.inventory import (
+    COMPLETE,
+    INCOMPLETE,
+    LEDGERS,
+    ROOT,
+    SHAPES,
+    Category,
+    Field,
+    FieldKind,
+    entries,
+)
 
 # What is held about a person as headings, labels and values in plain words: what ``index.html`` shows.
 
@@ -28,6 +38,7 @@ _NAMED_BY: Final = {
     "coupon": "value",
     "referral": "code",
     "program": "title",
+    "transaction": "name",
     "card": "identifier",
     "giveaway": "code",
     "achievement": "title",
@@ -308,12 +319,12 @@ def render(facts: Facts) -> str:
             name=controller.text.strip().partition("\n")[0].strip() if controller else "",
             style=Markup(style),  # noqa: S704 - ours
             style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-            parts=[_part(name, facts, found) for name in SECTIONS],
+            parts=[_part(name, facts, found) for name in facts.sections],
             other=Group(words.text["section_other"], lines=view.other),
             others_entries=words.count("entries", len(view.other)),
             people=words.number(str(facts.people)),
             places=words.number(str(facts.occurrences)),
-            limits=_limits(words, facts.environment),
+            limits=_limits(words, facts),
             notice=[line for line in notice if line.key not in _AT_THE_TOP],
             rights=[line for key in _AT_THE_TOP for line in notice if line.key == key],
             gaps=_gaps(words, facts),
@@ -324,7 +335,7 @@ def render(facts: Facts) -> str:
 
 def _part(name: str, facts: Facts, found: Mapping[str, Group]) -> Part:
     status, words = facts.sections[name], language(facts.lang)
-    if status != COMPLETE or facts.data is None:
+    if status not in {COMPLETE, INCOMPLETE} or facts.data is None:
         return Part(name, status, "", None)
     number = entries(name, facts.data[name])
     return Part(name, status, words.count("entries", number) if number else "", found[name])
@@ -345,8 +356,9 @@ def _files(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _limits(words: Language, environment: str) -> list[tuple[str, str]]:
-    names = (f"other_{environment}" if name == "other" else name for name in _LIMITS)
+def _limits(words: Language, facts: Facts) -> list[tuple[str, str]]:
+    shown = [name for name in _LIMITS if name != "ledger" or LEDGERS not in facts.sections]
+    names = (f"other_{facts.environment}" if name == "other" else name for name in shown)
     return [(words.text[f"limit_{name}"], words.text[f"limit_{name}_why"]) for name in names]
 
 
@@ -513,10 +525,8 @@ def _when(words: Language, notice: Notice, row: ReceiptRow) -> str:
         begin = datetime.fromisoformat(row.settled_at)
     except ValueError:
         return ""
-    if not row.time_span:
-        return words.time(begin, notice.zone)
-    end = begin + timedelta(seconds=row.time_span)
-    return words.receipt["between"].format(begin=words.time(begin, notice.zone), end=words.time(end, notice.zone))
+    first, last = (words.time(begin + timedelta(seconds=span), notice.zone) for span in (0, row.time_span or 0))
+    return first if first == last else words.receipt["between"].format(begin=first, end=last)
 
 
 def _day(words: Language, day: str | None) -> str:

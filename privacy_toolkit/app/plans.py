@@ -34,6 +34,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import PRESETS, check_listing
 from privacy_toolkit.jobs.erase import check_verify
+from privacy_toolkit.jobs.loyalty import PROGRAMS, check_programs
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.state import is_taken_up
 from privacy_toolkit.journal.store import State
@@ -63,6 +64,8 @@ def checked(order: Order, settings: Settings) -> Order:
         known = ", ".join(job.settable) or "nothing of its own"
         raise UsageError(f"The job {job.job} has no option {unknown[0]!r}.", f"It has: {known}.")
     given = {**job.settable, **order.parameters}
+    for name in PROGRAMS & given.keys():
+        given[name] = _programs(given[name], settings)
     for name, value in given.items():
         _check_value(name, value)
     for name, (message, hint) in job.demands.items():
@@ -78,6 +81,18 @@ def checked(order: Order, settings: Settings) -> Order:
         verify=check_verify(order.verify),
         parameters={name: value for name, value in given.items() if value is not None and value is not False},
     )
+
+
+def _programs(given: object, settings: Settings) -> str | None:
+    """The loyalty programs of an order, where the deployment has operations for them.
+
+    Raises:
+        UsageError: it has none, or they are not named by their numbers.
+    """
+    named = check_programs(given)
+    if named is not None and settings.generation != "current":
+        raise UsageError(f"The API of {settings.generation} has no operations for loyalty programs.")
+    return named
 
 
 def _check_file(order: Order, parameters: Parameters) -> None:
@@ -103,7 +118,7 @@ def _check_value(name: str, value: object) -> None:
     elif name in _LEAST:
         least, is_number = _LEAST[name], isinstance(value, int) and not isinstance(value, bool)
         is_good = value is None or (is_number and (least is None or int(str(value)) >= least))
-    elif name in {"encrypt", "carry"} | OF_EARLIER_RUNS:
+    elif name in {"encrypt", "carry"} | OF_EARLIER_RUNS | PROGRAMS:
         is_good = value is None or isinstance(value, str)
     else:
         is_good = isinstance(value, bool)
@@ -125,7 +140,8 @@ def _with_packages(order: Order, parameters: Parameters) -> Order:
         check_recipient(given)
     if order.second is not None:
         load(Path(order.second))
-    return replace(order, parameters={**parameters, "encrypt": given})
+    kept = {name: value for name, value in parameters.items() if name not in PROGRAMS or value is not None}
+    return replace(order, parameters={**kept, "encrypt": given})
 
 
 # The confirmation, without which nothing is changed.

@@ -15,9 +15,15 @@ from typing import Any, Final
 from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
 from privacy_toolkit.core.durable import put_folder
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
-from privacy_toolkit.deadlines import deadline_of
 from privacy_toolkit.engine.job import Table
-from privacy_toolkit.engine.open_requests import BATCH, SETTLED_OUTCOMES, WITHDRAWN, open_subjects, plan_scope
+from privacy_toolkit.engine.open_requests import (
+    BATCH,
+    SETTLED_OUTCOMES,
+    WITHDRAWN,
+    deadline_of,
+    open_subjects,
+    plan_scope,
+)
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package

@@ -102,13 +102,13 @@ class RunResult:
         return ExitCode.BUG if self.summary is None else self.summary.exit_code
 
 
-def result_of(journal: OpenRun, folder: Path) -> RunResult:
-    """How a run stands, from its journal.
+def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) -> RunResult:
+    """How a run stands, from its journal, or from its summary where that was made already.
 
     Raises:
         ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
     """
-    summary = summarize(journal)
+    summary = summary or summarize(journal)
     if summary.verdict is Verdict.RUNNING:
         said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     else:
@@ -437,16 +437,18 @@ class _Carrying:
         if declaration(job).erases:
             with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
                 catch_up(listed, state)
-        with self._going_on(), state.open(self.run_id) as journal:
-            declaration(job).conclude(journal, state)
         with state.open(self.run_id) as journal:
+            with self._going_on():
+                declaration(job).conclude(journal, state)
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
+            summary = None
             with self._going_on():
-                self.handed = hand_over(journal, summarize(journal), self.duty.host, self.duty.now)
-            return self._end(journal)
+                summary = summarize(journal)
+                self.handed = hand_over(journal, summary, self.duty.host, self.duty.now)
+            return self._end(journal, summary)
 
     def with_error(self, error: BaseException) -> RunResult:
         """The result after an error that ended it all, with what the journal has of the run."""
@@ -515,10 +517,12 @@ class _Carrying:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told at the end
             self.trouble.append(error)
 
-    def _end(self, journal: OpenRun) -> RunResult:
+    def _end(self, journal: OpenRun, summary: Summary | None = None) -> RunResult:
         """How the run stands; whoever is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
-        ended = replace(result_of(journal, self.folder), handed=self.handed, error=error, has_pack=self.has_pack)
+        ended = replace(
+            result_of(journal, self.folder, summary), handed=self.handed, error=error, has_pack=self.has_pack
+        )
         if self.has_worked and ended.summary is not None:
             now = self.duty.clock()
             today = datetime.fromtimestamp(now / 1e6, UTC).date()

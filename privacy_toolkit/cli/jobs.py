@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -29,7 +30,13 @@ from privacy_toolkit.core.model import ExitCode, UsageError, count
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.journal.state import existing_state
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 # ``privacy-toolkit erase``.
+
+
+def _programs(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, metavar="PROGRAM", multiple=True, help=text)
 
 
 @click.command("erase")
@@ -39,6 +46,8 @@ from privacy_toolkit.journal.state import existing_state
 )
 @plan_options
 @regime_option
+@_programs("--with-loyalty", "Delete the ledger of these loyalty programs first (numbers: 33,34; may be repeated).")
+@_programs("--with-cards", "Unlink the cards of these card-based loyalty programs first (as above).")
 @click.option(
     "--verify", default="all", show_default=True, metavar="all|sample:N|none", help="Whom to read afterwards."
 )
@@ -51,16 +60,21 @@ def erase_command(**options: Any) -> int:
     For each customer: read what is held, erase it, read again. Customers that are unknown are left alone. The report
     says of every one what was seen. An erasure can't be undone: it has to be confirmed by typing how many customers
     are erased from where. --reappeared takes those who were seen again by a patrol.
+
+    With --with-loyalty and --with-cards the customer's loyalty goes first. A profile is erased only after every
+    program that was named has been read and seen empty.
     """
+    parameters = {name: ",".join(options.pop(name)) or None for name in ("with_loyalty", "with_cards")}
     path, patrol = options.pop("requests"), options.pop("reappeared")
     if (path is None) == (patrol is None):
         raise UsageError("Who is to be erased?", "Name a list, or a patrol with --reappeared RUN; one of the two.")
     if path is not None:
-        return start_job("erase", path, options)
+        return start_job("erase", path, options, parameters)
     del options["id_column"]  # no file is read
     settings = load_settings(Flags(options["config"], options["profile"], options["state"]))
     state = existing_state(settings.state, settings.state_key)
-    return start_job("erase", STDIN, options, {"reappeared": patrol if patrol == "all" else state.find(patrol)})
+    parameters["reappeared"] = patrol if patrol == "all" else state.find(patrol)
+    return start_job("erase", STDIN, options, parameters)
 
 
 # ``privacy-toolkit coupons``.
@@ -277,6 +291,7 @@ INIT_NOTICE = "init-notice"
 @click.option("--notice", metavar="FILE", help="What the controller has to say (GDPR, Article 15(1)); see init-notice.")
 @click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")
+@_programs("--with-loyalty", "Read the ledger of these loyalty programs too (numbers: 33,34; may be repeated).")
 @click.option("--new-only", is_flag=True, help="Leave out whose request was exported already.")
 @click.option("--keep-days", metavar="N", type=click.IntRange(min=1), help="Remove packages in DIR older than N days.")
 @plan_options
@@ -302,6 +317,7 @@ def export_command(**options: Any) -> int:
         "encrypt": options.pop("encrypt"),
         "new_only": options.pop("new_only"),
         "keep_days": options.pop("keep_days"),
+        "with_loyalty": ",".join(options.pop("with_loyalty")) or None,
     }
     options["second"] = options.pop("notice")
     return start_job("export", options.pop("requests"), options, parameters)

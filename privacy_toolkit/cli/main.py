@@ -30,7 +30,7 @@ COMMANDS = {
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
     "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
-    "state": ("privacy_toolkit.cli.state", "Make, grant and fill the tables of a state in PostgreSQL."),
+    "state": ("privacy_toolkit.cli.runs", "Make, grant and fill the tables of a state in PostgreSQL."),
     "letters": (
         "privacy_toolkit.cli.requests",
         "Write the answers to the people of a run; record when they were sent.",
@@ -41,7 +41,7 @@ COMMANDS = {
     "patrol": ("privacy_toolkit.cli.requests", "Look whether those who were erased are still gone."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
-    "config": ("privacy_toolkit.cli.config", "Write a configuration file, and make the key that signs."),
+    "config": ("privacy_toolkit.cli.sandbox", "Write a configuration file, and make the key that signs."),
     "keys": ("privacy_toolkit.cli.evidence", "Create the key that signs packs and approvals."),
     "controls": (
         "privacy_toolkit.cli.doctor",

@@ -231,7 +231,7 @@ def headline(plan: Plan) -> str:
 
 
 #: What a parameter of a plan is called, where its name does not say it.
-_LABELS = {"deal": "pairs", "check": "codes read", "carry": "carried"}
+_LABELS = {"with_loyalty": "ledgers", "with_cards": "cards", "deal": "pairs", "check": "codes read", "carry": "carried"}
 
 
 def _said(value: object) -> str:

@@ -307,6 +307,12 @@ class Reason(StrEnum):
     NO_LOOK_POSSIBLE = "no_look_possible"  # sent and unanswered, and the API has no way to look it up: for a person
     ROUTE_UNPROVEN = "route_unproven"  # answered 404, and no control proves yet that the route leads to the API
     STATE_RESTORED = "state_restored"  # open when a restored state folder was taken up; no look-up
+    PROGRAM_UNKNOWN = "program_unknown"  # 404 for a loyalty program, or for this customer in it, whose profile is there
+    LEDGER_REFUSED = (
+        "ledger_refused"  # the deletion from a loyalty ledger, or the unlinking of a card, refused for good
+    )
+    LEDGER_STILL_HELD = "ledger_still_held"  # that was accepted, and transactions or the card are still shown
+    LEDGER_ALONE = "ledger_alone"  # no profile, but a loyalty ledger, which was deleted
     ALREADY_TRACKED = "already_tracked"  # the API had just this event under its id before this run sent it
     ID_TAKEN = "id_taken"  # the API has another event under the id of this one
     NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written

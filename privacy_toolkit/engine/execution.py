@@ -76,18 +76,19 @@ def claimed(
         JournalError: the folder can't be written.
     """
     with state.lock(deployment_key(base_url)):
-        with state.identity.locked():
+        identity = state.identity
+        with identity.locked():
             check_identity(state, restored=restored)
             if restored:
                 _take_up(state, clock())
-            state.identity.advance()
+            identity.advance()
         try:
             yield
         finally:
             # The folder may be gone, or another one at its place, of which the run has told already.
-            with suppress(OSError, JournalError), state.identity.locked():
-                if not state.identity.doubt():
-                    state.identity.advance()  # a copy that was made meanwhile is older too
+            with suppress(OSError, JournalError), identity.locked():
+                if not identity.doubt():
+                    identity.advance()  # a copy that was made meanwhile is older too
 
 
 def check_identity(state: State, *, restored: bool) -> None:

@@ -227,7 +227,7 @@ class Context:
     subjects: int
     secret: bytes
     settle: float
-    deliver: Callable[[int, str, bytes | None, int], bytes] | None = None
+    deliver: Callable[..., bytes] | None = None
 
 
 def _no_form(parameters: Parameters) -> RowForm | None:  # noqa: ARG001 - for jobs that take only the id

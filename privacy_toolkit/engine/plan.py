@@ -415,7 +415,8 @@ def summarize(journal: RunReader) -> Summary:
         ToolkitError: the rows of the input or the outcomes of the subjects don't add up; nothing may be reported then.
     """
     plan = plan_of(journal)
-    totals = journal.totals()
+    totals, recorded, executions = journal.totals(), journal.rejected_by_reason(), journal.executions()
+    acceptance, is_running = journal.acceptance(), journal.is_running
     rows = plan.rows
     if not rows.adds_up or sum(totals.values()) != rows.subjects or journal.size != rows.subjects:
         raise ToolkitError(
@@ -424,14 +425,12 @@ def summarize(journal: RunReader) -> Summary:
             "This is a fault of the toolkit or a damaged journal. No report is made; keep the state folder.",
             code="sums",
         )
-    recorded = journal.rejected_by_reason()
     if recorded and recorded != {reason: count for reason, count in rows.rejected_by_reason.items() if count}:
         raise ToolkitError(
             f"The refused rows of run {journal.run_id} are not those that its plan counts.",
             "This is a fault of the toolkit or a damaged journal. No report is made; keep the state folder.",
             code="sums",
         )
-    executions = journal.executions()
     return Summary(
         run_id=journal.run_id,
         plan=plan,
@@ -440,7 +439,7 @@ def summarize(journal: RunReader) -> Summary:
         cut_short=not executions or executions[-1].ended_at is None,
         started_at=journal.created_at,
         purged=journal.purged_at is not None,
-        is_running=journal.is_running,
-        acceptance=journal.acceptance(),
+        is_running=is_running,
+        acceptance=acceptance,
         done=journal.done_reasons() if totals.get(Outcome.DONE) else {},
     )

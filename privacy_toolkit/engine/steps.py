@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from random import Random, SystemRandom
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -178,6 +179,10 @@ READ_TRIES, PROOF_TRIES = 5, 3
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
 
 
+#: In the place of what is known of some subjects, where nothing has to be kept of it.
+NOTHING_KNOWN: Mapping[int, bytes] = MappingProxyType({})
+
+
 class Stopped(Exception):  # noqa: N818 - not an error: the walk ends here for this execution
     """The execution ends and the subjects are left as the journal has them."""
 
@@ -199,6 +204,7 @@ class _Act:
 
     operation: Operation
     lost: Mapping[int, SubjectState]
+    known: Mapping[int, bytes]
     not_after: float = math.inf
     numbers: Sequence[int] = ()
     intended_at: int | None = None
@@ -243,12 +249,13 @@ class Steps:
         value: str | None = None,
         about: Collection[int] | None = None,
         apart: Answer | None = None,
+        query: Mapping[str, QueryValue] | None = None,
     ) -> Answer:
         """Ask the API about the subjects, again if need be; the last answer if none was conclusive.
 
         ``value`` is in the path; it is the id of the subject unless another one is given. ``about`` are the numbers
         of the subjects that the question is about, where it is not about all of them. ``apart``: an answer on whose
-        connection this is not asked.
+        connection this is not asked. ``query`` says which page of a list is wanted.
 
         Raises:
             Stopped: the execution ends before the question was asked.
@@ -262,7 +269,7 @@ class Steps:
                 await self._turn()
             self._check_stopped()
             fresh, begun = controls.is_fresh(operation), tools.monotonic()
-            exchange = await tools.client.exchange(operation, asked.value, manner=manner)
+            exchange = await tools.client.exchange(operation, asked.value, query=query, manner=manner)
             answer = self._understood(operation, asked, purpose, exchange)
             record = self._ended(purpose, operation, answer, exchange.elapsed)
             self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
@@ -388,14 +395,15 @@ class Steps:
         then: Callable[[Answer], Mapping[int, SubjectState]],
         sending: Sending | None = None,
         keep: Callable[[Answer], Mapping[int, bytes]] | None = None,
+        known: Mapping[int, bytes] = NOTHING_KNOWN,
     ) -> Answer:
         """Send the request that changes something, once.
 
         In this order: turn of the pace, connection, intent, a last look whether sending is still allowed, write. So
         an intent in the journal means that its request was about to leave, not that it waited for its turn. ``lost``
         is where the subjects stand, by their numbers, if no answer is ever recorded; it is durable before the first
-        byte leaves. ``then`` names what follows from the answer, which is recorded together with it; so is what
-        ``keep`` takes of an answer that could not be asked for again.
+        byte leaves, and so is what is ``known`` of them by then. ``then`` names what follows from the answer, which is
+        recorded together with it; so is what ``keep`` takes of an answer that could not be asked for again.
 
         Raises:
             Stopped: the execution ends before anything was sent.
@@ -407,7 +415,7 @@ class Steps:
         if tools.stop.requested:
             raise Stopped
         sending = sending or Sending(self._lead.id)
-        act = _Act(operation, lost, sending.not_after)
+        act = _Act(operation, lost, known, sending.not_after)
         exchange = await tools.client.exchange(
             operation,
             sending.value,
@@ -439,6 +447,8 @@ class Steps:
         act.intended_at = tools.clock()
         intent = ExchangeRecord(_ACT, act.operation.name, intent_at=act.intended_at)
         intents = self._notes(tuple(act.lost), intent, act.lost)
+        if act.known:
+            intents = [replace(note, result=act.known.get(note.seq)) for note in intents]
         act.numbers = [note.exchanges[0][0] for note in intents]
         told, self._unrecorded = self._unrecorded + intents, []
         await tools.lease.intend(told)

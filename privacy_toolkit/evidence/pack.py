@@ -25,9 +25,10 @@ from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free
 from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_folder
 from privacy_toolkit.jobs import job_of
-from privacy_toolkit.journal.figures import StateCount, Windows
+from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.state import open_run
 from privacy_toolkit.journal.store import RunReader
+from privacy_toolkit.journal.windows import Windows
 from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.parquet import (

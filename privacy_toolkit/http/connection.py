@@ -263,24 +263,8 @@ class Connection(asyncio.Protocol):
         Raises:
             httpx2.TransportError: there is no complete answer; the connection is closed then.
         """
-        answer = self.send(payload, write, read, bodiless=bodiless)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self.spoil()
-            raise
-        finally:
-            del answer  # an exception in it leads back to this frame, and so to all that was received
-            self.let_go()
-
-    def send(
-        self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool
-    ) -> asyncio.Future[Received]:
-        """Send ``payload``, and return the future of its answer: as ``exchange``, without a coroutine of its own.
-
-        Whoever waits for it calls ``spoil`` where they are cancelled, and ``let_go`` in any case.
-        """
-        self._answer = answer = self._loop.create_future()
+        answer: asyncio.Future[Received] = self._loop.create_future()
+        self._answer = answer
         self._status = self._head_size = self._barren = self.size = 0
         self._tail, self._bodiless, self._may_be_plain = b"", bodiless, not bodiless
         self._phase, self._read_limit = _WRITE, read
@@ -295,7 +279,14 @@ class Connection(asyncio.Protocol):
                 self._watch(write)
             else:
                 self._await_answer()
-        return answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._spoil()
+            raise
+        finally:
+            del answer  # an exception in it leads back to this frame, and so to all that was received
+            self._let_go()  # only now, so that no more is read while answers wait to be looked at
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""
@@ -361,7 +352,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:
-            (self._close_in_order if whole and self.announced else self.spoil)()
+            (self._close_in_order if whole and self.announced else self._spoil)()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The socket is gone."""
@@ -369,7 +360,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:  # without the peer's end: who knows what is lost
-            self.spoil()
+            self._spoil()
         if self._timer is not None:
             self._timer.cancel()
         del self._parser  # it leads back here
@@ -415,7 +406,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """An answer begins; one that nobody asked for ends the connection."""
         if self._answer is None:
-            self.spoil()
+            self._spoil()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers, which come after the body, are of no use here."""
@@ -511,7 +502,7 @@ class Connection(asyncio.Protocol):
         if answer is not None and not answer.done():
             answer.set_result(Received(status, head, body, now - self._started, _new(Mark, (line, number))))
         if self._writing:  # an answer to half a request: nothing more can be made of this connection
-            self.spoil()
+            self._spoil()
         elif not stays:
             self.closed = self.announced = True
         if self._timer is None and not self.over:
@@ -519,18 +510,18 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, trouble: Trouble, *, sent: bool = True) -> None:
         answer = self._answer
-        self.spoil()
+        self._spoil()
         if answer is not None and not answer.done():
             fault = Fault(self._phase, trouble, sent, self._clock() - self._started)
             answer.set_exception(failure(fault))
 
-    def spoil(self) -> None:
+    def _spoil(self) -> None:
         """Close at once, and let what is not proven yet prove nothing."""
         self._answer, self._may_be_plain = None, False
         self.line.spoil()
         self.abort()
         self._drop()
-        self.let_go()
+        self._let_go()
 
     def _close_in_order(self) -> None:
         """Close at once; what was carried belongs to its requests, if the peer can't have left one unanswered."""
@@ -545,8 +536,7 @@ class Connection(asyncio.Protocol):
         """Let go of what was received; a large answer would else stay as long as anything leads here."""
         self._chunks, self._headers, self._large = [], [], None
 
-    def let_go(self) -> None:
-        """Take note that the answer was looked at; until then it counts, so that no more is read meanwhile."""
+    def _let_go(self) -> None:
         if self._in_room:
             self._in_room = False
             self._room.leave(self)

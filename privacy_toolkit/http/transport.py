@@ -114,15 +114,7 @@ class Transport(httpx2.AsyncBaseTransport):
                         connection.closed = True
                     elapsed = self._clock() - started
                     raise failure(Fault(Phase.WRITE, Trouble.BROKEN, sent=False, elapsed=elapsed))
-            answer = connection.send(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                connection.spoil()
-                raise
-            finally:
-                del answer  # an exception in it leads back to this frame, and so to all that was received
-                connection.let_go()
+            return await connection.exchange(payload, limits.get("write"), limits.get("read"), bodiless=bodiless)
         finally:
             if connection.closed or self._waiters:
                 self._release(connection)

@@ -29,10 +29,22 @@ from privacy_toolkit.engine.job import (
     ProofWords,
     pauses,
 )
-from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
+from privacy_toolkit.engine.steps import NOTHING_KNOWN, PROOF_TRIES, Steps
+from privacy_toolkit.jobs.loyalty import (
+    DELETE,
+    NONE,
+    TRANSACTIONS,
+    UNLINK,
+    WITH_CARDS,
+    WITH_LOYALTY,
+    LoyaltyWalk,
+    Programs,
+    named_in,
+)
 from privacy_toolkit.jobs.patrol import REAPPEARED, reappeared_rows
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
+from privacy_toolkit.talonone.models import CustomerInventory
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied, may_send_again
 
@@ -88,11 +100,13 @@ _NO_ANSWER, _NOT_READ_YET = Reason.NO_ANSWER_RECORDED, Reason.NOT_READ_YET
 class Erase:
     """The job ``erase``. ``settle`` is how long, in seconds, cleared data may stay visible after an accepted erasure.
 
-    ``verified`` says by a subject's number whether it is read afterwards.
+    ``verified`` says by a subject's number whether it is read afterwards. ``loyalty`` names the programs whose ledgers
+    and cards go first.
     """
 
     settle: float
     verified: Callable[[int], bool] = lambda _: True
+    loyalty: Programs = NONE
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
         """None: the subjects of an erasure are distinct customers."""
@@ -102,9 +116,16 @@ class Erase:
         """Bring one open subject as far as it goes in this execution."""
         (entry,) = entries
         walk, outcome = _Walk(self, entry, steps), entry.state.outcome
+        if self.loyalty and not _was_sent(entry):
+            return walk.begin()
         if outcome is _LOST:
             return walk.reconcile()
         return walk.look_again() if outcome in _ACCEPTED else walk.begin()
+
+
+def _was_sent(entry: Entry) -> bool:
+    """Whether an earlier execution got as far as the erasure of the profile: then its loyalty was cleared before."""
+    return any(one.operation == ERASE.name and one.purpose is Purpose.ACT for one in entry.exchanges)
 
 
 class _Walk:
@@ -115,6 +136,7 @@ class _Walk:
         self._seq = entry.subject.seq
         self._state = entry.state
         self._steps = steps
+        self._loyalty = LoyaltyWalk(job.loyalty, job.settle, entry, steps) if job.loyalty else None
         self._sends = 0
         self._accepted: Answer | None = None  # the API's 204 to an erase request of this walk
 
@@ -124,15 +146,37 @@ class _Walk:
         if answer.finding is _ABSENT:
             answer = await self._steps.absence(INVENTORY, Purpose.READ_BEFORE, answer)
         if answer.finding is _ABSENT:
-            # Seen earlier and refused to us since: somebody else removed it.
-            self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._state.held_before else None)
+            if await self._is_loyalty_cleared(None):
+                self._nothing_held()
         elif answer.finding is _DONE:
-            await self._erase(holding(answer.value))
+            if await self._is_loyalty_cleared(answer.value):
+                await self._erase(holding(answer.value))
         elif answer.finding is _CREDENTIALS:
             self._steps.leave()
         else:  # no erase was ever sent, so it is certain that it did not happen
             unproven = answer.reason is Reason.ROUTE_UNPROVEN
             self._settle(Outcome.PENDING if unproven else Outcome.RETRYABLE, answer.reason)
+
+    async def _is_loyalty_cleared(self, inventory: CustomerInventory | None) -> bool:
+        """Empty the loyalty programs that were named; if one could not be seen empty, the subject is settled so."""
+        loyalty = self._loyalty
+        if loyalty is None:
+            return True
+        held = self._state.held_before if inventory is None else holding(inventory).held
+        if await loyalty.clear(replace(self._state, held_before=held), inventory):
+            self._state = replace(loyalty.state, outcome=Outcome.PENDING, reason=None)
+            return True
+        self._state = loyalty.state
+        self._steps.settle(self._state, result=loyalty.facts)
+        return False
+
+    def _nothing_held(self) -> None:
+        """There is no profile: nothing is held, unless there was a ledger."""
+        erased_by = None if self._loyalty is None else self._loyalty.erased_by
+        if erased_by is not None:
+            self._settle(Outcome.ERASED, Reason.LEDGER_ALONE, None, erased_by)
+        else:  # seen earlier and refused to us since: somebody else removed it
+            self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._state.held_before else None)
 
     async def reconcile(self) -> None:
         """An erase was sent, or may have been, and not reliably answered: look what became of it."""
@@ -167,6 +211,7 @@ class _Walk:
 
     async def _erase(self, seen: Holding) -> None:
         """Send the erase request, again where it is certain that it was refused, and see what came of it."""
+        known = NOTHING_KNOWN if self._loyalty is None else {self._seq: self._loyalty.facts}
         while True:
             held = _VISIBLE if seen.visible else self._state.held_before or HeldBefore.NONE_VISIBLE
             before = self._state
@@ -177,7 +222,7 @@ class _Walk:
                 attempts=before.attempts + 1,
                 settled_at=self._steps.now,
             )
-            answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost))
+            answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost), known=known)
             if answer.finding is _ABSENT:
                 self._steps.seen_absent(answer)
             elif answer.finding is _FINAL:
@@ -304,15 +349,26 @@ class _Walk:
             kept_referrals=kept.referrals if kept else None,
             settled_at=self._steps.now,
         )
-        self._steps.settle(self._state)
+        self._steps.settle(self._state, result=None if self._loyalty is None else self._loyalty.facts)
 
 
-def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - an erasure has none
-    return {INVENTORY.name: (subjects, 2 * subjects), ERASE.name: (0, subjects)}
+def _calls(subjects: int, parameters: Parameters) -> Calls:
+    named = named_in(parameters)
+    calls = {INVENTORY.name: (subjects, (2 + len(named.all)) * subjects), ERASE.name: (0, subjects)}
+    if named.ledgers:
+        most = len(named.ledgers) * subjects
+        calls |= {TRANSACTIONS.name: (0, 3 * most), DELETE.name: (0, most)}
+    if named:
+        calls[UNLINK.name] = (0, len(named.all) * subjects)
+    return calls
 
 
 def _make(context: Context) -> Erase:
-    return Erase(settle=context.settle, verified=verified(context.verify, context.subjects, context.secret))
+    return Erase(
+        settle=context.settle,
+        verified=verified(context.verify, context.subjects, context.secret),
+        loyalty=named_in(context.parameters),
+    )
 
 
 # What is said of an erasure.
@@ -378,8 +434,9 @@ _WORDS = JobWords(
     not_covered={
         "Sessions and events": "Nothing this run used shows a customer's sessions and events. What became of them was"
         " not observed.",
-        "Loyalty ledger": "Erasure clears attributes. Transactions in a loyalty ledger have an operation of their own,"
-        " which this run did not use.",
+        "Loyalty": "Erasure clears attributes. Transactions in a loyalty ledger, and who uses a loyalty card, have"
+        " operations of their own: they are used for the programs that the plan names, and for no other. Transactions"
+        " of a card stay with the card.",
         "Coupons and referrals": "The API keeps them after an erasure. Those still listed in the read afterwards are"
         " counted above.",
         **OTHER_ENVIRONMENT,
@@ -404,5 +461,5 @@ DECLARATION = Declaration(
     predicate=GONE_PREDICATE,
     erases=True,
     has_clock=True,
-    settable={REAPPEARED: None},
+    settable={REAPPEARED: None, WITH_LOYALTY: None, WITH_CARDS: None},
 )

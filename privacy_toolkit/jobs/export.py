@@ -6,7 +6,7 @@ Nothing is changed at the API, so there is no intent: a read that is lost is sim
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason, SubjectRequest, UsageError
@@ -35,23 +36,112 @@ from privacy_toolkit.engine.job import (
 from privacy_toolkit.engine.open_requests import looked_up, name_in, plan_scope
 from privacy_toolkit.engine.plan import Plan, PlannedInput
 from privacy_toolkit.engine.planning import EXPORTED
-from privacy_toolkit.engine.steps import Steps
+from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
+from privacy_toolkit.jobs.loyalty import WITH_LOYALTY, named_in
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.talonone.operations import OPERATIONS
-from privacy_toolkit.talonone.responses import Finding
+from privacy_toolkit.talonone.addresses import QueryValue
+from privacy_toolkit.talonone.inventory import LedgerRead
+from privacy_toolkit.talonone.models import LoyaltyBalances, LoyaltyTransactions
+from privacy_toolkit.talonone.operations import OPERATIONS, Operation
+from privacy_toolkit.talonone.responses import Answer, Finding
 
 INVENTORY = OPERATIONS["get_customer_inventory"]
 
-#: Number of the subject, id, body of the answer (None: no such profile), time; what is kept in the journal of it.
-Deliver = Callable[[int, str, bytes | None, int], bytes]
+BALANCES = OPERATIONS["get_loyalty_balances"]
+TRANSACTIONS = OPERATIONS["get_loyalty_transactions"]
+
+#: Number of the subject, id, body of the answer (None: no such profile), time, and the ledgers that were read, where
+#: they were asked for; what is kept in the journal of it.
+Deliver = Callable[..., bytes]
+#: A page has so many transactions at most, and no ledger is read further than so many pages.
+PAGE_SIZE, MOST_PAGES = 1000, 100
+
+
+class _UnreadError(Exception):
+    """A ledger could not be read reliably; nothing is handed over."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _Pass(NamedTuple):
+    """All pages of one list as they were read once: the bodies, what is in them, and whether there is more."""
+
+    answers: tuple[Answer, ...]
+    names: tuple[str, ...]
+    read: str
+
+
+async def read_ledger(program: int, steps: Steps) -> LedgerRead:
+    """Read balances and transactions of the customer in one program; each twice, on connections of their own.
+
+    Neither says whose it is. What comes alike twice, and on connections that are proven, was not somebody else's.
+
+    Raises:
+        _UnreadError: one of both had no reliable answer.
+    """
+    try:
+        listed = await _alike(partial(_pages, TRANSACTIONS.within(program), steps), TRANSACTIONS.within(program), steps)
+        told = await _alike(partial(_balances, BALANCES.within(program), steps), BALANCES.within(program), steps)
+    except _UnreadError as error:
+        if error.answer.finding in {Finding.ABSENT, Finding.FINAL}:
+            return LedgerRead(program, "refused")
+        raise
+    return LedgerRead(program, listed.read, told.answers[0].body, tuple(answer.body for answer in listed.answers))
+
+
+async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: Operation, steps: Steps) -> _Pass:
+    """What was read twice, one time after the other, and came alike."""
+    before = await read(None)
+    for _ in range(PROOF_TRIES):
+        again = await read(before.answers[-1])
+        are_alike = again.names == before.names and again.read == before.read
+        if are_alike and await steps.proven(operation, *before.answers, *again.answers, bracketed=False):
+            return again
+        before = again
+    raise _UnreadError(replace(before.answers[-1], finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER))
+
+
+async def _pages(operation: Operation, steps: Steps, apart: Answer | None) -> _Pass:
+    """All pages of the transactions. A page that has nothing new, or too many of them, ends it: ``cut_off``."""
+    answers: list[Answer] = []
+    names: dict[str, None] = {}
+    while True:
+        page = {"pageSize": PAGE_SIZE, "skip": PAGE_SIZE * len(answers)}
+        answer = await _reliable(operation, steps, apart, page)
+        known = len(names)
+        names.update(dict.fromkeys(entry.transaction_uuid for entry in answer.value.data or ()))
+        answers.append(answer)
+        if not answer.value.has_more:
+            return _Pass(tuple(answers), tuple(names), "complete")
+        if len(names) == known or len(answers) >= MOST_PAGES:
+            return _Pass(tuple(answers), tuple(names), "cut_off")
+
+
+async def _balances(operation: Operation, steps: Steps, apart: Answer | None) -> _Pass:
+    answer = await _reliable(operation, steps, apart)
+    return _Pass((answer,), (answer.body.decode(),), "complete")
+
+
+async def _reliable(
+    operation: Operation, steps: Steps, apart: Answer | None, query: Mapping[str, QueryValue] | None = None
+) -> Answer:
+    answer = await steps.read(operation, Purpose.READ_BEFORE, apart=apart, query=query)
+    if answer.finding is Finding.ABSENT:
+        answer = await steps.absence(operation, Purpose.READ_BEFORE, answer)
+    if answer.finding is not Finding.DONE or not isinstance(answer.value, LoyaltyTransactions | LoyaltyBalances):
+        raise _UnreadError(answer)
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The procedure; ``deliver`` makes a package that is durable when it returns."""
+    """The procedure; ``deliver`` makes a package that is durable when it returns, with the ledgers in ``programs``."""
 
     deliver: Deliver
+    programs: tuple[int, ...] = ()
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
         """None: the subjects are distinct customers."""
@@ -66,7 +156,7 @@ class Export:
         if answer.finding is Finding.CREDENTIALS:
             steps.leave()
         elif answer.finding is Finding.DONE:
-            await self._deliver(entry, answer.body, Outcome.DONE, steps)
+            await self._with_ledgers(entry, answer.body, steps)
         elif answer.finding is Finding.ABSENT:
             await self._deliver(entry, None, Outcome.NOTHING_HELD, steps)
         else:
@@ -74,10 +164,29 @@ class Export:
             outcome = Outcome.PENDING if unproven else Outcome.RETRYABLE
             steps.settle(SubjectState(outcome, answer.reason, settled_at=steps.now))
 
-    async def _deliver(self, entry: Entry, body: bytes | None, outcome: Outcome, steps: Steps) -> None:
-        subject = entry.subject
+    async def _with_ledgers(self, entry: Entry, body: bytes, steps: Steps) -> None:
+        """Read the ledgers that were asked for; a package is made only once each has a reliable answer."""
         try:
-            kept = await steps.aside(partial(self.deliver, subject.seq, subject.id, body, steps.now))
+            ledgers = [await read_ledger(program, steps) for program in self.programs]
+        except _UnreadError as error:
+            if error.answer.finding is Finding.CREDENTIALS:
+                steps.leave()
+            else:
+                steps.settle(SubjectState(Outcome.RETRYABLE, error.answer.reason, settled_at=steps.now))
+            return
+        await self._deliver(entry, body, Outcome.DONE, steps, ledgers)
+
+    async def _deliver(
+        self,
+        entry: Entry,
+        body: bytes | None,
+        outcome: Outcome,
+        steps: Steps,
+        ledgers: Sequence[LedgerRead] = (),
+    ) -> None:
+        subject, further = entry.subject, (ledgers,) if ledgers else ()
+        try:
+            kept = await steps.aside(partial(self.deliver, subject.seq, subject.id, body, steps.now, *further))
         except ForeignAnswerError:
             steps.settle(SubjectState(Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, settled_at=steps.now))
         except NotDeliveredError:  # the next one would fail as well: a full disk stays full
@@ -87,14 +196,15 @@ class Export:
             steps.settle(SubjectState(outcome, settled_at=steps.now), result=kept)
 
 
-def _calls(subjects: int, parameters: Parameters) -> Calls:  # noqa: ARG001 - no parameter changes it
-    return {INVENTORY.name: (subjects, 2 * subjects)}
+def _calls(subjects: int, parameters: Parameters) -> Calls:
+    calls, ledgers = {INVENTORY.name: (subjects, 2 * subjects)}, subjects * len(named_in(parameters).ledgers)
+    return calls | {one.name: (0, 2 * ledgers) for one in (TRANSACTIONS, BALANCES) if ledgers}
 
 
 def _make(context: Context) -> Export:
     if context.deliver is None:
         raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
-    return Export(context.deliver)
+    return Export(context.deliver, named_in(context.parameters).ledgers)
 
 
 # Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up.
@@ -235,7 +345,8 @@ _WORDS = JobWords(
     not_covered={
         "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events: they"
         " are in no package.",
-        "Loyalty ledger": "Balances are in a package, single transactions are not.",
+        "Loyalty": "Balances that the inventory shows are in a package. Single transactions are there for the loyalty"
+        " programs that the plan names; those of cards are not.",
         **OTHER_ENVIRONMENT,
         **OUT_OF_SIGHT,
         "Other systems": "What other systems of the controller hold is beyond this run.",
@@ -272,6 +383,6 @@ DECLARATION = Declaration(
     spreads=True,
     has_clock=True,
     packages=True,
-    settable={"lang": "en", "zip": False, "encrypt": None, NEW_ONLY: False, "keep_days": None},
+    settable={"lang": "en", "zip": False, "encrypt": None, NEW_ONLY: False, "keep_days": None, WITH_LOYALTY: None},
     demands={"out": ("An export needs a folder for its packages.", "Name one with --out DIR.")},
 )

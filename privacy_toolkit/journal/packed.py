@@ -118,11 +118,11 @@ def state_of(row: StateRow) -> SubjectState:
     )
 
 
-def _entry_of(subject: Subject, row: SubjectRow | None) -> Entry:
+def _entry_of(subject: Subject, row: SubjectRow | None, result: bytes | None = None) -> Entry:
     if row is None:
-        return Entry(subject, PENDING)
+        return Entry(subject, PENDING, (), result)
     state = PENDING if row.state is None else state_of(row.state)
-    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)))
+    return Entry(subject, state, tuple(map(exchange_of, row.exchanges)), result)
 
 
 def _outcome_of(row: SubjectRow | None) -> str:
@@ -293,6 +293,19 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
 
 
+def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
+    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
+
+    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
+    """
+    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
+    for name in sorted(facts.keys() - {MAC}):
+        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
+    for first, last, digest in pages:
+        mac.update(struct.pack(">QQ", first, last) + digest)
+    return mac.digest()
+
+
 class KeptFacts:
     """What was fixed when a run was created, as facts by their names.
 
@@ -329,15 +342,21 @@ def reads(method: M) -> M:
 
         @wraps(method)
         def generate(self: PackedReader, *given: Any, **named: Any) -> Iterator[Any]:
-            with self.reading():
+            try:
                 yield from method(self, *given, **named)
+            except Exception:  # entered only now: nearly always nothing has to be named
+                with self.reading():
+                    raise
 
         return cast("M", generate)
 
     @wraps(method)
     def call(self: PackedReader, *given: Any, **named: Any) -> Any:
-        with self.reading():
+        try:
             return method(self, *given, **named)
+        except Exception:
+            with self.reading():
+                raise
 
     return cast("M", call)
 
@@ -536,7 +555,8 @@ class PackedReader(KeptFacts):
         if not wanted:
             return []
         subjects = self._subjects(first, last)
-        return [_entry_of(subjects[seq - first], known.get(seq)) for seq in wanted]
+        kept = dict(self.kept_between(first, last))
+        return [_entry_of(subjects[seq - first], known.get(seq), kept.get(seq)) for seq in wanted]
 
     def _due_pages(
         self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]

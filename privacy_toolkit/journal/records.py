@@ -95,11 +95,15 @@ PENDING = SubjectState(Outcome.PENDING)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A subject with its state and everything that was exchanged for it. ``subject.id`` is "" after a purge."""
+    """A subject with its state and everything that was exchanged for it. ``subject.id`` is "" after a purge.
+
+    ``result`` is what was kept of an answer, where the subject is handed out on its own.
+    """
 
     subject: Subject
     state: SubjectState
     exchanges: tuple[ExchangeRecord, ...] = ()
+    result: bytes | None = None
 
 
 Numbered = Sequence[tuple[int, ExchangeRecord]]
@@ -352,8 +356,8 @@ class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):
 class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", gc=False):
     """One package: its name in the folder and its SHA-256, what it holds by section, and what was taken out.
 
-    ``sections`` are ``complete``, ``not_held`` or ``not_obtainable``. ``redactions`` counts the places where the id of
-    one of ``people`` other people was replaced.
+    ``sections`` are ``complete``, ``not_held``, ``not_obtainable`` or ``incomplete``. ``redactions`` counts the places
+    where the id of one of ``people`` other people was replaced.
     """
 
     name: str
@@ -371,6 +375,39 @@ class PackageCounts:
     redactions: int = 0
     people: int = 0
     sections: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+# What became of a customer's loyalty, program by program, in an erasure that was to reach it.
+
+
+class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One loyalty program: its own outcome, and what was seen before: at least so many transactions, so many cards."""
+
+    outcome: Outcome
+    reason: Reason | None = None
+    attribution: Attribution | None = None
+    transactions: int = 0
+    cards: int = 0
+
+
+class LoyaltyFacts(msgspec.Struct, frozen=True, kw_only=True, tag="loyalty", gc=False):
+    """The loyalty of one customer, by the number of the program; only those that were reached."""
+
+    programs: dict[str, ProgramFacts] = {}
+
+
+_LOYALTY = b'{"type":"loyalty"'
+_decode_loyalty = msgspec.json.Decoder(LoyaltyFacts).decode
+
+
+def encode_loyalty(facts: LoyaltyFacts) -> bytes:
+    """The bytes that the journal keeps."""
+    return msgspec.json.encode(facts)
+
+
+def decode_loyalty(result: bytes | None) -> LoyaltyFacts | None:
+    """The loyalty behind what was kept of an answer; None where something else was kept, or nothing."""
+    return _decode_loyalty(result) if result is not None and result.startswith(_LOYALTY) else None
 
 
 _MARK = b'{"type":"package"'

@@ -29,7 +29,7 @@ from privacy_toolkit.core.model import (
     RefusedError,
     StopReason,
 )
-from privacy_toolkit.journal.figures import RunSummary, StateCount, Windows
+from privacy_toolkit.journal.figures import RunSummary, StateCount
 from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, Signal
 from privacy_toolkit.journal.ledgers import (
     AnswerStore,
@@ -53,6 +53,7 @@ from privacy_toolkit.journal.records import (
     RejectedRow,
     Staged,
 )
+from privacy_toolkit.journal.windows import Windows
 
 
 class RunReader(Protocol):

@@ -8,23 +8,19 @@ step that could be forgotten or get it wrong.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import queue
-import struct
 import threading
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from typing import Final, Protocol
 
 import msgspec
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason
-from privacy_toolkit.journal.figures import Windows
-from privacy_toolkit.journal.packed import MAC, Digest, Row, control_row
+from privacy_toolkit.journal.packed import Row, control_row
 from privacy_toolkit.journal.records import (
     PENDING,
     ControlRecord,
@@ -37,6 +33,7 @@ from privacy_toolkit.journal.records import (
     SubjectState,
     state_row,
 )
+from privacy_toolkit.journal.windows import Windows
 
 _ARRAY: Final = b"\xdd"  # MessagePack: an array, whose length follows in four bytes
 _COMPRESSION: Final = 1  # a fifth of the bytes in a microsecond a subject; more of it costs much and gains little
@@ -434,19 +431,6 @@ def pieces_of_page(data: bytes) -> Iterator[bytes]:
 
 
 # What a run is made of.
-
-
-def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
-    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
-
-    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
-    """
-    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
-    for name in sorted(facts.keys() - {MAC}):
-        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
-    for first, last, digest in pages:
-        mac.update(struct.pack(">QQ", first, last) + digest)
-    return mac.digest()
 
 
 def facts_of(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str, bytes]:

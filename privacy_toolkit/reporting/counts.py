@@ -18,8 +18,7 @@ from privacy_toolkit.journal.figures import HOLD_REASONS, AnswerTime, HoldCount,
 from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
-from privacy_toolkit.reporting.clock import rfc3339
-from privacy_toolkit.reporting.schema import Sample
+from privacy_toolkit.reporting.schema import Sample, rfc3339
 from privacy_toolkit.reporting.words import action, outcome_words, possible
 
 # What a random sample says of what was not read.

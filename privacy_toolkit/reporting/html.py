@@ -20,7 +20,6 @@ from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
-from privacy_toolkit.reporting.clock import clock_words, days, due_words, duration
 from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares
 from privacy_toolkit.reporting.schema import (
     LABELS,
@@ -32,7 +31,16 @@ from privacy_toolkit.reporting.schema import (
     TrafficCount,
 )
 from privacy_toolkit.reporting.tables import Case
-from privacy_toolkit.reporting.words import outcome_words, sampled, subjects, verification
+from privacy_toolkit.reporting.words import (
+    clock_words,
+    days,
+    due_words,
+    duration,
+    outcome_words,
+    sampled,
+    subjects,
+    verification,
+)
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 # What the templates show of a report, put together as values: no words of a job, no markup.
@@ -97,21 +105,40 @@ class RefusedWords:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the access packages: how many hold all of it, how many none, and how many could not get it."""
+    """A part of the access packages: how many hold all of it, how many none, how many could not get it, or not all."""
 
     label: str
     complete: int
     not_held: int
     not_obtainable: int
+    incomplete: int
 
 
 def sections(report: Report) -> list[Section]:
     """The parts of the packages in the order in which a package shows them; those without a name of ours come last."""
     found = report.access.sections if report.access else {}
     names = [*(name for name in wording.SECTIONS if name in found), *sorted(found.keys() - wording.SECTIONS.keys())]
-    states = ("complete", "not_held", "not_obtainable")
+    states = ("complete", "not_held", "not_obtainable", "incomplete")
     return [
         Section(wording.SECTIONS.get(name, name), *(found[name].get(state, 0) for state in states)) for name in names
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramLine:
+    """One outcome in one loyalty program, in words, and for how many customers."""
+
+    program: int
+    meaning: str
+    customers: int
+
+
+def loyalty(report: Report) -> list[ProgramLine]:
+    """What came of loyalty, program by program."""
+    return [
+        ProgramLine(one.program, wording.LOYALTY[outcome], customers)
+        for one in report.loyalty or ()
+        for outcome, customers in one.outcomes.items()
     ]
 
 
@@ -371,6 +398,8 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "cases": listed(cases, report.clock.on),
         "planned": planned(report),
         "sections": sections(report),
+        "loyalty": loyalty(report),
+        "incomplete": any(section.incomplete for section in sections(report)),
         "traffic": made(report)[:LISTED],
         "traffic_not_listed": made(report)[LISTED:],
         "withdrawn": withdrawn(report)[:LISTED],

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from privacy_toolkit.journal.figures import PaceCount, RunSummary
 from privacy_toolkit.journal.records import Execution
-from privacy_toolkit.reporting.clock import rfc3339
-from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, Pace, PacePoint, recorded_settings
+from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, Pace, PacePoint, recorded_settings, rfc3339
 
 # The pace of a run against its limit, in few enough points to be drawn.
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate, chain, islice, repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from privacy_toolkit.core.durable import new_file
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose, Subject
-from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of, decode_package
+from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of
 from privacy_toolkit.reporting.counts import ATTENTION, Counts, RowSummary, RowTally, StateKey
-from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, pseudonyms
+from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, kept_of, pseudonyms
 from privacy_toolkit.reporting.tables import Case, make_case
 
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
@@ -64,6 +64,7 @@ SCHEMA = pa.schema(
         pa.field("redactions", pa.int64()),
         pa.field("kept_coupons", pa.int64()),
         pa.field("kept_referrals", pa.int64()),
+        pa.field("loyalty", pa.string()),
         pa.field("read_before_at", MOMENT),
         pa.field("read_before_status", pa.int32()),
         pa.field("read_after_at", MOMENT),
@@ -71,8 +72,8 @@ SCHEMA = pa.schema(
         pa.field("sends", pa.list_(pa.field("item", SEND, nullable=False)), nullable=False),
     ]
 )
-#: Those of the form before, ``row/2``, do not have these.
-NEW: Final = frozenset({"time_span", "in_time"})
+#: Rows that were made before there was any do not have this; those of the form before, ``row/2``, nor these.
+NEWEST, NEW = frozenset({"loyalty"}), frozenset({"loyalty", "time_span", "in_time"})
 #: Of these there are few different ones.
 CODES = ("outcome", "reason", "attribution", "held_before", "ground", "hold_reason")
 
@@ -86,7 +87,7 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
     subjects = [one.subject for one in observed]
     state = columns_of(StateRow, [one.state for one in observed])
     request = columns_of(RequestRow, [one.request or NOTHING_SAID for one in observed])
-    packages = [decode_package(one.result) if one.result else None for one in observed]
+    kept = [kept_of(one.result) for one in observed]
     windows = _windows(subjects, shown)
     starts = pa.array([window[0] for window in windows], pa.int64())
     settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
@@ -106,10 +107,11 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
         "ground": request.ground,
         "hold_reason": state.hold_reason,
         "review_on": _dates(state.review_on),
-        "package": [package and package.sha256 for package in packages],
-        "redactions": [package and package.redactions for package in packages],
+        "package": [one.package for one in kept],
+        "redactions": [one.redactions for one in kept],
         "kept_coupons": state.kept_coupons,
         "kept_referrals": state.kept_referrals,
+        "loyalty": [one.loyalty for one in kept],
         **_proofs([one.exchanges for one in observed], starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
@@ -226,7 +228,7 @@ def _row(columns: dict[str, Any]) -> Iterable[Part]:
     yield _number(columns["attempts"])
     yield from _fields(columns, {"attribution": _text, "due_on": _date, "ground": _text, "held_before": _text})
     yield from _fields(columns, {"hold_reason": _text, "in_time": _number})
-    yield from _fields(columns, {"kept_coupons": _number, "kept_referrals": _number})
+    yield from _fields(columns, {"kept_coupons": _number, "kept_referrals": _number, "loyalty": _text})
     yield from _fields(columns, {"outcome": _text, "package": _text})
     yield ',"proof":{"read_after":'
     yield _read(columns["read_after_at"], columns["read_after_status"])
@@ -375,8 +377,8 @@ _AT_ONCE = 8_192
 _CODE = pa.dictionary(pa.int32(), pa.string())
 #: As ``SCHEMA``, with codes in a dictionary: pandas reads them as categories.
 STORED = pa.schema([field.with_type(_CODE) if field.name in CODES else field for field in SCHEMA])
-#: The same of the form before, ``row/2``.
-STORED_BEFORE = pa.schema([field for field in STORED if field.name not in NEW])
+#: The same as it was before: without loyalty, and the form ``row/2``.
+STORED_BEFORE = tuple(pa.schema([field for field in STORED if field.name not in new]) for new in (NEWEST, NEW))
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
@@ -427,14 +429,7 @@ def matches(lines: Iterable[bytes], path: Path) -> int | None:
 
     The lines are made again from the columns and compared byte for byte, so every field takes part. Also where one of
     both is longer they differ; a file that can't be read, or that has other columns, differs from the row on at which
-    that shows.
-
-    Args:
-        lines: the lines of ``rows.jsonl`` in their order, each with its line end.
-        path: the file ``rows.parquet``.
-
-    Returns:
-        None if they agree.
+    that shows. ``lines`` are in their order, each with its line end. None if both agree.
     """
     given, row = iter(lines), 0
     try:
@@ -474,7 +469,7 @@ def _tables(path: Path) -> Iterator[Any]:
         ValueError: it has other columns than ours, or row groups that would not fit in memory.
     """
     with pq.ParquetFile(path, memory_map=False) as file:
-        if not any(map(file.schema_arrow.equals, (STORED, STORED_BEFORE))):
+        if not any(map(file.schema_arrow.equals, (STORED, *STORED_BEFORE))):
             raise ValueError("the columns are not those of a pack's rows")
         groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
         if any(group.num_rows > _MOST_ROWS or group.total_byte_size > _MOST_BYTES for group in groups):

@@ -1,27 +1,38 @@
-"""The report of a run, built from its journal: signatories, settings, and the parts that other modules count."""
+"""The report of a run, built from its journal: signatories, settings, the legal clock, and what other modules count."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
-from msgspec import convert
+from msgspec import UNSET, UnsetType, convert
 
 from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
-from privacy_toolkit.journal.figures import RunSummary
-from privacy_toolkit.journal.records import Approval, Execution, count_packages
+from privacy_toolkit.journal.figures import RunSummary, SettledRequests
+from privacy_toolkit.journal.records import Approval, Execution, OpenRequests, count_packages
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
-from privacy_toolkit.reporting.clock import ages, legal_clock, maybe_rfc3339, rfc3339
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.pace import pace_of
-from privacy_toolkit.reporting.rows import keyed_digest
-from privacy_toolkit.reporting.schema import Report, Signatories, Signatory, SignedBy, recorded_settings, shown_settings
-from privacy_toolkit.reporting.words import ending, next_step, sentence
+from privacy_toolkit.reporting.rows import count_loyalty, keyed_digest, shown_loyalty
+from privacy_toolkit.reporting.schema import (
+    AgeGroup,
+    Clock,
+    DueDay,
+    Report,
+    Signatories,
+    Signatory,
+    SignedBy,
+    maybe_rfc3339,
+    recorded_settings,
+    rfc3339,
+    shown_settings,
+)
+from privacy_toolkit.reporting.words import SOON, ending, next_step, sentence
 
 
 def signatories_of(plan: Plan, approval: Approval | None, executions: Sequence[Execution]) -> Signatories:
@@ -93,6 +104,7 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
         gone_predicate=_predicate(executions),
         proof=counts.proof(run, figures.traffic, sample_of(run.plan.verify, rows.states, executions)),
         pace=pace_of(figures.pace, figures.pace_unit, executions),
+        loyalty=loyalty_of(shown_loyalty(kept.result) for kept in journal.results()),
         **_planned(run, secret),
         **_counted(run, figures, rows, today.isoformat()),
         **_timed(figures),
@@ -193,6 +205,16 @@ def _access(journal: RunReader) -> schema.AccessPart | None:
     return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
 
 
+def loyalty_of(shown: Iterable[str | None]) -> tuple[schema.LoyaltyProgram, ...] | UnsetType:
+    """What came of loyalty, from what the rows show of it; unset where no program was reached.
+
+    Raises:
+        ValueError: a row shows what none does.
+    """
+    counted = count_loyalty(shown)
+    return tuple(convert({"program": n, "outcomes": o}, schema.LoyaltyProgram) for n, o in counted.items()) or UNSET
+
+
 def _execution(execution: Execution) -> schema.ExecutionPart:
     return schema.ExecutionPart(
         number=execution.number,
@@ -207,3 +229,66 @@ def _predicate(executions: Sequence[Execution]) -> str:
     """The version of the predicate by which the last execution called a profile gone."""
     said = recorded_settings(executions[-1].settings).get("gone_predicate") if executions else None
     return said if isinstance(said, str) and said else "not recorded"
+
+
+# The legal clock: open requests against the days by which they have to be answered.
+
+#: The age groups of open requests, in whole days, both ends included; the last one has no end.
+AGES: tuple[tuple[int, int | None], ...] = ((0, 7), (8, 14), (15, 30), (31, 60), (61, 90), (91, None))
+
+
+def legal_clock(
+    regime: Regime,
+    on: date,
+    dated: int,
+    open_: tuple[Sequence[OpenRequests], int],
+    settled: SettledRequests,
+) -> Clock:
+    """The clock as it is on the day ``on`` (UTC).
+
+    ``dated`` is how many subjects the plan had with a date of request; ``open_`` the open ones by their days, and how
+    many open ones have no date.
+    """
+    requests, undated = open_
+    dues = [_due(request, on) for request in requests]
+    with_end = [due for due in dues if due.days_left is not None]
+    return Clock(
+        regime=regime,
+        on=on.isoformat(),
+        dated=dated,
+        open_dated=sum(due.subjects for due in dues),
+        open_undated=undated,
+        oldest=min(dues, key=lambda due: (due.requested_on, due.due_on or "9"), default=None),
+        first_due=min(with_end, key=lambda due: (due.due_on, due.requested_on), default=None),
+        overdue=sum(due.subjects for due in with_end if _left(due) < 0),
+        due_soon=sum(due.subjects for due in with_end if 0 <= _left(due) <= SOON),
+        settled_in_time=settled.in_time,
+        settled_late=settled.late,
+    )
+
+
+def ages(on: date, requests: Sequence[OpenRequests], undated: int) -> tuple[AgeGroup, ...]:
+    """The open subjects by whole days since their request, in all groups; those without a date come last.
+
+    A request of a later day than ``on`` counts as made on it.
+    """
+    counts = [0] * len(AGES)
+    for request in requests:
+        days = (on - date.fromisoformat(request.requested_on)).days
+        counts[next(k for k, (_, most) in enumerate(AGES) if most is None or days <= most)] += request.subjects
+    groups = [
+        AgeGroup(least_days=least, most_days=most, subjects=count)
+        for (least, most), count in zip(AGES, counts, strict=True)
+    ]
+    return (*groups, AgeGroup(least_days=None, most_days=None, subjects=undated))
+
+
+def _due(request: OpenRequests, on: date) -> DueDay:
+    days_left = None if request.due_on is None else (date.fromisoformat(request.due_on) - on).days
+    return DueDay(
+        requested_on=request.requested_on, due_on=request.due_on, days_left=days_left, subjects=request.subjects
+    )
+
+
+def _left(due: DueDay) -> int:
+    return due.days_left or 0

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from privacy_toolkit.core.model import Outcome, Purpose, Subject
-from privacy_toolkit.journal.figures import Windows
 from privacy_toolkit.journal.records import (
     INNER,
     OUTER,
     ExchangeRow,
     Observed,
     RequestRow,
+    decode_loyalty,
     decode_package,
     hmac_begun,
     keyed,
 )
-from privacy_toolkit.reporting.clock import maybe_rfc3339
+from privacy_toolkit.journal.windows import Windows
+from privacy_toolkit.reporting.schema import maybe_rfc3339
 
 # The names under which subjects are in a pack.
 #
@@ -117,7 +120,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``package`` is the SHA-256 of the access package that was handed over, ``redactions`` how often the id of another
     person was taken out of it. ``requested_on``, ``due_on``, ``ticket`` and ``ground`` are what the input says of the
-    request; the ticket is only there where the plan says so. Each is null where there is nothing to say.
+    request; the ticket is only there where the plan says so. ``loyalty`` is what came of each loyalty program that the
+    erasure was to reach, such as ``33:erased 34:nothing_held``; rows made before there was any don't have it. Each is
+    null where there is nothing to say.
 
     Times are coarse: all of a row's are the same, and stand for some moment in the ``time_span`` seconds from then on,
     which at least 50 rows share, or are all of the executions that worked on it. ``in_time``: whether a settled subject
@@ -133,6 +138,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     in_time: bool | None
     kept_coupons: int | None
     kept_referrals: int | None
+    loyalty: str | msgspec.UnsetType | None = msgspec.UNSET
     outcome: str
     package: str | None
     proof: RowProof
@@ -195,13 +201,58 @@ def _in_time(outcome: str, settled_on: str | None, due_on: str | None) -> bool |
     return settled_on <= due_on
 
 
+_PROGRAM = re.compile(r"[1-9][0-9]{0,14}")
+
+
+def shown_loyalty(result: bytes | None) -> str | None:
+    """The loyalty of one customer as a row shows it, such as ``33:erased 34:nothing_held``; None for none."""
+    facts = decode_loyalty(result)
+    programs = sorted(facts.programs, key=int) if facts else ()
+    return " ".join(f"{program}:{facts.programs[program].outcome}" for program in programs if facts) or None
+
+
+def count_loyalty(shown: Iterable[str | None]) -> dict[int, dict[str, int]]:
+    """Count customers by program and what came of it, from what rows show of their loyalty.
+
+    Raises:
+        ValueError: something in it is not what ``shown_loyalty`` makes.
+    """
+    counted: dict[int, Counter[str]] = {}
+    for text in filter(None, shown):
+        for part in text.split(" "):
+            program, _, outcome = part.partition(":")
+            if not _PROGRAM.fullmatch(program):
+                raise ValueError("no number of a program")
+            counted.setdefault(int(program), Counter())[Outcome(outcome).value] += 1
+    return {program: dict(sorted(counted[program].items())) for program in sorted(counted)}
+
+
+class KeptOf(NamedTuple):
+    """What a row shows of what was kept of the answers about its subject; each is None where there is nothing."""
+
+    package: str | None
+    redactions: int | None
+    loyalty: str | None
+
+
+_NOTHING_KEPT: Final = KeptOf(None, None, None)
+
+
+def kept_of(result: bytes | None) -> KeptOf:
+    """What a row shows of ``result``, which the journal keeps of a subject: of a package or of loyalty."""
+    if result is None:
+        return _NOTHING_KEPT
+    package, loyalty = decode_package(result), shown_loyalty(result)
+    return KeptOf(package.sha256, package.redactions, loyalty) if package else KeptOf(None, None, loyalty)
+
+
 def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
     """The row of a subject, from what ``RunReader.rows`` yields; ``secret`` is the run's K.
 
     For one subject. ``parquet.table_of`` does the same for thousands at once, and many times as fast.
     """
     subject, state, exchanges, request, result = observed
-    package = decode_package(result)
+    kept = kept_of(result)
     request = request or NOTHING_SAID
     at = state.settled_at
     window = None if shown.windows is None else shown.windows[subject.seq]
@@ -219,11 +270,12 @@ def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
         in_time=_in_time(state.outcome, settled and settled[:10], request.due_on),
         kept_coupons=state.kept_coupons,
         kept_referrals=state.kept_referrals,
+        loyalty=kept.loyalty,
         outcome=state.outcome,
-        package=package.sha256 if package else None,
+        package=kept.package,
         proof=_proof(exchanges),
         reason=state.reason,
-        redactions=package.redactions if package else None,
+        redactions=kept.redactions,
         requested_on=request.requested_on,
         review_on=state.review_on,
         settled_at=maybe_rfc3339(at),

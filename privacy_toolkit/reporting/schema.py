@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -362,14 +364,22 @@ class ExclusionsPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The access packages of an export, added up.
 
-    ``sections`` counts the packages by section and state: complete, not held, not obtainable. ``redactions`` are the
-    places where the id of one of ``people`` other people was replaced, each counted once a package.
+    ``sections`` counts the packages by section and state: complete, not held, not obtainable, incomplete.
+    ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a
+    package.
     """
 
     packages: int
     redactions: int
     people: int
     sections: dict[str, dict[str, int]]
+
+
+class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A loyalty program that an erasure was to reach, by its number: how many customers came to which outcome in it."""
+
+    program: int
+    outcomes: dict[Outcome, int]
 
 
 class RecheckPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -402,7 +412,8 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run, as it stood at ``made_at``. ``duration`` is in microseconds, from first request to last answer.
 
-    ``signed_by``: the key that signs the pack around this report, null where none does.
+    ``signed_by``: the key that signs the pack around this report, null where none does. ``loyalty`` is there where
+    customers were erased with it, and any program was reached.
     """
 
     format: str = FORMAT
@@ -444,6 +455,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_request_at: str | None
     last_answer_at: str | None
     duration: int | None
+    loyalty: tuple[LoyaltyProgram, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 #: The settings shown, by their key in the journal. What is not here is not shown: it could hold a path or a name.
@@ -504,3 +516,25 @@ def _said(key: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_said('', inner)}" for name, inner in value.items())
     return str(value)
+
+
+# Times as a report writes them: made from the journal, never from the clock.
+
+
+def rfc3339(microseconds: int) -> str:
+    """A moment (microseconds since the Unix epoch) as RFC 3339 in UTC with six decimals, so that text sorts as time."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+def maybe_rfc3339(microseconds: int | None) -> str | None:
+    """As ``rfc3339``; None stays None."""
+    if microseconds is None:
+        return None
+    seconds, rest = divmod(microseconds, 1_000_000)  # as above, without another call: it is made some million times
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,8 +1,9 @@
-"""The words of a report: the verdict in a sentence, what outcomes and reasons mean, and the next step."""
+"""The words of a report: the verdict in a sentence, what outcomes and reasons mean, due dates, and the next step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 from types import MappingProxyType
 
@@ -11,7 +12,7 @@ from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
-from privacy_toolkit.reporting.schema import NextStep, Sample
+from privacy_toolkit.reporting.schema import Clock, DueDay, NextStep, Sample
 
 # The words of a report: plain English for people who have neither the toolkit nor its source at hand.
 #
@@ -95,6 +96,10 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
+        Reason.PROGRAM_UNKNOWN: "no such loyalty program, or the customer is not in it, as the API says",
+        Reason.LEDGER_REFUSED: "the deletion of the loyalty ledger, or the unlinking of a card, was refused",
+        Reason.LEDGER_STILL_HELD: "loyalty still visible after its deletion was accepted",
+        Reason.LEDGER_ALONE: "no profile, but a loyalty ledger: that was deleted",
         Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
         Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
@@ -184,6 +189,23 @@ CONTROLS: Mapping[Control, tuple[str, str]] = MappingProxyType(
     }
 )
 
+#: What came of a customer in a loyalty program.
+LOYALTY: Mapping[Outcome, str] = MappingProxyType(
+    {
+        Outcome.ERASED: "transactions deleted, or cards unlinked, and none seen afterwards",
+        Outcome.NOTHING_HELD: "none seen, nothing was sent; or the API knows no such customer",
+        Outcome.FAILED: "refused for good, or no such program: the profile was left as it is",
+        Outcome.UNVERIFIED: "accepted, but not read afterwards yet",
+        Outcome.RESIDUAL: "accepted, and still visible",
+        Outcome.RETRYABLE: "certainly not done yet",
+        Outcome.UNKNOWN: "sent, and not known what came of it",
+        Outcome.PENDING: "not reached, or nothing proven yet",
+        Outcome.ON_HOLD: "on hold",
+        Outcome.DONE: "done",
+        Outcome.REAPPEARED: "there again",
+    }
+)
+
 _ACTIONS: Mapping[Outcome, str] = MappingProxyType(
     {
         Outcome.FAILED: "Look at the reason and at the customer in Talon.One; then put the row into a new run.",
@@ -207,6 +229,12 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
         Reason.STATE_RESTORED: "Look in Talon.One whether it took place; the API has no way to ask. It is never sent"
         " again on its own. If it did not take place, put the row into a new run.",
         Reason.REDIRECTED: "Check the base URL: something answers with a redirect. Then resume the run.",
+        Reason.PROGRAM_UNKNOWN: "Check the number of the loyalty program. Nothing of the profile was erased: plan again"
+        " with the right one, or without it for customers who are not in it.",
+        Reason.LEDGER_REFUSED: "Nothing of the profile was erased. Look up in Talon.One why the program refuses, then"
+        " plan again.",
+        Reason.LEDGER_STILL_HELD: "Nothing of the profile was erased. Resume the run later: what still shows is deleted"
+        " again.",
         Reason.VANISHED: "Something else removed it meanwhile. A new run with this id shows whether anything is held.",
     }
 )
@@ -250,6 +278,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
+        "loyaltyLedgers": "Points and single bookings",
     }
 )
 
@@ -429,3 +458,113 @@ def _share(share: float) -> str:
     percent = 100 * share
     digits = 1 if percent >= 10 else 2 if percent >= 1 else 4  # noqa: PLR2004 - as the docstring says
     return f"{ceil(percent * 10**digits - 1e-9) / 10**digits:g} %"
+
+
+# The legal clock in words: what is due, overdue, settled in time.
+
+_MINUTE = 60
+_UNITS = ((86_400, "d"), (3_600, "h"), (_MINUTE, "min"), (1, "s"))
+#: Requests due within so many days are counted on their own.
+SOON = 7
+
+
+def duration(microseconds: int) -> str:
+    """A length of time for people: ``4.2 s`` below a minute, otherwise its two largest units, ``1 h 5 min``."""
+    seconds = microseconds / 1_000_000
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    rest = round(seconds)
+    said: list[str] = []
+    for length, name in _UNITS:
+        amount, rest = divmod(rest, length)
+        if amount or said:
+            said.append(f"{amount} {name}")
+    return " ".join(said[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class ClockWords:
+    """What the first screen says of the clock.
+
+    ``tone`` is the class of the headline: ``bad``, ``warn``, ``good`` or ``calm``; ``lines`` are names with values.
+    """
+
+    headline: str
+    tone: str
+    detail: str
+    lines: tuple[tuple[str, str], ...]
+    regime: str
+
+
+def clock_words(clock: Clock, failed: int) -> ClockWords:
+    """What the clock says; ``failed`` subjects are not open, and may still be owed an answer."""
+    headline, tone, detail = _said(clock, failed)
+    return ClockWords(headline, tone, detail, tuple(_lines(clock)), REGIMES[clock.regime])
+
+
+def due_words(due_on: str, today: str) -> str:
+    """A due date in a list; that it has passed is said in words."""
+    return f"{due_on}, overdue" if due_on and due_on < today else due_on
+
+
+def days(count: int) -> str:
+    """``1 day``, ``12 days``."""
+    return f"{count:,} day{'' if count == 1 else 's'}"
+
+
+def _said(clock: Clock, failed: int) -> tuple[str, str, str]:
+    if clock.first_due is not None and clock.first_due.days_left is not None:
+        return _running(clock.first_due, clock.first_due.days_left, oldest=clock.first_due == clock.oldest)
+    if clock.oldest is not None:
+        why = "No regime was chosen" if clock.regime is Regime.NONE else "No due date is known"
+        return "No due date", "calm", f"{why}. The oldest open request came in on {clock.oldest.requested_on}."
+    if clock.open_undated:
+        return _undated(clock)
+    return _over(clock, failed)
+
+
+def _running(due: DueDay, left: int, *, oldest: bool) -> tuple[str, str, str]:
+    which = "The oldest open request" if oldest else "Of the open requests, the first due"
+    which += f" came in on {due.requested_on}"
+    if left < 0:
+        return f"Overdue by {days(-left)}", "bad", f"{which} and was due on {due.due_on}."
+    headline = f"{days(left)} left" if left else "Due today"
+    return headline, "warn" if left <= SOON else "calm", f"{which} and is due on {due.due_on}."
+
+
+def _undated(clock: Clock) -> tuple[str, str, str]:
+    if not clock.dated:
+        detail = f"When the {subjects(clock.open_undated)} still open are due can't be told from it."
+        return "The list gave no dates of request", "warn", detail
+    detail = f"{subjects(clock.open_undated)} still open came without a date: when they are due can't be told."
+    return "No dated request is open", "warn", detail
+
+
+def _over(clock: Clock, failed: int) -> tuple[str, str, str]:
+    but = f" {subjects(failed)} failed and may still be owed an answer." if failed else ""
+    if not clock.dated:
+        return "The list gave no dates of request", "warn" if failed else "calm", f"No request is open.{but}"
+    if not clock.settled_in_time + clock.settled_late:
+        return "No request is open", "warn" if failed else "calm", but.strip() or "None had a due date."
+    late = f"{clock.settled_late:,} after it" if clock.settled_late else "none after it"
+    detail = f"{subjects(clock.settled_in_time)} settled by the due date, {late}.{but}"
+    if clock.settled_late:
+        return f"{clock.settled_late:,} settled late", "bad", detail
+    return ("No request is open" if failed else "All settled in time"), "warn" if failed else "good", detail
+
+
+def _lines(clock: Clock) -> list[tuple[str, str]]:
+    """Only what can be told: without open requests there is nothing to count."""
+    if not clock.open_dated + clock.open_undated:
+        return []
+    lines = []
+    if clock.oldest is not None and clock.oldest != clock.first_due:
+        due = f", due {clock.oldest.due_on}" if clock.oldest.due_on else ""
+        lines.append(("Oldest open request", f"{clock.oldest.requested_on}{due}"))
+    if clock.first_due is not None:
+        lines += [("Overdue", f"{clock.overdue:,}"), (f"Due within {SOON} days", f"{clock.due_soon:,}")]
+    if clock.dated:
+        lines.append(("Open without a date", f"{clock.open_undated:,}"))
+    if clock.settled_late:
+        lines.append(("Settled after their due date", f"{clock.settled_late:,}"))
+    return lines

@@ -456,6 +456,8 @@ class Player:
         read, about = OPERATIONS[INVENTORY], call.about
         if call.operation.parameter == "couponValue":
             read, about = OPERATIONS[HOLDERS], call.value
+        elif call.operation.parameter == "loyaltyCardId":
+            about = call.body["integrationId"]
         elif call.operation.program is not None:
             read = OPERATIONS[TRANSACTIONS].within(call.operation.program)
         flags: Mapping[str, str] = {flag.name: "true" for flag in read.query if flag.kind is bool}

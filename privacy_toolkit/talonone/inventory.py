@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -132,7 +132,50 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         "loyalty": _record("loyalty"),
         "giveaways": _list("giveaway"),
         "achievements": _list("achievement"),
+        "loyaltyLedgers": _list("programLedger"),  # not of the inventory: what is read next to it, put together by us
     },
+    "programLedger": {
+        "programId": _PERSONAL,
+        "read": _CHOICE,  # ours: whether all of it was given out
+        "balances": _record("balances"),
+        "transactions": _list("transaction"),
+    },
+    "balances": {"balance": _record("balance"), "subledgerBalances": _map("balance")},
+    "balance": {
+        "activePoints": _PERSONAL,
+        "pendingPoints": _PERSONAL,
+        "negativePoints": _PERSONAL,
+        "expiredPoints": _PERSONAL,
+        "spentPoints": _PERSONAL,
+        "currentTier": _record("tier"),
+        "pointsToNextTier": _PERSONAL,
+        "nextTierName": _PERSONAL,
+        "projectedTier": _record("projection"),
+    },
+    "projection": {
+        "projectedTierName": _PERSONAL,
+        "projectedActivePoints": _PERSONAL,
+        "stayInTierPoints": _PERSONAL,
+    },
+    "transaction": {
+        "created": _DATE,
+        "type": _CHOICE,
+        "amount": _PERSONAL,
+        "name": _PERSONAL,
+        "startDate": _PERSONAL,  # a time, or a word such as "immediate"
+        "expiryDate": _PERSONAL,
+        "validityDuration": _PERSONAL,
+        "subledgerId": _PERSONAL,
+        "customerSessionId": _PERSONAL,
+        "storeIntegrationId": _PERSONAL,
+        "flags": _record("flags"),
+        "ruleName": _TECHNICAL,
+        "rulesetId": _TECHNICAL,
+        "programId": _TECHNICAL,
+        "transactionUUID": _TECHNICAL,
+        "id": _TECHNICAL,
+    },
+    "flags": {"createsNegativeBalance": _SET_FLAG},
     "profile": {
         "integrationId": _PERSONAL,
         "created": _DATE,
@@ -293,15 +336,37 @@ def place(path: str) -> tuple[str, str] | None:
 COMPLETE: Final = "complete"
 NOT_HELD: Final = "not_held"
 NOT_OBTAINABLE: Final = "not_obtainable"
+#: Some of what was asked for was not given out, or was too much: it is never said that there is no more.
+INCOMPLETE: Final = "incomplete"
 
-SECTIONS: Final = tuple(SHAPES[ROOT])
+LEDGERS: Final = "loyaltyLedgers"
+SECTIONS: Final = tuple(name for name in SHAPES[ROOT] if name != LEDGERS)
 #: What deployments of 2020 don't give out.
 _NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
 
 
 def sections_of(answer: Mapping[str, Any] | None, generation: str) -> dict[str, str]:
-    """How each section stands by an answer; None is a 404, which says that nothing is held."""
-    return {name: _state(name, answer or {}, generation) for name in SECTIONS}
+    """How each section stands by an answer; None is a 404, which says that nothing is held.
+
+    Ledgers are a section where they were asked for.
+    """
+    found = {name: _state(name, answer or {}, generation) for name in SECTIONS}
+    if answer is None or LEDGERS not in answer:
+        return found
+    return found | {LEDGERS: COMPLETE if all(one["read"] == COMPLETE for one in answer[LEDGERS]) else INCOMPLETE}
+
+
+class LedgerRead(NamedTuple):
+    """The ledger of a customer in one loyalty program, as it was read.
+
+    ``read`` is ``complete``, ``refused`` (the API knows no such program, or not this customer in it) or ``cut_off``
+    (there is more than was read). ``balances`` and ``pages`` are bodies of answers, byte for byte.
+    """
+
+    program: int
+    read: str
+    balances: bytes | None = None
+    pages: tuple[bytes, ...] = ()
 
 
 def entries(name: str, value: Any) -> int:

@@ -486,21 +486,3 @@ class ErrorBody(AnswerBody, frozen=True):
     message: Any = UNSET
     errors: Any = UNSET
     status_code: Any = field(default=UNSET, name="StatusCode")
-
-    def is_in_api_words(self, status: int, *, has_code: bool) -> bool:
-        """Whether the API itself refuses with this status.
-
-        It always says something (``message``). ``has_code``: it also repeats the status or, where it does not
-        (ErrorResponse), lists titled errors. A code that is not the status, or errors that are no list, are others'.
-        """
-        if not isinstance(self.message, str) or not self.message.strip():
-            return False
-        if self.errors is not UNSET and self.errors is not None and not isinstance(self.errors, list):
-            return False
-        if self.status_code is not UNSET and self.status_code is not None:
-            return type(self.status_code) is int and self.status_code == status
-        return not has_code or (isinstance(self.errors, list) and bool(self.errors) and all(map(_titled, self.errors)))
-
-
-def _titled(error: Any) -> bool:
-    return isinstance(error, dict) and isinstance(error.get("title"), str)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble
@@ -492,11 +493,30 @@ def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
     """
     has_code = generation is _CURRENT or reply.status == _UNAVAILABLE
     error = _decoded(reply.body, ErrorBody)
-    if error is None or not error.is_in_api_words(reply.status, has_code=has_code):
+    if error is None or not is_in_api_words(error, reply.status, has_code=has_code):
         return False
     if b"\\" in reply.body:  # a name may be written with escapes
         return _has_no_doubles(reply.body, _OF_REFUSALS)
     return _is_unambiguous(reply.body, _OF_REFUSALS)
+
+
+def is_in_api_words(error: ErrorBody, status: int, *, has_code: bool) -> bool:
+    """Whether the API itself refuses with this status.
+
+    It always says something (``message``). ``has_code``: it also repeats the status or, where it does not
+    (ErrorResponse), lists titled errors. A code that is not the status, or errors that are no list, are others'.
+    """
+    if not isinstance(error.message, str) or not error.message.strip():
+        return False
+    if error.errors is not UNSET and error.errors is not None and not isinstance(error.errors, list):
+        return False
+    if error.status_code is not UNSET and error.status_code is not None:
+        return type(error.status_code) is int and error.status_code == status
+    return not has_code or (isinstance(error.errors, list) and bool(error.errors) and all(map(_titled, error.errors)))
+
+
+def _titled(error: Any) -> bool:
+    return isinstance(error, dict) and isinstance(error.get("title"), str)
 
 
 def _is_unambiguous(body: bytes, names: tuple[bytes, ...]) -> bool:

@@ -15,7 +15,7 @@ from privacy_toolkit.app import service
 from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence import pack
-from privacy_toolkit.journal.sqlite.create import add_checksums
+from privacy_toolkit.journal.sqlite.reader import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 REFUSED = [(14, "dot_segment"), (15, "surrounding_whitespace"), (16, "blank")]

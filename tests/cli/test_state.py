@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.config.settings import deployment_key
-from privacy_toolkit.journal.sqlite.create import add_checksums
 from privacy_toolkit.journal.sqlite.folder import StateFolder
-from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME, add_checksums
 
 CODES = [f"SANDBOX-{number:04d}" for number in range(1, 21)]
 

@@ -594,6 +594,30 @@ def test_a_last_check_that_says_no_leaves_the_connection_to_others(play, fresh):
     play(scene, max_connections=1)
 
 
+def test_the_last_question_comes_after_everything_that_may_take_time_and_a_no_leaves_the_connection(play):
+    async def scene(both):
+        async def check():
+            await asyncio.sleep(0)
+            order.append("check")
+            return True
+
+        def may(answer):
+            order.append(answer)
+            return answer
+
+        order = []
+        peer, _ = await both.begins(NO_CONTENT)
+        refused = both.sends(before_write=check, may_write=lambda: may(False))
+        assert kind(await refused) == (Phase.WRITE, Trouble.BROKEN, False)
+        sent = both.sends(before_write=check, may_write=lambda: may(True))
+        await peer.answers()
+        assert (await sent).status == 204
+        assert order == ["check", False, "check", True]
+        assert both.accepted.empty()
+
+    play(scene, max_connections=1)
+
+
 @pytest.mark.parametrize("meanwhile", ["close", "reset", "surplus"])
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_connection_that_breaks_during_the_last_check_is_not_written_on(play, meanwhile, seen):

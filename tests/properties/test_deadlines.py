@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import Regime
-from privacy_toolkit.deadlines import deadline_of
+from privacy_toolkit.engine.open_requests import deadline_of
 
 REGIMES = st.sampled_from(list(Regime))
 LAWS = st.sampled_from([Regime.GDPR, Regime.CCPA])

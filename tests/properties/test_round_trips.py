@@ -15,8 +15,8 @@ from privacy_toolkit.app.runs import outcomes, read_ids
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import InputError, Outcome, Subject, UsageError
 from privacy_toolkit.core.privacy import guarded
-from privacy_toolkit.deadlines import Regime
 from privacy_toolkit.engine.job import Table
+from privacy_toolkit.engine.open_requests import Regime
 from privacy_toolkit.engine.planning import Order, prepared
 from privacy_toolkit.inputs.options import InputOptions, judge
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
+from itertools import takewhile
 from random import Random
 from typing import Any
 
@@ -43,8 +43,9 @@ from tests.simulation.watch import Watcher
 LEASE, BEAT, MARGIN, DRAIN = 15.0, 1.0, 1.0, 30.0
 #: So long after lease and drain what is left may take: waits of the run itself, and its requests.
 ALLOWANCE = 300.0
-#: So far apart a rate may be counted over all executions: turns of 50 ms are caught up, and a share changes within one.
-_TOO_FAST = 1.12
+#: So much more than the rate may be in a second of all executions together: a share may change within it, and each
+#: pacer sees to its own seconds.
+_TOO_FAST = 1.02
 #: Callbacks that a whole run may take.
 _MOST_STEPS = 400_000
 _OF_THE_API = ("drop_after", "drop_before", "truncated", "hang", "error_502_html", "own_409", "retry_date", "bare_503")
@@ -111,7 +112,8 @@ def cluster_of(seed: int, job: Job | None = None) -> ClusterSpec:
     count = rng.choice((0, 1, 2, 3, 4, 6, 9))
     mishaps = [_mishap(rng, workers) for _ in range(count)]
     drifts = [rng.choice((0.0, 0.0, -0.05, 0.05)) for _ in range(workers)]
-    return ClusterSpec(spec=spec, workers=workers, mishaps=mishaps, drifts=drifts)
+    link = rng.choice(((0.0005, 0.01), (0.0005, 0.01), (0.02, 0.3)))
+    return ClusterSpec(spec=spec, workers=workers, mishaps=mishaps, drifts=drifts, link=link)
 
 
 def _mishap(rng: Random, workers: int) -> Mishap:
@@ -403,14 +405,14 @@ class Cluster(Simulation):
         self.watcher = ClusterWatcher(self.play, self.disk, self.violate)
         self.workers: list[Worker | None] = [None] * cluster.workers
         self.everybody: list[Worker] = []
-        self.turns: deque[float] = deque()
+        self.pacers: dict[int, Pacer] = {}
         self.fullest = 0
         self.latest = 0.0  # when the last mishap was over that can hold up the run
         WORLD[:] = [self]
 
     def run(self) -> Result:
         """Play the run to its end."""
-        with playing(self), self._counting_turns():
+        with playing(self), self._counting_requests():
             try:
                 self.loop.run_until_complete(self._play())
             except EndlessError as error:
@@ -564,28 +566,28 @@ class Cluster(Simulation):
             self.violate("a run does not end", f"{late:.0f} s")
 
     @contextmanager
-    def _counting_turns(self) -> Iterator[None]:
-        """Count the turns of all executions together, in any second."""
-        take = Pacer._take
+    def _counting_requests(self) -> Iterator[None]:
+        """Count the requests of all executions together, in any second."""
+        write = Pacer._write
 
-        def taken(pacer: Pacer, now: float) -> None:
-            take(pacer, now)
-            self._turn()
+        def written(pacer: Pacer, now: float) -> None:
+            write(pacer, now)
+            self.pacers.setdefault(id(pacer), pacer)
+            self._look_at_the_second(now)
 
-        Pacer._take = taken  # type: ignore[method-assign]
+        Pacer._write = written  # type: ignore[method-assign]
         try:
             yield
         finally:
-            Pacer._take = take  # type: ignore[method-assign]
+            Pacer._write = write  # type: ignore[method-assign]
 
-    def _turn(self) -> None:
-        turns, now = self.turns, self.loop.now
-        turns.append(now)
-        while turns[0] <= now - 1.0:
-            turns.popleft()
-        self.fullest = max(self.fullest, len(turns))
-        if len(turns) > math.ceil(self.spec.rate * _TOO_FAST) + self.cluster.workers:
-            self.violate("more in a second than the rate", f"{len(turns)} of {self.spec.rate}")
+    def _look_at_the_second(self, now: float) -> None:
+        count = sum(
+            1 for pacer in self.pacers.values() for _ in takewhile(lambda at: at > now - 1.0, reversed(pacer._written))
+        )
+        self.fullest = max(self.fullest, count)
+        if count > math.ceil(self.spec.rate * _TOO_FAST) + self.cluster.workers:
+            self.violate("more in a second than the rate", f"{count} of {self.spec.rate}")
 
     def _clear_up(self) -> None:
         """Let all that is left of the processes end, without any effect."""

@@ -19,7 +19,7 @@ from privacy_toolkit.journal.records import (
     SubjectState,
     encode_package,
 )
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 #: The refused rows of every made-up input.

@@ -6,7 +6,7 @@ import pytest
 from dateutil.relativedelta import relativedelta
 
 from privacy_toolkit.core.model import Regime
-from privacy_toolkit.deadlines import deadline_of
+from privacy_toolkit.engine.open_requests import deadline_of
 
 GDPR, CCPA, NONE = Regime.GDPR, Regime.CCPA, Regime.NONE
 FIRST = {GDPR: relativedelta(months=1), CCPA: relativedelta(days=45)}

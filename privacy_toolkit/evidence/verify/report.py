@@ -34,10 +34,9 @@ from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
-from privacy_toolkit.reporting.clock import ages, legal_clock
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.html import render
-from privacy_toolkit.reporting.report import encode_report
+from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
 from privacy_toolkit.schemas import schema_of
@@ -425,6 +424,7 @@ def _figures(report: Report, found: RowsFound) -> Iterator[tuple[str, Any, Any]]
         legal_clock(report.clock.regime, today, report.clock.dated, waiting, found.counts.settled()),
     )
     yield "ages of open requests", report.ages, ages(today, *waiting)
+    yield "loyalty", {one.program: one.outcomes for one in report.loyalty or ()}, found.counts.loyalty
     yield "what was sent and how it ended", _said_sends(report), found.counts.sends
 
 

@@ -21,7 +21,7 @@ from privacy_toolkit.evidence.files import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.findings import LONGEST_LINE, Code, PackFolder, Unusable, words_of
 from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
-from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, encode_row
+from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, count_loyalty, encode_row
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
 
@@ -125,6 +125,7 @@ class RowCounts:
     _days: set[str] = field(default_factory=set)
     _in_time: int = 0
     _late: int = 0
+    _loyalty: dict[int, Counter[str]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """Count a row.
@@ -143,6 +144,7 @@ class RowCounts:
             raise Unbelievable("a word on what was settled in time that does not fit it")
         if row.attempts < 0 or (row.time_span or 1) < 1 or (row.kept_coupons or 0) < 0 or (row.kept_referrals or 0) < 0:
             raise Unbelievable("a number below zero")
+        self._count_loyalty(row.loyalty or None)
         self._stand(row, sums)
         if row.outcome in _OPEN:
             self._wait(row)
@@ -152,6 +154,23 @@ class RowCounts:
         if row.outcome == Outcome.ON_HOLD:
             self._hold(row)
         self._count_sends(row.proof.sends)
+
+    @property
+    def loyalty(self) -> dict[int, dict[str, int]]:
+        """How many customers came to which outcome, by the number of the loyalty program."""
+        return {program: dict(sorted(self._loyalty[program].items())) for program in sorted(self._loyalty)}
+
+    def _count_loyalty(self, shown: str | None) -> None:
+        if shown is None:  # nearly always
+            return
+        try:
+            counted = count_loyalty([shown])
+        except ValueError:
+            raise Unbelievable("a word on loyalty that is none") from None
+        if len(self._loyalty.keys() | counted.keys()) > MOST_DIFFERENT:
+            raise Unbelievable("more different loyalty programs than there are")
+        for program, outcomes in counted.items():
+            self._loyalty.setdefault(program, Counter()).update(outcomes)
 
     def summary(self) -> RowSummary:
         """The figures in the form a report is made of."""

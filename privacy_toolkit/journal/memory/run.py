@@ -23,7 +23,7 @@ from privacy_toolkit.core.model import (
     StopReason,
     Subject,
 )
-from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, Windows, counted, times_of, windows_from
+from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
 from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -46,6 +46,7 @@ from privacy_toolkit.journal.records import (
     state_row,
 )
 from privacy_toolkit.journal.store import Lease, moved, running
+from privacy_toolkit.journal.windows import Windows, times_of, windows_from
 
 #: Outcomes after which it is not certain what was done.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
@@ -110,7 +111,7 @@ class HeldRun:
     def entry(self, seq: int) -> Entry:
         """Give a subject with its state and all that was exchanged for it."""
         made = tuple(exchange for _, exchange in self.walk(seq))
-        return Entry(self.subjects[seq - 1], self.states.get(seq, PENDING), made)
+        return Entry(self.subjects[seq - 1], self.states.get(seq, PENDING), made, self.results.get(seq))
 
     def walk(self, seq: int) -> list[tuple[int, ExchangeRecord]]:
         """Give the exchanges of a subject by their numbers, in order."""

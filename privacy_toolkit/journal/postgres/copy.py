@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 
 from privacy_toolkit.core.model import JournalError, RefusedError, UsageError
-from privacy_toolkit.journal.packed import PackedReader, control_row, encode_rows, page_digest
+from privacy_toolkit.journal.packed import PackedReader, control_row, encode_rows, facts_mac, page_digest
 from privacy_toolkit.journal.postgres.connection import Connection, explained
 from privacy_toolkit.journal.postgres.ledgers import put_key
 from privacy_toolkit.journal.postgres.reader import PostgresReader
@@ -21,7 +21,6 @@ from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import running
-from privacy_toolkit.journal.writing import facts_mac
 
 _AT_ONCE: Final = 10_000
 _FACTS: Final = ("run_id", "plan", "secret", "plan_key", "created_at", "size", "purged_at", "approval")

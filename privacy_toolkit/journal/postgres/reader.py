@@ -24,15 +24,7 @@ import psycopg
 
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, Outcome, StopReason
-from privacy_toolkit.journal.figures import (
-    PageCounts,
-    RunCounts,
-    RunSummary,
-    Windows,
-    counted,
-    times_of,
-    windows_from,
-)
+from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, counted
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
     MAC,
@@ -44,6 +36,7 @@ from privacy_toolkit.journal.packed import (
     decode_counts,
     decode_rows,
     decode_states,
+    facts_mac,
     page_as_known,
     reads,
 )
@@ -58,7 +51,8 @@ from privacy_toolkit.journal.records import (
     newest_first,
 )
 from privacy_toolkit.journal.store import damaged, moved
-from privacy_toolkit.journal.writing import facts_mac, pieces_of_page
+from privacy_toolkit.journal.windows import Windows, times_of, windows_from
+from privacy_toolkit.journal.writing import pieces_of_page
 
 #: So long, in seconds, a look at whether the run is still in use holds.
 _IN_PLACE_FOR: Final = 0.2

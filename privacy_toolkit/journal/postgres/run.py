@@ -24,6 +24,7 @@ from privacy_toolkit.journal.packed import (
     encode_counts,
     encode_page,
     encode_rows,
+    facts_mac,
     page_as_known,
     page_digest,
 )
@@ -44,7 +45,6 @@ from privacy_toolkit.journal.store import damaged, moved, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
     Writer,
-    facts_mac,
     facts_of,
     known_at_first,
     marked_restored,

@@ -17,8 +17,7 @@ from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.postgres import schema
 from privacy_toolkit.journal.postgres.connection import Connection, Database, explained, meaning
-from privacy_toolkit.journal.postgres.index import PostgresIndex
-from privacy_toolkit.journal.postgres.ledgers import PostgresAssignedCodes, PostgresSuppression
+from privacy_toolkit.journal.postgres.ledgers import PostgresAssignedCodes, PostgresIndex, PostgresSuppression
 from privacy_toolkit.journal.postgres.reader import PostgresReader, live_executions
 from privacy_toolkit.journal.postgres.run import PostgresRun, create_run
 from privacy_toolkit.journal.records import ControlProfile, RunAnswers, Staged, meant_by, newest_first

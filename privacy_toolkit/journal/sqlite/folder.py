@@ -29,9 +29,8 @@ from privacy_toolkit.core.privacy import SecretFile, found_in
 from privacy_toolkit.journal.records import Staged, meant_by
 from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
-from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile, runs_in
-from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, JournalReader
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, JournalReader, create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running
 
@@ -72,7 +71,7 @@ class Identity:
 
     Args:
         folder: the state folder.
-        files: the folders of its runs, with the names of a journal and of its checksums.
+        files: gives the journals of its runs, each with its checksums.
         outside: where it is kept outside of the folder how often that was worked with.
         machine: the file with the name of the machine.
     """
@@ -80,7 +79,7 @@ class Identity:
     def __init__(
         self,
         folder: Path,
-        files: Iterable[tuple[Path, Path]] = (),
+        files: Callable[[], Iterable[tuple[Path, Path]]] = tuple,
         outside: Path | None = None,
         machine: Path = MACHINE_ID,
     ) -> None:
@@ -130,7 +129,7 @@ class Identity:
                 return "it was used on another machine"
             if (self._seen(record.id) or record.generation) > record.generation:
                 return "it is older than when it was last used"
-        if any(moved(sums, journal) for journal, sums in self._files):
+        if any(moved(sums, journal) for journal, sums in self._files()):
             return "journals in it are copies"
         return ""
 
@@ -413,7 +412,7 @@ class StateFolder:
     @property
     def identity(self) -> Identity:
         """What tells whether this folder is a copy, or older than it was."""
-        return Identity(self.path, self._files())
+        return Identity(self.path, self._files)
 
     def adopt(self) -> None:
         """Take the journals as they are for those that the checksums were made for, but for those at work."""

@@ -13,15 +13,14 @@ from typing import Any
 
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
-from privacy_toolkit.journal.packed import MAC, Row
+from privacy_toolkit.journal.packed import MAC, Row, facts_mac
 from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
-from privacy_toolkit.journal.sqlite.create import protect
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
-from privacy_toolkit.journal.sqlite.reader import JournalReader, connect, damage_named
+from privacy_toolkit.journal.sqlite.reader import JournalReader, connect, damage_named, protect
 from privacy_toolkit.journal.store import moved
-from privacy_toolkit.journal.writing import Renumbering, Writer, facts_mac, marked_restored
+from privacy_toolkit.journal.writing import Renumbering, Writer, marked_restored
 
 # SQLite takes one writer: a connection of its own, in the writer's thread (WAL, ``synchronous=FULL``).
 
@@ -47,15 +46,17 @@ class FileSink:
     def write(self, log: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
         """Write in one commit, durable on return."""
         with self._explained():
-            self._number = pages.commit(self._connection, self._number, log, results, controls)
-            self._committed(self._connection)
+            connection = self._connection
+            self._number = pages.commit(connection, self._number, log, results, controls)
+            self._committed(connection)
 
     def fold(self, first: int) -> None:
         """Put all that the log says of a page into one row."""
         with self._explained():
+            connection = self._connection
             with damage_named(self._path.parent.name):
-                pages.fold(self._connection, first)
-            self._committed(self._connection)
+                pages.fold(connection, first)
+            self._committed(connection)
 
     def pause(self) -> None:
         """Say nothing: see ``beats``."""

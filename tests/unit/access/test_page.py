@@ -76,6 +76,16 @@ def test_policy_allows_the_one_style_alone(facts):
     assert f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'" in text
 
 
+@pytest.mark.parametrize(
+    ("lang", "page", "of"),
+    [("en", "Page", "of"), ("de", "Seite", "von"), ("fr", "Page", "sur"), ("es", "Página", "de")],
+)
+def test_paper_has_the_reference_and_page_numbers_in_the_language(facts, lang, page, of):
+    text = render(facts(lang=lang, reference="ab" * 16))
+    assert f'content: "{page} " counter(page) " {of} " counter(pages);' in text
+    assert f'content: "{"ab" * 16}";' in text
+
+
 def test_links_lead_somewhere_and_no_name_is_there_twice(facts):
     elements = parsed(render(facts())).elements
     ids = [attrs["id"] for _, attrs in elements if "id" in attrs]

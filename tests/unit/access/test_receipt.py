@@ -108,6 +108,11 @@ def test_exact_times_of_earlier_packs_are_said_as_they_are():
     assert "When this was noted" not in values(shown(settled_at="soon"))
 
 
+def test_a_span_within_a_minute_is_one_moment():
+    found = values(shown(settled_at="2026-11-23T08:00:10.000000Z", time_span=20))
+    assert found["When this was noted"] == "23 November 2026 at 08:00 UTC"
+
+
 def test_what_is_not_known_is_left_out_and_an_unsigned_record_is_called_so():
     found = shown(signer=None)
     words = language("en").receipt

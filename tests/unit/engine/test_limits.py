@@ -1,9 +1,10 @@
+import asyncio
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose, StopReason, UsageError
-from privacy_toolkit.engine.limits import Limits, Watch, parse_max_failures, parse_until
+from privacy_toolkit.engine.limits import Limits, Stop, Watch, parse_max_failures, parse_until
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=timezone(timedelta(hours=1)))
 
@@ -85,3 +86,65 @@ def test_more_failures_than_allowed_stop():
     ]
     assert Watch(Limits(max_failures=0)).settled(Outcome.RETRYABLE) is StopReason.FAILURE_LIMIT
     assert Watch(Limits()).settled(Outcome.FAILED) is None
+
+
+# What several executions count together.
+
+
+def test_failures_elsewhere_count_towards_the_limit():
+    watch = Watch(Limits(max_failures=3))
+    assert watch.settled(Outcome.FAILED) is None
+    assert watch.counted_elsewhere(2, 0, has_seen=True) is None
+    assert watch.settled(Outcome.FAILED) is StopReason.FAILURE_LIMIT
+    assert (watch.failures, watch.counted_elsewhere(9, 0, has_seen=True)) == (2, StopReason.FAILURE_LIMIT)
+
+
+def test_first_reads_elsewhere_count_as_long_as_nobody_was_seen():
+    watch = Watch(Limits())
+    watch.counted_elsewhere(0, 60, has_seen=False)
+    assert read(watch, absent=True, times=39) is None
+    assert watch.is_suspicious
+    assert read(watch, absent=True) is StopReason.WRONG_ENVIRONMENT
+
+
+def test_somebody_seen_elsewhere_is_enough():
+    watch = Watch(Limits())
+    read(watch, absent=True, times=50)
+    watch.counted_elsewhere(0, 60, has_seen=True)
+    assert (watch.has_seen, watch.is_suspicious) == (True, False)
+    assert read(watch, absent=True, times=500) is None
+
+
+def test_what_is_waited_for_ends_with_a_stop():
+    async def play():
+        stop, gone = Stop(), []
+
+        async def work(seconds):
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:
+                gone.append(seconds)
+                raise
+            return seconds
+
+        assert await stop.unless(work(0)) == 0
+        waiting = asyncio.create_task(stop.unless(work(60)))
+        await asyncio.sleep(0)
+        stop.request(StopReason.TERMINATED)
+        assert await waiting is None
+        await asyncio.sleep(0)
+        assert gone == [60]
+
+    asyncio.run(play())
+
+
+def test_what_fails_fails_for_whoever_waits_for_it():
+    async def fail():
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def play():
+        with pytest.raises(ZeroDivisionError):
+            await Stop().unless(fail())
+
+    asyncio.run(play())

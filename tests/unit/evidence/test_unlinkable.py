@@ -11,10 +11,10 @@ import pytest
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
-from privacy_toolkit.journal.figures import LEAST
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.ledgers import SuppressionFile
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.windows import LEAST
 from tests.support import reported_runs as runs
 
 PEOPLE = 300

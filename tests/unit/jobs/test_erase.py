@@ -6,7 +6,7 @@ import pytest
 from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Outcome, Reason
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone", {"Name": "x"}, coupons=[{"value": "C"}])

@@ -8,7 +8,7 @@ from privacy_toolkit.engine.job import Context, ForeignAnswerError, NotDelivered
 from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs.export import DECLARATION, Export
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone")

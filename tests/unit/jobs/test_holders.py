@@ -8,7 +8,7 @@ import pytest
 from privacy_toolkit.core.model import Sequencing
 from privacy_toolkit.jobs.holders import Holder, Holders, decode_holders
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from tests.support.answers import profile, refusal
 
 FULL = {

@@ -19,7 +19,7 @@ from privacy_toolkit.jobs import coupons as reserving
 from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations
 from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.responses import Answer, Finding

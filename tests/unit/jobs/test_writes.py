@@ -13,7 +13,7 @@ from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.holders import MadeCode, decode_code
 from privacy_toolkit.jobs.writing import ACT_TRIES
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 from privacy_toolkit.talonone.operations import Generation
 from tests.support.answers import control, event, profile, referral, refusal, rules, session
 

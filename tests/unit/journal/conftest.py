@@ -3,8 +3,8 @@
 import pytest
 
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.reader import create_run
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose
-from privacy_toolkit.journal.figures import LEAST, Windows
 from privacy_toolkit.journal.records import ExchangeRecord, Note, SubjectState
+from privacy_toolkit.journal.windows import LEAST, Windows
 
 SECOND = 1_000_000
 

@@ -33,7 +33,7 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.evidence.seal import Chain, Link
-from privacy_toolkit.journal.figures import LEAST, AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
+from privacy_toolkit.journal.figures import AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
 from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
@@ -63,6 +63,7 @@ from privacy_toolkit.journal.records import (
 from privacy_toolkit.journal.sqlite import reader
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.journal.windows import LEAST
 from tests.support import postgres
 from tests.support.scanning import Scan
 

@@ -22,9 +22,8 @@ from privacy_toolkit.core.model import (
     Reason,
 )
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
-from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder
-from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME, create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 #: Every byte of every file takes minutes; so many are drawn for a suite that takes seconds.

@@ -8,9 +8,8 @@ import pytest
 
 from privacy_toolkit.core.model import HeldBefore, JournalError, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.journal.records import ExchangeRecord, Note, Staged, SubjectState
-from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder
-from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE
+from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, create_run
 from privacy_toolkit.journal.sqlite.run import RunJournal
 
 #: More than the bytes of a page and its head in the log, in steps that cut heads and pages alike.

@@ -4,7 +4,7 @@ import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
 from privacy_toolkit.journal.records import Note, Staged, SubjectState
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 
 ROWS = [("a", "Y"), ("b", "X"), ("c", "Y"), ("d", "X"), ("e", "X"), ("f", "Z")]
 

@@ -18,7 +18,7 @@ def used(state, tmp_path):
 def of(path, tmp_path, machine="first"):
     name = tmp_path / f"machine-{machine}"
     name.write_text(f"{machine}\n" if machine != "none" else "")
-    return Identity(path, StateFolder(path)._files(), outside=tmp_path / "outside", machine=name)
+    return Identity(path, StateFolder(path)._files, outside=tmp_path / "outside", machine=name)
 
 
 def test_a_folder_in_use_is_beyond_doubt(used, state, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Control, Hold, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.journal.records import ControlRecord, ExchangeRecord, Note, Staged, SubjectState
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 
 RUN_ID = "20260101-000000-reserve-abcdef"
 PAIRS = [("a", "X"), ("b", "Y"), ("c", "X"), ("d", "X"), ("e", "Y"), ("f", "Z")]

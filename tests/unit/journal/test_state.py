@@ -8,8 +8,8 @@ import pytest
 from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.core.model import RefusedError, UsageError
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.reader import create_run
 from privacy_toolkit.journal.state import existing_state, open_controls, open_state
 
 
@@ -70,7 +70,7 @@ import os, sys
 from pathlib import Path
 from privacy_toolkit.core.durable import left_over, sweep
 from privacy_toolkit.journal.records import Staged
-from privacy_toolkit.journal.sqlite.create import create_run
+from privacy_toolkit.journal.sqlite.reader import create_run
 
 def pages():
     yield [(2, "somebody")]

@@ -1,6 +1,7 @@
 import pytest
 
-from privacy_toolkit.reporting.clock import duration, maybe_rfc3339, rfc3339
+from privacy_toolkit.reporting.schema import maybe_rfc3339, rfc3339
+from privacy_toolkit.reporting.words import duration
 
 
 def test_moment_is_rfc_3339_in_utc_with_six_decimals():

@@ -7,7 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from privacy_toolkit.core.model import Outcome
-from privacy_toolkit.journal.records import PackageFacts, encode_package
+from privacy_toolkit.journal.records import (
+    LoyaltyFacts,
+    PackageFacts,
+    ProgramFacts,
+    encode_loyalty,
+    encode_package,
+)
 from privacy_toolkit.reporting import parquet
 from privacy_toolkit.reporting.parquet import SCHEMA, STORED, lines_of, matches, rows_parquet, summarise, table_of
 from privacy_toolkit.reporting.rows import Shown
@@ -28,8 +34,9 @@ def table(tmp_path):
     ]
     with runs.RunJournal(runs.write_run(tmp_path / "r", subjects)) as journal:
         package = PackageFacts(name="ab.zip", sha256="c" * 64, sections={"profile": "complete"}, redactions=2, people=1)
-        first, *others = journal.rows()
-        rows = [first._replace(result=encode_package(package)), *others]
+        first, second, *others = journal.rows()
+        loyalty = encode_loyalty(LoyaltyFacts(programs={"33": ProgramFacts(outcome=Outcome.ERASED)}))
+        rows = [first._replace(result=encode_package(package)), second._replace(result=loyalty), *others]
         return table_of(rows, SECRET, Shown(journal.windows())).sort_by("subject").combine_chunks()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from privacy_toolkit.core.model import Attribution, Hold, Outcome, Purpose, Reason, StopReason, ToolkitError, Verdict
 from privacy_toolkit.journal.records import ExchangeRecord
-from privacy_toolkit.journal.sqlite.create import add_checksums
+from privacy_toolkit.journal.sqlite.reader import add_checksums
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.report import moment_of
 from tests.support import reported_runs as runs

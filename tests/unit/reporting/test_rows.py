@@ -26,7 +26,7 @@ def test_line_is_canonical(tmp_path, outcome):
     assert row["outcome"] == outcome
     assert set(row) == {
         *("subject", "outcome", "reason", "attribution", "held_before", "attempts", "hold_reason", "review_on"),
-        *("kept_coupons", "kept_referrals", "settled_at", "proof"),
+        *("kept_coupons", "kept_referrals", "loyalty", "settled_at", "proof"),
         *("requested_on", "due_on", "ticket", "ground"),
         *("package", "redactions", "in_time", "time_span"),
     }

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_toolkit.core.model import HeldBefore, Job, Outcome, Purpose, Reason, Subject
-from privacy_toolkit.journal.figures import Window, Windows
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow
 from privacy_toolkit.journal.sqlite.run import RunJournal
+from privacy_toolkit.journal.windows import Window, Windows
 from privacy_toolkit.reporting.parquet import SCHEMA, cases_of, lines_of, table_of
 from privacy_toolkit.reporting.rows import Shown, encode_row, row_of
 from privacy_toolkit.reporting.tables import case_of, needs_attention
