@@ -237,7 +237,9 @@ class Simulation:
             verify=spec.verify,
             predicate=job.predicate,
         )
-        first = {id_ for id_, _ in self.play.subjects[: spec.suppressed]}
+        # A session has an id of its own, and is on hold by its customer.
+        customers = getattr(self.play, "owners", [id_ for id_, _ in self.play.subjects])
+        first = set(customers[: spec.suppressed])
         return Work(
             journal=self.journal,
             job=job.make(self.play.context(self.secret)),
