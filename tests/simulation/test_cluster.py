@@ -16,7 +16,7 @@ from tests.simulation.cluster import KINDS, Mishap, cluster_of, play_cluster
 from tests.simulation.mutations import Mutation, planted
 
 #: So many parts of so many subject-runs each.
-PARTS, SUBJECTS = 4, 1_000
+PARTS, SUBJECTS = 4, 500
 #: So many subject-runs a planted bug may take to be found.
 BUDGET = 6_000
 
@@ -174,7 +174,7 @@ def found_by(mutation):
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_without_the_bug_the_same_runs_are_well(mutation):
-    assert [play_cluster(provoking(mutation, seed)).violations for seed in range(3)] == [[], [], []]
+    assert [play_cluster(provoking(mutation, seed)).violations for seed in range(2)] == [[], []]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
