@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
@@ -360,17 +360,17 @@ WORLD: list[Cluster] = []
 class ClusterWatcher(Watcher):
     """Looks at every request as it is begun to be written: whoever writes a change holds the lease, by the store."""
 
-    def watching(self, exchange: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-        """The same exchange, looked at."""
+    def sending(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        """The same sending, looked at."""
 
-        async def watched(connection: Any, payload: bytes, *given: Any, **named: Any) -> Any:
+        def sent(connection: Any, payload: bytes, *given: Any, **named: Any) -> Any:
             worker = WORKER.get()
             assert worker is not None
             connection._transport.senders.append(worker.number)
             self._look(worker, payload)
-            return await exchange(connection, payload, *given, **named)
+            return send(connection, payload, *given, **named)
 
-        return watched
+        return sent
 
     def _look(self, worker: Worker, payload: bytes) -> None:
         about = self._begin(payload)
@@ -568,7 +568,8 @@ class Cluster(Simulation):
     @contextmanager
     def _counting_requests(self) -> Iterator[None]:
         """Count the requests of all executions together, in any second."""
-        write = Pacer._write
+        write, send = Pacer._write, Connection.send
+        Connection.send = self.watcher.sending(send)  # type: ignore[attr-defined,method-assign]
 
         def written(pacer: Pacer, now: float) -> None:
             write(pacer, now)
@@ -580,6 +581,7 @@ class Cluster(Simulation):
             yield
         finally:
             Pacer._write = write  # type: ignore[method-assign]
+            Connection.send = send  # type: ignore[method-assign]
 
     def _look_at_the_second(self, now: float) -> None:
         count = sum(
