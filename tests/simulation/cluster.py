@@ -568,8 +568,8 @@ class Cluster(Simulation):
     @contextmanager
     def _counting_requests(self) -> Iterator[None]:
         """Count the requests of all executions together, in any second."""
-        write, send = Pacer._write, Connection.send
-        Connection.send = self.watcher.sending(send)  # type: ignore[attr-defined,method-assign]
+        write, send = Pacer._write, Connection.exchange
+        Connection.exchange = self.watcher.sending(send)  # type: ignore[attr-defined,method-assign]
 
         def written(pacer: Pacer, now: float) -> None:
             write(pacer, now)
@@ -581,7 +581,7 @@ class Cluster(Simulation):
             yield
         finally:
             Pacer._write = write  # type: ignore[method-assign]
-            Connection.send = send  # type: ignore[method-assign]
+            Connection.exchange = send  # type: ignore[method-assign]
 
     def _look_at_the_second(self, now: float) -> None:
         count = sum(

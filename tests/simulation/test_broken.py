@@ -1,7 +1,7 @@
 """A bug wherever something is asked aside ends the execution, and is raised: nobody waits for ever."""
 
 from privacy_toolkit.core.model import Job
-from privacy_toolkit.engine.steps import ExecutionContext
+from privacy_toolkit.engine.context import ExecutionContext
 from tests.simulation.campaign import play
 from tests.simulation.spec import spec_of
 

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose, Reason, Sequencing
+from privacy_toolkit.engine.context import ExecutionContext
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import ExecutionContext
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
