@@ -25,9 +25,8 @@ from toolkit import PROGRAM
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.server import RunningSandbox
-from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 from privacy_toolkit.sandbox.wire import EPOCH, coupon, seed, timestamp
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 PAIRS, COUPONS, CUSTOMERS = 100_000, 500, 20_000
 BUDGET = 190  # of 200 pairs for each coupon

@@ -26,8 +26,8 @@ from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import blank
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.server import RunningSandbox
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind
 from privacy_toolkit.talonone.operations import OPERATIONS
 

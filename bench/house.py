@@ -25,7 +25,7 @@ from types import CodeType, FrameType
 import privacy_toolkit
 from privacy_toolkit.cli.main import main as privacy_toolkit_main
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import SandboxSettings
 
 PACKAGE = str(Path(privacy_toolkit.__file__).parent) + os.sep
 MOST_FILES, MOST_CHANGES = 60, 350

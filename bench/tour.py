@@ -27,8 +27,8 @@ import xlsxwriter
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.server import RunningSandbox
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.shop import write_profile
 
 ROOT = Path(__file__).parents[1]

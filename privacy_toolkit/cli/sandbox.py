@@ -53,7 +53,7 @@ def sandbox_command(**options: Any) -> int:
     """
     from privacy_toolkit.sandbox import serve
     from privacy_toolkit.sandbox.faults import Faults
-    from privacy_toolkit.sandbox.world import SandboxSettings
+    from privacy_toolkit.sandbox.store import SandboxSettings
     from privacy_toolkit.talonone.operations import Generation
 
     as_json = options["as_json"]
@@ -156,8 +156,8 @@ def demo_command(**options: Any) -> int:
     from privacy_toolkit.journal.state import open_state
     from privacy_toolkit.sandbox import start_in_thread
     from privacy_toolkit.sandbox.faults import Faults
+    from privacy_toolkit.sandbox.store import SandboxSettings
     from privacy_toolkit.sandbox.wire import seed
-    from privacy_toolkit.sandbox.world import SandboxSettings
 
     folder = Path(options["out"])
     folder.mkdir(parents=True, exist_ok=True)

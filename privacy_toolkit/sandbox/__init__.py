@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
-from privacy_toolkit.sandbox.store import Store
+from privacy_toolkit.sandbox.store import SandboxSettings, Store
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 try:
     from privacy_toolkit.sandbox.server import RunningSandbox, serve, start_in_thread

@@ -36,9 +36,8 @@ from privacy_toolkit.sandbox.deployment import (
     without_acting,
 )
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Faults, Outages, RateLimit
-from privacy_toolkit.sandbox.store import LogEntry, RequestLog, Store
+from privacy_toolkit.sandbox.store import Call, LogEntry, RequestLog, SandboxSettings, Store
 from privacy_toolkit.sandbox.wire import RefusalError, seed
-from privacy_toolkit.sandbox.world import Call, SandboxSettings
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 
 #: The ASGI extension by which the server passes the connection (see ``server``).

@@ -21,9 +21,8 @@ from privacy_toolkit.sandbox import handlers as customers
 from privacy_toolkit.sandbox import handlers as profiles
 from privacy_toolkit.sandbox import handlers as sessions
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, Faults
-from privacy_toolkit.sandbox.store import Store
+from privacy_toolkit.sandbox.store import Call, SandboxSettings, ServedAnswer, Store, World
 from privacy_toolkit.sandbox.wire import RefusalError, misfit
-from privacy_toolkit.sandbox.world import Call, SandboxSettings, ServedAnswer, World
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, Scheme
 

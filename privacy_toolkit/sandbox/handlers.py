@@ -7,9 +7,8 @@ from hashlib import blake2b
 from typing import Any
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import EntityKind, JsonObject, card_owner
+from privacy_toolkit.sandbox.store import Call, EntityKind, JsonObject, SandboxSettings, ServedAnswer, World, card_owner
 from privacy_toolkit.sandbox.wire import RefusalError, invalid, not_found
-from privacy_toolkit.sandbox.world import Call, SandboxSettings, ServedAnswer, World
 from privacy_toolkit.talonone.operations import Generation
 
 # The inventory of a customer, and its erasure.

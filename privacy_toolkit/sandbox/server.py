@@ -17,9 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.app import CONNECTION, SandboxApp, admin_app
-from privacy_toolkit.sandbox.store import EntityKind, RequestLog, Store
+from privacy_toolkit.sandbox.store import EntityKind, RequestLog, SandboxSettings, Store
 from privacy_toolkit.sandbox.wire import seed, seed_codes
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 HOST = "127.0.0.1"
 BACKLOG = 2048

@@ -11,17 +11,12 @@ from uuid import UUID
 
 import msgspec
 
-from privacy_toolkit.sandbox.store import EntityKind, Environment, JsonObject, Store, card_owner
+from privacy_toolkit.sandbox.store import EntityKind, Environment, JsonObject, Store, card_owner, timestamp
 
 # The entities in the form in which the API sends them: every field that the vendor's documents and SDK require.
 
 ACCOUNT_ID = 1
 CAMPAIGN_ID = 1
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC, with milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def profile(

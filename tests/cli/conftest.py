@@ -9,8 +9,8 @@ import pytest
 
 from privacy_toolkit.cli.main import main
 from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support import postgres
 from tests.support.commands import Done
 from tests.support.loopback import Handler, serving

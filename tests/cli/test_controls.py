@@ -15,9 +15,8 @@ from privacy_toolkit.engine.controls import MOST_UNPROVEN
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import Faults
-from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 from privacy_toolkit.sandbox.wire import EPOCH, profile, seed, timestamp
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 CONFIRMED = ("--confirm", "yes", "--json")
 #: The requests of ``create``: the route without a key, with a wrong one, with the right one; then the steps.

@@ -11,8 +11,8 @@ import pytest
 
 from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, SUMS_NAME
 from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures").glob("state-*.tar.xz"))
 WITH_PACK = [ARCHIVES[0], ARCHIVES[2]]

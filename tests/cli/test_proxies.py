@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.loopback import Handler, serving
 
 ERASE, INVENTORY = "delete_customer_data", "get_customer_inventory"

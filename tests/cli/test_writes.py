@@ -8,8 +8,7 @@ import pytest
 
 from privacy_toolkit.cli.main import main
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.store import EntityKind
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 COMMANDS = [("referrals", "create"), ("events", "track"), ("profiles", "update"), ("sessions", "update")]
 ROWS = {

@@ -10,9 +10,8 @@ import pytest
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.sandbox import RunningSandbox, start_in_thread, wire
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.store import EntityKind, card_owner
+from privacy_toolkit.sandbox.store import DEFAULT_APPLICATION_KEY, DEFAULT_KEY, EntityKind, SandboxSettings, card_owner
 from privacy_toolkit.sandbox.wire import EPOCH
-from privacy_toolkit.sandbox.world import DEFAULT_APPLICATION_KEY, DEFAULT_KEY, SandboxSettings
 from privacy_toolkit.talonone import bodies
 from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.client import Client, Timeouts

@@ -12,9 +12,8 @@ from referencing.jsonschema import DRAFT202012
 
 from privacy_toolkit.sandbox import RunningSandbox, start_in_thread, wire
 from privacy_toolkit.sandbox.faults import Faults
-from privacy_toolkit.sandbox.store import EntityKind, card_owner
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings, card_owner
 from privacy_toolkit.sandbox.wire import EPOCH
-from privacy_toolkit.sandbox.world import SandboxSettings
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 from tests.support.documents import called, read_document
 

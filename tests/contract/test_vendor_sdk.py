@@ -10,7 +10,7 @@ import talon_one
 from talon_one.exceptions import BadRequestException, NotFoundException, UnauthorizedException
 
 from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import SandboxSettings
 
 CUSTOMERS = 60  # enough for some of every kind of holding
 CODE = "SANDBOX-0001"

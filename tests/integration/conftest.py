@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import pytest
 
 from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.commands import Done
 from tests.support.forking import Nursery
 

@@ -7,8 +7,8 @@ import pytest
 
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.shop import write_profile
 
 IDS = [f"customer-{number:05d}" for number in range(60)]

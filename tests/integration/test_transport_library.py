@@ -9,7 +9,7 @@ import pytest
 
 import privacy_toolkit
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import SandboxSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text("utf-8")
 

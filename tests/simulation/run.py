@@ -36,8 +36,7 @@ from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.deployment import Player
-from privacy_toolkit.sandbox.store import EntityKind, Store
-from privacy_toolkit.sandbox.world import DEFAULT_KEY, SandboxSettings
+from privacy_toolkit.sandbox.store import DEFAULT_KEY, EntityKind, SandboxSettings, Store
 from privacy_toolkit.talonone.client import Client, credentials_of
 from tests.simulation import loop as loops
 from tests.simulation import server as servers

@@ -26,9 +26,8 @@ from privacy_toolkit.sandbox.deployment import (
     without_acting,
 )
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, Faults
-from privacy_toolkit.sandbox.store import EntityKind, Store
+from privacy_toolkit.sandbox.store import Call, EntityKind, SandboxSettings, Store
 from privacy_toolkit.sandbox.wire import RefusalError
-from privacy_toolkit.sandbox.world import Call, SandboxSettings
 from privacy_toolkit.talonone.operations import Generation, Operation
 from tests.simulation.answers import Pieces, pieces
 from tests.simulation.ledger import Arrived, Ledger

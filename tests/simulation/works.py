@@ -15,8 +15,7 @@ from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.holders import decode_code, decode_holders
 from privacy_toolkit.journal.records import PENDING, SubjectState
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import EntityKind, Store
-from privacy_toolkit.sandbox.world import Call
+from privacy_toolkit.sandbox.store import Call, EntityKind, Store
 from privacy_toolkit.talonone.bodies import (
     CustomerProfileRequestV2,
     EventV2,

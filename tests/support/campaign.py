@@ -18,9 +18,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 from privacy_toolkit.sandbox.wire import EPOCH, coupon, profile, referral, timestamp
-from privacy_toolkit.sandbox.world import SandboxSettings
 from tests.support.fault_kinds import (
     ASSIGN,
     ERASE,

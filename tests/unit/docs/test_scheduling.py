@@ -23,8 +23,8 @@ from privacy_toolkit import NotSettledError, Toolkit
 from privacy_toolkit.cli.main import cli
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
-from privacy_toolkit.sandbox.world import SandboxSettings
 
 FOLDER = Path(__file__).parents[3] / "docs" / "scheduling"
 DAG_FILE = FOLDER / "airflow" / "privacy_toolkit_export.py"

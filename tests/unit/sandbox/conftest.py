@@ -12,8 +12,7 @@ import pytest
 from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
 from privacy_toolkit.sandbox import wire as wire_form
 from privacy_toolkit.sandbox.deployment import Deployment, Handled
-from privacy_toolkit.sandbox.store import EntityKind, Store
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings, Store
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}

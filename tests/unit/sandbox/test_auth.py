@@ -1,8 +1,8 @@
 import pytest
 
 from privacy_toolkit.sandbox.deployment import Authenticator
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import RefusalError
-from privacy_toolkit.sandbox.world import SandboxSettings
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 AUTHENTICATOR = Authenticator(SandboxSettings())

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 
 from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import SandboxSettings
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import pytest
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.store import read_log
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import SandboxSettings, read_log
 
 PROGRAM = """
 import sys

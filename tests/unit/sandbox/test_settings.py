@@ -1,7 +1,7 @@
 import pytest
 
 from privacy_toolkit.core.model import UsageError
-from privacy_toolkit.sandbox.world import SandboxSettings
+from privacy_toolkit.sandbox.store import SandboxSettings
 
 
 @pytest.mark.parametrize(
