@@ -279,6 +279,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "giveaways": "Giveaways",
         "achievements": "Achievements",
         "loyaltyLedgers": "Points and single bookings",
+        "availableAchievements": "All achievements, with progress",
     }
 )
 

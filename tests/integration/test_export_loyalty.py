@@ -51,7 +51,7 @@ def test_every_page_of_a_ledger_is_in_the_package_in_all_its_forms(sandbox, tool
     page = (path / "index.html").read_text()
     assert "Points and single bookings" in page
     assert page.count(f"booking of {IDS[0]}") >= MANY
-    assert "Single point bookings" not in page  # no longer among what the package does not hold
+    assert "Individual points transactions" not in page  # no longer among what the package does not hold
     pages = [entry for entry in server.log.of("get_loyalty_transactions") if entry.status == 200]
     assert len(pages) == 2 * 3  # twice, on connections of their own
     report = json.loads((kit.state / "packs" / done.json["run_id"] / "report.json").read_bytes())
@@ -89,7 +89,7 @@ def test_what_was_not_asked_for_stays_among_what_the_package_does_not_hold(sandb
     assert kit.run("export", write_ids(IDS[:1]), "--out", "out", "--json").code == 0
     path, content = packages(kit.folder / "out")[IDS[0]]
     assert "loyaltyLedgers" not in content["sections"]
-    assert "Single point bookings" in (path / "index.html").read_text()
+    assert "Individual points transactions" in (path / "index.html").read_text()
     assert server.log.of("get_loyalty_transactions") == []
 
 
