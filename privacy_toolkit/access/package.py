@@ -22,10 +22,12 @@ from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
     AVAILABLE,
     BESIDES,
+    CARD_LEDGERS,
     LEDGERS,
     ROOT,
     SHAPES,
     Besides,
+    CardRead,
     Category,
     Field,
     FieldKind,
@@ -263,6 +265,9 @@ def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
         "loyalty_cards": _rows(loyalty.get("cards")),
         "loyalty_balances": [row for one in ledgers for row in _balances(one)],
         "loyalty_transactions": [row for one in ledgers for row in _rows(one.get("transactions"))],
+        "loyalty_card_transactions": [
+            row for one in _records(data.get(CARD_LEDGERS)) for row in _rows(one.get("transactions"))
+        ],
         "giveaways": _rows(data.get("giveaways")),
         "achievements": _rows(data.get("achievements")),
         "available_achievements": _rows((data.get(AVAILABLE) or {}).get("achievements")),
@@ -379,17 +384,43 @@ def with_besides(held: Mapping[str, Any], besides: Besides) -> dict[str, Any]:
     if besides.achievements is not None:
         listed = besides.achievements
         made[AVAILABLE] = {"read": listed.read, "achievements": _listed(listed, write_short)}
+    if besides.cards is not None:
+        made[CARD_LEDGERS] = [_card(one) for one in besides.cards]
     return made
+
+
+def _card(one: CardRead) -> dict[str, Any]:
+    """What is known of a card, without what is older than its link to the customer, or of no known time."""
+    listed = _listed(one, _uuid)
+    kept = [entry for entry in listed if _is_since(entry.get("created"), one.since)]
+    read = one.read if len(kept) == len(listed) else "since_linked"
+    return {
+        "cardIdentifier": one.card,
+        "programId": Number(str(one.program)),
+        "read": read,
+        "transactions": kept,
+    }
+
+
+def _is_since(created: Any, since: str) -> bool:
+    try:
+        return datetime.fromisoformat(created) >= datetime.fromisoformat(since)
+    except (TypeError, ValueError):  # not known
+        return False
+
+
+def _uuid(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("transactionUUID"))
 
 
 def _ledger(one: LedgerRead) -> dict[str, Any]:
     made = {"programId": Number(str(one.program)), "read": one.read}
     if one.balances is not None:
         made["balances"] = faithful.read(one.balances)
-    return {**made, "transactions": _listed(one, lambda entry: str(entry.get("transactionUUID")))}
+    return {**made, "transactions": _listed(one, _uuid)}
 
 
-def _listed(one: LedgerRead | ListRead, key: Callable[[Any], str]) -> list[Any]:
+def _listed(one: LedgerRead | ListRead | CardRead, key: Callable[[Any], str]) -> list[Any]:
     """The entries of all pages in their order, each once by its ``key``."""
     found: dict[str, Any] = {}
     for page in one.pages:

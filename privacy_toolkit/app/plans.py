@@ -34,7 +34,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import PRESETS, check_listing
 from privacy_toolkit.jobs.erase import check_verify
-from privacy_toolkit.jobs.export import ACHIEVEMENTS
+from privacy_toolkit.jobs.export import ACHIEVEMENTS, CARDS
 from privacy_toolkit.jobs.loyalty import PROGRAMS, check_programs
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.state import is_taken_up
@@ -141,10 +141,10 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
         check_recipient(given)
     if order.second is not None:
         load(Path(order.second))
-    unasked = PROGRAMS | {ACHIEVEMENTS}  # what was not asked for is in no plan
+    unasked = PROGRAMS | {ACHIEVEMENTS, CARDS}  # what was not asked for is in no plan
     kept = {name: value for name, value in parameters.items() if name not in unasked or value}
-    if kept.get(ACHIEVEMENTS) and settings.generation != "current":
-        raise UsageError(f"The API of {settings.generation} has no operation for achievements.")
+    if kept.keys() & {ACHIEVEMENTS, CARDS} and settings.generation != "current":
+        raise UsageError(f"The API of {settings.generation} has no operations for achievements and cards.")
     return replace(order, parameters={**kept, "encrypt": given})
 
 

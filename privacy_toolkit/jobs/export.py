@@ -40,12 +40,14 @@ from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.jobs.loyalty import WITH_LOYALTY, named_in
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.talonone.addresses import QueryValue
-from privacy_toolkit.talonone.inventory import Besides, LedgerRead, ListRead
+from privacy_toolkit.talonone.addresses import QueryValue, check_value
+from privacy_toolkit.talonone.inventory import Besides, CardRead, LedgerRead, ListRead
 from privacy_toolkit.talonone.models import (
     AvailableAchievement,
     AvailableAchievements,
+    CustomerInventory,
     LoyaltyBalances,
+    LoyaltyCard,
     LoyaltyTransaction,
     LoyaltyTransactions,
 )
@@ -57,9 +59,12 @@ INVENTORY = OPERATIONS["get_customer_inventory"]
 BALANCES = OPERATIONS["get_loyalty_balances"]
 TRANSACTIONS = OPERATIONS["get_loyalty_transactions"]
 AVAILABLE = OPERATIONS["get_customer_achievements"]
+OF_CARD = OPERATIONS["get_card_transactions"]
 
 #: The parameter that asks for achievements, with those in which there is no progress yet.
 ACHIEVEMENTS = "achievements"
+#: The parameter that asks for the transactions of the cards that are the customer's alone.
+CARDS = "cards"
 
 #: Number of the subject, id, body of the answer (None: no such profile), time, and what was read next to it, where
 #: that was asked for; what is kept in the journal of it.
@@ -129,6 +134,32 @@ async def read_achievements(steps: Steps) -> ListRead:
     return ListRead(listed.read, listed.bodies)
 
 
+async def read_card(card: LoyaltyCard, customer: str, steps: Steps) -> CardRead:
+    """Read the transactions of a card that is the customer's alone; twice, as a ledger.
+
+    Of a card that others use too, or of which that is not known, nothing is asked: it could be about them.
+
+    Raises:
+        _UnreadError: it had no reliable answer.
+    """
+    holders, name, program = card.profiles or [], card.identifier or "", card.program_id or 0
+    since = holders[0].timestamp if len(holders) == 1 and holders[0].integration_id == customer else None
+    if since is None:
+        return CardRead(name, program, "shared")
+    try:
+        check_value(name)
+    except UsageError:  # nothing can be asked about such a name
+        return CardRead(name, program, "refused")
+    operation = OF_CARD.within(program)
+    try:
+        listed = await _alike(partial(_pages, operation, steps, value=name), operation, steps)
+    except _UnreadError as error:
+        if error.is_refusal:
+            return CardRead(name, program, "refused")
+        raise
+    return CardRead(name, program, listed.read, since, listed.bodies)
+
+
 async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: Operation, steps: Steps) -> _Pass:
     """What was read twice, one time after the other, and came alike."""
     before = await read(None)
@@ -141,13 +172,13 @@ async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: O
     raise _UnreadError(replace(before.answers[-1], finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER))
 
 
-async def _pages(operation: Operation, steps: Steps, apart: Answer | None) -> _Pass:
+async def _pages(operation: Operation, steps: Steps, apart: Answer | None, value: str | None = None) -> _Pass:
     """All pages of a list. A page that has nothing new, or too many of them, ends it: ``cut_off``."""
     answers: list[Answer] = []
     names: dict[str, None] = {}
     while True:
         page = {"pageSize": PAGE_SIZE, "skip": PAGE_SIZE * len(answers)}
-        answer = await _reliable(operation, steps, apart, page)
+        answer = await _reliable(operation, steps, apart, page, value)
         known = len(names)
         names.update(dict.fromkeys(map(_named, answer.value.data or ())))
         answers.append(answer)
@@ -175,11 +206,20 @@ async def _balances(operation: Operation, steps: Steps, apart: Answer | None) ->
 
 
 async def _reliable(
-    operation: Operation, steps: Steps, apart: Answer | None, query: Mapping[str, QueryValue] | None = None
+    operation: Operation,
+    steps: Steps,
+    apart: Answer | None,
+    query: Mapping[str, QueryValue] | None = None,
+    value: str | None = None,
 ) -> Answer:
-    answer = await steps.read(operation, Purpose.READ_BEFORE, apart=apart, query=query)
+    ask = partial(steps.read, operation, Purpose.READ_BEFORE, value, apart=apart, query=query)
+    answer = await ask()
     if answer.finding is Finding.ABSENT:
-        answer = await steps.absence(operation, Purpose.READ_BEFORE, answer)
+        answer = await steps.absence(operation, Purpose.READ_BEFORE, answer, value)
+        if answer.finding is Finding.DONE and query is not None:  # that was asked for without the page
+            answer = await ask()
+            if answer.finding is Finding.ABSENT:
+                answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
     if answer.finding is not Finding.DONE or not isinstance(answer.value, _LISTS):
         raise _UnreadError(answer)
     return answer
@@ -189,12 +229,13 @@ async def _reliable(
 class Export:
     """The procedure; ``deliver`` makes a package that is durable when it returns.
 
-    ``programs`` and ``achievements`` say what is read next to the inventory.
+    ``programs``, ``achievements`` and ``cards`` say what is read next to the inventory.
     """
 
     deliver: Deliver
     programs: tuple[int, ...] = ()
     achievements: bool = False
+    cards: bool = False
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
         """None: the subjects are distinct customers."""
@@ -209,7 +250,7 @@ class Export:
         if answer.finding is Finding.CREDENTIALS:
             steps.leave()
         elif answer.finding is Finding.DONE:
-            await self._with_besides(entry, answer.body, steps)
+            await self._with_besides(entry, answer, steps)
         elif answer.finding is Finding.ABSENT:
             await self._deliver(entry, None, Outcome.NOTHING_HELD, steps)
         else:
@@ -217,22 +258,24 @@ class Export:
             outcome = Outcome.PENDING if unproven else Outcome.RETRYABLE
             steps.settle(SubjectState(outcome, answer.reason, settled_at=steps.now))
 
-    async def _with_besides(self, entry: Entry, body: bytes, steps: Steps) -> None:
+    async def _with_besides(self, entry: Entry, answer: Answer, steps: Steps) -> None:
         """Read what else was asked for; a package is made only once all of it has a reliable answer."""
         try:
-            besides = await self._besides(steps)
+            besides = await self._besides(entry.subject.id, answer.value, steps)
         except _UnreadError as error:
             if error.answer.finding is Finding.CREDENTIALS:
                 steps.leave()
             else:
                 steps.settle(SubjectState(Outcome.RETRYABLE, error.answer.reason, settled_at=steps.now))
             return
-        await self._deliver(entry, body, Outcome.DONE, steps, besides)
+        await self._deliver(entry, answer.body, Outcome.DONE, steps, besides)
 
-    async def _besides(self, steps: Steps) -> Besides:
+    async def _besides(self, customer: str, inventory: CustomerInventory, steps: Steps) -> Besides:
+        cards = (inventory.loyalty.cards or []) if inventory.loyalty else []
         return Besides(
             tuple([await read_ledger(program, steps) for program in self.programs]) if self.programs else None,
             await read_achievements(steps) if self.achievements else None,
+            tuple([await read_card(card, customer, steps) for card in cards]) if self.cards else None,
         )
 
     async def _deliver(
@@ -253,14 +296,16 @@ class Export:
 def _calls(subjects: int, parameters: Parameters) -> Calls:
     calls, ledgers = {INVENTORY.name: (subjects, 2 * subjects)}, subjects * len(named_in(parameters).ledgers)
     calls |= {one.name: (0, 2 * ledgers) for one in (TRANSACTIONS, BALANCES) if ledgers}
-    return calls | ({AVAILABLE.name: (0, 2 * subjects)} if parameters.get(ACHIEVEMENTS) else {})
+    asked = {AVAILABLE: parameters.get(ACHIEVEMENTS), OF_CARD: parameters.get(CARDS)}  # of one card each
+    return calls | {one.name: (0, 2 * subjects) for one, is_asked in asked.items() if is_asked}
 
 
 def _make(context: Context) -> Export:
     if context.deliver is None:
         raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
     asked = context.parameters
-    return Export(context.deliver, named_in(asked).ledgers, achievements=bool(asked.get(ACHIEVEMENTS)))
+    further = {name: bool(asked.get(name)) for name in (ACHIEVEMENTS, CARDS)}
+    return Export(context.deliver, named_in(asked).ledgers, **further)
 
 
 # Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up.
@@ -402,7 +447,7 @@ _WORDS = JobWords(
         "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events: they"
         " are in no package.",
         "Loyalty": "Balances that the inventory shows are in a package. Single transactions are there for the loyalty"
-        " programs that the plan names; those of cards are not.",
+        " programs that the plan names, and for cards that are the customer's alone where it asks for them.",
         **OTHER_ENVIRONMENT,
         **OUT_OF_SIGHT,
         "Other systems": "What other systems of the controller hold is beyond this run.",
@@ -447,6 +492,7 @@ DECLARATION = Declaration(
         "keep_days": None,
         WITH_LOYALTY: None,
         ACHIEVEMENTS: False,
+        CARDS: False,
     },
     demands={"out": ("An export needs a folder for its packages.", "Name one with --out DIR.")},
 )

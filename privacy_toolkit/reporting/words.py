@@ -280,6 +280,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "achievements": "Achievements",
         "loyaltyLedgers": "Points and single bookings",
         "availableAchievements": "All achievements, with progress",
+        "loyaltyCardLedgers": "Single bookings of loyalty cards",
     }
 )
 

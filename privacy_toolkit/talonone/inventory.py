@@ -135,6 +135,13 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         # Not of the inventory: what is read next to it, put together by us.
         "loyaltyLedgers": _list("programLedger"),
         "availableAchievements": _record("achievementList"),
+        "loyaltyCardLedgers": _list("cardLedger"),
+    },
+    "cardLedger": {
+        "cardIdentifier": _PERSONAL,
+        "programId": _PERSONAL,
+        "read": _CHOICE,  # ours
+        "transactions": _list("transaction"),
     },
     "achievementList": {
         "read": _CHOICE,  # ours: whether all of it was given out
@@ -198,6 +205,7 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         "expiryDate": _PERSONAL,
         "validityDuration": _PERSONAL,
         "subledgerId": _PERSONAL,
+        "cardIdentifier": _PERSONAL,
         "customerSessionId": _PERSONAL,
         "storeIntegrationId": _PERSONAL,
         "flags": _record("flags"),
@@ -373,8 +381,9 @@ INCOMPLETE: Final = "incomplete"
 
 LEDGERS: Final = "loyaltyLedgers"
 AVAILABLE: Final = "availableAchievements"
+CARD_LEDGERS: Final = "loyaltyCardLedgers"
 #: Read next to the inventory, and a section only where they were asked for.
-BESIDES: Final = (LEDGERS, AVAILABLE)
+BESIDES: Final = (LEDGERS, AVAILABLE, CARD_LEDGERS)
 SECTIONS: Final = tuple(name for name in SHAPES[ROOT] if name not in BESIDES)
 #: What deployments of 2020 don't give out.
 _NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
@@ -416,11 +425,26 @@ class ListRead(NamedTuple):
     pages: tuple[bytes, ...] = ()
 
 
+class CardRead(NamedTuple):
+    """The transactions of one loyalty card as they were read; ``read`` and ``pages`` as in ``LedgerRead``.
+
+    ``read`` is ``shared`` where the card is not known to be the customer's alone: then nothing was asked. ``since``:
+    when the card was linked to the customer, RFC 3339; what is older may be about whoever had it before.
+    """
+
+    card: str
+    program: int
+    read: str
+    since: str = ""
+    pages: tuple[bytes, ...] = ()
+
+
 class Besides(NamedTuple):
     """What was read next to the inventory; None where it was not asked for."""
 
     ledgers: tuple[LedgerRead, ...] | None = None
     achievements: ListRead | None = None
+    cards: tuple[CardRead, ...] | None = None
 
 
 def entries(name: str, value: Any) -> int:

@@ -1,4 +1,4 @@
-"""Achievements in an access package: all of them, or a word that some are missing; never those of somebody else."""
+"""Achievements and cards in an access package: all, or a word that some is missing; never those of somebody else."""
 
 import csv
 import json
@@ -7,7 +7,9 @@ import pytest
 
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.handlers import card_owner
 from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox.wire import EPOCH
 
 IDS = [f"customer-{number:05d}" for number in range(8)]
 
@@ -82,3 +84,41 @@ def test_through_faults_nobody_gets_achievements_of_somebody_else(sandbox, toolk
     for customer, (_, content) in found.items():
         named = {title for title in titles(content) if title.startswith("goal of")}
         assert named == {f"goal of {customer}"}
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", "not included: the card is used by other people too"),
+        ("de", "nicht enthalten: die Karte wird auch von anderen genutzt"),
+        ("fr", "la carte est aussi utilisée par"),
+        ("es", "la tarjeta también la usan otras personas"),
+    ],
+)
+def test_cards_of_the_customer_alone_are_in_the_package_and_shared_ones_announced(
+    sandbox, toolkit, write_ids, lang, words
+):
+    server = sandbox(IDS)
+    now = wire.timestamp(EPOCH)
+    with server.store.transaction():
+        for number, others in ((901, []), (902, ["somebody else"])):
+            card = wire.card(number, now, IDS[0], 3) | {"programID": 2}
+            card["profiles"] += [{"integrationId": one, "timestamp": now} for one in others]
+            server.store.put(EntityKind.CARD, card["identifier"], card, owner=IDS[0])
+            made = wire.transaction(10**12 + number, 2, now, 3, card["identifier"]) | {"name": f"booking {number}"}
+            server.store.put(
+                EntityKind.TRANSACTION, made["transactionUUID"], made, owner=card_owner(card["identifier"])
+            )
+    kit = toolkit(server.base_url)
+    done = kit.run("export", write_ids(IDS[:1]), "--out", "out", "--cards", "--lang", lang, "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 1}), done.err
+    path, content = packages(kit.folder / "out")[IDS[0]]
+    assert content["sections"]["loyaltyCardLedgers"] == "incomplete"
+    cards = {one["cardIdentifier"]: one for one in content["data"]["loyaltyCardLedgers"]}
+    assert (cards["CARD-00000901"]["read"], cards["CARD-00000902"]["read"]) == ("complete", "shared")
+    assert [one["name"] for one in cards["CARD-00000901"]["transactions"]] == ["booking 901"]
+    page = (path / "index.html").read_text()
+    assert words in page
+    assert "booking 901" in page
+    assert "booking 902" not in page
+    assert "booking 901" in (path / "data" / "loyalty_card_transactions.csv").read_text()

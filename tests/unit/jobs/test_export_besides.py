@@ -10,7 +10,7 @@ from privacy_toolkit.jobs import export
 from privacy_toolkit.jobs.export import Export
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.reader import create_run
-from privacy_toolkit.talonone.inventory import ListRead
+from privacy_toolkit.talonone.inventory import CardRead, ListRead
 from tests.support.answers import inventory, refusal
 
 HELD = inventory("someone")
@@ -122,3 +122,70 @@ def test_a_refused_key_makes_no_package(achieved):
 def test_nothing_is_read_next_to_the_inventory_unless_it_was_asked_for(handed):
     asked, state, given = handed(HELD)
     assert (len(asked), state.outcome, given) == (1, Outcome.DONE, [None])
+
+
+def test_a_page_that_came_only_after_a_false_absence_is_asked_for_again_as_that_page(achieved):
+    asked, state, (besides,) = achieved(ABSENT, ABSENT, page(1), page(1), page(1))
+    assert (state.outcome, besides.achievements.pages) == (Outcome.DONE, (page(1).content,))
+    first = "achievements?pageSize=1000&skip=0"
+    assert asked[1:] == [first, first, "achievements", first, first]
+
+
+LINKED = "2026-01-05T00:00:00Z"
+MINE, OTHER = ({"integrationId": one, "timestamp": LINKED} for one in ("someone", "somebody else"))
+
+
+def with_card(*holders, **more):
+    card = {"identifier": "CARD-1", "programID": 33, "profiles": list(holders)} | more
+    return inventory("someone", loyalty={"cards": [card], "programs": {}})
+
+
+def bookings(*names, card="CARD-1", more=False):
+    data = [{"transactionUUID": name, "programId": 33, "cardIdentifier": card, "amount": 1} for name in names]
+    return httpx2.Response(200, json={"hasMore": more, "data": data})
+
+
+def test_the_transactions_of_a_card_of_the_customer_alone_are_read_twice_and_handed_over(handed):
+    pages = [bookings("a", more=True), bookings("b")]
+    asked, state, (besides,) = handed(with_card(MINE), *pages, *pages, cards=True)
+    (card,) = besides.cards
+    assert state.outcome is Outcome.DONE
+    assert card == CardRead("CARD-1", 33, "complete", LINKED, tuple(one.content for one in pages))
+    assert asked[1:] == ["transactions?pageSize=1000&skip=0", "transactions?pageSize=1000&skip=1000"] * 2
+
+
+@pytest.mark.parametrize(
+    "holders",
+    [[MINE, OTHER], [], [MINE | {"timestamp": None}], [{"timestamp": LINKED}]],
+    ids=["shared", "of nobody", "since when", "no name"],
+)
+def test_of_a_card_that_is_not_known_to_be_the_customers_alone_nothing_is_asked(handed, holders):
+    asked, state, (besides,) = handed(with_card(*holders), cards=True)
+    assert (len(asked), state.outcome, besides.cards) == (1, Outcome.DONE, (CardRead("CARD-1", 33, "shared"),))
+
+
+@pytest.mark.parametrize("name", [".", "..", "a\nb"])
+def test_a_card_whose_name_addresses_something_else_is_not_asked_about(handed, name):
+    asked, state, (besides,) = handed(with_card(MINE, identifier=name), cards=True)
+    assert (len(asked), state.outcome, besides.cards[0].read) == (1, Outcome.DONE, "refused")
+
+
+@pytest.mark.parametrize("refusals", [[ABSENT] * 3, [BAD]], ids=["not found", "refused"])
+def test_a_card_that_is_refused_is_said_to_be(handed, refusals):
+    _, state, (besides,) = handed(with_card(MINE), *refusals, cards=True)
+    assert (state.outcome, besides.cards) == (Outcome.DONE, (CardRead("CARD-1", 33, "refused"),))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (bookings("a", card="CARD-2"), Reason.ANSWER_ABOUT_ANOTHER),
+        (bookings(more=True), Reason.FOREIGN_ANSWER),
+        (HTML, Reason.FOREIGN_ANSWER),
+        (E500, Reason.SERVER_ERROR),
+    ],
+    ids=["another card", "more, and nothing of it", "a page of a proxy", "an error"],
+)
+def test_what_is_no_answer_about_this_card_makes_no_package(handed, wrong, reason):
+    _, state, given = handed(with_card(MINE), *[wrong] * 5, cards=True)
+    assert (state.outcome, state.reason, given) == (Outcome.RETRYABLE, reason, [])
