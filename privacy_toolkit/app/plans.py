@@ -65,8 +65,9 @@ def checked(order: Order, settings: Settings) -> Order:
         known = ", ".join(job.settable) or "nothing of its own"
         raise UsageError(f"The job {job.job} has no option {unknown[0]!r}.", f"It has: {known}.")
     given = {**job.settable, **order.parameters}
+    default = ",".join(map(str, settings.loyalty)) if job.packages else None  # an erasure, not to be undone, names them
     for name in PROGRAMS & given.keys():
-        given[name] = _programs(given[name], settings)
+        given[name] = _programs(given[name] or default, settings)
     for name, value in given.items():
         _check_value(name, value)
     for name, (message, hint) in job.demands.items():
