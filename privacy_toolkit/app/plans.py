@@ -46,7 +46,7 @@ from privacy_toolkit.talonone.client import check_access
 # What is asked for: an order, checked as far as that goes without its input.
 
 _CHOICES: Final[Mapping[str, tuple[str | None, ...]]] = {
-    "api": ("v1", "v2"),
+    "api": ("v1", "v2", "v3"),
     "lang": ("en", "de", "fr", "es"),
     "preset": (None, *PRESETS),
 }

@@ -164,7 +164,7 @@ def _ask(given: str | None, *, no_input: bool) -> None:
     "--format", "form", type=click.Choice(["summary", "table", "jsonl"]), default="summary", help="Or a line a row."
 )
 @click.option("--as", "job", metavar="JOB", help="The job the file is meant for, such as reserve or events [erase].")
-@click.option("--api", type=click.Choice(["v1", "v2"]), help="With --as: the version of the operation [v2].")
+@click.option("--api", type=click.Choice(["v1", "v2", "v3"]), help="With --as: the version of the operation [v2].")
 @click.option("--save-mapping", metavar="FILE", help="Write how the file was read to FILE, for --map.")
 @click.option("--config", metavar="FILE", help="The configuration file [privacy-toolkit.toml].")
 @click.option("--profile", metavar="NAME", help="The profile in the configuration file [default].")

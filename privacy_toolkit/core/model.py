@@ -313,7 +313,7 @@ class Reason(StrEnum):
     )
     LEDGER_STILL_HELD = "ledger_still_held"  # that was accepted, and transactions or the card are still shown
     LEDGER_ALONE = "ledger_alone"  # no profile, but a loyalty ledger, which was deleted
-    ALREADY_TRACKED = "already_tracked"  # the API had just this event under its id before this run sent it
+    ALREADY_TRACKED = "already_tracked"  # the API had just this event under its id when it was first sent
     ID_TAKEN = "id_taken"  # the API has another event under the id of this one
     NOT_DELIVERED = "not_delivered"  # read, but what was to be made of it could not be written
     # what a patrol saw of those who were erased

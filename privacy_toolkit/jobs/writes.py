@@ -129,6 +129,7 @@ def form_of(kind: RequestKind, request: Request) -> FieldForm:
     newer = FieldPlaces(request.body, opened).fields - FieldPlaces(body, opened).fields
     excluded = dict.fromkeys(newer, "deployments of 2020 do not know it")
     places = FieldPlaces(request.body, opened)
+    own = set(map(_bare, places.fields))
     aliases = {alias: name for alias, name in kind.aliases.items() if name in places.fields}
     flags = {flag.name for flag in request.operation.query if request.generation in flag.generations}
     if "runRuleEngine" in flags and "runRuleEngine" not in request.query:
@@ -136,13 +137,18 @@ def form_of(kind: RequestKind, request: Request) -> FieldForm:
     return FieldForm(
         body,
         # What is a field of the body is no customer: of V3 events ``integrationId`` is the event's own.
-        id_columns=tuple(one for one in kind.id_columns if one == kind.id_field or one not in places.fields),
+        id_columns=tuple(one for one in kind.id_columns if one == kind.id_field or _bare(one) not in own),
         id_field=kind.id_field,
         opened=opened,
         aliases=aliases,
         customers=kind.customers,
         excluded=excluded,
     )
+
+
+def _bare(name: str) -> str:
+    """A name without what its spelling adds: ``integrationId`` and ``integration_id`` are one."""
+    return name.replace("_", "").lower()
 
 
 def _query(operation: Operation, generation: Generation, parameters: Parameters) -> dict[str, QueryValue]:

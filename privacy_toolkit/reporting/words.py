@@ -100,7 +100,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.LEDGER_REFUSED: "the deletion of the loyalty ledger, or the unlinking of a card, was refused",
         Reason.LEDGER_STILL_HELD: "loyalty still visible after its deletion was accepted",
         Reason.LEDGER_ALONE: "no profile, but a loyalty ledger: that was deleted",
-        Reason.ALREADY_TRACKED: "the event was there already, under its id, before this run sent it",
+        Reason.ALREADY_TRACKED: "the event was there already, under its id, when it was first sent",
         Reason.ID_TAKEN: "another event has the id of this one",
         Reason.NOT_DELIVERED: "read, but the output could not be written",
         Reason.STILL_GONE: "answered that there is no such profile, as after its erasure",

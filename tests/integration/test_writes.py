@@ -55,8 +55,16 @@ def write_rows(tmp_path):
     return write
 
 
+EVENT_COLUMNS = ["profileId", "type", "attributes.n:number"]
+
+
 def event(customer, number):
     return [customer, "counted", number]
+
+
+def in_session(customer, number):
+    """A row of a V1 event, each in a session of its own."""
+    return [customer, "counted", number, f"session-{number}"]
 
 
 def read_rows(path):
@@ -66,14 +74,19 @@ def read_rows(path):
 
 def events_kept(server):
     """The numbers of the events that the server has of each customer, in the order in which it took them."""
+    kinds = (EntityKind.EVENT, EntityKind.ADVANCED_EVENT)
+    kept = {one: [event for kind in kinds for event in server.store.owned(one).get(kind, [])] for one in CUSTOMERS}
     return {
-        customer: [one["attributes"]["n"] for one in server.store.owned(customer).get(EntityKind.EVENT, [])]
-        for customer in CUSTOMERS
+        customer: [event["attributes"]["n"] for event in sorted(events, key=lambda event: event["id"])]
+        for customer, events in kept.items()
     }
 
 
-def check_events(kit, server, path):
-    """Nothing is done that the server does not have, nothing twice, nothing out of order, no two at once."""
+def check_events(kit, server, path, *, of_others=False):
+    """Nothing is done that the server does not have, nothing twice, nothing out of order, no two at once.
+
+    ``of_others``: a 409 may come, since an id is taken, or what a killed process sent is under way.
+    """
     rows, subjects, kept = read_rows(path), kit.subjects(), events_kept(server)
     assert [subject["id"] for subject in subjects] == [row["profileId"] for row in rows]
     assert all(numbers == sorted(set(numbers)) for numbers in kept.values())
@@ -83,15 +96,30 @@ def check_events(kit, server, path):
     taken = {(customer, number) for customer, numbers in kept.items() for number in numbers}
     assert outcomes["done"] <= taken
     assert taken <= outcomes["done"] | outcomes["unknown"]
-    assert not [entry for entry in server.log if entry.status == 409]
+    assert of_others or not [entry for entry in server.log if entry.status == 409]
     return outcomes
 
 
-def test_events_keep_their_order_and_none_is_sent_twice(sandbox, toolkit, write_rows):
+@pytest.mark.parametrize("api", ["v2", "v3"])
+def test_events_whose_answers_are_lost_are_sent_again_and_count_once(sandbox, toolkit, write_rows, api):
+    """V2 ones with the key by which the API knows them, V3 ones with their own id: nobody stays unknown."""
     server = sandbox(parallel_limit=1, faults=Faults(rates=FAULTS, latency_ms=(0, 4), retry_after=0))
     kit = toolkit(server.base_url)
-    path = write_rows(EVENTS, ["profileId", "type", "attributes.n:number"], event)
-    first = kit.run("events", "track", path, *FAST)
+    path = write_rows(600, EVENT_COLUMNS, event)
+    kit.run("events", "track", path, "--api", api, *FAST)
+    done = kit.settle("--concurrency", "64")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 600})
+    check_events(kit, server, path, of_others=api == "v3")
+    if api == "v3":  # by the key the API answers as it did the first time
+        assert {subject["attribution"] for subject in kit.subjects()} == {None, "inferred"}
+
+
+def test_events_keep_their_order_and_none_is_sent_twice(sandbox, toolkit, write_rows):
+    """V1 events have neither a key nor an id: what was lost stays unknown."""
+    server = sandbox(parallel_limit=1, faults=Faults(rates=FAULTS, latency_ms=(0, 4), retry_after=0))
+    kit = toolkit(server.base_url)
+    path = write_rows(EVENTS, [*EVENT_COLUMNS, "sessionId"], in_session)
+    first = kit.run("events", "track", path, "--api", "v1", *FAST)
     assert first.code == 3, first.err
     done = kit.settle("--concurrency", "64", rounds=1)
     outcomes = check_events(kit, server, path)
@@ -104,12 +132,14 @@ def test_events_keep_their_order_and_none_is_sent_twice(sandbox, toolkit, write_
     assert reasons == {"no_look_possible"}
 
 
-def test_killed_again_and_again_no_event_is_sent_twice(sandbox, toolkit, write_rows):
+@pytest.mark.parametrize("api", ["v1", "v2", "v3"])
+def test_killed_again_and_again_no_event_counts_twice(sandbox, toolkit, write_rows, api):
     rng = random.Random(11)
     server = sandbox(parallel_limit=1, faults=Faults(latency_ms=(1, 8)))
     kit = toolkit(server.base_url)
-    path = write_rows(600, ["profileId", "type", "attributes.n:number"], event)
-    process = kit.fork("events", "track", path, *FAST)
+    columns, make = (EVENT_COLUMNS, event) if api != "v1" else ([*EVENT_COLUMNS, "sessionId"], in_session)
+    path = write_rows(600, columns, make)
+    process = kit.fork("events", "track", path, "--api", api, *FAST)
     kills = 0
     while kills < 12 and reaches(server.log, len(server.log) + rng.randrange(1, 60), process):
         process.send_signal(signal.SIGKILL)
@@ -119,10 +149,13 @@ def test_killed_again_and_again_no_event_is_sent_twice(sandbox, toolkit, write_r
     process.communicate()
     assert kills > 3
     done = kit.resume("--concurrency", "64")
-    outcomes = check_events(kit, server, path)
-    assert set(done.json["outcomes"]) <= {"done", "unknown"}
-    assert len(outcomes["unknown"]) <= len(CUSTOMERS) * kills  # what was in flight or not proven yet
-    assert len(server.log) <= 600
+    outcomes = check_events(kit, server, path, of_others=api != "v1")
+    if api == "v1":
+        assert set(done.json["outcomes"]) <= {"done", "unknown"}
+        assert len(outcomes["unknown"]) <= len(CUSTOMERS) * kills  # what was in flight or not proven yet
+        assert len(server.log) <= 600
+    else:
+        assert done.json["outcomes"] == {"done": 600}
 
 
 def test_a_paced_run_that_is_killed_leaves_nobody_in_doubt_who_was_not_sent(sandbox, toolkit, write_rows):

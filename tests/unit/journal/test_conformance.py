@@ -270,7 +270,7 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(make, store):
         work(run, Note(1, [(1, SEEN), (2, exchange)], state, b"kept"), Note(2, [(1, SEEN)]))
     with store.open().open(RUN) as run:
         first, second, third = run.entries()
-        assert first == Entry(Subject(1, 2, "a"), state, (SEEN, exchange))
+        assert first == Entry(Subject(1, 2, "a"), state, (SEEN, exchange), b"kept")
         assert (second.state, second.exchanges) == (PENDING, (SEEN,))
         assert (third.state, third.exchanges) == (PENDING, ())
         assert [(kept.subject.id, kept.state, kept.result) for kept in run.results()] == [("a", state, b"kept")]
