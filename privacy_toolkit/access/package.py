@@ -7,7 +7,7 @@ import re
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +20,19 @@ from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, encryp
 from privacy_toolkit.access.words import Notice, language
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
+    AVAILABLE,
+    BESIDES,
+    CARD_LEDGERS,
     LEDGERS,
     ROOT,
     SHAPES,
+    Besides,
+    CardRead,
     Category,
     Field,
     FieldKind,
     LedgerRead,
+    ListRead,
     sections_of,
 )
 
@@ -259,8 +265,12 @@ def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
         "loyalty_cards": _rows(loyalty.get("cards")),
         "loyalty_balances": [row for one in ledgers for row in _balances(one)],
         "loyalty_transactions": [row for one in ledgers for row in _rows(one.get("transactions"))],
+        "loyalty_card_transactions": [
+            row for one in _records(data.get(CARD_LEDGERS)) for row in _rows(one.get("transactions"))
+        ],
         "giveaways": _rows(data.get("giveaways")),
         "achievements": _rows(data.get("achievements")),
+        "available_achievements": _rows((data.get(AVAILABLE) or {}).get("achievements")),
     }
     return {f"data/{name}.csv": _table(rows) for name, rows in found.items() if rows}
 
@@ -362,24 +372,61 @@ class Delivered:
     name: str
 
 
-def with_ledgers(held: Mapping[str, Any], ledgers: Sequence[LedgerRead]) -> dict[str, Any]:
-    """What is held, with the ledgers that were read next to it; a transaction that is on two pages is there once.
+def with_besides(held: Mapping[str, Any], besides: Besides) -> dict[str, Any]:
+    """What is held, with what was read next to it; an entry that is on two pages is there once.
 
     Raises:
         AnswerError: an answer can't be kept without loss.
     """
-    return {**held, LEDGERS: [_ledger(one) for one in ledgers]}
+    made = dict(held)
+    if besides.ledgers is not None:
+        made[LEDGERS] = [_ledger(one) for one in besides.ledgers]
+    if besides.achievements is not None:
+        listed = besides.achievements
+        made[AVAILABLE] = {"read": listed.read, "achievements": _listed(listed, write_short)}
+    if besides.cards is not None:
+        made[CARD_LEDGERS] = [_card(one) for one in besides.cards]
+    return made
+
+
+def _card(one: CardRead) -> dict[str, Any]:
+    """What is known of a card, without what is older than its link to the customer, or of no known time."""
+    listed = _listed(one, _uuid)
+    kept = [entry for entry in listed if _is_since(entry.get("created"), one.since)]
+    read = one.read if len(kept) == len(listed) else "since_linked"
+    return {
+        "cardIdentifier": one.card,
+        "programId": Number(str(one.program)),
+        "read": read,
+        "transactions": kept,
+    }
+
+
+def _is_since(created: Any, since: str) -> bool:
+    try:
+        return datetime.fromisoformat(created) >= datetime.fromisoformat(since)
+    except (TypeError, ValueError):  # not known
+        return False
+
+
+def _uuid(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("transactionUUID"))
 
 
 def _ledger(one: LedgerRead) -> dict[str, Any]:
-    transactions: dict[str, Any] = {}
-    for page in one.pages:
-        for entry in faithful.read(page).get("data") or ():
-            transactions.setdefault(str(entry.get("transactionUUID")), entry)
     made = {"programId": Number(str(one.program)), "read": one.read}
     if one.balances is not None:
         made["balances"] = faithful.read(one.balances)
-    return {**made, "transactions": list(transactions.values())}
+    return {**made, "transactions": _listed(one, _uuid)}
+
+
+def _listed(one: LedgerRead | ListRead | CardRead, key: Callable[[Any], str]) -> list[Any]:
+    """The entries of all pages in their order, each once by its ``key``."""
+    found: dict[str, Any] = {}
+    for page in one.pages:
+        for entry in faithful.read(page).get("data") or ():
+            found.setdefault(key(entry), entry)
+    return list(found.values())
 
 
 def deliver(
@@ -388,13 +435,13 @@ def deliver(
     customer_id: str,
     answer: bytes | None,
     read_at: int,
-    ledgers: Sequence[LedgerRead] | None = None,
+    besides: Besides | None = None,
 ) -> Delivered:
     """Make the package of one person, and put it under its name as a whole.
 
     ``reference`` is lower-case hexadecimal and says nothing of the person; ``answer`` the body of getCustomerInventory
-    as it came, None for a 404; ``read_at`` when it came, in microseconds since the epoch; ``ledgers`` what was read of
-    loyalty next to it, None where that was not asked for.
+    as it came, None for a 404; ``read_at`` when it came, in microseconds since the epoch; ``besides`` what was read
+    next to it.
 
     Raises:
         AnswerError: the answer is none of the API's, or someone else's.
@@ -406,7 +453,9 @@ def deliver(
     held = None if answer is None else faithful.read(answer)
     if held is not None:
         _check_owner(held, customer_id)
-        held = held if ledgers is None else with_ledgers(held, ledgers)
+        if any(name in held for name in BESIDES):
+            raise AnswerError("The answer has a part under a name that is only put there by us.")
+        held = held if besides is None else with_besides(held, besides)
     found = redact(held or {}, customer_id)
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)

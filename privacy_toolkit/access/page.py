@@ -39,6 +39,7 @@ _NAMED_BY: Final = {
     "referral": "code",
     "program": "title",
     "transaction": "name",
+    "cardLedger": "cardIdentifier",
     "card": "identifier",
     "giveaway": "code",
     "achievement": "title",

@@ -34,6 +34,7 @@ from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import PRESETS, check_listing
 from privacy_toolkit.jobs.erase import check_verify
+from privacy_toolkit.jobs.export import ACHIEVEMENTS, CARDS
 from privacy_toolkit.jobs.loyalty import PROGRAMS, check_programs
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.state import is_taken_up
@@ -64,15 +65,16 @@ def checked(order: Order, settings: Settings) -> Order:
         known = ", ".join(job.settable) or "nothing of its own"
         raise UsageError(f"The job {job.job} has no option {unknown[0]!r}.", f"It has: {known}.")
     given = {**job.settable, **order.parameters}
+    default = ",".join(map(str, settings.loyalty)) if job.packages else None  # an erasure, not to be undone, names them
     for name in PROGRAMS & given.keys():
-        given[name] = _programs(given[name], settings)
+        given[name] = _programs(given[name] or default, settings)
     for name, value in given.items():
         _check_value(name, value)
     for name, (message, hint) in job.demands.items():
         if getattr(order, name) is None:
             raise UsageError(message, hint)
     if job.packages:
-        return _with_packages(order, given)
+        return _with_packages(order, given, settings)
     _check_file(order, given)
     if job.by_generation and settings.generation != "current":
         given["generation"] = settings.generation
@@ -126,7 +128,7 @@ def _check_value(name: str, value: object) -> None:
         raise UsageError(f"{name} can't be {value!r}.")
 
 
-def _with_packages(order: Order, parameters: Parameters) -> Order:
+def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> Order:
     # Imported here: it is about packages, and no other job needs what it loads.
     from privacy_toolkit.access.placing import check_recipient  # noqa: PLC0415
     from privacy_toolkit.access.words import load  # noqa: PLC0415
@@ -140,7 +142,10 @@ def _with_packages(order: Order, parameters: Parameters) -> Order:
         check_recipient(given)
     if order.second is not None:
         load(Path(order.second))
-    kept = {name: value for name, value in parameters.items() if name not in PROGRAMS or value is not None}
+    unasked = PROGRAMS | {ACHIEVEMENTS, CARDS}  # what was not asked for is in no plan
+    kept = {name: value for name, value in parameters.items() if name not in unasked or value}
+    if kept.keys() & {ACHIEVEMENTS, CARDS} and settings.generation != "current":
+        raise UsageError(f"The API of {settings.generation} has no operations for achievements and cards.")
     return replace(order, parameters={**kept, "encrypt": given})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.talonone.client import client_for
-from privacy_toolkit.talonone.inventory import LedgerRead
+from privacy_toolkit.talonone.inventory import Besides
 
 
 class Host(Protocol):
@@ -199,12 +199,10 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliv
         )
     clear_up(recipe.out)
 
-    def hand_over(
-        seq: int, customer: str, answer: bytes | None, read_at: int, ledgers: Sequence[LedgerRead] | None = None
-    ) -> bytes:
+    def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int, besides: Besides | None = None) -> bytes:
         reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
         try:
-            delivered = deliver(recipe, reference, customer, answer, read_at, ledgers)
+            delivered = deliver(recipe, reference, customer, answer, read_at, besides)
         except AnswerError:
             raise ForeignAnswerError from None
         except DeliveryError:

@@ -292,6 +292,8 @@ INIT_NOTICE = "init-notice"
 @click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")
 @_programs("--with-loyalty", "Read the ledger of these loyalty programs too (numbers: 33,34; may be repeated).")
+@click.option("--cards", is_flag=True, help="Read the transactions of cards that are the customer's alone too.")
+@click.option("--achievements", is_flag=True, help="Read what can be achieved too, also where nothing is yet.")
 @click.option("--new-only", is_flag=True, help="Leave out whose request was exported already.")
 @click.option("--keep-days", metavar="N", type=click.IntRange(min=1), help="Remove packages in DIR older than N days.")
 @plan_options
@@ -318,6 +320,8 @@ def export_command(**options: Any) -> int:
         "new_only": options.pop("new_only"),
         "keep_days": options.pop("keep_days"),
         "with_loyalty": ",".join(options.pop("with_loyalty")) or None,
+        "achievements": options.pop("achievements"),
+        "cards": options.pop("cards"),
     }
     options["second"] = options.pop("notice")
     return start_job("export", options.pop("requests"), options, parameters)

@@ -133,6 +133,12 @@ class PatrolProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample: Annotated[int, msgspec.Meta(ge=1)] | Literal["all"] = "all"
 
 
+class LoyaltyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[loyalty]``: the programs whose ledgers are in access packages, where the command line names none."""
+
+    programs: tuple[Annotated[int, msgspec.Meta(ge=1, lt=10**15)], ...] = ()
+
+
 class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a second person has to approve a plan, and for how long that is good: ``7d``, ``36h``."""
 
@@ -172,6 +178,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
     patrol: PatrolProfile | None = None
+    loyalty: LoyaltyProfile | None = None
 
 
 class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,9 +190,8 @@ class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
-    ``notify``, ``controls``, ``input``, ``columns`` and ``patrol`` hold for the profiles that have none of their own.
-
-    ``state`` holds for all of them.
+    ``notify``, ``controls``, ``input``, ``columns``, ``patrol`` and ``loyalty`` hold for the profiles that have none of
+    their own. ``state`` holds for all of them.
     """
 
     profiles: dict[str, Profile] = {}
@@ -194,6 +200,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: InputProfile | None = None
     columns: dict[str, str] | None = None
     patrol: PatrolProfile | None = None
+    loyalty: LoyaltyProfile | None = None
     state: StateProfile = StateProfile()
 
 

@@ -25,6 +25,7 @@ from privacy_toolkit.config.file import (
     ConfigFile,
     ControlsProfile,
     InputProfile,
+    LoyaltyProfile,
     MappingFile,
     Notify,
     PatrolProfile,
@@ -133,7 +134,7 @@ class Settings:
     does not count.
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
-    those who were erased are read again.
+    those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
     """
 
     base_url: str | None
@@ -158,6 +159,7 @@ class Settings:
     config_passed_over: str = ""
     input: Mapping[str, Any] = field(default_factory=dict)
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
+    loyalty: tuple[int, ...] = ()
 
     @cached_property
     def target(self) -> str:
@@ -356,6 +358,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         control_present=controls.present,
         input=_input(config, profile),
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
+        loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
     )
 
 

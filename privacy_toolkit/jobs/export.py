@@ -40,9 +40,17 @@ from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.jobs.loyalty import WITH_LOYALTY, named_in
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.talonone.addresses import QueryValue
-from privacy_toolkit.talonone.inventory import LedgerRead
-from privacy_toolkit.talonone.models import LoyaltyBalances, LoyaltyTransactions
+from privacy_toolkit.talonone.addresses import QueryValue, check_value
+from privacy_toolkit.talonone.inventory import Besides, CardRead, LedgerRead, ListRead
+from privacy_toolkit.talonone.models import (
+    AvailableAchievement,
+    AvailableAchievements,
+    CustomerInventory,
+    LoyaltyBalances,
+    LoyaltyCard,
+    LoyaltyTransaction,
+    LoyaltyTransactions,
+)
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -50,20 +58,34 @@ INVENTORY = OPERATIONS["get_customer_inventory"]
 
 BALANCES = OPERATIONS["get_loyalty_balances"]
 TRANSACTIONS = OPERATIONS["get_loyalty_transactions"]
+AVAILABLE = OPERATIONS["get_customer_achievements"]
+OF_CARD = OPERATIONS["get_card_transactions"]
 
-#: Number of the subject, id, body of the answer (None: no such profile), time, and the ledgers that were read, where
-#: they were asked for; what is kept in the journal of it.
+#: The parameter that asks for achievements, with those in which there is no progress yet.
+ACHIEVEMENTS = "achievements"
+#: The parameter that asks for the transactions of the cards that are the customer's alone.
+CARDS = "cards"
+
+#: Number of the subject, id, body of the answer (None: no such profile), time, and what was read next to it, where
+#: that was asked for; what is kept in the journal of it.
 Deliver = Callable[..., bytes]
-#: A page has so many transactions at most, and no ledger is read further than so many pages.
+_NOTHING = Besides()
+_LISTS = LoyaltyTransactions | LoyaltyBalances | AvailableAchievements
+#: A page has so many entries at most, and no list is read further than so many pages.
 PAGE_SIZE, MOST_PAGES = 1000, 100
 
 
 class _UnreadError(Exception):
-    """A ledger could not be read reliably; nothing is handed over."""
+    """A list could not be read reliably; nothing is handed over."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
         self.answer = answer
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the API does not give it out: then the package says so."""
+        return self.answer.finding in {Finding.ABSENT, Finding.FINAL}
 
 
 class _Pass(NamedTuple):
@@ -72,6 +94,11 @@ class _Pass(NamedTuple):
     answers: tuple[Answer, ...]
     names: tuple[str, ...]
     read: str
+
+    @property
+    def bodies(self) -> tuple[bytes, ...]:
+        """The answers as they came."""
+        return tuple(answer.body for answer in self.answers)
 
 
 async def read_ledger(program: int, steps: Steps) -> LedgerRead:
@@ -86,10 +113,51 @@ async def read_ledger(program: int, steps: Steps) -> LedgerRead:
         listed = await _alike(partial(_pages, TRANSACTIONS.within(program), steps), TRANSACTIONS.within(program), steps)
         told = await _alike(partial(_balances, BALANCES.within(program), steps), BALANCES.within(program), steps)
     except _UnreadError as error:
-        if error.answer.finding in {Finding.ABSENT, Finding.FINAL}:
+        if error.is_refusal:
             return LedgerRead(program, "refused")
         raise
-    return LedgerRead(program, listed.read, told.answers[0].body, tuple(answer.body for answer in listed.answers))
+    return LedgerRead(program, listed.read, told.answers[0].body, listed.bodies)
+
+
+async def read_achievements(steps: Steps) -> ListRead:
+    """Read what the customer can achieve, and has achieved, in the Application of the key; twice, as a ledger.
+
+    Raises:
+        _UnreadError: it had no reliable answer.
+    """
+    try:
+        listed = await _alike(partial(_pages, AVAILABLE, steps), AVAILABLE, steps)
+    except _UnreadError as error:
+        if error.is_refusal:
+            return ListRead("refused")
+        raise
+    return ListRead(listed.read, listed.bodies)
+
+
+async def read_card(card: LoyaltyCard, customer: str, steps: Steps) -> CardRead:
+    """Read the transactions of a card that is the customer's alone; twice, as a ledger.
+
+    Of a card that others use too, or of which that is not known, nothing is asked: it could be about them.
+
+    Raises:
+        _UnreadError: it had no reliable answer.
+    """
+    holders, name, program = card.profiles or [], card.identifier or "", card.program_id or 0
+    since = holders[0].timestamp if len(holders) == 1 and holders[0].integration_id == customer else None
+    if since is None:
+        return CardRead(name, program, "shared")
+    try:
+        check_value(name)
+    except UsageError:  # nothing can be asked about such a name
+        return CardRead(name, program, "refused")
+    operation = OF_CARD.within(program)
+    try:
+        listed = await _alike(partial(_pages, operation, steps, value=name), operation, steps)
+    except _UnreadError as error:
+        if error.is_refusal:
+            return CardRead(name, program, "refused")
+        raise
+    return CardRead(name, program, listed.read, since, listed.bodies)
 
 
 async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: Operation, steps: Steps) -> _Pass:
@@ -104,20 +172,32 @@ async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: O
     raise _UnreadError(replace(before.answers[-1], finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER))
 
 
-async def _pages(operation: Operation, steps: Steps, apart: Answer | None) -> _Pass:
-    """All pages of the transactions. A page that has nothing new, or too many of them, ends it: ``cut_off``."""
+async def _pages(operation: Operation, steps: Steps, apart: Answer | None, value: str | None = None) -> _Pass:
+    """All pages of a list. A page that has nothing new, or too many of them, ends it: ``cut_off``."""
     answers: list[Answer] = []
     names: dict[str, None] = {}
     while True:
         page = {"pageSize": PAGE_SIZE, "skip": PAGE_SIZE * len(answers)}
-        answer = await _reliable(operation, steps, apart, page)
+        answer = await _reliable(operation, steps, apart, page, value)
         known = len(names)
-        names.update(dict.fromkeys(entry.transaction_uuid for entry in answer.value.data or ()))
+        names.update(dict.fromkeys(map(_named, answer.value.data or ())))
         answers.append(answer)
-        if not answer.value.has_more:
+        if not _has_more(answer.value, len(names)):
             return _Pass(tuple(answers), tuple(names), "complete")
         if len(names) == known or len(answers) >= MOST_PAGES:
             return _Pass(tuple(answers), tuple(names), "cut_off")
+
+
+def _named(entry: LoyaltyTransaction | AvailableAchievement) -> str:
+    """What tells an entry from others, also from the same achievement with the progress of somebody else."""
+    if isinstance(entry, LoyaltyTransaction):
+        return entry.transaction_uuid
+    return msgspec.json.encode((entry.id, entry.current_progress), order="sorted").decode()
+
+
+def _has_more(page: LoyaltyTransactions | AvailableAchievements, seen: int) -> bool:
+    """Whether the list goes on after a page, when so many of its entries were seen."""
+    return page.has_more if isinstance(page, LoyaltyTransactions) else page.total_result_size > seen
 
 
 async def _balances(operation: Operation, steps: Steps, apart: Answer | None) -> _Pass:
@@ -126,22 +206,36 @@ async def _balances(operation: Operation, steps: Steps, apart: Answer | None) ->
 
 
 async def _reliable(
-    operation: Operation, steps: Steps, apart: Answer | None, query: Mapping[str, QueryValue] | None = None
+    operation: Operation,
+    steps: Steps,
+    apart: Answer | None,
+    query: Mapping[str, QueryValue] | None = None,
+    value: str | None = None,
 ) -> Answer:
-    answer = await steps.read(operation, Purpose.READ_BEFORE, apart=apart, query=query)
+    ask = partial(steps.read, operation, Purpose.READ_BEFORE, value, apart=apart, query=query)
+    answer = await ask()
     if answer.finding is Finding.ABSENT:
-        answer = await steps.absence(operation, Purpose.READ_BEFORE, answer)
-    if answer.finding is not Finding.DONE or not isinstance(answer.value, LoyaltyTransactions | LoyaltyBalances):
+        answer = await steps.absence(operation, Purpose.READ_BEFORE, answer, value)
+        if answer.finding is Finding.DONE and query is not None:  # that was asked for without the page
+            answer = await ask()
+            if answer.finding is Finding.ABSENT:
+                answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+    if answer.finding is not Finding.DONE or not isinstance(answer.value, _LISTS):
         raise _UnreadError(answer)
     return answer
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The procedure; ``deliver`` makes a package that is durable when it returns, with the ledgers in ``programs``."""
+    """The procedure; ``deliver`` makes a package that is durable when it returns.
+
+    ``programs``, ``achievements`` and ``cards`` say what is read next to the inventory.
+    """
 
     deliver: Deliver
     programs: tuple[int, ...] = ()
+    achievements: bool = False
+    cards: bool = False
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
         """None: the subjects are distinct customers."""
@@ -156,7 +250,7 @@ class Export:
         if answer.finding is Finding.CREDENTIALS:
             steps.leave()
         elif answer.finding is Finding.DONE:
-            await self._with_ledgers(entry, answer.body, steps)
+            await self._with_besides(entry, answer, steps)
         elif answer.finding is Finding.ABSENT:
             await self._deliver(entry, None, Outcome.NOTHING_HELD, steps)
         else:
@@ -164,27 +258,30 @@ class Export:
             outcome = Outcome.PENDING if unproven else Outcome.RETRYABLE
             steps.settle(SubjectState(outcome, answer.reason, settled_at=steps.now))
 
-    async def _with_ledgers(self, entry: Entry, body: bytes, steps: Steps) -> None:
-        """Read the ledgers that were asked for; a package is made only once each has a reliable answer."""
+    async def _with_besides(self, entry: Entry, answer: Answer, steps: Steps) -> None:
+        """Read what else was asked for; a package is made only once all of it has a reliable answer."""
         try:
-            ledgers = [await read_ledger(program, steps) for program in self.programs]
+            besides = await self._besides(entry.subject.id, answer.value, steps)
         except _UnreadError as error:
             if error.answer.finding is Finding.CREDENTIALS:
                 steps.leave()
             else:
                 steps.settle(SubjectState(Outcome.RETRYABLE, error.answer.reason, settled_at=steps.now))
             return
-        await self._deliver(entry, body, Outcome.DONE, steps, ledgers)
+        await self._deliver(entry, answer.body, Outcome.DONE, steps, besides)
+
+    async def _besides(self, customer: str, inventory: CustomerInventory, steps: Steps) -> Besides:
+        cards = (inventory.loyalty.cards or []) if inventory.loyalty else []
+        return Besides(
+            tuple([await read_ledger(program, steps) for program in self.programs]) if self.programs else None,
+            await read_achievements(steps) if self.achievements else None,
+            tuple([await read_card(card, customer, steps) for card in cards]) if self.cards else None,
+        )
 
     async def _deliver(
-        self,
-        entry: Entry,
-        body: bytes | None,
-        outcome: Outcome,
-        steps: Steps,
-        ledgers: Sequence[LedgerRead] = (),
+        self, entry: Entry, body: bytes | None, outcome: Outcome, steps: Steps, besides: Besides = _NOTHING
     ) -> None:
-        subject, further = entry.subject, (ledgers,) if ledgers else ()
+        subject, further = entry.subject, (besides,) if any(part is not None for part in besides) else ()
         try:
             kept = await steps.aside(partial(self.deliver, subject.seq, subject.id, body, steps.now, *further))
         except ForeignAnswerError:
@@ -198,13 +295,17 @@ class Export:
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:
     calls, ledgers = {INVENTORY.name: (subjects, 2 * subjects)}, subjects * len(named_in(parameters).ledgers)
-    return calls | {one.name: (0, 2 * ledgers) for one in (TRANSACTIONS, BALANCES) if ledgers}
+    calls |= {one.name: (0, 2 * ledgers) for one in (TRANSACTIONS, BALANCES) if ledgers}
+    asked = {AVAILABLE: parameters.get(ACHIEVEMENTS), OF_CARD: parameters.get(CARDS)}  # of one card each
+    return calls | {one.name: (0, 2 * subjects) for one, is_asked in asked.items() if is_asked}
 
 
 def _make(context: Context) -> Export:
     if context.deliver is None:
         raise UsageError("An export needs a folder for its packages.", "Name one with --out DIR.")
-    return Export(context.deliver, named_in(context.parameters).ledgers)
+    asked = context.parameters
+    further = {name: bool(asked.get(name)) for name in (ACHIEVEMENTS, CARDS)}
+    return Export(context.deliver, named_in(asked).ledgers, **further)
 
 
 # Whose request was answered by an earlier export already, so that a nightly list need not be cleaned up.
@@ -346,7 +447,7 @@ _WORDS = JobWords(
         "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events: they"
         " are in no package.",
         "Loyalty": "Balances that the inventory shows are in a package. Single transactions are there for the loyalty"
-        " programs that the plan names; those of cards are not.",
+        " programs that the plan names, and for cards that are the customer's alone where it asks for them.",
         **OTHER_ENVIRONMENT,
         **OUT_OF_SIGHT,
         "Other systems": "What other systems of the controller hold is beyond this run.",
@@ -383,6 +484,15 @@ DECLARATION = Declaration(
     spreads=True,
     has_clock=True,
     packages=True,
-    settable={"lang": "en", "zip": False, "encrypt": None, NEW_ONLY: False, "keep_days": None, WITH_LOYALTY: None},
+    settable={
+        "lang": "en",
+        "zip": False,
+        "encrypt": None,
+        NEW_ONLY: False,
+        "keep_days": None,
+        WITH_LOYALTY: None,
+        ACHIEVEMENTS: False,
+        CARDS: False,
+    },
     demands={"out": ("An export needs a folder for its packages.", "Name one with --out DIR.")},
 )

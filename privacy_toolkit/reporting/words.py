@@ -279,6 +279,8 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "giveaways": "Giveaways",
         "achievements": "Achievements",
         "loyaltyLedgers": "Points and single bookings",
+        "availableAchievements": "All achievements, with progress",
+        "loyaltyCardLedgers": "Single bookings of loyalty cards",
     }
 )
 

@@ -132,8 +132,47 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         "loyalty": _record("loyalty"),
         "giveaways": _list("giveaway"),
         "achievements": _list("achievement"),
-        "loyaltyLedgers": _list("programLedger"),  # not of the inventory: what is read next to it, put together by us
+        # Not of the inventory: what is read next to it, put together by us.
+        "loyaltyLedgers": _list("programLedger"),
+        "availableAchievements": _record("achievementList"),
+        "loyaltyCardLedgers": _list("cardLedger"),
     },
+    "cardLedger": {
+        "cardIdentifier": _PERSONAL,
+        "programId": _PERSONAL,
+        "read": _CHOICE,  # ours
+        "transactions": _list("transaction"),
+    },
+    "achievementList": {
+        "read": _CHOICE,  # ours: whether all of it was given out
+        "achievements": _list("available"),
+    },
+    "available": {
+        "title": _PERSONAL,
+        "description": _PERSONAL,
+        "currentProgress": _record("reached"),
+        "target": _PERSONAL,
+        "status": _SET_CHOICE,
+        "period": _TECHNICAL,
+        "periodEndOverride": Field(Category.TECHNICAL, FieldKind.RECORD, "timePoint"),
+        "recurrencePolicy": _SET_CHOICE,
+        "activationPolicy": _SET_CHOICE,
+        "fixedStartDate": _SET_DATE,
+        "endDate": _SET_DATE,
+        "allowRollbackAfterCompletion": _SET_FLAG,
+        "created": _SET_DATE,
+        "name": _TECHNICAL,
+        "id": _TECHNICAL,
+        "campaignId": _TECHNICAL,
+    },
+    "reached": {
+        "status": _CHOICE,
+        "progress": _PERSONAL,
+        "startDate": _DATE,
+        "completionDate": _DATE,
+        "endDate": _DATE,
+    },
+    "timePoint": dict.fromkeys(("month", "dayOfMonth", "dayOfWeek", "hour", "minute", "second"), _TECHNICAL),
     "programLedger": {
         "programId": _PERSONAL,
         "read": _CHOICE,  # ours: whether all of it was given out
@@ -166,6 +205,7 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         "expiryDate": _PERSONAL,
         "validityDuration": _PERSONAL,
         "subledgerId": _PERSONAL,
+        "cardIdentifier": _PERSONAL,
         "customerSessionId": _PERSONAL,
         "storeIntegrationId": _PERSONAL,
         "flags": _record("flags"),
@@ -340,7 +380,11 @@ NOT_OBTAINABLE: Final = "not_obtainable"
 INCOMPLETE: Final = "incomplete"
 
 LEDGERS: Final = "loyaltyLedgers"
-SECTIONS: Final = tuple(name for name in SHAPES[ROOT] if name != LEDGERS)
+AVAILABLE: Final = "availableAchievements"
+CARD_LEDGERS: Final = "loyaltyCardLedgers"
+#: Read next to the inventory, and a section only where they were asked for.
+BESIDES: Final = (LEDGERS, AVAILABLE, CARD_LEDGERS)
+SECTIONS: Final = tuple(name for name in SHAPES[ROOT] if name not in BESIDES)
 #: What deployments of 2020 don't give out.
 _NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
 
@@ -348,12 +392,17 @@ _NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
 def sections_of(answer: Mapping[str, Any] | None, generation: str) -> dict[str, str]:
     """How each section stands by an answer; None is a 404, which says that nothing is held.
 
-    Ledgers are a section where they were asked for.
+    What is read next to the inventory is a section where it was asked for.
     """
-    found = {name: _state(name, answer or {}, generation) for name in SECTIONS}
-    if answer is None or LEDGERS not in answer:
-        return found
-    return found | {LEDGERS: COMPLETE if all(one["read"] == COMPLETE for one in answer[LEDGERS]) else INCOMPLETE}
+    held = answer or {}
+    found = {name: _state(name, held, generation) for name in SECTIONS}
+    return found | {name: _read(held[name]) for name in BESIDES if name in held}
+
+
+def _read(value: Any) -> str:
+    """How a section stands that we put together: each part of it says how it was read."""
+    parts = value if isinstance(value, list) else [value]
+    return COMPLETE if all(part["read"] == COMPLETE for part in parts) else INCOMPLETE
 
 
 class LedgerRead(NamedTuple):
@@ -369,11 +418,40 @@ class LedgerRead(NamedTuple):
     pages: tuple[bytes, ...] = ()
 
 
+class ListRead(NamedTuple):
+    """A list of the customer's as it was read; ``read`` and ``pages`` as in ``LedgerRead``."""
+
+    read: str
+    pages: tuple[bytes, ...] = ()
+
+
+class CardRead(NamedTuple):
+    """The transactions of one loyalty card as they were read; ``read`` and ``pages`` as in ``LedgerRead``.
+
+    ``read`` is ``shared`` where the card is not known to be the customer's alone: then nothing was asked. ``since``:
+    when the card was linked to the customer, RFC 3339; what is older may be about whoever had it before.
+    """
+
+    card: str
+    program: int
+    read: str
+    since: str = ""
+    pages: tuple[bytes, ...] = ()
+
+
+class Besides(NamedTuple):
+    """What was read next to the inventory; None where it was not asked for."""
+
+    ledgers: tuple[LedgerRead, ...] | None = None
+    achievements: ListRead | None = None
+    cards: tuple[CardRead, ...] | None = None
+
+
 def entries(name: str, value: Any) -> int:
     """How many records a section holds; 0 for one that is a single record."""
     if isinstance(value, list):
         return len(value)
-    if name == "loyalty" and isinstance(value, dict):
+    if name in {"loyalty", AVAILABLE} and isinstance(value, dict):
         return sum(len(part) for part in value.values() if isinstance(part, list | dict))
     return 0
 

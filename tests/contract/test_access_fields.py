@@ -8,13 +8,18 @@ from tests.support.documents import read_document
 
 #: In no document; they would be personal data if they came.
 UNDOCUMENTED = {("program", "attributes"), ("card", "attributes")}
-#: Where what is read of loyalty ledgers is put, and what the document calls it.
-LEDGERS = {
+#: Where what is read next to the inventory is put, and what the document calls it.
+BESIDES = {
+    "availableAchievements.achievements[]": "AchievementStatusEntry",
+    "loyaltyCardLedgers[].transactions[]": "CardLedgerTransactionLogEntryIntegrationAPI",
     "loyaltyLedgers[].balances": "LoyaltyBalancesWithTiers",
     "loyaltyLedgers[].transactions[]": "LedgerTransactionLogEntryIntegrationAPI",
 }
 #: What we put around it.
-OURS = {(ROOT, "loyaltyLedgers"), *(("programLedger", name) for name in SHAPES["programLedger"])}
+OURS = {
+    *((ROOT, name) for name in ("loyaltyLedgers", "availableAchievements", "loyaltyCardLedgers")),
+    *((shape, name) for shape in ("programLedger", "achievementList", "cardLedger") for name in SHAPES[shape]),
+}
 
 
 def reachable(document, schema, path="", seen=()):
@@ -57,17 +62,17 @@ def paths(documents):
         for path, schema in reachable(document, document["components"]["schemas"]["CustomerInventory"])
     ]
     document = documents["current"]
-    ledgers = [
+    besides = [
         ("current", path, resolved(document, schema))
-        for below, name in LEDGERS.items()
+        for below, name in BESIDES.items()
         for path, schema in reachable(document, document["components"]["schemas"][name], below)
     ]
-    return inventory + ledgers
+    return inventory + besides
 
 
 def test_the_documents_reach_what_they_are_known_to_reach(paths):
     found = {generation: {path for of, path, _ in paths if of == generation} for generation in ("2020", "current")}
-    assert {generation: len(known) for generation, known in found.items()} == {"2020": 40, "current": 233}
+    assert {generation: len(known) for generation, known in found.items()} == {"2020": 40, "current": 275}
     assert "loyalty.cards[].subledgers{}.currentTier.name" in found["current"]
 
 

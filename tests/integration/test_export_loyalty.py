@@ -51,7 +51,7 @@ def test_every_page_of_a_ledger_is_in_the_package_in_all_its_forms(sandbox, tool
     page = (path / "index.html").read_text()
     assert "Points and single bookings" in page
     assert page.count(f"booking of {IDS[0]}") >= MANY
-    assert "Single point bookings" not in page  # no longer among what the package does not hold
+    assert "Individual points transactions" not in page  # no longer among what the package does not hold
     pages = [entry for entry in server.log.of("get_loyalty_transactions") if entry.status == 200]
     assert len(pages) == 2 * 3  # twice, on connections of their own
     report = json.loads((kit.state / "packs" / done.json["run_id"] / "report.json").read_bytes())
@@ -89,7 +89,7 @@ def test_what_was_not_asked_for_stays_among_what_the_package_does_not_hold(sandb
     assert kit.run("export", write_ids(IDS[:1]), "--out", "out", "--json").code == 0
     path, content = packages(kit.folder / "out")[IDS[0]]
     assert "loyaltyLedgers" not in content["sections"]
-    assert "Single point bookings" in (path / "index.html").read_text()
+    assert "Individual points transactions" in (path / "index.html").read_text()
     assert server.log.of("get_loyalty_transactions") == []
 
 
@@ -113,3 +113,30 @@ def test_through_faults_nobody_gets_a_ledger_of_somebody_else(sandbox, toolkit, 
         (ledger,) = content["data"]["loyaltyLedgers"]
         assert ledger["read"] == "complete"
         assert [one["name"] for one in ledger["transactions"]] == [f"booking of {customer}"] * 3
+
+
+def test_the_programs_of_the_configuration_are_read_unless_the_command_names_others(sandbox, toolkit, write_ids):
+    server = sandbox(IDS)
+    hold_transactions(server.store)
+    kit = toolkit(server.base_url)
+    config = kit.folder / "t.toml"
+    config.write_text("[loyalty]\nprograms = [2]\n\n[profiles.default]\n")
+    config.chmod(0o600)
+    assert kit.run("export", write_ids(IDS[:1]), "--out", "out", "--config", config, "--json").code == 0
+    asked = ["--config", config, "--with-loyalty", "9", "--json"]
+    assert kit.run("export", write_ids(IDS[1:2]), "--out", "out", *asked).code == 0
+    found = packages(kit.folder / "out")
+    shown = {customer: content["data"]["loyaltyLedgers"] for customer, (_, content) in found.items()}
+    assert [(one["programId"], one["read"]) for one in shown[IDS[0]]] == [(2, "complete")]
+    assert [(one["programId"], one["read"]) for one in shown[IDS[1]]] == [(9, "refused")]
+
+
+def test_an_erasure_takes_no_programs_from_the_configuration(sandbox, toolkit, write_ids):
+    server = sandbox(IDS)
+    hold_transactions(server.store)
+    kit = toolkit(server.base_url)
+    config = kit.folder / "t.toml"
+    config.write_text("[loyalty]\nprograms = [2]\n\n[profiles.default]\n")
+    config.chmod(0o600)
+    assert kit.erase(write_ids(IDS[:1]), 1, "--config", config).code == 0
+    assert server.log.of("delete_loyalty_transactions") == []

@@ -12,6 +12,7 @@ from privacy_toolkit.access.faithful import AnswerError
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import blank
 from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.talonone.inventory import BESIDES, Besides, CardRead, ListRead
 
 READ_AT = 1_764_187_200_123_456
 REFERENCE = "0123456789abcdef" * 2
@@ -166,3 +167,41 @@ def test_many_at_once_are_the_same_as_one_after_another(recipe, answer, tmp_path
             threads.map(lambda it: deliver(replace(recipe, zip=True), it, ME, raw(answer), READ_AT), references)
         )
     assert done == [deliver(alone, it, ME, raw(answer), READ_AT) for it in references]
+
+
+@pytest.mark.parametrize("name", BESIDES)
+def test_a_part_under_a_name_of_ours_is_no_answer(recipe, answer, name):
+    with pytest.raises(AnswerError):
+        deliver(recipe, "ab" * 16, "customer-00001", raw(answer | {name: [1]}), 1)
+
+
+def held(recipe, answer, besides):
+    delivered = deliver(recipe, "ab" * 16, "customer-00001", raw(answer), 1, besides)
+    content = json.loads((recipe.out / delivered.name / "data.json").read_bytes())
+    return content, (recipe.out / delivered.name / "index.html").read_text()
+
+
+@pytest.mark.parametrize("read", ["refused", "cut_off"])
+def test_achievements_that_are_missing_are_announced(recipe, answer, read):
+    content, page = held(recipe, answer, Besides(achievements=ListRead(read)))
+    assert content["sections"]["availableAchievements"] == "incomplete"
+    assert "Not all of this could be shown" in page
+
+
+def test_bookings_from_before_the_card_was_the_customers_are_left_out_and_announced(recipe, answer):
+    times = ["2024-02-01T00:00:00Z", "2024-01-05T00:30:00+01:00", "2024-01-05T00:00:00Z", None, "soon", 7]
+    data = [{"transactionUUID": str(n), "created": at, "name": f"booking {n}"} for n, at in enumerate(times)]
+    card = CardRead("CARD-1", 33, "complete", "2024-01-05T00:00:00Z", (raw({"hasMore": False, "data": data}),))
+    content, page = held(recipe, answer, Besides(cards=(card,)))
+    (kept,) = content["data"]["loyaltyCardLedgers"]
+    assert ([one["transactionUUID"] for one in kept["transactions"]], kept["read"]) == (["0", "2"], "since_linked")
+    assert content["sections"]["loyaltyCardLedgers"] == "incomplete"
+    assert "they may be about someone else" in page
+    assert "booking 1" not in page
+
+
+def test_a_shared_card_is_announced_and_empty(recipe, answer):
+    content, page = held(recipe, answer, Besides(cards=(CardRead("CARD-1", 33, "shared"),)))
+    assert content["data"]["loyaltyCardLedgers"][0]["transactions"] == []
+    assert content["sections"]["loyaltyCardLedgers"] == "incomplete"
+    assert "not included: the card is used by other people too" in page

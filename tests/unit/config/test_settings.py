@@ -324,3 +324,18 @@ def test_the_password_of_a_database_is_in_a_file_that_the_profile_names(tmp_path
     settings = load_settings(Flags(config=str(path)), {})
     assert settings.state == "postgresql://host/base"
     assert settings.state.password_file == Path("/run/secret")
+
+
+def test_loyalty_programs_are_the_profiles_or_else_the_files(tmp_path):
+    path = tmp_path / "privacy-toolkit.toml"
+    path.write_text("[loyalty]\nprograms = [33]\n[profiles.default]\n[profiles.own.loyalty]\nprograms = [34, 35]\n")
+    assert load(config=str(path)).loyalty == (33,)
+    assert load(config=str(path), profile="own").loyalty == (34, 35)
+
+
+@pytest.mark.parametrize("programs", ["33", "[0]", "[-1]", '["33"]', "[1.5]", "[true]"])
+def test_loyalty_programs_that_are_none_are_refused(tmp_path, programs):
+    path = tmp_path / "privacy-toolkit.toml"
+    path.write_text(f"[loyalty]\nprograms = {programs}\n[profiles.default]\n")
+    with pytest.raises(UsageError):
+        load(config=str(path))

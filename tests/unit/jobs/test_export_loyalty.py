@@ -40,7 +40,7 @@ def handed(state, script, sit):
         told, given = script(answers, lambda request, _: request.url.raw_path.decode().rsplit("/", 1)[1]), []
 
         def deliver(*arguments):
-            given.append(arguments[4] if len(arguments) > 4 else None)
+            given.append(arguments[4].ledgers if len(arguments) > 4 else None)
             return b"{}"
 
         sit(lambda _: Export(deliver, programs), told)
