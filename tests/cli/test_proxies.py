@@ -144,7 +144,6 @@ GATEWAY_503 = {
 }
 POSTS = {
     "referrals": (("referrals", "create"), ("customer_id,campaignId", "c1,1", "c2,1"), EntityKind.REFERRAL),
-    "events": (("events", "track"), ("profileId,type,attributes.n:number", "c1,seen,1", "c2,seen,2"), EntityKind.EVENT),
     "events-v1": (
         ("events", "track", "--api", "v1"),
         ("sessionId,profileId,type,attributes.n:number", "s1,c1,seen,1", "s2,c2,seen,2"),
@@ -169,6 +168,26 @@ def test_what_a_gateway_lost_after_it_was_carried_out_is_not_sent_a_second_time(
     assert (done.code, done.json["outcomes"]) == (3, {"unknown": 2}), done.out
     assert call("runs", "resume", "latest", "--json").json["outcomes"] == {"unknown": 2}
     assert len(posted) == 2
+    assert [len(server.store.owned(one).get(kind, [])) for one in ("c1", "c2")] == [1, 1]
+
+
+@pytest.mark.parametrize("api", ["v2", "v3"])
+@pytest.mark.parametrize("form", GATEWAY_503)
+def test_an_event_that_a_gateway_lost_is_sent_again_and_counts_once(call, proxied, rows, form, api):
+    """By its key or its id the API knows it again; only once the gateway lets an answer through is it done."""
+    lost = []
+
+    def meddle(method, path, reply):
+        if method == "POST" and len(lost) < 4:
+            lost.append(path)
+            reply.status, (reply.headers, reply.body) = 503, GATEWAY_503[form]
+
+    server = proxied(meddle)
+    lines = ("profileId,type,attributes.n:number", "c1,seen,1", "c2,seen,2")
+    call("events", "track", "--api", api, rows(*lines), "--confirm", "yes", "--json")
+    done = call("runs", "resume", "latest", "--json")
+    assert done.json["outcomes"] == {"done": 2}, done.out
+    kind = EntityKind.EVENT if api == "v2" else EntityKind.ADVANCED_EVENT
     assert [len(server.store.owned(one).get(kind, [])) for one in ("c1", "c2")] == [1, 1]
 
 

@@ -360,17 +360,17 @@ WORLD: list[Cluster] = []
 class ClusterWatcher(Watcher):
     """Looks at every request as it is begun to be written: whoever writes a change holds the lease, by the store."""
 
-    def sending(self, send: Callable[..., Any]) -> Callable[..., Any]:
-        """The same sending, looked at."""
+    def watching(self, exchange: Callable[..., Any]) -> Callable[..., Any]:
+        """The same exchange, looked at."""
 
-        def sent(connection: Any, payload: bytes, *given: Any, **named: Any) -> Any:
+        def watched(connection: Any, payload: bytes, *given: Any, **named: Any) -> Any:
             worker = WORKER.get()
             assert worker is not None
             connection._transport.senders.append(worker.number)
             self._look(worker, payload)
-            return send(connection, payload, *given, **named)
+            return exchange(connection, payload, *given, **named)
 
-        return sent
+        return watched
 
     def _look(self, worker: Worker, payload: bytes) -> None:
         about = self._begin(payload)
@@ -568,8 +568,7 @@ class Cluster(Simulation):
     @contextmanager
     def _counting_requests(self) -> Iterator[None]:
         """Count the requests of all executions together, in any second."""
-        write, send = Pacer._write, Connection.exchange
-        Connection.exchange = self.watcher.sending(send)  # type: ignore[attr-defined,method-assign]
+        write = Pacer._write
 
         def written(pacer: Pacer, now: float) -> None:
             write(pacer, now)
@@ -581,7 +580,6 @@ class Cluster(Simulation):
             yield
         finally:
             Pacer._write = write  # type: ignore[method-assign]
-            Connection.exchange = send  # type: ignore[method-assign]
 
     def _look_at_the_second(self, now: float) -> None:
         count = sum(

@@ -10,7 +10,7 @@ from typing import Any
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.engine.controls import Controls
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.jobs import coupons, erase, writes
+from privacy_toolkit.jobs import coupons, erase, writing
 from privacy_toolkit.journal.memory.run import MemoryRun
 from privacy_toolkit.talonone.responses import Finding
 from tests.simulation.store import CrashingRun
@@ -141,7 +141,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "retry_of_a_post",
         "a POST whose answer was lost is sent again",
-        ((writes, "may_send_again", _repeats),),
+        ((writing, "may_send_again", _repeats),),
         (Job.REFERRALS, Job.EVENTS),
         ("done twice",),
     ),
@@ -169,7 +169,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "keys_ignored",
         "two requests for one customer are under way at once",
-        ((writes.Writing, "keys", _no_keys), (coupons.Reservations, "keys", _no_keys)),
+        ((writing.Writing, "keys", _no_keys), (coupons.Reservations, "keys", _no_keys)),
         (*_ORDERED, Job.RESERVE),
         ("in two requests at once", "carried out after a later one"),
     ),

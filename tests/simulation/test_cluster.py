@@ -16,7 +16,7 @@ from tests.simulation.cluster import KINDS, Mishap, cluster_of, play_cluster
 from tests.simulation.mutations import Mutation, planted
 
 #: So many parts of so many subject-runs each.
-PARTS, SUBJECTS = 4, 500
+PARTS, SUBJECTS = 2, 1_000
 #: So many subject-runs a planted bug may take to be found.
 BUDGET = 6_000
 
