@@ -22,7 +22,7 @@ AUDIT_ARGS ?=
 TOUR_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tour test fast check format bench campaign simulate fuzz constraints audit release schemas templates answers modules clean
+.PHONY: help demo tour test fast check format bench campaign chaos simulate fuzz constraints audit release schemas templates answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: $(VENV)/.dev  ## Measure against the official SDK; BENCH_ARGS="erase rate
 
 campaign: $(VENV)/.dev  ## Run jobs under every kind of fault against the sandbox's ledger; CAMPAIGN_ARGS="--subjects 500"
 	$(BIN)/python bench/campaign.py $(CAMPAIGN_ARGS)
+
+chaos: $(VENV)/.dev  ## The long version of what make test has a short one of: every store, more faults and kills
+	LONG=true $(BIN)/pytest $(PYTEST_ARGS) tests/cli tests/integration tests/simulation tests/unit/journal
 
 simulate: $(VENV)/.dev  ## Play a million subject-runs in virtual time; SIMULATE_ARGS="--subject-runs 20000 --seed 5"
 	$(BIN)/python -m tests.simulation $(SIMULATE_ARGS)

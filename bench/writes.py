@@ -1,7 +1,8 @@
 """Events at full size: 10,000 for 500 customers at 64 in flight, and what the server saw of it.
 
 The server is the sandbox, which refuses (409) whenever two requests for one customer are under way, and keeps the
-events in the order in which it took them. Once as it is, once with lost answers and kill -9.
+events in the order in which it took them. Once as it is, and with lost answers and kill -9: V2 events, which the API
+knows again by their key, and V3 events, by an id of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 EVENTS, CUSTOMERS, IN_FLIGHT = 10_000, 500, 64
 KILLS, DROPPED, LATENCY_MS = 20, 0.02, (0, 10)
+#: How often what is still open is sent again after the last kill.
+ROUNDS = 5
 CONFLICT = 409
 
 Line = tuple[str, str, str, bool | None]
@@ -42,14 +45,14 @@ class Ended:
 
 
 def measure() -> Iterator[Line]:
-    """Both runs; lines for the table."""
-    for dropped, kills in ((0.0, 0), (DROPPED, KILLS)):
+    """All runs; lines for the table."""
+    for api, dropped, kills in (("v2", 0.0, 0), ("v2", DROPPED, KILLS), ("v3", DROPPED, KILLS)):
         faults = Faults(rates={FaultKind.DROP_AFTER: dropped}, latency_ms=LATENCY_MS)
         settings = SandboxSettings(parallel_limit=1, faults=faults)
         with TemporaryDirectory() as folder, start_in_thread(settings) as server:
             rows = write_rows(Path(folder) / "events.csv")
-            ended = run(server, Path(folder), kills)
-            yield from judged(server, ended, rows)
+            ended = run(server, Path(folder), api, kills)
+            yield from judged(server, ended, rows, api)
 
 
 def write_rows(path: Path) -> list[tuple[str, int]]:
@@ -63,8 +66,8 @@ def write_rows(path: Path) -> list[tuple[str, int]]:
     return rows
 
 
-def run(server: RunningSandbox, folder: Path, kills: int) -> Ended:
-    """Track them all, killed so often on the way, and resume to the end."""
+def run(server: RunningSandbox, folder: Path, api: str, kills: int) -> Ended:
+    """Track them all, killed so often on the way, and resume until nothing is open any more."""
     environment = {
         **os.environ,
         "PRIVACY_TOOLKIT_BASE_URL": server.base_url,
@@ -72,14 +75,18 @@ def run(server: RunningSandbox, folder: Path, kills: int) -> Ended:
         "PRIVACY_TOOLKIT_STATE": str(folder / "state"),
     }
     options = ("--json", "--quiet", "--rate", "1000000", "--concurrency", str(IN_FLIGHT))
-    command = [PROGRAM, "events", "track", str(folder / "events.csv"), "--confirm", "yes", *options]
-    rng, started, killed = random.Random(7), time.monotonic(), 0
+    command = [PROGRAM, "events", "track", str(folder / "events.csv"), "--api", api, "--confirm", "yes", *options]
+    rng, started, killed, rounds = random.Random(7), time.monotonic(), 0, 0
     while True:
         due = len(server.log) + rng.randrange(100, 400) if killed < kills else None
         out = watched(command, environment, server, due)
-        if out is not None:
-            return Ended(json.loads(out), killed, time.monotonic() - started)
-        killed += 1
+        if out is None:
+            killed += 1
+        else:
+            ended = Ended(json.loads(out), killed, time.monotonic() - started)
+            rounds += 1
+            if ended.result["outcomes"].keys() == {"done"} or rounds == ROUNDS:
+                return ended
         command = [PROGRAM, "runs", "resume", "latest", *options]
 
 
@@ -96,10 +103,14 @@ def watched(command: list[str], environment: dict[str, str], server: RunningSand
         return process.communicate()[0]
 
 
-def judged(server: RunningSandbox, ended: Ended, rows: list[tuple[str, int]]) -> Iterator[Line]:
+def judged(server: RunningSandbox, ended: Ended, rows: list[tuple[str, int]], api: str) -> Iterator[Line]:
     """What the server has and what it saw, against the file and what is reported."""
+    kind = EntityKind.ADVANCED_EVENT if api == "v3" else EntityKind.EVENT
     kept = {
-        customer: [event["attributes"]["n"] for event in server.store.owned(customer).get(EntityKind.EVENT, [])]
+        customer: [
+            event["attributes"]["n"]
+            for event in sorted(server.store.owned(customer).get(kind, []), key=lambda event: event["id"])
+        ]
         for customer in {customer for customer, _ in rows}
     }
     taken = sum(map(len, kept.values()))
@@ -108,13 +119,16 @@ def judged(server: RunningSandbox, ended: Ended, rows: list[tuple[str, int]]) ->
     refused = sum(entry.status == CONFLICT for entry in server.log)
     lost = sum(entry.outcome != "answered" for entry in server.log)
     outcomes = ended.result["outcomes"]
-    what = f"{EVENTS:,} events, {CUSTOMERS} customers, {IN_FLIGHT} in flight, {ended.kills} kills, {lost} answers lost"
+    what = (
+        f"{EVENTS:,} {api.upper()} events, {CUSTOMERS} customers, {IN_FLIGHT} in flight, {ended.kills} kills,"
+        f" {lost} answers lost"
+    )
     yield f"{what}: time", f"{ended.seconds:.0f} s ({EVENTS / ended.seconds:,.0f} events/s)", "", None
     done, unknown = outcomes.get("done", 0), outcomes.get("unknown", 0)
-    most = lost + ended.kills * IN_FLIGHT
-    yield "reported done, and unknown", f"{done:,}, {unknown:,}", "all", done + unknown == EVENTS and unknown <= most
-    yield "taken by the server", f"{taken:,}", f"{done:,} or more", done <= taken <= done + unknown
+    yield "reported done, and unknown", f"{done:,}, {unknown:,}", "all, 0", done == EVENTS and not unknown
+    yield "taken by the server", f"{taken:,}", f"{EVENTS:,}", taken == EVENTS
     yield "taken twice", f"{twice}", "0", twice == 0
     yield "customers whose order is not that of the file", f"{disordered}", "0", disordered == 0
-    yield "409 because two were under way for one customer", f"{refused}", "0", refused == 0
-    yield "requests in all", f"{len(server.log):,}", f"at most {EVENTS:,}", len(server.log) <= EVENTS
+    if not ended.kills:  # what a killed process sent is still under way when the next one sends it again
+        yield "409 because two were under way for one customer", f"{refused}", "0", refused == 0
+    yield "requests in all", f"{len(server.log):,}", "", None

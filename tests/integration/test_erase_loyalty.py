@@ -12,6 +12,7 @@ from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.store import EntityKind, card_owner
 from privacy_toolkit.sandbox.wire import EPOCH
+from tests.support.lengths import IS_LONG
 
 IDS = [f"customer-{number:05d}" for number in range(60)]
 #: The program with a ledger, and the one with cards.
@@ -63,6 +64,7 @@ def check_against_server(kit, server):
             assert not erased
 
 
+KILLS = 15 if IS_LONG else 5
 FAULTS = {
     "lost": {FaultKind.DROP_BEFORE: 0.05, FaultKind.DROP_AFTER: 0.05, FaultKind.ERROR_500: 0.05},
     "foreign": {FaultKind.HTML_200: 0.05, FaultKind.FOREIGN_200: 0.05, FaultKind.ERROR_502_HTML: 0.05},
@@ -74,7 +76,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("rates", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("rates", [*FAULTS.values()] if IS_LONG else [FAULTS["lost"], FAULTS["false"]])
 def test_through_faults_nothing_is_called_erased_whose_loyalty_is_not(sandbox, toolkit, write_ids, rates):
     server = sandbox(IDS, faults=Faults(rates=rates, retry_after=0, stale_ms=50, late_ms=50))
     hold_loyalty(server.store)
@@ -99,7 +101,7 @@ def test_killed_at_random_instants_a_ledger_is_never_left_behind_by_an_erased_pr
     arguments = ("--confirm", f"erase {len(IDS)} from {kit.target}", "--json", "--concurrency", "2")
     process = kit.start("erase", write_ids(IDS), *WITH, *arguments)
     kills = 0
-    while kills < 15 and reaches(server.log, len(server.log) + rng.randrange(1, 24), process):
+    while kills < KILLS and reaches(server.log, len(server.log) + rng.randrange(1, 24), process):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
@@ -107,7 +109,7 @@ def test_killed_at_random_instants_a_ledger_is_never_left_behind_by_an_erased_pr
             check_against_server(kit, server)
         process = kit.fork("runs", "resume", "latest", "--json", "--concurrency", "2")
     process.communicate()
-    assert kills == 15
+    assert kills == KILLS
     done = kit.settle()
     assert (done.code, done.json["outcomes"]) == (0, {"erased": len(IDS)})
     check_against_server(kit, server)
