@@ -430,7 +430,7 @@ class KeptLease:
         self._deadline = -math.inf
         if not task.cancelled() and task.exception() is not None:
             self._error = self._error or JournalError("The journal's writer has failed.")
-            _wake_all(self._waiting, self._error)
+            wake_all(self._waiting, self._error)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -440,7 +440,7 @@ class KeptLease:
                 await asyncio.wait_for(self._wake.wait(), None if left == math.inf else left)
             batch, waiting = self._gathered()
             if self._error is not None:
-                _wake_all(waiting, self._error)  # they were handed in while the batch before it was written
+                wake_all(waiting, self._error)  # they were handed in while the batch before it was written
             if isinstance(self._error, FencedError):
                 await self._keep_late(batch)
             elif self._error is not None:
@@ -449,7 +449,7 @@ class KeptLease:
                 try:
                     await self._write(batch, waiting)
                 except BaseException:
-                    _wake_all(waiting, JournalError("The journal's writer has failed."))
+                    wake_all(waiting, JournalError("The journal's writer has failed."))
                     raise
 
     def _gathered(self) -> tuple[LeaseBatch, list[asyncio.Future[None]]]:
@@ -476,19 +476,19 @@ class KeptLease:
                 continue
             except FencedError as error:
                 self._lose(error)
-                _wake_all(waiting, error)
+                wake_all(waiting, error)
                 await self._keep_late(batch)
                 return
             except JournalError as error:
                 self._error, self._deadline = error, -math.inf
                 self._is_over = batch.ended is not None
-                _wake_all(waiting, error)
+                wake_all(waiting, error)
                 return
             if answer is not None:
                 self._beat_at = loop.time() + self._terms.beat
                 self._take(answer, sent)
             self._is_over = batch.ended is not None
-            _wake_all(waiting, None)
+            wake_all(waiting, None)
             return
 
     def _lose(self, error: FencedError) -> None:
@@ -549,7 +549,8 @@ class KeptLease:
             self._watching = asyncio.get_running_loop().call_later(left, self._watch)
 
 
-def _wake_all(waiting: Iterable[asyncio.Future[None]], error: JournalError | None) -> None:
+def wake_all(waiting: Iterable[asyncio.Future[None]], error: Exception | None) -> None:
+    """Tell everyone who still waits that it is durable, or why it is not; in the event loop."""
     for durable in waiting:
         if durable.done():
             continue

@@ -13,14 +13,15 @@ import threading
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import chain, groupby
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason
-from privacy_toolkit.journal.packed import Row, control_row
+from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason
+from privacy_toolkit.journal.lease import wake_all
+from privacy_toolkit.journal.packed import PartyWalk, Row, control_row
 from privacy_toolkit.journal.records import (
     PENDING,
     ControlRecord,
@@ -333,23 +334,52 @@ class Writer:
             self._log.folded(first)
 
 
+class WrittenRun:
+    """Hands in what is written of a run, while its writer is open; whoever walks it party by party is told."""
+
+    _writer: Writer | None = None
+    _walks: list[PartyWalk]
+
+    def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
+        """Make an intent durable, with what was read before it; return only then.
+
+        The states are what a crash would leave behind: ``unknown``.
+
+        Raises:
+            JournalError: it is not durable, so nothing may be sent.
+        """
+        return self._open_writer().commit(self._told(notes))
+
+    def record(self, notes: Iterable[Note]) -> None:
+        """Note what exchanges came to, and the states that follow, all with the next commit."""
+        self._open_writer().put(self._told(notes))
+
+    def record_control(self, control: ControlRecord) -> None:
+        """Note a control with the next commit."""
+        self._open_writer().put(controls=(control,))
+
+    def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
+        """Tell whoever walks the run party by party what is written of it."""
+        told = notes if isinstance(notes, list) else list(notes)
+        for walk in self._walks:
+            for note in told:
+                walk.note(note)
+        return told
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise JournalError("The journal is not open for writing.")
+        return self._writer
+
+
 def _tell(batches: list[CommitBatch], error: Exception | None) -> None:
     """Wake everyone who waits for these batches: one call into the loop for all of them."""
     waiting = [durable for batch in batches for durable in batch.waiting]
     if not waiting:
         return
 
-    def wake() -> None:
-        for future in waiting:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
     try:
-        waiting[0].get_loop().call_soon_threadsafe(wake)
+        waiting[0].get_loop().call_soon_threadsafe(wake_all, waiting, error)
     except RuntimeError:  # the loop is closed: nobody waits any more
         return
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from array import array
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import psycopg
@@ -40,11 +40,12 @@ from privacy_toolkit.journal.postgres.reader import (
     this_host,
     this_process,
 )
-from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note, Staged, SubjectRow
+from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow
 from privacy_toolkit.journal.store import damaged, moved, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
     Writer,
+    WrittenRun,
     facts_of,
     known_at_first,
     marked_restored,
@@ -190,7 +191,7 @@ def put_rows(connection: Connection, run_no: int, first: int, data: bytes) -> No
     )
 
 
-class PostgresRun(PostgresReader):
+class PostgresRun(PostgresReader, WrittenRun):
     """One run, opened. Writing starts with ``begin_execution``."""
 
     def __init__(
@@ -202,7 +203,6 @@ class PostgresRun(PostgresReader):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(database, run_id, set_aside=set_aside, monotonic=monotonic)
-        self._writer: Writer | None = None
 
     def close(self) -> None:
         """Write what is queued and let go of the run; an execution that was not ended is without an end for good.
@@ -262,22 +262,6 @@ class PostgresRun(PostgresReader):
                 raise fenced(self.name)
         finally:
             self._let_others_work()
-
-    def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
-        """Make an intent durable, with what was read before it; return only then.
-
-        Raises:
-            JournalError: it is not durable, so nothing may be sent.
-        """
-        return self._open_writer().commit(self._told(notes))
-
-    def record(self, notes: Iterable[Note]) -> None:
-        """Note what exchanges came to, and the states that follow, all with the next commit."""
-        self._open_writer().put(self._told(notes))
-
-    def record_control(self, control: ControlRecord) -> None:
-        """Note a control with the next commit."""
-        self._open_writer().put(controls=(control,))
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them."""
@@ -421,19 +405,6 @@ class PostgresRun(PostgresReader):
     def _close_writer(self, writer: Writer) -> None:
         self._writer = None
         writer.close()
-
-    def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
-        """Tell whoever walks the run party by party what is written of it."""
-        told = notes if isinstance(notes, list) else list(notes)
-        for walk in self._walks:
-            for note in told:
-                walk.note(note)
-        return told
-
-    def _open_writer(self) -> Writer:
-        if self._writer is None:
-            raise JournalError("The journal is not open for writing.")
-        return self._writer
 
 
 # Creating a run: all of its subjects in the database before the first request, or no run at all.

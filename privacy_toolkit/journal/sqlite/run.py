@@ -6,21 +6,20 @@ import secrets
 import sqlite3
 import time
 from array import array
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.packed import MAC, Row, facts_mac
-from privacy_toolkit.journal.records import Acceptance, ControlRecord, Note
+from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
 from privacy_toolkit.journal.sqlite.reader import JournalReader, connect, damage_named, protect
 from privacy_toolkit.journal.store import moved
-from privacy_toolkit.journal.writing import Renumbering, Writer, marked_restored
+from privacy_toolkit.journal.writing import Renumbering, Writer, WrittenRun, marked_restored
 
 # SQLite takes one writer: a connection of its own, in the writer's thread (WAL, ``synchronous=FULL``).
 
@@ -101,7 +100,7 @@ _UNLINK = (
 )
 
 
-class RunJournal(JournalReader):
+class RunJournal(JournalReader, WrittenRun):
     """The journal of one run, opened. Writing starts with ``begin_execution``.
 
     Raises:
@@ -110,7 +109,6 @@ class RunJournal(JournalReader):
 
     def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(folder, monotonic)
-        self._writer: Writer | None = None
 
     def close(self) -> None:
         """Write what is queued and let go of the file.
@@ -159,24 +157,6 @@ class RunJournal(JournalReader):
             (ended_at, stopped_by and stopped_by.value, number),
         )
         self._give_lock_back()
-
-    def intend(self, notes: Iterable[Note]) -> Coroutine[Any, Any, None]:
-        """Make an intent durable, with what was read before it; return only then.
-
-        The states are what a crash would leave behind: ``unknown``.
-
-        Raises:
-            JournalError: it is not durable, so nothing may be sent.
-        """
-        return self._open_writer().commit(self._told(notes))
-
-    def record(self, notes: Iterable[Note]) -> None:
-        """Note what exchanges came to, and the states that follow, all with the next commit."""
-        self._open_writer().put(self._told(notes))
-
-    def record_control(self, control: ControlRecord) -> None:
-        """Note a control with the next commit."""
-        self._open_writer().put(controls=(control,))
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them.
@@ -367,19 +347,6 @@ class RunJournal(JournalReader):
         except JournalError:
             self._has_failed = True
             raise
-
-    def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
-        """Tell whoever walks the run party by party what is written of it."""
-        told = notes if isinstance(notes, list) else list(notes)
-        for walk in self._walks:
-            for note in told:
-                walk.note(note)
-        return told
-
-    def _open_writer(self) -> Writer:
-        if self._writer is None:
-            raise JournalError("The journal is not open for writing.")
-        return self._writer
 
     def _alone(self, statement: str, values: tuple[object, ...]) -> int:
         try:
