@@ -6,10 +6,11 @@ import json
 import pytest
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.faults import Faults
 from privacy_toolkit.sandbox.handlers import card_owner
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import EPOCH
+from tests.support.fault_kinds import FAULTS_OF_READS
 
 IDS = [f"customer-{number:05d}" for number in range(8)]
 
@@ -65,14 +66,7 @@ def test_achievements_are_in_the_package_in_all_its_forms(sandbox, toolkit, writ
     assert kit.run("verify", kit.state / "packs" / done.json["run_id"]).code == 0
 
 
-FAULTS = {
-    "another's": {FaultKind.ANOTHER_NAMELESS: 0.4},
-    "foreign": {FaultKind.HTML_200: 0.1, FaultKind.FOREIGN_200: 0.1, FaultKind.DUPLICATE_LATE: 0.1},
-    "false": {FaultKind.FALSE_404: 0.3, FaultKind.ERROR_500: 0.1},
-}
-
-
-@pytest.mark.parametrize("rates", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("rates", FAULTS_OF_READS.values(), ids=FAULTS_OF_READS)
 def test_through_faults_nobody_gets_achievements_of_somebody_else(sandbox, toolkit, write_ids, rates):
     server = sandbox(IDS, faults=Faults(rates=rates))
     hold_achievements(server.store)

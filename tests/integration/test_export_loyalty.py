@@ -6,9 +6,10 @@ import json
 import pytest
 
 from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.faults import Faults
 from privacy_toolkit.sandbox.store import EntityKind
 from privacy_toolkit.sandbox.wire import EPOCH
+from tests.support.fault_kinds import FAULTS_OF_READS
 
 IDS = [f"customer-{number:05d}" for number in range(8)]
 MANY = 2_345
@@ -93,14 +94,7 @@ def test_what_was_not_asked_for_stays_among_what_the_package_does_not_hold(sandb
     assert server.log.of("get_loyalty_transactions") == []
 
 
-FAULTS = {
-    "another's": {FaultKind.ANOTHER_NAMELESS: 0.4},
-    "foreign": {FaultKind.HTML_200: 0.1, FaultKind.FOREIGN_200: 0.1, FaultKind.DUPLICATE_LATE: 0.1},
-    "false": {FaultKind.FALSE_404: 0.3, FaultKind.ERROR_500: 0.1},
-}
-
-
-@pytest.mark.parametrize("rates", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("rates", FAULTS_OF_READS.values(), ids=FAULTS_OF_READS)
 def test_through_faults_nobody_gets_a_ledger_of_somebody_else(sandbox, toolkit, write_ids, rates):
     server = sandbox(IDS, faults=Faults(rates=rates))
     hold_transactions(server.store)

@@ -217,3 +217,10 @@ def _named():
 
 
 BY_NAME = _named()
+
+#: By these a person could be handed what is another's.
+FAULTS_OF_READS = {
+    "another's": {FaultKind.ANOTHER_NAMELESS: 0.4},
+    "foreign": {FaultKind.HTML_200: 0.1, FaultKind.FOREIGN_200: 0.1, FaultKind.DUPLICATE_LATE: 0.1},
+    "false": {FaultKind.FALSE_404: 0.3, FaultKind.ERROR_500: 0.1},
+}
