@@ -15,7 +15,7 @@ import psycopg
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.figures import counted
-from privacy_toolkit.journal.lease import LeaseTerms, SoleLease, fenced, since_boot
+from privacy_toolkit.journal.lease import KeptLease, LeaseTerms, fenced, since_boot
 from privacy_toolkit.journal.packed import (
     MAC,
     Digest,
@@ -29,9 +29,9 @@ from privacy_toolkit.journal.packed import (
     page_digest,
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
+from privacy_toolkit.journal.postgres.lease import LeaseOf, PostgresKeeper, begin, free, known_page
 from privacy_toolkit.journal.postgres.reader import (
     BEAT,
-    DRAIN,
     LEASE,
     MARGIN,
     MAY_WRITE,
@@ -74,14 +74,6 @@ _BEAT: Final = (
 )
 #: What a purge takes away, but for what is written again: page by page, and the run itself.
 _UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets")
-
-
-class DatabaseLease(SoleLease):
-    """The lease of the only execution of a run in the database: it lasts as long as it is renewed."""
-
-    def __init__(self, run: PostgresRun, number: int, sink: PostgresSink) -> None:
-        super().__init__(run, number)
-        self.may_send = sink.may_send
 
 
 class PostgresSink:
@@ -170,24 +162,20 @@ class PostgresSink:
 
 def fold_page(connection: Connection, run_no: int, first: int) -> None:
     """Put all that the log says of a page into one row, within a transaction."""
-    found = connection.execute(
-        "SELECT n, data FROM log WHERE run_no = %s AND first = %s ORDER BY n", (run_no, first), binary=True
-    ).fetchall()
-    if not found:
-        return
-    (folded,) = connection.execute(
-        "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
-    ).fetchone() or (None,)
-    put_rows(connection, run_no, first, page_as_known(folded, [data for _, data in found]))
-    connection.execute("DELETE FROM log WHERE run_no = %s AND first = %s AND n <= %s", (run_no, first, found[-1][0]))
+    data, last_said = known_page(connection, run_no, first)
+    if last_said is not None:
+        put_rows(connection, run_no, first, data)
+        connection.execute("DELETE FROM log WHERE run_no = %s AND first = %s AND n <= %s", (run_no, first, last_said))
 
 
 def put_rows(connection: Connection, run_no: int, first: int, data: bytes) -> None:
     """Write a folded page once all of it reads as what it should be, and its counts; within a transaction."""
-    counts = encode_counts(counted(decode_rows(data)))
+    counts = counted(decode_rows(data))
+    given = pack_page(data), encode_counts(counts), counts.settled_for_good(), counts.has_doubts(), counts.first_due()
     connection.execute(
-        "UPDATE pages SET folded = %s, counts = %s WHERE run_no = %s AND first = %s",
-        (pack_page(data), counts, run_no, first),
+        "UPDATE pages SET folded = %s, counts = %s, is_open = last - first + 1 > %s, doubted = %s, due_on = %s"
+        " WHERE run_no = %s AND first = %s",
+        (*given, run_no, first),
     )
 
 
@@ -203,6 +191,7 @@ class PostgresRun(PostgresReader, WrittenRun):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(database, run_id, set_aside=set_aside, monotonic=monotonic)
+        self._keepers: list[PostgresKeeper] = []
 
     def close(self) -> None:
         """Write what is queued and let go of the run; an execution that was not ended is without an end for good.
@@ -214,6 +203,8 @@ class PostgresRun(PostgresReader, WrittenRun):
             if self._writer is not None:
                 self._close_writer(self._writer)
         finally:
+            for keeper in self._keepers:
+                keeper.close()
             self._let_others_work()
             super().close()
 
@@ -238,10 +229,34 @@ class PostgresRun(PostgresReader, WrittenRun):
         self._writer = Writer(self._sink, self.bounds())
         return self._own_number
 
-    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
-        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
-        number = self.begin_execution(started_at, settings)
-        return DatabaseLease(self, number, self._sink)
+    def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> KeptLease:
+        """Begin an execution among others, and give its lease.
+
+        Raises:
+            RefusedError: another run is under way on the target (code ``locked``).
+            JournalError: nothing can be written, or the run is no longer in use (code ``moved``).
+        """
+        self._check_open()
+        with explained("The journal could not be written"), self._database.used() as connection:
+            try:
+                with connection.transaction():
+                    number = begin(connection, self._run_no, self.name, started_at, settings, terms)
+            except psycopg.errors.LockNotAvailable:
+                raise running(self.name) from None
+        self._own_number = number
+        keeper = PostgresKeeper(self._database, self, LeaseOf(self._run_no, self.name, number, terms))
+        self._keepers.append(keeper)
+        return KeptLease(keeper, terms, self.name)
+
+    def ended(self, number: int) -> None:
+        """Take note that an execution of this process has ended."""
+        if self._own_number == number:
+            self._own_number = None
+
+    def fold(self, connection: Connection, first: int) -> None:
+        """Put all that the log says of a page into one row, in a transaction of its own."""
+        with uncollected(), connection.transaction():
+            fold_page(connection, self._run_no, first)
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let others work on the run.
@@ -379,28 +394,34 @@ class PostgresRun(PostgresReader, WrittenRun):
         if found is None:
             raise moved(self.name)
         others = connection.execute(
-            "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp() FROM executions"
+            "SELECT number, process, expires_at + drain * interval '1 second' > moment() FROM executions"
             " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL AND number IS DISTINCT FROM %s FOR UPDATE",
-            (DRAIN, self._run_no, self._own_number),
+            (self._run_no, self._own_number),
         ).fetchall()
         for number, process, is_unexpired in others:
             if is_live(process, is_unexpired=is_unexpired):
                 raise running(self.name)
             connection.execute(
-                "UPDATE executions SET fenced_at = clock_timestamp() WHERE run_no = %s AND number = %s",
-                (self._run_no, number),
+                "UPDATE executions SET fenced_at = moment() WHERE run_no = %s AND number = %s", (self._run_no, number)
             )
+            free(connection, self._run_no, number)
 
     def _let_others_work(self) -> None:
         """Give the lease back, if there is one: this process writes nothing more."""
         number, self._own_number = self._own_number, None
         if number is not None:
-            with suppress(psycopg.Error, JournalError):  # it expires by itself
-                self._rows(
-                    "UPDATE executions SET fenced_at = clock_timestamp() WHERE run_no = %s AND number = %s"
-                    " AND ended_at IS NULL",
-                    *(self._run_no, number),
+            with (
+                suppress(psycopg.Error, JournalError),  # it expires by itself
+                self._database.used() as connection,
+                connection.transaction(),
+            ):
+                connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE", (self._run_no,))
+                connection.execute(
+                    "UPDATE executions SET fenced_at = moment() WHERE run_no = %s AND number = %s"
+                    " AND ended_at IS NULL AND fenced_at IS NULL",
+                    (self._run_no, number),
                 )
+                free(connection, self._run_no, number)
 
     def _close_writer(self, writer: Writer) -> None:
         self._writer = None
