@@ -6,8 +6,8 @@ import pytest
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import sorting
+from privacy_toolkit.reporting.arrow import HELD, Spills, held_of, merged, returned_memory
 from privacy_toolkit.reporting.parquet import SCHEMA, table_of
-from privacy_toolkit.reporting.sorting import HELD, Spills, held_of, merged, returned_memory
 from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
