@@ -15,7 +15,7 @@ import click
 
 from privacy_toolkit.core.model import ExitCode, ToolkitError, count
 from privacy_toolkit.core.privacy import visible
-from privacy_toolkit.engine.events import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
+from privacy_toolkit.engine.limits import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
 
 # What is said, and where: results on stdout, everything else on stderr.
 

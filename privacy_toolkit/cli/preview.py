@@ -32,8 +32,7 @@ from privacy_toolkit.cli.output import (
 )
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import ExitCode, StopReason, UsageError, Verdict, count
-from privacy_toolkit.engine.events import Listener
-from privacy_toolkit.engine.limits import Stop
+from privacy_toolkit.engine.limits import Listener, Stop
 from privacy_toolkit.engine.plan import Plan, PlannedClock, Summary
 from privacy_toolkit.evidence.files import REJECTED, REPORT_HTML
 from privacy_toolkit.inputs.options import InputWarning
