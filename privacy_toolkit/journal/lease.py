@@ -52,7 +52,7 @@ class LeaseTerms:
 
 
 class StopAsked(msgspec.Struct, frozen=True):
-    """That somebody asked for a stop, ``at`` in microseconds since the epoch: ``by`` whom, ``user@machine``; "": no why."""
+    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
 
     at: int
     by: str
@@ -63,7 +63,7 @@ class StopAsked(msgspec.Struct, frozen=True):
 class AtWork:
     """An execution that is under way; ``host`` is "" where that can only be this machine.
 
-    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life, if any.
+    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
     """
 
     number: int
