@@ -179,12 +179,28 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         REVOKE ALL ON FUNCTION rewrite() FROM PUBLIC;
         """,
     ),
+    (
+        "0004-stops",
+        """
+        -- That somebody asked all who work on a run to stop; it goes when work on the run is gone on with.
+        CREATE TABLE stops (run_no int PRIMARY KEY REFERENCES runs, data bytea NOT NULL);
+        -- Whoever could work with the state before can do so now.
+        DO $$
+        DECLARE named name;
+        BEGIN
+            FOR named IN SELECT DISTINCT grantee::regrole::name FROM pg_class, aclexplode(relacl)
+                WHERE oid = 'runs'::regclass AND privilege_type = 'UPDATE' AND grantee NOT IN (0, relowner) LOOP
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON stops TO %I', named);
+            END LOOP;
+        END $$;
+        """,
+    ),
 )
 #: Makes the tables of Procrastinate as the installed version has them, and ours for it. What later versions change in
 #: them are migrations of their own, by the names of Procrastinate's files.
 _WORK: Final = "0004-work"
 #: What a role may do: privilege and tables, ``None``: all of them.
-_READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain")
+_READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain", "stops")
 
 
 def check(database: Database) -> None:
