@@ -104,6 +104,7 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
             " WHERE run_no = %s",
             (generation, run_no),
         )
+        connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
         if generation > 1:
             connection.execute(_AGAIN, (run_no, run_no))
     given = (run_no, started_at, settings, this_host(), this_process(), terms.lease, terms.target, generation)
@@ -226,7 +227,7 @@ def _write_more(connection: Connection, me: LeaseOf, batch: LeaseBatch) -> None:
         free(connection, me.run_no, me.number)
 
 
-class _Told(NamedTuple):
+class ToldByBeats(NamedTuple):
     """What the database has of one execution of this generation, for a beat."""
 
     number: int
@@ -264,7 +265,7 @@ _STATE: Final = """
 def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat) -> BeatAnswer | None:
     """Take a beat, unless a later one was taken: the row of the run is locked, so beats follow each other."""
     ((now,),) = connection.execute("SELECT extract(epoch FROM moment())::float8").fetchall()
-    everybody = [_Told(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
+    everybody = [ToldByBeats(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
     mine = next((one for one in everybody if one.number == me.number), None)
     if mine is None or mine.has_ended or beat.serial <= mine.beaten:
         return None

@@ -15,7 +15,7 @@ import psycopg
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.figures import counted
-from privacy_toolkit.journal.lease import KeptLease, LeaseTerms, fenced, since_boot
+from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
 from privacy_toolkit.journal.packed import (
     MAC,
     Digest,
@@ -27,6 +27,7 @@ from privacy_toolkit.journal.packed import (
     facts_mac,
     page_as_known,
     page_digest,
+    reads,
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
 from privacy_toolkit.journal.postgres.lease import LeaseOf, PostgresKeeper, begin, free, known_page
@@ -41,7 +42,7 @@ from privacy_toolkit.journal.postgres.reader import (
     this_process,
 )
 from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow
-from privacy_toolkit.journal.store import damaged, moved, running
+from privacy_toolkit.journal.store import damaged, moved, not_running, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
     Writer,
@@ -217,6 +218,7 @@ class PostgresRun(PostgresReader, WrittenRun):
         """
         begun_at = since_boot()  # before the lease begins by the database's clock
         with self._claimed() as connection:
+            connection.execute("DELETE FROM stops WHERE run_no = %s", (self._run_no,))
             row = connection.execute(
                 "INSERT INTO executions (run_no, number, started_at, settings, host, process, expires_at)"
                 " SELECT %s, coalesce(max(number), 0) + 1, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second'"
@@ -277,6 +279,53 @@ class PostgresRun(PostgresReader, WrittenRun):
                 raise fenced(self.name)
         finally:
             self._let_others_work()
+
+    @reads
+    def at_work(self) -> list[AtWork]:
+        """The executions that are under way."""
+        found = self._rows(
+            "SELECT number, process, expires_at + drain * interval '1 second' > moment(), host,"
+            " CASE WHEN rate IS NOT NULL THEN greatest(in_use, told) END,"
+            " extract(epoch FROM moment() - coalesce(beaten_at, expires_at - %s * interval '1 second'))::float8"
+            " FROM executions WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL ORDER BY number",
+            *(LEASE, self._run_no),
+        )
+        return [
+            AtWork(number, host, share, max(0.0, silent))
+            for number, process, is_unexpired, host, share, silent in found
+            if is_live(process, is_unexpired=is_unexpired)
+        ]
+
+    @property
+    def stop_asked(self) -> StopAsked | None:
+        """The stop that somebody asked for last."""
+        with self.reading():
+            found = self._rows("SELECT data FROM stops WHERE run_no = %s", self._run_no)
+            return msgspec.json.decode(found[0][0], type=StopAsked) if found else None
+
+    def ask_to_stop(self, asked: StopAsked) -> None:
+        """Ask all who work on the run to stop: they hear of it with their next beat.
+
+        Raises:
+            RefusedError: nobody works on the run.
+        """
+        with (
+            explained("That the run is to stop could not be written"),
+            self._database.used() as connection,
+            connection.transaction(),
+        ):
+            # Whoever begins to work on the run changes this row first, and takes away what was asked before.
+            connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR UPDATE", (self._run_no,))
+            if not self.is_running:
+                raise not_running(self.name)
+            connection.execute(
+                "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
+                (self._run_no, msgspec.json.encode(asked)),
+            )
+            connection.execute(
+                "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s",
+                (StopReason.STOP_ASKED.value, self._run_no),
+            )
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them."""
