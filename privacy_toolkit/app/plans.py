@@ -186,6 +186,11 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
+    if execution.detach and not settings.is_in_database:
+        raise UsageError(
+            "Workers share a state in PostgreSQL; this one is in a folder, so nobody would work on the run.",
+            "Leave --detach out, or name the database: --state postgresql://… (docs/scale.md).",
+        )
     parse_max_failures(execution.max_failures, 0)
     parse_until(execution.until, now.astimezone())
     hand = hand_of(settings.trust)

@@ -97,6 +97,7 @@ _EXECUTION = (
         help="Accept that exactly N rows were refused and nobody acts on them.",
     ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
+    click.option("--detach", is_flag=True, help="Leave the run to workers and return at once (a state in PostgreSQL)."),
     *_UNATTENDED[3:5],
     click.option("--no-input", is_flag=True, help="Never prompt."),
     *_UNATTENDED[5:],

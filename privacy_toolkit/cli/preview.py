@@ -447,6 +447,8 @@ def _next(summary: Summary, shown: RunResult) -> str:
     """The command to run next, "" where there is none."""
     if summary.purged:
         return ""
+    if shown.is_detached:
+        return f"privacy-toolkit runs watch {summary.run_id}"
     if summary.open:
         step = next_step(summary)
         return "" if step is None else step.command
