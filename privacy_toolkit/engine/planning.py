@@ -386,8 +386,8 @@ def prepared(
         scan = stack.enter_context(_scanned(order, settings, state))
         held, matched = _holds(job, listed, scan, settings, state)
         options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
-        asks = partial(ask, settings, say)
-        made = Preparation(scan, held, given, options, second, state, scope, nonce, stack, scratch, asks)
+        asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
+        made = Preparation(scan, held, given, options, second, state, *asked)
         assigned = job.prepare(made)
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
@@ -417,9 +417,8 @@ def prepared(
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        plan = plan.keyed(key).sealed()
         made_of = (assigned.subjects, assigned.remember, assigned.requests)
-        yield Prepared(plan, key, scan, holds, job, *made_of, further=assigned.warnings)
+        yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of, further=assigned.warnings)
 
 
 def _rfc3339(moment: datetime) -> str:
