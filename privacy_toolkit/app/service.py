@@ -255,7 +255,7 @@ def start(
 
 
 def _warn(ready: Prepared, host: Host) -> None:
-    for one in ready.scan.summary.warnings:
+    for one in ready.warnings:
         host.say(f"Warning: {one.message}")
 
 
