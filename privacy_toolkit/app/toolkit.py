@@ -31,7 +31,7 @@ from privacy_toolkit.app.plans import (
 from privacy_toolkit.app.work import Host
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.model import Job, RefusedError, Regime, UsageError, explained
-from privacy_toolkit.engine.events import Event
+from privacy_toolkit.engine.limits import Event
 from privacy_toolkit.engine.open_requests import Register, register
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedRows
 from privacy_toolkit.engine.planning import Order

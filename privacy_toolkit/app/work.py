@@ -17,10 +17,9 @@ from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import Outcome, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity
-from privacy_toolkit.engine.events import Listener
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
-from privacy_toolkit.engine.limits import Limits, Stop, parse_max_failures, parse_until
+from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression

@@ -15,8 +15,16 @@ from msgspec.structs import replace
 from privacy_toolkit.core.model import Control, Gone, Purpose, StopReason
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
-from privacy_toolkit.engine.events import Event, Exchanged, Waiting
-from privacy_toolkit.engine.limits import LONGEST_WAIT, SUSPICIOUS_ABSENCES, Places, Stop, Watch
+from privacy_toolkit.engine.limits import (
+    LONGEST_WAIT,
+    SUSPICIOUS_ABSENCES,
+    Event,
+    Exchanged,
+    Places,
+    Stop,
+    Waiting,
+    Watch,
+)
 from privacy_toolkit.http.exchange import Exchange, Line, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.store import Lease, OpenRun

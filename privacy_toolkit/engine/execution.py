@@ -31,8 +31,7 @@ from privacy_toolkit.core.privacy import describe
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.context import ExecutionContext
-from privacy_toolkit.engine.events import Event, Listener, Stopping, Waiting
-from privacy_toolkit.engine.limits import STOPS_ALL, Limits, Places, Stop, Watch
+from privacy_toolkit.engine.limits import STOPS_ALL, Event, Limits, Listener, Places, Stop, Stopping, Waiting, Watch
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner

@@ -1,4 +1,7 @@
-"""Limits of an execution: when to stop, and how many requests may be in flight."""
+"""The events that an execution sends to its listeners, such as the screen, and the limits at which it stops.
+
+No event contains an id.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,60 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from privacy_toolkit.core.model import Outcome, Purpose, StopReason, UsageError
+import msgspec
+
+from privacy_toolkit.core.model import Outcome, Purpose, Reason, StopReason, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Work on a run begins: ``subjects`` in all, ``open`` of them still to be done."""
+
+    subjects: int
+    open: int
+
+
+class Exchanged(msgspec.Struct, frozen=True, gc=False):
+    """A request came to an end; ``elapsed`` in seconds."""
+
+    operation: str
+    purpose: Purpose
+    status: int | None
+    reason: Reason | None
+    elapsed: float
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """The walk of one subject ended for this execution."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The API asked all workers to wait, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """No new subject is begun; what is in flight is finished."""
+
+    reason: StopReason
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The execution is over and everything is in the journal."""
+
+    stopped_by: StopReason | None
+
+
+Event = Started | Exchanged | Settled | Waiting | Stopping | Ended
+Listener = Callable[[Event], None]
+
 
 T = TypeVar("T")
 
@@ -26,6 +82,7 @@ LONGEST_WAIT = 120.0
 #: What stops an execution because of what holds for the whole run: the others stop with it.
 STOPS_ALL = frozenset(
     {
+        StopReason.STOP_ASKED,
         StopReason.CREDENTIALS_REFUSED,
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,

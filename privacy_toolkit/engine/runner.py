@@ -11,7 +11,7 @@ from typing import Any
 
 from privacy_toolkit.core.model import MOVED, OPEN_OUTCOMES, JournalError, Sequencing, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
-from privacy_toolkit.engine.events import Ended, Started
+from privacy_toolkit.engine.limits import Ended, Started
 from privacy_toolkit.engine.steps import Gatherer, Procedure, Steps, Stopped
 from privacy_toolkit.journal.lease import ClaimedPages
 from privacy_toolkit.journal.records import Entry

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
-from privacy_toolkit.engine.events import Exchanged, Settled
+from privacy_toolkit.engine.limits import Exchanged, Settled
 from privacy_toolkit.http.exchange import Exchange, Manner
 from privacy_toolkit.http.pacing import backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState

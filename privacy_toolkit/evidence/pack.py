@@ -29,6 +29,7 @@ from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.state import open_run
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.journal.windows import Windows
+from privacy_toolkit.reporting.arrow import Spills, held_of, joined, merged, returned_memory, sorted_rows
 from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.parquet import (
@@ -43,7 +44,6 @@ from privacy_toolkit.reporting.parquet import (
 from privacy_toolkit.reporting.report import build_report, encode_report, moment_of, sums_differ
 from privacy_toolkit.reporting.rows import Shown
 from privacy_toolkit.reporting.schema import Report, SignedBy
-from privacy_toolkit.reporting.sorting import Spills, held_of, joined, merged, returned_memory, sorted_rows
 from privacy_toolkit.reporting.tables import HEADER, REJECTED_HEADER, Case, CaseList, csv_line
 from privacy_toolkit.schemas import schema_of
 from privacy_toolkit.signatures.signers import DocumentSigner

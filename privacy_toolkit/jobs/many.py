@@ -60,7 +60,7 @@ class _Row(NamedTuple):
     given: Any
 
 
-class _Batch:
+class _Bundle:
     """Rows for one request; ``is_open`` as long as there is room for more."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class _Line:
     """
 
     def __init__(self) -> None:
-        self._batches: deque[_Batch] = deque()
+        self._batches: deque[_Bundle] = deque()
         self._first = 0  # the number of the batch in front
         self._open: list[int] = []
         self.last: dict[str, int] = {}  # the batch with the last waiting row of a customer
@@ -89,7 +89,7 @@ class _Line:
             self._close(at)
         if at == len(self._open):
             self._open.append(self._first + len(self._batches))
-            self._batches.append(_Batch())
+            self._batches.append(_Bundle())
         number = self._open[at]
         batch = self._batch(number)
         batch.rows.append(row)
@@ -112,7 +112,7 @@ class _Line:
             self.rows -= len(batch.rows)
             yield [row.given for row in batch.rows], batch.size
 
-    def _batch(self, number: int) -> _Batch:
+    def _batch(self, number: int) -> _Bundle:
         return self._batches[number - self._first]
 
     def _close(self, at: int) -> None:

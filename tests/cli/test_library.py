@@ -17,7 +17,7 @@ from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Rem
 from privacy_toolkit.app import ongoing, service
 from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, ToolkitError, UsageError
-from privacy_toolkit.engine.events import Ended, Settled, Started
+from privacy_toolkit.engine.limits import Ended, Settled, Started
 from privacy_toolkit.evidence import pack
 from privacy_toolkit.sandbox.wire import seed
 
