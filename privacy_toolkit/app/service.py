@@ -20,8 +20,8 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.watching import who_asked
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.app.workers import queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
@@ -78,6 +78,7 @@ class RunResult:
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
     ``stopped_here``: the exit code of a process that was stopped while others go on with the run.
+    ``is_detached``: it was left to workers just now.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
     """
@@ -89,6 +90,7 @@ class RunResult:
     handed: Handed | None = None
     error: tuple[ToolkitError, ExitCode] | None = None
     stopped_here: ExitCode | None = None
+    is_detached: bool = False
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class RunResult:
             return self.error[1]
         if self.stopped_here is not None:
             return self.stopped_here
+        if self.is_detached:
+            return ExitCode.SETTLED
         return ExitCode.BUG if self.summary is None else self.summary.exit_code
 
 
@@ -256,7 +260,7 @@ def start(
 
 
 def _warn(ready: Prepared, host: Host) -> None:
-    for one in ready.scan.summary.warnings:
+    for one in ready.warnings:
         host.say(f"Warning: {one.message}")
 
 
@@ -339,27 +343,27 @@ def resume(
         return carry_out(run_id, Duty(settings, execution, state, hand, host, clock))
 
 
-def join(name: str, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]) -> RunResult:
+def join(
+    name: str, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int], *, seals: bool
+) -> RunResult:
     """Work on a run that was begun, as one of its workers: with one execution, until nothing is left for it.
 
-    Whoever of them ends last writes the pack, unless the command that began the run is still there to do so.
+    ``seals``: once all have ended it writes the pack, unless the command that began the run is still there to do so, or
+    another worker was faster.
 
     Raises:
+        UsageError: the state is in a folder, where one process at a time works on a run.
         RefusedError: the run was stopped, or the state is not what it was; nothing was sent.
         ToolkitError: it can't be begun; nothing was sent.
     """
     hand = check_ready(settings, execution, moment(clock))
-    if not settings.is_in_database:
-        raise UsageError(
-            "Workers share a state in PostgreSQL; this one is in a folder.",
-            "Name the database: --state postgresql://… (docs/scale.md).",
-        )
+    queue_of(settings)
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=False)
     run_id = state.find(name)
     with state.open(run_id) as journal:
         check_goes_on(journal)
-    return carry_out(run_id, Duty(settings, execution, state, hand, host, clock, joins=True))
+    return carry_out(run_id, Duty(settings, execution, state, hand, host, clock, joins=True, seals=seals))
 
 
 def check_goes_on(journal: OpenRun) -> None:
@@ -452,7 +456,7 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
     """
     carrying = _Carrying(run_id, duty)
     try:
-        return carrying.through()
+        return carrying.detached() if duty.execution.detach else carrying.through()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
         return carrying.with_error(error)
 
@@ -496,7 +500,7 @@ class _Carrying:
         if not duty.joins:
             return self._concluded(job)
         with ExitStack() as turn:
-            return self._concluded(job) if self._has_turn(turn) else self._left_to_others()
+            return self._concluded(job) if duty.seals and self._has_turn(turn) else self._left_to_others()
 
     def _has_turn(self, turn: ExitStack) -> bool:
         """Take the lock on the target for the end of the run; False: the command that began it is there, or was."""
@@ -541,6 +545,14 @@ class _Carrying:
                 summary = summarize(journal)
                 self.handed = hand_over(journal, summary, self.duty.host, self.duty.now)
             return self._end(journal, summary)
+
+    def detached(self) -> RunResult:
+        """Leave the run to workers; nothing is sent from here."""
+        queue_of(self.duty.settings).hand_out(self.run_id)
+        with self.duty.state.open(self.run_id) as journal:
+            summary = summarize(journal)
+        said = f"Left to workers: {count(summary.open, 'subject')} to do."
+        return RunResult(self.run_id, self.folder, summary, said, is_detached=True, has_pack=False)
 
     def with_error(self, error: BaseException) -> RunResult:
         """The result after an error that ended it all, with what the journal has of the run."""

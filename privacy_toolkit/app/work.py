@@ -64,8 +64,8 @@ class Duty:
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
     ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process, ``sleep`` waits
-    for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``terms`` are those of its
-    lease, as in ``Work``.
+    for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``seals``: the pack is
+    written here. ``terms`` are those of its lease, as in ``Work``.
     """
 
     settings: Settings
@@ -77,6 +77,7 @@ class Duty:
     processor: Callable[[], float] = time.process_time
     sleep: Callable[[float], None] = time.sleep
     joins: bool = False
+    seals: bool = True
     terms: LeaseTerms = field(default_factory=LeaseTerms)
 
     @property
@@ -220,6 +221,7 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliv
                 sections=dict(delivered.sections),
                 redactions=delivered.redactions,
                 people=delivered.people,
+                sessions=tuple(one.read for one in (besides and besides.sessions) or ()),
             )
         )
 
