@@ -548,7 +548,7 @@ class _Carrying:
 
     def detached(self) -> RunResult:
         """Leave the run to workers; nothing is sent from here."""
-        queue_of(self.duty.settings).hand_out(self.run_id)
+        queue_of(self.duty.settings).hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
         with self.duty.state.open(self.run_id) as journal:
             summary = summarize(journal)
         said = f"Left to workers: {count(summary.open, 'subject')} to do."
