@@ -16,7 +16,7 @@ from typing import Any, Final
 from privacy_toolkit.access import faithful
 from privacy_toolkit.access.faithful import AnswerError, Number, joined, write_short
 from privacy_toolkit.access.page import Facts, render, visible
-from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, encrypted, place, zipped
+from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
 from privacy_toolkit.access.words import Notice, language
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
@@ -345,9 +345,12 @@ PAGE: Final = "index.html"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What holds for all packages of a run; ``recipient`` is a public key of age, ``age1…``."""
+    """What holds for all packages of a run; ``recipient`` is a public key of age, ``age1…``.
 
-    out: Path
+    In object storage a package is always one object.
+    """
+
+    out: Path | PackageObjects
     lang: str
     generation: str
     target: str
@@ -460,9 +463,14 @@ def deliver(
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
     name, content = _form(recipe, reference, files, read_at)
-    if recipe.recipient is not None and isinstance(content, bytes):
-        place(recipe.out, *made_note(reference, content, read_at), read_at)  # first: one without it is not ours
-    place(recipe.out, name, content, read_at)
+    if isinstance(recipe.out, PackageObjects):
+        if not isinstance(content, bytes):
+            raise TypeError("a package in object storage is one object")
+        name = recipe.out.put(name, content)
+    else:
+        if recipe.recipient is not None and isinstance(content, bytes):
+            place(recipe.out, *made_note(reference, content, read_at), read_at)  # first: one without it is not ours
+        place(recipe.out, name, content, read_at)
     proof = content if isinstance(content, bytes) else files[NAME]
     return Delivered(sections, found.occurrences, found.people, hashlib.sha256(proof).hexdigest(), name)
 

@@ -7,10 +7,11 @@ import io
 import json
 import os
 import re
+import secrets
 import stat
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
 from pathlib import Path
@@ -29,6 +30,7 @@ from privacy_toolkit.core.durable import (
     write_files,
 )
 from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.objects import Bucket
 
 # By what a package is known as one of ours.
 
@@ -130,6 +132,99 @@ def clear_up(out: Path) -> None:
         raise DeliveryError(f"The output folder could not be cleared up: {error.strerror}.") from None
     if remain:
         raise DeliveryError(f"The output folder could not be cleared up: {remain[0].name} can't be removed.")
+
+
+# Packages in object storage: objects, each under a name that was never there before.
+
+#: The names of packages below an address: the run, the reference, what was drawn for this very putting, the kind.
+_OBJECT: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z]+-[0-9a-f]+/[0-9a-f]{16,64}-[0-9a-f]{16}\.(?:zip|age)")
+
+
+class PackageObjects:
+    """The packages of one run in object storage.
+
+    ``draw`` gives 16 hexadecimal digits for each putting: whoever puts the same package again, in another process or
+    later, overwrites nothing. Which one counts is for the journal to say.
+    """
+
+    def __init__(self, bucket: Bucket, run_id: str, draw: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
+        self._bucket = bucket
+        self._run_id = run_id
+        self._draw = draw
+
+    def put(self, name: str, content: bytes) -> str:
+        """Put a package, and give the name under which it is.
+
+        Raises:
+            DeliveryError: it is not certain that it is there.
+        """
+        stem, _, kind = name.partition(".")
+        once = f"{stem}-{self._draw()}.{kind}"
+        try:
+            self._bucket.put(f"{self._run_id}/{once}", content)
+        except OSError as error:
+            raise DeliveryError(
+                f"An access package could not be put into object storage: {error.strerror}.",
+                "Nothing is lost: resume the run. What was put all the same is removed then.",
+            ) from None
+        return once
+
+    def sweep(self, named: Callable[[], Collection[str] | None]) -> int:
+        """Remove the packages of this run that nothing names; how many. ``named`` gives None while anybody works on it.
+
+        It is asked only after they were listed: whoever begins later puts nothing that is in the list.
+
+        Raises:
+            DeliveryError: they can't be listed or removed.
+        """
+        begin = f"{self._run_id}/"
+        try:
+            there = [one.name for one in self._bucket.objects(self._run_id)]
+            kept = named()
+            if kept is None:
+                return 0
+            wanted = {begin + name for name in kept}
+            left = [name for name in there if _OBJECT.fullmatch(name) and name not in wanted]
+            self._bucket.remove(left)
+        except OSError as error:
+            raise DeliveryError(
+                f"What is left over in object storage could not be removed: {error.strerror}."
+            ) from None
+        return len(left)
+
+
+def check_bucket(address: str) -> Bucket:
+    """Open an address in object storage, and make sure that something can be put there.
+
+    Raises:
+        UsageError: it can't be used.
+    """
+    bucket = Bucket(address)
+    try:
+        bucket.now()
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be put at {address}: {error.strerror}.", "See docs/objects.md for what it needs."
+        ) from None
+    return bucket
+
+
+def prune_bucket(bucket: Bucket, age: timedelta) -> int:
+    """Remove the packages that were put longer ago, by the storage's own clock, and say how many.
+
+    Raises:
+        DeliveryError: they can't be listed, or one can't be removed.
+    """
+    try:
+        before = bucket.now() - age
+        due = [one.name for one in bucket.objects() if _OBJECT.fullmatch(one.name) and one.modified < before]
+        bucket.remove(due)
+    except OSError as error:
+        raise DeliveryError(
+            f"Packages that were kept long enough could not be removed from object storage: {error.strerror}.",
+            "May the credentials list and delete there, and is nothing locked? A rule of the bucket can do it instead.",
+        ) from None
+    return len(due)
 
 
 # Retention: removes packages that were kept long enough, and leaves alone whatever is not certainly ours.

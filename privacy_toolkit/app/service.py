@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,8 +21,7 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.watching import who_asked
-from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, who_asked, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
@@ -35,6 +35,7 @@ from privacy_toolkit.core.model import (
     count,
     explained,
 )
+from privacy_toolkit.core.objects import Bucket, is_object_address
 from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.open_requests import earlier
@@ -52,7 +53,7 @@ from privacy_toolkit.engine.planning import (
     order_of,
     prepared,
 )
-from privacy_toolkit.evidence.files import REPORT_HTML, PackError
+from privacy_toolkit.evidence.files import REPORT_HTML, SUMS, PackError
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
@@ -78,6 +79,7 @@ class RunResult:
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
+    ``copy`` is where in object storage the pack was copied to, "" for nowhere.
     """
 
     run_id: str
@@ -90,6 +92,7 @@ class RunResult:
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
     held_back: HeldBack | None = None
+    copy: str = ""
 
     @property
     def pack(self) -> Path | None:
@@ -343,14 +346,14 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else settings.pack(run_id)
+    folder = pack_folder(ExecutionOptions(pack=pack), settings, run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
         if journal.is_running:
             raise running(run_id)
         seal_pack(journal, folder, state, hand)
-        return result_of(journal, folder)
+        return replace(result_of(journal, folder), copy=copied(folder, run_id, pack))
 
 
 def moment(clock: Callable[[], int]) -> datetime:
@@ -421,6 +424,7 @@ class _Carrying:
     duty: Duty
     has_worked: bool = False
     has_pack: bool = True
+    copy: str = ""
     handed: Handed | None = None
     trouble: list[BaseException] = field(default_factory=list)
     began: int = 0
@@ -444,10 +448,13 @@ class _Carrying:
         with state.open(self.run_id) as journal:
             with self._going_on():
                 declaration(job).conclude(journal, state)
+            with self._going_on():
+                sweep_packages(journal, summarize(journal).plan, lambda: journal.is_running)
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
+                self.copy = copied(self.folder, self.run_id, self.duty.execution.pack)
             summary = None
             with self._going_on():
                 summary = summarize(journal)
@@ -525,7 +532,11 @@ class _Carrying:
         """How the run stands; whoever is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(
-            result_of(journal, self.folder, summary), handed=self.handed, error=error, has_pack=self.has_pack
+            result_of(journal, self.folder, summary),
+            handed=self.handed,
+            error=error,
+            has_pack=self.has_pack,
+            copy=self.copy,
         )
         if self.has_worked and ended.summary is not None:
             now = self.duty.clock()
@@ -537,6 +548,32 @@ class _Carrying:
         else:
             failed(self.duty.settings, ended.exit_code, self._means)
         return ended
+
+
+def copied(folder: Path, run_id: str, place: str | None) -> str:
+    """Copy a sealed pack into object storage, if ``place`` is there; its address, else "".
+
+    It gets a name of its own for each content, so nothing is overwritten, and a pack that was sealed again is next to
+    the one before. What binds the others comes last: a copy without ``SHA256SUMS`` is none.
+
+    Raises:
+        PackError: it can't be copied; the pack itself is in its folder.
+    """
+    if not is_object_address(place):
+        return ""
+    bucket = Bucket(place or "")
+    try:
+        sums = (folder / SUMS).read_bytes()
+        name = f"{run_id}-{hashlib.sha256(sums).hexdigest()[:16]}"
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda one: one == folder / SUMS):
+            bucket.put_file(f"{name}/{path.relative_to(folder).as_posix()}", path)
+    except OSError as error:
+        raise PackError(
+            f"The pack is in {folder}, but it could not be copied to {place}: {error.strerror}.",
+            f"Copy it once that is put right: privacy-toolkit runs report {run_id} --pack {place}",
+        ) from None
+    return f"{bucket.address}/{name}"
 
 
 def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:

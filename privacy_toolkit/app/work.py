@@ -1,33 +1,50 @@
-"""The work on a run by one process: from its plan and settings to the engine, and to what is handed over at its end."""
+"""The work on a run by one process, up to what is handed over at its end; and how others watch and stop it."""
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import hmac
+import os
+import socket
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from privacy_toolkit.app.plans import make_folder
+from privacy_toolkit.app.plans import make_place
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.model import Outcome, UsageError, count
+from privacy_toolkit.core.model import (
+    DamagedError,
+    JournalError,
+    Outcome,
+    Reason,
+    StopReason,
+    UsageError,
+    Verdict,
+    count,
+)
+from privacy_toolkit.core.objects import Bucket, is_object_address
+from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
-from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
+from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary, summarize
 from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import PackageFacts, encode_package
+from privacy_toolkit.journal.lease import AtWork, StopAsked
+from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.words import sentence
 from privacy_toolkit.talonone.client import client_for
 from privacy_toolkit.talonone.inventory import Besides
 
@@ -162,7 +179,7 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
     if not job.packages:
         return conditions, context
-    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key, duty.host))
+    context = replace(context, deliver=deliverer(plan, secret, journal, duty.host))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
 
 
@@ -177,8 +194,8 @@ if TYPE_CHECKING:
 Deliver = Callable[..., bytes]
 
 
-def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliver:
-    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Deliver:
+    """What makes the package of a subject, and returns what the journal of the run keeps of it.
 
     What the notice does not say in the language of the packages is said beforehand.
 
@@ -189,14 +206,15 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliv
     from privacy_toolkit.access.package import deliver  # noqa: PLC0415
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
 
-    recipe = _recipe(plan, key)
+    recipe = _recipe(plan, journal)
     lacking = recipe.notice.lacking(recipe.lang)
     if lacking:
         host.say(
             f"Warning: the notice does not say everything in the language of the packages ({recipe.lang}):"
             f" {', '.join(lacking)}. The packages show these in another language, and say so."
         )
-    clear_up(recipe.out)
+    if isinstance(recipe.out, Path):
+        clear_up(recipe.out)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int, besides: Besides | None = None) -> bytes:
         reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
@@ -224,9 +242,11 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
-    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune, prune_bucket  # noqa: PLC0415
 
-    folder = make_folder(plan.out or ".")
+    folder = make_place(plan.out or ".")
+    if not isinstance(folder, Path):
+        return prune_bucket(folder, timedelta(days=days))
     by = believed(folder, now.astimezone(UTC))
     if now - by > LONGEST_PAUSE:
         host.say(
@@ -236,18 +256,42 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     return prune(folder, by - timedelta(days=days))
 
 
-def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+def sweep_packages(journal: RunReader, plan: Plan, is_at_work: Callable[[], bool]) -> int:
+    """Remove the packages in object storage that the journal of their run does not name; how many.
+
+    Those of an execution that was killed, or that others took over from, are such. Nothing is done while anybody works
+    on the run, and nothing in a folder, where a package has one name.
+
+    Raises:
+        DeliveryError: they can't be listed or removed.
+    """
+    if not (declaration(plan.job).packages and is_object_address(plan.out)):
+        return 0
+    from privacy_toolkit.access.placing import PackageObjects  # noqa: PLC0415
+
+    def named() -> set[str] | None:
+        if is_at_work():
+            return None
+        kept = (decode_package(one.result) for one in journal.results())
+        return {facts.name for facts in kept if facts is not None}
+
+    return PackageObjects(Bucket(plan.out or ""), journal.run_id).sweep(named)
+
+
+def _recipe(plan: Plan, journal: OpenRun) -> Recipe:
     from privacy_toolkit.access.package import Recipe  # noqa: PLC0415
+    from privacy_toolkit.access.placing import PackageObjects  # noqa: PLC0415
     from privacy_toolkit.access.words import blank  # noqa: PLC0415
 
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
+    place = make_place(plan.out or ".")
     return Recipe(
-        out=make_folder(plan.out or "."),
+        out=place if isinstance(place, Path) else PackageObjects(place, journal.run_id),
         lang=str(given["lang"]),
         generation=plan.generation,
         target=plan.target,
         environment=plan.environment,
-        notice=blank() if plan.second is None else _notice(plan.second, key),
+        notice=blank() if plan.second is None else _notice(plan.second, journal.plan_key),
         zip=bool(given.get("zip")),
         recipient=recipient if isinstance(recipient, str) else None,
     )
@@ -325,3 +369,185 @@ def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) 
         path = out.with_suffix(f".{name}{out.suffix}") if name else out
         written[path] = write_table(path, table, guard=guard)
     return Handed(out, written.pop(out), not summary.open, tuple(written))
+
+
+# Watching a run from another process than the one that works on it, and asking whoever does to stop.
+
+#: Seconds over which rate and forecast are worked out.
+WINDOW: Final = 60.0
+#: So many due dates of open subjects, and kinds of errors, are told: the first, and the last.
+MOST_TOLD: Final = 5
+#: So many seconds a state that can't be read is tried again.
+PATIENCE: Final = 60.0
+#: A look takes no more than this part of the time, however large the run is.
+_SHARE: Final = 0.2
+LONGEST_WHY: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a run stands at one moment; there is nobody's id in it.
+
+    ``requests`` is how many were made so far, ``rate`` how many a second lately, ``left`` how many seconds it takes at
+    the pace of late until nothing is open: both None where that can't be told. ``errors`` are the ends of requests that
+    were no answer as declared, by kind, those that came last first; ``due`` the open subjects by due date, the earliest
+    first. ``said`` says in a sentence how it stands, ``stop`` who asked it to stop.
+    """
+
+    summary: Summary
+    requests: int
+    errors: dict[str, int]
+    due: dict[str, int]
+    workers: tuple[AtWork, ...]
+    said: str
+    stop: StopAsked | None = None
+    rate: float | None = None
+    left: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody works on it any more."""
+        return self.summary.verdict is not Verdict.RUNNING
+
+    def as_object(self) -> dict[str, Any]:
+        """Give the same as one object of JSON."""
+        summary, stop = self.summary, self.stop
+        return {
+            "run_id": summary.run_id,
+            "job": summary.plan.job,
+            "target": summary.plan.target,
+            "verdict": summary.verdict.value,
+            "said": self.said,
+            "exit_code": int(summary.exit_code) if self.is_over else None,
+            "subjects": summary.plan.rows.subjects,
+            "open": summary.open,
+            "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
+            "requests": self.requests,
+            "requests_per_second": self.rate,
+            "seconds_left": self.left,
+            "errors": self.errors,
+            "due": self.due,
+            "workers": [{"execution": one.number, "host": one.host, "share": one.share} for one in self.workers],
+            "stop_asked": None if stop is None else {"at": moment_of(stop), "by": stop.by, "why": stop.why},
+        }
+
+
+def moment_of(asked: StopAsked) -> str:
+    """When a stop was asked for, as RFC 3339 has it."""
+    return datetime.fromtimestamp(asked.at / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def who_asked(asked: StopAsked) -> str:
+    """Say in a sentence who asked for a stop, when, and why if they said so."""
+    return f"{asked.by} asked for the stop at {moment_of(asked)}{f': {asked.why}' if asked.why else ''}."
+
+
+def standing(journal: OpenRun) -> Standing:
+    """Look at a run as it is now.
+
+    Raises:
+        ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
+    """
+    summary, told = summarize(journal), journal.summary()
+    due: Counter[str] = Counter()
+    for requests in journal.open_requests():
+        if requests.due_on is not None:
+            due[requests.due_on] += requests.subjects
+    errors: Counter[str] = Counter()
+    for line in told.traffic:
+        if line.reason not in {None, Reason.NO_ANSWER_RECORDED}:
+            errors[f"{line.operation}: {line.reason}"] += line.count
+    said = "Under way." if summary.verdict is Verdict.RUNNING else sentence(summary, journal.executions())
+    stop = journal.stop_asked
+    is_why = summary.verdict is Verdict.RUNNING or summary.stopped_by is StopReason.STOP_ASKED
+    return Standing(
+        summary,
+        sum(line.count for line in told.traffic),
+        dict(errors),
+        dict(sorted(due.items())[:MOST_TOLD]),
+        tuple(journal.at_work()),
+        said,
+        stop if is_why else None,
+    )
+
+
+def watch(
+    state: State, run_id: str, every: float, monotonic: Callable[[], float], pause: Callable[[float], object]
+) -> Iterator[Standing]:
+    """Look at a run every so many seconds until nobody works on it; each change is given, and the end always.
+
+    A state that can't be read for a while, such as a database that is restarted, is tried again.
+
+    Raises:
+        DamagedError: the journal does not hold what was written to it.
+        JournalError: it can't be read for longer than ``PATIENCE``.
+    """
+    seen, last, unread_since = _Looks(), None, None
+    while True:
+        began = monotonic()
+        try:
+            with state.open(run_id) as journal:
+                now = seen.compared(standing(journal), began)
+            unread_since = None
+        except DamagedError:
+            raise
+        except JournalError:
+            unread_since = began if unread_since is None else unread_since
+            if began - unread_since >= PATIENCE:
+                raise
+            pause(every)
+            continue
+        if last is None or now.is_over or now.as_object() != last.as_object():
+            yield now
+        if now.is_over:
+            return
+        last = now
+        pause(max(every, (monotonic() - began) / _SHARE))
+
+
+class _Looks:
+    """What was seen of a run lately, from which rate, forecast, and what came last are told."""
+
+    def __init__(self) -> None:
+        self._taken: deque[tuple[float, int, int]] = deque()
+        self._errors: dict[str, int] = {}
+
+    def compared(self, now: Standing, at: float) -> Standing:
+        """Tell a look in the light of those before it; ``at`` is when it was taken, in seconds of any clock."""
+        self._taken.append((at, now.requests, now.summary.open))
+        while len(self._taken) > 2 and at - self._taken[1][0] >= WINDOW:  # noqa: PLR2004 - two looks make a window
+            self._taken.popleft()
+        then, requests, were_open = self._taken[0]
+        grown = [kind for kind, number in now.errors.items() if number > self._errors.get(kind, 0)]
+        kinds = [*sorted(grown), *(kind for kind in self._errors if kind not in grown)]
+        self._errors = {kind: now.errors[kind] for kind in kinds if kind in now.errors}
+        told = replace(now, errors=dict(list(self._errors.items())[:MOST_TOLD]))
+        if now.is_over or at <= then:
+            return told
+        settled, seconds = were_open - now.summary.open, at - then
+        left = round(now.summary.open / settled * seconds, 1) if settled > 0 else None
+        return replace(told, rate=round((now.requests - requests) / seconds, 1), left=left)
+
+
+def ask_to_stop(state: State, run_id: str, why: str, clock: Callable[[], int]) -> StopAsked:
+    """Ask whoever works on a run to stop, in this folder or database; what was written down of it.
+
+    Raises:
+        UsageError: the reason can't be written down.
+        RefusedError: nobody works on it (code ``not_running``).
+        JournalError: it can't be written down.
+    """
+    if len(why) > LONGEST_WHY or visible(why) != why:
+        raise UsageError("That reason can't be written down.", f"One line, up to {LONGEST_WHY} characters.")
+    asked = StopAsked(clock(), f"{_user()}@{socket.gethostname()}"[:100], why)
+    with state.open(run_id) as journal:
+        journal.ask_to_stop(asked)
+    return asked
+
+
+def _user() -> str:
+    """The name of the account; its number where it has none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

@@ -31,6 +31,7 @@ from privacy_toolkit.core.model import (
     ToolkitError,
     count,
 )
+from privacy_toolkit.core.objects import is_object_address
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.job import (
     Asking,
@@ -403,7 +404,7 @@ def prepared(
             second=assigned.second,
             identified=_planned_identified(order.options, summary.identified),
             lists=_planned_lists(order.options),
-            out=order.out and str(Path(order.out).absolute()),
+            out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         plan = plan.keyed(key).sealed()
