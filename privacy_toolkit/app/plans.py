@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
+from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, UsageError, count
-from privacy_toolkit.core.objects import Bucket, is_object_address
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
     Given,
@@ -43,6 +42,9 @@ from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
 from privacy_toolkit.talonone.client import check_access
+
+if TYPE_CHECKING:
+    from privacy_toolkit.access.placing import Bucket
 
 # What is asked for: an order, checked as far as that goes without its input.
 
@@ -99,13 +101,15 @@ def _programs(given: object, settings: Settings) -> str | None:
 
 
 def _check_file(order: Order, parameters: Parameters) -> None:
-    """Make sure of the file that is handed over, if one is asked for.
+    """Make sure of the file that is handed over, if one is asked for, and that no list is given that is not taken.
 
     Raises:
-        UsageError: it can't be written, or can't hold what it is to hold.
+        UsageError: it can't be written, or can't hold what it is to hold; or there is such a list.
     """
     if is_object_address(order.out):
         raise UsageError("Only access packages and packs go to object storage.", "Name a file on a disk with --out.")
+    if order.options.sessions is not None:
+        raise UsageError(f"The job {order.job.job} takes no list of sessions.", "Leave it out.")
     if order.job.lists is not None:
         check_listing(parameters, order.out)
     if order.out is not None:
@@ -152,8 +156,9 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
         load(Path(order.second))
     unasked = PROGRAMS | {ACHIEVEMENTS, CARDS}  # what was not asked for is in no plan
     kept = {name: value for name, value in parameters.items() if name not in unasked or value}
-    if kept.keys() & {ACHIEVEMENTS, CARDS} and settings.generation != "current":
-        raise UsageError(f"The API of {settings.generation} has no operations for achievements and cards.")
+    is_newer = kept.keys() & {ACHIEVEMENTS, CARDS} or order.options.sessions is not None
+    if is_newer and settings.generation != "current":
+        raise UsageError(f"The API of {settings.generation} has no operations for achievements, cards and sessions.")
     return replace(order, parameters={**kept, "encrypt": given})
 
 
@@ -194,6 +199,11 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
+    if execution.detach and not settings.is_in_database:
+        raise UsageError(
+            "Workers share a state in PostgreSQL; this one is in a folder, so nobody would work on the run.",
+            "Leave --detach out, or name the database: --state postgresql://… (docs/scale.md).",
+        )
     parse_max_failures(execution.max_failures, 0)
     parse_until(execution.until, now.astimezone())
     hand = hand_of(settings.trust)

@@ -11,8 +11,7 @@ from datetime import timedelta
 import pytest
 
 from privacy_toolkit.access.faithful import DeliveryError
-from privacy_toolkit.access.placing import PackageObjects
-from privacy_toolkit.core.objects import Bucket
+from privacy_toolkit.access.placing import Bucket, PackageObjects
 from privacy_toolkit.sandbox.faults import Faults
 from tests.integration.test_crash import kill, reaches
 from tests.support.bucket import KEY, storage

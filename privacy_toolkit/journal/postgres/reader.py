@@ -49,6 +49,7 @@ from privacy_toolkit.journal.records import (
     StateRow,
     SubjectRow,
     newest_first,
+    pieces_of_result,
 )
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.windows import Windows, times_of, windows_from
@@ -250,7 +251,7 @@ class PostgresReader(PackedReader):
                 places = (*range(_APART, len(data) - _LONGEST, _APART), max(0, len(data) - _LONGEST))
                 yield from (data[place : place + _LONGEST] for place in places if data)
         for data in self._kept():
-            yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
+            yield from pieces_of_result(data)
         for row in self._all_members():
             text = row[3].encode() + row[4].encode()
             if len(text) >= _LONGEST:

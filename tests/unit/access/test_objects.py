@@ -8,9 +8,9 @@ import obstore
 import pytest
 from obstore.store import LocalStore, MemoryStore
 
-from privacy_toolkit.access.placing import PackageObjects, prune_bucket
+from privacy_toolkit.access.placing import CLOCK, Bucket, PackageObjects, prune_bucket
+from privacy_toolkit.config.settings import is_object_address
 from privacy_toolkit.core.model import UsageError
-from privacy_toolkit.core.objects import CLOCK, Bucket, is_object_address
 
 RUN = "20260101-000000-export-0a0a0bbbb"
 
@@ -39,7 +39,7 @@ def test_a_large_file_is_sent_in_parts_and_a_small_one_as_a_whole(bucket, tmp_pa
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10_000)
     bucket.put_file("small", path)
-    monkeypatch.setattr("privacy_toolkit.core.objects._IN_PARTS", 1_000)
+    monkeypatch.setattr("privacy_toolkit.access.placing._IN_PARTS", 1_000)
     bucket.put_file("large", path)
     assert [(one.name, one.size) for one in sorted(bucket.objects(), key=lambda one: one.name)] == [
         ("large", 10_000),
@@ -93,7 +93,7 @@ def test_an_address_is_a_bucket_and_a_prefix_and_no_more(address):
 
 def test_without_the_extra_it_is_said_how_to_get_it():
     code = (
-        "import sys; sys.modules['obstore.store'] = None; from privacy_toolkit.core.objects import Bucket;"
+        "import sys; sys.modules['obstore.store'] = None; from privacy_toolkit.access.placing import Bucket;"
         "from privacy_toolkit.core.model import UsageError\n"
         "try: Bucket('s3://b/p')\n"
         "except UsageError as error: print(error.hint)"
