@@ -207,6 +207,13 @@ event_api_option = click.option(
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
 )
+#: ``--one-by-one``, for the jobs whose rows may go out many at once.
+one_by_one_option = click.option(
+    "--at-once/--one-by-one",
+    default=True,
+    show_default=True,
+    help="Up to 1,000 rows a request, where their fields allow it; or one request for each row.",
+)
 #: ``--spreadsheet-safe``, for the jobs that write a file of ids.
 safe_option = click.option(
     "--spreadsheet-safe",
