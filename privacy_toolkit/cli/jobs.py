@@ -294,6 +294,7 @@ INIT_NOTICE = "init-notice"
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")
 @_programs("--with-loyalty", "Read the ledger of these loyalty programs too (numbers: 33,34; may be repeated).")
 @click.option("--cards", is_flag=True, help="Read the transactions of cards that are the customer's alone too.")
+@click.option("--sessions", metavar="FILE", help="Read these sessions too: a list with customer_id and session_id.")
 @click.option("--achievements", is_flag=True, help="Read what can be achieved too, also where nothing is yet.")
 @click.option("--new-only", is_flag=True, help="Leave out whose request was exported already.")
 @click.option("--keep-days", metavar="N", type=click.IntRange(min=1), help="Remove packages in DIR older than N days.")

@@ -284,6 +284,16 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyaltyLedgers": "Points and single bookings",
         "availableAchievements": "All achievements, with progress",
         "loyaltyCardLedgers": "Single bookings of loyalty cards",
+        "listedSessions": "Listed purchases and carts (sessions)",
+    }
+)
+#: How a session was read that the controller lists for a customer.
+SESSIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "complete": "The customer's own, and in the package",
+        "of_another": "Somebody else's by the API's word, and in no package",
+        "of_nobody": "Without a customer, and in no package",
+        "refused": "Not given out by the API",
     }
 )
 

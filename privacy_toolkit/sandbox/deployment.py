@@ -22,7 +22,7 @@ from privacy_toolkit.sandbox import handlers as profiles
 from privacy_toolkit.sandbox import handlers as sessions
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, Faults
 from privacy_toolkit.sandbox.store import Call, SandboxSettings, ServedAnswer, Store, World
-from privacy_toolkit.sandbox.wire import RefusalError, misfit
+from privacy_toolkit.sandbox.wire import RefusalError, invalid, misfit
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, Scheme
 
@@ -197,10 +197,34 @@ def _body(operation: Operation, body: bytes) -> dict[str, Any]:
     if operation.body is None:
         return {}
     try:
-        _decoder(operation.body).decode(body)
-        return msgspec.json.decode(body, type=dict[str, Any])
+        taken = _decoder(operation.body).decode(body)
+        given = msgspec.json.decode(body, type=dict[str, Any])
+        if b"null" in body:
+            _refuse_nulls(given, msgspec.to_builtins(taken), "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise misfit(error) from None
+    return given
+
+
+#: The only property of a body for which a published document has null.
+_NULLABLE = frozenset({"/subledgerIds"})
+
+
+def _refuse_nulls(given: Any, taken: Any, pointer: str) -> None:
+    """Raise RefusalError where a body has null for a property that may only be left out.
+
+    The types that bodies are read by take both for the same, so what is null is missing in ``taken``, unless it is part
+    of an object of any shape.
+    """
+    if isinstance(given, dict):
+        for name, value in given.items():
+            if value is not None or name in taken:
+                _refuse_nulls(value, taken.get(name), f"{pointer}/{name}")
+            elif f"{pointer}/{name}" not in _NULLABLE:
+                raise invalid("Invalid", "Expected a value, got `null`", f"{pointer}/{name}")
+    elif isinstance(given, list):
+        for place, (value, read) in enumerate(zip(given, taken, strict=True)):
+            _refuse_nulls(value, read, f"{pointer}/{place}")
 
 
 def _contended(call: Call) -> dict[str, str]:

@@ -193,7 +193,7 @@ def _page(call: Call, held: list[JsonObject], usual: int) -> tuple[list[JsonObje
     sizes = {"pageSize": usual, "skip": 0}
     for name, default in list(sizes.items()):
         given = call.flags.get(name, str(default))
-        if not (given.isascii() and given.isdecimal()):
+        if not wire.is_count(given):
             raise invalid("Invalid", f"{name} is no number", "")
         sizes[name] = int(given)
     if not 1 <= sizes["pageSize"] <= _LARGEST_PAGE:
@@ -472,6 +472,7 @@ def _update(world: World, key: str, given: JsonObject) -> tuple[JsonObject, Json
     session |= {name: given[name] for name in _TAKEN_OVER if given.get(name) is not None}
     session["attributes"] |= given.get("attributes") or {}
     session |= {"state": after, "updated": world.now(), "updateCount": session["updateCount"] + 1}
+    wire.check_amounts(session)
     session["profileId"] = given.get("profileId") or session["profileId"]
     world.store.put(EntityKind.SESSION, key, session, owner=session["profileId"] or None)
     closing = (after == "closed") - (before == "closed")
