@@ -437,3 +437,14 @@ def test_a_lost_change_of_an_audience_is_sent_again(write, answer):
 def test_audiences_are_for_current_deployments():
     with pytest.raises(UsageError, match="no updateCustomerProfileAudiences"):
         declaration(Job.AUDIENCES).make(Context({"generation": "2020"}, "all", 1, b"s", 0.0))
+
+
+def test_a_row_that_is_held_back_keeps_nobody_else_who_goes_out_with_it(write, monkeypatch):
+    """Two requests: of the first one customer is left open, whose later row waits for the next execution."""
+    monkeypatch.setattr(many, "MOST_AT_ONCE", 2)
+    rows = [(one, {"attributes": {"n": n}}) for n, one in enumerate("abacadd")]
+    script, stand = write(unless("a", LIMITED), rows=rows)
+    assert told(stand) == {"retryable rate_limited": "ab", "done": "cdd", "pending": "aa"}
+    assert script.sent[-3:] == ["ab", "c", "d"] or "ab" not in script.sent[-2:]
+    script, stand = write(shown(), rows=rows, resume=True)
+    assert told(stand) == {"done": "abacadd"}
