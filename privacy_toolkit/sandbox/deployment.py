@@ -72,6 +72,7 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
     "delete_coupon_reservation": coupons.release,
     "get_reserved_customers": coupons.holders,
     "create_referral": coupons.create_referral,
+    "create_referrals": coupons.create_referrals,
     "delete_customer_data": customers.erase,
     "get_customer_inventory": customers.inventory,
     "get_loyalty_balances": customers.balances,
@@ -87,6 +88,8 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
     "get_event_v3": sessions.advanced_event,
     "update_customer_profile": profiles.update_profile_v1,
     "update_customer_profile_v2": profiles.update_profile_v2,
+    "update_customer_profiles": profiles.update_profiles,
+    "update_customer_audiences": profiles.update_audiences,
     "update_customer_session": sessions.update_session_v1,
     "update_customer_session_v2": sessions.update_session_v2,
 }
@@ -231,7 +234,8 @@ def _contended(call: Call) -> dict[str, str]:
         return {}
     profile = call.value if parameter == "integrationId" else body.get("profileId")
     session = call.value if parameter == "customerSessionId" else body.get("sessionId")
-    named = {f"profile {profile}": "profile"} if profile else {}
+    profiles = [profile] if profile else [one["integrationId"] for one in body.get("customerProfiles", ())]
+    named = {f"profile {profile}": "profile" for profile in profiles}
     return named | ({f"session {session}": "session"} if session else {})
 
 

@@ -29,6 +29,11 @@ SUCCESSES = {
     "delete_coupon_reservation": (CODE, "", {"integrationIDs": ["customer-00002"]}),
     "get_reserved_customers": (CODE, "", None),
     "create_referral": ("", "", {"campaignId": 1, "advocateProfileIntegrationId": "a1"}),
+    "create_referrals": (
+        "",
+        "silent=no",
+        {"campaignId": 1, "advocateProfileIntegrationIds": ["a1", "a2"], "usageLimit": 1},
+    ),
     "delete_customer_data": ("customer-00003", "", None),
     "get_customer_inventory": ("customer-00001", "profile=true&referrals=true&coupons=true&loyalty=true", None),
     "get_loyalty_balances": (MEMBER, "includeTiers=true", None),
@@ -48,6 +53,21 @@ SUCCESSES = {
     "track_event": ("", "", {"type": "seen", "attributes": {"a": 1}, "sessionId": "s1", "profileId": "c1"}),
     "update_customer_profile": ("c1", "", {"attributes": {"a": 1}}),
     "update_customer_profile_v2": ("c1", "", {"attributes": {"a": 1}}),
+    "update_customer_profiles": (
+        "",
+        "silent=no",
+        {"customerProfiles": [{"integrationId": "c1", "attributes": {"a": 1}}, {"integrationId": "c2"}]},
+    ),
+    "update_customer_audiences": (
+        "",
+        "",
+        {
+            "data": [
+                {"profileIntegrationId": "c1", "audienceId": 7, "action": "add"},
+                {"profileIntegrationId": "c2", "audienceId": 7, "action": "delete"},
+            ]
+        },
+    ),
     "update_customer_session": ("s2", "", {"profileId": "c1", "coupon": "ABCD", "cartItems": [ITEM]}),
     "update_customer_session_v2": (
         "s3",

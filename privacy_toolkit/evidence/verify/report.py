@@ -469,7 +469,12 @@ _SCHEMAS_BEFORE = {
 
 #: Those of today's format as earlier versions had them: without what may be left out, and reasons that came since.
 _SCHEMAS_EARLIER = {
-    files.REPORT_SCHEMA: frozenset({"0a5d63735a6294ad2d6da0c6f45d17a7aa024eb76dfce07bab38ac330b494182"}),
+    files.REPORT_SCHEMA: frozenset(
+        {
+            "0a5d63735a6294ad2d6da0c6f45d17a7aa024eb76dfce07bab38ac330b494182",
+            "0e6e6c0f55ac4ec03eb3be691541a027bdd146330dcfac39d597adf09ed7363b",
+        }
+    ),
     files.ROW_SCHEMA: frozenset({"c986432bb8c2dd71efa2fcfa77431958d6ab40a72dfac7ec049dcb8d6b15a25d"}),
 }
 

@@ -49,6 +49,7 @@ from privacy_toolkit.journal.records import (
     StateRow,
     SubjectRow,
     newest_first,
+    pieces_of_result,
 )
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.windows import Windows, times_of, windows_from
@@ -250,7 +251,7 @@ class PostgresReader(PackedReader):
                 places = (*range(_APART, len(data) - _LONGEST, _APART), max(0, len(data) - _LONGEST))
                 yield from (data[place : place + _LONGEST] for place in places if data)
         for data in self._kept():
-            yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
+            yield from pieces_of_result(data)
         for row in self._all_members():
             text = row[3].encode() + row[4].encode()
             if len(text) >= _LONGEST:
@@ -439,9 +440,8 @@ def _surroundings() -> str:
 def live_executions(rows: Callable[..., list[Row]], run_no: int) -> list[int]:
     """Give the numbers of the executions of a run that may still send something; see ``lease``."""
     found = rows(
-        "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp() FROM executions"
+        "SELECT number, process, expires_at + drain * interval '1 second' > moment() FROM executions"
         " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL",
-        DRAIN,
         run_no,
     )
     return [number for number, process, is_unexpired in found if is_live(process, is_unexpired=is_unexpired)]
@@ -451,18 +451,17 @@ def run_stamps(database: Database) -> dict[str, bytes]:
     """Tell of every run what changes whenever it is written to, newest first; empty while a process works on it."""
     rows = database.rows(
         """
-        SELECT run_id, concat_ws('/', run_no, touched, last_said), live.process, live.is_unexpired FROM runs
+        SELECT run_id, concat_ws('/', run_no, touched, last_said), process, is_unexpired FROM runs
         LEFT JOIN LATERAL (
-            SELECT process, expires_at + %s * interval '1 second' > clock_timestamp() AS is_unexpired,
+            SELECT process, expires_at + drain * interval '1 second' > moment() AS is_unexpired,
                 (SELECT max(n) FROM log WHERE log.run_no = runs.run_no) AS last_said
             FROM executions WHERE executions.run_no = runs.run_no AND ended_at IS NULL AND fenced_at IS NULL
-            ORDER BY number DESC LIMIT 1
         ) AS live ON true WHERE set_aside_at IS NULL
-        """,
-        (DRAIN,),
+        """
     )
-    stamps = {
-        run_id: b"" if process is not None and is_live(process, is_unexpired=is_unexpired) else stamp.encode()
-        for run_id, stamp, process, is_unexpired in rows
-    }
+    stamps: dict[str, bytes] = {}
+    for run_id, stamp, process, is_unexpired in rows:
+        if process is not None and is_live(process, is_unexpired=is_unexpired):
+            stamps[run_id] = b""
+        stamps.setdefault(run_id, stamp.encode())
     return {run_id: stamps[run_id] for run_id in newest_first(stamps)}
