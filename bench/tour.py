@@ -393,6 +393,7 @@ class Campaigns:
     budget: int
     erased: set[str]
     redeemed: dict[str, str] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)  # the codes that a campaign has given to somebody
     checked: int = 0
 
     def held(self) -> set[tuple[str, str]]:
@@ -625,8 +626,9 @@ def _pool(play: Campaigns) -> None:
     play.check("missing", told["missing"], len(MISTYPED))
     per_code = Counter(code for code, _ in play.held())
     play.check("assigned", told["assigned"] >= per_code.total(), True)
-    spent = play.spent()
-    room = sum(play.budget - per_code[code] for code in play.codes if code not in spent)
+    play.given |= per_code.keys()
+    seen = play.spent() & play.given  # of a code that nobody was given the API does not tell
+    room = sum(play.budget - per_code[code] for code in play.codes if code not in seen)
     play.check("free", told["free"], room - play.taken_by_others())
 
 
