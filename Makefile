@@ -79,7 +79,7 @@ release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of mate
 	$(BIN)/python -m release.build
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
-	$(BIN)/python -c "from privacy_toolkit.schemas import write; write()"
+	$(BIN)/python -m tests.support.schemas
 
 templates: $(VENV)/.dev  ## Compile the templates of report.html again
 	$(BIN)/python -m tests.support.templates
