@@ -40,6 +40,7 @@ from privacy_toolkit.journal.ledgers import (
     RunIndex,
     Suppression,
 )
+from privacy_toolkit.journal.orders import BoundRun
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
@@ -113,6 +114,13 @@ class RunReader(Protocol):
     @property
     def approval(self) -> Approval | None:
         """The approval of the plan by a second person, if it has one."""
+
+    def ordered(self) -> tuple[BoundRun, bytes | None] | None:
+        """What an order of the run has to bind, and the signed order it has; None where nobody else could write to it.
+
+        Raises:
+            DamagedError: that can't be read.
+        """
 
     # Whether it can be relied on.
 

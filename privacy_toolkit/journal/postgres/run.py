@@ -16,6 +16,7 @@ from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.figures import counted
 from privacy_toolkit.journal.lease import LeaseTerms, SoleLease, fenced, since_boot
+from privacy_toolkit.journal.orders import bound_run, pack_numbers
 from privacy_toolkit.journal.packed import (
     MAC,
     Digest,
@@ -73,7 +74,7 @@ _BEAT: Final = (
     " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp() RETURNING 1"
 )
 #: What a purge takes away, but for what is written again: page by page, and the run itself.
-_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets")
+_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets", "orders")
 
 
 class DatabaseLease(SoleLease):
@@ -457,6 +458,14 @@ def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
     size = digests[-1][1] if digests else 0
     mac = facts_mac(facts_of(run_id, staged, secret, size), digests)
     connection.execute("UPDATE runs SET size = %s, mac = %s WHERE run_no = %s", (size, mac, run_no))
+    if staged.order is not None:
+        signed = staged.order(bound_run(run_id, staged.created_at, staged.plan, digests, staged.holds))
+        put_order(connection, run_no, signed, staged.holds)
+
+
+def put_order(connection: Connection, run_no: int, signed: bytes, held: Iterable[int]) -> None:
+    """Keep the signed order of a run, and the numbers of those on hold, within a transaction."""
+    connection.execute("INSERT INTO orders VALUES (%s, %s, %s)", (run_no, signed, pack_numbers(held)))
 
 
 def _put_pages(connection: Connection, run_no: int, secret: bytes, staged: Staged) -> list[Digest]:

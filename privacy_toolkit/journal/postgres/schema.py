@@ -176,6 +176,29 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         REVOKE ALL ON FUNCTION rewrite() FROM PUBLIC;
         """,
     ),
+    (
+        "0004-trust",
+        """
+        -- The signed order of a run, and the numbers of those on hold, which it binds.
+        CREATE TABLE orders (run_no int PRIMARY KEY REFERENCES runs, signed bytea NOT NULL, held bytea NOT NULL);
+        -- What tells whether a key is the one under which the secret of a run, and so all of it, is sealed.
+        ALTER TABLE run_secrets ADD checked bytea;
+        CREATE OR REPLACE FUNCTION rewrite() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = toolkit, pg_temp SET lock_timeout = '2s' AS $$
+        BEGIN
+            CLUSTER run_secrets USING run_secrets_pkey;
+            CLUSTER runs USING runs_pkey;
+            CLUSTER orders USING orders_pkey;
+            CLUSTER pages USING pages_pkey;
+            CLUSTER log USING log_pkey;
+            CLUSTER parties USING parties_pkey;
+            CLUSTER results USING results_pkey;
+            CLUSTER rejected USING rejected_pkey;
+            CLUSTER index_told USING index_told_pkey;
+            CLUSTER index_parts USING index_parts_pkey;
+        END $$;
+        """,
+    ),
 )
 #: What a role may do: privilege and tables, ``None``: all of them.
 _READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain")
