@@ -20,6 +20,7 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
+from privacy_toolkit.app.watching import who_asked
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
@@ -27,6 +28,7 @@ from privacy_toolkit.core.model import (
     ExitCode,
     Outcome,
     RefusedError,
+    StopReason,
     ToolkitError,
     UsageError,
     Verdict,
@@ -119,6 +121,8 @@ def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) ->
         said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     else:
         said = sentence(summary, journal.executions())
+        if summary.stopped_by is StopReason.STOP_ASKED and (asked := journal.stop_asked) is not None:
+            said = f"{said} {who_asked(asked)}"
     causes, codes = causes_of(journal, summary)
     return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes)
 

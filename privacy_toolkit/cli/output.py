@@ -247,3 +247,71 @@ def _bar() -> Iterator[Listener]:
                 announce(event)
 
         yield listen
+
+
+# A run that is watched from another process than the one that works on it.
+
+
+class WatchedRun(Protocol):
+    """How a run stands at one moment; see ``app.watching.Standing``."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody works on it any more."""
+
+    def as_object(self) -> dict[str, Any]:
+        """Give all of it as one object of JSON."""
+
+
+@contextmanager
+def watching(*, as_json: bool) -> Iterator[Callable[[WatchedRun], None]]:
+    """What shows a watched run: a picture at a terminal, lines elsewhere, or an object a line (stdout)."""
+    if as_json:
+        yield lambda now: emit_line(now.as_object())
+    elif not sys.stdout.isatty():
+        yield lambda now: result("  ".join(line.strip() for line in watched_lines(now)))
+    else:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=Console(file=cast("IO[str]", Lasting(sys.stdout))), auto_refresh=False) as live:
+            yield lambda now: live.update(Text(visible("\n".join(watched_lines(now)), "\n")), refresh=True)
+
+
+def watched_lines(now: WatchedRun) -> list[str]:
+    """How a watched run stands, in lines for people."""
+    seen = now.as_object()
+    subjects, left = seen["subjects"], seen["seconds_left"]
+    rate = "" if seen["requests_per_second"] is None else f", {seen['requests_per_second']:,.0f} a second"
+    lines = [
+        f"{seen['run_id']}: {seen['said']}",
+        f"{subjects - seen['open']:,} of {subjects:,} settled, {seen['open']:,} open",
+        f"{seen['requests']:,} requests{rate}",
+    ]
+    if left is not None and not now.is_over:
+        lines.append(f"about {spell_duration(left)} left")
+    workers = seen["workers"]
+    if len(workers) > 1 or any(one["host"] for one in workers):
+        lines.append(f"workers: {', '.join(_worker(one) for one in workers)}")
+    if seen["errors"]:
+        lines.append(f"errors: {', '.join(f'{kind} {number:,}' for kind, number in seen['errors'].items())}")
+    if seen["due"]:
+        lines.append(f"open and due: {', '.join(f'{number:,} on {day}' for day, number in seen['due'].items())}")
+    stop = seen["stop_asked"]
+    if stop is not None:
+        lines.append(f"stop asked for by {stop['by']} at {stop['at']}{stop['why'] and ': ' + stop['why']}")
+    return lines
+
+
+def _worker(one: dict[str, Any]) -> str:
+    share = "" if one["share"] is None else f" at {one['share']:,.0f} a second"
+    return f"{one['execution']} on {one['host'] or 'this machine'}{share}"
+
+
+def spell_duration(seconds: float) -> str:
+    """A duration as people say it."""
+    for size, name in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"

@@ -29,6 +29,7 @@ from privacy_toolkit.cli.output import (
     rows_object,
     rows_sentence,
     say,
+    spell_duration,
 )
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import ExitCode, StopReason, UsageError, Verdict, count
@@ -208,7 +209,7 @@ def preview(plan: Plan, settings: Settings) -> None:
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
-    say(f"  Pace      {pace}; {_duration(seconds)} or more")
+    say(f"  Pace      {pace}; {spell_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
 
 
@@ -270,13 +271,6 @@ def _clock(clock: PlannedClock) -> str:
         return dated
     overdue = f"; {clock.overdue:,} OVERDUE" if clock.overdue else ""
     return f"{dated}, due on {clock.earliest_due_on}{overdue}"
-
-
-def _duration(seconds: float) -> str:
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def is_terminal() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ _STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", 
 
 @click.group("runs")
 def runs_command() -> None:
-    """List, show, resume, undo, report and purge runs. RUN is a run's id, the beginning of one, or "latest"."""
+    """List, show, watch, stop, resume, undo, report and purge runs. RUN is an id, the beginning of one, or "latest"."""
 
 
 @runs_command.command("list")
@@ -117,6 +118,48 @@ def resume(**options: Any) -> int:
     settings, host = take_settings(options, execution), Terminal(execution)
     with telling(settings, host), host.whole():
         return show_result(go_on(name, settings, execution, host, microseconds), as_json)
+
+
+@runs_command.command("watch")
+@_run
+@click.option("--every", metavar="SECONDS", type=click.FloatRange(min=0.1), default=2.0, help="Between two looks [2].")
+@settings_options
+def watch_run(**options: Any) -> int:
+    """Watch a run that a process works on, here or elsewhere, until nobody does; ends with the run's exit code.
+
+    Progress, rate, forecast, errors by kind, due dates of what is open, and who works on it. With --json one object a
+    line for each change. Ctrl-C ends the watching alone.
+    """
+    from privacy_toolkit.app.watching import watch
+    from privacy_toolkit.cli.output import watching
+
+    as_json, name, every = options.pop("as_json"), options.pop("run"), options.pop("every")
+    state = _state(options)
+    code = ExitCode.BUG
+    with watching(as_json=as_json) as show:
+        for now in watch(state, state.find(name), every, time.monotonic, time.sleep):
+            show(now)
+            code = now.summary.exit_code
+    return code
+
+
+@runs_command.command("stop")
+@_run
+@click.option("--because", metavar="TEXT", default="", help="Why, for whoever started it; no personal data.")
+@settings_options
+def stop_run(**options: Any) -> int:
+    """Ask whoever works on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
+    from privacy_toolkit.app.watching import ask_to_stop, moment_of
+
+    as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
+    state = _state(options)
+    run_id = state.find(name)
+    asked = ask_to_stop(state, run_id, why, microseconds)
+    if as_json:
+        emit_json({"run_id": run_id, "stop_asked": {"at": moment_of(asked), "by": asked.by, "why": asked.why}})
+    else:
+        result(f"Run {run_id} was asked to stop. What is in flight is finished. privacy-toolkit runs watch {run_id}")
+    return ExitCode.SETTLED
 
 
 @runs_command.command("undo")

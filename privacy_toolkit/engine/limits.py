@@ -82,6 +82,7 @@ LONGEST_WAIT = 120.0
 #: What stops an execution because of what holds for the whole run: the others stop with it.
 STOPS_ALL = frozenset(
     {
+        StopReason.STOP_ASKED,
         StopReason.CREDENTIALS_REFUSED,
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.records import ControlRecord, Entry, Note
 
@@ -44,6 +46,30 @@ class LeaseTerms:
     exclusive: bool = True
     rate: float | None = None
     clock: Callable[[], float] = since_boot
+
+
+# What people ask of a run at work, and see of it.
+
+
+class StopAsked(msgspec.Struct, frozen=True):
+    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
+
+    at: int
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """An execution that is under way; ``host`` is "" where that can only be this machine.
+
+    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
+    """
+
+    number: int
+    host: str = ""
+    share: float | None = None
+    silent: float | None = None
 
 
 # What an execution is told by others, through its lease.
@@ -242,22 +268,34 @@ class SoleRun(Protocol):
         """Note the end of the execution."""
 
 
+#: So many seconds there are between two looks whether somebody asked for a stop.
+LOOK_EVERY: Final = 1.0
+
+
 class SoleLease:
     """The lease of an execution that has no other next to it: the kernel's lock keeps everybody else out.
 
-    It owns all pages and the whole rate, nobody tells it anything, and it can't be lost.
+    It owns all pages and the whole rate, and can't be lost. All that it may be told is to stop: ``asked`` says whether
+    it was, and is called in the event loop now and then.
     """
 
-    def __init__(self, run: SoleRun, number: int) -> None:
+    def __init__(self, run: SoleRun, number: int, asked: Callable[[], bool] = lambda: False) -> None:
         self.number = number
         self._run = run
+        self._asked = asked
+        self._looking: asyncio.TimerHandle | None = None
         self._is_claimed = False
         # Taken as they are: they are called for each request.
         self.intend, self.record, self.record_control = run.intend, run.record, run.record_control
         self.may_send = run.is_in_place
 
     def listen(self, on: Callable[[Signal], None], count: Callable[[], LeaseTally]) -> None:
-        """Begin to tell: there is nothing to be told, and nobody to ask."""
+        """Begin to look whether somebody asks for a stop; there is nobody to be told of what is counted."""
+        if self._asked():
+            self._looking = None
+            on(RunStopped(StopReason.STOP_ASKED))
+        else:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self.listen, on, count)
 
     async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:  # noqa: ARG002 - nobody is waited for
         """Claim the whole run, once."""
@@ -278,6 +316,8 @@ class SoleLease:
         Raises:
             JournalError: something handed in could not be written.
         """
+        if self._looking is not None:
+            self._looking.cancel()
         self._run.end_execution(self.number, ended_at, stopped_by)
 
 

@@ -30,7 +30,7 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount
-from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, Signal
+from privacy_toolkit.journal.lease import AtWork, ClaimedPages, LeaseTally, LeaseTerms, Signal, StopAsked
 from privacy_toolkit.journal.ledgers import (
     AnswerStore,
     AssignedCodes,
@@ -326,14 +326,28 @@ class Lease(Protocol):
 class OpenRun(RunReader, RunWriter, Protocol):
     """A run, opened: to be read, to be worked on, and for what is done to it as a whole.
 
-    Each of these raises ``RefusedError`` where another process works on the run, and ``JournalError`` where it can't be
-    written.
+    Each of these but ``ask_to_stop`` raises ``RefusedError`` where another process works on the run, and all raise
+    ``JournalError`` where it can't be written.
     """
 
     def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> Lease:
         """Begin an execution, as ``begin_execution`` does, and give its lease.
 
         A store for one machine raises ``RefusedError`` where another process works on the run (code ``locked``).
+        """
+
+    def at_work(self) -> list[AtWork]:
+        """Give the executions that are under way."""
+
+    @property
+    def stop_asked(self) -> StopAsked | None:
+        """The stop that somebody asked for last; None if nobody did since work on the run was begun or gone on with."""
+
+    def ask_to_stop(self, asked: StopAsked) -> None:
+        """Ask all executions that are under way to end as on SIGTERM; each hears of it within a few seconds.
+
+        Raises:
+            RefusedError: nobody works on the run, so there is nothing to stop (code ``not_running``).
         """
 
     def accept_rejected(self, given: Acceptance) -> None:
@@ -535,6 +549,15 @@ def running(run_id: str) -> RefusedError:
         f"Run {run_id} is under way in another process.",
         f"Wait for it to end, or look at it with: privacy-toolkit runs show {run_id}",
         code="locked",
+    )
+
+
+def not_running(run_id: str) -> RefusedError:
+    """Make the error of a run that can't be stopped, since nobody works on it."""
+    return RefusedError(
+        f"Nobody works on run {run_id} at the moment, so there was nothing to stop.",
+        f"See how it stands: privacy-toolkit runs show {run_id}",
+        code="not_running",
     )
 
 

@@ -163,11 +163,14 @@ def _made(name: str) -> str:
 #: Deleting is faster than truncating: there is little in the tables. A trigger would be too much to ask of a test.
 _EMPTY = """
     DO $$
-    DECLARE named text;
+    DECLARE named record;
     BEGIN
         SET LOCAL session_replication_role = replica;
-        FOR named IN SELECT tablename FROM pg_tables WHERE schemaname = 'toolkit' AND tablename <> 'migrations' LOOP
-            EXECUTE format('DELETE FROM toolkit.%I', named);
+        FOR named IN
+            SELECT schemaname, tablename FROM pg_tables
+            WHERE schemaname IN ('toolkit', 'toolkit_work') AND tablename <> 'migrations'
+        LOOP
+            EXECUTE format('DELETE FROM %I.%I', named.schemaname, named.tablename);
         END LOOP;
     END $$
 """

@@ -10,6 +10,7 @@ from itertools import groupby
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Purpose, StopReason
 from privacy_toolkit.http.pacing import ShareHolder, heard
 from privacy_toolkit.journal.lease import (
+    AtWork,
     BeatAnswer,
     ClaimedPages,
     CountedElsewhere,
@@ -18,6 +19,7 @@ from privacy_toolkit.journal.lease import (
     LeaseBeat,
     LeaseTally,
     LeaseTerms,
+    StopAsked,
     Unclaimed,
     fenced,
 )
@@ -83,11 +85,23 @@ class RunLeases:
         self._fence()
         return any(tenant.is_holding for tenant in self.tenants.values())
 
+    def at_work(self) -> list[AtWork]:
+        """Give who works on the run."""
+        now, held = self._clock(), [one for one in self.tenants.values() if one.is_holding]
+        return [
+            AtWork(
+                one.number,
+                share=None if one.terms.rate is None else one.share.taken,
+                silent=max(0.0, now - one.expires_at + one.terms.lease),
+            )
+            for one in held
+        ]
+
     def begin(self, started_at: int, settings: str, terms: LeaseTerms) -> int:
         """Begin an execution; its number."""
         if not self.are_held:
             self._generation += 1
-            self._paused_until, self.stop = -math.inf, None
+            self._paused_until, self.stop, self._held.stop_asked = -math.inf, None, None
             whole = [(1, len(self._held.subjects))]
             bounds = whole if terms.exclusive else self._held.bounds
             self._pages = {first: LeasedPage(first, last) for first, last in bounds}
@@ -268,6 +282,15 @@ class LeasedRun(MemoryRun):
     def is_running(self) -> bool:
         """Whether anybody works on the run."""
         return self._leases.are_held or super().is_running
+
+    def at_work(self) -> list[AtWork]:
+        """Give all executions that are under way."""
+        return self._leases.at_work() if self._leases.are_held else super().at_work()
+
+    def ask_to_stop(self, asked: StopAsked) -> None:
+        """Ask all who work on the run to stop."""
+        super().ask_to_stop(asked)
+        self._leases.stop = self._leases.stop or StopReason.STOP_ASKED
 
     def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> KeptLease:
         """Begin an execution among others, and give its lease."""

@@ -24,7 +24,7 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
-from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
+from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
 from privacy_toolkit.journal.orders import BoundRun
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -46,7 +46,7 @@ from privacy_toolkit.journal.records import (
     exchange_row,
     state_row,
 )
-from privacy_toolkit.journal.store import Lease, moved, running
+from privacy_toolkit.journal.store import Lease, moved, not_running, running
 from privacy_toolkit.journal.windows import Windows, times_of, windows_from
 
 #: Outcomes after which it is not certain what was done.
@@ -78,6 +78,7 @@ class HeldRun:
     executions: list[Execution] = field(default_factory=list)
     purged_at: int | None = None
     worker: object | None = None
+    stop_asked: StopAsked | None = None
     #: What was counted last, until something is written.
     counts: RunCounts | None = None
 
@@ -221,6 +222,16 @@ class MemoryRun:
         """Whether somebody works on the run."""
         return self._held.worker is not None
 
+    def at_work(self) -> list[AtWork]:
+        """Give the execution that is under way, if there is one."""
+        executions = self._held.executions
+        return [AtWork(executions[-1].number)] if self.is_running and executions else []
+
+    @property
+    def stop_asked(self) -> StopAsked | None:
+        """The stop that somebody asked for last."""
+        return self._held.stop_asked
+
     def is_in_place(self) -> bool:
         """Whether the run is still among the runs of its state."""
         return self._is_kept(self._held)
@@ -362,14 +373,15 @@ class MemoryRun:
             JournalError: the run is no longer where it was opened.
         """
         self._claim()
-        self._is_working = True
+        self._is_working, self._held.stop_asked = True, None
         number = len(self._run.executions) + 1
         self._run.executions.append(Execution(number, started_at, None, None, settings))
         return number
 
     def lease(self, started_at: int, settings: str, _: LeaseTerms) -> Lease:
         """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
-        return SoleLease(self, self.begin_execution(started_at, settings))
+        number = self.begin_execution(started_at, settings)
+        return SoleLease(self, number, lambda: self._held.stop_asked is not None)
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Note the end of the execution, and let others work on the run."""
@@ -403,6 +415,16 @@ class MemoryRun:
         """
         self._check_working()
         self._run.controls.append(control)
+
+    def ask_to_stop(self, asked: StopAsked) -> None:
+        """Ask whoever works on the run to stop.
+
+        Raises:
+            RefusedError: nobody does.
+        """
+        if not self.is_running:
+            raise not_running(self.run_id)
+        self._held.stop_asked = asked
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused."""

@@ -142,24 +142,32 @@ class Database:
             JournalError: it can't be opened, or not as it has to be.
             UsageError: the file with the password can't be read.
         """
-        given: dict[str, Any] = {**_NETWORK, **self._parameters}
-        if self.password_file is not None:
-            given["password"] = _password(self.password_file)
         try:
-            connection: Connection = psycopg.connect("", autocommit=True, **given)
+            connection: Connection = psycopg.connect("", autocommit=True, **self.given())
         except psycopg.Error as error:
             raise JournalError(
                 f"The database of the state can't be reached ({self.name}): {_refusal(error)}.",
                 "Is it running, and are address, user and password right?",
             ) from None
         try:
-            _check_tls(connection)
+            check_tls(connection)
             with explained("The database of the state can't be used"):
                 connection.execute(_SESSION, (str(timeout),))
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def given(self) -> dict[str, Any]:
+        """Give what libpq needs for a connection, by its names.
+
+        Raises:
+            UsageError: the file with the password can't be read.
+        """
+        given: dict[str, Any] = {**_NETWORK, **self._parameters}
+        if self.password_file is not None:
+            given["password"] = _password(self.password_file)
+        return given
 
     @contextmanager
     def used(self) -> Iterator[Connection]:
@@ -261,7 +269,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_tls(connection: Connection) -> None:
+def check_tls(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Make sure that what a service file or the environment led to is verified too.
 
     Raises:

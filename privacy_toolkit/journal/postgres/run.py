@@ -15,7 +15,7 @@ import psycopg
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.figures import counted
-from privacy_toolkit.journal.lease import LeaseTerms, SoleLease, fenced, since_boot
+from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked, fenced, since_boot
 from privacy_toolkit.journal.orders import bound_run, pack_numbers
 from privacy_toolkit.journal.packed import (
     MAC,
@@ -28,6 +28,7 @@ from privacy_toolkit.journal.packed import (
     facts_mac,
     page_as_known,
     page_digest,
+    reads,
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
 from privacy_toolkit.journal.postgres.reader import (
@@ -42,7 +43,7 @@ from privacy_toolkit.journal.postgres.reader import (
     this_process,
 )
 from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow
-from privacy_toolkit.journal.store import damaged, moved, running
+from privacy_toolkit.journal.store import damaged, moved, not_running, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
     Writer,
@@ -71,7 +72,8 @@ _CONTROL: Final = (
 )
 _BEAT: Final = (
     "UPDATE executions SET expires_at = clock_timestamp() + %s * interval '1 second' WHERE run_no = %s AND number = %s"
-    " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp() RETURNING 1"
+    " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp()"
+    " RETURNING EXISTS (SELECT 1 FROM stops WHERE stops.run_no = executions.run_no)"
 )
 #: What a purge takes away, but for what is written again: page by page, and the run itself.
 _UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets", "orders")
@@ -81,7 +83,7 @@ class DatabaseLease(SoleLease):
     """The lease of the only execution of a run in the database: it lasts as long as it is renewed."""
 
     def __init__(self, run: PostgresRun, number: int, sink: PostgresSink) -> None:
-        super().__init__(run, number)
+        super().__init__(run, number, lambda: sink.stop_is_asked)
         self.may_send = sink.may_send
 
 
@@ -96,6 +98,8 @@ class PostgresSink:
         self._opened: Connection | None = None
         self._beaten_at = begun_at
         self._sends_until = self._beaten_at + LEASE - MARGIN
+        #: Whether somebody asked for a stop, by the last beat.
+        self.stop_is_asked = False
 
     def open(self) -> Iterable[int]:
         """Connect; the pages of which the log says something already."""
@@ -116,8 +120,10 @@ class PostgresSink:
         """
         asked_at = since_boot()
         with self._explained():
-            if self._connection.execute(_BEAT, (LEASE, self._run_no, self._number)).fetchone() is None:
-                raise fenced(self._run_id)
+            found = self._connection.execute(_BEAT, (LEASE, self._run_no, self._number)).fetchone()
+        if found is None:
+            raise fenced(self._run_id)
+        (self.stop_is_asked,) = found
         self._beaten_at, self._sends_until = asked_at, asked_at + LEASE - MARGIN
 
     def may_send(self) -> bool:
@@ -227,6 +233,7 @@ class PostgresRun(PostgresReader, WrittenRun):
         """
         begun_at = since_boot()  # before the lease begins by the database's clock
         with self._claimed() as connection:
+            connection.execute("DELETE FROM stops WHERE run_no = %s", (self._run_no,))
             row = connection.execute(
                 "INSERT INTO executions (run_no, number, started_at, settings, host, process, expires_at)"
                 " SELECT %s, coalesce(max(number), 0) + 1, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second'"
@@ -263,6 +270,48 @@ class PostgresRun(PostgresReader, WrittenRun):
                 raise fenced(self.name)
         finally:
             self._let_others_work()
+
+    @reads
+    def at_work(self) -> list[AtWork]:
+        """The executions that are under way."""
+        found = self._rows(
+            "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp(), host,"
+            " extract(epoch FROM clock_timestamp() - expires_at)::float8 FROM executions"
+            " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL ORDER BY number",
+            *(DRAIN, self._run_no),
+        )
+        return [
+            AtWork(number, host, silent=max(0.0, over + LEASE))
+            for number, process, is_unexpired, host, over in found
+            if is_live(process, is_unexpired=is_unexpired)
+        ]
+
+    @property
+    def stop_asked(self) -> StopAsked | None:
+        """The stop that somebody asked for last."""
+        with self.reading():
+            found = self._rows("SELECT data FROM stops WHERE run_no = %s", self._run_no)
+            return msgspec.json.decode(found[0][0], type=StopAsked) if found else None
+
+    def ask_to_stop(self, asked: StopAsked) -> None:
+        """Ask all who work on the run to stop: they hear of it with their next beat.
+
+        Raises:
+            RefusedError: nobody works on the run.
+        """
+        with (
+            explained("That the run is to stop could not be written"),
+            self._database.used() as connection,
+            connection.transaction(),
+        ):
+            # Whoever begins to work on the run changes this row first, and takes away what was asked before.
+            connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR UPDATE", (self._run_no,))
+            if not self.is_running:
+                raise not_running(self.name)
+            connection.execute(
+                "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
+                (self._run_no, msgspec.json.encode(asked)),
+            )
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -177,12 +180,37 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
     (
-        "0004-trust",
+        "0004-stops",
+        """
+        -- That somebody asked all who work on a run to stop; it goes when work on the run is gone on with.
+        CREATE TABLE stops (run_no int PRIMARY KEY REFERENCES runs, data bytea NOT NULL);
+        -- Whoever could work with the state before can do so now.
+        DO $$
+        DECLARE named name;
+        BEGIN
+            FOR named IN SELECT DISTINCT grantee::regrole::name FROM pg_class, aclexplode(relacl)
+                WHERE oid = 'runs'::regclass AND privilege_type = 'UPDATE' AND grantee NOT IN (0, relowner) LOOP
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON stops TO %I', named);
+            END LOOP;
+        END $$;
+        """,
+    ),
+    (
+        "0005-trust",
         """
         -- The signed order of a run, and the numbers of those on hold, which it binds.
         CREATE TABLE orders (run_no int PRIMARY KEY REFERENCES runs, signed bytea NOT NULL, held bytea NOT NULL);
         -- What tells whether a key is the one under which the secret of a run, and so all of it, is sealed.
         ALTER TABLE run_secrets ADD checked bytea;
+        -- Whoever could work with the state before can do so now.
+        DO $$
+        DECLARE named name;
+        BEGIN
+            FOR named IN SELECT DISTINCT grantee::regrole::name FROM pg_class, aclexplode(relacl)
+                WHERE oid = 'runs'::regclass AND privilege_type = 'UPDATE' AND grantee NOT IN (0, relowner) LOOP
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO %I', named);
+            END LOOP;
+        END $$;
         CREATE OR REPLACE FUNCTION rewrite() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
         SET search_path = toolkit, pg_temp SET lock_timeout = '2s' AS $$
         BEGIN
@@ -200,8 +228,11 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """,
     ),
 )
+#: Makes the tables of Procrastinate as the installed version has them, and ours for it. What later versions change in
+#: them are migrations of their own, by the names of Procrastinate's files.
+_WORK: Final = "0004-work"
 #: What a role may do: privilege and tables, ``None``: all of them.
-_READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain")
+_READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain", "stops")
 
 
 def check(database: Database) -> None:
@@ -213,7 +244,7 @@ def check(database: Database) -> None:
     """
     with explained("The database of the state can't be read"), database.used() as connection:
         there = _applied(connection)
-    known = [name for name, _ in MIGRATIONS]
+    known = [*(name for name, _ in MIGRATIONS), _WORK, *_changes_of_work()]
     if there - set(known):
         raise UsageError(
             "The tables of the state were made by a newer version of this toolkit.",
@@ -244,7 +275,7 @@ def migrate(database: Database) -> list[str]:
 
 def _migrate(connection: Connection) -> list[str]:
     there, done = _applied(connection), []
-    if there - {name for name, _ in MIGRATIONS}:
+    if there - {*(name for name, _ in MIGRATIONS), _WORK, *_changes_of_work()}:
         raise UsageError(
             "The tables of the state were made by a newer version of this toolkit.",
             "Use that version, or a later one. Nothing was changed.",
@@ -262,7 +293,44 @@ def _migrate(connection: Connection) -> list[str]:
                 connection.execute(statements.encode())
                 connection.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
             done.append(name)
+    done += _migrate_work(connection, there)
     return done
+
+
+def _migrate_work(connection: Connection, there: set[str]) -> list[str]:
+    """Make the tables of the queue, or bring them to what the installed Procrastinate expects."""
+    from privacy_toolkit.journal.postgres import queue  # noqa: PLC0415 - loads all of Procrastinate
+
+    changes = queue.later_changes()
+    if _WORK not in there:
+        with connection.transaction():
+            connection.execute(queue.tables())
+            for name in (_WORK, *changes):  # a new schema has them all
+                connection.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
+        return [_WORK]
+    missing = [name for name in changes if name not in there]
+    for name in missing:
+        with connection.transaction():
+            connection.execute(changes[name])
+            connection.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
+    return missing
+
+
+@cache
+def _changes_of_work() -> frozenset[str]:
+    """The names of what Procrastinate changed in its tables, without loading it.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    found = find_spec("procrastinate")
+    if found is None or found.origin is None:
+        raise UsageError(
+            "A state in PostgreSQL needs the extra [cluster], which is not installed as a whole.",
+            "Install it: pip install 'talonone-privacy-toolkit[cluster]'",
+        )
+    folder = Path(found.origin).parent / "sql" / "migrations"
+    return frozenset(f"work/{file.stem}" for file in folder.glob("*.sql"))
 
 
 def _applied(connection: Connection) -> set[str]:
@@ -287,6 +355,9 @@ def grant(database: Database, role: str, *, reading: bool) -> None:
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA toolkit TO {role}",
             "REVOKE INSERT, UPDATE, DELETE ON migrations FROM {role}",
             "GRANT EXECUTE ON FUNCTION rewrite() TO {role}",
+            "GRANT USAGE ON SCHEMA toolkit_work TO {role}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA toolkit_work TO {role}",
+            "GRANT USAGE ON ALL SEQUENCES IN SCHEMA toolkit_work TO {role}",
         ]
     )
     with explained("The rights can't be granted"), database.used() as connection:

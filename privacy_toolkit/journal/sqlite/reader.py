@@ -69,6 +69,8 @@ from privacy_toolkit.journal.writing import facts_of, known_at_first, members_of
 JOURNAL_FILE = "journal.sqlite"
 SUMS_NAME = "journal.sums"
 LOCK_NAME = "execution.lock"
+#: That a stop was asked for, and the lock that keeps its asking apart from the beginning of an execution.
+STOP_NAME, ASKING_NAME = "stop.json", "stop.lock"
 #: So long, in seconds, a look at where the journal's file is holds.
 _IN_PLACE_FOR = 0.2
 #: So long, in seconds, another process may hold a run's lock that only looks at how the run stands.
@@ -316,10 +318,22 @@ class RunFacts(KeptFacts):
         Raises:
             RefusedError: another one does.
         """
-        lock = durable.take(self.folder / LOCK_NAME, _A_MOMENT)
-        if lock is None:
-            raise running(self.folder.name)
+        with self._asking():
+            lock = durable.take(self.folder / LOCK_NAME, _A_MOMENT)
+            if lock is None:
+                raise running(self.folder.name)
+            (self.folder / STOP_NAME).unlink(missing_ok=True)  # it was for somebody else
         self._lock = lock
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Keep it apart that somebody begins to work on the run, and that somebody asks whoever does to stop."""
+        lock = durable.take(self.folder / ASKING_NAME, 2 * _A_MOMENT)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
     def _free_lock(self) -> None:
         if self._lock is not None:

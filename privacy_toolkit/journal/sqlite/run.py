@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
+from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
+from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
 from privacy_toolkit.journal.packed import MAC, Row, facts_mac
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
-from privacy_toolkit.journal.sqlite.reader import JournalReader, connect, damage_named, protect
-from privacy_toolkit.journal.store import moved
+from privacy_toolkit.journal.sqlite.reader import STOP_NAME, JournalReader, connect, damage_named, protect
+from privacy_toolkit.journal.store import moved, not_running
 from privacy_toolkit.journal.writing import Renumbering, Writer, WrittenRun, marked_restored
 
 # SQLite takes one writer: a connection of its own, in the writer's thread (WAL, ``synchronous=FULL``).
@@ -142,7 +145,7 @@ class RunJournal(JournalReader, WrittenRun):
 
     def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
         """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
-        return SoleLease(self, self.begin_execution(started_at, settings))
+        return SoleLease(self, self.begin_execution(started_at, settings), (self.folder / STOP_NAME).exists)
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, then note the end of the execution.
@@ -157,6 +160,38 @@ class RunJournal(JournalReader, WrittenRun):
             (ended_at, stopped_by and stopped_by.value, number),
         )
         self._give_lock_back()
+
+    def at_work(self) -> list[AtWork]:
+        """The execution that is under way, if there is one."""
+        executions = self.executions() if self.is_running else []
+        return [AtWork(executions[-1].number)] if executions and executions[-1].ended_at is None else []
+
+    @property
+    def stop_asked(self) -> StopAsked | None:
+        """The stop that somebody asked for last; None too if what says so can't be read."""
+        try:
+            return msgspec.json.decode((self.folder / STOP_NAME).read_bytes(), type=StopAsked)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def ask_to_stop(self, asked: StopAsked) -> None:
+        """Ask the process that works on the run to stop: a file next to the journal, at which it looks.
+
+        Raises:
+            RefusedError: nobody works on the run.
+            JournalError: the file can't be written.
+        """
+        try:
+            with self._asking():
+                if not self.is_running:
+                    raise not_running(self.folder.name)
+                with put_file(self.folder / STOP_NAME, over=True) as file:
+                    file.write(msgspec.json.encode(asked))
+        except OSError as error:
+            raise JournalError(
+                f"That run {self.folder.name} is to stop can't be written down: {error.strerror}.",
+                "End its process on the machine where it works: it finishes what is in flight on SIGTERM.",
+            ) from None
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them.

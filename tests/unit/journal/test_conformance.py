@@ -34,7 +34,7 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.figures import AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
-from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, RunStopped, StopAsked
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.postgres.state import PostgresState
@@ -512,6 +512,42 @@ def test_only_one_works_on_a_run(make, state, monkeypatch):
             assert error.value.code == "locked"
         run.end_execution(number, 2, None)
         assert other.begin_execution(3, "{}") == 2
+
+
+ASKED = StopAsked(5, "anna@desk", "the API is to be maintained")
+
+
+def test_whoever_works_on_a_run_hears_that_it_is_to_stop_and_the_next_one_does_not(make, store):
+    async def until_stopped(run, *, is_asked):
+        lease = run.lease(1, "{}", LeaseTerms(lease=5.0, beat=0.02, exclusive=True))
+        heard = asyncio.Queue()
+        lease.listen(heard.put_nowait, LeaseTally)
+        with store.open().open(RUN) as other:
+            assert [(one.number, one.share) for one in other.at_work()] == [(lease.number, None)]
+            if is_asked:
+                await asyncio.to_thread(other.ask_to_stop, ASKED)
+                while not isinstance(signal := await heard.get(), RunStopped):
+                    pass
+                assert signal == RunStopped(StopReason.STOP_ASKED)
+            assert other.stop_asked == (ASKED if is_asked else None)
+        await lease.end(7, StopReason.STOP_ASKED if is_asked else None)
+
+    with make() as run:
+        assert (run.at_work(), run.stop_asked) == ([], None)
+        asyncio.run(until_stopped(run, is_asked=True))
+        assert (run.at_work(), run.stop_asked) == ([], ASKED)  # who it was can still be told
+        asyncio.run(until_stopped(run, is_asked=False))
+        assert run.executions()[0].stopped_by is StopReason.STOP_ASKED
+
+
+def test_nobody_is_asked_to_stop_who_does_not_work(make, store):
+    with make() as run:
+        for _ in range(2):
+            with pytest.raises(RefusedError) as error:
+                run.ask_to_stop(ASKED)
+            assert error.value.code == "not_running"
+            assert run.stop_asked is None
+            run.end_execution(run.begin_execution(1, "{}"), 2, None)
 
 
 # What is done to a run as a whole.

@@ -1,0 +1,205 @@
+"""Watching a run from another process than the one that works on it, and asking whoever does to stop."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from privacy_toolkit.core.model import (
+    DamagedError,
+    JournalError,
+    Reason,
+    StopReason,
+    UsageError,
+    Verdict,
+)
+from privacy_toolkit.core.privacy import visible
+from privacy_toolkit.engine.plan import Summary, summarize
+from privacy_toolkit.journal.lease import AtWork, StopAsked
+from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.words import sentence
+
+#: Seconds over which rate and forecast are worked out.
+WINDOW: Final = 60.0
+#: So many due dates of open subjects, and kinds of errors, are told: the first, and the last.
+MOST_TOLD: Final = 5
+#: So many seconds a state that can't be read is tried again.
+PATIENCE: Final = 60.0
+#: A look takes no more than this part of the time, however large the run is.
+_SHARE: Final = 0.2
+LONGEST_WHY: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a run stands at one moment; there is nobody's id in it.
+
+    ``requests`` is how many were made so far, ``rate`` how many a second lately, ``left`` how many seconds it takes at
+    the pace of late until nothing is open: both None where that can't be told. ``errors`` are the ends of requests that
+    were no answer as declared, by kind, those that came last first; ``due`` the open subjects by due date, the earliest
+    first. ``said`` says in a sentence how it stands, ``stop`` who asked it to stop.
+    """
+
+    summary: Summary
+    requests: int
+    errors: dict[str, int]
+    due: dict[str, int]
+    workers: tuple[AtWork, ...]
+    said: str
+    stop: StopAsked | None = None
+    rate: float | None = None
+    left: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody works on it any more."""
+        return self.summary.verdict is not Verdict.RUNNING
+
+    def as_object(self) -> dict[str, Any]:
+        """Give the same as one object of JSON."""
+        summary, stop = self.summary, self.stop
+        return {
+            "run_id": summary.run_id,
+            "job": summary.plan.job,
+            "target": summary.plan.target,
+            "verdict": summary.verdict.value,
+            "said": self.said,
+            "exit_code": int(summary.exit_code) if self.is_over else None,
+            "subjects": summary.plan.rows.subjects,
+            "open": summary.open,
+            "outcomes": {outcome.value: number for outcome, number in summary.totals.items()},
+            "requests": self.requests,
+            "requests_per_second": self.rate,
+            "seconds_left": self.left,
+            "errors": self.errors,
+            "due": self.due,
+            "workers": [{"execution": one.number, "host": one.host, "share": one.share} for one in self.workers],
+            "stop_asked": None if stop is None else {"at": moment_of(stop), "by": stop.by, "why": stop.why},
+        }
+
+
+def moment_of(asked: StopAsked) -> str:
+    """When a stop was asked for, as RFC 3339 has it."""
+    return datetime.fromtimestamp(asked.at / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def who_asked(asked: StopAsked) -> str:
+    """Say in a sentence who asked for a stop, when, and why if they said so."""
+    return f"{asked.by} asked for the stop at {moment_of(asked)}{f': {asked.why}' if asked.why else ''}."
+
+
+def standing(journal: OpenRun) -> Standing:
+    """Look at a run as it is now.
+
+    Raises:
+        ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
+    """
+    summary, told = summarize(journal), journal.summary()
+    due: Counter[str] = Counter()
+    for requests in journal.open_requests():
+        if requests.due_on is not None:
+            due[requests.due_on] += requests.subjects
+    errors: Counter[str] = Counter()
+    for line in told.traffic:
+        if line.reason not in {None, Reason.NO_ANSWER_RECORDED}:
+            errors[f"{line.operation}: {line.reason}"] += line.count
+    said = "Under way." if summary.verdict is Verdict.RUNNING else sentence(summary, journal.executions())
+    stop = journal.stop_asked
+    is_why = summary.verdict is Verdict.RUNNING or summary.stopped_by is StopReason.STOP_ASKED
+    return Standing(
+        summary,
+        sum(line.count for line in told.traffic),
+        dict(errors),
+        dict(sorted(due.items())[:MOST_TOLD]),
+        tuple(journal.at_work()),
+        said,
+        stop if is_why else None,
+    )
+
+
+def watch(
+    state: State, run_id: str, every: float, monotonic: Callable[[], float], pause: Callable[[float], object]
+) -> Iterator[Standing]:
+    """Look at a run every so many seconds until nobody works on it; each change is given, and the end always.
+
+    A state that can't be read for a while, such as a database that is restarted, is tried again.
+
+    Raises:
+        DamagedError: the journal does not hold what was written to it.
+        JournalError: it can't be read for longer than ``PATIENCE``.
+    """
+    seen, last, unread_since = _Looks(), None, None
+    while True:
+        began = monotonic()
+        try:
+            with state.open(run_id) as journal:
+                now = seen.compared(standing(journal), began)
+            unread_since = None
+        except DamagedError:
+            raise
+        except JournalError:
+            unread_since = began if unread_since is None else unread_since
+            if began - unread_since >= PATIENCE:
+                raise
+            pause(every)
+            continue
+        if last is None or now.is_over or now.as_object() != last.as_object():
+            yield now
+        if now.is_over:
+            return
+        last = now
+        pause(max(every, (monotonic() - began) / _SHARE))
+
+
+class _Looks:
+    """What was seen of a run lately, from which rate, forecast, and what came last are told."""
+
+    def __init__(self) -> None:
+        self._taken: deque[tuple[float, int, int]] = deque()
+        self._errors: dict[str, int] = {}
+
+    def compared(self, now: Standing, at: float) -> Standing:
+        """Tell a look in the light of those before it; ``at`` is when it was taken, in seconds of any clock."""
+        self._taken.append((at, now.requests, now.summary.open))
+        while len(self._taken) > 2 and at - self._taken[1][0] >= WINDOW:  # noqa: PLR2004 - two looks make a window
+            self._taken.popleft()
+        then, requests, were_open = self._taken[0]
+        grown = [kind for kind, number in now.errors.items() if number > self._errors.get(kind, 0)]
+        kinds = [*sorted(grown), *(kind for kind in self._errors if kind not in grown)]
+        self._errors = {kind: now.errors[kind] for kind in kinds if kind in now.errors}
+        told = replace(now, errors=dict(list(self._errors.items())[:MOST_TOLD]))
+        if now.is_over or at <= then:
+            return told
+        settled, seconds = were_open - now.summary.open, at - then
+        left = round(now.summary.open / settled * seconds, 1) if settled > 0 else None
+        return replace(told, rate=round((now.requests - requests) / seconds, 1), left=left)
+
+
+def ask_to_stop(state: State, run_id: str, why: str, clock: Callable[[], int]) -> StopAsked:
+    """Ask whoever works on a run to stop, in this folder or database; what was written down of it.
+
+    Raises:
+        UsageError: the reason can't be written down.
+        RefusedError: nobody works on it (code ``not_running``).
+        JournalError: it can't be written down.
+    """
+    if len(why) > LONGEST_WHY or visible(why) != why:
+        raise UsageError("That reason can't be written down.", f"One line, up to {LONGEST_WHY} characters.")
+    asked = StopAsked(clock(), f"{_user()}@{socket.gethostname()}"[:100], why)
+    with state.open(run_id) as journal:
+        journal.ask_to_stop(asked)
+    return asked
+
+
+def _user() -> str:
+    """The name of the account; its number where it has none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
