@@ -199,8 +199,8 @@ class RunReader(Protocol):
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
         """Give the subjects in some outcomes by the party that they belong to, at most ``most`` in one list.
 
-        Those in doubt come first, then the others, each by the parties' names and in input order. Of a subject's
-        exchanges there are only as many as were made, without what they came to.
+        Those in doubt come first, then the others, each by the parties' names (in a sealed run: by digests of them) and
+        in input order. Of a subject's exchanges there are only as many as were made, without what they came to.
         """
 
     def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:

@@ -12,16 +12,18 @@ import msgspec
 import psycopg
 
 from privacy_toolkit.core.model import JournalError, Outcome, RefusedError, UsageError
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.orders import SignOrder, bound_run
 from privacy_toolkit.journal.packed import Digest, PackedReader, control_row, encode_rows, facts_mac, page_digest
 from privacy_toolkit.journal.postgres.connection import Connection, explained
 from privacy_toolkit.journal.postgres.ledgers import put_key
-from privacy_toolkit.journal.postgres.reader import PostgresReader
-from privacy_toolkit.journal.postgres.run import put_order, put_rows
+from privacy_toolkit.journal.postgres.reader import PAGE, RESULT, PostgresReader, sealed_ticket
+from privacy_toolkit.journal.postgres.run import member, put_order, put_rows, put_secret, sealed
 from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import RunReader, running
+from privacy_toolkit.signatures.sealing import RunSeal
 
 _AT_ONCE: Final = 10_000
 _FACTS: Final = ("run_id", "plan", "secret", "plan_key", "created_at", "size", "purged_at", "approval")
@@ -80,7 +82,7 @@ def _copy_run(
     with explained(f"Run {run_id} can't be copied"), state.database.used() as connection:
         try:
             with connection.transaction():
-                run_no, digests = _put_run(connection, source, run_id)
+                run_no, digests = _put_run(connection, source, run_id, state.key)
                 sign = order_of(source, state.drawn_id) if order_of and source.purged_at is None else None
                 if sign is not None:
                     held = [e.subject.seq for e in source.entries({Outcome.ON_HOLD})]
@@ -126,15 +128,18 @@ def _all_members(run: PackedReader) -> Iterator[tuple[int, tuple[Any, ...]]]:
         after = found[-1][:2]
 
 
-def _put_run(connection: Connection, source: JournalReader, run_id: str) -> tuple[int, list[Digest]]:
+def _put_run(
+    connection: Connection, source: JournalReader, run_id: str, key: SecretFile | None
+) -> tuple[int, list[Digest]]:
     facts = {name: value for name in _FACTS if (value := source.fact(name)) is not None}
     (run_no,) = connection.execute(
         "INSERT INTO runs (run_id, plan, created_at, size, approval, mac, purged_at)"
         " VALUES (%s, %s, %s, %s, %s, '', %s) RETURNING run_no",
         (run_id, source.plan, source.created_at, source.size, facts.get("approval"), source.purged_at),
     ).fetchone() or (0,)
+    seal = None
     if source.secret is not None:
-        connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s)", (run_no, source.secret, source.plan_key))
+        seal = put_secret(connection, key, run_no, run_id, source.secret, source.plan_key)
     digests = []
     for first, last in source.bounds():
         data = source.page_of(first)[0]
@@ -142,26 +147,26 @@ def _put_run(connection: Connection, source: JournalReader, run_id: str) -> tupl
         digests.append((first, last, digest))
         connection.execute(
             "INSERT INTO pages (run_no, first, last, data, digest) VALUES (%s, %s, %s, %s, %s)",
-            (run_no, first, last, data, digest),
+            (run_no, first, last, sealed(seal, data, PAGE, first), digest),
         )
         rows = source.rows_of_page(first)
         if rows:
-            put_rows(connection, run_no, first, encode_rows(rows))
-        kept = list(source.kept_between(first, last))
-        _put(connection, "results (run_no, seq, data)", [(run_no, *row) for row in kept])
+            put_rows(connection, run_no, first, encode_rows([sealed_ticket(seal, row) for row in rows]))
+        kept = [(run_no, seq, sealed(seal, data, RESULT, seq)) for seq, data in source.kept_between(first, last)]
+        _put(connection, "results (run_no, seq, data)", kept)
     mac = facts_mac(facts, digests)
     connection.execute("UPDATE runs SET mac = %s WHERE run_no = %s", (mac, run_no))
-    _put_records(connection, source, run_no)
+    _put_records(connection, source, run_no, seal)
     return run_no, digests
 
 
-def _put_records(connection: Connection, source: JournalReader, run_no: int) -> None:
+def _put_records(connection: Connection, source: JournalReader, run_no: int, seal: RunSeal | None) -> None:
     """Write what of a run is in no page."""
     _put(
         connection,
         "parties (run_no, party, seq, place, id, given)",
         (
-            (run_no, party, seq, place, id_.encode(), given.encode())
+            (run_no, party, seq, place, *member(seal, seq, place, id_, given))
             for party, (_, seq, place, id_, given) in _all_members(source)
         ),
     )

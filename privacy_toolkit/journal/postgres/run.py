@@ -14,6 +14,7 @@ import psycopg
 
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.figures import counted
 from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked, fenced, since_boot
 from privacy_toolkit.journal.orders import bound_run, pack_numbers
@@ -31,14 +32,20 @@ from privacy_toolkit.journal.packed import (
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
+from privacy_toolkit.journal.postgres.ledgers import own_key
 from privacy_toolkit.journal.postgres.reader import (
     BEAT,
     DRAIN,
     LEASE,
     MARGIN,
     MAY_WRITE,
+    MEMBER,
+    PAGE,
+    RESULT,
     PostgresReader,
     is_live,
+    opened_ticket,
+    sealed_ticket,
     this_host,
     this_process,
 )
@@ -55,6 +62,7 @@ from privacy_toolkit.journal.writing import (
     numbered,
     pack_page,
 )
+from privacy_toolkit.signatures.sealing import RunSeal, sealed_secret
 
 #: Everything of a commit is one statement: it is written if the execution may still write, and nothing else is.
 _WRITE: Final = f"""
@@ -92,8 +100,10 @@ class PostgresSink:
 
     beats = True
 
-    def __init__(self, database: Database, run_id: str, run_no: int, number: int, begun_at: float) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, run_id: str, run_no: int, number: int, begun_at: float, seal: RunSeal | None
+    ) -> None:
+        self._database, self._seal = database, seal
         self._run_id, self._run_no, self._number = run_id, run_no, number
         self._opened: Connection | None = None
         self._beaten_at = begun_at
@@ -133,7 +143,7 @@ class PostgresSink:
     def write(self, pages: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
         """Write in one commit, durable on return."""
         me = self._run_no, self._number
-        kept: dict[int, bytes] = dict(results)
+        kept = {seq: sealed(self._seal, data, RESULT, seq) for seq, data in results}
         log = [first for first, _ in pages], [data for _, data in pages]
         given = (*me, *me, *log, self._run_no, list(kept), list(kept.values()))
         with self._explained():
@@ -173,6 +183,11 @@ class PostgresSink:
             raise trouble("The journal could not be written", error) from None
         except (ValueError, TypeError, LookupError):
             raise damaged(self._run_id, "a record") from None  # the text of such an error may hold an id
+
+
+def sealed(seal: RunSeal | None, data: bytes, purpose: bytes, *place: int) -> bytes:
+    """RunSeal a piece of a run, if anything of it is."""
+    return data if seal is None else seal.closed(data, purpose, *place)
 
 
 def fold_page(connection: Connection, run_no: int, first: int) -> None:
@@ -242,7 +257,7 @@ class PostgresRun(PostgresReader, WrittenRun):
             ).fetchone()
         (number,) = row or (0,)
         self._own_number = int(number)
-        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at)
+        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at, self._seal)
         self._writer = Writer(self._sink, self.bounds())
         return self._own_number
 
@@ -472,14 +487,25 @@ def create_run(database: Database, run_id: str, staged: Staged) -> None:
         JournalError: it could not be written; nothing is left behind.
     """
     with explained("The run could not be created"), database.used() as connection:
+        if database.key is not None:
+            own_key(database, database.key, "suppression")  # the key of this state, or none is drawn for it
         try:
             with connection.transaction():
-                _fill(connection, run_id, staged)
+                _fill(connection, database.key, run_id, staged)
         except psycopg.errors.UniqueViolation:
             raise JournalError("The run could not be created: there is one of that id.") from None
 
 
-def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
+def put_secret(
+    connection: Connection, key: SecretFile | None, run_no: int, run_id: str, secret: bytes, plan_key: bytes | None
+) -> RunSeal | None:
+    """Keep the secret of a run, sealed if there is a key; what seals all else of it then. Within a transaction."""
+    kept = (secret, plan_key, None) if key is None else sealed_secret(key, run_id, secret, plan_key)
+    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s, %s)", (run_no, *kept))
+    return None if key is None else RunSeal(secret, "run", run_id)
+
+
+def _fill(connection: Connection, key: SecretFile | None, run_id: str, staged: Staged) -> None:
     secret = secrets.token_bytes(32)
     approval = None if staged.approval is None else msgspec.json.encode(staged.approval)
     (run_no,) = connection.execute(
@@ -487,19 +513,20 @@ def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
         " RETURNING run_no",
         (run_id, staged.plan, staged.created_at, approval),
     ).fetchone() or (0,)
-    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s)", (run_no, secret, staged.plan_key))
-    digests = _put_pages(connection, run_no, secret, staged)
+    seal = put_secret(connection, key, run_no, run_id, secret, staged.plan_key)
+    digests = _put_pages(connection, run_no, secret, staged, seal)
     if staged.party is not None:
-        _put_parties(connection, run_no, digests, staged.party)
+        _put_parties(connection, run_no, digests, staged.party, seal)
 
     def page_rows(first: int) -> list[SubjectRow]:
         (folded,) = connection.execute(
             "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
         ).fetchone() or (None,)
-        return decode_rows(page_as_known(folded, ()))
+        rows = decode_rows(page_as_known(folded, ()))
+        return rows if seal is None else [opened_ticket(seal, row) for row in rows]
 
     for first, rows in known_at_first(staged, [first for first, _, _ in digests], page_rows):
-        put_rows(connection, run_no, first, encode_rows(rows))
+        put_rows(connection, run_no, first, encode_rows([sealed_ticket(seal, row) for row in rows]))
     with connection.cursor().copy("COPY rejected FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "text"])
         for n, (row, reason) in enumerate(staged.rejected, 1):
@@ -517,19 +544,30 @@ def put_order(connection: Connection, run_no: int, signed: bytes, held: Iterable
     connection.execute("INSERT INTO orders VALUES (%s, %s, %s)", (run_no, signed, pack_numbers(held)))
 
 
-def _put_pages(connection: Connection, run_no: int, secret: bytes, staged: Staged) -> list[Digest]:
+def _put_pages(
+    connection: Connection, run_no: int, secret: bytes, staged: Staged, seal: RunSeal | None
+) -> list[Digest]:
     digests: list[Digest] = []
     with connection.cursor().copy("COPY pages (run_no, first, last, data, digest) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "bytea", "bytea"])
         for first, page in numbered(staged.pages):
             last, data = first + len(page) - 1, encode_page(page)
             digests.append((first, last, page_digest(secret, first, last, data)))
-            copy.write_row((run_no, first, last, data, digests[-1][2]))
+            copy.write_row((run_no, first, last, sealed(seal, data, PAGE, first), digests[-1][2]))
     return digests
 
 
-def _put_parties(connection: Connection, run_no: int, digests: list[Digest], party: Callable[[str, str], str]) -> None:
-    """Write who belongs to which party, a page at a time: memory does not grow with the run."""
+def _put_parties(
+    connection: Connection,
+    run_no: int,
+    digests: list[Digest],
+    party: Callable[[str, str], str],
+    seal: RunSeal | None,
+) -> None:
+    """Write who belongs to which party, a page at a time: memory does not grow with the run.
+
+    Sorting them may take the server files of its own. In a sealed run no name is in those, and the order is another.
+    """
     connection.execute(
         "CREATE TEMP TABLE members (name bytea, seq bigint, place bigint, id bytea, given bytea) ON COMMIT DROP"
     )
@@ -537,8 +575,17 @@ def _put_parties(connection: Connection, run_no: int, digests: list[Digest], par
         (data,) = connection.execute(
             "SELECT data FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
         ).fetchone() or (b"",)
+        page = msgspec.msgpack.decode(data if seal is None else seal.opened(data, PAGE, first))
         with connection.cursor().copy("COPY members FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["bytea", "int8", "int8", "bytea", "bytea"])
-            for name, seq, row, id_, given in members_of(first, msgspec.msgpack.decode(data), party):
-                copy.write_row((name.encode(), seq, row, id_.encode(), given.encode()))
+            for name, seq, row, id_, given in members_of(first, page, party):
+                named = name.encode() if seal is None else seal.named(name.encode())
+                copy.write_row((named, seq, row, *member(seal, seq, row, id_, given)))
     connection.execute(_NUMBER_PARTIES, (run_no,))
+
+
+def member(seal: RunSeal | None, seq: int, row: int, id_: str, given: str) -> tuple[bytes, bytes]:
+    """Give what is kept of a member of a party next to its numbers: in a sealed run both in one piece."""
+    if seal is None:
+        return id_.encode(), given.encode()
+    return seal.closed(msgspec.msgpack.encode((id_, given)), MEMBER, seq, row), b""
