@@ -7,7 +7,7 @@ import re
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,10 @@ from privacy_toolkit.talonone.inventory import (
     AVAILABLE,
     BESIDES,
     CARD_LEDGERS,
+    COMPLETE,
     LEDGERS,
     ROOT,
+    SESSIONS,
     SHAPES,
     Besides,
     CardRead,
@@ -33,6 +35,7 @@ from privacy_toolkit.talonone.inventory import (
     FieldKind,
     LedgerRead,
     ListRead,
+    SessionRead,
     sections_of,
 )
 
@@ -118,6 +121,8 @@ class _Worker:
     def _value(self, value: Any, known: Field) -> Any:
         if known.kind is FieldKind.FREE or not isinstance(value, dict | list):
             return value
+        if known.kind is FieldKind.OPEN:
+            return self._undeclared(value)
         if isinstance(value, list):
             return [self._value(part, known) for part in value]
         if known.kind is FieldKind.MAP:
@@ -271,6 +276,7 @@ def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
         "giveaways": _rows(data.get("giveaways")),
         "achievements": _rows(data.get("achievements")),
         "available_achievements": _rows((data.get(AVAILABLE) or {}).get("achievements")),
+        **_session_tables(_records((data.get(SESSIONS) or {}).get("sessions"))),
     }
     return {f"data/{name}.csv": _table(rows) for name, rows in found.items() if rows}
 
@@ -278,6 +284,17 @@ def tables(data: Mapping[str, Any]) -> dict[str, bytes]:
 def _balances(ledger: Mapping[str, Any]) -> list[Row]:
     """The balances of one program, whose number is in a column whose own name no field has."""
     return [{"(program)": ledger.get("programId", ""), **row} for row in _rows(ledger.get("balances"))]
+
+
+def _session_tables(sessions: list[dict[str, Any]]) -> dict[str, list[Row]]:
+    """Sessions, what was bought in them, and what the rules made of them, each row with its session."""
+    found: dict[str, list[Row]] = {"sessions": [], "session_items": [], "session_effects": []}
+    for one in sessions:
+        session = one["customerSession"]
+        found["sessions"] += _rows({name: value for name, value in session.items() if name != "cartItems"})
+        for name, parts in (("session_items", session.get("cartItems")), ("session_effects", one.get("effects"))):
+            found[name] += [{"(session)": session["integrationId"], **row} for row in _rows(parts)]
+    return found
 
 
 def _rows(value: Any) -> list[Row]:
@@ -386,7 +403,24 @@ def with_besides(held: Mapping[str, Any], besides: Besides) -> dict[str, Any]:
         made[AVAILABLE] = {"read": listed.read, "achievements": _listed(listed, write_short)}
     if besides.cards is not None:
         made[CARD_LEDGERS] = [_card(one) for one in besides.cards]
+    if besides.sessions is not None:
+        made[SESSIONS] = _sessions(besides.sessions)
     return made
+
+
+def _sessions(listed: Sequence[SessionRead]) -> dict[str, Any]:
+    """The sessions that are the customer's; of the others how many they are, and not even their ids.
+
+    The controller's list may be wrong: the id of a session of somebody else is that person's.
+    """
+    own = [faithful.read(one.body) for one in listed if one.read == COMPLETE]
+    refused = sum(one.read == "refused" for one in listed)
+    numbers = {"listed": len(listed), "refused": refused, "withheld": len(listed) - len(own) - refused}
+    return {
+        "read": COMPLETE if len(own) == len(listed) else "in_part",
+        **{name: Number(str(number)) for name, number in numbers.items()},
+        "sessions": own,
+    }
 
 
 def _card(one: CardRead) -> dict[str, Any]:
@@ -455,7 +489,9 @@ def deliver(
         _check_owner(held, customer_id)
         if any(name in held for name in BESIDES):
             raise AnswerError("The answer has a part under a name that is only put there by us.")
-        held = held if besides is None else with_besides(held, besides)
+    if besides is not None:
+        held = with_besides(held or {}, besides)
+        _check_sessions(held, customer_id)
     found = redact(held or {}, customer_id)
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
@@ -489,6 +525,14 @@ def _check_owner(held: Mapping[str, Any], customer_id: str) -> None:
         named = named.text
     if isinstance(named, str) and named and _folded(named) != _folded(customer_id):
         raise AnswerError("The answer is about another customer than the one that was asked for.")
+
+
+def _check_sessions(held: Mapping[str, Any], customer_id: str) -> None:
+    """Refuse a session that is not the customer's, byte for byte, whoever let it pass."""
+    for one in (held.get(SESSIONS) or {}).get("sessions", ()):
+        session = one.get("customerSession")
+        if not isinstance(session, dict) or session.get("profileId") != customer_id:
+            raise AnswerError("A session is another customer's than the one whose package this is.")
 
 
 def _folded(id_: str) -> str:

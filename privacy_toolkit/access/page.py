@@ -24,6 +24,7 @@ from privacy_toolkit.talonone.inventory import (
     INCOMPLETE,
     LEDGERS,
     ROOT,
+    SESSIONS,
     SHAPES,
     Category,
     Field,
@@ -49,7 +50,8 @@ _NAMED_BY: Final = {
 #: Fields that are counts or amounts, which each language writes in its own way. Other numbers are names of something.
 _AMOUNTS: Final = re.compile(
     r"closedSessions|totalSales|usageCounter|profileRedemptionCount|discount\w+|\w+Balance|pointsToNextTier|progress|target"
-    r"|usageLimit|reservationLimit|reservationCounter|usersPerCardLimit|limit|amount"
+    r"|usageLimit|reservationLimit|reservationCounter|usersPerCardLimit|limit|amount|listed|refused|withheld"
+    r"|total|\w+Total|quantity|\w+Quantity|price|selectedPrice"
 )
 #: RFC 3339 as the API writes it; more decimals than a microsecond are cut.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")
@@ -144,7 +146,7 @@ class View:
         if not value:
             return None
         group = Group(label)
-        if known.kind is FieldKind.FREE and isinstance(value, dict):
+        if known.kind in {FieldKind.FREE, FieldKind.OPEN} and isinstance(value, dict):
             group.lines = [self._labelled(name, inner) for name, inner in _leaves("", value)]
         elif known.kind is FieldKind.RECORD and isinstance(value, dict):
             self._fill(group, known.shape or "", value, path)
@@ -188,7 +190,7 @@ class View:
         """The values of a field; None if it holds what the map does not say."""
         if value is None or value in ([], {}):
             return [ShownSection(self._words.text["none"], "")]
-        if known.kind in {FieldKind.FREE, FieldKind.RECORD, FieldKind.LIST, FieldKind.MAP}:
+        if known.kind in {FieldKind.FREE, FieldKind.OPEN, FieldKind.RECORD, FieldKind.LIST, FieldKind.MAP}:
             return None
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, dict | list) for part in parts):
@@ -359,7 +361,11 @@ def _files(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _limits(words: Language, facts: Facts) -> list[tuple[str, str]]:
     shown = [name for name in _LIMITS if name != "ledger" or LEDGERS not in facts.sections]
-    names = (f"other_{facts.environment}" if name == "other" else name for name in shown)
+    also = {
+        "other": f"other_{facts.environment}",
+        **({"sessions": "other_sessions"} if SESSIONS in facts.sections else {}),
+    }
+    names = (also.get(name, name) for name in shown)
     return [(words.text[f"limit_{name}"], words.text[f"limit_{name}_why"]) for name in names]
 
 

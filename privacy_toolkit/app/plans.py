@@ -98,11 +98,13 @@ def _programs(given: object, settings: Settings) -> str | None:
 
 
 def _check_file(order: Order, parameters: Parameters) -> None:
-    """Make sure of the file that is handed over, if one is asked for.
+    """Make sure of the file that is handed over, if one is asked for, and that no list is given that is not taken.
 
     Raises:
-        UsageError: it can't be written, or can't hold what it is to hold.
+        UsageError: it can't be written, or can't hold what it is to hold; or there is such a list.
     """
+    if order.options.sessions is not None:
+        raise UsageError(f"The job {order.job.job} takes no list of sessions.", "Leave it out.")
     if order.job.lists is not None:
         check_listing(parameters, order.out)
     if order.out is not None:
@@ -144,8 +146,9 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
         load(Path(order.second))
     unasked = PROGRAMS | {ACHIEVEMENTS, CARDS}  # what was not asked for is in no plan
     kept = {name: value for name, value in parameters.items() if name not in unasked or value}
-    if kept.keys() & {ACHIEVEMENTS, CARDS} and settings.generation != "current":
-        raise UsageError(f"The API of {settings.generation} has no operations for achievements and cards.")
+    is_newer = kept.keys() & {ACHIEVEMENTS, CARDS} or order.options.sessions is not None
+    if is_newer and settings.generation != "current":
+        raise UsageError(f"The API of {settings.generation} has no operations for achievements, cards and sessions.")
     return replace(order, parameters={**kept, "encrypt": given})
 
 
@@ -186,6 +189,11 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
+    if execution.detach and not settings.is_in_database:
+        raise UsageError(
+            "Workers share a state in PostgreSQL; this one is in a folder, so nobody would work on the run.",
+            "Leave --detach out, or name the database: --state postgresql://… (docs/scale.md).",
+        )
     parse_max_failures(execution.max_failures, 0)
     parse_until(execution.until, now.astimezone())
     hand = hand_of(settings.trust)

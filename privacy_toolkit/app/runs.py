@@ -18,6 +18,7 @@ from privacy_toolkit.core.model import (
     Outcome,
     Purpose,
     RefusedError,
+    Subject,
     ToolkitError,
     UsageError,
 )
@@ -28,8 +29,9 @@ from privacy_toolkit.engine.job import Declaration, Table
 from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of
 from privacy_toolkit.engine.plan import Plan, Summary, plan_of, summarize
 from privacy_toolkit.engine.planning import catch_up
+from privacy_toolkit.inputs.lists import sessions_of
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Entry, Note, SubjectState, counted, decode_package
+from privacy_toolkit.journal.records import Entry, Note, PackageFacts, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, running
 
 
@@ -81,10 +83,19 @@ def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
     }
 
 
-def package_names(journal: RunReader) -> dict[int, dict[str, str]]:
-    """The name of the package of each subject that has one, by the subject's number: it tells whose a package is."""
-    found = ((kept.subject.seq, decode_package(kept.result)) for kept in journal.results())
-    return {seq: {"package": facts.name} for seq, facts in found if facts is not None}
+def package_names(journal: RunReader) -> dict[int, dict[str, Any]]:
+    """The name of the package of each subject that has one, by the subject's number: it tells whose a package is.
+
+    And how each session was read that the controller listed for them, which no package tells of those of others.
+    """
+    found = ((kept.subject, decode_package(kept.result)) for kept in journal.results())
+    return {subject.seq: _package(subject, facts) for subject, facts in found if facts is not None}
+
+
+def _package(subject: Subject, facts: PackageFacts) -> dict[str, Any]:
+    sessions = zip(sessions_of(subject.given), facts.sessions, strict=False)
+    told = [{"session_id": session, "read": read} for session, read in sessions]
+    return {"package": facts.name, **({"sessions": told} if told else {})}
 
 
 def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:

@@ -20,8 +20,8 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.watching import who_asked
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.app.workers import queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
@@ -82,6 +82,7 @@ class RunResult:
 
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    ``is_detached``: it was left to workers just now.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
     """
@@ -92,6 +93,7 @@ class RunResult:
     sentence: str = ""
     handed: Handed | None = None
     error: tuple[ToolkitError, ExitCode] | None = None
+    is_detached: bool = False
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
@@ -107,6 +109,8 @@ class RunResult:
         """What the command line ends with."""
         if self.error is not None:
             return self.error[1]
+        if self.is_detached:
+            return ExitCode.SETTLED
         return ExitCode.BUG if self.summary is None else self.summary.exit_code
 
 
@@ -258,7 +262,7 @@ def start(
 
 
 def _warn(ready: Prepared, host: Host) -> None:
-    for one in ready.scan.summary.warnings:
+    for one in ready.warnings:
         host.say(f"Warning: {one.message}")
 
 
@@ -343,6 +347,17 @@ def resume(
         return carry_out(run_id, Duty(settings, execution, state, hand, host, clock))
 
 
+def join(name: str, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int]) -> RunResult:
+    """Work on a run that was begun, as one of its workers: with one execution, until nothing is left for it.
+
+    Raises:
+        UsageError: the state is in a folder, where one process at a time works on a run.
+        ToolkitError: it can't be begun; nothing was sent.
+    """
+    queue_of(settings)
+    return resume(name, settings, execution, host, clock)
+
+
 def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """Write the pack of a run again, from its journal. Where nothing changed it is the same to the byte.
 
@@ -414,7 +429,7 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
     """
     carrying = _Carrying(run_id, duty)
     try:
-        return carrying.through()
+        return carrying.detached() if duty.execution.detach else carrying.through()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
         return carrying.with_error(error)
 
@@ -462,6 +477,14 @@ class _Carrying:
                 summary = summarize(journal)
                 self.handed = hand_over(journal, summary, self.duty.host, self.duty.now)
             return self._end(journal, summary)
+
+    def detached(self) -> RunResult:
+        """Leave the run to workers; nothing is sent from here."""
+        queue_of(self.duty.settings).hand_out(self.run_id)
+        with self.duty.state.open(self.run_id) as journal:
+            summary = summarize(journal)
+        said = f"Left to workers: {count(summary.open, 'subject')} to do."
+        return RunResult(self.run_id, self.folder, summary, said, is_detached=True, has_pack=False)
 
     def with_error(self, error: BaseException) -> RunResult:
         """The result after an error that ended it all, with what the journal has of the run."""

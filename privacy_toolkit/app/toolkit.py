@@ -90,9 +90,9 @@ class Toolkit:
             rows: the path of a CSV, workbook (.xlsx), Parquet or JSON Lines file, or a data frame with the same
                 columns. A frame is copied; ids are text or whole numbers in it.
             given: what the command line has as options of that job, by the same names: ``exclude``, ``tickets``,
-                ``verify``, ``regime``, ``out``, ``second`` (the codes to assign, the notice of an export), ``input``
-                (``InputOptions``; what the profile says by default), and what is the job's own, such as
-                ``max_per_coupon`` or ``api``.
+                ``verify``, ``regime``, ``out``, ``second`` (the codes to assign, the notice of an export), ``sessions``
+                (the list of an export), ``input`` (``InputOptions``; what the profile says by default), and what is
+                the job's own, such as ``max_per_coupon`` or ``api``.
 
         Raises:
             InputError: the rows, or another input, can't be used.
@@ -229,7 +229,7 @@ class Toolkit:
             with service.planned(checked(order, settings), settings, state, host, self._clock) as ready:
                 some = ready.scan.rejected()
                 named = tuple((row, str(reason)) for (row, reason), _ in zip(some, range(MOST_REJECTED), strict=False))
-                told = tuple(one.message for one in ready.scan.summary.warnings)
+                told = tuple(one.message for one in ready.warnings)
                 preview = PlanPreview.of(ready.plan, named, told)
                 given = service.PlanToApply(ready.plan, ready.plan.encode(), key=ready.key)
         return PlannedRun(settings, given, source, preview, self._clock)
@@ -398,6 +398,7 @@ def _order(job: str, rows: Any, given: dict[str, Any], by_profile: InputOptions)
     if is_path and str(rows) == STDIN:
         raise UsageError("The rows are a file or a data frame here.", "Read standard input into one of them.")
     source = _DataInput() if is_path else _DataInput(_parquet(rows))
+    sessions = text_of(given.pop("sessions", None))
     usual = Regime.GDPR if declared.has_clock else Regime.NONE
     regime = given.pop("regime", usual)
     if regime not in set(Regime) or (regime != Regime.NONE and not declared.has_clock):
@@ -405,7 +406,7 @@ def _order(job: str, rows: Any, given: dict[str, Any], by_profile: InputOptions)
     order = Order(
         job=declared,
         path=str(rows) if is_path else "",
-        options=given.pop("input", None) or by_profile,
+        options=merged(given.pop("input", None) or by_profile, sessions=sessions),
         exclude=text_of(given.pop("exclude", None)),
         verify=str(given.pop("verify", "all")),
         regime=Regime(regime),

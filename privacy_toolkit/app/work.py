@@ -227,6 +227,7 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliv
                 sections=dict(delivered.sections),
                 redactions=delivered.redactions,
                 people=delivered.people,
+                sessions=tuple(one.read for one in (besides and besides.sessions) or ()),
             )
         )
 

@@ -17,6 +17,7 @@ from privacy_toolkit.cli.options import (
     execution_options,
     input_of,
     input_options,
+    one_by_one_option,
     plan_options,
     regime_option,
     safe_option,
@@ -293,6 +294,7 @@ INIT_NOTICE = "init-notice"
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")
 @_programs("--with-loyalty", "Read the ledger of these loyalty programs too (numbers: 33,34; may be repeated).")
 @click.option("--cards", is_flag=True, help="Read the transactions of cards that are the customer's alone too.")
+@click.option("--sessions", metavar="FILE", help="Read these sessions too: a list with customer_id and session_id.")
 @click.option("--achievements", is_flag=True, help="Read what can be achieved too, also where nothing is yet.")
 @click.option("--new-only", is_flag=True, help="Leave out whose request was exported already.")
 @click.option("--keep-days", metavar="N", type=click.IntRange(min=1), help="Remove packages in DIR older than N days.")
@@ -420,6 +422,7 @@ def profiles_command() -> None:
 @api_option
 @dry_option
 @click.option("--run-rule-engine", is_flag=True, help="Have the rules evaluated; --dry with --api v2 needs it.")
+@one_by_one_option
 @plan_options
 @input_options
 @execution_options
@@ -432,8 +435,11 @@ def update_profiles(**options: Any) -> int:
 
     Attributes are merged: leaving one out keeps it. A customer without a profile gets one. The updates of one customer
     go out one after another, in the order of the file.
+
+    Rows with nothing but attributes go out in requests for up to 1,000 customers, whose answer shows each profile; not
+    with --api v1, --dry and --run-rule-engine.
     """
-    parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine")}
+    parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine", "at_once")}
     return start_job("profiles", options.pop("rows"), options, parameters)
 
 
@@ -446,6 +452,7 @@ def referrals_command() -> None:
 @click.argument("rows")
 @click.option("--out", metavar="FILE", help="Write the codes that were made to FILE: .csv or .parquet.")
 @safe_option
+@one_by_one_option
 @plan_options
 @input_options
 @execution_options
@@ -456,9 +463,12 @@ def create(**options: Any) -> int:
     Columns: advocateProfileIntegrationId (or a usual name of the column with the customers), campaignId, and where
     wanted friendProfileIntegrationId, startDate, expiryDate, usageLimit, attributes.NAME.
 
-    Each request makes a new code, so none is ever sent twice: where an answer was lost the row stays unknown, for a
-    person to look at. FILE has row, advocate_id, referral_code, referral_id and expiry; it holds personal data and is
-    for its owner alone.
+    Rows with a usageLimit and without a friend go out in requests for up to 1,000 advocates, all that is the same but
+    the advocate.
+
+    Each request makes new codes, so none is ever sent twice: where an answer was lost its rows stay unknown, for a
+    person to look at. With --one-by-one that is one row. FILE has row, advocate_id, referral_code, referral_id and
+    expiry; it holds personal data and is for its owner alone.
     """
-    parameters = {"spreadsheet_safe": options.pop("spreadsheet_safe")}
+    parameters = {name: options.pop(name) for name in ("spreadsheet_safe", "at_once")}
     return start_job("referrals", options.pop("rows"), options, parameters)

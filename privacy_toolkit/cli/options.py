@@ -97,6 +97,7 @@ _EXECUTION = (
         help="Accept that exactly N rows were refused and nobody acts on them.",
     ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
+    click.option("--detach", is_flag=True, help="Leave the run to workers and return at once (a state in PostgreSQL)."),
     *_UNATTENDED[3:5],
     click.option("--no-input", is_flag=True, help="Never prompt."),
     *_UNATTENDED[5:],
@@ -206,6 +207,13 @@ event_api_option = click.option(
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
 )
+#: ``--one-by-one``, for the jobs whose rows may go out many at once.
+one_by_one_option = click.option(
+    "--at-once/--one-by-one",
+    default=True,
+    show_default=True,
+    help="Up to 1,000 rows a request, where their fields allow it; or one request for each row.",
+)
 #: ``--spreadsheet-safe``, for the jobs that write a file of ids.
 safe_option = click.option(
     "--spreadsheet-safe",
@@ -235,7 +243,8 @@ def input_of(options: dict[str, Any], usual: Mapping[str, Any]) -> InputOptions:
             raise UsageError("--key-column is for --identify.", "Name the list of keys and ids with --identify FILE.")
         columns[KEY_COLUMN] = key_column
     strip = options.pop("strip") or None
-    return merged(base, strip=strip, columns=columns, **{name: options.pop(name) for name in _FIELDS})
+    fields = {name: options.pop(name, None) for name in (*_FIELDS, "sessions")}  # sessions: of an export alone
+    return merged(base, strip=strip, columns=columns, **fields)
 
 
 def column_of(given: str) -> tuple[str, str]:
@@ -293,7 +302,7 @@ def start_job(
             require_file(ready.plan)
             write_plan(ready.plan, ready.key, Path(plan_file), state, order.key_file)
             known = earlier(state, ready.plan, ready.subjects.subjects(), jobs_that(lambda one: one.has_clock))
-            show_plan(ready.plan, Path(plan_file), settings, as_json, Noticed(ready.scan.summary.warnings, known))
+            show_plan(ready.plan, Path(plan_file), settings, as_json, Noticed(ready.warnings, known))
         return ExitCode.SETTLED
     with telling(settings, host), host.whole():
         order = checked(order, settings)

@@ -253,7 +253,7 @@ def _bar() -> Iterator[Listener]:
 
 
 class WatchedRun(Protocol):
-    """How a run stands at one moment; see ``app.watching.Standing``."""
+    """How a run stands at one moment; see ``app.workers.Standing``."""
 
     @property
     def is_over(self) -> bool:

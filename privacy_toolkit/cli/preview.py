@@ -220,6 +220,7 @@ def _show_reading(plan: Plan) -> None:
     told += [f"{name} = {quoted(theirs)}" for name, theirs in (given.columns or {}).items()]
     told += [f"days as {quoted(given.date_format)}"] if given.date_format else []
     told += [f"keys by {quoted(Path(plan.identified.path).name)}"] if plan.identified else []
+    told += [f"sessions of {quoted(Path(plan.sessions.path).name)}"] if plan.sessions else []
     if told:
         say(f"  Read as   {', '.join(told)}")
 
@@ -447,6 +448,8 @@ def _next(summary: Summary, shown: RunResult) -> str:
     """The command to run next, "" where there is none."""
     if summary.purged:
         return ""
+    if shown.is_detached:
+        return f"privacy-toolkit runs watch {summary.run_id}"
     if summary.open:
         step = next_step(summary)
         return "" if step is None else step.command

@@ -130,7 +130,7 @@ def watch_run(**options: Any) -> int:
     Progress, rate, forecast, errors by kind, due dates of what is open, and who works on it. With --json one object a
     line for each change. Ctrl-C ends the watching alone.
     """
-    from privacy_toolkit.app.watching import watch
+    from privacy_toolkit.app.workers import watch
     from privacy_toolkit.cli.output import watching
 
     as_json, name, every = options.pop("as_json"), options.pop("run"), options.pop("every")
@@ -149,7 +149,7 @@ def watch_run(**options: Any) -> int:
 @settings_options
 def stop_run(**options: Any) -> int:
     """Ask whoever works on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
-    from privacy_toolkit.app.watching import ask_to_stop, moment_of
+    from privacy_toolkit.app.workers import ask_to_stop, moment_of
 
     as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
     state = _state(options)

@@ -30,6 +30,7 @@ from privacy_toolkit.config.file import (
     Notify,
     PatrolProfile,
     Profile,
+    ScheduleProfile,
     SecretSource,
     TimeoutProfile,
     find_config,
@@ -84,7 +85,8 @@ class ExecutionOptions:
 
     ``until`` is a time of day or a duration, ``max_failures`` a number of subjects or a share (``5%``), ``pack`` the
     folder for the report; None takes what is usual. ``accept_rejected`` is how many refused rows are accepted as they
-    are. ``restored``: the state folder was restored, copied or moved on purpose.
+    are. ``restored``: the state folder was restored, copied or moved on purpose. ``detach``: the run is left to
+    workers.
     """
 
     until: str | None = None
@@ -93,6 +95,7 @@ class ExecutionOptions:
     pack: str | None = None
     restored: bool = False
     accept_rejected: int | None = None
+    detach: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Settings:
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
+    ``schedules`` are what workers begin by the clock, by name.
     """
 
     base_url: str | None
@@ -162,6 +166,7 @@ class Settings:
     input: Mapping[str, Any] = field(default_factory=dict)
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
+    schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
 
     @cached_property
     def target(self) -> str:
@@ -361,6 +366,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         input=_input(config, profile),
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
+        schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
     )
 
 

@@ -188,6 +188,7 @@ def not_in_the_statement(plan: Plan) -> dict[str, str]:
         "input": plan.input.path,
         "second input": plan.second.path if plan.second else None,
         "list of keys": plan.identified.path if plan.identified else None,
+        "list of sessions": plan.sessions.path if plan.sessions else None,
         "exclusion list": plan.exclusions.path if plan.exclusions else None,
         "out": plan.out,
     }

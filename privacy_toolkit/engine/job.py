@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
+from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import (
     CredentialsError,
     ExitCode,
@@ -25,13 +27,14 @@ from privacy_toolkit.core.model import (
     Subject,
     SubjectRequest,
     ToolkitError,
+    UsageError,
 )
 from privacy_toolkit.engine.limits import LONGEST_WAIT
 from privacy_toolkit.engine.plan import PlannedInput
 from privacy_toolkit.engine.steps import Procedure
 from privacy_toolkit.http.pacing import Pacer, backoff
 from privacy_toolkit.inputs.files import STDIN
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.options import InputOptions, InputWarning
 from privacy_toolkit.inputs.pairs import RowForm
 from privacy_toolkit.inputs.scan import InputSummary, Scan
 from privacy_toolkit.journal.records import StateRow
@@ -78,17 +81,20 @@ class Preparation:
 class Assigned:
     """The subjects, as many and in the same order as those of the scan, and what goes with them.
 
-    ``second`` is the second input they were made with, ``parameters`` what the plan says of them. ``remember`` makes
-    durable what later plans have to know; it is called before the run exists. ``holds`` are further subjects on hold,
-    ``requests`` those that count in place of the input's earliest.
+    ``second`` is the second input they were made with, ``sessions`` the list of sessions among them, ``parameters``
+    what the plan says of them. ``remember`` makes durable what later plans have to know; it is called before the run
+    exists. ``holds`` are further subjects on hold, ``requests`` those that count in place of the input's earliest,
+    ``warnings`` what a person should look at besides those of the input.
     """
 
     subjects: Subjects
     second: PlannedInput | None = None
+    sessions: PlannedInput | None = None
     parameters: Mapping[str, str | int | bool | None] = field(default_factory=dict)
     remember: Callable[[], None] = lambda: None
     holds: Mapping[int, Hold] = field(default_factory=dict)
     requests: Mapping[int, SubjectRequest] = field(default_factory=dict)
+    warnings: Sequence[InputWarning] = ()
 
 
 def planned_input(path: str, options: InputOptions, summary: InputSummary) -> PlannedInput:
@@ -107,6 +113,21 @@ def planned_input(path: str, options: InputOptions, summary: InputSummary) -> Pl
         date_format=UNSET if options.date_format == "iso" else options.date_format,
         columns=dict(options.columns) or UNSET,
     )
+
+
+def planned_settings(path: str, called: str) -> PlannedInput:
+    """What a plan says of a small TOML file that is read as a whole, which is ``called`` so for people.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    place = Path(path).absolute()
+    try:
+        content = read_regular(place, SETTINGS_LIMIT)
+    except OSError as error:
+        raise UsageError(f"The {called} {place.name} can't be read: {error.strerror}.") from None
+    digest = hashlib.sha256(content).hexdigest()
+    return PlannedInput(path=str(place), sha256=digest, size=len(content), format="toml", id_column="")
 
 
 def as_they_stand(preparation: Preparation) -> Assigned:

@@ -173,7 +173,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     how things stood at the API when the plan was made: they may have moved since. ``nonce`` is random: without it the
     digest would tell who can guess the input that the guess is right. ``tickets``: whether the pack shows the tickets
     of the input. ``state`` is the identity of the state folder that the plan was made with. ``identified`` is the list
-    that says whose the keys of the input are, ``lists`` how it and the other lists are read.
+    that says whose the keys of the input are, ``sessions`` the one of customers and their sessions, ``lists`` how these
+    and the other lists are read.
     """
 
     format: str = FORMAT
@@ -197,6 +198,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     parameters: dict[Word, Text | int | bool | None] = {}
     second: PlannedInput | None = None
     identified: PlannedInput | UnsetType = UNSET
+    sessions: PlannedInput | UnsetType = UNSET
     lists: PlannedLists | UnsetType = UNSET
     out: Path | None = None
     observed: dict[Word, int] = {}
@@ -216,6 +218,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             input=self.input.keyed(key, "input"),
             second=self.second and self.second.keyed(key, "second"),
             identified=self.identified and self.identified.keyed(key, "identified"),
+            sessions=self.sessions and self.sessions.keyed(key, "sessions"),
             exclusions=self.exclusions and self.exclusions.keyed(key),
         )
 
@@ -231,6 +234,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             input=replace(self.input, **bare),
             second=self.second and replace(self.second, **bare),
             identified=self.identified and replace(self.identified, **bare),
+            sessions=self.sessions and replace(self.sessions, **bare),
             exclusions=self.exclusions and replace(self.exclusions, path="", sha256="", keyed_sha256=""),
             out=self.out and "",
         )
@@ -249,6 +253,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             input=replace(self.input, **named),
             second=self.second and replace(self.second, **named),
             identified=self.identified and replace(self.identified, **named),
+            sessions=self.sessions and replace(self.sessions, **named),
             lists=self.lists and replace(self.lists, sheet=None),
             exclusions=self.exclusions and replace(self.exclusions, **bare, sheet=UNSET),
             out=self.out and "",
@@ -296,7 +301,7 @@ def decode_plan(data: bytes) -> Plan:
             code="newer",
         ) from None
     # Each format has its own digests: a plain one in a plan of today would undo what its key is for.
-    files = [file for file in (plan.input, plan.second, plan.identified, plan.exclusions) if file]
+    files = [file for file in (plan.input, plan.second, plan.identified, plan.sessions, plan.exclusions) if file]
     plain, keyed = [file.sha256 for file in files], [file.keyed_sha256 for file in files]
     if any(keyed if plan.format == FIRST_FORMAT else plain):
         raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")

@@ -7,7 +7,7 @@ import csv
 import io
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -68,7 +68,7 @@ from privacy_toolkit.engine.plan import (
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
-from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.options import InputOptions, InputWarning
 from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
 from privacy_toolkit.journal.ledgers import Suppression
 from privacy_toolkit.journal.orders import SignOrder
@@ -219,10 +219,14 @@ def _changed(plan: Plan, again: Plan) -> str:
         return "the input is not"
     if plan.second != again.second:
         return f"{Path(plan.second.path).name if plan.second else 'the second input'} is not"
-    if plan.exclusions != again.exclusions:
-        return "the exclusion list is not"
-    if plan.identified != again.identified:
-        return "the list to identify people by is not"
+    lists = {
+        "the exclusion list": (plan.exclusions, again.exclusions),
+        "the list to identify people by": (plan.identified, again.identified),
+        "the list of sessions": (plan.sessions, again.sessions),
+    }
+    for called, (then, now) in lists.items():
+        if then != now:
+            return f"{called} is not"
     if plan.rows != again.rows or plan.parameters != again.parameters:
         return "other runs ended since, and who is on hold is not" if _only_holds(plan, again) else "the input is not"
     return ""
@@ -316,7 +320,7 @@ class Prepared:
 
     ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input. ``key`` is
     the one under which the plan names its files. ``encoded`` is the plan as it was written, where it comes from a
-    file: an earlier version may have known fewer fields.
+    file: an earlier version may have known fewer fields. ``further`` are warnings besides those of the input.
     """
 
     plan: Plan
@@ -328,6 +332,12 @@ class Prepared:
     remember: Callable[[], None] = lambda: None
     amendments: Mapping[int, SubjectRequest] = field(default_factory=dict)
     encoded: bytes | None = None
+    further: Sequence[InputWarning] = ()
+
+    @property
+    def warnings(self) -> Sequence[InputWarning]:
+        """What a person should look at before the plan is carried out."""
+        return (*self.scan.summary.warnings, *self.further)
 
     def requests(self) -> Numbered:
         """The request that counts of each subject of whom the input says anything."""
@@ -370,22 +380,22 @@ def prepared(
     Raises:
         ToolkitError: a file can't be used, no target is set, what is to be assigned does not suffice or can't be read.
     """
-    target, job, moment, given = settings.target, order.job, now.astimezone(UTC), order.parameters
+    job, moment, given = order.job, now.astimezone(UTC), order.parameters
     nonce, key = order.nonce or secrets.token_hex(16), order.key or secrets.token_bytes(KEY_LENGTH)
     listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, settings, state))
         held, matched = _holds(job, listed, scan, settings, state)
         options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
-        asks = partial(ask, settings, say)
-        made = Preparation(scan, held, given, options, second, state, scope, nonce, stack, scratch, asks)
+        asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
+        made = Preparation(scan, held, given, options, second, state, *asked)
         assigned = job.prepare(made)
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
             toolkit=__version__,
             job=job.job,
-            target=target,
+            target=settings.target,
             base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
@@ -403,12 +413,13 @@ def prepared(
             parameters=parameters,
             second=assigned.second,
             identified=_planned_identified(order.options, summary.identified),
+            sessions=assigned.sessions or UNSET,
             lists=_planned_lists(order.options),
             out=order.out and str(Path(order.out).absolute()),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        plan = plan.keyed(key).sealed()
-        yield Prepared(plan, key, scan, holds, job, assigned.subjects, assigned.remember, assigned.requests)
+        made_of = (assigned.subjects, assigned.remember, assigned.requests)
+        yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of, further=assigned.warnings)
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -468,6 +479,7 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
             date_format=given.date_format or "iso",
             columns=given.columns or {},
             identify=plan.identified.path if plan.identified else None,
+            sessions=plan.sessions.path if plan.sessions else None,
             list_encoding=lists.encoding,
             list_delimiter=lists.delimiter,
             list_sheet=lists.sheet,

@@ -12,7 +12,7 @@ from typing import Any
 from privacy_toolkit.core.model import MOVED, OPEN_OUTCOMES, JournalError, Sequencing, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
 from privacy_toolkit.engine.limits import Ended, Started
-from privacy_toolkit.engine.steps import Procedure, Steps, Stopped
+from privacy_toolkit.engine.steps import Gatherer, Procedure, Steps, Stopped
 from privacy_toolkit.journal.lease import ClaimedPages
 from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.talonone.operations import Operation
@@ -140,6 +140,7 @@ class Runner:
         tools.controls.on_error = self._failed
         self._claims = Claims()
         self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
+        self._groups_ahead = asyncio.Semaphore(tools.places.count)  # each may be a thousand subjects in memory
         self._walks: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
         self._feeding: asyncio.Task[None] | None = None
@@ -196,11 +197,12 @@ class Runner:
                 if claim is not _NOTHING and (
                     not claim.is_free or self._claims.quiet_until(claim) > self._tools.monotonic()
                 ):
-                    self._is_fed = self._ahead.locked()  # until a walk ends nothing more is begun
+                    ahead = self._ahead if len(entries) == 1 else self._groups_ahead
+                    self._is_fed = ahead.locked()  # until a walk ends nothing more is begun
                     self._look_whether_idle()
-                    await self._ahead.acquire()
+                    await ahead.acquire()
                     self._is_fed = False
-                    self._begin(self._in_turn(entries, claim), page)
+                    self._begin(self._in_turn(entries, claim, ahead), page)
                     continue
                 if not places.is_taken():
                     await places.take()
@@ -209,7 +211,7 @@ class Runner:
                     return
                 self._begin(self._walk(entries, claim), page)
 
-    async def _in_turn(self, entries: Sequence[Entry], claim: Claim) -> None:
+    async def _in_turn(self, entries: Sequence[Entry], claim: Claim, ahead: asyncio.Semaphore) -> None:
         """Wait for those who were there before, without holding a place in flight."""
         self._in_line += 1
         self._look_whether_idle()
@@ -224,7 +226,7 @@ class Runner:
             raise
         finally:
             self._in_line -= 1
-            self._ahead.release()
+            ahead.release()
         await self._walk(entries, claim)
 
     def _look_whether_idle(self) -> None:
@@ -284,6 +286,8 @@ class Runner:
             return journal.parties(OPEN_OUTCOMES, MOST_TOGETHER)
         if self._sequencing is Sequencing.FILE:
             pages = journal.pages(OPEN_OUTCOMES)
+            if isinstance(self._job, Gatherer):
+                return iter(self._job.gather(pages))
         else:
             pages = journal.by_urgency(OPEN_OUTCOMES, self._tools.rng.shuffle)
         return ([(entry,) for entry in page] for page in pages)

@@ -1,4 +1,4 @@
-"""The lists next to an input: who must not be touched, and whose a key of another system is.
+"""The lists next to an input: who must not be touched, whose a key of another system is, and whose a session is.
 
 The exclusion list is read all or nothing: a hold that is not understood could erase someone.
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 from typing import NamedTuple
+
+import msgspec
 
 from privacy_toolkit.core.model import Hold, InputError
 from privacy_toolkit.inputs.csv import open_csv
@@ -27,7 +29,7 @@ from privacy_toolkit.inputs.options import (
     judge,
     required_column,
 )
-from privacy_toolkit.inputs.pairs import Record
+from privacy_toolkit.inputs.pairs import Record, RowFault
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = "Fix the line: the list is used whole or not at all."
@@ -205,3 +207,72 @@ class Keys:
         if found:
             return found, None
         return key, RejectReason.KEY_UNKNOWN if found is None else RejectReason.KEY_AMBIGUOUS
+
+
+# Whose a session is, as far as the controller knows: the API lists a customer's sessions nowhere.
+
+SESSION_COLUMN = "session_id"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionForm:
+    """Rows of a customer and a session; the same two again are a duplicate."""
+
+    id_columns: tuple[str, ...] = ID_COLUMNS
+    is_distinct: bool = True
+
+    def check(self, columns: Sequence[str], id_column: str, where: str) -> None:
+        """Make sure that there is a session next to the customer.
+
+        Raises:
+            InputError: there is none.
+        """
+        required_column(columns, SESSION_COLUMN, where)
+        if id_column == SESSION_COLUMN:
+            raise InputError(f"{where}: the column {id_column!r} can't be the one with the customers.")
+
+    def take(self, id_: str, record: Record, *, typed: bool) -> str:  # noqa: ARG002 - the form's
+        """The session, byte for byte.
+
+        Raises:
+            RowFault: it can't be used.
+        """
+        value = record.get(SESSION_COLUMN)
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        session, reason = judge(text if isinstance(text, str) else None)
+        if session is None or reason is not None:
+            raise RowFault(RejectReason.FIELD_NOT_USABLE, f"{SESSION_COLUMN}: {reason}")
+        return session
+
+    def key(self, id_: str, given: str) -> str:
+        """Customer and session; neither holds a line break."""
+        return f"{id_}\n{given}"
+
+
+class ListedSessions:
+    """The sessions that are listed for each customer, in the order of their list."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, list[str]] = {}
+        self._number = 0
+
+    def add(self, customer: str, session: str) -> None:
+        """Take one row of the list.
+
+        Raises:
+            InputError: there are too many.
+        """
+        self._listed.setdefault(customer, []).append(session)
+        self._number += 1
+        if self._number > MOST_KEYS:
+            raise InputError(f"The list of sessions has more than {MOST_KEYS:,} of them.", "Leave out the rest.")
+
+    def given(self, customer: str) -> str:
+        """The sessions of a customer as one text; "" for none."""
+        found = self._listed.get(customer)
+        return msgspec.json.encode(found).decode() if found else ""
+
+
+def sessions_of(given: str) -> list[str]:
+    """The sessions behind what ``ListedSessions.given`` made."""
+    return msgspec.json.decode(given, type=list[str]) if given else []

@@ -131,7 +131,9 @@ ORDERED_BY_MARK = {
 #: The column with what people are looked up by, where ``--identify`` says whose it is.
 KEY_COLUMN = "key"
 #: The columns that may have another name in a file, as a mapping says.
-MAPPED_COLUMNS = ("customer_id", KEY_COLUMN, *OPTIONAL_COLUMNS, "reason", "review_on", "coupon_value", "budget")
+MAPPED_COLUMNS = (
+    *("customer_id", KEY_COLUMN, *OPTIONAL_COLUMNS, "reason", "review_on", "coupon_value", "budget", "session_id"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +144,12 @@ class InputOptions:
     ``delimiter`` are those of a CSV; without a delimiter it is a comma, and a tab in ``.tsv``. ``sheet`` is the sheet
     of a workbook, by default the first. ``date_format`` is how days are written (see ``date_form``), besides ISO 8601.
     ``columns`` says what a column is called in the file: ``{"customer_id": "Kundennummer"}``. ``identify`` is the path
-    of a list that says whose a key is: then the input has a column ``key`` in place of ids. ``strip`` takes ids
-    without the white space around them. ``limit`` ends the reading at so many distinct subjects.
+    of a list that says whose a key is: then the input has a column ``key`` in place of ids. ``sessions`` is the path of
+    a list of customers and their sessions, for an export. ``strip`` takes ids without the white space around them.
+    ``limit`` ends the reading at so many distinct subjects.
 
-    ``list_encoding``, ``list_delimiter`` and ``list_sheet`` hold for the other lists of a job: exclusions, codes, and
-    the one of ``identify``. ``is_list``: these options are those of such a list.
+    ``list_encoding``, ``list_delimiter`` and ``list_sheet`` hold for the other lists of a job: exclusions, codes,
+    sessions, and the one of ``identify``. ``is_list``: these options are those of such a list.
 
     Raises:
         InputError: a value can't be meant.
@@ -161,6 +164,7 @@ class InputOptions:
     date_format: str = "iso"
     columns: Mapping[str, str] = field(default_factory=dict)
     identify: str | None = None
+    sessions: str | None = None
     list_encoding: str | None = None
     list_delimiter: str | None = None
     list_sheet: str | None = None

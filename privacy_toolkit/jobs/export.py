@@ -5,9 +5,9 @@ Nothing is changed at the API, so there is no intent: a read that is lost is sim
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,16 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.model import Job, Outcome, Purpose, Reason, StopReason, SubjectRequest, UsageError
+from privacy_toolkit.core.model import (
+    InputError,
+    Job,
+    Outcome,
+    Purpose,
+    Reason,
+    StopReason,
+    SubjectRequest,
+    UsageError,
+)
 from privacy_toolkit.engine.job import (
     INVENTORY_WORDS,
     OTHER_ENVIRONMENT,
@@ -32,16 +40,23 @@ from privacy_toolkit.engine.job import (
     NotDeliveredError,
     Parameters,
     Preparation,
+    Subjects,
+    planned_input,
+    planned_settings,
 )
 from privacy_toolkit.engine.open_requests import looked_up, name_in, plan_scope
-from privacy_toolkit.engine.plan import Plan, PlannedInput
+from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
+from privacy_toolkit.inputs.files import STDIN
+from privacy_toolkit.inputs.lists import ListedSessions, SessionForm, sessions_of
+from privacy_toolkit.inputs.options import InputWarning
+from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.loyalty import WITH_LOYALTY, named_in
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.talonone.addresses import QueryValue, check_value
-from privacy_toolkit.talonone.inventory import Besides, CardRead, LedgerRead, ListRead
+from privacy_toolkit.talonone.inventory import COMPLETE, Besides, CardRead, LedgerRead, ListRead, SessionRead
 from privacy_toolkit.talonone.models import (
     AvailableAchievement,
     AvailableAchievements,
@@ -60,11 +75,15 @@ BALANCES = OPERATIONS["get_loyalty_balances"]
 TRANSACTIONS = OPERATIONS["get_loyalty_transactions"]
 AVAILABLE = OPERATIONS["get_customer_achievements"]
 OF_CARD = OPERATIONS["get_card_transactions"]
+SESSION = OPERATIONS["get_customer_session"]
 
 #: The parameter that asks for achievements, with those in which there is no progress yet.
 ACHIEVEMENTS = "achievements"
 #: The parameter that asks for the transactions of the cards that are the customer's alone.
 CARDS = "cards"
+#: What a plan says of the controller's list of sessions: how many are asked for, and how many are of customers of whom
+#: nothing is read.
+LISTED, NOT_READ = "listed_sessions", "listed_of_others"
 
 #: Number of the subject, id, body of the answer (None: no such profile), time, and what was read next to it, where
 #: that was asked for; what is kept in the journal of it.
@@ -160,6 +179,28 @@ async def read_card(card: LoyaltyCard, customer: str, steps: Steps) -> CardRead:
     return CardRead(name, program, listed.read, since, listed.bodies)
 
 
+async def read_session(session: str, customer: str, steps: Steps) -> SessionRead:
+    """Read one session that the controller lists for the customer; it is theirs only if the API says so.
+
+    A session names itself and its customer, so one answer is enough. A refusal names nothing: it counts once its
+    connection vouches for it.
+
+    Raises:
+        _UnreadError: it had no reliable answer.
+    """
+    answer = await steps.read(SESSION, Purpose.READ_BEFORE, session)
+    if answer.finding is Finding.FINAL:
+        answer = await steps.vouched(SESSION, answer)
+        if answer.finding is Finding.FINAL:
+            return SessionRead(session, "refused")
+    if answer.finding is not Finding.DONE:
+        raise _UnreadError(answer)
+    named = answer.value.customer_session.get("profileId")
+    if named == customer:
+        return SessionRead(session, COMPLETE, answer.body)
+    return SessionRead(session, "of_another" if named else "of_nobody")
+
+
 async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: Operation, steps: Steps) -> _Pass:
     """What was read twice, one time after the other, and came alike."""
     before = await read(None)
@@ -252,7 +293,7 @@ class Export:
         elif answer.finding is Finding.DONE:
             await self._with_besides(entry, answer, steps)
         elif answer.finding is Finding.ABSENT:
-            await self._deliver(entry, None, Outcome.NOTHING_HELD, steps)
+            await self._without_profile(entry, steps)
         else:
             unproven = answer.reason is Reason.ROUTE_UNPROVEN
             outcome = Outcome.PENDING if unproven else Outcome.RETRYABLE
@@ -261,21 +302,43 @@ class Export:
     async def _with_besides(self, entry: Entry, answer: Answer, steps: Steps) -> None:
         """Read what else was asked for; a package is made only once all of it has a reliable answer."""
         try:
-            besides = await self._besides(entry.subject.id, answer.value, steps)
+            besides = await self._besides(entry, answer.value, steps)
         except _UnreadError as error:
-            if error.answer.finding is Finding.CREDENTIALS:
-                steps.leave()
-            else:
-                steps.settle(SubjectState(Outcome.RETRYABLE, error.answer.reason, settled_at=steps.now))
-            return
-        await self._deliver(entry, answer.body, Outcome.DONE, steps, besides)
+            self._unread(error.answer, steps)
+        else:
+            await self._deliver(entry, answer.body, Outcome.DONE, steps, besides)
 
-    async def _besides(self, customer: str, inventory: CustomerInventory, steps: Steps) -> Besides:
+    async def _without_profile(self, entry: Entry, steps: Steps) -> None:
+        """There is no profile, but a session may name the customer all the same: then something is held."""
+        try:
+            listed = await self._sessions(entry, steps)
+        except _UnreadError as error:
+            self._unread(error.answer, steps)
+            return
+        is_held = any(one.read == COMPLETE for one in listed or ())
+        outcome = Outcome.DONE if is_held else Outcome.NOTHING_HELD
+        await self._deliver(entry, None, outcome, steps, Besides(sessions=listed))
+
+    @staticmethod
+    def _unread(answer: Answer, steps: Steps) -> None:
+        if answer.finding is Finding.CREDENTIALS:
+            steps.leave()
+        else:
+            steps.settle(SubjectState(Outcome.RETRYABLE, answer.reason, settled_at=steps.now))
+
+    async def _sessions(self, entry: Entry, steps: Steps) -> tuple[SessionRead, ...] | None:
+        """The sessions that are listed for the customer; None where none are."""
+        listed, customer = sessions_of(entry.subject.given), entry.subject.id
+        return tuple([await read_session(session, customer, steps) for session in listed]) or None
+
+    async def _besides(self, entry: Entry, inventory: CustomerInventory, steps: Steps) -> Besides:
+        customer = entry.subject.id
         cards = (inventory.loyalty.cards or []) if inventory.loyalty else []
         return Besides(
             tuple([await read_ledger(program, steps) for program in self.programs]) if self.programs else None,
             await read_achievements(steps) if self.achievements else None,
             tuple([await read_card(card, customer, steps) for card in cards]) if self.cards else None,
+            await self._sessions(entry, steps),
         )
 
     async def _deliver(
@@ -297,7 +360,8 @@ def _calls(subjects: int, parameters: Parameters) -> Calls:
     calls, ledgers = {INVENTORY.name: (subjects, 2 * subjects)}, subjects * len(named_in(parameters).ledgers)
     calls |= {one.name: (0, 2 * ledgers) for one in (TRANSACTIONS, BALANCES) if ledgers}
     asked = {AVAILABLE: parameters.get(ACHIEVEMENTS), OF_CARD: parameters.get(CARDS)}  # of one card each
-    return calls | {one.name: (0, 2 * subjects) for one, is_asked in asked.items() if is_asked}
+    calls |= {one.name: (0, 2 * subjects) for one, is_asked in asked.items() if is_asked}
+    return calls | ({SESSION.name: (0, int(parameters[LISTED] or 0))} if parameters.get(LISTED) else {})
 
 
 def _make(context: Context) -> Export:
@@ -347,21 +411,65 @@ def prepare(preparation: Preparation) -> Assigned:
     Who asked more than once is on hold if all of it was answered; else the earliest that was not counts.
 
     Raises:
+        InputError: the list of sessions can't be used.
         UsageError: the notice can't be read.
     """
-    notice = _notice(preparation.second)
+    notice = None if preparation.second is None else planned_settings(preparation.second, "notice")
     if not preparation.parameters.get(NEW_ONLY):
-        return Assigned(preparation.scan, second=notice)
+        return _with_sessions(Assigned(preparation.scan, second=notice), preparation)
     numbers = {id_: seq for seq, id_ in enumerate(_ids(preparation), 1)}
     found = answered(preparation.state, preparation.scope, numbers)
     waiting = unanswered(preparation.scan.asked(), found)
     holds = {numbers[id_]: EXPORTED for id_ in found if id_ not in waiting}
-    return Assigned(
+    assigned = Assigned(
         preparation.scan,
         second=notice,
         holds={seq: hold for seq, hold in holds.items() if seq not in preparation.holds},
         requests={numbers[id_]: request for id_, request in waiting.items()},
     )
+    return _with_sessions(assigned, preparation)
+
+
+# Which sessions are asked for: the controller lists them, since the API lists a customer's sessions nowhere.
+
+_LIST_IS_WHOLE = "Fix the list: it is used whole or not at all."
+_OTHERS = "{:,} of the listed sessions are of customers who are not read in this run: they are not asked for."
+
+
+class _Sessioned(NamedTuple):
+    """The subjects of a scan, with the sessions that are listed for each."""
+
+    scan: Subjects
+    listed: ListedSessions
+
+    def subjects(self) -> Iterator[list[tuple[int, str, str]]]:
+        """Row, id, and the sessions as one text, a page at a time."""
+        for page in self.scan.subjects():
+            yield [(row, id_, self.listed.given(id_)) for row, id_, *_ in page]
+
+
+def _with_sessions(assigned: Assigned, preparation: Preparation) -> Assigned:
+    """The subjects with their listed sessions; those of customers who are not read are counted, and not asked for."""
+    path, options = preparation.options.sessions, preparation.options.for_list(strip=preparation.options.strip)
+    if path is None:
+        return assigned
+    if path == STDIN:
+        raise InputError("The list of sessions can't come from standard input.", "Save it to a file.")
+    listed = ListedSessions()
+    with read_input(path, options, spool_folder=preparation.scratch, form=SessionForm()) as scan:
+        for row, reason in scan.rejected():
+            raise InputError(f"{Path(path).name}: row {row} can't be used ({reason}).", _LIST_IS_WHOLE)
+        for page in scan.subjects():
+            for _, id_, *session in page:
+                listed.add(id_, *session)
+        planned = planned_input(path, options, scan.summary)
+    made, held = _Sessioned(assigned.subjects, listed), {*preparation.holds, *assigned.holds}
+    given = (text for page in made.subjects() for _, _, text in page)
+    asked = sum(len(sessions_of(text)) for seq, text in enumerate(given, 1) if seq not in held)
+    others = scan.summary.subjects - asked
+    parameters = {**assigned.parameters, LISTED: asked, NOT_READ: others}
+    warnings = [InputWarning("sessions_of_others", _OTHERS.format(others))] if others else []
+    return dataclass_replace(assigned, subjects=made, sessions=planned, parameters=parameters, warnings=warnings)
 
 
 def answered(state: State, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:
@@ -418,19 +526,6 @@ def _ids(preparation: Preparation) -> Iterator[str]:
             yield id_
 
 
-def _notice(path: str | None) -> PlannedInput | None:
-    if path is None:
-        return None
-    place = Path(path).absolute()
-    try:
-        content = read_regular(place, SETTINGS_LIMIT)
-    except OSError as error:
-        raise UsageError(f"The notice {place.name} can't be read: {error.strerror}.") from None
-    return PlannedInput(
-        path=str(place), sha256=hashlib.sha256(content).hexdigest(), size=len(content), format="toml", id_column=""
-    )
-
-
 # What is said of an export.
 
 _WORDS = JobWords(
@@ -444,8 +539,9 @@ _WORDS = JobWords(
     repeats="A read is repeated where it had no reliable answer: that changes nothing.",
     inventory=INVENTORY_WORDS,
     not_covered={
-        "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events: they"
-        " are in no package.",
+        "Sessions and events": "The inventory that the API gives of a customer holds neither sessions nor events, and"
+        " nothing lists them. Sessions that the plan's list names for a customer are in a package where the API says"
+        " that they are this customer's. Others, and events, are in none.",
         "Loyalty": "Balances that the inventory shows are in a package. Single transactions are there for the loyalty"
         " programs that the plan names, and for cards that are the customer's alone where it asks for them.",
         **OTHER_ENVIRONMENT,

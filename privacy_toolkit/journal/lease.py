@@ -36,6 +36,8 @@ class LeaseTerms:
     begins no request that changes something in the last ``margin`` before that. ``drain`` is how long what was begun
     may still be under way: so long after its end nobody else takes over. ``exclusive``: no two executions may work on
     the run at once. ``rate`` is what all executions may send together, in requests a second; None: no limit.
+    ``joins``: what was tried since the run was begun or resumed is not tried again, though nobody is there any more,
+    and a stop of the run stays one. ``target`` is the key of the deployment: no two runs are worked on there at once.
     ``clock`` goes on while the machine is suspended.
     """
 
@@ -46,6 +48,8 @@ class LeaseTerms:
     exclusive: bool = True
     rate: float | None = None
     clock: Callable[[], float] = since_boot
+    joins: bool = False
+    target: str = ""
 
 
 # What people ask of a run at work, and see of it.

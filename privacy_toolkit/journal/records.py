@@ -353,11 +353,12 @@ class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):
 # An access package that was handed over: nothing of what is in it.
 
 
-class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", gc=False):
+class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omit_defaults=True, gc=False):
     """One package: its name in the folder and its SHA-256, what it holds by section, and what was taken out.
 
     ``sections`` are ``complete``, ``not_held``, ``not_obtainable`` or ``incomplete``. ``redactions`` counts the places
-    where the id of one of ``people`` other people was replaced.
+    where the id of one of ``people`` other people was replaced. ``sessions`` is how each listed session was read, in
+    the order in which the subject was given them (see ``SessionRead``).
     """
 
     name: str
@@ -365,16 +366,7 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", gc=
     sections: dict[str, str]
     redactions: int
     people: int
-
-
-@dataclass(frozen=True, slots=True)
-class PackageCounts:
-    """All packages of a run, added up; ``sections`` counts the packages by section and state."""
-
-    packages: int = 0
-    redactions: int = 0
-    people: int = 0
-    sections: dict[str, dict[str, int]] = field(default_factory=dict)
+    sessions: tuple[str, ...] = ()
 
 
 # What became of a customer's loyalty, program by program, in an erasure that was to reach it.
@@ -424,22 +416,17 @@ def decode_package(result: bytes | None) -> PackageFacts | None:
     return _decode(result) if result is not None and result.startswith(_MARK) else None
 
 
-def count_packages(results: Iterable[bytes]) -> PackageCounts | None:
-    """The packages among what was kept, added up; None if there are none."""
-    packages = redactions = people = 0
-    sections: dict[str, Counter[str]] = {}
-    for result in results:
-        facts = decode_package(result)
-        if facts is None:
-            continue
-        packages += 1
-        redactions += facts.redactions
-        people += facts.people
-        for name, state in facts.sections.items():
-            sections.setdefault(name, Counter())[state] += 1
-    if not packages:
-        return None
-    return PackageCounts(packages, redactions, people, {name: dict(sections[name]) for name in sorted(sections)})
+def pieces_of_result(data: bytes) -> Iterator[bytes]:
+    """Pieces, 16 bytes each, of what was kept of an answer and may be in no file after a purge.
+
+    A pack says on purpose what a package is by its hash, and what came of loyalty: only whose it was has to go.
+    """
+    package = decode_package(data)
+    if package is not None:
+        data = package.name.encode()
+    elif data.startswith(_LOYALTY):
+        return
+    yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
 
 
 # What one machine hands to another of whom it erased: lists of digests, and in another file their keys.

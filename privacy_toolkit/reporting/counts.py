@@ -15,7 +15,7 @@ from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, H
 from privacy_toolkit.engine.plan import Plan, Summary
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.figures import HOLD_REASONS, AnswerTime, HoldCount, RunSummary, StateCount
-from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic
+from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic, decode_package
 from privacy_toolkit.reporting import schema
 from privacy_toolkit.reporting import schema as schema_parts
 from privacy_toolkit.reporting.schema import Sample, rfc3339
@@ -456,3 +456,33 @@ def _by_code(item: tuple[StateKey, StateSums]) -> list[str]:
 def _by_due_date(item: tuple[tuple[str, str | None], int]) -> tuple[bool, str, str]:
     (requested_on, due_on), _ = item
     return due_on is None, due_on or "", requested_on
+
+
+# The access packages of an export.
+
+
+def count_packages(results: Iterable[bytes]) -> schema.AccessPart | None:
+    """The packages among what was kept of answers, added up; None if there are none."""
+    packages = redactions = people = 0
+    sections: dict[str, Counter[str]] = {}
+    sessions: Counter[str] = Counter()
+    for result in results:
+        facts = decode_package(result)
+        if facts is None:
+            continue
+        packages += 1
+        redactions += facts.redactions
+        people += facts.people
+        for name, state in facts.sections.items():
+            sections.setdefault(name, Counter())[state] += 1
+        sessions.update(facts.sessions)
+    if not packages:
+        return None
+    by_section = {name: dict(sections[name]) for name in sorted(sections)}
+    return schema.AccessPart(
+        packages=packages,
+        redactions=redactions,
+        people=people,
+        sections=by_section,
+        sessions=dict(sorted(sessions.items())) or UNSET,
+    )

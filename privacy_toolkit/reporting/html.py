@@ -398,6 +398,7 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "cases": listed(cases, report.clock.on),
         "planned": planned(report),
         "sections": sections(report),
+        "session_words": wording.SESSIONS,
         "loyalty": loyalty(report),
         "incomplete": any(section.incomplete for section in sections(report)),
         "traffic": made(report)[:LISTED],

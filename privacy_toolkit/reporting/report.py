@@ -13,7 +13,7 @@ from privacy_toolkit.core.model import Outcome, RefusedError, Regime, ToolkitErr
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.journal.figures import RunSummary, SettledRequests
-from privacy_toolkit.journal.records import Approval, Execution, OpenRequests, count_packages
+from privacy_toolkit.journal.records import Approval, Execution, OpenRequests
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
@@ -201,8 +201,7 @@ def _timed(figures: RunSummary) -> dict[str, Any]:
 
 def _access(journal: RunReader) -> schema.AccessPart | None:
     """The packages that were delivered; None for other jobs."""
-    counted = count_packages(kept.result for kept in journal.results())
-    return None if counted is None else convert(counted, schema.AccessPart, from_attributes=True)
+    return counts.count_packages(kept.result for kept in journal.results())
 
 
 def loyalty_of(shown: Iterable[str | None]) -> tuple[schema.LoyaltyProgram, ...] | UnsetType:

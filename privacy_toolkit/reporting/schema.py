@@ -366,13 +366,15 @@ class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     ``sections`` counts the packages by section and state: complete, not held, not obtainable, incomplete.
     ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a
-    package.
+    package. ``sessions`` counts the sessions that the controller listed: complete (handed over), of_another and
+    of_nobody (the API names somebody else, or no customer: not handed over), refused (the API gave none out).
     """
 
     packages: int
     redactions: int
     people: int
     sections: dict[str, dict[str, int]]
+    sessions: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

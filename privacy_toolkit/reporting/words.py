@@ -75,6 +75,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.ANSWER_ABOUT_ANOTHER: "an answer about someone or something other than was asked for",
         Reason.REDIRECTED: "redirected elsewhere, which is not followed",
         Reason.SERVER_ERROR: "an error of the server",
+        Reason.NOT_IN_ANSWER: "sent with others, and the answer tells of the others alone",
         Reason.NO_ANSWER_RECORDED: "no answer recorded",
         Reason.RATE_LIMITED: "refused for now: too many requests",
         Reason.UNAVAILABLE: "refused for now: service unavailable",
@@ -93,6 +94,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.NOT_AMONG_HOLDERS: "accepted, but not seen in the list of holders",
         Reason.STILL_AMONG_HOLDERS: "accepted, but still seen in the list of holders",
         Reason.DRY: "evaluated and not stored, as asked for",
+        Reason.ACCEPTED_TOGETHER: "accepted together with others; the answer names nobody",
         Reason.NO_LOOK_POSSIBLE: "sent and unanswered, and there is no way to look it up",
         Reason.ROUTE_UNPROVEN: "answered that there is no such profile, and no control proves that the API said so",
         Reason.STATE_RESTORED: "open when a restored state folder was put into use, and there is no way to look it up",
@@ -282,6 +284,16 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyaltyLedgers": "Points and single bookings",
         "availableAchievements": "All achievements, with progress",
         "loyaltyCardLedgers": "Single bookings of loyalty cards",
+        "listedSessions": "Listed purchases and carts (sessions)",
+    }
+)
+#: How a session was read that the controller lists for a customer.
+SESSIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "complete": "The customer's own, and in the package",
+        "of_another": "Somebody else's by the API's word, and in no package",
+        "of_nobody": "Without a customer, and in no package",
+        "refused": "Not given out by the API",
     }
 )
 

@@ -408,9 +408,16 @@ class Call:
 
     @property
     def about(self) -> str:
-        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names."""
+        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names first."""
         named = self.body.get("profileId") or self.body.get("advocateProfileIntegrationId")
-        return self.value or (named if isinstance(named, str) else "")
+        return self.value or (named if isinstance(named, str) else next(iter(self.customers), ""))
+
+    @property
+    def customers(self) -> tuple[str, ...]:
+        """The customers of a call that is about many at once."""
+        items = self.body.get("customerProfiles") or self.body.get("data") or ()
+        named = [item.get("integrationId") or item.get("profileIntegrationId") for item in items]
+        return (*named, *self.body.get("advocateProfileIntegrationIds", ()))
 
     def flag(self, name: str) -> bool:
         """Whether a boolean flag is set."""

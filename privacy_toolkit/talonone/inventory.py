@@ -85,6 +85,7 @@ class FieldKind(StrEnum):
     FLAG = "flag"
     CHOICE = "choice"  # one of few codes, which have words of their own
     FREE = "free"  # names and values as the controller chose them
+    OPEN = "open"  # one of many forms of the API: a field whose name says that it is somebody's id is replaced
     RECORD = "record"  # the fields of ``shape``
     LIST = "list"  # many records of ``shape``
     MAP = "map"  # records of ``shape`` by a name
@@ -136,12 +137,88 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         "loyaltyLedgers": _list("programLedger"),
         "availableAchievements": _record("achievementList"),
         "loyaltyCardLedgers": _list("cardLedger"),
+        "listedSessions": _record("sessionList"),
     },
     "cardLedger": {
         "cardIdentifier": _PERSONAL,
         "programId": _PERSONAL,
         "read": _CHOICE,  # ours
         "transactions": _list("transaction"),
+    },
+    "sessionList": {
+        "read": _CHOICE,  # ours, as are the counts: of the sessions that the controller lists
+        "listed": _PERSONAL,
+        "refused": _PERSONAL,
+        "withheld": _PERSONAL,
+        "sessions": _list("sessionRead"),
+    },
+    "sessionRead": {"customerSession": _record("session"), "effects": _list("effect")},
+    "session": {
+        "integrationId": _PERSONAL,
+        "created": _DATE,
+        "updated": _DATE,
+        "state": _CHOICE,
+        "total": _PERSONAL,
+        "cartItemTotal": _PERSONAL,
+        "cartItemAdditionalCostTotal": _PERSONAL,
+        "additionalCostTotal": _PERSONAL,
+        "couponCodes": _PERSONAL,
+        "referralCode": _PERSONAL,
+        "loyaltyCards": _PERSONAL,
+        "storeIntegrationId": _PERSONAL,
+        "firstSession": Field(Category.PERSONAL, FieldKind.FLAG),
+        "identifiers": _PERSONAL,
+        "cartItems": _list("cartItem"),
+        "additionalCosts": _map("cost"),
+        "attributes": _FREE,
+        "experimentVariantAllocations": _list("variant"),
+        "profileId": _OTHERS,
+        "evaluableCampaignIds": _TECHNICAL,
+        "updateCount": _TECHNICAL,
+        "applicationId": _TECHNICAL,
+        "id": _TECHNICAL,
+    },
+    "cartItem": {
+        "name": _PERSONAL,
+        "sku": _PERSONAL,
+        "quantity": _PERSONAL,
+        "price": _PERSONAL,
+        "returnedQuantity": _PERSONAL,
+        "remainingQuantity": _PERSONAL,
+        "category": _PERSONAL,
+        "product": _record("product"),
+        "additionalCosts": _map("cost"),
+        "attributes": _FREE,
+        "prices": Field(Category.TECHNICAL, FieldKind.MAP, "price"),
+        "selectedPriceType": _PERSONAL,
+        "adjustmentEffectiveFrom": _SET_DATE,
+        "adjustmentEffectiveUntil": _SET_DATE,
+        "adjustmentReferenceId": _TECHNICAL,
+        **dict.fromkeys(("weight", "height", "width", "length", "position", "catalogItemID"), _TECHNICAL),
+    },
+    "product": {"name": _PERSONAL},
+    "cost": {"price": _PERSONAL},
+    "price": {
+        "price": _TECHNICAL,
+        "adjustmentContextId": _TECHNICAL,
+        "adjustmentReferenceId": _TECHNICAL,
+        "adjustmentEffectiveFrom": _SET_DATE,
+        "adjustmentEffectiveUntil": _SET_DATE,
+    },
+    "variant": {"experimentID": _PERSONAL, "variantID": _PERSONAL},
+    "effect": {
+        "effectType": _PERSONAL,
+        "props": Field(Category.PERSONAL, FieldKind.OPEN),
+        "selectedPriceType": _PERSONAL,
+        "selectedPrice": _PERSONAL,
+        **dict.fromkeys(
+            (
+                *("campaignId", "rulesetId", "ruleIndex", "ruleName", "conditionIndex", "triggeredByCoupon"),
+                *("triggeredForCatalogItem", "evaluationGroupID", "evaluationGroupMode", "experimentId"),
+                *("campaignRevisionId", "campaignRevisionVersionId", "adjustmentReferenceId"),
+            ),
+            _TECHNICAL,
+        ),
     },
     "achievementList": {
         "read": _CHOICE,  # ours: whether all of it was given out
@@ -382,8 +459,9 @@ INCOMPLETE: Final = "incomplete"
 LEDGERS: Final = "loyaltyLedgers"
 AVAILABLE: Final = "availableAchievements"
 CARD_LEDGERS: Final = "loyaltyCardLedgers"
+SESSIONS: Final = "listedSessions"
 #: Read next to the inventory, and a section only where they were asked for.
-BESIDES: Final = (LEDGERS, AVAILABLE, CARD_LEDGERS)
+BESIDES: Final = (LEDGERS, AVAILABLE, CARD_LEDGERS, SESSIONS)
 SECTIONS: Final = tuple(name for name in SHAPES[ROOT] if name not in BESIDES)
 #: What deployments of 2020 don't give out.
 _NEWER: Final = frozenset({"loyalty", "giveaways", "achievements"})
@@ -439,19 +517,33 @@ class CardRead(NamedTuple):
     pages: tuple[bytes, ...] = ()
 
 
+class SessionRead(NamedTuple):
+    """A session that the controller lists for a customer, as it was read.
+
+    ``read`` is ``complete`` (the session names this customer), ``of_another`` or ``of_nobody`` (it names somebody else,
+    or no customer: then nothing of it is kept), or ``refused`` (the API gives no session out by this id). ``body`` is
+    the answer, byte for byte.
+    """
+
+    session: str
+    read: str
+    body: bytes = b""
+
+
 class Besides(NamedTuple):
     """What was read next to the inventory; None where it was not asked for."""
 
     ledgers: tuple[LedgerRead, ...] | None = None
     achievements: ListRead | None = None
     cards: tuple[CardRead, ...] | None = None
+    sessions: tuple[SessionRead, ...] | None = None
 
 
 def entries(name: str, value: Any) -> int:
     """How many records a section holds; 0 for one that is a single record."""
     if isinstance(value, list):
         return len(value)
-    if name in {"loyalty", AVAILABLE} and isinstance(value, dict):
+    if name in {"loyalty", AVAILABLE, SESSIONS} and isinstance(value, dict):
         return sum(len(part) for part in value.values() if isinstance(part, list | dict))
     return 0
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from privacy_toolkit.access.package import redact
 from privacy_toolkit.access.words import LANGUAGES, language
 from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind, place
 from tests.support.documents import read_document
@@ -11,14 +12,19 @@ UNDOCUMENTED = {("program", "attributes"), ("card", "attributes")}
 #: Where what is read next to the inventory is put, and what the document calls it.
 BESIDES = {
     "availableAchievements.achievements[]": "AchievementStatusEntry",
+    "listedSessions.sessions[]": "IntegrationCustomerSessionResponse",
     "loyaltyCardLedgers[].transactions[]": "CardLedgerTransactionLogEntryIntegrationAPI",
     "loyaltyLedgers[].balances": "LoyaltyBalancesWithTiers",
     "loyaltyLedgers[].transactions[]": "LedgerTransactionLogEntryIntegrationAPI",
 }
 #: What we put around it.
 OURS = {
-    *((ROOT, name) for name in ("loyaltyLedgers", "availableAchievements", "loyaltyCardLedgers")),
-    *((shape, name) for shape in ("programLedger", "achievementList", "cardLedger") for name in SHAPES[shape]),
+    *((ROOT, name) for name in ("loyaltyLedgers", "availableAchievements", "loyaltyCardLedgers", "listedSessions")),
+    *(
+        (shape, name)
+        for shape in ("programLedger", "achievementList", "cardLedger", "sessionList")
+        for name in SHAPES[shape]
+    ),
 }
 
 
@@ -53,8 +59,15 @@ def documents():
     return {generation: read_document(generation) for generation in ("2020", "current")}
 
 
+def is_inside_open(path):
+    """Whether a field is inside one that has many forms, which is shown as the API has it."""
+    steps = path.split(".")
+    above = (place(".".join(steps[:number])) for number in range(1, len(steps)))
+    return any(SHAPES[one[0]][one[1]].kind is FieldKind.OPEN for one in above if one)
+
+
 @pytest.fixture(scope="module")
-def paths(documents):
+def all_paths(documents):
     """Generation, path and schema of every field: of the inventory, and of what is read next to it."""
     inventory = [
         (generation, path, resolved(document, schema))
@@ -70,9 +83,15 @@ def paths(documents):
     return inventory + besides
 
 
+@pytest.fixture(scope="module")
+def paths(all_paths):
+    """Those of which the map says what they are."""
+    return [one for one in all_paths if not is_inside_open(one[1])]
+
+
 def test_the_documents_reach_what_they_are_known_to_reach(paths):
     found = {generation: {path for of, path, _ in paths if of == generation} for generation in ("2020", "current")}
-    assert {generation: len(known) for generation, known in found.items()} == {"2020": 40, "current": 275}
+    assert {generation: len(known) for generation, known in found.items()} == {"2020": 40, "current": 348}
     assert "loyalty.cards[].subledgers{}.currentTier.name" in found["current"]
 
 
@@ -125,10 +144,23 @@ def test_ids_of_customers_are_never_shown_as_they_are(paths):
         place(path)
         for _, path, _ in paths
         if path.lower().endswith(("integrationid", "referredcustomers"))
-        and path not in {"profile.integrationId", "loyaltyLedgers[].transactions[].storeIntegrationId"}
+        and not path.endswith(("profile.integrationId", "customerSession.integrationId", ".storeIntegrationId"))
     }
     assert {SHAPES[shape][name].category for shape, name in named} == {Category.THIRD_PARTY}
     assert len(named) == 6
+
+
+def test_what_followed_from_a_session_names_other_people_by_number_alone(all_paths):
+    names = {path.rsplit(".", 1)[1] for _, path, _ in all_paths if is_inside_open(path)}
+    people = {name for name in names if name.lower().endswith(("integrationid", "profileid"))}
+    assert people == {"profileId", "profileIntegrationId", "recipientIntegrationId"}
+    effect = {"effectType": "any", "props": dict.fromkeys(people, "somebody else") | {"value": "a code"}}
+    listed = {"read": "complete", "sessions": [{"customerSession": {"profileId": "me"}, "effects": [effect]}]}
+    found = redact({"listedSessions": listed}, "me")
+    (shown,) = found.data["listedSessions"]["sessions"]
+    assert "somebody else" not in str(shown)
+    assert (shown["customerSession"]["profileId"], shown["effects"][0]["props"]["value"]) == ("me", "a code")
+    assert found.occurrences == 3
 
 
 def test_an_unknown_field_is_noticed():

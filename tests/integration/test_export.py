@@ -434,3 +434,11 @@ def test_who_asks_again_is_exported_again_and_the_clock_is_that_of_the_new_reque
     assert kit.export(path, "--new-only").json["outcomes"] == {"on_hold": 1, "done": 1}
     assert kit.export(path, "--new-only").json["outcomes"] == {"on_hold": 2}
     assert {id_: len(found) for id_, found in place.data().items()} == {IDS[0]: 2, IDS[1]: 1}
+
+
+def test_an_export_can_be_purged_whose_pack_names_its_packages(sandbox, toolkit, write_ids):
+    kit = toolkit(sandbox(["customer-00000", "customer-00001"]).base_url)
+    assert kit.run("export", write_ids(["customer-00000", "customer-00001"]), "--out", "out").code == 0
+    run = kit.run("runs", "list", "--json").json["runs"][0]["run_id"]
+    done = kit.run("runs", "purge", run, "--confirm", f"purge {run}")
+    assert (done.code, done.err) == (0, "")

@@ -17,7 +17,7 @@ from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, 
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
 from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import Checkpoint
+from privacy_toolkit.evidence.files import Checkpoint, schema_of
 from privacy_toolkit.evidence.seal import Signed, verify_text
 from privacy_toolkit.evidence.verify.findings import (
     TO_ITS_END,
@@ -39,7 +39,6 @@ from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
-from privacy_toolkit.schemas import schema_of
 
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #
@@ -469,7 +468,12 @@ _SCHEMAS_BEFORE = {
 
 #: Those of today's format as earlier versions had them: without what may be left out, and reasons that came since.
 _SCHEMAS_EARLIER = {
-    files.REPORT_SCHEMA: frozenset({"0a5d63735a6294ad2d6da0c6f45d17a7aa024eb76dfce07bab38ac330b494182"}),
+    files.REPORT_SCHEMA: frozenset(
+        {
+            "0a5d63735a6294ad2d6da0c6f45d17a7aa024eb76dfce07bab38ac330b494182",
+            "0e6e6c0f55ac4ec03eb3be691541a027bdd146330dcfac39d597adf09ed7363b",
+        }
+    ),
     files.ROW_SCHEMA: frozenset({"c986432bb8c2dd71efa2fcfa77431958d6ab40a72dfac7ec049dcb8d6b15a25d"}),
 }
 

@@ -69,6 +69,8 @@ _CODES: Final = {
     "57P02": "it was restarted after a crash",
     "57P03": "it is starting up or shutting down",
 }
+#: Classes of codes: connections, what was given up for another, what was in the way, what an operator ended.
+_PASSING: Final = frozenset({"08", "40", "55", "57"})
 _HINTS: Final = {
     "42501": "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE",
     "3F000": _MIGRATE,
@@ -91,6 +93,17 @@ def trouble(what: str, error: psycopg.Error) -> JournalError:
         error.sqlstate or "", "Is the database reachable? Then give the command again, or resume the run."
     )
     return JournalError(f"{what}: {meaning(error)}.", hint)
+
+
+def passing(error: psycopg.Error) -> bool:
+    """Tell whether what failed may be done at another moment: the connection was lost, or the server was busy."""
+    if error.sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return error.sqlstate[:2] in _PASSING or error.sqlstate in {"53300", "25006"}
+
+
+class UnreachableError(JournalError):
+    """No connection can be made."""
 
 
 @contextmanager
@@ -148,7 +161,7 @@ class Database:
         try:
             connection: Connection = psycopg.connect("", autocommit=True, **self.given())
         except psycopg.Error as error:
-            raise JournalError(
+            raise UnreachableError(
                 f"The database of the state can't be reached ({self.name}): {_refusal(error)}.",
                 "Is it running, and are address, user and password right?",
             ) from None

@@ -17,8 +17,8 @@ from privacy_toolkit.journal.orders import SignOrder, bound_run
 from privacy_toolkit.journal.packed import Digest, PackedReader, control_row, encode_rows, facts_mac, page_digest
 from privacy_toolkit.journal.postgres.connection import Connection, explained
 from privacy_toolkit.journal.postgres.ledgers import put_key
-from privacy_toolkit.journal.postgres.reader import PAGE, RESULT, PostgresReader, sealed_ticket
-from privacy_toolkit.journal.postgres.run import member, put_order, put_rows, put_secret, sealed
+from privacy_toolkit.journal.postgres.reader import PAGE, RESULT, PostgresReader, member, sealed, sealed_ticket
+from privacy_toolkit.journal.postgres.run import put_order, put_rows, put_secret
 from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +18,8 @@ import procrastinate
 import psycopg
 from procrastinate import exceptions
 
-from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.core.model import JournalError
+from privacy_toolkit.journal.ledgers import Served
 from privacy_toolkit.journal.postgres.connection import Connection, Database, check_tls, explained
 
 #: Procrastinate's tables and ours for it, in a schema of their own.
@@ -29,8 +29,6 @@ _GONE: Final = 60
 #: How long a job may have been due, in seconds, for a worker to still do it once it is there again.
 _LATEST: Final = 3_600.0
 _EXECUTION, _SCHEDULE = "execution", "schedule"
-#: Minute, hour, day of the month, month, day of the week.
-_FIELDS: Final = 5
 #: Jobs of a task and queue that are in the hands of workers which said nothing for so many seconds.
 _OF_THE_GONE: Final = """
     job.task_name = %s AND job.queue_name = %s AND job.status = 'doing' AND NOT EXISTS (
@@ -70,21 +68,6 @@ def later_changes() -> dict[str, bytes]:
         ).encode()
         for file in sorted(folder.glob("*.sql"))
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a worker does: work on a run by its id, begin a schedule by its name, and look after what was handed out.
-
-    ``schedules`` are crontab lines in UTC, by the name of the schedule. ``every`` is how often ``attend`` is called, in
-    seconds.
-    """
-
-    work: Callable[[str], Awaitable[None]]
-    begin: Callable[[str], Awaitable[None]]
-    attend: Callable[[], Awaitable[None]]
-    schedules: Mapping[str, str]
-    every: float = 60.0
 
 
 class PostgresQueue:
@@ -272,15 +255,3 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.set_autocommit(True)
     await connection.execute(f"SET search_path TO {SCHEMA}, pg_temp")
     await connection.set_autocommit(False)
-
-
-def check_schedule(cron: str) -> None:
-    """Make sure that a line says when something is due, as in a crontab with five fields.
-
-    Raises:
-        UsageError: it does not.
-    """
-    from croniter import croniter  # noqa: PLC0415 - comes with Procrastinate
-
-    if len(cron.split()) != _FIELDS or not croniter.is_valid(cron):
-        raise UsageError(f"{cron!r} says no time.", 'It is written as in a crontab, in UTC: "15 2 * * *"')

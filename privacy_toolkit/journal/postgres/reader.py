@@ -53,6 +53,7 @@ from privacy_toolkit.journal.records import (
     StateRow,
     SubjectRow,
     newest_first,
+    pieces_of_result,
 )
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.windows import Windows, times_of, windows_from
@@ -71,6 +72,18 @@ _APART: Final = 512
 # What is sealed of a run in a state with a key, each under its purpose and its numbers.
 
 PAGE, RESULT, MEMBER, TICKET = b"page", b"result", b"member", b"ticket"
+
+
+def sealed(seal: RunSeal | None, data: bytes, purpose: bytes, *place: int) -> bytes:
+    """Seal a piece of a run, if anything of it is."""
+    return data if seal is None else seal.closed(data, purpose, *place)
+
+
+def member(seal: RunSeal | None, seq: int, row: int, id_: str, given: str) -> tuple[bytes, bytes]:
+    """Give what is kept of a member of a party next to its numbers: in a sealed run both in one piece."""
+    if seal is None:
+        return id_.encode(), given.encode()
+    return seal.closed(msgspec.msgpack.encode((id_, given)), MEMBER, seq, row), b""
 
 
 def sealed_ticket(seal: RunSeal | None, row: SubjectRow) -> SubjectRow:
@@ -278,7 +291,7 @@ class PostgresReader(PackedReader):
                 places = (*range(_APART, len(data) - _LONGEST, _APART), max(0, len(data) - _LONGEST))
                 yield from (data[place : place + _LONGEST] for place in places if data)
         for data in self._kept():
-            yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
+            yield from pieces_of_result(data)
         for row in self._all_members():
             text = row[3].encode() + row[4].encode()
             if len(text) >= _LONGEST:
@@ -519,9 +532,8 @@ def _surroundings() -> str:
 def live_executions(rows: Callable[..., list[Row]], run_no: int) -> list[int]:
     """Give the numbers of the executions of a run that may still send something; see ``lease``."""
     found = rows(
-        "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp() FROM executions"
+        "SELECT number, process, expires_at + drain * interval '1 second' > moment() FROM executions"
         " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL",
-        DRAIN,
         run_no,
     )
     return [number for number, process, is_unexpired in found if is_live(process, is_unexpired=is_unexpired)]
@@ -531,18 +543,17 @@ def run_stamps(database: Database) -> dict[str, bytes]:
     """Tell of every run what changes whenever it is written to, newest first; empty while a process works on it."""
     rows = database.rows(
         """
-        SELECT run_id, concat_ws('/', run_no, touched, last_said), live.process, live.is_unexpired FROM runs
+        SELECT run_id, concat_ws('/', run_no, touched, last_said), process, is_unexpired FROM runs
         LEFT JOIN LATERAL (
-            SELECT process, expires_at + %s * interval '1 second' > clock_timestamp() AS is_unexpired,
+            SELECT process, expires_at + drain * interval '1 second' > moment() AS is_unexpired,
                 (SELECT max(n) FROM log WHERE log.run_no = runs.run_no) AS last_said
             FROM executions WHERE executions.run_no = runs.run_no AND ended_at IS NULL AND fenced_at IS NULL
-            ORDER BY number DESC LIMIT 1
         ) AS live ON true WHERE set_aside_at IS NULL
-        """,
-        (DRAIN,),
+        """
     )
-    stamps = {
-        run_id: b"" if process is not None and is_live(process, is_unexpired=is_unexpired) else stamp.encode()
-        for run_id, stamp, process, is_unexpired in rows
-    }
+    stamps: dict[str, bytes] = {}
+    for run_id, stamp, process, is_unexpired in rows:
+        if process is not None and is_live(process, is_unexpired=is_unexpired):
+            stamps[run_id] = b""
+        stamps.setdefault(run_id, stamp.encode())
     return {run_id: stamps[run_id] for run_id in newest_first(stamps)}

@@ -48,6 +48,7 @@ from privacy_toolkit.journal.records import (
     Staged,
     StateRow,
     SubjectRow,
+    pieces_of_result,
 )
 from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
 from privacy_toolkit.journal.sqlite.pages import (
@@ -412,7 +413,7 @@ class JournalReader(PackedReader, RunFacts):
                 places = (*range(_APART, len(data) - _LONGEST, _APART), max(0, len(data) - _LONGEST))
                 yield from (data[place : place + _LONGEST] for place in places)
         for (data,) in self._connection.execute("SELECT data FROM results"):
-            yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
+            yield from pieces_of_result(data)
         yield from (value[:16] for name in ("secret", "plan_key") if (value := self._facts.get(name)))
 
     def summary(self) -> RunSummary:

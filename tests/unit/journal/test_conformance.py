@@ -366,7 +366,7 @@ def parties(run, most=10):
 
 
 def alike(store, found, expected):
-    """Whether parties come in the order of their names; in a sealed run no name is in the database, and any order is."""
+    """Whether parties come in the order of their names; in a sealed run no name is there, and the order is another."""
     return sorted(found) == sorted(expected) if isinstance(store, SealedDatabase) else found == expected
 
 

@@ -2,16 +2,18 @@
 
 import json
 
+import msgspec
+
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.records import (
     Note,
-    PackageCounts,
     PackageFacts,
     SubjectState,
-    count_packages,
     decode_package,
     encode_package,
 )
+from privacy_toolkit.reporting.counts import count_packages
+from privacy_toolkit.reporting.schema import AccessPart
 
 FACTS = PackageFacts(
     name="0123456789abcdef.zip",
@@ -50,7 +52,7 @@ def test_packages_are_added_up_by_section_and_state():
         people=1,
     )
     kept = [encode_package(FACTS), b"[]", encode_package(other), encode_package(FACTS)]
-    assert count_packages(kept) == PackageCounts(
+    assert count_packages(kept) == AccessPart(
         packages=3,
         redactions=7,
         people=5,
@@ -60,6 +62,14 @@ def test_packages_are_added_up_by_section_and_state():
             "profile": {"complete": 3},
         },
     )
+
+
+def test_listed_sessions_are_added_up_by_how_they_were_read():
+    some = msgspec.structs.replace(FACTS, sessions=("complete", "of_another"))
+    assert decode_package(encode_package(some)) == some
+    counted = count_packages([encode_package(some), encode_package(FACTS), encode_package(some)])
+    assert counted.sessions == {"complete": 2, "of_another": 2}
+    assert count_packages([encode_package(FACTS)]).sessions is msgspec.UNSET
 
 
 def test_no_package_is_no_count():

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.journal.ledgers import Served
 from privacy_toolkit.journal.postgres.connection import Database
-from privacy_toolkit.journal.postgres.queue import PostgresQueue, Served, check_schedule
+from privacy_toolkit.journal.postgres.queue import PostgresQueue
+from privacy_toolkit.journal.state import check_schedule
 from tests.support import postgres
 
 
