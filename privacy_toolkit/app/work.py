@@ -7,7 +7,7 @@ import hmac
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from privacy_toolkit.app.plans import make_folder
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.model import Outcome, UsageError, count
+from privacy_toolkit.core.model import Outcome, StopReason, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, order_by
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
@@ -24,6 +24,7 @@ from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
@@ -63,7 +64,9 @@ class Host(Protocol):
 class Duty:
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
-    ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process.
+    ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process, ``sleep`` waits
+    for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``seals``: the pack is
+    written here. ``terms`` are those of its lease, as in ``Work``.
     """
 
     settings: Settings
@@ -73,6 +76,10 @@ class Duty:
     host: Host
     clock: Callable[[], int]
     processor: Callable[[], float] = time.process_time
+    sleep: Callable[[float], None] = time.sleep
+    joins: bool = False
+    seals: bool = True
+    terms: LeaseTerms = field(default_factory=LeaseTerms)
 
     @property
     def now(self) -> datetime:
@@ -93,8 +100,8 @@ class Duty:
         return order_by(self.hand, plan, self.state.drawn_id) if self.settings.is_in_database else None
 
 
-def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
-    """Work on the open subjects of a run as far as this execution goes.
+def work_on(journal: OpenRun, before: Summary, duty: Duty) -> StopReason | None:
+    """Work on the open subjects of a run as far as this execution goes; the reason of a stop.
 
     Raises:
         ToolkitError: it can't be begun, or its record can't be written.
@@ -109,12 +116,13 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
         duty.host.events() as listen,
         suppression(state, settings, job.suppressed_by) as is_suppressed,
     ):
-        sit(
+        return sit(
             Work(
                 journal=journal,
                 job=job.make(context),
                 sequencing=job.sequencing,
                 spreads=job.spreads,
+                terms=replace(duty.terms, joins=duty.joins),
                 absences=job.absences,
                 positive=positive_id(settings, state.controls),
                 learned=learned_controls(settings, state.controls) if job.absences else None,

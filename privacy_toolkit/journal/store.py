@@ -479,10 +479,11 @@ class State(Protocol):
 
     # Who may work.
 
-    def lock(self, deployment: str) -> AbstractContextManager[object]:
+    def lock(self, deployment: str, run_id: str | None = None) -> AbstractContextManager[object]:
         """Keep any other run on a deployment out, by its key; free again when the process ends, however it ends.
 
-        The lock is taken on return, and given back at the end of the block.
+        The lock is taken on return, and given back at the end of the block. ``run_id`` is the run that it is taken for:
+        in a state for many, others may work on that one already.
 
         Raises:
             RefusedError: another process has it (code ``locked``).

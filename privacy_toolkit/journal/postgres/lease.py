@@ -61,8 +61,8 @@ _OTHERS: Final = (
     " WHERE run_no = %s AND number <> %s AND ended_at IS NULL AND fenced_at IS NULL"
 )
 _ON_TARGET: Final = (
-    "SELECT process, expires_at + drain * interval '1 second' > moment() FROM executions"
-    " WHERE target = %s AND run_no <> %s AND ended_at IS NULL AND fenced_at IS NULL"
+    "SELECT process, expires_at + drain * interval '1 second' > moment() FROM executions JOIN runs USING (run_no)"
+    " WHERE target = %s AND run_id IS DISTINCT FROM %s AND ended_at IS NULL AND fenced_at IS NULL"
 )
 _BEGIN: Final = """
     INSERT INTO executions (run_no, number, started_at, settings, host, process, expires_at, beaten_at, target,
@@ -86,9 +86,8 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     """
     if terms.target:
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"toolkit.target {terms.target}",))
-        for process, is_unexpired in connection.execute(_ON_TARGET, (terms.target, run_no)).fetchall():
-            if is_live(process, is_unexpired=is_unexpired):
-                raise locked(terms.target)
+        if is_worked_on(connection, terms.target, run_id):
+            raise locked(terms.target)
     found = connection.execute(
         "UPDATE runs SET touched = touched + 1 WHERE run_no = %s AND set_aside_at IS NULL RETURNING generation",
         (run_no,),
@@ -112,6 +111,12 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     given = (run_no, started_at, settings, this_host(), this_process(), terms.lease, terms.target, generation)
     row = connection.execute(_BEGIN, (*given, terms.exclusive, terms.rate, terms.drain, run_no)).fetchone() or (0,)
     return int(row[0])
+
+
+def is_worked_on(connection: Connection, target: str, run_id: str | None) -> bool:
+    """Tell whether anybody works on another run than ``run_id`` on a target."""
+    found = connection.execute(_ON_TARGET, (target, run_id)).fetchall()
+    return any(is_live(process, is_unexpired=is_unexpired) for process, is_unexpired in found)
 
 
 # Fencing, and what is free then.
