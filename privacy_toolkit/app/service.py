@@ -35,7 +35,13 @@ from privacy_toolkit.core.model import (
     count,
     explained,
 )
-from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
+from privacy_toolkit.engine.approval import (
+    SigningIdentity,
+    check_approved,
+    check_ordered,
+    hand_of,
+    require_direct,
+)
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import earlier
@@ -244,6 +250,7 @@ def start(
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
+    duty.check_can_order()
     with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
         if not unseen:
@@ -258,7 +265,7 @@ def start(
                 host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
-            return carry_out(create(ready, state, duty.now), duty)
+            return carry_out(create(ready, state, duty.now, order=duty.order(ready.plan)), duty)
 
 
 def _warn(ready: Prepared, host: Host) -> None:
@@ -307,6 +314,7 @@ def apply(
     check_target(plan, settings)
     state = open_state(settings.state, settings.state_key)
     duty = Duty(settings, execution, state, hand, host, clock)
+    duty.check_can_order()
     now = duty.now
     named = given.is_approval_named
     approval = approval_of(plan, given.approval, settings.trust, now, state.drawn_id, is_named=named)
@@ -323,7 +331,8 @@ def apply(
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
-            run_id = create(replace(again, plan=plan, encoded=given.encoded), state, now, approval)
+            ready = replace(again, plan=plan, encoded=given.encoded)
+            run_id = create(ready, state, now, approval, order=duty.order(plan))
             state.plan_key(plan.nonce).remove()  # the run has it now, and destroys it when it is purged
             return carry_out(run_id, duty)
 
@@ -554,7 +563,7 @@ class _Carrying:
 
     def detached(self) -> RunResult:
         """Leave the run to workers; nothing is sent from here."""
-        queue_of(self.duty.settings).hand_out(self.run_id)
+        queue_of(self.duty.settings).hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
         with self.duty.state.open(self.run_id) as journal:
             summary = summarize(journal)
         said = f"Left to workers: {count(summary.open, 'subject')} to do."
@@ -576,7 +585,9 @@ class _Carrying:
         return Means(say=self.duty.host.say)
 
     def _work(self, journal: OpenRun) -> str:
-        before, duty = summarize(journal), self.duty
+        duty = self.duty
+        check_ordered(journal, duty.settings.trust, duty.now, duty.state.drawn_id)  # before anything of it is believed
+        before = summarize(journal)
         plan = before.plan
         check_target(plan, duty.settings)
         if before.open and declaration(plan.job).is_approved:

@@ -16,7 +16,7 @@ from privacy_toolkit.app.plans import make_place
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, is_object_address
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import Outcome, StopReason, UsageError, count
-from privacy_toolkit.engine.approval import SigningIdentity
+from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, order_by
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
@@ -25,6 +25,7 @@ from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.lease import LeaseTerms
+from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
@@ -84,6 +85,19 @@ class Duty:
     def now(self) -> datetime:
         """This moment, in UTC."""
         return datetime.fromtimestamp(self.clock() / 1e6, UTC)
+
+    def check_can_order(self) -> None:
+        """Make sure that whoever works on a run that is made now will take its order; see ``check_can_order``.
+
+        Raises:
+            UsageError: nobody would.
+        """
+        if self.settings.is_in_database:
+            check_can_order(self.settings.trust, self.hand, self.now)
+
+    def order(self, plan: Plan) -> SignOrder | None:
+        """Give what signs the order of a run that is made now; None where nobody asks for one, or without a key."""
+        return order_by(self.hand, plan, self.state.drawn_id) if self.settings.is_in_database else None
 
 
 def work_on(journal: OpenRun, before: Summary, duty: Duty) -> StopReason | None:
