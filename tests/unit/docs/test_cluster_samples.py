@@ -105,16 +105,20 @@ def test_the_configuration_is_one_that_is_read_with_its_secrets_in_files(tmp_pat
     monkeypatch.delenv("PRIVACY_TOOLKIT_STATE")
     text = (FOLDER / "privacy-toolkit.toml").read_text()
     named = re.findall(r'"/run/secrets/([a-z-]+)"', text)
+    text = text.replace("/etc/privacy-toolkit/", f"{tmp_path}/")
+    (tmp_path / "allowed_signers").write_text("")
     for name in named:
-        (tmp_path / name).write_text("secret\n")
+        (tmp_path / name).write_text("5e" * 32 + "\n")
         (tmp_path / name).chmod(0o400)
     path = tmp_path / "privacy-toolkit.toml"
     path.write_text(text.replace("/run/secrets", str(tmp_path)))
-    for profile, role in (("default", "toolkit"), ("owner", "toolkit_owner")):
+    for profile, role in (("default", "toolkit"), ("operator", "toolkit"), ("owner", "toolkit_owner")):
         settings = load_settings(Flags(config=str(path), profile=profile, state=None))
         assert settings.is_in_database
         assert str(settings.state).endswith(f"user={role}")
     assert set(compose()["secrets"]) == set(named)
+    assert tomllib.loads(text)["state"]["orders"] == "signed"
+    assert [name for name, one in tomllib.loads(text)["profiles"].items() if "signing_key" in one] == ["operator"]
     assert not re.search(r"(?i)password\s*=\s*\"[^{]", text)
     assert tomllib.loads(text)["profiles"]["owner"].keys().isdisjoint({"api_key"})
 
@@ -197,8 +201,8 @@ def test_the_steps_of_the_build_are_run_one_by_one(tmp_path):
 
 def test_the_services_are_those_that_are_needed_and_confined():
     services = compose()["services"]
-    assert list(services) == ["db", "migrate", "worker"]
-    for name in ("migrate", "worker"):
+    assert list(services) == ["db", "migrate", "worker", "operator"]
+    for name in ("migrate", "worker", "operator"):
         service = services[name]
         assert (service["image"], service["user"], service["read_only"]) == (IMAGE, "10001:10001", True)
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
@@ -215,7 +219,9 @@ def test_the_services_are_those_that_are_needed_and_confined():
 
 def test_secrets_are_files_and_each_service_has_only_its_own():
     services = compose()["services"]
-    assert services["worker"]["secrets"] == ["talon-one", "state-password"]
+    assert services["worker"]["secrets"] == ["talon-one", "state-password", "state-key"]
+    assert services["operator"]["secrets"] == [*services["worker"]["secrets"], "signing-key"]
+    assert services["operator"]["profiles"] == ["operator"]  # it is not started with the others
     assert services["migrate"]["secrets"] == ["owner-password"]
     assert all(set(one) == {"file"} for one in compose()["secrets"].values())
 
@@ -225,10 +231,11 @@ def test_every_place_of_the_compose_file_is_there():
     for service in compose()["services"].values():
         for volume in service["volumes"]:
             source = volume.split(":")[0]
-            assert source in named or (FOLDER / source).exists(), source
+            is_yours = source == "./allowed_signers"  # as the secrets are
+            assert is_yours or source in named or (FOLDER / source).exists(), source
 
 
-def test_the_database_makes_the_role_that_workers_have_and_migrate_gives_it_its_rights(tmp_path, call_sample):
+def test_the_database_makes_the_role_that_workers_have_and_migrate_gives_it_its_rights(tmp_path, monkeypatch):
     postgres.needed()
     server = postgres.shared()
     with psycopg.connect(server.address("postgres"), autocommit=True) as connection:
@@ -248,8 +255,16 @@ def test_the_database_makes_the_role_that_workers_have_and_migrate_gives_it_its_
     }
     done = subprocess.run(["sh", tmp_path / "roles.sh"], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    config = (FOLDER / "privacy-toolkit.toml").read_text().replace("/run/secrets", str(tmp_path))
+    config = re.sub(r'"postgresql:[^"]*"', f'"{server.address("sample")}"', config)
+    (tmp_path / "privacy-toolkit.toml").write_text(config)
+    (tmp_path / "owner-password").write_text("not asked for\n")  # alone: this step has no other secret
+    (tmp_path / "owner-password").chmod(0o400)
+    monkeypatch.delenv("PRIVACY_TOOLKIT_STATE")
     for line in compose()["services"]["migrate"]["command"][0].splitlines():
-        call_sample(line.replace("--profile owner", server.address("sample")).replace("toolkit\n", ""))
+        _, *arguments = shlex.split(line.replace("--to toolkit", "--to toolkit_of_sample"))
+        done = _call(*arguments, "--config", tmp_path / "privacy-toolkit.toml")
+        assert done.returncode == 0, done.stderr
     with psycopg.connect(server.address("sample"), autocommit=True) as connection:
         (may,) = connection.execute(
             "SELECT has_table_privilege('toolkit_of_sample', 'toolkit.runs', 'INSERT')"
@@ -259,18 +274,9 @@ def test_the_database_makes_the_role_that_workers_have_and_migrate_gives_it_its_
     assert may
 
 
-@pytest.fixture
-def call_sample():
-    """Runs a line of a sample with the toolkit of this environment, for a role of the test's own."""
-
-    def run(line):
-        _, *arguments = shlex.split(line.replace("--to toolkit", "--to toolkit_of_sample"))
-        done = subprocess.run(
-            [sys.executable, "-m", "privacy_toolkit", *arguments], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-
-    return run
+def _call(*arguments):
+    command = [sys.executable, "-m", "privacy_toolkit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_script_is_one_that_shells_and_their_linter_take():
@@ -346,7 +352,7 @@ def test_only_the_owner_of_the_tables_has_the_password_of_theirs():
     assert secrets == {
         "Deployment/privacy-toolkit-worker": ["privacy-toolkit"],
         "Job/privacy-toolkit-migrate": ["privacy-toolkit-owner"],
-        "Job/privacy-toolkit-apply": ["privacy-toolkit"],
+        "Job/privacy-toolkit-apply": ["privacy-toolkit-operator"],
     }
     assert documents()["Job/privacy-toolkit-apply"]["spec"]["backoffLimit"] == 0
 
@@ -373,4 +379,4 @@ def test_systemd_lets_what_is_in_flight_finish_and_does_not_repeat_what_is_for_a
     assert (service["Restart"], service["TimeoutStopSec"], service["KillMode"]) == (["always"], ["60"], ["mixed"])
     assert service["RestartPreventExitStatus"] == ["2 7"]  # settings, and refused keys
     assert service["DynamicUser"] == ["yes"]
-    assert {one.partition(":")[0] for one in service["LoadCredential"]} == {"talon-one", "state-password"}
+    assert {one.partition(":")[0] for one in service["LoadCredential"]} == {"talon-one", "state-password", "state-key"}
