@@ -37,6 +37,8 @@ TOGETHER = {
     ("audiences", "update"): ("customer_id", "audienceId", "action"),
 }
 KILLS, DROPPED, LATENCY_MS = 20, 0.02, (0, 10)
+#: How long a request whose answer was lost may still be applied, in seconds: the sandbox takes 10 ms at most.
+GRACE = 1
 #: How often what is still open is sent again after the last kill.
 ROUNDS = 5
 CONFLICT = 409
@@ -134,9 +136,11 @@ def run(server: RunningSandbox, folder: Path, api: str, kills: int) -> Ended:
 
 
 def _environment(server: RunningSandbox, folder: Path) -> dict[str, str]:
+    config = folder / "privacy-toolkit.toml"
+    config.write_text(f'[profiles.default]\nbase_url = "{server.base_url}"\ngrace = {GRACE}\n', encoding="utf-8")
     return {
         **os.environ,
-        "PRIVACY_TOOLKIT_BASE_URL": server.base_url,
+        "PRIVACY_TOOLKIT_CONFIG": str(config),
         "PRIVACY_TOOLKIT_API_KEY": "sandbox-key",
         "PRIVACY_TOOLKIT_STATE": str(folder / "state"),
     }

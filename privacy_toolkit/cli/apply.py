@@ -111,7 +111,7 @@ def worker_command(**options: Any) -> int:
         Worker(settings, host.say, flags, seals=seals).run()
         return ExitCode.SETTLED
     with telling(settings, host), host.whole():
-        return show_result(join(run_id, settings, execution, host, microseconds), as_json)
+        return show_result(join(run_id, settings, execution, host, microseconds, seals=seals), as_json)
 
 
 def _flags(options: dict[str, Any], execution: CommandOptions) -> list[str]:

@@ -349,7 +349,7 @@ class KeptLease:
         self._on: Callable[[Signal], None] = lambda _: None
         self._count: Callable[[], LeaseTally] = LeaseTally
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        self._wake, self._has_walked = asyncio.Event(), asyncio.Event()
         self._batch = LeaseBatch(1)
         self._waiting: list[asyncio.Future[None]] = []
         self._lingering: asyncio.TimerHandle | None = None
@@ -389,6 +389,7 @@ class KeptLease:
         """
         while not self._is_stopped:
             self._check()
+            self._has_walked.clear()
             found: ClaimedPages | Unclaimed = Unclaimed.NOT_NOW
             try:
                 found = await asyncio.wait_for(self._keeper.claim(self._known), self._terms.lease)
@@ -403,7 +404,8 @@ class KeptLease:
             if found is Unclaimed.NOTHING_LEFT:
                 break
             on_wait()
-            await asyncio.sleep(self._terms.beat)
+            with suppress(TimeoutError):  # what was walked here may have been the last
+                await asyncio.wait_for(self._has_walked.wait(), self._terms.beat)
         return None
 
     async def intend(self, notes: Iterable[Note]) -> None:
@@ -528,6 +530,8 @@ class KeptLease:
                 self._is_over = batch.ended is not None
                 wake_all(waiting, error)
                 return
+            if batch.walked:
+                self._has_walked.set()
             if answer is not None:
                 self._beat_at = loop.time() + self._terms.beat
                 self._take(answer, sent)

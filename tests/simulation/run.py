@@ -50,7 +50,7 @@ from tests.simulation.server import Far, Server
 from tests.simulation.spec import Happening, Spec
 from tests.simulation.store import CrashingRun, Disk
 from tests.simulation.watch import Watcher
-from tests.simulation.works import NOW, PLAYS, Seen
+from tests.simulation.works import NOW, PLAYS, Play, Seen
 
 #: Microseconds since the epoch when a simulation begins.
 BEGAN = 1_767_225_600_000_000
@@ -85,19 +85,19 @@ class Result:
 
 
 class Simulation:
-    """One run in the making."""
+    """One run in the making; ``before``, if any, was played to its end in the same world, ``play`` is played in it."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, play: Play | None = None, before: Simulation | None = None) -> None:
         loops.number_from_one()
         self.spec = spec
         self.result = Result(spec)
-        self.play = PLAYS[spec.job](spec)
-        self.now, self.wall, self.number = 0.0, 0, 0
+        self.play = play or PLAYS[spec.job](spec)
+        self.now, self.wall, self.number = (0.0, 0, 0) if before is None else (before.now, before.wall, 0)
         self.stop: Stop | None = None
         self.drop: Callable[[], None] = lambda: None
         self.left: list[tuple[float, Any, Any]] = []  # what the world still does when an execution is over
         self.ledger = Ledger()
-        self.store = Store()
+        self.store = Store() if before is None else before.store
         self.weather = Weather(spec.latency)
         self.network = Network(Random(f"network {spec.seed}"), self.weather, self.note)
         self.network.struck = self.ledger.happened
@@ -105,7 +105,8 @@ class Simulation:
         self.server = Server(
             Random(f"server {spec.seed}"), self.network, self.store, settings, self.ledger, self.play.rows_of
         )
-        self._make_world()
+        if before is None:
+            self._make_world()
         self.secret = Random(f"secret {spec.seed}").randbytes(32)
         self.disk = Disk(Random(f"disk {spec.seed}"), self._held(), self.note)
         self.watcher = Watcher(self.play, self.disk, self.violate)
@@ -161,8 +162,11 @@ class Simulation:
             if not self.result.violations and self.spec.heals:
                 self._heal()
             self._end()
-        self.store.close()
         return self.result
+
+    def close(self) -> None:
+        """End the world."""
+        self.store.close()
 
     def _heal(self) -> None:
         """Resume in a world that is well, until everybody is settled or nothing changes any more."""

@@ -35,21 +35,23 @@ from privacy_toolkit.journal.lease import (
 )
 from privacy_toolkit.journal.packed import Damage, control_row, decode_rows, page_as_known
 from privacy_toolkit.journal.postgres.connection import Connection, Database, UnreachableError, passing, trouble
-from privacy_toolkit.journal.postgres.reader import is_live, this_host, this_process
+from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, this_host, this_process
 from privacy_toolkit.journal.records import Entry, Note, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
 from privacy_toolkit.journal.writing import PageLog, as_one, pack_commit, pack_note
+from privacy_toolkit.signatures.sealing import RunSeal
 
 T = TypeVar("T")
 
 
 class LeaseOf(NamedTuple):
-    """Whose lease it is: the run by its number and its id, the execution, and on which terms."""
+    """Whose lease it is: the run by its number and its id, the execution, on which terms, and what seals the run."""
 
     run_no: int
     run_id: str
     number: int
     terms: LeaseTerms
+    seal: RunSeal | None = None
 
 
 # An execution begins.
@@ -59,8 +61,8 @@ _OTHERS: Final = (
     " WHERE run_no = %s AND number <> %s AND ended_at IS NULL AND fenced_at IS NULL"
 )
 _ON_TARGET: Final = (
-    "SELECT process, expires_at + drain * interval '1 second' > moment() FROM executions"
-    " WHERE target = %s AND run_no <> %s AND ended_at IS NULL AND fenced_at IS NULL"
+    "SELECT process, expires_at + drain * interval '1 second' > moment() FROM executions JOIN runs USING (run_no)"
+    " WHERE target = %s AND run_id IS DISTINCT FROM %s AND ended_at IS NULL AND fenced_at IS NULL"
 )
 _BEGIN: Final = """
     INSERT INTO executions (run_no, number, started_at, settings, host, process, expires_at, beaten_at, target,
@@ -84,9 +86,8 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     """
     if terms.target:
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"toolkit.target {terms.target}",))
-        for process, is_unexpired in connection.execute(_ON_TARGET, (terms.target, run_no)).fetchall():
-            if is_live(process, is_unexpired=is_unexpired):
-                raise locked(terms.target)
+        if is_worked_on(connection, terms.target, run_id):
+            raise locked(terms.target)
     found = connection.execute(
         "UPDATE runs SET touched = touched + 1 WHERE run_no = %s AND set_aside_at IS NULL RETURNING generation",
         (run_no,),
@@ -110,6 +111,12 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     given = (run_no, started_at, settings, this_host(), this_process(), terms.lease, terms.target, generation)
     row = connection.execute(_BEGIN, (*given, terms.exclusive, terms.rate, terms.drain, run_no)).fetchone() or (0,)
     return int(row[0])
+
+
+def is_worked_on(connection: Connection, target: str, run_id: str | None) -> bool:
+    """Tell whether anybody works on another run than ``run_id`` on a target."""
+    found = connection.execute(_ON_TARGET, (target, run_id)).fetchall()
+    return any(is_live(process, is_unexpired=is_unexpired) for process, is_unexpired in found)
 
 
 # Fencing, and what is free then.
@@ -193,7 +200,8 @@ def commit(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
 
 def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequence[tuple[int, bytes]]) -> bool:
     """Write notes; False: they were written before."""
-    kept = {note.seq: note.result for note in batch.notes if note.result is not None}
+    results = ((note.seq, note.result) for note in batch.notes)
+    kept = {seq: sealed(me.seal, data, RESULT, seq) for seq, data in results if data is not None}
     log = [first for first, _ in pages], [data for _, data in pages]
     given = (batch.serial, me.run_no, me.number, batch.serial, me.number, *log, list(kept), list(kept.values()))
     (count,) = connection.execute(_WRITE, given).fetchone() or (0,)
