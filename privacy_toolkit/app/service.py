@@ -153,7 +153,9 @@ def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: 
         ToolkitError: it can't be told how things stand.
     """
     state = open_state(settings.state, settings.state_key)
-    codes, summary = read_codes(path, options, settings.scratch)
+    codes, summary, refused = read_codes(path, options, settings.scratch)
+    if refused:
+        say(f"Of the list {refused}.")
     asks = partial(ask, settings, say)
     return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
 
@@ -193,7 +195,7 @@ def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Cal
     parameters = {"carry": order.carry}
     check_listing(parameters, order.out)
     if order.out is not None:
-        check_out(order.out, guard=order.guard)
+        check_out(order.out, guard=order.guard, inputs=[order.path])
     form = PairForm(has_budget=False, carry=carried(parameters))
     open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
     with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
