@@ -20,7 +20,7 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, work_on
 from privacy_toolkit.app.workers import queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
@@ -35,7 +35,13 @@ from privacy_toolkit.core.model import (
     count,
     explained,
 )
-from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
+from privacy_toolkit.engine.approval import (
+    SigningIdentity,
+    check_approved,
+    check_ordered,
+    hand_of,
+    require_direct,
+)
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import earlier
@@ -54,7 +60,7 @@ from privacy_toolkit.engine.planning import (
     prepared,
 )
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.seal import Chain
+from privacy_toolkit.evidence.seal import Chain, copied
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
@@ -81,6 +87,7 @@ class RunResult:
     ``is_detached``: it was left to workers just now.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
+    ``copy`` is where in object storage the pack was copied to, "" for nowhere.
     """
 
     run_id: str
@@ -95,6 +102,7 @@ class RunResult:
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
     held_back: HeldBack | None = None
+    copy: str = ""
 
     @property
     def pack(self) -> Path | None:
@@ -244,6 +252,7 @@ def start(
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
+    duty.check_can_order()
     with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
         if not unseen:
@@ -258,7 +267,7 @@ def start(
                 host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
-            return carry_out(create(ready, state, duty.now), duty)
+            return carry_out(create(ready, state, duty.now, order=duty.order(ready.plan)), duty)
 
 
 def _warn(ready: Prepared, host: Host) -> None:
@@ -307,6 +316,7 @@ def apply(
     check_target(plan, settings)
     state = open_state(settings.state, settings.state_key)
     duty = Duty(settings, execution, state, hand, host, clock)
+    duty.check_can_order()
     now = duty.now
     named = given.is_approval_named
     approval = approval_of(plan, given.approval, settings.trust, now, state.drawn_id, is_named=named)
@@ -323,7 +333,8 @@ def apply(
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
-            run_id = create(replace(again, plan=plan, encoded=given.encoded), state, now, approval)
+            ready = replace(again, plan=plan, encoded=given.encoded)
+            run_id = create(ready, state, now, approval, order=duty.order(plan))
             state.plan_key(plan.nonce).remove()  # the run has it now, and destroys it when it is purged
             return carry_out(run_id, duty)
 
@@ -393,14 +404,14 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else settings.pack(run_id)
+    folder = pack_folder(ExecutionOptions(pack=pack), settings, run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
         if journal.is_running:
             raise running(run_id)
         seal_pack(journal, folder, state, hand)
-        return result_of(journal, folder)
+        return replace(result_of(journal, folder), copy=copied(folder, run_id, pack))
 
 
 def moment(clock: Callable[[], int]) -> datetime:
@@ -475,6 +486,7 @@ class _Carrying:
     duty: Duty
     has_worked: bool = False
     has_pack: bool = True
+    copy: str = ""
     handed: Handed | None = None
     trouble: list[BaseException] = field(default_factory=list)
     reason: StopReason | None = None
@@ -538,10 +550,13 @@ class _Carrying:
         with state.open(self.run_id) as journal:
             with self._going_on():
                 declaration(job).conclude(journal, state)
+            with self._going_on():
+                sweep_packages(journal, summarize(journal).plan, lambda: journal.is_running)
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
+                self.copy = copied(self.folder, self.run_id, self.duty.execution.pack)
             summary = None
             with self._going_on():
                 summary = summarize(journal)
@@ -550,7 +565,7 @@ class _Carrying:
 
     def detached(self) -> RunResult:
         """Leave the run to workers; nothing is sent from here."""
-        queue_of(self.duty.settings).hand_out(self.run_id)
+        queue_of(self.duty.settings).hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
         with self.duty.state.open(self.run_id) as journal:
             summary = summarize(journal)
         said = f"Left to workers: {count(summary.open, 'subject')} to do."
@@ -572,7 +587,9 @@ class _Carrying:
         return Means(say=self.duty.host.say)
 
     def _work(self, journal: OpenRun) -> str:
-        before, duty = summarize(journal), self.duty
+        duty = self.duty
+        check_ordered(journal, duty.settings.trust, duty.now, duty.state.drawn_id)  # before anything of it is believed
+        before = summarize(journal)
         plan = before.plan
         check_target(plan, duty.settings)
         if before.open and declaration(plan.job).is_approved:
@@ -631,7 +648,11 @@ class _Carrying:
         """How the run stands; whoever is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(
-            result_of(journal, self.folder, summary), handed=self.handed, error=error, has_pack=self.has_pack
+            result_of(journal, self.folder, summary),
+            handed=self.handed,
+            error=error,
+            has_pack=self.has_pack,
+            copy=self.copy,
         )
         if not self.is_last:
             is_interrupted = self.reason is StopReason.INTERRUPTED

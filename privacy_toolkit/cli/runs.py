@@ -559,14 +559,19 @@ def copy_state(folder: str, address: str | None, **options: Any) -> int:
     """Copy the state folder DIR into the empty state at ADDRESS: runs, list of erased customers, codes, chain, answers.
 
     What was copied is compared with what it came from. A folder with a run at work is refused, and so is a state that
-    has runs. Afterwards the folder seems a copy to whoever works with it, since both at once would send things twice.
-    Packs stay where they are.
+    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to whoever works
+    with it, since both at once would send things twice. Packs stay where they are.
     """
+    from privacy_toolkit.engine.approval import hand_of, order_by
+    from privacy_toolkit.engine.plan import plan_of
     from privacy_toolkit.journal.state import copy
 
     as_json = options.pop("as_json")
     settings = _database_settings(address, options)
-    runs = copy(Path(folder), settings.state, settings.state_key)
+    hand = hand_of(settings.trust)
+    runs = copy(
+        Path(folder), settings.state, settings.state_key, lambda run, state: order_by(hand, plan_of(run), state)
+    )
     if as_json:
         emit_json({"runs": runs})
     else:

@@ -190,9 +190,13 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[state]``: where the key lies under which the lists of digests in the state folder have theirs."""
+    """``[state]``: where the key is under which a state's lists of digests have theirs, and a database is sealed.
+
+    ``orders``: ``signed`` has runs in a database worked on by the order of somebody on the list of signers, or not.
+    """
 
     key: KeyPlace | None = None
+    orders: Literal["signed"] | None = None
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

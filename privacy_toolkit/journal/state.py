@@ -13,6 +13,7 @@ from pathlib import Path
 from privacy_toolkit.config.settings import Settings, is_elsewhere
 from privacy_toolkit.core.model import Learned, ToolkitError, UsageError
 from privacy_toolkit.journal.ledgers import ControlStore, WorkQueue
+from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader
@@ -245,7 +246,12 @@ def check_schedule(cron: str) -> None:
         raise UsageError(f"{cron!r} says no time.", 'It is written as in a crontab, in UTC: "15 2 * * *"')
 
 
-def copy(folder: Path, address: Path | str, key: Path | None = None) -> int:
+def copy(
+    folder: Path,
+    address: Path | str,
+    key: Path | None = None,
+    order_of: Callable[[RunReader, str], SignOrder | None] | None = None,
+) -> int:
     """Copy a state folder into a database; see ``postgres.copy``. How many runs that were.
 
     Raises:
@@ -257,7 +263,8 @@ def copy(folder: Path, address: Path | str, key: Path | None = None) -> int:
         from privacy_toolkit.journal.postgres.copy import copy_state
         from privacy_toolkit.journal.postgres.state import PostgresState
 
-    return copy_state(folder, PostgresState(str(address), getattr(address, "password_file", None), key), key)
+    state = PostgresState(str(address), getattr(address, "password_file", None), key)
+    return copy_state(folder, state, key, order_of)
 
 
 def _database(address: Path | str, key: Path | None) -> State:

@@ -32,6 +32,7 @@ from privacy_toolkit.engine.limits import Limits, Stop
 from privacy_toolkit.http.connection import Connection
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.http.transport import Transport
+from privacy_toolkit.jobs import many
 from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
@@ -102,7 +103,7 @@ class Simulation:
         self.network.struck = self.ledger.happened
         settings = SandboxSettings(after_erase=spec.after_erase, erase_delay=spec.erase_delay)  # type: ignore[arg-type]
         self.server = Server(
-            Random(f"server {spec.seed}"), self.network, self.store, settings, self.ledger, self.play.row_of
+            Random(f"server {spec.seed}"), self.network, self.store, settings, self.ledger, self.play.rows_of
         )
         if before is None:
             self._make_world()
@@ -535,6 +536,7 @@ def playing(simulation: Simulation) -> Iterator[None]:
     """Look at every exchange of this simulation, and put what stands in sets in order by numbers."""
     places: list[tuple[Any, str, Any]] = [
         (Connection, "exchange", simulation.watcher.watching(Connection.exchange)),
+        (many, "MOST_AT_ONCE", (4, 20, 1000)[simulation.spec.seed // 4 % 3]),  # so that one run has several requests
         *((kind, "__hash__", loops.HASH) for kind in loops.NUMBERED),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in places]

@@ -19,6 +19,7 @@ import psycopg
 from psycopg import conninfo
 
 from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.core.privacy import SecretFile
 
 #: A connection that commits each statement by itself, unless it is in a transaction.
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -123,14 +124,16 @@ def explained(what: str, kind: Callable[[str], BaseException] | None = None) -> 
 class Database:
     """The database of a state by its address, and a few connections that are idle.
 
-    ``password_file`` holds the password, if it is neither in PGPASSFILE nor in a service file.
+    ``password_file`` holds the password, if it is neither in PGPASSFILE nor in a service file. ``key`` is the one under
+    which runs are sealed, if they are.
 
     Raises:
         UsageError: the address can't be read, holds a password, or leads over a network without TLS.
     """
 
-    def __init__(self, address: str, password_file: Path | None = None) -> None:
+    def __init__(self, address: str, password_file: Path | None = None, key: SecretFile | None = None) -> None:
         self.address = address
+        self.key = key
         self.password_file = password_file
         self._parameters = _parameters(address)
         self._idle: list[Connection] = []

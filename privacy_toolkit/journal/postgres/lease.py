@@ -35,21 +35,23 @@ from privacy_toolkit.journal.lease import (
 )
 from privacy_toolkit.journal.packed import Damage, control_row, decode_rows, page_as_known
 from privacy_toolkit.journal.postgres.connection import Connection, Database, UnreachableError, passing, trouble
-from privacy_toolkit.journal.postgres.reader import is_live, this_host, this_process
+from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, this_host, this_process
 from privacy_toolkit.journal.records import Entry, Note, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
 from privacy_toolkit.journal.writing import PageLog, as_one, pack_commit, pack_note
+from privacy_toolkit.signatures.sealing import RunSeal
 
 T = TypeVar("T")
 
 
 class LeaseOf(NamedTuple):
-    """Whose lease it is: the run by its number and its id, the execution, and on which terms."""
+    """Whose lease it is: the run by its number and its id, the execution, on which terms, and what seals the run."""
 
     run_no: int
     run_id: str
     number: int
     terms: LeaseTerms
+    seal: RunSeal | None = None
 
 
 # An execution begins.
@@ -198,7 +200,8 @@ def commit(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
 
 def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequence[tuple[int, bytes]]) -> bool:
     """Write notes; False: they were written before."""
-    kept = {note.seq: note.result for note in batch.notes if note.result is not None}
+    results = ((note.seq, note.result) for note in batch.notes)
+    kept = {seq: sealed(me.seal, data, RESULT, seq) for seq, data in results if data is not None}
     log = [first for first, _ in pages], [data for _, data in pages]
     given = (batch.serial, me.run_no, me.number, batch.serial, me.number, *log, list(kept), list(kept.values()))
     (count,) = connection.execute(_WRITE, given).fetchone() or (0,)

@@ -14,8 +14,10 @@ import psycopg
 
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.figures import counted
 from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
+from privacy_toolkit.journal.orders import bound_run, pack_numbers
 from privacy_toolkit.journal.packed import (
     MAC,
     Digest,
@@ -31,13 +33,20 @@ from privacy_toolkit.journal.packed import (
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
 from privacy_toolkit.journal.postgres.lease import LeaseOf, PostgresKeeper, begin, free, known_page
+from privacy_toolkit.journal.postgres.ledgers import own_key
 from privacy_toolkit.journal.postgres.reader import (
     BEAT,
     LEASE,
     MARGIN,
     MAY_WRITE,
+    PAGE,
+    RESULT,
     PostgresReader,
     is_live,
+    member,
+    opened_ticket,
+    sealed,
+    sealed_ticket,
     this_host,
     this_process,
 )
@@ -54,6 +63,7 @@ from privacy_toolkit.journal.writing import (
     numbered,
     pack_page,
 )
+from privacy_toolkit.signatures.sealing import RunSeal, sealed_secret
 
 #: Everything of a commit is one statement: it is written if the execution may still write, and nothing else is.
 _WRITE: Final = f"""
@@ -74,7 +84,7 @@ _BEAT: Final = (
     " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp() RETURNING 1"
 )
 #: What a purge takes away, but for what is written again: page by page, and the run itself.
-_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets")
+_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets", "orders")
 
 
 class PostgresSink:
@@ -82,8 +92,10 @@ class PostgresSink:
 
     beats = True
 
-    def __init__(self, database: Database, run_id: str, run_no: int, number: int, begun_at: float) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, run_id: str, run_no: int, number: int, begun_at: float, seal: RunSeal | None
+    ) -> None:
+        self._database, self._seal = database, seal
         self._run_id, self._run_no, self._number = run_id, run_no, number
         self._opened: Connection | None = None
         self._beaten_at = begun_at
@@ -119,7 +131,7 @@ class PostgresSink:
     def write(self, pages: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
         """Write in one commit, durable on return."""
         me = self._run_no, self._number
-        kept: dict[int, bytes] = dict(results)
+        kept = {seq: sealed(self._seal, data, RESULT, seq) for seq, data in results}
         log = [first for first, _ in pages], [data for _, data in pages]
         given = (*me, *me, *log, self._run_no, list(kept), list(kept.values()))
         with self._explained():
@@ -227,7 +239,7 @@ class PostgresRun(PostgresReader, WrittenRun):
             ).fetchone()
         (number,) = row or (0,)
         self._own_number = int(number)
-        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at)
+        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at, self._seal)
         self._writer = Writer(self._sink, self.bounds())
         return self._own_number
 
@@ -246,7 +258,7 @@ class PostgresRun(PostgresReader, WrittenRun):
             except psycopg.errors.LockNotAvailable:
                 raise running(self.name) from None
         self._own_number = number
-        keeper = PostgresKeeper(self._database, self, LeaseOf(self._run_no, self.name, number, terms))
+        keeper = PostgresKeeper(self._database, self, LeaseOf(self._run_no, self.name, number, terms, self._seal))
         self._keepers.append(keeper)
         return KeptLease(keeper, terms, self.name)
 
@@ -492,14 +504,25 @@ def create_run(database: Database, run_id: str, staged: Staged) -> None:
         JournalError: it could not be written; nothing is left behind.
     """
     with explained("The run could not be created"), database.used() as connection:
+        if database.key is not None:
+            own_key(database, database.key, "suppression")  # the key of this state, or none is drawn for it
         try:
             with connection.transaction():
-                _fill(connection, run_id, staged)
+                _fill(connection, database.key, run_id, staged)
         except psycopg.errors.UniqueViolation:
             raise JournalError("The run could not be created: there is one of that id.") from None
 
 
-def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
+def put_secret(
+    connection: Connection, key: SecretFile | None, run_no: int, run_id: str, secret: bytes, plan_key: bytes | None
+) -> RunSeal | None:
+    """Keep the secret of a run, sealed if there is a key; what seals all else of it then. Within a transaction."""
+    kept = (secret, plan_key, None) if key is None else sealed_secret(key, run_id, secret, plan_key)
+    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s, %s)", (run_no, *kept))
+    return None if key is None else RunSeal(secret, "run", run_id)
+
+
+def _fill(connection: Connection, key: SecretFile | None, run_id: str, staged: Staged) -> None:
     secret = secrets.token_bytes(32)
     approval = None if staged.approval is None else msgspec.json.encode(staged.approval)
     (run_no,) = connection.execute(
@@ -507,19 +530,20 @@ def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
         " RETURNING run_no",
         (run_id, staged.plan, staged.created_at, approval),
     ).fetchone() or (0,)
-    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s)", (run_no, secret, staged.plan_key))
-    digests = _put_pages(connection, run_no, secret, staged)
+    seal = put_secret(connection, key, run_no, run_id, secret, staged.plan_key)
+    digests = _put_pages(connection, run_no, secret, staged, seal)
     if staged.party is not None:
-        _put_parties(connection, run_no, digests, staged.party)
+        _put_parties(connection, run_no, digests, staged.party, seal)
 
     def page_rows(first: int) -> list[SubjectRow]:
         (folded,) = connection.execute(
             "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
         ).fetchone() or (None,)
-        return decode_rows(page_as_known(folded, ()))
+        rows = decode_rows(page_as_known(folded, ()))
+        return rows if seal is None else [opened_ticket(seal, row) for row in rows]
 
     for first, rows in known_at_first(staged, [first for first, _, _ in digests], page_rows):
-        put_rows(connection, run_no, first, encode_rows(rows))
+        put_rows(connection, run_no, first, encode_rows([sealed_ticket(seal, row) for row in rows]))
     with connection.cursor().copy("COPY rejected FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "text"])
         for n, (row, reason) in enumerate(staged.rejected, 1):
@@ -527,21 +551,36 @@ def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
     size = digests[-1][1] if digests else 0
     mac = facts_mac(facts_of(run_id, staged, secret, size), digests)
     connection.execute("UPDATE runs SET size = %s, mac = %s WHERE run_no = %s", (size, mac, run_no))
+    if staged.order is not None:
+        signed = staged.order(bound_run(run_id, staged.created_at, staged.plan, digests, staged.holds))
+        put_order(connection, run_no, signed, staged.holds)
 
 
-def _put_pages(connection: Connection, run_no: int, secret: bytes, staged: Staged) -> list[Digest]:
+def put_order(connection: Connection, run_no: int, signed: bytes, held: Iterable[int]) -> None:
+    """Keep the signed order of a run, and the numbers of those on hold, within a transaction."""
+    connection.execute("INSERT INTO orders VALUES (%s, %s, %s)", (run_no, signed, pack_numbers(held)))
+
+
+def _put_pages(
+    connection: Connection, run_no: int, secret: bytes, staged: Staged, seal: RunSeal | None
+) -> list[Digest]:
     digests: list[Digest] = []
     with connection.cursor().copy("COPY pages (run_no, first, last, data, digest) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "bytea", "bytea"])
         for first, page in numbered(staged.pages):
             last, data = first + len(page) - 1, encode_page(page)
             digests.append((first, last, page_digest(secret, first, last, data)))
-            copy.write_row((run_no, first, last, data, digests[-1][2]))
+            copy.write_row((run_no, first, last, sealed(seal, data, PAGE, first), digests[-1][2]))
     return digests
 
 
-def _put_parties(connection: Connection, run_no: int, digests: list[Digest], party: Callable[[str, str], str]) -> None:
-    """Write who belongs to which party, a page at a time: memory does not grow with the run."""
+def _put_parties(
+    connection: Connection, run_no: int, digests: list[Digest], party: Callable[[str, str], str], seal: RunSeal | None
+) -> None:
+    """Write who belongs to which party, a page at a time: memory does not grow with the run.
+
+    Sorting them may take the server files of its own. In a sealed run no name is in those, and the order is another.
+    """
     connection.execute(
         "CREATE TEMP TABLE members (name bytea, seq bigint, place bigint, id bytea, given bytea) ON COMMIT DROP"
     )
@@ -549,8 +588,10 @@ def _put_parties(connection: Connection, run_no: int, digests: list[Digest], par
         (data,) = connection.execute(
             "SELECT data FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
         ).fetchone() or (b"",)
+        page = msgspec.msgpack.decode(data if seal is None else seal.opened(data, PAGE, first))
         with connection.cursor().copy("COPY members FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["bytea", "int8", "int8", "bytea", "bytea"])
-            for name, seq, row, id_, given in members_of(first, msgspec.msgpack.decode(data), party):
-                copy.write_row((name.encode(), seq, row, id_.encode(), given.encode()))
+            for name, seq, row, id_, given in members_of(first, page, party):
+                named = name.encode() if seal is None else seal.named(name.encode())
+                copy.write_row((named, seq, row, *member(seal, seq, row, id_, given)))
     connection.execute(_NUMBER_PARTIES, (run_no,))

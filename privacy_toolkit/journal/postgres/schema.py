@@ -237,6 +237,38 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         CREATE INDEX pages_claimed ON pages (run_no, execution) WHERE execution IS NOT NULL;
         """,
     ),
+    (
+        "0006-trust",
+        """
+        -- The signed order of a run, and the numbers of those on hold, which it binds.
+        CREATE TABLE orders (run_no int PRIMARY KEY REFERENCES runs, signed bytea NOT NULL, held bytea NOT NULL);
+        -- What tells whether a key is the one under which the secret of a run, and so all of it, is sealed.
+        ALTER TABLE run_secrets ADD checked bytea;
+        -- Whoever could work with the state before can do so now.
+        DO $$
+        DECLARE named name;
+        BEGIN
+            FOR named IN SELECT DISTINCT grantee::regrole::name FROM pg_class, aclexplode(relacl)
+                WHERE oid = 'runs'::regclass AND privilege_type = 'UPDATE' AND grantee NOT IN (0, relowner) LOOP
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO %I', named);
+            END LOOP;
+        END $$;
+        CREATE OR REPLACE FUNCTION rewrite() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = toolkit, pg_temp SET lock_timeout = '2s' AS $$
+        BEGIN
+            CLUSTER run_secrets USING run_secrets_pkey;
+            CLUSTER runs USING runs_pkey;
+            CLUSTER orders USING orders_pkey;
+            CLUSTER pages USING pages_pkey;
+            CLUSTER log USING log_pkey;
+            CLUSTER parties USING parties_pkey;
+            CLUSTER results USING results_pkey;
+            CLUSTER rejected USING rejected_pkey;
+            CLUSTER index_told USING index_told_pkey;
+            CLUSTER index_parts USING index_parts_pkey;
+        END $$;
+        """,
+    ),
 )
 #: Makes the tables of Procrastinate as the installed version has them, and ours for it. What later versions change in
 #: them are migrations of their own, by the names of Procrastinate's files.

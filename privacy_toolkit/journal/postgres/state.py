@@ -349,8 +349,8 @@ class PostgresState:
     def __init__(self, address: str, password_file: Path | None = None, key: Path | None = None) -> None:
         #: The runs that could not be read, as far as somebody was told of them.
         self.passed_over: set[str] = set()
-        self.database = Database(address, password_file)
         self.key = None if key is None else SecretFile(key)
+        self.database = Database(address, password_file, self.key)
         schema.check(self.database)
 
     @property
@@ -502,8 +502,11 @@ def open_place(place: bytes) -> PostgresReader:
     Raises:
         JournalError: it can't be opened.
     """
-    address, password_file, run_id = msgspec.json.decode(place, type=tuple[str, str | None, str])
-    return PostgresReader(Database(address, None if password_file is None else Path(password_file)), run_id)
+    address, password_file, key, run_id = msgspec.json.decode(place, type=tuple[str, str | None, str | None, str])
+    database = Database(
+        address, None if password_file is None else Path(password_file), None if key is None else SecretFile(Path(key))
+    )
+    return PostgresReader(database, run_id)
 
 
 if TYPE_CHECKING:
