@@ -312,7 +312,9 @@ def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: 
         ToolkitError: it can't be told how things stand.
     """
     state = open_state(settings.state, settings.state_key)
-    codes, summary = read_codes(path, options, settings.scratch)
+    codes, summary, refused = read_codes(path, options, settings.scratch)
+    if refused:
+        say(f"Of the list {refused}.")
     asks = partial(ask, settings, say)
     return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
 

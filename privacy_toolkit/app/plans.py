@@ -113,7 +113,9 @@ def _check_file(order: Order, parameters: Parameters) -> None:
     if order.job.lists is not None:
         check_listing(parameters, order.out)
     if order.out is not None:
-        check_out(order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)))
+        check_out(
+            order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)), inputs=[order.path, order.second, order.exclude]
+        )
 
 
 def _check_value(name: str, value: object) -> None:
