@@ -18,6 +18,7 @@ BENCH_ARGS ?=
 CAMPAIGN_ARGS ?=
 SIMULATE_ARGS ?=
 FUZZ_ARGS ?=
+DOCUMENT_ARGS ?=
 AUDIT_ARGS ?=
 TOUR_ARGS ?=
 
@@ -30,7 +31,7 @@ help:  ## List the targets
 demo: $(VENV)/.runtime  ## Set up, then show an erasure run against the sandbox on this machine
 	$(BIN)/privacy-toolkit demo
 
-tour: $(VENV)/.dev  ## Play a month at a data protection desk into tour/, with 20,000 customers; TOUR_ARGS="--customers 500"
+tour: $(VENV)/.dev  ## Play a month at a data protection desk and two days of marketing into tour/, with 20,000 customers; TOUR_ARGS="--customers 500"
 	$(BIN)/python -m bench.tour $(TOUR_ARGS)
 
 test: $(VENV)/.dev  ## Set up, then run all tests (CI=true: without a browser they fail instead of being skipped)
@@ -62,7 +63,8 @@ chaos: $(VENV)/.dev  ## The long version of what make test has a short one of: e
 simulate: $(VENV)/.dev  ## Play a million subject-runs in virtual time; SIMULATE_ARGS="--subject-runs 20000 --seed 5"
 	$(BIN)/python -m tests.simulation $(SIMULATE_ARGS)
 
-fuzz: $(VENV)/.dev  ## Send a million hostile inputs through every parser; FUZZ_ARGS="--inputs 5000000 --seed 7"
+fuzz: $(VENV)/.dev  ## Ask the sandbox whatever its document allows, then send a million hostile inputs through every parser; FUZZ_ARGS="--inputs 5000000 --seed 7"
+	$(BIN)/python -m tests.support.against_document $(DOCUMENT_ARGS)
 	$(BIN)/python -m tests.support.fuzzing $(FUZZ_ARGS)
 
 constraints: $(VENV)/.dev  ## Raise the pinned versions and hashes to the newest that pyproject.toml allows
@@ -77,7 +79,7 @@ release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of mate
 	$(BIN)/python -m release.build
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
-	$(BIN)/python -c "from privacy_toolkit.schemas import write; write()"
+	$(BIN)/python -m tests.support.schemas
 
 templates: $(VENV)/.dev  ## Compile the templates of report.html again
 	$(BIN)/python -m tests.support.templates

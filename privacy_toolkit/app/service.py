@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,8 +20,8 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.watching import who_asked
-from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, work_on
+from privacy_toolkit.app.workers import queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
@@ -35,8 +35,15 @@ from privacy_toolkit.core.model import (
     count,
     explained,
 )
-from privacy_toolkit.engine.approval import SigningIdentity, check_approved, hand_of, require_direct
+from privacy_toolkit.engine.approval import (
+    SigningIdentity,
+    check_approved,
+    check_ordered,
+    hand_of,
+    require_direct,
+)
 from privacy_toolkit.engine.execution import check_identity, claimed
+from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import earlier
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.engine.planning import (
@@ -53,7 +60,7 @@ from privacy_toolkit.engine.planning import (
     prepared,
 )
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.seal import Chain
+from privacy_toolkit.evidence.seal import Chain, copied
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
@@ -76,8 +83,11 @@ class RunResult:
 
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
     its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    ``stopped_here``: the exit code of a process that was stopped while others go on with the run.
+    ``is_detached``: it was left to workers just now.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
+    ``copy`` is where in object storage the pack was copied to, "" for nowhere.
     """
 
     run_id: str
@@ -86,10 +96,13 @@ class RunResult:
     sentence: str = ""
     handed: Handed | None = None
     error: tuple[ToolkitError, ExitCode] | None = None
+    stopped_here: ExitCode | None = None
+    is_detached: bool = False
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
     held_back: HeldBack | None = None
+    copy: str = ""
 
     @property
     def pack(self) -> Path | None:
@@ -101,6 +114,10 @@ class RunResult:
         """What the command line ends with."""
         if self.error is not None:
             return self.error[1]
+        if self.stopped_here is not None:
+            return self.stopped_here
+        if self.is_detached:
+            return ExitCode.SETTLED
         return ExitCode.BUG if self.summary is None else self.summary.exit_code
 
 
@@ -233,6 +250,7 @@ def start(
     state = open_state(settings.state, settings.state_key)
     check_identity(state, restored=execution.restored)
     duty = Duty(settings, execution, state, hand, host, clock)
+    duty.check_can_order()
     with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
         if not unseen:
@@ -247,7 +265,7 @@ def start(
                 host.say(told)
         host.confirm(ready.plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
-            return carry_out(create(ready, state, duty.now), duty)
+            return carry_out(create(ready, state, duty.now, order=duty.order(ready.plan)), duty)
 
 
 def _warn(ready: Prepared, host: Host) -> None:
@@ -296,6 +314,7 @@ def apply(
     check_target(plan, settings)
     state = open_state(settings.state, settings.state_key)
     duty = Duty(settings, execution, state, hand, host, clock)
+    duty.check_can_order()
     now = duty.now
     named = given.is_approval_named
     approval = approval_of(plan, given.approval, settings.trust, now, state.drawn_id, is_named=named)
@@ -312,7 +331,8 @@ def apply(
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile
-            run_id = create(replace(again, plan=plan, encoded=given.encoded), state, now, approval)
+            ready = replace(again, plan=plan, encoded=given.encoded)
+            run_id = create(ready, state, now, approval, order=duty.order(plan))
             state.plan_key(plan.nonce).remove()  # the run has it now, and destroys it when it is purged
             return carry_out(run_id, duty)
 
@@ -330,8 +350,47 @@ def resume(
     hand = check_ready(settings, execution, moment(clock))
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    with claimed(state, settings.deployment, restored=execution.restored):
+    with claimed(state, settings.deployment, restored=execution.restored, run_id=run_id):
         return carry_out(run_id, Duty(settings, execution, state, hand, host, clock))
+
+
+def join(
+    name: str, settings: Settings, execution: ExecutionOptions, host: Host, clock: Callable[[], int], *, seals: bool
+) -> RunResult:
+    """Work on a run that was begun, as one of its workers: with one execution, until nothing is left for it.
+
+    ``seals``: once all have ended it writes the pack, unless the command that began the run is still there to do so, or
+    another worker was faster.
+
+    Raises:
+        UsageError: the state is in a folder, where one process at a time works on a run.
+        RefusedError: the run was stopped, or the state is not what it was; nothing was sent.
+        ToolkitError: it can't be begun; nothing was sent.
+    """
+    hand = check_ready(settings, execution, moment(clock))
+    queue_of(settings)
+    state = open_state(settings.state, settings.state_key)
+    check_identity(state, restored=False)
+    run_id = state.find(name)
+    with state.open(run_id) as journal:
+        check_goes_on(journal)
+    return carry_out(run_id, Duty(settings, execution, state, hand, host, clock, joins=True, seals=seals))
+
+
+def check_goes_on(journal: OpenRun) -> None:
+    """Make sure that a run was not stopped for all: then a person has to look at it, and resume it.
+
+    Raises:
+        RefusedError: it was.
+    """
+    executions = journal.executions()
+    stopped_by = executions[-1].stopped_by if executions else None
+    if stopped_by in STOPS_ALL and not journal.is_running:
+        raise RefusedError(
+            f"Run {journal.run_id} was stopped for everybody ({stopped_by}). Nothing was sent.",
+            f"Look at it with: privacy-toolkit runs show {journal.run_id}. To go on: privacy-toolkit runs resume",
+            code="stopped",
+        )
 
 
 def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
@@ -343,14 +402,14 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else settings.pack(run_id)
+    folder = pack_folder(ExecutionOptions(pack=pack), settings, run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
         if journal.is_running:
             raise running(run_id)
         seal_pack(journal, folder, state, hand)
-        return result_of(journal, folder)
+        return replace(result_of(journal, folder), copy=copied(folder, run_id, pack))
 
 
 def moment(clock: Callable[[], int]) -> datetime:
@@ -387,6 +446,9 @@ def found_again(known: Mapping[str, int]) -> str:
 
 # What is the same for all runs: work on it, write its pack, say how it stands.
 
+#: Seconds between two looks whether others are still at work, and how often a worker tries to be the one to conclude.
+_LOOK_EVERY, _TURNS = 0.2, 3
+
 
 @contextmanager
 def telling(settings: Settings, host: Host) -> Iterator[None]:
@@ -405,7 +467,7 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
     """
     carrying = _Carrying(run_id, duty)
     try:
-        return carrying.through()
+        return carrying.detached() if duty.execution.detach else carrying.through()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
         return carrying.with_error(error)
 
@@ -414,15 +476,20 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
 class _Carrying:
     """The carrying out of one run by one process. ``has_worked``: the run was begun or gone on with.
 
-    ``used`` is the part of a core that this took, None if it did not come to its end.
+    ``used`` is the part of a core that this took, None if it did not come to its end. ``reason`` is why its own work
+    was stopped. ``is_last``: nobody else is to conclude the run. ``packs``: so many were made of it before.
     """
 
     run_id: str
     duty: Duty
     has_worked: bool = False
     has_pack: bool = True
+    copy: str = ""
     handed: Handed | None = None
     trouble: list[BaseException] = field(default_factory=list)
+    reason: StopReason | None = None
+    is_last: bool = True
+    packs: int = 0
     began: int = 0
     used: float | None = None
 
@@ -434,9 +501,46 @@ class _Carrying:
         return pack_folder(self.duty.execution, self.duty.settings, self.run_id)
 
     def through(self) -> RunResult:
-        state = self.duty.state
+        state, duty = self.duty.state, self.duty
+        if duty.joins:
+            with self._going_on():
+                self.packs = len(state.chain.of_run(self.run_id))
         with state.open(self.run_id) as journal:
             job = self._work(journal)
+        if not self._are_others_gone():
+            return self._left_to_others()
+        if not duty.joins:
+            return self._concluded(job)
+        with ExitStack() as turn:
+            return self._concluded(job) if duty.seals and self._has_turn(turn) else self._left_to_others()
+
+    def _has_turn(self, turn: ExitStack) -> bool:
+        """Take the lock on the target for the end of the run; False: the command that began it is there, or was."""
+        for _ in range(_TURNS):
+            with suppress(RefusedError):
+                turn.enter_context(self.duty.state.lock(self.duty.settings.deployment_key, self.run_id))
+                return len(self.duty.state.chain.of_run(self.run_id)) == self.packs
+        return False
+
+    def _are_others_gone(self) -> bool:
+        """Wait until all others have ended their work, where all of them do; whether they have."""
+        with self.duty.state.open(self.run_id) as journal:
+            ends_for_all = self.reason is None or self.reason in STOPS_ALL
+            while journal.is_running:
+                if not ends_for_all or self.trouble:
+                    return False
+                self.duty.sleep(_LOOK_EVERY)
+        return True
+
+    def _left_to_others(self) -> RunResult:
+        """How the run stands, where others go on with it or have concluded it: no pack is written here."""
+        self.is_last = self.has_pack = False
+        with self.duty.state.open(self.run_id) as journal:
+            return self._end(journal)
+
+    def _concluded(self, job: str) -> RunResult:
+        """What follows the work on a run, once nobody works on it any more."""
+        state = self.duty.state
         self.duty.host.sealing()
         if declaration(job).erases:
             with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
@@ -444,15 +548,26 @@ class _Carrying:
         with state.open(self.run_id) as journal:
             with self._going_on():
                 declaration(job).conclude(journal, state)
+            with self._going_on():
+                sweep_packages(journal, summarize(journal).plan, lambda: journal.is_running)
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
+                self.copy = copied(self.folder, self.run_id, self.duty.execution.pack)
             summary = None
             with self._going_on():
                 summary = summarize(journal)
                 self.handed = hand_over(journal, summary, self.duty.host, self.duty.now)
             return self._end(journal, summary)
+
+    def detached(self) -> RunResult:
+        """Leave the run to workers; nothing is sent from here."""
+        queue_of(self.duty.settings).hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
+        with self.duty.state.open(self.run_id) as journal:
+            summary = summarize(journal)
+        said = f"Left to workers: {count(summary.open, 'subject')} to do."
+        return RunResult(self.run_id, self.folder, summary, said, is_detached=True, has_pack=False)
 
     def with_error(self, error: BaseException) -> RunResult:
         """The result after an error that ended it all, with what the journal has of the run."""
@@ -470,7 +585,9 @@ class _Carrying:
         return Means(say=self.duty.host.say)
 
     def _work(self, journal: OpenRun) -> str:
-        before, duty = summarize(journal), self.duty
+        duty = self.duty
+        check_ordered(journal, duty.settings.trust, duty.now, duty.state.drawn_id)  # before anything of it is believed
+        before = summarize(journal)
         plan = before.plan
         check_target(plan, duty.settings)
         if before.open and declaration(plan.job).is_approved:
@@ -480,18 +597,15 @@ class _Carrying:
         if before.purged and before.open:
             raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
         check_plan(plan, duty.execution, duty.settings, duty.state, duty.hand, run_id=self.run_id, left=before.open)
-        if duty.execution.accept_rejected is not None and before.rejected_unaccepted:
-            journal.accept_rejected(self._acceptance(before.rejected))
-        started(
-            duty.settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), self._means
-        )
+        if not duty.joins:
+            self._begun(journal, before)
         executions = len(journal.executions())
         if before.open and executions:
             check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             at, used = duty.clock(), duty.processor()
             try:
-                work_on(journal, before, duty)
+                self.reason = work_on(journal, before, duty)
                 self.used = (duty.processor() - used) * 1e6 / max(1, duty.clock() - at)
             except (Exception, KeyboardInterrupt) as error:
                 if not journal.is_in_place() or len(journal.executions()) == executions:
@@ -499,6 +613,13 @@ class _Carrying:
                 self.trouble.append(error)
         self.has_worked = True
         return plan.job
+
+    def _begun(self, journal: OpenRun, before: Summary) -> None:
+        """What whoever begins or resumes a run does, and none of those who join it."""
+        settings, plan = self.duty.settings, before.plan
+        if self.duty.execution.accept_rejected is not None and before.rejected_unaccepted:
+            journal.accept_rejected(self._acceptance(before.rejected))
+        started(settings, RunStarted(self.run_id, plan.job, plan.target, plan.environment, self.began), self._means)
 
     def _acceptance(self, rows: int) -> Acceptance:
         hand = self.duty.hand
@@ -525,8 +646,15 @@ class _Carrying:
         """How the run stands; whoever is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(
-            result_of(journal, self.folder, summary), handed=self.handed, error=error, has_pack=self.has_pack
+            result_of(journal, self.folder, summary),
+            handed=self.handed,
+            error=error,
+            has_pack=self.has_pack,
+            copy=self.copy,
         )
+        if not self.is_last:
+            is_interrupted = self.reason is StopReason.INTERRUPTED
+            return replace(ended, stopped_here=ExitCode.INTERRUPTED if is_interrupted else None)
         if self.has_worked and ended.summary is not None:
             now = self.duty.clock()
             today = datetime.fromtimestamp(now / 1e6, UTC).date()

@@ -7,16 +7,16 @@ import hmac
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from privacy_toolkit.app.plans import make_folder
-from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.app.plans import make_place
+from privacy_toolkit.config.settings import ExecutionOptions, Settings, is_object_address
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.model import Outcome, UsageError, count
-from privacy_toolkit.engine.approval import SigningIdentity
+from privacy_toolkit.core.model import Outcome, StopReason, UsageError, count
+from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, order_by
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
@@ -24,7 +24,9 @@ from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import PackageFacts, encode_package
+from privacy_toolkit.journal.lease import LeaseTerms
+from privacy_toolkit.journal.orders import SignOrder
+from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.tables import write_table
@@ -62,7 +64,9 @@ class Host(Protocol):
 class Duty:
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
-    ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process.
+    ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process, ``sleep`` waits
+    for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``seals``: the pack is
+    written here. ``terms`` are those of its lease, as in ``Work``.
     """
 
     settings: Settings
@@ -72,15 +76,32 @@ class Duty:
     host: Host
     clock: Callable[[], int]
     processor: Callable[[], float] = time.process_time
+    sleep: Callable[[float], None] = time.sleep
+    joins: bool = False
+    seals: bool = True
+    terms: LeaseTerms = field(default_factory=LeaseTerms)
 
     @property
     def now(self) -> datetime:
         """This moment, in UTC."""
         return datetime.fromtimestamp(self.clock() / 1e6, UTC)
 
+    def check_can_order(self) -> None:
+        """Make sure that whoever works on a run that is made now will take its order; see ``check_can_order``.
 
-def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
-    """Work on the open subjects of a run as far as this execution goes.
+        Raises:
+            UsageError: nobody would.
+        """
+        if self.settings.is_in_database:
+            check_can_order(self.settings.trust, self.hand, self.now)
+
+    def order(self, plan: Plan) -> SignOrder | None:
+        """Give what signs the order of a run that is made now; None where nobody asks for one, or without a key."""
+        return order_by(self.hand, plan, self.state.drawn_id) if self.settings.is_in_database else None
+
+
+def work_on(journal: OpenRun, before: Summary, duty: Duty) -> StopReason | None:
+    """Work on the open subjects of a run as far as this execution goes; the reason of a stop.
 
     Raises:
         ToolkitError: it can't be begun, or its record can't be written.
@@ -95,12 +116,13 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> None:
         duty.host.events() as listen,
         suppression(state, settings, job.suppressed_by) as is_suppressed,
     ):
-        sit(
+        return sit(
             Work(
                 journal=journal,
                 job=job.make(context),
                 sequencing=job.sequencing,
                 spreads=job.spreads,
+                terms=replace(duty.terms, joins=duty.joins),
                 absences=job.absences,
                 positive=positive_id(settings, state.controls),
                 learned=learned_controls(settings, state.controls) if job.absences else None,
@@ -162,7 +184,7 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
     if not job.packages:
         return conditions, context
-    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key, duty.host))
+    context = replace(context, deliver=deliverer(plan, secret, journal, duty.host))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
 
 
@@ -177,8 +199,8 @@ if TYPE_CHECKING:
 Deliver = Callable[..., bytes]
 
 
-def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliver:
-    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Deliver:
+    """What makes the package of a subject, and returns what the journal of the run keeps of it.
 
     What the notice does not say in the language of the packages is said beforehand.
 
@@ -189,14 +211,15 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliv
     from privacy_toolkit.access.package import deliver  # noqa: PLC0415
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
 
-    recipe = _recipe(plan, key)
+    recipe = _recipe(plan, journal)
     lacking = recipe.notice.lacking(recipe.lang)
     if lacking:
         host.say(
             f"Warning: the notice does not say everything in the language of the packages ({recipe.lang}):"
             f" {', '.join(lacking)}. The packages show these in another language, and say so."
         )
-    clear_up(recipe.out)
+    if isinstance(recipe.out, Path):
+        clear_up(recipe.out)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int, besides: Besides | None = None) -> bytes:
         reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
@@ -225,9 +248,11 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
-    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune, prune_bucket  # noqa: PLC0415
 
-    folder = make_folder(plan.out or ".")
+    folder = make_place(plan.out or ".")
+    if not isinstance(folder, Path):
+        return prune_bucket(folder, timedelta(days=days))
     by = believed(folder, now.astimezone(UTC))
     if now - by > LONGEST_PAUSE:
         host.say(
@@ -237,18 +262,42 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     return prune(folder, by - timedelta(days=days))
 
 
-def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+def sweep_packages(journal: RunReader, plan: Plan, is_at_work: Callable[[], bool]) -> int:
+    """Remove the packages in object storage that the journal of their run does not name; how many.
+
+    Those of an execution that was killed, or that others took over from, are such. Nothing is done while anybody works
+    on the run, and nothing in a folder, where a package has one name.
+
+    Raises:
+        DeliveryError: they can't be listed or removed.
+    """
+    if not (declaration(plan.job).packages and is_object_address(plan.out)):
+        return 0
+    from privacy_toolkit.access.placing import Bucket, PackageObjects  # noqa: PLC0415
+
+    def named() -> set[str] | None:
+        if is_at_work():
+            return None
+        kept = (decode_package(one.result) for one in journal.results())
+        return {facts.name for facts in kept if facts is not None}
+
+    return PackageObjects(Bucket(plan.out or ""), journal.run_id).sweep(named)
+
+
+def _recipe(plan: Plan, journal: OpenRun) -> Recipe:
     from privacy_toolkit.access.package import Recipe  # noqa: PLC0415
+    from privacy_toolkit.access.placing import PackageObjects  # noqa: PLC0415
     from privacy_toolkit.access.words import blank  # noqa: PLC0415
 
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
+    place = make_place(plan.out or ".")
     return Recipe(
-        out=make_folder(plan.out or "."),
+        out=place if isinstance(place, Path) else PackageObjects(place, journal.run_id),
         lang=str(given["lang"]),
         generation=plan.generation,
         target=plan.target,
         environment=plan.environment,
-        notice=blank() if plan.second is None else _notice(plan.second, key),
+        notice=blank() if plan.second is None else _notice(plan.second, journal.plan_key),
         zip=bool(given.get("zip")),
         recipient=recipient if isinstance(recipient, str) else None,
     )

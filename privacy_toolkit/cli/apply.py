@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import (
+    CommandOptions,
     execution_options,
     input_of,
     input_options,
@@ -75,6 +76,54 @@ def apply_command(**options: Any) -> int:
         with host.whole():
             done = apply(given, settings, execution, host, microseconds, unseen=execution.quiet)
             return show_result(done, as_json)
+
+
+# ``privacy-toolkit worker``.
+
+
+@click.command("worker")
+@click.option("--run", "run", metavar="RUN", help="Work on this run alone; with --once.")
+@click.option("--once", is_flag=True, help="End when nothing is left for this worker.")
+@click.option("--seal", is_flag=True, help="Write the pack of a run that ended, where the signing key is.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
+@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second, of all.")
+@click.option(
+    "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
+)
+@settings_options
+def worker_command(**options: Any) -> int:
+    """Work on the runs on the profile's target that were left to workers (--detach), until it is asked to stop.
+
+    What the profile has under [schedules] is begun as well, once over all workers. SIGTERM: what is in flight is
+    finished, and others go on. --run RUN --once works on one run, and on nothing else.
+    """
+    from privacy_toolkit.app.service import join, telling
+    from privacy_toolkit.app.workers import Worker
+    from privacy_toolkit.cli.preview import Terminal, show_result
+
+    run_id, once, seals = options.pop("run"), options.pop("once"), options.pop("seal")
+    if (run_id is None) == once:
+        raise UsageError("--run and --once belong together.", "One run: worker --run RUN --once. All of them: worker")
+    execution = take_execution(options)
+    as_json, flags = options.pop("as_json"), _flags(options, execution)
+    settings, host = take_settings(options, execution), Terminal(execution)
+    if run_id is None:
+        Worker(settings, host.say, flags, seals=seals).run()
+        return ExitCode.SETTLED
+    with telling(settings, host), host.whole():
+        return show_result(join(run_id, settings, execution, host, microseconds, seals=seals), as_json)
+
+
+def _flags(options: dict[str, Any], execution: CommandOptions) -> list[str]:
+    """What the command line says of settings, for other commands that are to have the same."""
+    said = {
+        "--config": options["config"],
+        "--profile": options["profile"],
+        "--state": options["state"],
+        "--rate": execution.rate,
+        "--concurrency": execution.concurrency,
+    }
+    return [part for name, value in said.items() if value is not None for part in (name, str(value))]
 
 
 # ``privacy-toolkit approve``.

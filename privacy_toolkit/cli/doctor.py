@@ -392,7 +392,7 @@ def _clock(latest: str | None) -> DoctorCheck:
 def _signing(settings: Settings) -> Iterator[DoctorCheck]:
     from privacy_toolkit.engine.approval import hand_of
     from privacy_toolkit.signatures.signers import AllowedSigners
-    from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE
+    from privacy_toolkit.signatures.sshsig import ORDER_NAMESPACE, PACK_NAMESPACE
 
     trust = settings.trust
     hand = None
@@ -423,6 +423,10 @@ def _signing(settings: Settings) -> Iterator[DoctorCheck]:
     remedy = "Checks against this list will refuse your packs. Add the line that keys new printed for your key."
     said += f", has your key as {', '.join(names)}" if names else ", does not have your key for packs"
     yield DoctorCheck("allowed signers", bool(names), said, remedy)
+    if settings.is_in_database:
+        may = bool(listed.principals(hand.signer.public, ORDER_NAMESPACE, datetime.now(UTC)))
+        said = "your key signs them, and is listed for that" if may else "your key is not listed for them"
+        yield DoctorCheck("orders", may, said, f"Runs can be worked on, not made. Its line needs: {ORDER_NAMESPACE}")
 
 
 def _sign(signer: Any) -> None:

@@ -17,6 +17,7 @@ from privacy_toolkit.cli.options import (
     execution_options,
     input_of,
     input_options,
+    one_by_one_option,
     plan_options,
     regime_option,
     safe_option,
@@ -421,6 +422,7 @@ def profiles_command() -> None:
 @api_option
 @dry_option
 @click.option("--run-rule-engine", is_flag=True, help="Have the rules evaluated; --dry with --api v2 needs it.")
+@one_by_one_option
 @plan_options
 @input_options
 @execution_options
@@ -433,8 +435,11 @@ def update_profiles(**options: Any) -> int:
 
     Attributes are merged: leaving one out keeps it. A customer without a profile gets one. The updates of one customer
     go out one after another, in the order of the file.
+
+    Rows with nothing but attributes go out in requests for up to 1,000 customers, whose answer shows each profile; not
+    with --api v1, --dry and --run-rule-engine.
     """
-    parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine")}
+    parameters = {name: options.pop(name) for name in ("api", "dry", "run_rule_engine", "at_once")}
     return start_job("profiles", options.pop("rows"), options, parameters)
 
 
@@ -447,6 +452,7 @@ def referrals_command() -> None:
 @click.argument("rows")
 @click.option("--out", metavar="FILE", help="Write the codes that were made to FILE: .csv or .parquet.")
 @safe_option
+@one_by_one_option
 @plan_options
 @input_options
 @execution_options
@@ -457,9 +463,34 @@ def create(**options: Any) -> int:
     Columns: advocateProfileIntegrationId (or a usual name of the column with the customers), campaignId, and where
     wanted friendProfileIntegrationId, startDate, expiryDate, usageLimit, attributes.NAME.
 
-    Each request makes a new code, so none is ever sent twice: where an answer was lost the row stays unknown, for a
-    person to look at. FILE has row, advocate_id, referral_code, referral_id and expiry; it holds personal data and is
-    for its owner alone.
+    Rows with a usageLimit and without a friend go out in requests for up to 1,000 advocates, all that is the same but
+    the advocate.
+
+    Each request makes new codes, so none is ever sent twice: where an answer was lost its rows stay unknown, for a
+    person to look at. With --one-by-one that is one row. FILE has row, advocate_id, referral_code, referral_id and
+    expiry; it holds personal data and is for its owner alone.
     """
-    parameters = {"spreadsheet_safe": options.pop("spreadsheet_safe")}
+    parameters = {name: options.pop(name) for name in ("spreadsheet_safe", "at_once")}
     return start_job("referrals", options.pop("rows"), options, parameters)
+
+
+@click.group("audiences")
+def audiences_command() -> None:
+    """Put customers in audiences, or take them out."""
+
+
+@audiences_command.command("update")
+@click.argument("rows")
+@plan_options
+@input_options
+@execution_options
+@settings_options
+def update_audiences(**options: Any) -> int:
+    """Put the customer of each row of ROWS (CSV, Parquet or JSON Lines) in an audience, or take them out.
+
+    Columns: customer_id (or another usual name of the column with the customers), audienceId, action (add or delete).
+
+    Rows go out in requests for up to 1,000 customers; those of one customer one after another, in the order of the
+    file. A customer without a profile gets one that no Application shows until something is sent for them.
+    """
+    return start_job("audiences", options.pop("rows"), options, {})

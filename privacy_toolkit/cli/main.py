@@ -25,10 +25,12 @@ COMMANDS = {
     "events": ("privacy_toolkit.cli.jobs", "Track events of customers."),
     "profiles": ("privacy_toolkit.cli.jobs", "Update customer profiles."),
     "sessions": ("privacy_toolkit.cli.jobs", "Update customer sessions."),
+    "audiences": ("privacy_toolkit.cli.jobs", "Put customers in audiences, or take them out."),
     "apply": ("privacy_toolkit.cli.apply", "Run exactly the plan in a file."),
     "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, with a signature."),
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
+    "worker": ("privacy_toolkit.cli.apply", "Work on the runs that were left to workers, in a state in PostgreSQL."),
     "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
     "state": ("privacy_toolkit.cli.runs", "Make, grant and fill the tables of a state in PostgreSQL."),
     "letters": (

@@ -97,6 +97,7 @@ _EXECUTION = (
         help="Accept that exactly N rows were refused and nobody acts on them.",
     ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
+    click.option("--detach", is_flag=True, help="Leave the run to workers and return at once (a state in PostgreSQL)."),
     *_UNATTENDED[3:5],
     click.option("--no-input", is_flag=True, help="Never prompt."),
     *_UNATTENDED[5:],
@@ -205,6 +206,13 @@ event_api_option = click.option(
 #: ``--dry``, for the jobs of which the API has dry runs.
 dry_option = click.option(
     "--dry", is_flag=True, help="Have the API evaluate each request without storing anything, where it can."
+)
+#: ``--one-by-one``, for the jobs whose rows may go out many at once.
+one_by_one_option = click.option(
+    "--at-once/--one-by-one",
+    default=True,
+    show_default=True,
+    help="Up to 1,000 rows a request, where their fields allow it; or one request for each row.",
 )
 #: ``--spreadsheet-safe``, for the jobs that write a file of ids.
 safe_option = click.option(

@@ -130,7 +130,7 @@ def watch_run(**options: Any) -> int:
     Progress, rate, forecast, errors by kind, due dates of what is open, and who works on it. With --json one object a
     line for each change. Ctrl-C ends the watching alone.
     """
-    from privacy_toolkit.app.watching import watch
+    from privacy_toolkit.app.workers import watch
     from privacy_toolkit.cli.output import watching
 
     as_json, name, every = options.pop("as_json"), options.pop("run"), options.pop("every")
@@ -149,7 +149,7 @@ def watch_run(**options: Any) -> int:
 @settings_options
 def stop_run(**options: Any) -> int:
     """Ask whoever works on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
-    from privacy_toolkit.app.watching import ask_to_stop, moment_of
+    from privacy_toolkit.app.workers import ask_to_stop, moment_of
 
     as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
     state = _state(options)
@@ -559,14 +559,19 @@ def copy_state(folder: str, address: str | None, **options: Any) -> int:
     """Copy the state folder DIR into the empty state at ADDRESS: runs, list of erased customers, codes, chain, answers.
 
     What was copied is compared with what it came from. A folder with a run at work is refused, and so is a state that
-    has runs. Afterwards the folder seems a copy to whoever works with it, since both at once would send things twice.
-    Packs stay where they are.
+    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to whoever works
+    with it, since both at once would send things twice. Packs stay where they are.
     """
+    from privacy_toolkit.engine.approval import hand_of, order_by
+    from privacy_toolkit.engine.plan import plan_of
     from privacy_toolkit.journal.state import copy
 
     as_json = options.pop("as_json")
     settings = _database_settings(address, options)
-    runs = copy(Path(folder), settings.state, settings.state_key)
+    hand = hand_of(settings.trust)
+    runs = copy(
+        Path(folder), settings.state, settings.state_key, lambda run, state: order_by(hand, plan_of(run), state)
+    )
     if as_json:
         emit_json({"runs": runs})
     else:

@@ -139,6 +139,13 @@ class LoyaltyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     programs: tuple[Annotated[int, msgspec.Meta(ge=1, lt=10**15)], ...] = ()
 
 
+class ScheduleProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[schedules.NAME]``: when a worker begins something, as in a crontab and in UTC, and which command that is."""
+
+    cron: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
+
+
 class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a second person has to approve a plan, and for how long that is good: ``7d``, ``36h``."""
 
@@ -179,19 +186,24 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: dict[str, str] | None = None
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
+    schedules: dict[str, ScheduleProfile] | None = None
 
 
 class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[state]``: where the key lies under which the lists of digests in the state folder have theirs."""
+    """``[state]``: where the key is under which a state's lists of digests have theirs, and a database is sealed.
+
+    ``orders``: ``signed`` has runs in a database worked on by the order of somebody on the list of signers, or not.
+    """
 
     key: KeyPlace | None = None
+    orders: Literal["signed"] | None = None
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
-    ``notify``, ``controls``, ``input``, ``columns``, ``patrol`` and ``loyalty`` hold for the profiles that have none of
-    their own. ``state`` holds for all of them.
+    ``notify``, ``controls``, ``input``, ``columns``, ``patrol``, ``loyalty`` and ``schedules`` hold for the profiles
+    that have none of their own. ``state`` holds for all of them.
     """
 
     profiles: dict[str, Profile] = {}
@@ -201,6 +213,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: dict[str, str] | None = None
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
+    schedules: dict[str, ScheduleProfile] | None = None
     state: StateProfile = StateProfile()
 
 

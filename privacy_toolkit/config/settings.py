@@ -30,6 +30,7 @@ from privacy_toolkit.config.file import (
     Notify,
     PatrolProfile,
     Profile,
+    ScheduleProfile,
     SecretSource,
     TimeoutProfile,
     find_config,
@@ -84,7 +85,8 @@ class ExecutionOptions:
 
     ``until`` is a time of day or a duration, ``max_failures`` a number of subjects or a share (``5%``), ``pack`` the
     folder for the report; None takes what is usual. ``accept_rejected`` is how many refused rows are accepted as they
-    are. ``restored``: the state folder was restored, copied or moved on purpose.
+    are. ``restored``: the state folder was restored, copied or moved on purpose. ``detach``: the run is left to
+    workers.
     """
 
     until: str | None = None
@@ -93,6 +95,7 @@ class ExecutionOptions:
     pack: str | None = None
     restored: bool = False
     accept_rejected: int | None = None
+    detach: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ class TrustSettings:
 
     ``signing_key`` is the file of the key, ``signer`` the name under which others know it, ``allowed_signers`` the list
     of keys that count. With ``approval_required`` a plan has to be signed by a second person before it is applied;
-    ``approval_valid`` is for how many seconds after that a run may be begun.
+    ``approval_valid`` is for how many seconds after that a run may be begun. ``orders_signed``: no run in a database is
+    worked on that nobody on the list has ordered, and without a list none is.
     """
 
     signing_key: Path | None = None
@@ -109,6 +113,7 @@ class TrustSettings:
     allowed_signers: Path | None = None
     approval_required: bool = False
     approval_valid: int = DEFAULT_VALID
+    orders_signed: bool = False
 
 
 class DatabaseAddress(str):
@@ -135,6 +140,7 @@ class Settings:
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
+    ``schedules`` are what workers begin by the clock, by name.
     """
 
     base_url: str | None
@@ -160,6 +166,7 @@ class Settings:
     input: Mapping[str, Any] = field(default_factory=dict)
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
+    schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
 
     @cached_property
     def target(self) -> str:
@@ -227,6 +234,16 @@ class Settings:
             UsageError: no base URL is set.
         """
         return scope_of(self.deployment, self.environment)
+
+
+#: By what an address in object storage begins, before ``://``.
+OBJECT_SCHEMES = frozenset({"s3", "gs", "az"})
+
+
+def is_object_address(place: str | None) -> bool:
+    """Tell whether a place is in object storage, and not on a disk."""
+    scheme, separator, _ = (place or "").partition("://")
+    return bool(separator) and scheme.lower() in OBJECT_SCHEMES
 
 
 def is_elsewhere(state: Path | str) -> bool:
@@ -350,7 +367,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         generation=profile.api.generation,
         timeouts=profile.timeouts,
         profile=name,
-        trust=_trust(env, profile),
+        trust=_trust(env, profile, orders_signed=config.state.orders == "signed"),
         state_key=_path(config.state.key.file if config.state.key else None),
         notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
         config_file=place.path,
@@ -359,6 +376,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         input=_input(config, profile),
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
+        schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
     )
 
 
@@ -428,35 +446,36 @@ def _signature(profile: Profile) -> tuple[str, Secret] | None:
     return str(signer.application_id), read_secret(signer.key, "signing key of the Application")
 
 
-def _trust(env: Mapping[str, str], profile: Profile) -> TrustSettings:
+def _trust(env: Mapping[str, str], profile: Profile, *, orders_signed: bool) -> TrustSettings:
     approval = profile.approval if isinstance(profile.approval, ApprovalProfile) else ApprovalProfile(profile.approval)
     required = approval.required == "required"
-    if required:
-        _check_not_weakened(env, profile)
+    if required or orders_signed:
+        _check_not_weakened(env, profile, "approvals" if required else "signed orders")
     return TrustSettings(
         signing_key=_path(env.get("SIGNING_KEY_FILE") or profile.signing_key),
         signer=env.get("SIGNER") or profile.signer,
         allowed_signers=_path(env.get("ALLOWED_SIGNERS") or profile.allowed_signers),
         approval_required=required,
         approval_valid=_seconds(approval.valid),
+        orders_signed=orders_signed,
     )
 
 
-def _check_not_weakened(env: Mapping[str, str], profile: Profile) -> None:
-    """Whose approval counts is said where the approval is asked for, and nowhere else.
+def _check_not_weakened(env: Mapping[str, str], profile: Profile, what: str) -> None:
+    """Whose approval or order counts is said where it is asked for, and nowhere else.
 
     Raises:
         UsageError: it is not, or the environment says otherwise.
     """
     if profile.allowed_signers is None:
         raise UsageError(
-            "The profile asks for approvals and does not say whose count.",
+            f"The profile asks for {what} and does not say whose count.",
             "Set allowed_signers in the profile as well.",
         )
     if env.get("ALLOWED_SIGNERS", profile.allowed_signers) != profile.allowed_signers:
         raise UsageError(
-            f"{PREFIX}ALLOWED_SIGNERS names another list than the profile, which asks for approvals.",
-            "Unset it: whose approval counts is for the profile to say.",
+            f"{PREFIX}ALLOWED_SIGNERS names another list than the profile, which asks for {what}.",
+            "Unset it: whose count is for the profile to say.",
         )
 
 

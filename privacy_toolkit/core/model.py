@@ -151,6 +151,7 @@ class Job(StrEnum):
     EVENTS = "events"
     PROFILES = "profiles"
     SESSIONS = "sessions"
+    AUDIENCES = "audiences"
     PATROL = "patrol"
 
 
@@ -284,6 +285,7 @@ class Reason(StrEnum):
     ANSWER_ABOUT_ANOTHER = "answer_about_another"  # in the API's form, and about someone or something else
     REDIRECTED = "redirected"
     SERVER_ERROR = "server_error"  # 5xx without a rejection
+    NOT_IN_ANSWER = "not_in_answer"  # the answer to a request about several tells of the others alone
     NO_ANSWER_RECORDED = "no_answer_recorded"  # the intent is durable, an answer is not (yet): in flight, or a crash
     # refused, may be repeated
     RATE_LIMITED = "rate_limited"  # 429
@@ -305,6 +307,7 @@ class Reason(StrEnum):
     NOT_AMONG_HOLDERS = "not_among_holders"  # reservation accepted, and not seen in the list of holders
     STILL_AMONG_HOLDERS = "still_among_holders"  # release accepted, and still seen in the list of holders
     DRY = "dry"  # evaluated by the API and not stored, as asked for
+    ACCEPTED_TOGETHER = "accepted_together"  # in a request about several, whose answer is a success and names nobody
     NO_LOOK_POSSIBLE = "no_look_possible"  # sent and unanswered, and the API has no way to look it up: for a person
     ROUTE_UNPROVEN = "route_unproven"  # answered 404, and no control proves yet that the route leads to the API
     STATE_RESTORED = "state_restored"  # open when a restored state folder was taken up; no look-up

@@ -1,4 +1,4 @@
-"""Signatories and approvals: who planned, approved and carried out a run, each known by a key.
+"""Signatories, approvals and orders: who planned, approved, ordered and carried out a run, each known by a key.
 
 Four eyes are two people. The list of allowed signers says whose a key is, so planner, operator and approver each have
 to be on it, and none of the approver's keys may be theirs. What is signed is a statement in words that holds the plan's
@@ -15,12 +15,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from privacy_toolkit.config.settings import TrustSettings
-from privacy_toolkit.core.model import RefusedError, UsageError
-from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, Planner
+from privacy_toolkit.core.model import DamagedError, RefusedError, UsageError
+from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, Planner, plan_of
+from privacy_toolkit.journal.orders import BoundRun, SignOrder
 from privacy_toolkit.journal.records import Approval
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.signatures.signers import AllowedSigners, DocumentSigner, load_signer
 from privacy_toolkit.signatures.sshsig import (
     APPROVAL_NAMESPACE,
+    ORDER_NAMESPACE,
     PACK_NAMESPACE,
     BadSignature,
     PublicKey,
@@ -309,3 +312,143 @@ def default_terms(trust: TrustSettings, now: datetime, state: str) -> Terms:
     """The terms of an approval that is given now: good for as long as the profile says."""
     moment = now.astimezone(UTC).replace(microsecond=0)
     return Terms(moment, moment + timedelta(seconds=trust.approval_valid), state)
+
+
+# Orders: where others can write to the state, whoever works on a run makes sure that somebody who may has ordered it.
+
+ORDER_PURPOSE: Final = "privacy-toolkit run order 1"
+_ORDERED: Final = "I order that this run is carried out.\n\n"
+#: An order that is longer than this is none.
+_LONGEST_ORDER: Final = 20_000
+_NOTHING: Final = "Nothing was sent."
+_SIGN: Final = "Let somebody whose orders count plan and apply the list again; this run can be set aside or purged."
+_WHOSE: Final = "Set allowed_signers in the profile; docs/scale.md shows how."
+
+
+def check_can_order(trust: TrustSettings, hand: SigningIdentity | None, now: datetime) -> None:
+    """Make sure, before a run is made in a database, that whoever works on it will take its order.
+
+    Raises:
+        UsageError: nobody would, or signed orders are asked for and no list says whose count.
+    """
+    allowed = _whose_orders(trust)
+    if allowed is None:
+        return
+    if hand is None:
+        raise UsageError(
+            "Whoever works on a run in this database asks who ordered it, and no signing key is set.",
+            "Set signing_key in the profile or PRIVACY_TOOLKIT_SIGNING_KEY_FILE.",
+        )
+    if not allowed.principals(hand.signer.public, ORDER_NAMESPACE, now):
+        raise UsageError(
+            "The allowed signers don't list your signing key for orders of runs, now: nobody would work on the run.",
+            f'Have its line say namespaces="…,{ORDER_NAMESPACE}", or name no namespaces.',
+        )
+
+
+def order_by(hand: SigningIdentity | None, plan: Plan, state: str) -> SignOrder | None:
+    """Give what signs the order of a run of this plan, in the state of this identity; None without a key."""
+
+    def sign(bound: BoundRun) -> bytes:
+        said = _order(bound, plan.digest, state).encode()
+        return said + hand.signer.sign(said, ORDER_NAMESPACE) if hand else b""
+
+    return None if hand is None else sign
+
+
+def check_ordered(run: RunReader, trust: TrustSettings, now: datetime, state: str) -> None:
+    """Make sure that a run is the one that somebody ordered whose orders count, if the settings say whose do.
+
+    From then on ``run`` hands out nothing that was not ordered.
+
+    Args:
+        run: the run; one that nobody else can have written to needs no order, and one that was purged has none.
+        trust: whose orders count.
+        now: at this moment the list of allowed signers has to name who signed.
+        state: the identity of the state.
+
+    Raises:
+        RefusedError: it is not. Its code is ``order``.
+        UsageError: signed orders are asked for, and no list says whose count.
+    """
+    allowed = _whose_orders(trust)
+    if allowed is None:
+        return
+    try:
+        found = run.ordered()
+    except DamagedError as error:
+        raise _not_ordered(f"A part of run {run.run_id} is not what was written to it. {error.message}") from None
+    if found is None or run.purged_at is not None:
+        return
+    bound, signed = found
+    said = _order(bound, plan_of(run).digest, state)
+    given = Given.of((signed or b"")[:_LONGEST_ORDER])
+    if signed is None or given.statement is None:
+        raise _not_ordered(f"Nobody signed the order of run {bound.run_id}.")
+    _check_signer(given.signature, given.statement, allowed, bound, now)
+    if given.statement != said.encode():
+        raise _not_ordered(_difference(said, given.statement.decode("utf-8", "replace"), bound.run_id))
+
+
+def _whose_orders(trust: TrustSettings) -> AllowedSigners | None:
+    if trust.allowed_signers is None and trust.orders_signed:
+        raise UsageError("This configuration takes signed orders only, and no list says whose count.", _WHOSE)
+    return None if trust.allowed_signers is None else AllowedSigners.read(trust.allowed_signers)
+
+
+def _check_signer(signature: bytes, statement: bytes, allowed: AllowedSigners, bound: BoundRun, now: datetime) -> None:
+    """Make sure that an order was signed, and by somebody whose orders count now."""
+    try:
+        key = verify(signature, statement, ORDER_NAMESPACE)
+    except BadSignature:
+        raise _not_ordered(f"The order of run {bound.run_id} was changed after it was signed.") from None
+    if allowed.principals(key, ORDER_NAMESPACE, now):
+        return
+    who = f"The order of run {bound.run_id} is signed with the key {key.fingerprint}"
+    if not allowed.names_of(key.fingerprint):
+        raise _not_ordered(f"{who}, which is not on the list of allowed signers.")
+    created_at = datetime.fromtimestamp(bound.created_at / 1e6, UTC)
+    if allowed.principals(key, ORDER_NAMESPACE, created_at):
+        raise _not_ordered(f"{who}, whose time on the list of allowed signers is over.")
+    raise _not_ordered(f"{who}, which the list of allowed signers does not accept for orders of runs now.")
+
+
+def _order(bound: BoundRun, plan: str, state: str) -> str:
+    lines = {
+        "purpose": ORDER_PURPOSE,
+        "run": bound.run_id,
+        "state": state,
+        "plan": f"sha256 {plan}",
+        "plan as a file": f"sha256 {bound.plan}",
+        "created at": f"{bound.created_at} microseconds",
+        "subjects": f"{bound.size} in {bound.pages} pages",
+        "pages": f"sha256 {bound.subjects}",
+        "on hold": f"{bound.held}, sha256 {bound.holds}",
+    }
+    return _ORDERED + "".join(f"{name}: {value}\n" for name, value in lines.items())
+
+
+#: What a line of an order that says something else tells of the run.
+_DIFFERENT: Final = {
+    "run": "has the order of another run",
+    "state": "was ordered in another state, and in that one only",
+    "plan": "has another plan than was ordered",
+    "plan as a file": "has another plan than was ordered",
+    "created at": "was not created when its order says",
+    "subjects": "has more or fewer subjects or pages than were ordered",
+    "pages": "has a page with others in it than were ordered",
+    "on hold": "has others on hold than were when it was ordered",
+}
+
+
+def _difference(said: str, signed: str, run_id: str) -> str:
+    signed_lines = dict(line.partition(": ")[::2] for line in signed.splitlines())
+    for line in said.splitlines():
+        name, _, value = line.partition(": ")
+        if name in _DIFFERENT and signed_lines.get(name) != value:
+            return f"Run {run_id} {_DIFFERENT[name]}."
+    return f"The order of run {run_id} is not of a form that this version knows."
+
+
+def _not_ordered(message: str) -> RefusedError:
+    return RefusedError(f"{message} {_NOTHING}", _SIGN, code="order")

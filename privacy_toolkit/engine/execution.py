@@ -60,6 +60,7 @@ def claimed(
     base_url: str,
     *,
     restored: bool = False,
+    run_id: str | None = None,
     clock: Callable[[], int] = lambda: time.time_ns() // 1000,
 ) -> Iterator[None]:
     """Hold the lock on a deployment, in a state folder that is not a copy and not older than it was.
@@ -69,13 +70,14 @@ def claimed(
         base_url: that of the deployment, in whatever way it is written.
         restored: whether someone says that the folder was restored, copied or moved on purpose. What was open in it
             and can't be looked up is never sent then.
+        run_id: the run that is gone on with: others may work on it already, where the state is one for many.
         clock: microseconds since the epoch.
 
     Raises:
         RefusedError: another process has the lock; or the folder is a copy or older than it was, and nobody says why.
         JournalError: the folder can't be written.
     """
-    with state.lock(deployment_key(base_url)):
+    with state.lock(deployment_key(base_url), run_id):
         identity = state.identity
         with identity.locked():
             check_identity(state, restored=restored)
@@ -217,6 +219,7 @@ async def execute(work: Work) -> StopReason | None:
             work.terms,
             exclusive=not work.spreads,
             rate=work.settings.rate,
+            target=work.settings.deployment_key,
             drain=max(work.terms.drain, work.settings.timeouts.write + work.settings.timeouts.read + work.terms.margin),
         )
         said = described(work.settings, work.conditions, taught(work))
@@ -368,7 +371,7 @@ async def _wait_out(work: Work, stop: Stop) -> None:
     left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
     if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
         seconds = min(left, work.settings.grace)
-        work.emit(Waiting(seconds))
+        work.emit(Waiting(seconds, for_late=True))
         await stop.sleep(seconds)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.config.settings import Settings, is_object_address
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import (
     Hold,
@@ -71,6 +71,7 @@ from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions, InputWarning
 from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
 from privacy_toolkit.journal.ledgers import Suppression
+from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.records import Approval, Staged
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.talonone.client import check_access, client_for
@@ -414,7 +415,7 @@ def prepared(
             identified=_planned_identified(order.options, summary.identified),
             sessions=assigned.sessions or UNSET,
             lists=_planned_lists(order.options),
-            out=order.out and str(Path(order.out).absolute()),
+            out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         made_of = (assigned.subjects, assigned.remember, assigned.requests)
@@ -496,8 +497,16 @@ def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:
     )
 
 
-def create(ready: Prepared, state: State, now: datetime, approval: Approval | None = None) -> str:
+def create(
+    ready: Prepared,
+    state: State,
+    now: datetime,
+    approval: Approval | None = None,
+    order: SignOrder | None = None,
+) -> str:
     """Make the run of a confirmed plan and return its id, which begins with the time and holds no personal data.
+
+    ``order`` signs it, where others can write to the state.
 
     Raises:
         JournalError: the state folder can't be written.
@@ -517,6 +526,7 @@ def create(ready: Prepared, state: State, now: datetime, approval: Approval | No
             approval=approval,
             plan_key=ready.key if ready.plan.format != FIRST_FORMAT else None,
             rejected=ready.scan.rejected(),
+            order=order,
         ),
     )
     return run_id

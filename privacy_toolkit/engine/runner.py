@@ -12,7 +12,7 @@ from typing import Any
 from privacy_toolkit.core.model import MOVED, OPEN_OUTCOMES, JournalError, Sequencing, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
 from privacy_toolkit.engine.limits import Ended, Started
-from privacy_toolkit.engine.steps import Procedure, Steps, Stopped
+from privacy_toolkit.engine.steps import Gatherer, Procedure, Steps, Stopped
 from privacy_toolkit.journal.lease import ClaimedPages
 from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.talonone.operations import Operation
@@ -77,9 +77,13 @@ class Claims:
         """Until when, by the monotonic clock, nothing may be begun with the keys of a claim."""
         return max((self._quiet.get(key, -math.inf) for key in claim.keys), default=-math.inf)
 
-    def are_held_back(self, claim: Claim) -> bool:
+    def are_held_back(self, keys: Collection[str]) -> bool:
         """Whether something earlier with one of the keys was left open and has to come first."""
-        return not self._held_back.isdisjoint(claim.keys)
+        return not self._held_back.isdisjoint(keys)
+
+    def hold_back(self, keys: Collection[str]) -> None:
+        """Begin nothing more with these keys in this execution."""
+        self._held_back.update(keys)
 
 
 #: The claim of those who share nothing with anyone: there can be millions of them.
@@ -132,6 +136,7 @@ class Runner:
         self._tools = tools
         self._sequencing = sequencing
         self._absences = absences
+        self._gathers = isinstance(job, Gatherer)
         self._is_fed = False
         self._in_line = 0
         self._begin_with: ClaimedPages | None = None
@@ -140,6 +145,7 @@ class Runner:
         tools.controls.on_error = self._failed
         self._claims = Claims()
         self._ahead = asyncio.Semaphore(min(_MOST_AHEAD, AHEAD_PER_PLACE * tools.places.count))
+        self._groups_ahead = asyncio.Semaphore(tools.places.count)  # each may be a thousand subjects in memory
         self._walks: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
         self._feeding: asyncio.Task[None] | None = None
@@ -196,11 +202,12 @@ class Runner:
                 if claim is not _NOTHING and (
                     not claim.is_free or self._claims.quiet_until(claim) > self._tools.monotonic()
                 ):
-                    self._is_fed = self._ahead.locked()  # until a walk ends nothing more is begun
+                    ahead = self._ahead if len(entries) == 1 else self._groups_ahead
+                    self._is_fed = ahead.locked()  # until a walk ends nothing more is begun
                     self._look_whether_idle()
-                    await self._ahead.acquire()
+                    await ahead.acquire()
                     self._is_fed = False
-                    self._begin(self._in_turn(entries, claim), page)
+                    self._begin(self._in_turn(entries, claim, ahead), page)
                     continue
                 if not places.is_taken():
                     await places.take()
@@ -209,7 +216,7 @@ class Runner:
                     return
                 self._begin(self._walk(entries, claim), page)
 
-    async def _in_turn(self, entries: Sequence[Entry], claim: Claim) -> None:
+    async def _in_turn(self, entries: Sequence[Entry], claim: Claim, ahead: asyncio.Semaphore) -> None:
         """Wait for those who were there before, without holding a place in flight."""
         self._in_line += 1
         self._look_whether_idle()
@@ -224,7 +231,7 @@ class Runner:
             raise
         finally:
             self._in_line -= 1
-            self._ahead.release()
+            ahead.release()
         await self._walk(entries, claim)
 
     def _look_whether_idle(self) -> None:
@@ -284,6 +291,8 @@ class Runner:
             return journal.parties(OPEN_OUTCOMES, MOST_TOGETHER)
         if self._sequencing is Sequencing.FILE:
             pages = journal.pages(OPEN_OUTCOMES)
+            if isinstance(self._job, Gatherer):
+                return self._job.gather(pages)
         else:
             pages = journal.by_urgency(OPEN_OUTCOMES, self._tools.rng.shuffle)
         return ([(entry,) for entry in page] for page in pages)
@@ -292,7 +301,11 @@ class Runner:
         """One walk, which holds a place in flight and its keys until it ends."""
         steps = Steps(entries, self._tools)
         try:
-            if not self._tools.stop.requested and (claim is _NOTHING or not self._claims.are_held_back(claim)):
+            if self._tools.stop.requested:
+                return
+            if self._claims.are_held_back(claim.keys):
+                entries = self._let_through(entries)
+            if entries:
                 await self._job.walk(entries, steps)
         except Stopped:
             steps.leave()
@@ -302,6 +315,20 @@ class Runner:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             if steps.has_place:
                 self._tools.places.give_back()
+
+    def _let_through(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those who may be begun with, of some that are only together to be sent together; else nobody.
+
+        Who may not holds back who comes later.
+        """
+        through = []
+        for entry in entries if self._gathers else ():
+            keys = self._job.keys((entry,))
+            if self._claims.are_held_back(keys):
+                self._claims.hold_back(keys)
+            else:
+                through.append(entry)
+        return through
 
     def _begin(self, work: Coroutine[Any, Any, None], page: _UnderWay | None = None) -> None:
         walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each

@@ -7,11 +7,11 @@ something leaves, an answer and the state that follows from it are one commit, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
@@ -82,6 +82,14 @@ class Procedure(Protocol):
 
     async def walk(self, entries: Sequence[Entry], steps: Steps) -> None:
         """Bring open subjects as far as they go in this execution, and settle each."""
+
+
+@runtime_checkable
+class Gatherer(Protocol):
+    """A job that says which rows of a file it takes together."""
+
+    def gather(self, pages: Iterable[Sequence[Entry]]) -> Iterator[Sequence[Sequence[Entry]]]:
+        """Make walks of the rows, which come in the order of the file; rows that share a key keep it."""
 
 
 class Steps:

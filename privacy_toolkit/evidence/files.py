@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -379,3 +380,25 @@ def check_free(folder: Path, run_id: str | None) -> None:
 
 def _unusable(why: str) -> UsageError:
     return UsageError(f"The place for the pack can't be used. {why}", "Name another folder with --pack.", code="pack")
+
+
+# The JSON Schemas of what the toolkit writes. They are in the package, so that a pack can carry them and whoever
+# reads one needs nothing else.
+
+SCHEMAS: Final = ("plan", "report", "row")
+
+
+def schema_of(name: str) -> bytes:
+    """Give the JSON Schema ``report``, ``row`` or ``plan``, as it goes into a pack.
+
+    Raises:
+        ValueError: there is no schema of that name.
+    """
+    if name not in SCHEMAS:
+        raise ValueError(f"there is no schema {name!r}")
+    return schema_path(name).read_bytes()
+
+
+def schema_path(name: str) -> Path:
+    """Give the place of the schema of that name."""
+    return Path(__file__).parents[1] / "schemas" / f"{name}.schema.json"

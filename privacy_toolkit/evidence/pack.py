@@ -22,7 +22,7 @@ from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free
+from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free, schema_of
 from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_folder
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount
@@ -45,7 +45,6 @@ from privacy_toolkit.reporting.report import build_report, encode_report, moment
 from privacy_toolkit.reporting.rows import Shown
 from privacy_toolkit.reporting.schema import Report, SignedBy
 from privacy_toolkit.reporting.tables import HEADER, REJECTED_HEADER, Case, CaseList, csv_line
-from privacy_toolkit.schemas import schema_of
 from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import check_principal
 

@@ -1,23 +1,29 @@
-"""``referrals``, ``events``, ``profiles`` and ``sessions``: rows that become one request each."""
+"""``referrals``, ``events``, ``profiles``, ``sessions``, ``audiences``: rows that become requests, one or many each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import (
     Job,
     Outcome,
     Reason,
     Sequencing,
+    Subject,
     UsageError,
 )
 from privacy_toolkit.engine.job import (
     OTHER_ENVIRONMENT,
     OTHER_TIMES,
     SPREADSHEET_SAFE,
+    Assigned,
     Calls,
     Context,
     Declaration,
@@ -25,14 +31,26 @@ from privacy_toolkit.engine.job import (
     JobWords,
     Kept,
     Parameters,
+    Preparation,
     Table,
+    as_they_stand,
 )
 from privacy_toolkit.inputs.fields import FieldForm, FieldPlaces
 from privacy_toolkit.inputs.options import ID_COLUMNS
 from privacy_toolkit.jobs.holders import MadeCode, decode_code, encode_code
+from privacy_toolkit.jobs.many import ANY, ManyWriting, Together, counted
 from privacy_toolkit.jobs.writing import Writing, named
 from privacy_toolkit.talonone.addresses import QueryValue
-from privacy_toolkit.talonone.models import RequestBody
+from privacy_toolkit.talonone.bodies import (
+    AudienceAction,
+    AudienceActions,
+    CustomerProfileRequestV2,
+    NewReferral,
+    NewReferrals,
+    ProfileUpdate,
+    ProfileUpdates,
+)
+from privacy_toolkit.talonone.models import CreatedReferrals, Referral, RequestBody, UpdatedProfiles
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 from privacy_toolkit.talonone.responses import Answer
 
@@ -41,6 +59,9 @@ from privacy_toolkit.talonone.responses import Answer
 #: How the flags of a query are called among the parameters of a plan, and on the command line.
 FLAGS = {"dry": ("dry", "--dry"), "runRuleEngine": ("run_rule_engine", "--run-rule-engine")}
 
+#: Whether rows go out many at once where they can; and, in a plan, how many rows do, and in how many requests.
+AT_ONCE, ROWS_AT_ONCE, REQUESTS_AT_ONCE = "at_once", "rows_at_once", "requests_at_once"
+
 _EARNEST = "It would be carried out in earnest."
 
 
@@ -48,9 +69,11 @@ _EARNEST = "It would be carried out in earnest."
 class RequestKind:
     """A job that makes one request of each row.
 
-    ``operations`` has its operation in each version of the API that has it. ``customers`` are the fields that name
+    ``operations`` has its operation in each version of the API that has it, ``together`` how rows of a version may go
+    out many at once. ``customers`` are the fields that name
     customers; where ``id_field`` is set the id of the row stands in that field, else in the path. ``aliases`` are
-    further names of fields, ``opened`` the object whose fields are columns of their own.
+    further names of fields, ``opened`` the object whose fields are columns of their own. ``row`` is what a row becomes
+    where that is only a part of a body: such rows go out together, whatever is asked for.
     """
 
     job: Job
@@ -60,6 +83,8 @@ class RequestKind:
     id_field: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     opened: Mapping[str, str] = field(default_factory=dict)
+    together: Mapping[str, Together] = field(default_factory=dict)
+    row: type[RequestBody] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +98,78 @@ class Request:
     generation: Generation
 
 
+# Which rows may go out together, and what the answers say of each.
+
+
+class _Apart(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """What a profile update can't have with others: it is for the rule engine, or about audiences."""
+
+    evaluable_campaign_ids: Any = None
+    audiences_changes: Any = None
+    response_content: Any = None
+
+
+_apart = msgspec.json.Decoder(_Apart).decode
+_update = msgspec.json.Decoder(CustomerProfileRequestV2).decode
+_new_referral = msgspec.json.Decoder(NewReferral).decode
+_action = msgspec.json.Decoder(AudienceAction).decode
+
+
+def _of_profile(given: str) -> str | None:
+    return ANY if _apart(given) == _Apart() else None
+
+
+def _profile_updates(subjects: Sequence[Subject]) -> ProfileUpdates:
+    return ProfileUpdates(
+        customer_profiles=[
+            ProfileUpdate(integration_id=subject.id, attributes=_update(subject.given).attributes)
+            for subject in subjects
+        ]
+    )
+
+
+def _updated(answer: UpdatedProfiles) -> Mapping[str, Any]:
+    return {one.customer_profile.integration_id: one for one in answer.integration_states or ()}
+
+
+def _of_referral(given: str) -> str | None:
+    """All but the advocate. A friend can't be named for several, and a limit has to be."""
+    row = _new_referral(given)
+    if row.friend_profile_integration_id is not None or row.usage_limit is None:
+        return None
+    return msgspec.json.encode(replace(row, advocate_profile_integration_id=""), order="sorted").decode()
+
+
+def _new_referrals(subjects: Sequence[Subject]) -> NewReferrals:
+    row = _new_referral(subjects[0].given)
+    return NewReferrals(
+        campaign_id=row.campaign_id,
+        advocate_profile_integration_ids=[subject.id for subject in subjects],
+        usage_limit=row.usage_limit or 0,
+        start_date=row.start_date,
+        expiry_date=row.expiry_date,
+        attributes=row.attributes,
+    )
+
+
+def _referred_by(answer: CreatedReferrals) -> Mapping[str, Referral]:
+    return {one.advocate_profile_integration_id: one for one in answer.data or ()}
+
+
+def _code_of(made: Referral) -> bytes:
+    """What is kept of a new referral, since the API makes each code once."""
+    return encode_code(MadeCode(made.code, made.id, made.expiry_date))
+
+
 REFERRAL_REQUESTS = RequestKind(
     Job.REFERRALS,
     {"v1": OPERATIONS["create_referral"]},
     id_columns=("advocateProfileIntegrationId", *ID_COLUMNS),
     id_field="advocateProfileIntegrationId",
     customers=("friendProfileIntegrationId",),
+    together={
+        "v1": Together(OPERATIONS["create_referrals"], _of_referral, _new_referrals, _referred_by, _code_of),
+    },
 )
 EVENT_REQUESTS = RequestKind(
     Job.EVENTS,
@@ -91,6 +182,7 @@ PROFILE_REQUESTS = RequestKind(
     Job.PROFILES,
     {"v1": OPERATIONS["update_customer_profile"], "v2": OPERATIONS["update_customer_profile_v2"]},
     id_columns=ID_COLUMNS,
+    together={"v2": Together(OPERATIONS["update_customer_profiles"], _of_profile, _profile_updates, _updated)},
 )
 SESSION_REQUESTS = RequestKind(
     Job.SESSIONS,
@@ -99,6 +191,21 @@ SESSION_REQUESTS = RequestKind(
     customers=("profileId",),
     aliases=dict.fromkeys(set(ID_COLUMNS) - {"id"}, "profileId"),
     opened={"v2": "customerSession"},
+)
+
+
+def _audience_actions(subjects: Sequence[Subject]) -> AudienceActions:
+    return AudienceActions(data=[_action(subject.given) for subject in subjects])
+
+
+AUDIENCE_REQUESTS = RequestKind(
+    Job.AUDIENCES,
+    {"v2": OPERATIONS["update_customer_audiences"]},
+    id_columns=("profileIntegrationId", *ID_COLUMNS),
+    id_field="profileIntegrationId",
+    aliases={"audience_id": "audienceId"},
+    together={"v2": Together(OPERATIONS["update_customer_audiences"], lambda _: ANY, _audience_actions)},
+    row=AudienceAction,
 )
 
 
@@ -117,14 +224,27 @@ def request_of(kind: RequestKind, parameters: Parameters) -> Request:
         others = [one for one, other in kind.operations.items() if generation in other.generations]
         raise UsageError(
             f"{_deployments(generation).capitalize()} have no {operation.operation_id}.",
-            f"Use --api {' or '.join(others)}.",
+            f"Use --api {' or '.join(others)}." if others else "There is no other way.",
         )
-    return Request(operation, operation.body, version, _query(operation, generation, parameters), generation)
+    return Request(
+        operation, kind.row or operation.body, version, _query(operation, generation, parameters), generation
+    )
+
+
+def together_of(kind: RequestKind, request: Request, parameters: Parameters) -> Together | None:
+    """How rows go out many at once; None where each is its own request: as a plan says that knows no other way.
+
+    A dry run and the rule engine are for one at a time.
+    """
+    together = kind.together.get(request.version)
+    if together is None or request.query or not (kind.row or parameters.get(AT_ONCE)):
+        return None
+    return together if request.generation in together.operation.generations else None
 
 
 def form_of(kind: RequestKind, request: Request) -> FieldForm:
     """How a row becomes the body of the request."""
-    body = request.operation.body_for(request.generation) or request.body
+    body = kind.row or request.operation.body_for(request.generation) or request.body
     opened = kind.opened.get(request.version)
     newer = FieldPlaces(request.body, opened).fields - FieldPlaces(body, opened).fields
     excluded = dict.fromkeys(newer, "deployments of 2020 do not know it")
@@ -174,8 +294,7 @@ def _deployments(generation: Generation) -> str:
 
 
 def _code(answer: Answer) -> bytes:
-    """What is kept of a new referral, since the API makes each code once."""
-    return encode_code(MadeCode(answer.value.code, answer.value.id, answer.value.expiry_date))
+    return _code_of(answer.value)
 
 
 def _referred(id_: str, given: str) -> Collection[str]:
@@ -213,6 +332,11 @@ def _no_more(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the i
 def _shown_owner(id_: str, given: str) -> Mapping[str, str]:
     owner = next(iter(_owner(id_, given)), None)
     return {} if owner is None else {"customer_id": owner}
+
+
+def _shown_audience(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
+    row = _action(given)
+    return {"audience_id": str(row.audience_id), "action": row.action}
 
 
 # What is said of a request that can't be read back.
@@ -286,7 +410,23 @@ def codes_table(parameters: Parameters, kept: Kept) -> Table:  # noqa: ARG001 - 
 
 
 def _calls(kind: RequestKind, subjects: int, parameters: Parameters) -> Calls:
-    return {request_of(kind, parameters).operation.name: (subjects, subjects)}
+    request = request_of(kind, parameters)
+    rows, requests = (int(parameters.get(name) or 0) for name in (ROWS_AT_ONCE, REQUESTS_AT_ONCE))
+    together, alone = together_of(kind, request, parameters), max(0, subjects - rows)
+    calls: Calls = {together.operation.name: (requests, requests)} if together is not None and rows else {}
+    return calls | ({request.operation.name: (alone, alone)} if alone or not calls else {})
+
+
+def _counted(kind: RequestKind, preparation: Preparation) -> Assigned:
+    """The rows as they are; how many go out together, and in how many requests, is in the plan."""
+    scan, holds, parameters = preparation.scan, preparation.holds, preparation.parameters
+    together = together_of(kind, request_of(kind, parameters), parameters)
+    if together is None:
+        return Assigned(scan, parameters={AT_ONCE: False} if parameters.get(AT_ONCE) else {})
+    rows = enumerate(chain.from_iterable(scan.subjects()), 1)
+    sent = ((id_, "".join(map(str, given))) for seq, (_, id_, *given) in rows if seq not in holds)
+    found = counted(((str(id_), given) for id_, given in sent), together.share)
+    return Assigned(scan, parameters=dict(zip((ROWS_AT_ONCE, REQUESTS_AT_ONCE), found, strict=True)))
 
 
 def _form(kind: RequestKind, parameters: Parameters) -> FieldForm:
@@ -304,9 +444,10 @@ class _About:
 
 def _make(
     kind: RequestKind, about: _About, keep: Callable[[Answer], bytes] | None, ordered: bool, context: Context
-) -> Writing:
+) -> Writing | ManyWriting:
     request = request_of(kind, context.parameters)
-    return Writing(
+    together = together_of(kind, request, context.parameters)
+    alone = Writing(
         operation=request.operation,
         body=request.body,
         query=request.query,
@@ -316,6 +457,7 @@ def _make(
         keep=keep,
         ordered=ordered,
     )
+    return alone if together is None else ManyWriting(alone, together)
 
 
 _SETTABLE: Parameters = {"api": "v2", "dry": False}
@@ -337,6 +479,7 @@ def _declared(
         calls=partial(_calls, kind),
         make=partial(_make, kind, about, keep, ordered),
         form=partial(_form, kind),
+        prepare=partial(_counted, kind) if kind.together else as_they_stand,
         shown=about.shown,
         customers=about.customers,
         suppressed_by=(Job.ERASE,),
@@ -361,7 +504,7 @@ REFERRALS = _declared(
         is_ordered=False,
     ),
     _About(customers=_referred),
-    settable={SPREADSHEET_SAFE: False},
+    settable={SPREADSHEET_SAFE: False, AT_ONCE: True},
     ordered=False,
     keep=_code,
     table=codes_table,
@@ -389,7 +532,7 @@ PROFILES = _declared(
         is_ordered=True,
     ),
     _About(),
-    settable={**_SETTABLE, "run_rule_engine": False},
+    settable={**_SETTABLE, "run_rule_engine": False, AT_ONCE: True},
 )
 SESSIONS = _declared(
     SESSION_REQUESTS,
@@ -402,4 +545,18 @@ SESSIONS = _declared(
         is_ordered=True,
     ),
     _About(customers=_owner, session=_session, shown=_shown_owner),
+)
+AUDIENCES = _declared(
+    AUDIENCE_REQUESTS,
+    _words(
+        Headline("Send", "audience change", "to"),
+        "Changes of audiences",
+        "one customer who is put in an audience, or taken out of it",
+        "The API accepted the request. Its answer names nobody: of a row that went out with others (reason"
+        " accepted_together) it says no more than that all of them were accepted.",
+        is_update=True,
+        is_ordered=True,
+    ),
+    _About(shown=_shown_audience),
+    settable={},
 )

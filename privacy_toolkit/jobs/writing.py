@@ -12,9 +12,9 @@ from http import HTTPStatus
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, Outcome, Purpose, Reason
+from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.engine.steps import Sending, Steps
-from privacy_toolkit.jobs.coupons import customer_key
+from privacy_toolkit.jobs.coupons import REFUSED_FOR_GOOD, customer_key
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import EventV3
@@ -29,7 +29,6 @@ from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
 #: How often a request is sent for one row in one execution before it is left for the next one.
 ACT_TRIES = 5
 
-_REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
 #: What is believed of an answer without a name only once its connection is proven.
 _TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED, Finding.CREDENTIALS})
 
@@ -72,7 +71,10 @@ class Writing:
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:
         """The customers and the session: their requests go out one after another, in the order of the input."""
-        subject = entries[0].subject
+        return self.about(entries[0].subject)
+
+    def about(self, subject: Subject) -> Collection[str]:
+        """Give the names of the customers and the session of a row."""
         session = self.session(subject.id, subject.given)
         found = {customer_key(customer) for customer in self.customers(subject.id, subject.given)}
         return found if session is None else {*found, f"session\0{session}"}
@@ -95,12 +97,17 @@ class Writing:
             body,
             self.query,
             self._key(subject.seq) if operation.idempotency_key else None,
-            about=self.keys((entry,)),
+            about=self.about(subject),
         )
 
     def _key(self, seq: int) -> str:
         """The Idempotency-Key of a row: the same in every execution, and to be told by nobody without the secret."""
         return hmac.new(self.secret, f"key:{seq}".encode(), hashlib.sha256).hexdigest()
+
+
+def is_certain(answer: Answer) -> bool:
+    """Whether an answer that does not name its row needs no connection to vouch for it."""
+    return answer.named or answer.is_in_step or answer.finding not in _TO_BE_VOUCHED_FOR
 
 
 def _sent_at(exchange: ExchangeRecord) -> float:
@@ -163,8 +170,8 @@ class _WriteWalk:
         answer = await self._steps.act(job.operation, {self._seq: lost}, self._follows, sending, keep)
         if answer.finding is Finding.REFUSED and job.operation.retry is RetrySafety.SAFE:
             # That of another does no harm where the row may be sent again: it is told later whose it was.
-            self._doubtful += [] if self._is_certain(answer) else [answer]
-        elif not self._is_certain(answer):
+            self._doubtful += [] if is_certain(answer) else [answer]
+        elif not is_certain(answer):
             answer = await self._steps.vouched(job.operation, answer)
             self._stand_by(answer)
         if answer.finding is Finding.UNKNOWN:
@@ -223,10 +230,6 @@ class _WriteWalk:
         ago = self._steps.now - self._first_sent
         return retry is RetrySafety.SAFE or (retry is RetrySafety.KEYED and 0 <= ago < KEY_IS_KEPT)
 
-    def _is_certain(self, answer: Answer) -> bool:
-        """Whether an answer that does not name its row needs no connection to vouch for it."""
-        return answer.named or answer.is_in_step or answer.finding not in _TO_BE_VOUCHED_FOR
-
     def _lost(self) -> SubjectState:
         """Where the row stands if no answer is ever recorded."""
         return replace(
@@ -240,7 +243,7 @@ class _WriteWalk:
     def _follows(self, answer: Answer) -> dict[int, SubjectState]:
         """Where the row stands by the answer, as long as nothing vouches for it: a crash leaves no more than that."""
         self._before = self._state
-        if not self._is_certain(answer):
+        if not is_certain(answer):
             answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.NO_ANSWER_RECORDED)
         attempts = self._state.attempts + (answer.finding is not Finding.NEVER_SENT)
         self._state = replace(self._state, attempts=attempts)
@@ -259,8 +262,8 @@ class _WriteWalk:
         if answer.finding is Finding.UNKNOWN:
             return Outcome.UNKNOWN, answer.reason if self._may_repeat() else Reason.NO_LOOK_POSSIBLE
         if before.outcome is Outcome.UNKNOWN:
-            return Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE if answer.finding in _REFUSED_FOR_GOOD else before.reason
-        return Outcome.FAILED if answer.finding in _REFUSED_FOR_GOOD else Outcome.RETRYABLE, answer.reason
+            return Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE if answer.finding in REFUSED_FOR_GOOD else before.reason
+        return Outcome.FAILED if answer.finding in REFUSED_FOR_GOOD else Outcome.RETRYABLE, answer.reason
 
     def _keep(self, answer: Answer) -> dict[int, bytes]:
         if answer.finding is not Finding.DONE or self._job.keep is None:

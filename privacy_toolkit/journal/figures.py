@@ -151,6 +151,7 @@ _EPOCH: Final = date(1970, 1, 1).toordinal()
 _UNSENT: Final = frozenset(reason.value for reason in NEVER_SENT)
 _MAY_BE_DONE: Final = frozenset(reason.value for reason in MAY_BE_DONE)
 _OPEN: Final = frozenset(outcome.value for outcome in OPEN_OUTCOMES)
+_DOUBTS: Final = frozenset({Outcome.UNKNOWN.value, Outcome.UNVERIFIED.value, Outcome.RESIDUAL.value})
 _LOST_FROM: Final = 500
 _PENDING, _ON_HOLD, _ACT = Outcome.PENDING.value, Outcome.ON_HOLD.value, Purpose.ACT.value
 #: These settle a request; those on hold are not counted as settled.
@@ -188,6 +189,19 @@ class PageCounts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def totals(self, size: int) -> Counter[str]:
         """Count the subjects by outcome; those of ``size`` without any record are pending."""
         return _totals(self.states, size)
+
+    def settled_for_good(self) -> int:
+        """Count the subjects that are open no more."""
+        return sum(subjects for (outcome, *_), (subjects, *_) in self.states if outcome not in _OPEN)
+
+    def has_doubts(self) -> bool:
+        """Tell whether it is not certain of any subject what was done."""
+        return any(outcome in _DOUBTS for (outcome, *_), _ in self.states)
+
+    def first_due(self) -> str | None:
+        """Give the earliest date at which one of the open subjects is due."""
+        dates = [due_on for (_, due_on, outcome), _ in self.asked if due_on is not None and outcome in _OPEN]
+        return min(dates, default=None)
 
     def due(self, size: int, outcomes: Collection[str]) -> set[str | None]:
         """Give the due dates of the subjects in some outcomes; None among them: some have no due date."""

@@ -36,6 +36,8 @@ class LeaseTerms:
     begins no request that changes something in the last ``margin`` before that. ``drain`` is how long what was begun
     may still be under way: so long after its end nobody else takes over. ``exclusive``: no two executions may work on
     the run at once. ``rate`` is what all executions may send together, in requests a second; None: no limit.
+    ``joins``: what was tried since the run was begun or resumed is not tried again, though nobody is there any more,
+    and a stop of the run stays one. ``target`` is the key of the deployment: no two runs are worked on there at once.
     ``clock`` goes on while the machine is suspended.
     """
 
@@ -46,6 +48,8 @@ class LeaseTerms:
     exclusive: bool = True
     rate: float | None = None
     clock: Callable[[], float] = since_boot
+    joins: bool = False
+    target: str = ""
 
 
 # What people ask of a run at work, and see of it.
@@ -345,7 +349,7 @@ class KeptLease:
         self._on: Callable[[Signal], None] = lambda _: None
         self._count: Callable[[], LeaseTally] = LeaseTally
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        self._wake, self._has_walked = asyncio.Event(), asyncio.Event()
         self._batch = LeaseBatch(1)
         self._waiting: list[asyncio.Future[None]] = []
         self._lingering: asyncio.TimerHandle | None = None
@@ -385,6 +389,7 @@ class KeptLease:
         """
         while not self._is_stopped:
             self._check()
+            self._has_walked.clear()
             found: ClaimedPages | Unclaimed = Unclaimed.NOT_NOW
             try:
                 found = await asyncio.wait_for(self._keeper.claim(self._known), self._terms.lease)
@@ -399,7 +404,8 @@ class KeptLease:
             if found is Unclaimed.NOTHING_LEFT:
                 break
             on_wait()
-            await asyncio.sleep(self._terms.beat)
+            with suppress(TimeoutError):  # what was walked here may have been the last
+                await asyncio.wait_for(self._has_walked.wait(), self._terms.beat)
         return None
 
     async def intend(self, notes: Iterable[Note]) -> None:
@@ -524,6 +530,8 @@ class KeptLease:
                 self._is_over = batch.ended is not None
                 wake_all(waiting, error)
                 return
+            if batch.walked:
+                self._has_walked.set()
             if answer is not None:
                 self._beat_at = loop.time() + self._terms.beat
                 self._take(answer, sent)

@@ -1,11 +1,13 @@
-"""What outlives the runs of a state, as protocols: erased customers, assigned codes, controls, keys, and the chain."""
+"""What a state has besides its runs, as protocols: erased customers, assigned codes, controls, keys, chain, queue."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
 from privacy_toolkit.core.model import ExitCode, JournalError, ToolkitError
@@ -312,3 +314,43 @@ def _check(master: bytes, name: str) -> bytes:
 
 def _xored(one: bytes, other: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
+# The queue: what of a state is left to workers, whose wake-up is another's job.
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a worker does: work on a run by its id, begin a schedule by its name, and look after what was handed out.
+
+    ``schedules`` are crontab lines in UTC, by the name of the schedule. ``every`` is how often ``attend`` is called, in
+    seconds.
+    """
+
+    work: Callable[[str], Awaitable[None]]
+    begin: Callable[[str], Awaitable[None]]
+    attend: Callable[[], Awaitable[None]]
+    schedules: Mapping[str, str]
+    every: float = 60.0
+
+
+class WorkQueue(Protocol):
+    """Which runs of one deployment and environment are left to workers; every method may raise ``JournalError``."""
+
+    def hand_out(self, run_id: str, packs: int) -> None:
+        """Leave a run, of which there are so many packs by now, to workers, and wake one. It is durable on return."""
+
+    def wake(self, run_id: str) -> None:
+        """Have a worker that is free work on a run; nothing happens if one was asked to already."""
+
+    def handed_out(self) -> dict[str, int]:
+        """Give the runs that were left to workers and not taken back, the oldest first, with their packs before."""
+
+    def take_back(self, run_id: str) -> None:
+        """Leave a run to workers no more: it ended, or was stopped."""
+
+    def clear_up(self) -> None:
+        """Have what was in the hands of workers that are gone done by others."""
+
+    async def serve(self, served: Served, stop: asyncio.Event) -> None:
+        """Do what is handed out until ``stop`` is set, and end once what is under way has ended."""

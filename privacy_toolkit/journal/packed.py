@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from privacy_toolkit.core.model import (
+    OPEN_OUTCOMES,
     Attribution,
     Control,
     Gone,
@@ -32,6 +33,7 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, StateCount
+from privacy_toolkit.journal.orders import BoundRun, PinnedSubjects
 from privacy_toolkit.journal.records import (
     PENDING,
     Approval,
@@ -201,6 +203,9 @@ def page_digest(secret: bytes, first: int, last: int, data: bytes) -> bytes:
 
 #: Something was sent for these, and what became of it is not known, or not seen yet.
 _IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
+_OPEN = frozenset(outcome.value for outcome in OPEN_OUTCOMES)
+#: Later than any date.
+_NEVER = "~"
 #: In the place of an exchange of which only the number matters.
 _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
 #: So many members of parties are read at once, at least.
@@ -224,6 +229,7 @@ class PartyWalk:
         self._states: dict[int, SubjectState] = {}
         self._made: dict[int, int] = {}
         self._doubted: set[int] = set()
+        self.pins: PinnedSubjects | None = None
 
     def begin(self, rows: Iterable[SubjectRow]) -> None:
         """Take in how things are at the beginning: what is in doubt then comes first."""
@@ -256,9 +262,12 @@ class PartyWalk:
         return bool(self._doubted)
 
     def entry(self, row: Row) -> Entry:
-        """Make the entry of a member of a party."""
+        """Make the entry of a member of a party, who has to be the one of this number in the pages."""
         _, seq, place, id_, given = row
-        return Entry(Subject(seq, place, id_, given), self._states.get(seq, PENDING), (_MADE,) * self._made.get(seq, 0))
+        subject = Subject(seq, place, id_, given)
+        if self.pins is not None and not self.pins.has(subject):
+            raise Damage("who belongs together")
+        return Entry(subject, self._states.get(seq, PENDING), (_MADE,) * self._made.get(seq, 0))
 
 
 def walked(walk: PartyWalk, members: Members, most: int, *, doubted: bool) -> Iterator[list[list[Entry]]]:
@@ -335,6 +344,10 @@ class KeptFacts:
         """Give a fact of the run by its name; None if it was purged or never known."""
         return self._facts.get(name)
 
+    def ordered(self) -> tuple[BoundRun, bytes | None] | None:
+        """Give nothing: where a run is on this machine alone, nobody signs an order."""
+        return None
+
 
 def reads(method: M) -> M:
     """Make a method one that reads the journal: damage that shows in it is named, by ``PackedReader.reading``."""
@@ -365,6 +378,7 @@ class PackedReader(KeptFacts):
     """Reads a run from its packed pages; what has no code here is the store's."""
 
     _walks: list[PartyWalk]
+    _is_bound = False  # by an order: what is handed out has to be what it says
 
     # What a store has to say.
 
@@ -519,8 +533,11 @@ class PackedReader(KeptFacts):
         were made, without what they came to.
         """
         walk = PartyWalk(self.size, outcomes)
-        for first, _ in self.bounds():
+        walk.pins = PinnedSubjects() if self._is_bound else None
+        for first, last in self.bounds():
             walk.begin(self.rows_of_page(first))
+            if walk.pins is not None:
+                walk.pins.add(self._subjects(first, last))
         self._walks.append(walk)
         try:
             if walk.has_doubts:
@@ -557,6 +574,20 @@ class PackedReader(KeptFacts):
         subjects = self._subjects(first, last)
         kept = dict(self.kept_between(first, last))
         return [_entry_of(subjects[seq - first], known.get(seq), kept.get(seq)) for seq in wanted]
+
+    def open_by_due_date(self, first: int, last: int) -> list[list[Entry]]:
+        """Give the open subjects of a page in a list for each due date, the earliest first, those without one last."""
+        dates: dict[int, str] = {}
+
+        def is_open(row: SubjectRow | None) -> bool:
+            due_on = _due(row)
+            if row is not None and due_on is not None:
+                dates[row.seq] = due_on
+            return _outcome_of(row) in _OPEN
+
+        found = self._entries(first, last, is_open)
+        found.sort(key=lambda entry: dates.get(entry.subject.seq, _NEVER))
+        return [list(some) for _, some in groupby(found, key=lambda entry: dates.get(entry.subject.seq))]
 
     def _due_pages(
         self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]

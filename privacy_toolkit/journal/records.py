@@ -321,8 +321,7 @@ class Staged:
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
     those on hold, by their numbers; ``requests`` a row for each of whose request the input says something. ``party``
     names, where one request is about several subjects, those that belong together. ``rejected`` are row and reason of
-    what was refused of the input, in its order.
-    ``created_at`` is microseconds since the epoch, ``plan_key`` the key under which the plan names its files.
+    what was refused, in order. Under ``plan_key`` the plan names its files; ``order`` signs the run (see ``orders``).
     """
 
     plan: bytes
@@ -334,6 +333,7 @@ class Staged:
     approval: Approval | None = None
     plan_key: bytes | None = None
     rejected: Iterable[tuple[int, str]] = ()
+    order: Callable[[Any], bytes] | None = None
 
 
 class ControlProfile(msgspec.Struct, frozen=True, kw_only=True):

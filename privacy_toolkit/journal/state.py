@@ -12,11 +12,15 @@ from pathlib import Path
 
 from privacy_toolkit.config.settings import Settings, is_elsewhere
 from privacy_toolkit.core.model import Learned, ToolkitError, UsageError
-from privacy_toolkit.journal.ledgers import ControlStore
+from privacy_toolkit.journal.ledgers import ControlStore, WorkQueue
+from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import RunReader, State
+
+#: Minute, hour, day of the month, month, day of the week.
+_FIELDS = 5
 
 
 def open_state(address: Path | str, key: Path | None = None) -> State:
@@ -216,7 +220,38 @@ def grant(address: Path | str, role: str, *, reading: bool) -> None:
     schema.grant(Database(str(address), getattr(address, "password_file", None)), role, reading=reading)
 
 
-def copy(folder: Path, address: Path | str, key: Path | None = None) -> int:
+def open_queue(address: Path | str, scope: str) -> WorkQueue:
+    """Open the queue of the workers of a state in a database, for one scope of it.
+
+    Raises:
+        UsageError: the address can't be used, or the extra is not installed.
+    """
+    with _cluster():
+        from privacy_toolkit.journal.postgres.connection import Database
+        from privacy_toolkit.journal.postgres.queue import PostgresQueue
+
+    return PostgresQueue(Database(str(address), getattr(address, "password_file", None)), scope)
+
+
+def check_schedule(cron: str) -> None:
+    """Make sure that a line says when something is due, as in a crontab.
+
+    Raises:
+        UsageError: it does not, or the extra that reads it is not installed.
+    """
+    with _cluster():
+        from croniter import croniter
+
+    if len(cron.split()) != _FIELDS or not croniter.is_valid(cron):
+        raise UsageError(f"{cron!r} says no time.", 'It is written as in a crontab, in UTC: "15 2 * * *"')
+
+
+def copy(
+    folder: Path,
+    address: Path | str,
+    key: Path | None = None,
+    order_of: Callable[[RunReader, str], SignOrder | None] | None = None,
+) -> int:
     """Copy a state folder into a database; see ``postgres.copy``. How many runs that were.
 
     Raises:
@@ -228,7 +263,8 @@ def copy(folder: Path, address: Path | str, key: Path | None = None) -> int:
         from privacy_toolkit.journal.postgres.copy import copy_state
         from privacy_toolkit.journal.postgres.state import PostgresState
 
-    return copy_state(folder, PostgresState(str(address), getattr(address, "password_file", None), key), key)
+    state = PostgresState(str(address), getattr(address, "password_file", None), key)
+    return copy_state(folder, state, key, order_of)
 
 
 def _database(address: Path | str, key: Path | None) -> State:

@@ -40,6 +40,7 @@ from privacy_toolkit.journal.ledgers import (
     RunIndex,
     Suppression,
 )
+from privacy_toolkit.journal.orders import BoundRun
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
@@ -113,6 +114,13 @@ class RunReader(Protocol):
     @property
     def approval(self) -> Approval | None:
         """The approval of the plan by a second person, if it has one."""
+
+    def ordered(self) -> tuple[BoundRun, bytes | None] | None:
+        """What an order of the run has to bind, and the signed order it has; None where nobody else could write to it.
+
+        Raises:
+            DamagedError: that can't be read.
+        """
 
     # Whether it can be relied on.
 
@@ -191,8 +199,8 @@ class RunReader(Protocol):
     def parties(self, outcomes: Collection[Outcome], most: int) -> Iterator[list[list[Entry]]]:
         """Give the subjects in some outcomes by the party that they belong to, at most ``most`` in one list.
 
-        Those in doubt come first, then the others, each by the parties' names and in input order. Of a subject's
-        exchanges there are only as many as were made, without what they came to.
+        Those in doubt come first, then the others, each by the parties' names (in a sealed run: by digests of them) and
+        in input order. Of a subject's exchanges there are only as many as were made, without what they came to.
         """
 
     def rows(self, first: int = 1, last: int | None = None) -> Iterator[Observed]:
@@ -471,10 +479,11 @@ class State(Protocol):
 
     # Who may work.
 
-    def lock(self, deployment: str) -> AbstractContextManager[object]:
+    def lock(self, deployment: str, run_id: str | None = None) -> AbstractContextManager[object]:
         """Keep any other run on a deployment out, by its key; free again when the process ends, however it ends.
 
-        The lock is taken on return, and given back at the end of the block.
+        The lock is taken on return, and given back at the end of the block. ``run_id`` is the run that it is taken for:
+        in a state for many, others may work on that one already.
 
         Raises:
             RefusedError: another process has it (code ``locked``).

@@ -95,7 +95,7 @@ class PageLog:
         pages: dict[int, list[bytes]] = {}
         self._commits += 1
         for seq, is_settled, note in notes:
-            first = self._firsts[bisect_right(self._firsts, seq) - 1]
+            first = self.page_of(seq)
             page = pages.get(first)
             if page is None:
                 page = pages[first] = []
@@ -107,6 +107,10 @@ class PageLog:
             self._unfolded[first].add(len(page), self._commits)
         self._walked |= {first for first in pages if self._unfolded[first].settled >= self._sizes[first]}
         return [(first, pack_commit(page)) for first, page in pages.items()]
+
+    def page_of(self, seq: int) -> int:
+        """Give the number of the first subject of the page in which a subject is."""
+        return self._firsts[bisect_right(self._firsts, seq) - 1]
 
     def walked(self) -> set[int]:
         """Give the pages that are worth folding now."""
@@ -348,17 +352,17 @@ class WrittenRun:
         Raises:
             JournalError: it is not durable, so nothing may be sent.
         """
-        return self._open_writer().commit(self._told(notes))
+        return self._open_writer().commit(self.told(notes))
 
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the states that follow, all with the next commit."""
-        self._open_writer().put(self._told(notes))
+        self._open_writer().put(self.told(notes))
 
     def record_control(self, control: ControlRecord) -> None:
         """Note a control with the next commit."""
         self._open_writer().put(controls=(control,))
 
-    def _told(self, notes: Iterable[Note]) -> Sequence[Note]:
+    def told(self, notes: Iterable[Note]) -> Sequence[Note]:
         """Tell whoever walks the run party by party what is written of it."""
         told = notes if isinstance(notes, list) else list(notes)
         for walk in self._walks:

@@ -37,7 +37,7 @@ from privacy_toolkit.sandbox.deployment import (
 )
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Faults, Outages, RateLimit
 from privacy_toolkit.sandbox.store import Call, LogEntry, RequestLog, SandboxSettings, Store
-from privacy_toolkit.sandbox.wire import RefusalError, seed
+from privacy_toolkit.sandbox.wire import RefusalError, is_count, seed
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 
 #: The ASGI extension by which the server passes the connection (see ``server``).
@@ -301,10 +301,17 @@ class ApiRoute:
 
 @dataclass(frozen=True, slots=True)
 class NoRoute:
-    """No operation: 404, 405 (path known, method not) or 400 (not UTF-8). ``path`` is the raw path."""
+    """No operation: 404, 405 (path known, ``allow`` has its methods) or 400 (not UTF-8). ``path`` is the raw path."""
 
     status: int
     path: str
+    allow: tuple[str, ...] = ()
+
+    @property
+    def reaction(self) -> Reaction:
+        """What is answered; a 405 names the methods that there are (RFC 9110, section 15.5.6)."""
+        headers = {"allow": ", ".join(self.allow)} if self.allow else {}
+        return Reaction(refusal(self.status, HTTPStatus(self.status).phrase), headers=headers)
 
 
 _PROGRAM = "{loyaltyProgramId}"
@@ -343,10 +350,10 @@ class Router:
             return NoRoute(400, path)
         operation = methods.get(method)
         if operation is None:
-            return NoRoute(405, path)
+            return NoRoute(405, path, tuple(sorted(methods)))
         if operation.is_of_a_program:
             program = segments[operation.path.split("/").index(_PROGRAM)]
-            if not (program.isascii() and program.isdecimal()):
+            if not is_count(program):
                 return NoRoute(404, path)
             operation = operation.within(int(program))
         return ApiRoute(operation, value)
@@ -490,7 +497,7 @@ class SandboxApp:
         if broken is not None:
             return self._broken(broken, route)
         if isinstance(route, NoRoute):
-            return self._recorded("", route.path, Reaction(refusal(route.status, HTTPStatus(route.status).phrase)))
+            return self._recorded("", route.path, route.reaction)
         if not self._limit.admits():
             return self._recorded(name, route.value, rate_limited(self._faults))
         try:

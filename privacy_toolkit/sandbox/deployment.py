@@ -22,7 +22,7 @@ from privacy_toolkit.sandbox import handlers as profiles
 from privacy_toolkit.sandbox import handlers as sessions
 from privacy_toolkit.sandbox.faults import Draw, FaultKind, Faults
 from privacy_toolkit.sandbox.store import Call, SandboxSettings, ServedAnswer, Store, World
-from privacy_toolkit.sandbox.wire import RefusalError, misfit
+from privacy_toolkit.sandbox.wire import RefusalError, invalid, misfit
 from privacy_toolkit.talonone.models import RequestBody
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation, Scheme
 
@@ -72,6 +72,7 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
     "delete_coupon_reservation": coupons.release,
     "get_reserved_customers": coupons.holders,
     "create_referral": coupons.create_referral,
+    "create_referrals": coupons.create_referrals,
     "delete_customer_data": customers.erase,
     "get_customer_inventory": customers.inventory,
     "get_loyalty_balances": customers.balances,
@@ -87,6 +88,8 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
     "get_event_v3": sessions.advanced_event,
     "update_customer_profile": profiles.update_profile_v1,
     "update_customer_profile_v2": profiles.update_profile_v2,
+    "update_customer_profiles": profiles.update_profiles,
+    "update_customer_audiences": profiles.update_audiences,
     "update_customer_session": sessions.update_session_v1,
     "update_customer_session_v2": sessions.update_session_v2,
 }
@@ -194,10 +197,34 @@ def _body(operation: Operation, body: bytes) -> dict[str, Any]:
     if operation.body is None:
         return {}
     try:
-        _decoder(operation.body).decode(body)
-        return msgspec.json.decode(body, type=dict[str, Any])
+        taken = _decoder(operation.body).decode(body)
+        given = msgspec.json.decode(body, type=dict[str, Any])
+        if b"null" in body:
+            _refuse_nulls(given, msgspec.to_builtins(taken), "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise misfit(error) from None
+    return given
+
+
+#: The only property of a body for which a published document has null.
+_NULLABLE = frozenset({"/subledgerIds"})
+
+
+def _refuse_nulls(given: Any, taken: Any, pointer: str) -> None:
+    """Raise RefusalError where a body has null for a property that may only be left out.
+
+    The types that bodies are read by take both for the same, so what is null is missing in ``taken``, unless it is part
+    of an object of any shape.
+    """
+    if isinstance(given, dict):
+        for name, value in given.items():
+            if value is not None or name in taken:
+                _refuse_nulls(value, taken.get(name), f"{pointer}/{name}")
+            elif f"{pointer}/{name}" not in _NULLABLE:
+                raise invalid("Invalid", "Expected a value, got `null`", f"{pointer}/{name}")
+    elif isinstance(given, list):
+        for place, (value, read) in enumerate(zip(given, taken, strict=True)):
+            _refuse_nulls(value, read, f"{pointer}/{place}")
 
 
 def _contended(call: Call) -> dict[str, str]:
@@ -207,7 +234,8 @@ def _contended(call: Call) -> dict[str, str]:
         return {}
     profile = call.value if parameter == "integrationId" else body.get("profileId")
     session = call.value if parameter == "customerSessionId" else body.get("sessionId")
-    named = {f"profile {profile}": "profile"} if profile else {}
+    profiles = [profile] if profile else [one["integrationId"] for one in body.get("customerProfiles", ())]
+    named = {f"profile {profile}": "profile" for profile in profiles}
     return named | ({f"session {session}": "session"} if session else {})
 
 

@@ -193,7 +193,7 @@ def _page(call: Call, held: list[JsonObject], usual: int) -> tuple[list[JsonObje
     sizes = {"pageSize": usual, "skip": 0}
     for name, default in list(sizes.items()):
         given = call.flags.get(name, str(default))
-        if not (given.isascii() and given.isdecimal()):
+        if not wire.is_count(given):
             raise invalid("Invalid", f"{name} is no number", "")
         sizes[name] = int(given)
     if not 1 <= sizes["pageSize"] <= _LARGEST_PAGE:
@@ -247,6 +247,29 @@ def update_profile_v2(world: World, call: Call) -> ServedAnswer:
     return ServedAnswer(200, state_v2(world, wanted, profile, event=event))
 
 
+def update_profiles(world: World, call: Call) -> ServedAnswer:
+    """Merge attributes into several profiles, which are in the answer unless it is ``silent``, as it is if not told."""
+    items = call.body["customerProfiles"]
+    shown = [_merged(world, item["integrationId"], item.get("attributes")) for item in items]
+    if call.flags.get("silent", "yes") == "yes":
+        return ServedAnswer(204)
+    return ServedAnswer(200, {"integrationStates": [{"customerProfile": profile} for profile in shown]})
+
+
+def update_audiences(world: World, call: Call) -> ServedAnswer:
+    """Put customers in audiences, or take them out; all or none. Any audience is there whose number is above 0."""
+    for item in call.body["data"]:
+        if item["audienceId"] < 1:
+            raise not_found("Audience")
+        customer, number, is_added = item["profileIntegrationId"], item["audienceId"], item["action"] == "add"
+        profile = ensure(world, customer) if is_added else world.store.get(EntityKind.PROFILE, customer)
+        if profile is not None:
+            kept = [one for one in profile["audienceMemberships"] or () if one["id"] != number]
+            added = [{"id": number, "name": f"Audience {number}"}] if is_added else []
+            world.store.put(EntityKind.PROFILE, customer, profile | {"audienceMemberships": kept + added})
+    return ServedAnswer(204)
+
+
 def state_v2(world: World, wanted: list[str], profile: JsonObject | None, **more: Any) -> JsonObject:
     """What V2 operations answer: the required lists, and the entities that were asked for.
 
@@ -264,12 +287,17 @@ def state_v2(world: World, wanted: list[str], profile: JsonObject | None, **more
 
 def _merge(world: World, call: Call) -> tuple[JsonObject, JsonObject]:
     """The profile afterwards, and the event that V1 and V2 can show for the update."""
-    profile = ensure(world, call.value)
-    profile["attributes"] |= call.body.get("attributes") or {}
-    profile["lastActivity"] = world.now()
-    world.store.put(EntityKind.PROFILE, call.value, profile)
+    profile = _merged(world, call.value, call.body.get("attributes"))
     application = world.settings.application_id
     return profile, wire.event(world.store.number(), world.now(), application, "talon_profile_updated", call.value)
+
+
+def _merged(world: World, customer: str, attributes: JsonObject | None) -> JsonObject:
+    profile = ensure(world, customer)
+    profile["attributes"] |= attributes or {}
+    profile["lastActivity"] = world.now()
+    world.store.put(EntityKind.PROFILE, customer, profile)
+    return profile
 
 
 # Coupon reservations and referrals.
@@ -310,12 +338,25 @@ def holders(world: World, call: Call) -> ServedAnswer:
 
 def create_referral(world: World, call: Call) -> ServedAnswer:
     """Make a referral; each call makes a new code, and a profile for an unknown advocate."""
-    advocate = call.body["advocateProfileIntegrationId"]
+    return ServedAnswer(201, _referred(world, call.body))
+
+
+def create_referrals(world: World, call: Call) -> ServedAnswer:
+    """Make a referral for each advocate; they are in the answer unless it is ``silent``, as it is if not told."""
+    advocates = call.body["advocateProfileIntegrationIds"]
+    made = [_referred(world, call.body | {"advocateProfileIntegrationId": advocate}) for advocate in advocates]
+    if call.flags.get("silent", "yes") == "yes":
+        return ServedAnswer(204)
+    return ServedAnswer(201, {"totalResultSize": len(made), "data": made})
+
+
+def _referred(world: World, given: JsonObject) -> JsonObject:
+    advocate = given["advocateProfileIntegrationId"]
     ensure(world, advocate)
-    referral = wire.referral(world.store.number(), world.now(), call.body)
+    referral = wire.referral(world.store.number(), world.now(), given)
     friend = referral.get("friendProfileIntegrationId")
     world.store.put(EntityKind.REFERRAL, referral["code"], referral, owner=advocate, friend=friend)
-    return ServedAnswer(201, referral)
+    return referral
 
 
 def _coupon(world: World, value: str) -> JsonObject:
@@ -431,6 +472,7 @@ def _update(world: World, key: str, given: JsonObject) -> tuple[JsonObject, Json
     session |= {name: given[name] for name in _TAKEN_OVER if given.get(name) is not None}
     session["attributes"] |= given.get("attributes") or {}
     session |= {"state": after, "updated": world.now(), "updateCount": session["updateCount"] + 1}
+    wire.check_amounts(session)
     session["profileId"] = given.get("profileId") or session["profileId"]
     world.store.put(EntityKind.SESSION, key, session, owner=session["profileId"] or None)
     closing = (after == "closed") - (before == "closed")

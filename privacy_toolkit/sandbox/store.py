@@ -255,6 +255,13 @@ class Store:
         """How many customers have a coupon reserved."""
         return int(self._query("SELECT count(*) FROM reservation WHERE coupon = ?", (coupon,))[0][0])
 
+    def reserved(self) -> list[tuple[str, str]]:
+        """All reservations: the coupon and the customer, with or without a profile."""
+        return [
+            (str(coupon), str(customer))
+            for coupon, customer in self._query("SELECT coupon, customer FROM reservation", ())
+        ]
+
     def holders(self, coupon: str) -> list[msgspec.Raw]:
         """The profiles of the customers that have a coupon reserved; who has no profile (any more) is left out."""
         joined = (
@@ -408,9 +415,16 @@ class Call:
 
     @property
     def about(self) -> str:
-        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names."""
+        """Whom or what the call is about: the value in its path, otherwise the customer whom its body names first."""
         named = self.body.get("profileId") or self.body.get("advocateProfileIntegrationId")
-        return self.value or (named if isinstance(named, str) else "")
+        return self.value or (named if isinstance(named, str) else next(iter(self.customers), ""))
+
+    @property
+    def customers(self) -> tuple[str, ...]:
+        """The customers of a call that is about many at once."""
+        items = self.body.get("customerProfiles") or self.body.get("data") or ()
+        named = [item.get("integrationId") or item.get("profileIntegrationId") for item in items]
+        return (*named, *self.body.get("advocateProfileIntegrationIds", ()))
 
     def flag(self, name: str) -> bool:
         """Whether a boolean flag is set."""

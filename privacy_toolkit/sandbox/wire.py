@@ -259,6 +259,20 @@ def session_totals(kept: JsonObject) -> dict[str, float]:
     }
 
 
+def check_amounts(kept: JsonObject) -> None:
+    """Raise RefusalError (400) for a session with more items than the API takes, or amounts that can't be added up."""
+    if sum(item["quantity"] for item in kept["cartItems"]) > _MOST_ITEMS:
+        raise invalid("Invalid", f"Expected at most {_MOST_ITEMS} items in all", "/cartItems")
+    if any(abs(total) > _LARGEST_AMOUNT for total in session_totals(kept).values()):
+        raise invalid("Invalid", "The amounts come to more than there can be", "/cartItems")
+
+
+#: By the current document, over all items of a session.
+_MOST_ITEMS = 10_000
+#: What the current document says of a coupon's discount, so that sums of them stay numbers.
+_LARGEST_AMOUNT = 1e15
+
+
 def session_v2(kept: JsonObject) -> JsonObject:
     """A CustomerSessionV2, without ``coupon`` and ``referral``: the document requires them and defines neither."""
     return kept | session_totals(kept)
@@ -320,6 +334,14 @@ def not_found(what: str) -> RefusalError:
     return RefusalError(404, f"{what} not found")
 
 
+def is_count(text: str) -> bool:
+    """Whether a text is a number of 1 to 18 decimal digits: one that any database takes."""
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_COUNT
+
+
+_LONGEST_COUNT = 18
+
+
 def misfit(error: Exception) -> RefusalError:
     """400 for a body that is not JSON or not of the declared type."""
     text = str(error)
@@ -330,7 +352,11 @@ def misfit(error: Exception) -> RefusalError:
 
 
 def pointer_of(path: str) -> str:
-    """The JSON pointer of a msgspec path: ``$.cartItems[0].sku`` is ``/cartItems/0/sku``."""
+    """The JSON pointer of a msgspec path: ``$.cartItems[0].sku`` is ``/cartItems/0/sku``.
+
+    Of a map's entry, which the path does not name (``[...]``), it is that of the map.
+    """
+    path = path.partition("[...]")[0]
     return path.removeprefix("$").replace("[", ".").replace("]", "").replace(".", "/")
 
 

@@ -22,10 +22,11 @@ from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 
 # Keys in OpenSSH's formats: reading and writing them, and generating a new pair.
 
-# What a signature is for. A signature made for one of these is worth nothing for the other.
+# What a signature is for. A signature made for one of these is worth nothing for the others.
 
 PACK_NAMESPACE: Final = "privacy-toolkit-audit-pack@v1"
 APPROVAL_NAMESPACE: Final = "privacy-toolkit-plan-approval@v1"
+ORDER_NAMESPACE: Final = "privacy-toolkit-run-order@v1"
 
 
 # The bytes of OpenSSH: length-prefixed strings (RFC 4251, section 5) and the armor of a signature.
@@ -246,12 +247,13 @@ def check_principal(principal: str) -> str:
 
 
 def allowed_signers_line(principal: str, key: PublicKey) -> str:
-    """The line for a list of allowed signers that accepts this key for packs and plan approvals and nothing else.
+    """The line for a list of allowed signers that accepts this key for packs, approvals, orders and nothing else.
 
     Raises:
         UsageError: the principal can't be in such a list.
     """
-    return f'{check_principal(principal)} namespaces="{PACK_NAMESPACE},{APPROVAL_NAMESPACE}" {key.line}'
+    uses = f"{PACK_NAMESPACE},{APPROVAL_NAMESPACE},{ORDER_NAMESPACE}"
+    return f'{check_principal(principal)} namespaces="{uses}" {key.line}'
 
 
 def generate(path: Path, principal: str) -> PublicKey:
@@ -398,7 +400,7 @@ def _accepted(path: Path, public: PublicKey) -> PublicKey:
 # A signature covers the name of its use, the name of a hash and the hash of the message, never over the message
 # itself, so that a key used for SSH logins can't be tricked into signing a pack.
 
-__all__ = ["APPROVAL_NAMESPACE", "PACK_NAMESPACE", "BadSignature", "enclose", "verify"]
+__all__ = ["APPROVAL_NAMESPACE", "ORDER_NAMESPACE", "PACK_NAMESPACE", "BadSignature", "enclose", "verify"]
 
 _MAGIC: Final = b"SSHSIG"
 _VERSION: Final = 1

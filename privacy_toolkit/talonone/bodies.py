@@ -28,6 +28,8 @@ SessionState = Literal["open", "closed", "cancelled"]
 
 #: How many customers one reservation call may name (current document; none was stated in 2020).
 MOST_RESERVATIONS = 1000
+#: And one call of an operation that is about many at once.
+MOST_AT_ONCE = 1000
 
 
 class CouponReservations(RequestBody, frozen=True):
@@ -61,6 +63,19 @@ class NewReferral(RequestBody, frozen=True):
     expiry_date: Moment | None = None
     usage_limit: Count | None = None
     attributes: Json | None = None
+
+
+class NewReferrals(RequestBody, frozen=True):
+    """Referral codes to be made, one for each of up to 1,000 advocates, alike but for their advocates."""
+
+    campaign_id: int
+    advocate_profile_integration_ids: Annotated[list[Id], Meta(min_length=1, max_length=MOST_AT_ONCE)]
+    usage_limit: Count
+    start_date: Moment | None = None
+    expiry_date: Moment | None = None
+    attributes: Json | None = None
+    valid_characters: list[str] | None = None
+    referral_pattern: Annotated[str, Meta(min_length=3, max_length=100)] | None = None
 
 
 class NewEvent(RequestBody, frozen=True):
@@ -117,6 +132,33 @@ class NewCustomerProfile(RequestBody, frozen=True):
     """Attributes to be merged into a profile (V1): leaving one out does not erase it."""
 
     attributes: Json | None = None
+
+
+class ProfileUpdate(RequestBody, frozen=True):
+    """What is merged into one of several profiles."""
+
+    integration_id: Id
+    attributes: Json | None = None
+
+
+class ProfileUpdates(RequestBody, frozen=True):
+    """Updates of up to 1,000 profiles; no rules are evaluated."""
+
+    customer_profiles: Annotated[list[ProfileUpdate], Meta(min_length=1, max_length=MOST_AT_ONCE)]
+
+
+class AudienceAction(RequestBody, frozen=True):
+    """A customer that is put in an audience, or taken out of it."""
+
+    profile_integration_id: Id
+    audience_id: int
+    action: Literal["add", "delete"]
+
+
+class AudienceActions(RequestBody, frozen=True):
+    """Up to 1,000 such actions."""
+
+    data: Annotated[list[AudienceAction], Meta(min_length=1, max_length=MOST_AT_ONCE)]
 
 
 class AudienceChanges(RequestBody, frozen=True):

@@ -14,6 +14,8 @@ from privacy_toolkit.http.exchange import PLAIN, Exchange, Manner
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import (
+    AudienceAction,
+    AudienceActions,
     CardHolder,
     CouponReservations,
     CustomerProfileRequestV2,
@@ -25,11 +27,15 @@ from privacy_toolkit.talonone.bodies import (
     NewCustomerSession,
     NewEvent,
     NewReferral,
+    NewReferrals,
+    ProfileUpdate,
+    ProfileUpdates,
 )
 from privacy_toolkit.talonone.models import (
     AnswerBody,
     AvailableAchievements,
     Coupon,
+    CreatedReferrals,
     CustomerInventory,
     CustomerProfileResponseV2,
     CustomerSessionAnswer,
@@ -42,6 +48,7 @@ from privacy_toolkit.talonone.models import (
     RegisteredEvent,
     RequestBody,
     ReservedCustomers,
+    UpdatedProfiles,
 )
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
@@ -105,6 +112,10 @@ class Calls(ABC):
     async def create_referral(self, referral: NewReferral) -> Referral:
         """Create a referral code; each call makes a new one."""
         return await self._ask("create_referral", Referral, body=referral)
+
+    async def create_referrals(self, referrals: NewReferrals) -> CreatedReferrals:
+        """Create a referral code for each of at most 1,000 advocates; each call makes new ones."""
+        return await self._ask("create_referrals", CreatedReferrals, body=referrals)
 
     async def delete_customer_data(self, integration_id: str) -> None:
         """Delete a customer's attributes, in all Applications of the environment. It can't be undone."""
@@ -198,6 +209,17 @@ class Calls(ABC):
             query=_set(runRuleEngine=run_rule_engine, dry=dry),
             key=idempotency_key,
         )
+
+    async def update_customer_profiles(
+        self, profiles: Sequence[ProfileUpdate], *, idempotency_key: str | None = None
+    ) -> UpdatedProfiles:
+        """Update or create at most 1,000 customer profiles (V2); no rules are evaluated."""
+        body = ProfileUpdates(customer_profiles=list(profiles))
+        return await self._ask("update_customer_profiles", UpdatedProfiles, body=body, key=idempotency_key)
+
+    async def update_customer_audiences(self, actions: Sequence[AudienceAction]) -> None:
+        """Put at most 1,000 customers in audiences, or take them out; the answer names none of them."""
+        await self._call("update_customer_audiences", body=AudienceActions(data=list(actions)))
 
     async def update_customer_session(
         self, session_id: str, session: NewCustomerSession, *, dry: bool = False

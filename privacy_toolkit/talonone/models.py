@@ -171,6 +171,13 @@ class Referral(ReferralDetails, frozen=True, kw_only=True):
     usage_counter: int | None
 
 
+class CreatedReferrals(Success, frozen=True, kw_only=True):
+    """The referral codes that were made at once, each with its advocate."""
+
+    data: list[Referral] | None
+    total_result_size: int
+
+
 class InventoryReferral(ReferralDetails, frozen=True):
     """A referral in a customer's inventory; ``referred_customers`` are the ids of other people."""
 
@@ -350,6 +357,18 @@ class CustomerProfileResponseV2(RuleEngineAnswer, frozen=True):
     def has_effects(self) -> bool:
         """Whether the members are there that the current document requires."""
         return not any(part is UNSET for part in (self.effects, self.created_coupons, self.created_referrals))
+
+
+class UpdatedProfile(AnswerBody, frozen=True):
+    """One of the profiles that were updated at once."""
+
+    customer_profile: CustomerProfile
+
+
+class UpdatedProfiles(Success, frozen=True, kw_only=True):
+    """The profiles that were updated at once, as they are afterwards."""
+
+    integration_states: list[UpdatedProfile] | None
 
 
 class IntegrationStateV2(RuleEngineAnswer, frozen=True, kw_only=True):

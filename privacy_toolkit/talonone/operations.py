@@ -2,8 +2,8 @@
 
 Client, commands, sandbox, documentation and contract tests are generated from this table. Sources: the eleven
 operations published in 2020, V2 events, which replaced the V1 one, and of the document of August 2026 what is held
-about a customer next to the inventory: loyalty ledgers, achievements, sessions. Where the API of 2020 and the current
-one differ, ``Generation`` says which has what.
+about a customer next to the inventory (loyalty ledgers, achievements, sessions), and what is about many customers at
+once. Where the API of 2020 and the current one differ, ``Generation`` says which has what.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 
 from privacy_toolkit.talonone.bodies import (
+    AudienceActions,
     CardHolder,
     CouponReservations,
     CustomerProfileRequestV2,
@@ -26,6 +27,8 @@ from privacy_toolkit.talonone.bodies import (
     NewCustomerSession,
     NewEvent,
     NewReferral,
+    NewReferrals,
+    ProfileUpdates,
     ProfileV2Of2020,
     ReferralOf2020,
     RequestOf2020,
@@ -34,6 +37,7 @@ from privacy_toolkit.talonone.bodies import (
 from privacy_toolkit.talonone.models import (
     AvailableAchievements,
     Coupon,
+    CreatedReferrals,
     CustomerInventory,
     CustomerProfileResponseV2,
     CustomerSessionAnswer,
@@ -47,6 +51,7 @@ from privacy_toolkit.talonone.models import (
     RequestBody,
     ReservedCustomers,
     Success,
+    UpdatedProfiles,
 )
 
 # What is said about an operation of the API: the vocabulary of the table in ``operations``.
@@ -211,6 +216,8 @@ def _filters(*names: str) -> tuple[QueryFlag, ...]:
 
 #: How many entries a page may have, and how many to skip.
 _PAGES = (QueryFlag("pageSize", _CURRENT, int), QueryFlag("skip", _CURRENT, int))
+#: Without it nothing would be answered but that all is well: not for whom, and with which codes.
+_TELLING = QueryFlag("silent", _CURRENT, str, always="no")
 _OF_LEDGERS = (
     QueryFlag("loyaltyTransactionType", _CURRENT, str),
     QueryFlag("startDate", _CURRENT, str),
@@ -276,6 +283,21 @@ _TABLE = (
         auth=_EITHER,
         retry=RetrySafety.NEVER,
         creates_profile=True,
+    ),
+    Operation(
+        name="create_referrals",
+        operation_id="createReferralsForMultipleAdvocates",
+        method="POST",
+        path="/v1/referrals_for_multiple_advocates",
+        success=201,
+        summary="Create a referral code for each of up to 1,000 advocates; each call makes new ones",
+        refusals=_REFUSES,
+        body=NewReferrals,
+        answer=CreatedReferrals,
+        query=(_TELLING,),
+        retry=RetrySafety.NEVER,
+        creates_profile=True,
+        generations=_CURRENT,
     ),
     Operation(
         name="delete_customer_data",
@@ -434,7 +456,7 @@ _TABLE = (
         body=EventV2,
         answer=IntegrationStateV2,
         query=(
-            QueryFlag("silent", _CURRENT, str, always="no"),
+            _TELLING,
             _flag("dry", _CURRENT),
             QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
         ),
@@ -454,7 +476,7 @@ _TABLE = (
         body=EventV3,
         answer=IntegrationStateV2,
         query=(
-            QueryFlag("silent", _CURRENT, str, always="no"),
+            _TELLING,
             _flag("dry", _CURRENT),
             QueryFlag("forceCompleteEvaluation", _CURRENT, needs="dry"),
         ),
@@ -505,6 +527,35 @@ _TABLE = (
         retry=RetrySafety.SAFE,
         idempotency_key=True,
         creates_profile=True,
+    ),
+    Operation(
+        name="update_customer_profiles",
+        operation_id="updateCustomerProfilesV2",
+        method="PUT",
+        path="/v2/customer_profiles",
+        success=200,
+        summary="Update or create up to 1,000 customer profiles (V2)",
+        refusals=_REFUSES,
+        body=ProfileUpdates,
+        answer=UpdatedProfiles,
+        query=(_TELLING,),
+        retry=RetrySafety.SAFE,
+        idempotency_key=True,
+        creates_profile=True,
+        generations=_CURRENT,
+    ),
+    Operation(
+        name="update_customer_audiences",
+        operation_id="updateCustomerProfileAudiences",
+        method="POST",
+        path="/v2/customer_audiences",
+        success=204,
+        summary="Put up to 1,000 customers in audiences, or take them out; the answer names none of them",
+        refusals=_REFUSES | _MISSES,
+        body=AudienceActions,
+        retry=RetrySafety.SAFE,  # who is in an audience already is in it once
+        creates_profile=True,
+        generations=_CURRENT,
     ),
     Operation(
         name="update_customer_session",

@@ -28,11 +28,14 @@ from privacy_toolkit.talonone.bodies import (
     NewCustomerSession,
     NewEvent,
     NewReferral,
+    NewReferrals,
+    ProfileUpdates,
 )
 from privacy_toolkit.talonone.models import (
     AnswerBody,
     AvailableAchievements,
     Coupon,
+    CreatedReferrals,
     CustomerInventory,
     CustomerProfile,
     CustomerProfileResponseV2,
@@ -52,6 +55,7 @@ from privacy_toolkit.talonone.models import (
     RequestBody,
     ReservedCustomers,
     Success,
+    UpdatedProfiles,
 )
 from privacy_toolkit.talonone.operations import Generation, Meaning, Operation, RetrySafety
 
@@ -146,6 +150,31 @@ def _referral(answer: Referral, _: object, body: NewReferral | None, *__: object
         return Said.ANOTHER
     advocate = (answer.advocate_profile_integration_id, body.advocate_profile_integration_id)
     return _compared(advocate, (answer.campaign_id, body.campaign_id))
+
+
+def _referrals(answer: CreatedReferrals, _: object, body: NewReferrals | None, *__: object) -> Said:
+    made = answer.data or ()
+    if len(made) != answer.total_result_size:
+        return Said.TOO_LITTLE
+    if body is None:
+        return Said.NOTHING
+    if any((one.campaign_id, one.friend_profile_integration_id or None) != (body.campaign_id, None) for one in made):
+        return Said.ANOTHER
+    return _among([one.advocate_profile_integration_id for one in made], body.advocate_profile_integration_ids)
+
+
+def _profiles_v2(answer: UpdatedProfiles, _: object, body: ProfileUpdates | None, *__: object) -> Said:
+    if body is None:
+        return Said.NOTHING
+    named = [one.customer_profile.integration_id for one in answer.integration_states or ()]
+    return _among(named, [one.integration_id for one in body.customer_profiles])
+
+
+def _among(named: list[str], asked: list[str]) -> Said:
+    """Each who is named was asked about, and is named once; whoever is not named has to be looked for elsewhere."""
+    if len(set(named)) < len(named) or not set(asked).issuperset(named):
+        return Said.ANOTHER
+    return Said.SUBJECT if named else Said.TOO_LITTLE
 
 
 def _event_v1(answer: IntegrationState, _: object, body: NewEvent | None, *__: object) -> Said:
@@ -289,6 +318,7 @@ _CHECKS: Mapping[str, Callable[..., Said]] = MappingProxyType(
         "create_coupon_reservation": _coupon,
         "get_reserved_customers": _holders,
         "create_referral": _referral,
+        "create_referrals": _referrals,
         "get_customer_inventory": _inventory,
         "get_loyalty_balances": _balances,
         "get_loyalty_transactions": _ledger,
@@ -302,6 +332,7 @@ _CHECKS: Mapping[str, Callable[..., Said]] = MappingProxyType(
         "get_event_v3": _registered_event,
         "update_customer_profile": _profile_v1,
         "update_customer_profile_v2": _profile_v2,
+        "update_customer_profiles": _profiles_v2,
         "update_customer_session": _session_v1,
         "update_customer_session_v2": _session_v2,
     }
@@ -421,6 +452,7 @@ _OF_REFUSALS = (b'"message"', b'"StatusCode"', b'"errors"')
 _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
     AvailableAchievements: (b'"data"', b'"totalResultSize"'),
     Coupon: (b'"value"',),
+    CreatedReferrals: (b'"data"', b'"totalResultSize"', b'"code"', b'"advocateProfileIntegrationId"', b'"campaignId"'),
     CustomerInventory: (b'"profile"',),
     CustomerProfileResponseV2: (b'"customerProfile"', b'"event"', b'"effects"'),
     CustomerSessionAnswer: (b'"customerSession"', b'"integrationId"', b'"profileId"'),
@@ -432,6 +464,7 @@ _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
     Referral: (b'"advocateProfileIntegrationId"', b'"friendProfileIntegrationId"', b'"campaignId"'),
     RegisteredEvent: (b'"integrationId"', b'"type"', b'"profileId"', b'"attributes"'),
     ReservedCustomers: (b'"data"', b'"totalResultSize"'),
+    UpdatedProfiles: (b'"integrationStates"', b'"customerProfile"', b'"integrationId"'),
 }
 
 

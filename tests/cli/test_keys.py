@@ -31,8 +31,8 @@ def test_a_new_key_signs_and_the_line_for_the_auditor_names_it(keys, tmp_path):
     first, line = done.stdout.splitlines()
     assert first == f"Fingerprint: {signer.public.fingerprint}"
     assert line == (
-        'dpo@example.org namespaces="privacy-toolkit-audit-pack@v1,privacy-toolkit-plan-approval@v1" '
-        + signer.public.line
+        'dpo@example.org namespaces="privacy-toolkit-audit-pack@v1,privacy-toolkit-plan-approval@v1,'
+        'privacy-toolkit-run-order@v1" ' + signer.public.line
     )
     assert verify(signer.sign(b"sums", PACK_NAMESPACE), b"sums", PACK_NAMESPACE) == signer.public
 

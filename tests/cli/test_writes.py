@@ -11,12 +11,17 @@ from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 COMMANDS = [("referrals", "create"), ("events", "track"), ("profiles", "update"), ("sessions", "update")]
+COMMANDS += [("audiences", "update")]
 ROWS = {
     "referrals": "customer_id,campaignId\nc1,1\nc2,1\n",
     "events": "profileId,type,attributes.n:number\nc1,seen,1\nc2,seen,2\nc1,seen,3\n",
     "profiles": "customer_id,attributes.tier\nc1,gold\nc2,silver\n",
+    "audiences": "customer_id,audienceId,action\nc1,7,add\nc1,7,delete\n",
     "sessions": 'session_id,profileId,cartItems\ns1,c1,"[{""sku"":""a"",""quantity"":1,""name"":""A"",""price"":1}]"\n',
 }
+
+#: How each row is its own request, where that is not so anyway.
+ALONE = {"profiles": ("--one-by-one",), "referrals": ("--one-by-one",)}
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def old_server(monkeypatch, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_row_becomes_a_request(call, server, rows, command):
     path = rows(ROWS[command[0]])
-    done = call(*command, path, "--confirm", "yes", "--json")
+    done = call(*command, path, "--confirm", "yes", "--json", *ALONE.get(command[0], ()))
     assert done.code == 0, done.err
     assert done.json["job"] == command[0]
     number = ROWS[command[0]].count("\n") - 1
@@ -62,11 +67,47 @@ def test_either_version_writes_the_same(call, server, rows, command, kind, api):
     path = rows(
         "customer_id,session_id,attributes.a\nc1,s1,x\n" if kind is EntityKind.SESSION else "id,attributes.a\nc1,x\n"
     )
-    done = call(*command, path, "--api", api, "--confirm", "yes", "--json")
+    done = call(*command, path, "--api", api, "--confirm", "yes", "--json", *ALONE.get(command[0], ()))
     assert done.code == 0, done.err
     (entry,) = server.log.about_subjects()
     assert entry.operation.endswith("_v2") is (api == "v2")
     assert server.store.get(kind, "s1" if kind is EntityKind.SESSION else "c1")["attributes"] == {"a": "x"}
+
+
+MANY = {
+    "profiles": "customer_id,attributes.tier,audiencesChanges\n" + "".join(f"c{n},x,\n" for n in range(1500)),
+    "referrals": "customer_id,campaignId,usageLimit\n" + "".join(f"c{n},{n % 2},1\n" for n in range(1500)),
+}
+
+
+@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2]])
+def test_rows_go_out_many_at_once_and_those_that_can_not_alone(call, server, rows, command, tmp_path):
+    last = {"profiles": 'b,y,"{""adds"": [7], ""deletes"": []}"\n', "referrals": "b,1,\n"}[command[0]]
+    path, plan = rows(MANY[command[0]] + last), tmp_path / "plan.json"
+    call(*command, path, "--plan", plan)
+    done = call("apply", plan, "--confirm", "yes", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"done": 1501}), done.err
+    sent = [entry.operation for entry in server.log.about_subjects()]
+    together, alone = {
+        "profiles": ("update_customer_profiles", "update_customer_profile_v2"),
+        "referrals": ("create_referrals", "create_referral"),
+    }[command[0]]
+    assert sorted(sent) == sorted([alone, *[together] * 2])
+    planned = json.loads(plan.read_text())
+    assert planned["calls"] == {together: [2, 2], alone: [1, 1]}
+    assert planned["parameters"]["rows_at_once"] == 1500
+    assert server.store.get(EntityKind.PROFILE, "c1499") is not None
+    report = call("runs", "report", "latest", "--json")
+    assert report.code == 0
+
+
+@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2]])
+def test_a_plan_that_knows_no_other_way_is_applied_one_by_one(call, server, rows, command, tmp_path):
+    path, plan = rows("\n".join(MANY[command[0]].split("\n")[:4]) + "\n"), tmp_path / "plan.json"
+    call(*command, path, "--plan", plan, "--one-by-one")
+    assert "at_once" not in plan.read_text()  # as plans of earlier versions are
+    assert call("apply", plan, "--confirm", "yes", "--json").code == 0
+    assert len(server.log.about_subjects()) == 3
 
 
 def test_v1_events_belong_to_a_session(call, server, rows):

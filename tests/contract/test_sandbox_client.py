@@ -30,6 +30,10 @@ CALLS = {
     "delete_coupon_reservation": (CODE, bodies.CouponReservations(integration_ids=["customer-00001"])),
     "get_reserved_customers": (CODE, None),
     "create_referral": (None, bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="a1")),
+    "create_referrals": (
+        None,
+        bodies.NewReferrals(campaign_id=1, advocate_profile_integration_ids=["a1", "a2"], usage_limit=0),
+    ),
     "delete_customer_data": ("customer-00002", None),
     "get_customer_inventory": ("customer-00003", None),
     "get_loyalty_balances": ("customer-00001", None),
@@ -48,6 +52,14 @@ CALLS = {
     "get_event_v3": ("e0", None),
     "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={"a": 1})),
     "update_customer_profile_v2": ("c1", bodies.CustomerProfileRequestV2(attributes={"a": 1})),
+    "update_customer_profiles": (
+        None,
+        bodies.ProfileUpdates(customer_profiles=[bodies.ProfileUpdate(integration_id="c1", attributes={"a": 1})]),
+    ),
+    "update_customer_audiences": (
+        None,
+        bodies.AudienceActions(data=[bodies.AudienceAction(profile_integration_id="c1", audience_id=7, action="add")]),
+    ),
     "update_customer_session": ("s2", bodies.NewCustomerSession(profile_id="c1")),
     "update_customer_session_v2": (
         "s3",
@@ -58,12 +70,16 @@ CALLS = {
 }
 
 
+NO_AUDIENCE = bodies.AudienceActions(
+    data=[bodies.AudienceAction(profile_integration_id="c1", audience_id=0, action="add")]
+)
 #: Whose answer names what was asked about; V2 writes show it only where that is asked for.
 NAMING = {
     Generation.CURRENT: {
         *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event", "track_event_v2"),
         *("update_customer_profile", "update_customer_session", "update_customer_session_v2"),
         *("get_card_transactions", "unlink_loyalty_card", "get_customer_session", "track_event_v3", "get_event_v3"),
+        *("create_referrals", "update_customer_profiles"),
     },
     Generation.SEED: {
         *("create_coupon_reservation", "create_referral", "get_customer_inventory", "track_event"),
@@ -161,7 +177,8 @@ def test_its_refusals_are_in_the_apis_own_words(start, name, generation):
     value, body = CALLS[name]
     assert call(sandbox, name, value, body, credentials=Credentials(api_key="wrong")).finding is Finding.CREDENTIALS
     if 404 in operation.refusals:
-        assert call(sandbox, name, "nobody", body).finding is Finding.ABSENT
+        unknown = ("nobody", body) if operation.parameter else (None, NO_AUDIENCE)
+        assert call(sandbox, name, *unknown).finding is Finding.ABSENT
 
 
 def test_an_idempotent_write_is_done_once(start):

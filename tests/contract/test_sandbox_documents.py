@@ -10,12 +10,12 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator, oas30_forma
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from privacy_toolkit.sandbox import RunningSandbox, start_in_thread, wire
+from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
 from privacy_toolkit.sandbox.faults import Faults
-from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings, card_owner
-from privacy_toolkit.sandbox.wire import EPOCH
+from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
-from tests.support.documents import called, read_document
+from tests.support.documents import called, read_document, settle
+from tests.support.shop import CARD, MEMBER, hold_loyalty
 
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}
 CUSTOMERS = 40
@@ -23,13 +23,17 @@ CODE = "SANDBOX-0001"
 ITEM = {"name": "Lamp", "sku": "s1", "quantity": 2, "price": 2.5}
 ALL_CONTENT = ["customerSession", "customerProfile", "coupons", "loyalty", "event", "triggeredCampaigns"]
 
-MEMBER, CARD = "customer-00007", "CARD-00000900"
 #: A request for each operation of the documents that succeeds: path value, query, body.
 SUCCESSES = {
     "create_coupon_reservation": (CODE, "", {"integrationIDs": ["customer-00001"]}),
     "delete_coupon_reservation": (CODE, "", {"integrationIDs": ["customer-00002"]}),
     "get_reserved_customers": (CODE, "", None),
     "create_referral": ("", "", {"campaignId": 1, "advocateProfileIntegrationId": "a1"}),
+    "create_referrals": (
+        "",
+        "silent=no",
+        {"campaignId": 1, "advocateProfileIntegrationIds": ["a1", "a2"], "usageLimit": 1},
+    ),
     "delete_customer_data": ("customer-00003", "", None),
     "get_customer_inventory": ("customer-00001", "profile=true&referrals=true&coupons=true&loyalty=true", None),
     "get_loyalty_balances": (MEMBER, "includeTiers=true", None),
@@ -49,6 +53,21 @@ SUCCESSES = {
     "track_event": ("", "", {"type": "seen", "attributes": {"a": 1}, "sessionId": "s1", "profileId": "c1"}),
     "update_customer_profile": ("c1", "", {"attributes": {"a": 1}}),
     "update_customer_profile_v2": ("c1", "", {"attributes": {"a": 1}}),
+    "update_customer_profiles": (
+        "",
+        "silent=no",
+        {"customerProfiles": [{"integrationId": "c1", "attributes": {"a": 1}}, {"integrationId": "c2"}]},
+    ),
+    "update_customer_audiences": (
+        "",
+        "",
+        {
+            "data": [
+                {"profileIntegrationId": "c1", "audienceId": 7, "action": "add"},
+                {"profileIntegrationId": "c2", "audienceId": 7, "action": "delete"},
+            ]
+        },
+    ),
     "update_customer_session": ("s2", "", {"profileId": "c1", "coupon": "ABCD", "cartItems": [ITEM]}),
     "update_customer_session_v2": (
         "s3",
@@ -63,7 +82,7 @@ class Document:
 
     def __init__(self, generation: Generation) -> None:
         content = read_document(generation)
-        _settle_contradictions(content["components"]["schemas"])
+        settle(content)
         self._registry = Registry().with_resource("urn:document", Resource(content, DRAFT202012))
         self._paths = {
             operation["operationId"]: (path, method, operation["responses"])
@@ -91,21 +110,6 @@ class Document:
         return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(json.loads(body))]
 
 
-def _settle_contradictions(schemas: dict) -> None:
-    """Where the current document contradicts itself, what it says in words counts.
-
-    ``loyaltyMemberships`` "always returns null" and is typed as an array; CustomerSessionV2 requires ``coupon`` and
-    ``referral`` and defines neither.
-    """
-    for name, schema in schemas.items():
-        if name.startswith("CustomerProfile"):
-            for part in schema.get("allOf", [schema]):
-                part.get("properties", {}).pop("loyaltyMemberships", None)
-        if name == "CustomerSessionV2":
-            for part in schema.get("allOf", [schema]):
-                part["required"] = [field for field in part.get("required", []) if field not in {"coupon", "referral"}]
-
-
 @pytest.fixture(scope="module", params=list(Generation))
 def generation(request) -> Generation:
     return request.param
@@ -130,21 +134,6 @@ def operation(request, generation) -> Operation:
     if generation not in found.generations:
         pytest.skip("not an operation of that generation")
     return found
-
-
-def hold_loyalty(store) -> None:
-    """A customer with a card, and transactions in a ledger of their own and of the card."""
-    now = wire.timestamp(EPOCH)
-    card = wire.card(900, now, MEMBER, 30)
-    store.put(EntityKind.CARD, CARD, card, owner=MEMBER)
-    for number in (1, 2, 3):
-        for owner, identifier in ((MEMBER, None), (card_owner(CARD), CARD)):
-            made = wire.transaction(number + 10 * bool(identifier), 1, now, number - 2, identifier)
-            store.put(EntityKind.TRANSACTION, made["transactionUUID"], made, owner=owner)
-    store.put(EntityKind.ACHIEVEMENT, f"1 {MEMBER}", wire.achievement(1, 3), owner=MEMBER)
-    event = wire.event(5, now, 1, "seen", MEMBER) | {"integrationId": "e0"}
-    store.put(EntityKind.ADVANCED_EVENT, "e0", event, owner=MEMBER)
-    store.put(EntityKind.SESSION, "s4", wire.session(77, "s4", now, 1) | {"profileId": MEMBER}, owner=MEMBER)
 
 
 def send(sandbox, operation, value="", query="", body=None, headers=KEY) -> tuple[int, bytes]:

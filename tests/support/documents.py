@@ -10,6 +10,26 @@ from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operatio
 DOCUMENTS = Path(__file__).parents[1] / "contract" / "documents"
 
 
+#: Where the current document contradicts itself, what it says in words counts: schema, property, and why.
+CONTRADICTIONS = {
+    ("CustomerProfile", "loyaltyMemberships"): "typed as an array; in words it 'always returns null'",
+    ("CustomerSessionV2", "coupon"): "required, and defined nowhere",
+    ("CustomerSessionV2", "referral"): "required, and defined nowhere",
+}
+
+
+def settle(content: dict[str, Any]) -> None:
+    """Take what ``CONTRADICTIONS`` lists out of a document, in place."""
+    for name, schema in content["components"]["schemas"].items():
+        for of, dropped in CONTRADICTIONS:
+            if name.startswith(of):
+                for part in schema.get("allOf", [schema]):
+                    part.get("properties", {}).pop(dropped, None)
+                    part["required"] = [kept for kept in part.get("required", []) if kept != dropped]
+                    if not part["required"]:
+                        del part["required"]
+
+
 def read_document(generation: str) -> dict[str, Any]:
     """The document of a generation; the operations of August 2026 are part of the current one.
 

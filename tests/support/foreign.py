@@ -27,6 +27,10 @@ ASKED = {
     "delete_coupon_reservation": ("CODE", bodies.CouponReservations(integration_ids=["c1"])),
     "get_reserved_customers": ("CODE", None),
     "create_referral": (None, bodies.NewReferral(campaign_id=1, advocate_profile_integration_id="c1")),
+    "create_referrals": (
+        None,
+        bodies.NewReferrals(campaign_id=1, advocate_profile_integration_ids=["c1", "c3"], usage_limit=1),
+    ),
     "delete_customer_data": ("c1", None),
     "get_customer_inventory": ("c1", None),
     "get_loyalty_balances": ("c1", None),
@@ -42,6 +46,16 @@ ASKED = {
     "get_event_v3": ("e1", None),
     "update_customer_profile": ("c1", bodies.NewCustomerProfile(attributes={})),
     "update_customer_profile_v2": ("c1", bodies.CustomerProfileRequestV2(attributes={})),
+    "update_customer_profiles": (
+        None,
+        bodies.ProfileUpdates(
+            customer_profiles=[bodies.ProfileUpdate(integration_id="c1"), bodies.ProfileUpdate(integration_id="c3")]
+        ),
+    ),
+    "update_customer_audiences": (
+        None,
+        bodies.AudienceActions(data=[bodies.AudienceAction(profile_integration_id="c1", audience_id=7, action="add")]),
+    ),
     "update_customer_session": ("s1", bodies.NewCustomerSession(profile_id="c1")),
     "update_customer_session_v2": (
         "s1",
@@ -326,6 +340,28 @@ SUCCESSES = (
     ),
     Case("another success", 200, _json(referral("c1")), "create_referral", shown="the referral of `c1`"),
     *(
+        Case(who, OPERATIONS[name].success, body, name)
+        for name in ("create_referrals", "update_customer_profiles")
+        for who, body in (
+            ("an empty object", b"{}"),
+            ("a login page", _html("Sign in")),
+            ("nothing", b""),
+        )
+    ),
+    Case("silent, though asked not to be", 204, b"", "create_referrals"),
+    Case("silent, though asked not to be", 204, b"", "update_customer_profiles"),
+    Case("nobody", 201, _json({"totalResultSize": 0, "data": []}), "create_referrals"),
+    Case("nobody", 200, _json({"integrationStates": []}), "update_customer_profiles"),
+    Case(
+        "a list shorter than it says",
+        201,
+        _json({"totalResultSize": 2, "data": [referral("c1")]}),
+        "create_referrals",
+        shown='`{"totalResultSize":2,"data":[{… "c1" …}]}`',
+    ),
+    Case("a body where none belongs", 204, b"{}", "update_customer_audiences"),
+    Case("another success", 200, b"{}", "update_customer_audiences"),
+    *(
         Case(f"no `{part}`", OPERATIONS[name].success, _json(_without(STATE_V1, part)), name, shown="all else is there")
         for name, part in (
             ("track_event", "session"),
@@ -419,6 +455,15 @@ def _v1(**parts: Any) -> dict[str, Any]:
     return {name: STATE_V1[name] | parts.get(name, {}) for name in STATE_V1}
 
 
+def _made(*advocates: str, campaign: int = 1, **more: Any) -> dict[str, Any]:
+    made = [referral(one, campaign, **more) for one in advocates]
+    return {"totalResultSize": len(made), "data": made}
+
+
+def _updated(*customers: str) -> dict[str, Any]:
+    return {"integrationStates": [{"customerProfile": profile(one)} for one in customers]}
+
+
 #: In the API's own form, and about somebody or something else.
 OTHERS = (
     _about("get_customer_inventory", {"profile": profile("c2")}, "the inventory of `c2`"),
@@ -438,6 +483,10 @@ OTHERS = (
     _about("create_referral", referral("c2"), "a referral of `c2`"),
     _about("create_referral", referral("c1", campaign=2), "a referral of `c1` in campaign 2"),
     _about("create_referral", referral("c1", friendProfileIntegrationId="c3"), "a referral of `c1` for `c3`"),
+    _about("create_referrals", _made("c1", "c2"), "referrals of `c1` and `c2`", "an answer about others, too"),
+    _about("create_referrals", _made("c1", "c1"), "two referrals of `c1`", "an answer that says it twice"),
+    _about("create_referrals", _made("c1", campaign=2), "a referral of `c1` in campaign 2"),
+    _about("create_referrals", _made("c1", friendProfileIntegrationId="c3"), "a referral of `c1` for `c3`"),
     _about("track_event", _v1(event={"type": "bought"}), "an event `bought`"),
     _about("track_event", _v1(event={"profileId": "c2"}), "an event of `c2`"),
     _about("track_event", _v1(event={"sessionId": "s2"}), "an event of session `s2`"),
@@ -462,6 +511,10 @@ OTHERS = (
     _about("update_customer_profile", _v1(event={"profileId": "c2"}), "a state of `c1`, its event of `c2`"),
     _about("update_customer_profile_v2", STATE_V2 | {"customerProfile": profile("c2")}, "effects for `c2`"),
     _about("update_customer_profile_v2", STATE_V2 | {"event": {"profileId": "c2"}}, "an event of `c2`"),
+    _about(
+        "update_customer_profiles", _updated("c1", "c2"), "profiles of `c1` and `c2`", "an answer about others, too"
+    ),
+    _about("update_customer_profiles", _updated("c1", "c1"), "two of `c1`", "an answer that says it twice"),
     _about("update_customer_session", _v1(session={"integrationId": "s2"}), "a state of session `s2`"),
     _about("update_customer_session", _v1(session={"profileId": "c2"}), "a session of `c2`"),
     _about("update_customer_session_v2", STATE_V2 | {"customerSession": {"integrationId": "s2"}}, "session `s2`"),
@@ -514,6 +567,10 @@ COUNTING = (
     _own("create_referral", 503, "the API; the call can't be looked up"),
     _own("create_referral", 409, "the API, as no document has it"),
     _own("create_referral", 404, "the API, as no document has it"),
+    Case("the API", 201, _json(_made("c1", "c3")), "create_referrals", shown="the referrals of `c1` and `c3`"),
+    Case("the API", 201, _json(_made("c3")), "create_referrals", shown="the referral of `c3`; of `c1` it says nothing"),
+    _own("create_referrals", 400, "the API, of nobody in particular"),
+    _own("create_referrals", 404, "the API, as no document has it"),
     Case("the API", 201, _json(STATE_V1), "track_event", shown="an event `seen` of `c1` in `s1`"),
     _own("track_event", 409),
     Case("the API", 200, _json(STATE_V2 | {"customerProfile": PROFILE}), "track_event_v2", shown="effects for `c1`"),
@@ -531,6 +588,10 @@ COUNTING = (
     Case("the API", 200, _json(STATE_V1), "update_customer_profile", shown="a state of `c1`"),
     _own("update_customer_profile", 400),
     Case("the API", 200, _json(STATE_V2), "update_customer_profile_v2", shown="effects that name nobody"),
+    Case("the API", 200, _json(_updated("c3", "c1")), "update_customer_profiles", shown="profiles of `c3` and `c1`"),
+    _own("update_customer_profiles", 400, "the API, of nobody in particular"),
+    Case("the API", 204, b"", "update_customer_audiences"),
+    _own("update_customer_audiences", 404, "the API, of nobody in particular"),
     Case("the API", 200, _json(STATE_V1), "update_customer_session", shown="a state of session `s1`"),
     Case(
         "the API",

@@ -17,7 +17,7 @@ from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, 
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
 from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import Checkpoint
+from privacy_toolkit.evidence.files import Checkpoint, schema_of
 from privacy_toolkit.evidence.seal import Signed, verify_text
 from privacy_toolkit.evidence.verify.findings import (
     TO_ITS_END,
@@ -39,7 +39,6 @@ from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
 from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
-from privacy_toolkit.schemas import schema_of
 
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #

@@ -99,7 +99,7 @@ class RunLeases:
 
     def begin(self, started_at: int, settings: str, terms: LeaseTerms) -> int:
         """Begin an execution; its number."""
-        if not self.are_held:
+        if not self.are_held and not (terms.joins and self._generation):
             self._generation += 1
             self._paused_until, self.stop, self._held.stop_asked = -math.inf, None, None
             whole = [(1, len(self._held.subjects))]

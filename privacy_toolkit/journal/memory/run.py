@@ -25,6 +25,7 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
 from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
+from privacy_toolkit.journal.orders import BoundRun
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
@@ -211,6 +212,10 @@ class MemoryRun:
     def purged_at(self) -> int | None:
         """When ids and secret were destroyed, if they were."""
         return self._held.purged_at
+
+    def ordered(self) -> tuple[BoundRun, bytes | None] | None:
+        """Give nothing: nobody else can have written to the run."""
+        return None
 
     @property
     def is_running(self) -> bool:

@@ -508,7 +508,7 @@ class MemoryState:
         """Remove what ``left_over`` names; what could not be removed."""
         return []
 
-    def lock(self, deployment: str) -> _Lock:
+    def lock(self, deployment: str, run_id: str | None = None) -> _Lock:  # noqa: ARG002 - leases are of one run each
         """Keep any other run on a deployment out until the end of the block.
 
         Raises:

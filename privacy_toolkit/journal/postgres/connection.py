@@ -19,6 +19,7 @@ import psycopg
 from psycopg import conninfo
 
 from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.core.privacy import SecretFile
 
 #: A connection that commits each statement by itself, unless it is in a transaction.
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -68,6 +69,8 @@ _CODES: Final = {
     "57P02": "it was restarted after a crash",
     "57P03": "it is starting up or shutting down",
 }
+#: Classes of codes: connections, what was given up for another, what was in the way, what an operator ended.
+_PASSING: Final = frozenset({"08", "40", "55", "57"})
 _HINTS: Final = {
     "42501": "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE",
     "3F000": _MIGRATE,
@@ -92,6 +95,17 @@ def trouble(what: str, error: psycopg.Error) -> JournalError:
     return JournalError(f"{what}: {meaning(error)}.", hint)
 
 
+def passing(error: psycopg.Error) -> bool:
+    """Tell whether what failed may be done at another moment: the connection was lost, or the server was busy."""
+    if error.sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return error.sqlstate[:2] in _PASSING or error.sqlstate in {"53300", "25006"}
+
+
+class UnreachableError(JournalError):
+    """No connection can be made."""
+
+
 @contextmanager
 def explained(what: str, kind: Callable[[str], BaseException] | None = None) -> Iterator[None]:
     """Turn an error of the database into one in our words, of ``kind`` if that is given.
@@ -110,14 +124,16 @@ def explained(what: str, kind: Callable[[str], BaseException] | None = None) -> 
 class Database:
     """The database of a state by its address, and a few connections that are idle.
 
-    ``password_file`` holds the password, if it is neither in PGPASSFILE nor in a service file.
+    ``password_file`` holds the password, if it is neither in PGPASSFILE nor in a service file. ``key`` is the one under
+    which runs are sealed, if they are.
 
     Raises:
         UsageError: the address can't be read, holds a password, or leads over a network without TLS.
     """
 
-    def __init__(self, address: str, password_file: Path | None = None) -> None:
+    def __init__(self, address: str, password_file: Path | None = None, key: SecretFile | None = None) -> None:
         self.address = address
+        self.key = key
         self.password_file = password_file
         self._parameters = _parameters(address)
         self._idle: list[Connection] = []
@@ -145,7 +161,7 @@ class Database:
         try:
             connection: Connection = psycopg.connect("", autocommit=True, **self.given())
         except psycopg.Error as error:
-            raise JournalError(
+            raise UnreachableError(
                 f"The database of the state can't be reached ({self.name}): {_refusal(error)}.",
                 "Is it running, and are address, user and password right?",
             ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -11,16 +11,19 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
-from privacy_toolkit.core.model import JournalError, RefusedError, UsageError
-from privacy_toolkit.journal.packed import PackedReader, control_row, encode_rows, facts_mac, page_digest
+from privacy_toolkit.core.model import JournalError, Outcome, RefusedError, UsageError
+from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.journal.orders import SignOrder, bound_run
+from privacy_toolkit.journal.packed import Digest, PackedReader, control_row, encode_rows, facts_mac, page_digest
 from privacy_toolkit.journal.postgres.connection import Connection, explained
 from privacy_toolkit.journal.postgres.ledgers import put_key
-from privacy_toolkit.journal.postgres.reader import PostgresReader
-from privacy_toolkit.journal.postgres.run import put_rows
+from privacy_toolkit.journal.postgres.reader import PAGE, RESULT, PostgresReader, member, sealed, sealed_ticket
+from privacy_toolkit.journal.postgres.run import put_order, put_rows, put_secret
 from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader
-from privacy_toolkit.journal.store import running
+from privacy_toolkit.journal.store import RunReader, running
+from privacy_toolkit.signatures.sealing import RunSeal
 
 _AT_ONCE: Final = 10_000
 _FACTS: Final = ("run_id", "plan", "secret", "plan_key", "created_at", "size", "purged_at", "approval")
@@ -28,11 +31,15 @@ _FACTS: Final = ("run_id", "plan", "secret", "plan_key", "created_at", "size", "
 _ASSIGNED: Final = {"shared": "shared", "given_back": "given_back", "state": "changes"}
 
 
-def copy_state(folder: Path, state: PostgresState, key: Path | None = None) -> int:
+#: Gives what signs the order of a run in the state of an identity; None where nobody does.
+OrderOf = Callable[[RunReader, str], SignOrder | None]
+
+
+def copy_state(folder: Path, state: PostgresState, key: Path | None = None, order_of: OrderOf | None = None) -> int:
     """Copy a state folder into an empty state; how many runs that were.
 
     The folder then seems a copy to whoever works with it: both at once would send things twice. ``key`` is the file
-    with the folder's key, if that is not in it.
+    with the folder's key, if that is not in it. ``order_of`` has the runs ordered, as they are, where they are now.
 
     Raises:
         UsageError: there are runs in the state already, or what is there is no state folder.
@@ -61,19 +68,26 @@ def copy_state(folder: Path, state: PostgresState, key: Path | None = None) -> i
         _copy_ledgers(source, state, run_ids)
         for run_id in reversed(run_ids):
             with source.open(run_id) as run:
-                _copy_run(run, state)
+                _copy_run(run, state, order_of)
         for _, aside in source.runs_set_aside():
             _copy_run(aside, state, set_aside=True)
         source.identity.retire()
     return len(run_ids)
 
 
-def _copy_run(source: JournalReader, state: PostgresState, *, set_aside: bool = False) -> None:
+def _copy_run(
+    source: JournalReader, state: PostgresState, order_of: OrderOf | None = None, *, set_aside: bool = False
+) -> None:
     run_id = source.run_id or source.name
     with explained(f"Run {run_id} can't be copied"), state.database.used() as connection:
         try:
             with connection.transaction():
-                _put_run(connection, source, run_id)
+                run_no, digests = _put_run(connection, source, run_id, state.key)
+                sign = order_of(source, state.drawn_id) if order_of and source.purged_at is None else None
+                if sign is not None:
+                    held = [e.subject.seq for e in source.entries({Outcome.ON_HOLD})]
+                    signed = sign(bound_run(run_id, source.created_at, source.plan, digests, held))
+                    put_order(connection, run_no, signed, held)
         except psycopg.errors.UniqueViolation:
             raise JournalError(f"Run {run_id} can't be copied: there are two of that id.") from None
         with PostgresReader(state.database, run_id) as copied:
@@ -114,15 +128,18 @@ def _all_members(run: PackedReader) -> Iterator[tuple[int, tuple[Any, ...]]]:
         after = found[-1][:2]
 
 
-def _put_run(connection: Connection, source: JournalReader, run_id: str) -> None:
+def _put_run(
+    connection: Connection, source: JournalReader, run_id: str, key: SecretFile | None
+) -> tuple[int, list[Digest]]:
     facts = {name: value for name in _FACTS if (value := source.fact(name)) is not None}
     (run_no,) = connection.execute(
         "INSERT INTO runs (run_id, plan, created_at, size, approval, mac, purged_at)"
         " VALUES (%s, %s, %s, %s, %s, '', %s) RETURNING run_no",
         (run_id, source.plan, source.created_at, source.size, facts.get("approval"), source.purged_at),
     ).fetchone() or (0,)
+    seal = None
     if source.secret is not None:
-        connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s)", (run_no, source.secret, source.plan_key))
+        seal = put_secret(connection, key, run_no, run_id, source.secret, source.plan_key)
     digests = []
     for first, last in source.bounds():
         data = source.page_of(first)[0]
@@ -130,25 +147,26 @@ def _put_run(connection: Connection, source: JournalReader, run_id: str) -> None
         digests.append((first, last, digest))
         connection.execute(
             "INSERT INTO pages (run_no, first, last, data, digest) VALUES (%s, %s, %s, %s, %s)",
-            (run_no, first, last, data, digest),
+            (run_no, first, last, sealed(seal, data, PAGE, first), digest),
         )
         rows = source.rows_of_page(first)
         if rows:
-            put_rows(connection, run_no, first, encode_rows(rows))
-        kept = list(source.kept_between(first, last))
-        _put(connection, "results (run_no, seq, data)", [(run_no, *row) for row in kept])
+            put_rows(connection, run_no, first, encode_rows([sealed_ticket(seal, row) for row in rows]))
+        kept = [(run_no, seq, sealed(seal, data, RESULT, seq)) for seq, data in source.kept_between(first, last)]
+        _put(connection, "results (run_no, seq, data)", kept)
     mac = facts_mac(facts, digests)
     connection.execute("UPDATE runs SET mac = %s WHERE run_no = %s", (mac, run_no))
-    _put_records(connection, source, run_no)
+    _put_records(connection, source, run_no, seal)
+    return run_no, digests
 
 
-def _put_records(connection: Connection, source: JournalReader, run_no: int) -> None:
+def _put_records(connection: Connection, source: JournalReader, run_no: int, seal: RunSeal | None) -> None:
     """Write what of a run is in no page."""
     _put(
         connection,
         "parties (run_no, party, seq, place, id, given)",
         (
-            (run_no, party, seq, place, id_.encode(), given.encode())
+            (run_no, party, seq, place, *member(seal, seq, place, id_, given))
             for party, (_, seq, place, id_, given) in _all_members(source)
         ),
     )

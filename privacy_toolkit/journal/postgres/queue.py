@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +18,8 @@ import procrastinate
 import psycopg
 from procrastinate import exceptions
 
-from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.core.model import JournalError
+from privacy_toolkit.journal.ledgers import Served
 from privacy_toolkit.journal.postgres.connection import Connection, Database, check_tls, explained
 
 #: Procrastinate's tables and ours for it, in a schema of their own.
@@ -29,8 +29,6 @@ _GONE: Final = 60
 #: How long a job may have been due, in seconds, for a worker to still do it once it is there again.
 _LATEST: Final = 3_600.0
 _EXECUTION, _SCHEDULE = "execution", "schedule"
-#: Minute, hour, day of the month, month, day of the week.
-_FIELDS: Final = 5
 #: Jobs of a task and queue that are in the hands of workers which said nothing for so many seconds.
 _OF_THE_GONE: Final = """
     job.task_name = %s AND job.queue_name = %s AND job.status = 'doing' AND NOT EXISTS (
@@ -43,6 +41,7 @@ TABLES: Final = """
     CREATE TABLE handed_out (
         run_id text PRIMARY KEY,
         queue text NOT NULL,
+        packs int NOT NULL,
         at timestamptz NOT NULL DEFAULT now()
     );
 """
@@ -72,21 +71,6 @@ def later_changes() -> dict[str, bytes]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a worker does: work on a run by its id, begin a schedule by its name, and look after what was handed out.
-
-    ``schedules`` are crontab lines in UTC, by the name of the schedule. ``every`` is how often ``attend`` is called, in
-    seconds.
-    """
-
-    work: Callable[[str], Awaitable[None]]
-    begin: Callable[[str], Awaitable[None]]
-    attend: Callable[[], Awaitable[None]]
-    schedules: Mapping[str, str]
-    every: float = 60.0
-
-
 class PostgresQueue:
     """The queue of the workers of one scope: a deployment and environment.
 
@@ -98,16 +82,17 @@ class PostgresQueue:
         self._database = database
         self._name = hashlib.sha256(scope.encode()).hexdigest()[:16]
 
-    def hand_out(self, run_id: str) -> None:
-        """Leave a run to workers, and wake one. What is on disk before this returns is not forgotten.
+    def hand_out(self, run_id: str, packs: int) -> None:
+        """Leave a run, of which there are so many packs by now, to workers, and wake one. It is durable on return.
 
         Raises:
             JournalError: that can't be written.
         """
         with explained("The run can't be handed out"), self._inside() as connection:
             connection.execute(
-                "INSERT INTO handed_out (run_id, queue) VALUES (%s, %s) ON CONFLICT (run_id) DO NOTHING",
-                (run_id, self._name),
+                "INSERT INTO handed_out (run_id, queue, packs) VALUES (%s, %s, %s)"
+                " ON CONFLICT (run_id) DO UPDATE SET packs = excluded.packs",
+                (run_id, self._name, packs),
             )
         self.wake(run_id)
 
@@ -120,17 +105,17 @@ class PostgresQueue:
         with self._database.used():  # where it can't be reached, that is said at once
             asyncio.run(self._defer(run_id))
 
-    def handed_out(self) -> list[str]:
-        """Give the runs that were left to workers and of which nobody has seen the end, the oldest first.
+    def handed_out(self) -> dict[str, int]:
+        """Give the runs that were left to workers and not taken back, the oldest first, with their packs before.
 
         Raises:
             JournalError: that can't be read.
         """
         with explained("What was handed out can't be read"), self._inside() as connection:
             found = connection.execute(
-                "SELECT run_id FROM handed_out WHERE queue = %s ORDER BY at, run_id", (self._name,)
+                "SELECT run_id, packs FROM handed_out WHERE queue = %s ORDER BY at, run_id", (self._name,)
             ).fetchall()
-        return [str(run_id) for (run_id,) in found]
+        return {str(run_id): int(packs) for run_id, packs in found}
 
     def take_back(self, run_id: str) -> None:
         """Leave a run to workers no more: it ended, or was stopped.
@@ -272,15 +257,3 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.set_autocommit(True)
     await connection.execute(f"SET search_path TO {SCHEMA}, pg_temp")
     await connection.set_autocommit(False)
-
-
-def check_schedule(cron: str) -> None:
-    """Make sure that a line says when something is due, as in a crontab with five fields.
-
-    Raises:
-        UsageError: it does not.
-    """
-    from croniter import croniter  # noqa: PLC0415 - comes with Procrastinate
-
-    if len(cron.split()) != _FIELDS or not croniter.is_valid(cron):
-        raise UsageError(f"{cron!r} says no time.", 'It is written as in a crontab, in UTC: "15 2 * * *"')

@@ -12,6 +12,8 @@ import os
 import socket
 import struct
 import time
+from base64 import b64decode, b64encode
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,6 +27,7 @@ import psycopg
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, Outcome, StopReason
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, counted
+from privacy_toolkit.journal.orders import BoundRun, bound_run, unpack_numbers
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
     MAC,
@@ -38,6 +41,7 @@ from privacy_toolkit.journal.packed import (
     decode_states,
     facts_mac,
     page_as_known,
+    page_digest,
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import Database, trouble
@@ -54,13 +58,49 @@ from privacy_toolkit.journal.records import (
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.windows import Windows, times_of, windows_from
 from privacy_toolkit.journal.writing import pieces_of_page
+from privacy_toolkit.signatures.sealing import RunSeal, opened_secret
 
 #: So long, in seconds, a look at whether the run is still in use holds.
 _IN_PLACE_FOR: Final = 0.2
 #: So many rows are read at once, where there may be a lot of them.
 _AT_ONCE: Final = 10_000
 _LONGEST: Final = 16
+#: The pages of so many subjects are compared before anything is done with a run that was ordered: a fifth of a second.
+_AT_FIRST: Final = 1_000_000
 _APART: Final = 512
+
+# What is sealed of a run in a state with a key, each under its purpose and its numbers.
+
+PAGE, RESULT, MEMBER, TICKET = b"page", b"result", b"member", b"ticket"
+
+
+def sealed(seal: RunSeal | None, data: bytes, purpose: bytes, *place: int) -> bytes:
+    """Seal a piece of a run, if anything of it is."""
+    return data if seal is None else seal.closed(data, purpose, *place)
+
+
+def member(seal: RunSeal | None, seq: int, row: int, id_: str, given: str) -> tuple[bytes, bytes]:
+    """Give what is kept of a member of a party next to its numbers: in a sealed run both in one piece."""
+    if seal is None:
+        return id_.encode(), given.encode()
+    return seal.closed(msgspec.msgpack.encode((id_, given)), MEMBER, seq, row), b""
+
+
+def sealed_ticket(seal: RunSeal | None, row: SubjectRow) -> SubjectRow:
+    """Give a row with its ticket sealed, if there is one, and anything is."""
+    if seal is None or row.request is None or row.request.ticket is None:
+        return row
+    ticket = b64encode(seal.closed(row.request.ticket.encode(), TICKET, row.seq)).decode()
+    return row._replace(request=row.request._replace(ticket=ticket))
+
+
+def opened_ticket(seal: RunSeal, row: SubjectRow) -> SubjectRow:
+    """Give a row of a sealed run with its ticket as it was."""
+    if row.request is None or row.request.ticket is None:
+        return row
+    ticket = seal.opened(b64decode(row.request.ticket), TICKET, row.seq).decode()
+    return row._replace(request=row.request._replace(ticket=ticket))
+
 
 #: A page as it is known, with what commits said since it was folded, in their order.
 _PAGE = """
@@ -101,6 +141,7 @@ class PostgresReader(PackedReader):
         self._in_place: tuple[float, bool] | None = None
         self._is_open = True
         self._own_number: int | None = None
+        self._seal: RunSeal | None = None
         with self.reading():
             self._read_facts()
 
@@ -129,10 +170,9 @@ class PostgresReader(PackedReader):
     @property
     def place(self) -> bytes:
         """Where another process finds the run, for ``state.open_run``."""
-        password_file = self._database.password_file
-        return msgspec.json.encode(
-            [self._database.address, None if password_file is None else str(password_file), self.name]
-        )
+        password_file, key = self._database.password_file, self._database.key
+        files = (None if path is None else str(path) for path in (password_file, key and key.path))
+        return msgspec.json.encode([self._database.address, *files, self.name])
 
     @property
     def is_running(self) -> bool:
@@ -285,8 +325,47 @@ class PostgresReader(PackedReader):
                 yield first, counted(decode_rows(page_as_known(folded, said)))
 
     def rows_of_page(self, first: int) -> list[SubjectRow]:
-        """Give all that is known of the subjects of a page, in their order."""
-        return decode_rows(self._packed(first))
+        """Give all that is known of the subjects of a page, in their order.
+
+        Whoever is on hold by the order of the run is so here too, or nothing of the page is handed out.
+        """
+        rows = decode_rows(self._packed(first))
+        if self._seal is not None:
+            rows = [opened_ticket(self._seal, row) for row in rows]
+        held = self._held.get(first)
+        if held and not held <= {row.seq for row in rows if row.state and row.state.outcome == Outcome.ON_HOLD}:
+            raise Damage("who is on hold")
+        return rows
+
+    @reads
+    def ordered(self) -> tuple[BoundRun, bytes | None]:
+        """Give what an order of the run has to bind, and the signed order it has; from then on all of it is compared.
+
+        The pages of the first million subjects are compared with their digests now, and each again when it is read.
+        """
+        held = [seq for some in self._held.values() for seq in some]
+        bound = bound_run(self.run_id, self.created_at, self.plan, self._digests.values(), held)
+        for first, last, digest in self._digests.values():
+            if last > _AT_FIRST:
+                break
+            if page_digest(self.secret or b"", first, last, self.page_of(first)[0]) != digest:
+                raise Damage("a page of subjects")
+        self._is_bound = True
+        return bound, self._signed
+
+    def _by_page(self, numbers: Iterable[int]) -> dict[int, set[int]]:
+        """Group numbers of subjects by the first number of their page.
+
+        Raises:
+            Damage: there is no such subject.
+        """
+        firsts, found = sorted(self._digests), dict[int, set[int]]()
+        for seq in numbers:
+            first = firsts[bisect_right(firsts, seq) - 1] if firsts else 0
+            if not first <= seq <= self._digests.get(first, (0, 0))[1]:
+                raise Damage("who is on hold")
+            found.setdefault(first, set()).add(seq)
+        return found
 
     def _page_states(self, first: int) -> dict[int, StateRow | None]:
         return decode_states(self._packed(first))
@@ -311,17 +390,16 @@ class PostgresReader(PackedReader):
     def page_of(self, first: int) -> tuple[bytes, bytes | None]:
         """Give the subjects of a page as bytes, and what these have to come to."""
         ((data,),) = self._rows("SELECT data FROM pages WHERE run_no = %s AND first = %s", self._run_no, first)
-        return data, self._digests[first][2]
+        digest = self._digests[first][2]
+        return data if self._seal is None else self._seal.opened(data, PAGE, first), digest
 
     def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
         """Give what was kept of answers about subjects, by their numbers in order."""
-        return [
-            (seq, data)
-            for seq, data in self._rows(
-                "SELECT seq, data FROM results WHERE run_no = %s AND seq BETWEEN %s AND %s ORDER BY seq",
-                *(self._run_no, first, last),
-            )
-        ]
+        found = self._rows(
+            "SELECT seq, data FROM results WHERE run_no = %s AND seq BETWEEN %s AND %s ORDER BY seq",
+            *(self._run_no, first, last),
+        )
+        return [(seq, data if self._seal is None else self._seal.opened(data, RESULT, seq)) for seq, data in found]
 
     def members_after(self, after: Row, most: int) -> list[Row]:
         """Give party, number, row, id and what else is given of the next members of parties."""
@@ -330,6 +408,12 @@ class PostgresReader(PackedReader):
             " ORDER BY party, seq LIMIT %s",
             *(self._run_no, *(after or (0, 0)), most),
         )
+        if self._seal is not None:
+            opened = self._seal.opened
+            return [
+                (party, seq, place, *msgspec.msgpack.decode(opened(data, MEMBER, seq, place), type=tuple[str, str]))
+                for party, seq, place, data, _ in rows
+            ]
         return [(party, seq, place, id_.decode(), given.decode()) for party, seq, place, id_, given in rows]
 
     def _all_members(self) -> Iterator[Row]:
@@ -351,16 +435,24 @@ class PostgresReader(PackedReader):
 
     def _read_facts(self) -> None:
         found = self._rows(
-            "SELECT run_no, run_id, plan, created_at, size, approval, mac, purged_at, secret, plan_key"
-            " FROM runs LEFT JOIN run_secrets USING (run_no) WHERE run_id = %s AND (set_aside_at IS NOT NULL) = %s",
+            "SELECT run_no, run_id, plan, created_at, size, approval, mac, purged_at, secret, plan_key, checked,"
+            " signed, held"
+            " FROM runs LEFT JOIN run_secrets USING (run_no) LEFT JOIN orders USING (run_no)"
+            " WHERE run_id = %s AND (set_aside_at IS NOT NULL) = %s",
             self.name,
             self._set_aside,
         )
         if not found:
             raise moved(self.name)
-        ((self._run_no, run_id, plan, created_at, size, approval, mac, purged_at, secret, plan_key),) = found
+        self._run_no, run_id, plan, created_at, size, approval, mac, purged_at, *rest = found[0]
+        secret, plan_key, checked, self._signed, held = rest
+        self._seal = None
+        if checked is not None:
+            secret, plan_key = opened_secret(self._database.key, run_id, (secret, plan_key, checked))
+            self._seal = RunSeal(secret, "run", run_id)
         digests = self._rows("SELECT first, last, digest FROM pages WHERE run_no = %s ORDER BY first", self._run_no)
         self._digests = {first: (first, last, digest) for first, last, digest in digests}
+        self._held = self._by_page(unpack_numbers(held, size) if held else ())
         texts = {"run_id": run_id, "created_at": created_at, "size": size, "purged_at": purged_at}
         known = {name: str(value).encode() for name, value in texts.items() if value is not None}
         given = {"plan": plan, "approval": approval, "secret": secret, "plan_key": plan_key}
@@ -440,9 +532,8 @@ def _surroundings() -> str:
 def live_executions(rows: Callable[..., list[Row]], run_no: int) -> list[int]:
     """Give the numbers of the executions of a run that may still send something; see ``lease``."""
     found = rows(
-        "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp() FROM executions"
+        "SELECT number, process, expires_at + drain * interval '1 second' > moment() FROM executions"
         " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL",
-        DRAIN,
         run_no,
     )
     return [number for number, process, is_unexpired in found if is_live(process, is_unexpired=is_unexpired)]
@@ -452,18 +543,17 @@ def run_stamps(database: Database) -> dict[str, bytes]:
     """Tell of every run what changes whenever it is written to, newest first; empty while a process works on it."""
     rows = database.rows(
         """
-        SELECT run_id, concat_ws('/', run_no, touched, last_said), live.process, live.is_unexpired FROM runs
+        SELECT run_id, concat_ws('/', run_no, touched, last_said), process, is_unexpired FROM runs
         LEFT JOIN LATERAL (
-            SELECT process, expires_at + %s * interval '1 second' > clock_timestamp() AS is_unexpired,
+            SELECT process, expires_at + drain * interval '1 second' > moment() AS is_unexpired,
                 (SELECT max(n) FROM log WHERE log.run_no = runs.run_no) AS last_said
             FROM executions WHERE executions.run_no = runs.run_no AND ended_at IS NULL AND fenced_at IS NULL
-            ORDER BY number DESC LIMIT 1
         ) AS live ON true WHERE set_aside_at IS NULL
-        """,
-        (DRAIN,),
+        """
     )
-    stamps = {
-        run_id: b"" if process is not None and is_live(process, is_unexpired=is_unexpired) else stamp.encode()
-        for run_id, stamp, process, is_unexpired in rows
-    }
+    stamps: dict[str, bytes] = {}
+    for run_id, stamp, process, is_unexpired in rows:
+        if process is not None and is_live(process, is_unexpired=is_unexpired):
+            stamps[run_id] = b""
+        stamps.setdefault(run_id, stamp.encode())
     return {run_id: stamps[run_id] for run_id in newest_first(stamps)}

@@ -14,8 +14,10 @@ import psycopg
 
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.figures import counted
-from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked, fenced, since_boot
+from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
+from privacy_toolkit.journal.orders import bound_run, pack_numbers
 from privacy_toolkit.journal.packed import (
     MAC,
     Digest,
@@ -30,14 +32,21 @@ from privacy_toolkit.journal.packed import (
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
+from privacy_toolkit.journal.postgres.lease import LeaseOf, PostgresKeeper, begin, free, known_page
+from privacy_toolkit.journal.postgres.ledgers import own_key
 from privacy_toolkit.journal.postgres.reader import (
     BEAT,
-    DRAIN,
     LEASE,
     MARGIN,
     MAY_WRITE,
+    PAGE,
+    RESULT,
     PostgresReader,
     is_live,
+    member,
+    opened_ticket,
+    sealed,
+    sealed_ticket,
     this_host,
     this_process,
 )
@@ -54,6 +63,7 @@ from privacy_toolkit.journal.writing import (
     numbered,
     pack_page,
 )
+from privacy_toolkit.signatures.sealing import RunSeal, sealed_secret
 
 #: Everything of a commit is one statement: it is written if the execution may still write, and nothing else is.
 _WRITE: Final = f"""
@@ -71,19 +81,10 @@ _CONTROL: Final = (
 )
 _BEAT: Final = (
     "UPDATE executions SET expires_at = clock_timestamp() + %s * interval '1 second' WHERE run_no = %s AND number = %s"
-    " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp()"
-    " RETURNING EXISTS (SELECT 1 FROM stops WHERE stops.run_no = executions.run_no)"
+    " AND ended_at IS NULL AND fenced_at IS NULL AND expires_at > clock_timestamp() RETURNING 1"
 )
 #: What a purge takes away, but for what is written again: page by page, and the run itself.
-_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets")
-
-
-class DatabaseLease(SoleLease):
-    """The lease of the only execution of a run in the database: it lasts as long as it is renewed."""
-
-    def __init__(self, run: PostgresRun, number: int, sink: PostgresSink) -> None:
-        super().__init__(run, number, lambda: sink.stop_is_asked)
-        self.may_send = sink.may_send
+_UNLINK: Final = ("log", "parties", "results", "rejected", "run_secrets", "orders")
 
 
 class PostgresSink:
@@ -91,14 +92,14 @@ class PostgresSink:
 
     beats = True
 
-    def __init__(self, database: Database, run_id: str, run_no: int, number: int, begun_at: float) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, run_id: str, run_no: int, number: int, begun_at: float, seal: RunSeal | None
+    ) -> None:
+        self._database, self._seal = database, seal
         self._run_id, self._run_no, self._number = run_id, run_no, number
         self._opened: Connection | None = None
         self._beaten_at = begun_at
         self._sends_until = self._beaten_at + LEASE - MARGIN
-        #: Whether somebody asked for a stop, by the last beat.
-        self.stop_is_asked = False
 
     def open(self) -> Iterable[int]:
         """Connect; the pages of which the log says something already."""
@@ -119,10 +120,8 @@ class PostgresSink:
         """
         asked_at = since_boot()
         with self._explained():
-            found = self._connection.execute(_BEAT, (LEASE, self._run_no, self._number)).fetchone()
-        if found is None:
-            raise fenced(self._run_id)
-        (self.stop_is_asked,) = found
+            if self._connection.execute(_BEAT, (LEASE, self._run_no, self._number)).fetchone() is None:
+                raise fenced(self._run_id)
         self._beaten_at, self._sends_until = asked_at, asked_at + LEASE - MARGIN
 
     def may_send(self) -> bool:
@@ -132,7 +131,7 @@ class PostgresSink:
     def write(self, pages: Sequence[tuple[int, bytes]], results: Sequence[Row], controls: Sequence[Row]) -> None:
         """Write in one commit, durable on return."""
         me = self._run_no, self._number
-        kept: dict[int, bytes] = dict(results)
+        kept = {seq: sealed(self._seal, data, RESULT, seq) for seq, data in results}
         log = [first for first, _ in pages], [data for _, data in pages]
         given = (*me, *me, *log, self._run_no, list(kept), list(kept.values()))
         with self._explained():
@@ -176,24 +175,20 @@ class PostgresSink:
 
 def fold_page(connection: Connection, run_no: int, first: int) -> None:
     """Put all that the log says of a page into one row, within a transaction."""
-    found = connection.execute(
-        "SELECT n, data FROM log WHERE run_no = %s AND first = %s ORDER BY n", (run_no, first), binary=True
-    ).fetchall()
-    if not found:
-        return
-    (folded,) = connection.execute(
-        "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
-    ).fetchone() or (None,)
-    put_rows(connection, run_no, first, page_as_known(folded, [data for _, data in found]))
-    connection.execute("DELETE FROM log WHERE run_no = %s AND first = %s AND n <= %s", (run_no, first, found[-1][0]))
+    data, last_said = known_page(connection, run_no, first)
+    if last_said is not None:
+        put_rows(connection, run_no, first, data)
+        connection.execute("DELETE FROM log WHERE run_no = %s AND first = %s AND n <= %s", (run_no, first, last_said))
 
 
 def put_rows(connection: Connection, run_no: int, first: int, data: bytes) -> None:
     """Write a folded page once all of it reads as what it should be, and its counts; within a transaction."""
-    counts = encode_counts(counted(decode_rows(data)))
+    counts = counted(decode_rows(data))
+    given = pack_page(data), encode_counts(counts), counts.settled_for_good(), counts.has_doubts(), counts.first_due()
     connection.execute(
-        "UPDATE pages SET folded = %s, counts = %s WHERE run_no = %s AND first = %s",
-        (pack_page(data), counts, run_no, first),
+        "UPDATE pages SET folded = %s, counts = %s, is_open = last - first + 1 > %s, doubted = %s, due_on = %s"
+        " WHERE run_no = %s AND first = %s",
+        (*given, run_no, first),
     )
 
 
@@ -209,6 +204,7 @@ class PostgresRun(PostgresReader, WrittenRun):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(database, run_id, set_aside=set_aside, monotonic=monotonic)
+        self._keepers: list[PostgresKeeper] = []
 
     def close(self) -> None:
         """Write what is queued and let go of the run; an execution that was not ended is without an end for good.
@@ -220,6 +216,8 @@ class PostgresRun(PostgresReader, WrittenRun):
             if self._writer is not None:
                 self._close_writer(self._writer)
         finally:
+            for keeper in self._keepers:
+                keeper.close()
             self._let_others_work()
             super().close()
 
@@ -241,14 +239,38 @@ class PostgresRun(PostgresReader, WrittenRun):
             ).fetchone()
         (number,) = row or (0,)
         self._own_number = int(number)
-        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at)
+        self._sink = PostgresSink(self._database, self.name, self._run_no, self._own_number, begun_at, self._seal)
         self._writer = Writer(self._sink, self.bounds())
         return self._own_number
 
-    def lease(self, started_at: int, settings: str, _: LeaseTerms) -> SoleLease:
-        """Begin an execution, and give the lease of the only one there is; raises as ``begin_execution``."""
-        number = self.begin_execution(started_at, settings)
-        return DatabaseLease(self, number, self._sink)
+    def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> KeptLease:
+        """Begin an execution among others, and give its lease.
+
+        Raises:
+            RefusedError: another run is under way on the target (code ``locked``).
+            JournalError: nothing can be written, or the run is no longer in use (code ``moved``).
+        """
+        self._check_open()
+        with explained("The journal could not be written"), self._database.used() as connection:
+            try:
+                with connection.transaction():
+                    number = begin(connection, self._run_no, self.name, started_at, settings, terms)
+            except psycopg.errors.LockNotAvailable:
+                raise running(self.name) from None
+        self._own_number = number
+        keeper = PostgresKeeper(self._database, self, LeaseOf(self._run_no, self.name, number, terms, self._seal))
+        self._keepers.append(keeper)
+        return KeptLease(keeper, terms, self.name)
+
+    def ended(self, number: int) -> None:
+        """Take note that an execution of this process has ended."""
+        if self._own_number == number:
+            self._own_number = None
+
+    def fold(self, connection: Connection, first: int) -> None:
+        """Put all that the log says of a page into one row, in a transaction of its own."""
+        with uncollected(), connection.transaction():
+            fold_page(connection, self._run_no, first)
 
     def end_execution(self, number: int, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let others work on the run.
@@ -274,14 +296,15 @@ class PostgresRun(PostgresReader, WrittenRun):
     def at_work(self) -> list[AtWork]:
         """The executions that are under way."""
         found = self._rows(
-            "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp(), host,"
-            " extract(epoch FROM clock_timestamp() - expires_at)::float8 FROM executions"
-            " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL ORDER BY number",
-            *(DRAIN, self._run_no),
+            "SELECT number, process, expires_at + drain * interval '1 second' > moment(), host,"
+            " CASE WHEN rate IS NOT NULL THEN greatest(in_use, told) END,"
+            " extract(epoch FROM moment() - coalesce(beaten_at, expires_at - %s * interval '1 second'))::float8"
+            " FROM executions WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL ORDER BY number",
+            *(LEASE, self._run_no),
         )
         return [
-            AtWork(number, host, silent=max(0.0, over + LEASE))
-            for number, process, is_unexpired, host, over in found
+            AtWork(number, host, share, max(0.0, silent))
+            for number, process, is_unexpired, host, share, silent in found
             if is_live(process, is_unexpired=is_unexpired)
         ]
 
@@ -310,6 +333,10 @@ class PostgresRun(PostgresReader, WrittenRun):
             connection.execute(
                 "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
                 (self._run_no, msgspec.json.encode(asked)),
+            )
+            connection.execute(
+                "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s",
+                (StopReason.STOP_ASKED.value, self._run_no),
             )
 
     def accept_rejected(self, given: Acceptance) -> None:
@@ -428,28 +455,34 @@ class PostgresRun(PostgresReader, WrittenRun):
         if found is None:
             raise moved(self.name)
         others = connection.execute(
-            "SELECT number, process, expires_at + %s * interval '1 second' > clock_timestamp() FROM executions"
+            "SELECT number, process, expires_at + drain * interval '1 second' > moment() FROM executions"
             " WHERE run_no = %s AND ended_at IS NULL AND fenced_at IS NULL AND number IS DISTINCT FROM %s FOR UPDATE",
-            (DRAIN, self._run_no, self._own_number),
+            (self._run_no, self._own_number),
         ).fetchall()
         for number, process, is_unexpired in others:
             if is_live(process, is_unexpired=is_unexpired):
                 raise running(self.name)
             connection.execute(
-                "UPDATE executions SET fenced_at = clock_timestamp() WHERE run_no = %s AND number = %s",
-                (self._run_no, number),
+                "UPDATE executions SET fenced_at = moment() WHERE run_no = %s AND number = %s", (self._run_no, number)
             )
+            free(connection, self._run_no, number)
 
     def _let_others_work(self) -> None:
         """Give the lease back, if there is one: this process writes nothing more."""
         number, self._own_number = self._own_number, None
         if number is not None:
-            with suppress(psycopg.Error, JournalError):  # it expires by itself
-                self._rows(
-                    "UPDATE executions SET fenced_at = clock_timestamp() WHERE run_no = %s AND number = %s"
-                    " AND ended_at IS NULL",
-                    *(self._run_no, number),
+            with (
+                suppress(psycopg.Error, JournalError),  # it expires by itself
+                self._database.used() as connection,
+                connection.transaction(),
+            ):
+                connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE", (self._run_no,))
+                connection.execute(
+                    "UPDATE executions SET fenced_at = moment() WHERE run_no = %s AND number = %s"
+                    " AND ended_at IS NULL AND fenced_at IS NULL",
+                    (self._run_no, number),
                 )
+                free(connection, self._run_no, number)
 
     def _close_writer(self, writer: Writer) -> None:
         self._writer = None
@@ -471,14 +504,25 @@ def create_run(database: Database, run_id: str, staged: Staged) -> None:
         JournalError: it could not be written; nothing is left behind.
     """
     with explained("The run could not be created"), database.used() as connection:
+        if database.key is not None:
+            own_key(database, database.key, "suppression")  # the key of this state, or none is drawn for it
         try:
             with connection.transaction():
-                _fill(connection, run_id, staged)
+                _fill(connection, database.key, run_id, staged)
         except psycopg.errors.UniqueViolation:
             raise JournalError("The run could not be created: there is one of that id.") from None
 
 
-def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
+def put_secret(
+    connection: Connection, key: SecretFile | None, run_no: int, run_id: str, secret: bytes, plan_key: bytes | None
+) -> RunSeal | None:
+    """Keep the secret of a run, sealed if there is a key; what seals all else of it then. Within a transaction."""
+    kept = (secret, plan_key, None) if key is None else sealed_secret(key, run_id, secret, plan_key)
+    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s, %s)", (run_no, *kept))
+    return None if key is None else RunSeal(secret, "run", run_id)
+
+
+def _fill(connection: Connection, key: SecretFile | None, run_id: str, staged: Staged) -> None:
     secret = secrets.token_bytes(32)
     approval = None if staged.approval is None else msgspec.json.encode(staged.approval)
     (run_no,) = connection.execute(
@@ -486,19 +530,20 @@ def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
         " RETURNING run_no",
         (run_id, staged.plan, staged.created_at, approval),
     ).fetchone() or (0,)
-    connection.execute("INSERT INTO run_secrets VALUES (%s, %s, %s)", (run_no, secret, staged.plan_key))
-    digests = _put_pages(connection, run_no, secret, staged)
+    seal = put_secret(connection, key, run_no, run_id, secret, staged.plan_key)
+    digests = _put_pages(connection, run_no, secret, staged, seal)
     if staged.party is not None:
-        _put_parties(connection, run_no, digests, staged.party)
+        _put_parties(connection, run_no, digests, staged.party, seal)
 
     def page_rows(first: int) -> list[SubjectRow]:
         (folded,) = connection.execute(
             "SELECT folded FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
         ).fetchone() or (None,)
-        return decode_rows(page_as_known(folded, ()))
+        rows = decode_rows(page_as_known(folded, ()))
+        return rows if seal is None else [opened_ticket(seal, row) for row in rows]
 
     for first, rows in known_at_first(staged, [first for first, _, _ in digests], page_rows):
-        put_rows(connection, run_no, first, encode_rows(rows))
+        put_rows(connection, run_no, first, encode_rows([sealed_ticket(seal, row) for row in rows]))
     with connection.cursor().copy("COPY rejected FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "text"])
         for n, (row, reason) in enumerate(staged.rejected, 1):
@@ -506,21 +551,36 @@ def _fill(connection: Connection, run_id: str, staged: Staged) -> None:
     size = digests[-1][1] if digests else 0
     mac = facts_mac(facts_of(run_id, staged, secret, size), digests)
     connection.execute("UPDATE runs SET size = %s, mac = %s WHERE run_no = %s", (size, mac, run_no))
+    if staged.order is not None:
+        signed = staged.order(bound_run(run_id, staged.created_at, staged.plan, digests, staged.holds))
+        put_order(connection, run_no, signed, staged.holds)
 
 
-def _put_pages(connection: Connection, run_no: int, secret: bytes, staged: Staged) -> list[Digest]:
+def put_order(connection: Connection, run_no: int, signed: bytes, held: Iterable[int]) -> None:
+    """Keep the signed order of a run, and the numbers of those on hold, within a transaction."""
+    connection.execute("INSERT INTO orders VALUES (%s, %s, %s)", (run_no, signed, pack_numbers(held)))
+
+
+def _put_pages(
+    connection: Connection, run_no: int, secret: bytes, staged: Staged, seal: RunSeal | None
+) -> list[Digest]:
     digests: list[Digest] = []
     with connection.cursor().copy("COPY pages (run_no, first, last, data, digest) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "bytea", "bytea"])
         for first, page in numbered(staged.pages):
             last, data = first + len(page) - 1, encode_page(page)
             digests.append((first, last, page_digest(secret, first, last, data)))
-            copy.write_row((run_no, first, last, data, digests[-1][2]))
+            copy.write_row((run_no, first, last, sealed(seal, data, PAGE, first), digests[-1][2]))
     return digests
 
 
-def _put_parties(connection: Connection, run_no: int, digests: list[Digest], party: Callable[[str, str], str]) -> None:
-    """Write who belongs to which party, a page at a time: memory does not grow with the run."""
+def _put_parties(
+    connection: Connection, run_no: int, digests: list[Digest], party: Callable[[str, str], str], seal: RunSeal | None
+) -> None:
+    """Write who belongs to which party, a page at a time: memory does not grow with the run.
+
+    Sorting them may take the server files of its own. In a sealed run no name is in those, and the order is another.
+    """
     connection.execute(
         "CREATE TEMP TABLE members (name bytea, seq bigint, place bigint, id bytea, given bytea) ON COMMIT DROP"
     )
@@ -528,8 +588,10 @@ def _put_parties(connection: Connection, run_no: int, digests: list[Digest], par
         (data,) = connection.execute(
             "SELECT data FROM pages WHERE run_no = %s AND first = %s", (run_no, first), binary=True
         ).fetchone() or (b"",)
+        page = msgspec.msgpack.decode(data if seal is None else seal.opened(data, PAGE, first))
         with connection.cursor().copy("COPY members FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["bytea", "int8", "int8", "bytea", "bytea"])
-            for name, seq, row, id_, given in members_of(first, msgspec.msgpack.decode(data), party):
-                copy.write_row((name.encode(), seq, row, id_.encode(), given.encode()))
+            for name, seq, row, id_, given in members_of(first, page, party):
+                named = name.encode() if seal is None else seal.named(name.encode())
+                copy.write_row((named, seq, row, *member(seal, seq, row, id_, given)))
     connection.execute(_NUMBER_PARTIES, (run_no,))

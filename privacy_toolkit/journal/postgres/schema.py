@@ -195,6 +195,80 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         END $$;
         """,
     ),
+    (
+        "0005-leases",
+        """
+        -- The time by which leases last.
+        CREATE FUNCTION moment() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
+        -- How often work on a run was begun with nobody else there; why all have to stop, until when all have to wait.
+        -- A run that is no two executions' at once is claimed as a whole.
+        ALTER TABLE runs
+            ADD generation int NOT NULL DEFAULT 0,
+            ADD stop text,
+            ADD paused_until timestamptz,
+            ADD holder int,
+            ADD walked boolean NOT NULL DEFAULT false;
+        -- Of executions with a lease; exclusive is null where there is none. What each told with its last beat.
+        ALTER TABLE executions
+            ADD target text,
+            ADD generation int NOT NULL DEFAULT 0,
+            ADD exclusive boolean,
+            ADD rate float8,
+            ADD drain float8 NOT NULL DEFAULT 30,
+            ADD written bigint NOT NULL DEFAULT 0,
+            ADD beaten bigint NOT NULL DEFAULT 0,
+            ADD beaten_at timestamptz,
+            ADD want float8 NOT NULL DEFAULT 0,
+            ADD in_use float8 NOT NULL DEFAULT 0,
+            ADD told float8 NOT NULL DEFAULT 0,
+            ADD since float8 NOT NULL DEFAULT 0,
+            ADD failures int NOT NULL DEFAULT 0,
+            ADD first_reads int NOT NULL DEFAULT 0,
+            ADD has_seen boolean NOT NULL DEFAULT false;
+        CREATE INDEX executions_on ON executions (target) WHERE ended_at IS NULL AND fenced_at IS NULL;
+        -- Whose a page is, whether all in it were tried in this generation; what tells which page comes first.
+        ALTER TABLE pages
+            ADD execution int,
+            ADD walked boolean NOT NULL DEFAULT false,
+            ADD is_open boolean NOT NULL DEFAULT true,
+            ADD doubted boolean NOT NULL DEFAULT false,
+            ADD due_on text;
+        CREATE INDEX pages_to_claim ON pages (run_no, doubted DESC, due_on, first) WHERE NOT walked;
+        CREATE INDEX pages_claimed ON pages (run_no, execution) WHERE execution IS NOT NULL;
+        """,
+    ),
+    (
+        "0006-trust",
+        """
+        -- The signed order of a run, and the numbers of those on hold, which it binds.
+        CREATE TABLE orders (run_no int PRIMARY KEY REFERENCES runs, signed bytea NOT NULL, held bytea NOT NULL);
+        -- What tells whether a key is the one under which the secret of a run, and so all of it, is sealed.
+        ALTER TABLE run_secrets ADD checked bytea;
+        -- Whoever could work with the state before can do so now.
+        DO $$
+        DECLARE named name;
+        BEGIN
+            FOR named IN SELECT DISTINCT grantee::regrole::name FROM pg_class, aclexplode(relacl)
+                WHERE oid = 'runs'::regclass AND privilege_type = 'UPDATE' AND grantee NOT IN (0, relowner) LOOP
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO %I', named);
+            END LOOP;
+        END $$;
+        CREATE OR REPLACE FUNCTION rewrite() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = toolkit, pg_temp SET lock_timeout = '2s' AS $$
+        BEGIN
+            CLUSTER run_secrets USING run_secrets_pkey;
+            CLUSTER runs USING runs_pkey;
+            CLUSTER orders USING orders_pkey;
+            CLUSTER pages USING pages_pkey;
+            CLUSTER log USING log_pkey;
+            CLUSTER parties USING parties_pkey;
+            CLUSTER results USING results_pkey;
+            CLUSTER rejected USING rejected_pkey;
+            CLUSTER index_told USING index_told_pkey;
+            CLUSTER index_parts USING index_parts_pkey;
+        END $$;
+        """,
+    ),
 )
 #: Makes the tables of Procrastinate as the installed version has them, and ours for it. What later versions change in
 #: them are migrations of their own, by the names of Procrastinate's files.

@@ -17,6 +17,7 @@ from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.postgres import schema
 from privacy_toolkit.journal.postgres.connection import Connection, Database, explained, meaning
+from privacy_toolkit.journal.postgres.lease import is_worked_on
 from privacy_toolkit.journal.postgres.ledgers import PostgresAssignedCodes, PostgresIndex, PostgresSuppression
 from privacy_toolkit.journal.postgres.reader import PostgresReader, live_executions
 from privacy_toolkit.journal.postgres.run import PostgresRun, create_run
@@ -113,17 +114,18 @@ class DatabaseIdentity:
 class TargetLock:
     """The lock on a deployment, held by a session of the database: it is free when that ends, however it does."""
 
-    def __init__(self, database: Database, deployment: str) -> None:
+    def __init__(self, database: Database, deployment: str, run_id: str | None = None) -> None:
         number = int.from_bytes(hashlib.sha256(deployment.encode()).digest()[:8], "big", signed=True)
         self._stack = ExitStack()
         try:
             connection = self._stack.enter_context(database.used())
             with explained("The target can't be locked"):
                 self._take(connection, deployment, number)
+                self._stack.callback(_unlock, connection, number)
+                _check_free(connection, deployment, run_id)
         except BaseException:
             self._stack.close()
             raise
-        self._stack.callback(_unlock, connection, number)
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +143,11 @@ class TargetLock:
         finally:
             with suppress(psycopg.Error):
                 connection.execute("SET lock_timeout = '10s'")
+
+
+def _check_free(connection: Connection, deployment: str, run_id: str | None) -> None:
+    if is_worked_on(connection, deployment, run_id):
+        raise locked(deployment)
 
 
 def _unlock(connection: Connection, number: int) -> None:
@@ -342,8 +349,8 @@ class PostgresState:
     def __init__(self, address: str, password_file: Path | None = None, key: Path | None = None) -> None:
         #: The runs that could not be read, as far as somebody was told of them.
         self.passed_over: set[str] = set()
-        self.database = Database(address, password_file)
         self.key = None if key is None else SecretFile(key)
+        self.database = Database(address, password_file, self.key)
         schema.check(self.database)
 
     @property
@@ -437,13 +444,13 @@ class PostgresState:
         """Remove what ``left_over`` names; what could not be removed."""
         return []
 
-    def lock(self, deployment: str) -> TargetLock:
-        """Keep any other run on a deployment out, by its key.
+    def lock(self, deployment: str, run_id: str | None = None) -> TargetLock:
+        """Keep any other run on a deployment out, by its key; others may work on ``run_id`` already.
 
         Raises:
-            RefusedError: another process has it (code ``locked``).
+            RefusedError: another process has it, or works on another run there (code ``locked``).
         """
-        return TargetLock(self.database, deployment)
+        return TargetLock(self.database, deployment, run_id)
 
     def suppression(self) -> PostgresSuppression:
         """Open the list of whom this state has erased."""
@@ -495,8 +502,11 @@ def open_place(place: bytes) -> PostgresReader:
     Raises:
         JournalError: it can't be opened.
     """
-    address, password_file, run_id = msgspec.json.decode(place, type=tuple[str, str | None, str])
-    return PostgresReader(Database(address, None if password_file is None else Path(password_file)), run_id)
+    address, password_file, key, run_id = msgspec.json.decode(place, type=tuple[str, str | None, str | None, str])
+    database = Database(
+        address, None if password_file is None else Path(password_file), None if key is None else SecretFile(Path(key))
+    )
+    return PostgresReader(database, run_id)
 
 
 if TYPE_CHECKING:

@@ -396,7 +396,7 @@ class StateFolder:
         """
         return RunJournal(self.runs / run_id)
 
-    def lock(self, deployment: str) -> FileLock:
+    def lock(self, deployment: str, run_id: str | None = None) -> FileLock:  # noqa: ARG002 - nobody else works on it
         """Take the lock on a deployment by its key; the system gives it back when the process ends, however it ends.
 
         Raises:

@@ -18,6 +18,7 @@ from privacy_toolkit.evidence.files import (
     decode_sums,
     hash_bytes,
     leaf_hash,
+    schema_of,
 )
 from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
@@ -29,7 +30,6 @@ from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import Approval, Note
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.schemas import schema_of
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
 from tests.support import reported_runs as runs
 

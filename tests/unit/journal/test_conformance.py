@@ -130,13 +130,30 @@ class Database:
         return PostgresState(self._another)
 
 
+class SealedDatabase(Database):
+    """States in PostgreSQL whose runs are sealed under a key that is elsewhere."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self._key = place / "state.key"
+
+    def open(self) -> State:
+        return PostgresState(self._state, key=self._key)
+
+    def another(self) -> State:
+        self._another = self._another or postgres.emptied("another")
+        return PostgresState(self._another, key=self._key)
+
+
 STORES = (Folder, Memory, MemoryForMany, *((Database,) if postgres.is_there() else ()))
 
 
-@pytest.fixture(params=(Folder, Memory, MemoryForMany, Database), ids=lambda kind: kind.__name__.lower())
+@pytest.fixture(
+    params=(Folder, Memory, MemoryForMany, Database, SealedDatabase), ids=lambda kind: kind.__name__.lower()
+)
 def store(request, tmp_path):
     """One kind of store."""
-    if request.param is Database:
+    if issubclass(request.param, Database):
         postgres.needed()
     return request.param(tmp_path)
 
@@ -348,6 +365,11 @@ def parties(run, most=10):
     return ["".join(ids(party)) for page in run.parties(OPEN_OUTCOMES, most) for party in page]
 
 
+def alike(store, found, expected):
+    """Whether parties come in the order of their names; in a sealed run no name is there, and the order is another."""
+    return sorted(found) == sorted(expected) if isinstance(store, SealedDatabase) else found == expected
+
+
 @pytest.fixture
 def shared(make):
     pairs = [("a", "Y"), ("b", "X"), ("c", "Y"), ("d", "X"), ("e", "X"), ("f", "Z")]
@@ -358,11 +380,11 @@ def shared(make):
 @pytest.mark.parametrize(
     ("most", "expected"), [(1, "b d e a c f"), (2, "bd e ac f"), (3, "bde ac f"), (4, "bde ac f"), (10, "bde ac f")]
 )
-def test_a_party_is_handed_out_as_a_whole_as_far_as_it_fits(shared, most, expected):
-    assert " ".join(parties(shared, most)) == expected
+def test_a_party_is_handed_out_as_a_whole_as_far_as_it_fits(shared, most, expected, store):
+    assert alike(store, parties(shared, most), expected.split())
 
 
-def test_of_a_party_what_is_in_doubt_comes_first_with_the_number_of_its_exchanges(shared):
+def test_of_a_party_what_is_in_doubt_comes_first_with_the_number_of_its_exchanges(shared, store):
     work(
         shared,
         Note(3, [(1, SEEN), (2, INTENT)], LOST),
@@ -371,15 +393,17 @@ def test_of_a_party_what_is_in_doubt_comes_first_with_the_number_of_its_exchange
     )
     (first, *_), *_ = shared.parties(OPEN_OUTCOMES, 10)
     assert [(e.subject, e.state, len(e.exchanges)) for e in first] == [(Subject(3, 4, "c", "Y"), LOST, 2)]
-    assert parties(shared) == ["c", "bde", "a"]
+    first, *rest = parties(shared)
+    assert first == "c"
+    assert alike(store, rest, ["bde", "a"])
 
 
-def test_what_becomes_of_a_doubt_meanwhile_does_not_bring_it_up_again(shared):
+def test_what_becomes_of_a_doubt_meanwhile_does_not_bring_it_up_again(shared, store):
     work(shared, Note(3, (), LOST))
     walk = shared.parties(OPEN_OUTCOMES, 10)
     assert [ids(party) for party in next(walk)] == [["c"]]
     work(shared, Note(3, (), SubjectState(Outcome.RETRYABLE)), Note(2, (), ERASED))
-    assert [ids(party) for page in walk for party in page] == [["d", "e"], ["a"], ["f"]]
+    assert alike(store, [ids(party) for page in walk for party in page], [["d", "e"], ["a"], ["f"]])
 
 
 # Intents, answers, crashes.

@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from random import Random
 
+import psycopg
 import pytest
 
 from privacy_toolkit.core.model import JournalError, Outcome, Purpose, Reason, StopReason
@@ -24,8 +26,11 @@ from privacy_toolkit.journal.lease import (
 )
 from privacy_toolkit.journal.memory.lease import RunLeases
 from privacy_toolkit.journal.memory.run import taken_in
+from privacy_toolkit.journal.packed import exchange_of, state_of
+from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.records import ExchangeRecord, Note, RequestRow, Staged, SubjectState
 from tests.simulation.loop import VirtualLoop
+from tests.support import postgres
 
 READ, ERASE = "get_customer_inventory", "delete_customer_data"
 SEEN = ExchangeRecord(Purpose.READ_BEFORE, READ, None, 10, 3, 200)
@@ -40,28 +45,35 @@ OVER = 15.0 + 30.0 + 0.1
 SEEN_SOMEBODY = LeaseTally(has_seen=True)
 
 
-class Book:
-    """The leases of a run of pages of two, on a clock that a test moves."""
+RUN = "20260101-000000-erase-0a0a0"
 
-    def __init__(self, subjects=6, terms=TERMS, **staged):
-        ids = [(k + 2, f"c{k}") for k in range(subjects)]
-        pages = [ids[k : k + 2] for k in range(0, subjects, 2)]
-        self.run = taken_in("run", Staged(plan=b"{}", created_at=1, pages=pages, **staged))
+
+def staged(subjects, **more):
+    """A run of pages of two."""
+    ids = [(k + 2, f"c{k}") for k in range(subjects)]
+    return Staged(plan=b"{}", created_at=1, pages=[ids[k : k + 2] for k in range(0, subjects, 2)], **more)
+
+
+class Book:
+    """The leases of a run of pages of two, on a clock that a test moves: in memory."""
+
+    def __init__(self, subjects=6, terms=TERMS, **more):
+        self.run = taken_in(RUN, staged(subjects, **more))
         self.now = 0.0
         self.terms = terms
         self.leases = RunLeases(self.run, lambda: self.now)
         self.serials = {}
 
-    def begin(self):
-        return self.leases.begin(1, "{}", self.terms)
+    # What each store does in its own way.
 
-    def put(self, number, *notes, walked=(), ended=None, beat=None):
-        self.serials[number] = serial = self.serials.get(number, 0) + 1
-        return self.leases.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+    def begin(self, terms=None):
+        return self.leases.begin(1, "{}", terms or self.terms)
 
-    def beat(self, number, tally=SEEN_SOMEBODY, in_use=0.0):
-        self.serials[number, "beat"] = serial = self.serials.get((number, "beat"), 0) + 1
-        return self.put(number, beat=LeaseBeat(serial, in_use, tally))
+    def commit(self, number, batch):
+        return self.leases.commit(number, batch)
+
+    def late(self, number, notes):
+        self.leases.keep_late(number, notes)
 
     def claim(self, number, *known):
         return self.leases.claim(number, known)
@@ -69,14 +81,133 @@ class Book:
     def state(self, seq):
         return self.run.states.get(seq)
 
+    def walk(self, seq):
+        return self.run.walk(seq)
+
+    def executions(self):
+        return self.run.executions
+
+    def fenced_at(self, number):
+        return self.leases.tenants[number].fenced_at
+
+    def in_use(self, number):
+        return self.leases.tenants[number].share.in_use
+
+    def is_held(self):
+        return self.leases.are_held
+
+    def close(self):
+        pass
+
+    # What is the same for all.
+
+    def put(self, number, *notes, walked=(), ended=None, beat=None):
+        self.serials[number] = serial = self.serials.get(number, 0) + 1
+        return self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+
+    def beat(self, number, tally=SEEN_SOMEBODY, in_use=0.0):
+        self.serials[number, "beat"] = serial = self.serials.get((number, "beat"), 0) + 1
+        return self.put(number, beat=LeaseBeat(serial, in_use, tally))
+
+
+#: Has all who ask for the time look at a clock that a test moves.
+CLOCK = """
+    CREATE TABLE IF NOT EXISTS public.clock (at float8);
+    DELETE FROM public.clock;
+    INSERT INTO public.clock VALUES (0);
+    CREATE OR REPLACE FUNCTION toolkit.moment() RETURNS timestamptz LANGUAGE sql VOLATILE
+        AS 'SELECT to_timestamp(1.6e9 + at) FROM public.clock';
+"""
+
+
+class DatabaseBook(Book):
+    """The same in PostgreSQL: each execution has the run opened for itself, and connections of its own."""
+
+    def __init__(self, subjects=6, terms=TERMS, **more):
+        address = postgres.emptied("leases")
+        self.other = psycopg.connect(address, autocommit=True, options="-c search_path=toolkit")
+        self.other.execute(CLOCK)
+        self.state_of_all, self.terms, self.serials, self.keepers = PostgresState(address), terms, {}, {}
+        self.state_of_all.create(RUN, staged(subjects, **more))
+        self.run = self.state_of_all.open(RUN)
+        self.runner = asyncio.Runner()
+
+    @property
+    def now(self):
+        return self.other.execute("SELECT at FROM public.clock").fetchone()[0]
+
+    @now.setter
+    def now(self, at):
+        self.other.execute("UPDATE public.clock SET at = %s", (at,))
+
+    def begin(self, terms=None):
+        lease = self.state_of_all.open(RUN).lease(1, "{}", terms or self.terms)
+        self.keepers[lease.number] = lease._keeper
+        return lease.number
+
+    def commit(self, number, batch):
+        return self.runner.run(self.keepers[number].commit(batch))
+
+    def late(self, number, notes):
+        self.runner.run(self.keepers[number].late(notes))
+
+    def claim(self, number, *known):
+        return self.runner.run(self.keepers[number].claim(known))
+
+    def state(self, seq):
+        return next((state_of(row.state) for row in self._rows() if row.seq == seq and row.state), None)
+
+    def walk(self, seq):
+        return [(one.n, exchange_of(one)) for row in self._rows() if row.seq == seq for one in row.exchanges]
+
+    def _rows(self):
+        return [row for first, _ in self.run.bounds() for row in self.run.rows_of_page(first)]
+
+    def executions(self):
+        return self.run.executions()
+
+    def fenced_at(self, number):
+        (at,) = self.other.execute(
+            "SELECT (extract(epoch FROM fenced_at) - 1.6e9)::float8 FROM executions WHERE number = %s", (number,)
+        ).fetchone()
+        return at
+
+    def in_use(self, number):
+        return self.other.execute("SELECT in_use FROM executions WHERE number = %s", (number,)).fetchone()[0]
+
+    def is_held(self):
+        return self.run.is_running
+
+    def close(self):
+        self.runner.close()
+        for keeper in self.keepers.values():
+            keeper.close()
+        self.other.close()
+
+
+@pytest.fixture(params=(Book, DatabaseBook), ids=("memory", "database"))
+def make_book(request):
+    """A store's leases on a run."""
+    made = []
+
+    def make(*given, **named):
+        made.append(request.param(*given, **named))
+        return made[-1]
+
+    if request.param is DatabaseBook:
+        postgres.needed()
+    yield make
+    for book in made:
+        book.close()
+
 
 def ids(claimed):
     return [[entry.subject.id for entry in due] for due in claimed.entries]
 
 
 @pytest.fixture
-def book():
-    return Book()
+def book(make_book):
+    return make_book()
 
 
 @pytest.fixture
@@ -105,7 +236,7 @@ def test_once_all_are_walked_nothing_is_left(book, pair):
         assert isinstance(book.claim(first), ClaimedPages)
         book.put(first, walked=[ClaimedPages(at, at + 1)])
     assert book.claim(first) is Unclaimed.NOTHING_LEFT
-    assert book.leases.are_held
+    assert book.is_held()
 
 
 def test_a_page_without_open_subjects_is_not_claimed(book, pair):
@@ -122,19 +253,21 @@ def test_a_claim_whose_answer_was_lost_is_given_once_more(book, pair):
     assert book.claim(first, 1).first == 5
 
 
-def test_what_is_in_doubt_is_claimed_first_then_what_is_due_first():
-    book = Book(
-        8, requests=[RequestRow(5, None, "2026-02-01", None, None), RequestRow(8, None, "2026-03-01", None, None)]
-    )
-    first = book.begin()
+def test_what_is_in_doubt_is_claimed_first_then_what_is_due_first(make_book):
+    requests = [RequestRow(5, None, "2026-02-01", None, None), RequestRow(8, None, "2026-03-01", None, None)]
+    book = make_book(8, requests=requests)
+    first, second = book.begin(), book.begin()
     book.beat(first)
-    book.put(first, Note(3, (), LOST))
+    assert [book.claim(first).first, book.claim(first, 5).first, book.claim(first, 5, 7).first] == [5, 7, 1]
+    book.put(first, Note(1, (), LOST))
+    book.put(first, ended=(9, None))
+    book.beat(second)
     known, order = [], []
     for _ in range(4):
-        claimed = book.claim(first, *known)
+        claimed = book.claim(second, *known)
         known.append(claimed.first)
         order.append(ids(claimed))
-    assert order == [[["c2", "c3"]], [["c4"], ["c5"]], [["c7"], ["c6"]], [["c0", "c1"]]]
+    assert order == [[["c0", "c1"]], [["c4"], ["c5"]], [["c7"], ["c6"]], [["c2", "c3"]]]
 
 
 def test_what_an_execution_leaves_at_its_end_is_free_at_once(book, pair):
@@ -142,11 +275,11 @@ def test_what_an_execution_leaves_at_its_end_is_free_at_once(book, pair):
     book.claim(first)
     book.put(first, ended=(9, StopReason.TERMINATED))
     assert book.claim(second).first == 1
-    assert book.run.executions[0].stopped_by is StopReason.TERMINATED
+    assert book.executions()[0].stopped_by is StopReason.TERMINATED
 
 
-def test_an_exclusive_run_is_claimed_as_a_whole_and_by_one_at_a_time():
-    book = Book(terms=LeaseTerms(exclusive=True, rate=None))
+def test_an_exclusive_run_is_claimed_as_a_whole_and_by_one_at_a_time(make_book):
+    book = make_book(terms=LeaseTerms(exclusive=True, rate=None))
     first, second = book.begin(), book.begin()
     assert book.beat(first).share == math.inf
     whole = book.claim(first)
@@ -171,6 +304,32 @@ def test_until_somebody_is_seen_only_one_has_anything(book):
     assert book.claim(second).first == 5
 
 
+def test_whoever_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
+    first, second = pair
+    for at in (1, 3):
+        book.claim(first)
+        book.put(first, walked=[ClaimedPages(at, at + 1)])
+    book.beat(second, LeaseTally(has_seen=True, stop=StopReason.FAILURE_LIMIT))
+    for number in pair:
+        book.put(number, ended=(9, None))
+    joins = replace(TERMS, joins=True)
+    third = book.begin(joins)
+    assert book.beat(third).stop is StopReason.FAILURE_LIMIT
+    assert book.claim(third) is Unclaimed.NOTHING_LEFT
+    book.put(third, ended=(9, None))
+    fourth, fifth = book.begin(), book.begin(joins)
+    assert book.beat(fourth).stop is None
+    book.beat(fifth)
+    assert [book.claim(fifth).first, book.claim(fourth).first] == [1, 3]
+
+
+def test_whoever_joins_a_run_that_nobody_began_begins_it(make_book):
+    book = make_book()
+    number = book.begin(replace(TERMS, joins=True))
+    book.beat(number)
+    assert book.claim(number).first == 1
+
+
 def test_a_resumed_run_tries_again_what_was_left_open(book, pair):
     first, second = pair
     for at in (1, 3, 5):
@@ -193,10 +352,10 @@ def test_nobody_is_fenced_before_lease_and_drain_are_over(book, pair):
     book.now = 44.9
     book.beat(second)
     assert book.claim(second).first == 3
-    assert book.leases.tenants[first].fenced_at is None
+    assert book.fenced_at(first) is None
     book.now = OVER
     assert book.claim(second, 3).first == 1
-    assert book.leases.tenants[first].fenced_at == OVER
+    assert book.fenced_at(first) == pytest.approx(OVER)
 
 
 def test_a_write_that_comes_before_the_fence_is_seen_by_whoever_takes_over(book, pair):
@@ -252,14 +411,13 @@ def test_late_answers_are_facts_and_change_no_state(book, pair):
     book.beat(second)
     book.claim(second)
     after = ExchangeRecord(Purpose.READ_AFTER, READ, None, 31, 3, 404)
-    book.leases.keep_late(first, [Note(1, [(2, ANSWERED), (3, after)], ERASED), Note(2, [(1, INTENT)], LOST)])
+    book.late(first, [Note(1, [(2, ANSWERED), (3, after)], ERASED), Note(2, [(1, INTENT)], LOST)])
     assert book.state(1) == LOST
-    assert book.run.walk(1) == [(1, SEEN), (2, ANSWERED)]
-    assert (book.run.walk(2), book.state(2)) == ([], None)
+    assert book.walk(1) == [(1, SEEN), (2, ANSWERED)]
+    assert (book.walk(2), book.state(2)) == ([], None)
     reconciled = ExchangeRecord(Purpose.RECONCILE, READ, None, 50, 3, 404)
     book.put(second, Note(1, [(3, reconciled)], ERASED))
-    assert book.run.walk(1) == [(1, SEEN), (2, ANSWERED), (3, reconciled)]
-    assert [number for number, _ in book.leases.late] == [first, first]
+    assert book.walk(1) == [(1, SEEN), (2, ANSWERED), (3, reconciled)]
 
 
 def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
@@ -270,8 +428,8 @@ def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
     book.claim(second)
     theirs = ExchangeRecord(Purpose.ACT, ERASE, intent_at=77)
     book.put(second, Note(1, [(1, theirs)], LOST))
-    book.leases.keep_late(first, [Note(1, [(1, ANSWERED)], ERASED)])
-    assert book.run.walk(1) == [(1, theirs)]
+    book.late(first, [Note(1, [(1, ANSWERED)], ERASED)])
+    assert book.walk(1) == [(1, theirs)]
 
 
 # Batches and beats whose answers were lost.
@@ -280,17 +438,17 @@ def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
 def test_a_batch_that_is_written_once_more_is_there_once(book, pair):
     first, _ = pair
     batch = LeaseBatch(7, [Note(1, [(1, SEEN)], DONE)])
-    book.leases.commit(first, batch)
-    book.leases.commit(first, LeaseBatch(8, [Note(1, (), ERASED)]))
-    book.leases.commit(first, batch)
+    book.commit(first, batch)
+    book.commit(first, LeaseBatch(8, [Note(1, (), ERASED)]))
+    book.commit(first, batch)
     assert book.state(1) == ERASED
 
 
 def test_a_beat_that_is_out_of_date_says_nothing(book, pair):
     first, _ = pair
-    book.leases.commit(first, LeaseBatch(9, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
-    assert book.leases.commit(first, LeaseBatch(9, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
-    assert book.leases.tenants[first].share.in_use == 100.0
+    book.commit(first, LeaseBatch(9, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
+    assert book.commit(first, LeaseBatch(9, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
+    assert book.in_use(first) == 100.0
 
 
 def test_a_share_is_free_for_others_only_when_its_cut_is_confirmed(book):

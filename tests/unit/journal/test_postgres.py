@@ -19,7 +19,7 @@ from privacy_toolkit.core.model import (
     RefusedError,
     UsageError,
 )
-from privacy_toolkit.journal.lease import FencedError, LeaseTerms, since_boot
+from privacy_toolkit.journal.lease import FencedError, LeaseTally, LeaseTerms, ShareChanged
 from privacy_toolkit.journal.ledgers import KeptLink
 from privacy_toolkit.journal.postgres import connection, copy, schema
 from privacy_toolkit.journal.postgres.connection import Database
@@ -124,12 +124,22 @@ def test_who_worked_elsewhere_is_waited_for_until_lease_and_drain_are_over(state
         run.close()
 
 
-def test_no_request_is_begun_once_a_lease_was_not_renewed_in_time(run, monkeypatch):
-    lease = run.lease(1, "{}", LeaseTerms())
-    assert lease.may_send()
-    now = since_boot()
-    monkeypatch.setattr("privacy_toolkit.journal.postgres.run.since_boot", lambda: now + LEASE)
-    assert not lease.may_send()
+def test_no_request_is_begun_once_a_lease_was_not_renewed_in_time(run):
+    moment = [1000.0]
+
+    async def script():
+        heard = asyncio.Queue()
+        lease = run.lease(1, "{}", LeaseTerms(clock=lambda: moment[0]))
+        assert not lease.may_send()
+        lease.listen(heard.put_nowait, lambda: LeaseTally(has_seen=True))
+        while await heard.get() != ShareChanged(None):
+            pass
+        assert lease.may_send()
+        moment[0] += LEASE
+        assert not lease.may_send()
+        await lease.end(9, None)
+
+    asyncio.run(script())
 
 
 WORKER = """

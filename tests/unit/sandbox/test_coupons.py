@@ -75,3 +75,17 @@ def test_each_referral_has_its_own_code_and_its_advocate_a_profile(desk):
         (first["code"], ["f1"]),
         (second["code"], ["f1"]),
     ]
+
+
+def test_many_advocates_have_a_code_each_that_is_shown_unless_it_is_silent(desk):
+    opened = desk()
+    body = {"campaignId": 5, "advocateProfileIntegrationIds": ["a1", "a2"], "usageLimit": 3, "attributes": {"n": 1}}
+    answer = opened.ask("create_referrals", body=body, silent="no")
+    assert answer["totalResultSize"] == 2
+    assert [one["advocateProfileIntegrationId"] for one in answer["data"]] == ["a1", "a2"]
+    assert len({one["code"] for one in answer["data"]}) == 2
+    assert {(one["campaignId"], one["usageLimit"], str(one["attributes"])) for one in answer["data"]} == {
+        (5, 3, "{'n': 1}")
+    }
+    assert opened.call("create_referrals", body=body).status == 204
+    assert len(opened.ask("get_customer_inventory", "a1", referrals="true")["referrals"]) == 2

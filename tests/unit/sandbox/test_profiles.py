@@ -76,3 +76,38 @@ def test_profiles_say_which_environment_they_are_of_only_where_one_is_played(des
         profile = opened.ask("get_customer_inventory", customer, profile="true")["profile"]
         assert ("sandbox" in profile) is (environment is not None)
         assert profile.get("sandbox") == (None if environment is None else environment == "sandbox")
+
+
+def test_many_profiles_are_updated_at_once_and_shown_unless_it_is_silent(desk):
+    opened = desk()
+    opened.customer("c1", a=1)
+    body = {"customerProfiles": [{"integrationId": "c1", "attributes": {"b": 2}}, {"integrationId": "c2"}]}
+    answer = opened.ask("update_customer_profiles", body=body, silent="no")
+    shown = [one["customerProfile"] for one in answer["integrationStates"]]
+    assert [(one["integrationId"], one["attributes"]) for one in shown] == [("c1", {"a": 1, "b": 2}), ("c2", {})]
+    assert opened.call("update_customer_profiles", body=body).status == 204
+    with pytest.raises(RefusalError) as caught:
+        opened.call("update_customer_profiles", body={"customerProfiles": []})
+    assert caught.value.status == 400
+
+
+def act(desk, *actions):
+    data = [{"profileIntegrationId": one, "audienceId": number, "action": action} for one, number, action in actions]
+    return desk.call("update_customer_audiences", body={"data": data})
+
+
+def memberships(desk, customer):
+    profile = desk.ask("get_customer_inventory", customer, profile="true")["profile"]
+    return [one["id"] for one in profile["audienceMemberships"]]
+
+
+def test_audiences_are_joined_once_and_left_and_an_unknown_one_refuses_all(desk):
+    opened = desk()
+    assert act(opened, ("c1", 7, "add"), ("c1", 8, "add"), ("c2", 7, "add"), ("c3", 7, "delete")).body == b""
+    act(opened, ("c1", 7, "add"), ("c2", 7, "delete"))
+    assert (memberships(opened, "c1"), memberships(opened, "c2")) == ([8, 7], [])
+    with pytest.raises(RefusalError):  # who left nothing was made by that
+        memberships(opened, "c3")
+    with pytest.raises(RefusalError) as caught:
+        act(opened, ("c1", 9, "add"), ("c1", 0, "add"))
+    assert (caught.value.status, memberships(opened, "c1")) == (404, [8, 7])

@@ -53,13 +53,22 @@ def test_any_quoted_id_arrives_as_it_is(customer):
         ("DELETE", "/v1/", 404),
         ("DELETE", "/v1/customer_data/a/b", 404),
         ("GET", "/v1/customer_profiles//inventory", 404),
-        ("GET", "/v1/customer_data/a", 405),
-        ("GET", "/v1/coupon_reservations/customerprofiles", 405),
         ("DELETE", "/v1/customer_data/%FF", 400),
     ],
 )
 def test_what_is_no_operation_is_told_with_its_raw_path(method, path, status):
     assert ROUTER.match(method, path.encode()) == NoRoute(status, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/customer_data/a", ("DELETE",)),
+        ("/v1/coupon_reservations/customerprofiles", ("DELETE", "POST")),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_told_which_there_are(path, methods):
+    assert ROUTER.match("GET", path.encode()) == NoRoute(405, path, methods)
 
 
 def test_generation_of_2020_has_no_v2_events():

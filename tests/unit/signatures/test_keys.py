@@ -91,10 +91,10 @@ def test_a_wide_umask_does_not_open_the_private_half(tmp_path):
     assert stat.S_IMODE((tmp_path / "key.pub").stat().st_mode) == 0o644
 
 
-def test_the_line_for_the_auditor_accepts_the_two_uses_alone(pair):
+def test_the_line_for_the_auditor_accepts_the_three_uses_alone(pair):
     assert allowed_signers_line("dpo@example.org", pair.public) == (
-        'dpo@example.org namespaces="privacy-toolkit-audit-pack@v1,privacy-toolkit-plan-approval@v1" '
-        + pair.public.line
+        'dpo@example.org namespaces="privacy-toolkit-audit-pack@v1,privacy-toolkit-plan-approval@v1,'
+        'privacy-toolkit-run-order@v1" ' + pair.public.line
     )
 
 

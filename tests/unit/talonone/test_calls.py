@@ -38,6 +38,11 @@ CALLS = {
         (REFERRED,), {}, 201, REFERRAL, "POST /v1/referrals",
         b'{"campaignId":1,"advocateProfileIntegrationId":"a","startDate":"2027-01-01T00:00:00Z"}',
     ),
+    "create_referrals": (
+        (bodies.NewReferrals(campaign_id=1, advocate_profile_integration_ids=["a"], usage_limit=0),), {}, 201,
+        b'{"totalResultSize":1,"data":[' + REFERRAL + b"]}", "POST /v1/referrals_for_multiple_advocates?silent=no",
+        b'{"campaignId":1,"advocateProfileIntegrationIds":["a"],"usageLimit":0}',
+    ),
     "delete_customer_data": (("c",), {}, 204, b"", "DELETE /v1/customer_data/c", b""),
     "get_customer_inventory": (
         ("c",), {}, 200, INVENTORY,
@@ -93,6 +98,15 @@ CALLS = {
     "update_customer_profile_v2": (
         ("c", bodies.CustomerProfileRequestV2(attributes={})), {"run_rule_engine": True, "dry": True}, 200, STATE_V2,
         "PUT /v2/customer_profiles/c?runRuleEngine=true&dry=true", b'{"attributes":{}}',
+    ),
+    "update_customer_profiles": (
+        ([bodies.ProfileUpdate(integration_id="c", attributes={})],), {"idempotency_key": "k"}, 200,
+        b'{"integrationStates":[{"customerProfile":' + json.dumps(profile("c")).encode() + b"}]}",
+        "PUT /v2/customer_profiles?silent=no", b'{"customerProfiles":[{"integrationId":"c","attributes":{}}]}',
+    ),
+    "update_customer_audiences": (
+        ([bodies.AudienceAction(profile_integration_id="c", audience_id=7, action="add")],), {}, 204, b"",
+        "POST /v2/customer_audiences", b'{"data":[{"profileIntegrationId":"c","audienceId":7,"action":"add"}]}',
     ),
     "update_customer_session": (
         ("s", bodies.NewCustomerSession(profile_id="")), {}, 200, STATE,

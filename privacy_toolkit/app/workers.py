@@ -1,29 +1,217 @@
-"""Watching a run from another process than the one that works on it, and asking whoever does to stop."""
+"""Runs that others work on: workers, who take what was left to them, and whoever looks on or asks for a stop."""
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
+import signal
 import socket
+import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Final
 
+from privacy_toolkit.config.file import ScheduleProfile
+from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import (
     DamagedError,
     JournalError,
     Reason,
     StopReason,
+    ToolkitError,
     UsageError,
     Verdict,
+    explained,
 )
 from privacy_toolkit.core.privacy import visible
+from privacy_toolkit.core.processes import in_thread
+from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.journal.lease import AtWork, StopAsked
+from privacy_toolkit.journal.ledgers import Served, WorkQueue
+from privacy_toolkit.journal.state import check_schedule, open_queue, open_state
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.words import sentence
+
+#: What may be scheduled: nobody is there to confirm, so nothing that changes anything at the API.
+SCHEDULED: Final = ("export", "patrol", "due", "register", "metrics")
+
+Say = Callable[[str], None]
+
+
+def queue_of(settings: Settings) -> WorkQueue:
+    """Open the queue of the workers for one deployment and environment.
+
+    Raises:
+        UsageError: the state is in a folder, which has no workers; or its database can't be used.
+        JournalError: it can't be reached.
+    """
+    if not settings.is_in_database:
+        raise UsageError(
+            "Workers share a state in PostgreSQL; this one is in a folder.",
+            "Name the database: --state postgresql://… (docs/scale.md).",
+        )
+    return open_queue(settings.state, settings.scope)
+
+
+class Left(Enum):
+    """What workers still have to do on a run."""
+
+    WORK = "work"
+    PACK = "pack"
+    NOTHING = "nothing"
+
+
+def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
+    """Tell what workers still have to do on a run: it is under way, or broke off for a reason of one of them.
+
+    A run that was stopped for all, such as by ``runs stop`` or a limit of failures, waits for a person; so does one
+    whose subjects were all tried, once it has a pack.
+
+    Raises:
+        JournalError: it can't be read.
+    """
+    if journal.is_running:
+        return Left.WORK
+    summary, executions = summarize(journal), journal.executions()
+    last = executions[-1] if executions else None
+    if summary.purged or (last is not None and last.stopped_by in STOPS_ALL):
+        return Left.NOTHING
+    if summary.open and (last is None or last.ended_at is None or last.stopped_by is not None):
+        return Left.WORK
+    return Left.NOTHING if has_pack else Left.PACK
+
+
+def check_schedules(schedules: Mapping[str, ScheduleProfile]) -> None:
+    """Make sure that every schedule can be kept.
+
+    Raises:
+        UsageError: one says no time, or names a command that nobody would be there to confirm.
+    """
+    for name, schedule in schedules.items():
+        check_schedule(schedule.cron)
+        if schedule.command[0] not in SCHEDULED:
+            raise UsageError(
+                f"The schedule {name} can't begin {schedule.command[0]!r}: nobody is there to confirm it.",
+                f"These can be scheduled: {', '.join(SCHEDULED)}.",
+            )
+
+
+@dataclass(slots=True)
+class Worker:
+    """Works on what is handed out, one run at a time, until it is asked to stop.
+
+    ``program`` starts the toolkit, ``flags`` say which settings it has. ``seals``: the packs of runs that ended are
+    written here.
+    """
+
+    settings: Settings
+    say: Say
+    flags: Sequence[str] = ()
+    seals: bool = False
+    program: Sequence[str] = (sys.executable, "-m", "privacy_toolkit")
+    _queue: WorkQueue = field(init=False)
+    _state: State = field(init=False)
+    _child: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def __post_init__(self) -> None:
+        check_schedules(self.settings.schedules)
+        self._queue = queue_of(self.settings)
+        self._state = open_state(self.settings.state, self.settings.state_key)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; what is under way then is told to finish, and waited for.
+
+        Raises:
+            JournalError: the queue can't be reached.
+        """
+        asyncio.run(self._serve())
+
+    def stop(self) -> None:
+        """Take nothing more, and have what is under way finish."""
+        self._stop.set()
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.send_signal(signal.SIGTERM)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self.say(f"Waiting for work on {self.settings.target}. Stop with Ctrl-C or SIGTERM.")
+        crons = {name: one.cron for name, one in self.settings.schedules.items()}
+        await self._queue.serve(Served(self._work, self._begin, self._attend, crons), self._stop)
+
+    async def _work(self, run_id: str) -> None:
+        if (await in_thread(lambda: self._look_after({run_id}))).get(run_id) is Left.WORK:
+            await self._go_at(run_id, "to work on")
+
+    async def _go_at(self, run_id: str, what: str) -> None:
+        self.say(f"Begins {what} run {run_id}.")
+        code = await self._start(
+            ["worker", "--run", run_id, "--once", "--progress", "none", *(["--seal"] if self.seals else [])]
+        )
+        self.say(f"Ended its work on run {run_id}: exit code {code}.")
+        # What is left is begun again with the next look at all of them: at once, it might break off for ever.
+        await in_thread(lambda: self._look_after({run_id}, wakes=False))
+
+    async def _begin(self, name: str) -> None:
+        schedule = self.settings.schedules.get(name)
+        if schedule is None:  # it is in the profile of another worker
+            return
+        self.say(f"Begins what is scheduled as {name}.")
+        self.say(f"Ended what is scheduled as {name}: exit code {await self._start(schedule.command)}.")
+
+    async def _start(self, arguments: Sequence[str]) -> int:
+        """Run a command of the toolkit to its end, in a session of its own: Ctrl-C reaches it through this process."""
+        async with self._turn:
+            if self._stop.is_set():
+                return 0
+            self._child = await asyncio.create_subprocess_exec(
+                *self.program, *arguments, *self.flags, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+            try:
+                return await self._child.wait()
+            finally:
+                self._child = None
+
+    async def _attend(self) -> None:
+        """Look after what was handed out; what goes wrong is said, and tried again a minute later."""
+        try:
+            await in_thread(self._queue.clear_up)
+            left = await in_thread(self._look_after)
+        except ToolkitError as error:
+            self.say(explained(error)[0].message)
+            return
+        for run_id in left if self.seals else ():
+            if left[run_id] is Left.PACK:
+                await self._go_at(run_id, "to write the pack of")
+
+    def _look_after(self, wanted: Collection[str] | None = None, *, wakes: bool = True) -> dict[str, Left]:
+        """Wake somebody for each run that is left to workers, or take it back; what is left of each, or of ``wanted``.
+
+        Raises:
+            JournalError: the state can't be reached.
+        """
+        found = {}
+        for run_id, packs in self._queue.handed_out().items():
+            if wanted is not None and run_id not in wanted:
+                continue
+            with self._state.open(run_id) as journal:
+                left = found[run_id] = what_is_left(journal, has_pack=len(self._state.chain.of_run(run_id)) > packs)
+            if left is Left.NOTHING:
+                self._queue.take_back(run_id)
+            elif left is Left.WORK and wakes:
+                self._queue.wake(run_id)
+        return found
+
 
 #: Seconds over which rate and forecast are worked out.
 WINDOW: Final = 60.0

@@ -1,0 +1,171 @@
+"""Workers: runs that are left to them are done by somebody, whoever is stopped or dies, and schedules are kept."""
+
+import os
+import signal
+import subprocess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from privacy_toolkit.app.workers import queue_of
+from privacy_toolkit.config.settings import Flags, load_settings
+from privacy_toolkit.sandbox.faults import Faults
+from tests.integration.test_crash import reaches
+from tests.support import postgres
+
+IDS = [f"customer-{number:05d}" for number in range(120)]
+
+
+@pytest.fixture
+def kit(sandbox, toolkit):
+    """The command line with a state in a database, and a sandbox that takes its time."""
+    postgres.needed()
+    server = sandbox(IDS, faults=Faults(latency_ms=10))
+    made = toolkit(server.base_url)
+    made.environment["PRIVACY_TOOLKIT_STATE"] = postgres.emptied("workers")
+    made.environment["XDG_STATE_HOME"] = str(made.folder)
+    made.log = server.log
+    return made
+
+
+@contextmanager
+def worker(kit, *arguments):
+    """A worker for a block; it is stopped as systemd does it."""
+    process = kit.start("worker", *(arguments or ["--seal"]))
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def queue(kit):
+    return queue_of(load_settings(Flags(), kit.environment))
+
+
+def reaches_end(kit, process):
+    """Wait until nothing is left to workers; False if the worker ended before."""
+    return until(lambda: not queue(kit).handed_out(), process)
+
+
+def until(is_so, process):
+    for _ in range(1_000):
+        if is_so():
+            return True
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+            return is_so()
+    return False
+
+
+def detach(kit, write_ids):
+    done = kit.run("erase", write_ids(IDS), "--detach", "--confirm", f"erase {len(IDS)} from {kit.target}", "--json")
+    assert done.code == 0, done.err
+    return done.json
+
+
+def outcomes(kit):
+    return kit.run("runs", "show", "latest", "--json").json["outcomes"]
+
+
+def test_a_run_that_is_left_to_workers_sends_nothing_before_one_is_there(kit, write_ids):
+    left = detach(kit, write_ids)
+    assert left["outcomes"] == {"pending": len(IDS)}
+    assert left["next"] == f"privacy-toolkit runs watch {left['run_id']}"
+    assert len(kit.log) == 0
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert outcomes(kit) == {"erased": len(IDS)}
+
+
+def test_a_worker_that_is_stopped_finishes_what_is_in_flight_and_another_goes_on(kit, write_ids):
+    detach(kit, write_ids)
+    with worker(kit, "--concurrency", "2", "--seal") as first:
+        assert reaches(kit.log, 40, first)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 0
+    assert queue(kit).handed_out()
+    assert "unknown" not in outcomes(kit)
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert outcomes(kit) == {"erased": len(IDS)}
+
+
+def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):
+    detach(kit, write_ids)
+    with worker(kit, "--concurrency", "2", "--seal") as first:
+        assert reaches(kit.log, 40, first)
+        for child in children(first.pid):
+            os.kill(child, signal.SIGKILL)
+        first.kill()
+        first.wait(60)
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert outcomes(kit) == {"erased": len(IDS)}
+
+
+def test_the_pack_is_written_where_somebody_is_to_do_so(kit, write_ids):
+    left = detach(kit, write_ids)
+    with worker(kit, "--concurrency", "8") as process:  # one that is not to
+        assert until(lambda: outcomes(kit) == {"erased": len(IDS)}, process)
+    folder = kit.folder / "privacy-toolkit" / "packs" / left["run_id"]
+    assert not folder.exists()
+    assert queue(kit).handed_out() == {left["run_id"]: 0}
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert kit.run("verify", folder).code == 0
+
+
+def test_a_run_that_somebody_stopped_waits_for_a_person(kit, write_ids):
+    left = detach(kit, write_ids)
+    with worker(kit, "--concurrency", "2", "--seal") as first:
+        assert reaches(kit.log, 40, first)
+        assert kit.run("runs", "stop", left["run_id"]).code == 0
+        assert reaches_end(kit, first)
+    assert kit.run("runs", "show", "latest", "--json").json["stopped_by"] == "stop_asked"
+    assert "pending" in outcomes(kit)
+
+
+def test_a_schedule_is_begun_by_a_worker(kit, write_ids):
+    profile = kit.folder / "privacy-toolkit.toml"
+    command = ["export", str(write_ids(IDS[:5])), "--out", str(kit.folder / "packages"), "--quiet"]
+    profile.write_text(f'[schedules.night]\ncron = "* * * * *"\ncommand = {command}\n')
+    profile.chmod(0o600)
+    with worker(kit, "--config", str(profile)) as process:
+        assert until(lambda: len(list((kit.folder / "packages").glob("*"))) >= 5, process)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('cron = "15 2 * * *"\ncommand = ["erase", "list.csv"]', "nobody is there to confirm it"),
+        ('cron = "at night"\ncommand = ["export", "list.csv"]', "says no time"),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_refused_at_the_start(kit, lines, said):
+    profile = kit.folder / "privacy-toolkit.toml"
+    profile.write_text(f"[schedules.night]\n{lines}\n")
+    profile.chmod(0o600)
+    refused = kit.run("worker", "--config", str(profile), "--json")
+    assert refused.code == 2
+    assert said in refused.json["error"]["message"]
+
+
+def test_a_folder_has_no_workers(kit, write_ids):
+    refused = kit.run("worker", "--state", str(kit.folder / "state"), "--json")
+    assert refused.code == 2
+    assert "in a folder" in refused.json["error"]["message"]
+    confirmation = f"erase {len(IDS)} from {kit.target}"
+    refused = kit.run(
+        "erase", write_ids(IDS), "--detach", "--confirm", confirmation, "--state", str(kit.folder / "state")
+    )
+    assert refused.code == 2
+    assert "in a folder" in refused.err
+    assert len(kit.log) == 0
+
+
+def children(pid):
+    """The processes that one has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
