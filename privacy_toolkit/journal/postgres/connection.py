@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -71,8 +72,14 @@ _CODES: Final = {
 }
 #: Classes of codes: connections, what was given up for another, what was in the way, what an operator ended.
 _PASSING: Final = frozenset({"08", "40", "55", "57"})
+#: The server's words of a right that is missing, taken only if nothing but the name of a table can be in them.
+_NO_RIGHT: Final = "42501"
+_DENIED: Final = re.compile(r"permission denied for table ([a-z_]{1,40})")
 _HINTS: Final = {
-    "42501": "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE",
+    _NO_RIGHT: (
+        "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE --as operator (to make runs), or --as"
+        " worker (to work on them). What is missing is named by: privacy-toolkit doctor"
+    ),
     "3F000": _MIGRATE,
     "42P01": _MIGRATE,
     "42703": _MIGRATE,
@@ -82,6 +89,9 @@ _HINTS: Final = {
 
 def meaning(error: psycopg.Error) -> str:
     """Say what an error of the database means, without a word of the database itself."""
+    table = _DENIED.fullmatch(error.diag.message_primary or "") if error.sqlstate == _NO_RIGHT else None
+    if table is not None:
+        return f"this user may not do that with the table {table[1]}"
     if error.sqlstate is None:
         return "the connection was lost" if isinstance(error, psycopg.OperationalError) else "it can't be used so"
     return _CODES.get(error.sqlstate, f"SQLSTATE {error.sqlstate}")
