@@ -31,7 +31,7 @@ help:  ## List the targets
 demo: $(VENV)/.runtime  ## Set up, then show an erasure run against the sandbox on this machine
 	$(BIN)/privacy-toolkit demo
 
-tour: $(VENV)/.dev  ## Play a month at a data protection desk into tour/, with 20,000 customers; TOUR_ARGS="--customers 500"
+tour: $(VENV)/.dev  ## Play a month at a data protection desk and two days of marketing into tour/, with 20,000 customers; TOUR_ARGS="--customers 500"
 	$(BIN)/python -m bench.tour $(TOUR_ARGS)
 
 test: $(VENV)/.dev  ## Set up, then run all tests (CI=true: without a browser they fail instead of being skipped)

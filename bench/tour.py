@@ -1,4 +1,4 @@
-"""A month at a data protection desk, played against the sandbox: ``make tour``.
+"""A month at a data protection desk and two days of marketing, played against the sandbox: ``make tour``.
 
 Every command is typed as a person would type it, and written down with what it printed. ``tour/tour.md`` is the story,
 next to everything that came of it. Thirty days later comes at once: a patrol is asked for as of that day, and says so.
@@ -9,6 +9,7 @@ next to everything that came of it. Thirty days later comes at once: a patrol is
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import re
 import shlex
@@ -16,8 +17,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -27,9 +29,9 @@ import xlsxwriter
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from privacy_toolkit.sandbox.server import RunningSandbox
-from privacy_toolkit.sandbox.store import SandboxSettings
-from privacy_toolkit.sandbox.wire import seed
-from tests.support.shop import write_profile
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
+from privacy_toolkit.sandbox.wire import OTHER_HOLDER, seed, seed_codes
+from tests.support.shop import redeem, write_profile
 
 ROOT = Path(__file__).parents[1]
 #: What goes wrong while the erasure is under way: shares of requests.
@@ -49,8 +51,18 @@ LETTERS = {
     "dpo": "dpo@example.org",
     "authority": "Die Landesbeauftragte für den Datenschutz, Beispielstadt",
 }
-#: What of the tour is small, and shown in the documentation.
-SAMPLES = ("tour.md", "letter.txt", "letter.html", "register.html", "patrol.html")
+#: What of each act is small, and shown in the documentation next to the story, ``tour.md``.
+SAMPLES = {
+    "dpo": ("letter.txt", "letter.html", "register.html", "patrol.html"),
+    "marketing": ("braze.csv", "braze.by-code.csv"),
+}
+#: So many codes for 20,000 customers; and the fewest, for any number.
+CODES, FEWEST_CODES = 300, 20
+#: Codes of the list that the API does not know: somebody has mistyped them.
+MISTYPED = ("CODE-0001O", "CODE-O0002", "CODE-00003.")
+RESERVES = "create_coupon_reservation"
+#: One of so many customers was erased before; one of so many redeems the code on the first day.
+ERASED, REDEEM = 100, 50
 
 
 #: Runs a command, by its words, in a folder: exit code, what it printed, and what it said on stderr.
@@ -74,6 +86,14 @@ class Typed:
     out: str
     err: str
     seconds: float
+
+    @property
+    def run_id(self) -> str:
+        """The run that its result names."""
+        found = re.search(r"(?m)^Run (\S+) on", self.out)
+        if found is None:
+            raise SystemExit(f"no run in:\n{self.out}")
+        return found[1]
 
 
 @dataclass
@@ -125,6 +145,31 @@ class Tour:
         if typed.code not in expect:
             raise SystemExit(f"{shown(words)} ended with {typed.code}:\n{typed.out}\n{typed.err}")
         return typed
+
+    def kill(self, *words: str, after: int) -> None:
+        """Type a command in a process of its own, and kill it after so many reservations; nothing is printed by it."""
+        log = self.sandbox.log
+        wanted = len(log.of(RESERVES)) + after
+        with subprocess.Popen(
+            [*PROGRAM, *words],
+            cwd=self.folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while process.poll() is None and len(log.of(RESERVES)) < wanted:
+                log.wait_for(len(log) + 1, timeout=0.05)
+            process.kill()
+        self.told.append(f"```\n$ {shown(words)}\nKilled\n```\n")
+        print(f"  killed after {after} reservations: {shown(words)[:90]}", flush=True)
+        if process.returncode >= 0:
+            raise SystemExit(f"{shown(words)} ended with {process.returncode} before it was killed")
+
+    def sample(self, name: str, lines: int = 6) -> None:
+        """Show the first lines of a file."""
+        head = (self.folder / name).read_text("utf-8").splitlines()[:lines]
+        self.told.append(f"`{name}` begins:\n\n```\n" + "\n".join(head) + "\n```\n")
 
     def note(self, text: str) -> None:
         """Tell what happens besides."""
@@ -336,8 +381,267 @@ def _newest_pack(tour: Tour) -> Path:
     return max((one for one in packs.iterdir() if (one / "report.json").exists()), key=lambda one: one.name)
 
 
+# Act two: two days of marketing.
+
+
+@dataclass
+class Campaigns:
+    """The campaigns of a tour: their folder and files, the codes with their budget, and what is true at the sandbox."""
+
+    tour: Tour
+    codes: list[str]
+    budget: int
+    erased: set[str]
+    redeemed: dict[str, str] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)  # the codes that a campaign has given to somebody
+    checked: int = 0
+
+    def held(self) -> set[tuple[str, str]]:
+        """Who has which code reserved, by the sandbox itself; without what another system has reserved."""
+        store = self.tour.sandbox.store
+        codes = set(self.codes)
+        return {(code, one) for code, one in store.reserved() if code in codes and one != OTHER_HOLDER}
+
+    def taken_by_others(self) -> int:
+        """How many of the codes another system has reserved."""
+        return sum(customer == OTHER_HOLDER for _, customer in self.tour.sandbox.store.reserved())
+
+    def spent(self) -> set[str]:
+        """The codes that are expired or used up, as the sandbox has them."""
+        known = (self.tour.sandbox.store.get(EntityKind.COUPON, code) or {} for code in self.codes)
+        return {
+            one["value"]
+            for one in known
+            if one["expiryDate"] < f"{self.tour.today}" or one["usageCounter"] >= (one["usageLimit"] or 10**9)
+        }
+
+    def check(self, what: str, told: object, true: object) -> None:
+        """Hold what the tour shows against what the sandbox has."""
+        self.checked += 1
+        if told != true:
+            if isinstance(told, set) and isinstance(true, set):  # where they differ is what helps
+                told, true = sorted(told - true)[:5], sorted(true - told)[:5]
+            raise SystemExit(f"{what}: the tour shows {told}, the sandbox has {true}")
+
+    def check_figures(self, typed: Typed, true: dict[str, int]) -> None:
+        """Hold the figures of a result against what the sandbox has: those named, and no outcome besides."""
+        told = figures(typed.out)
+        self.check(shown(typed.words), {name: told.get(name, 0) for name in true}, true)
+
+    def check_held(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Hold a list of codes and customers against the sandbox: the same pairs, one code each, no budget exceeded."""
+        held = self.held()
+        self.check("codes and their customers", set(rows), held)
+        per_code = Counter(code for code, _ in held)
+        self.check("codes over their budget", [code for code in per_code if per_code[code] > self.budget], [])
+        per_customer = Counter(customer for _, customer in held)
+        self.check("customers with two codes", [one for one in per_customer if per_customer[one] > 1], [])
+
+
+def figures(text: str) -> dict[str, int]:
+    """The figures of a result as it is printed: ``done  19,800`` or ``free  20  can be given away``."""
+    found = re.findall(r"(?m)^ *([a-z][a-z_]+) {2,}([\d,]+)(?: |$)", text)
+    return {name: int(number.replace(",", "")) for name, number in found}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a file as they were written."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def done_in(path: Path) -> set[tuple[str, str]]:
+    """The codes and their customers that a file tells to be done."""
+    return {(row["coupon_value"], row["customer_id"]) for row in rows_of(path) if row["outcome"] == "done"}
+
+
+def shopper(number: int) -> str:
+    """The id of a customer of the shop."""
+    return f"shop-{number:06d}"
+
+
+def marketing(tour: Tour) -> None:
+    """A campaign that is killed midway, its mail file, the way back in the evening; and another one the next day."""
+    folder = tour.folder / "marketing"
+    folder.mkdir()
+    play = _prepare(replace(tour, folder=folder))
+    first = _first_campaign(play)
+    _in_the_evening(play, first)
+    _the_next_day(play, first)
+    tour.note(f"Checked against the sandbox's own record: {play.checked} times, each figure as it is there.")
+    print(f"  {play.checked} checks against the sandbox's own record", flush=True)
+
+
+def _prepare(tour: Tour) -> Campaigns:
+    """The shop's customers, the codes, and a few people who were erased before."""
+    customers = tour.customers
+    store = tour.sandbox.store
+    seed(store, customers * 3 // 2, ids=[shopper(number) for number in range(1, customers * 3 // 2 + 1)])
+    codes = seed_codes(store, max(FEWEST_CODES, CODES * customers // 20_000))
+    budget = -(-customers * 21 // (20 * len(codes)))
+    erased = {shopper(number) for number in range(7, customers + 1, ERASED)}
+    tour.chapter(
+        "A campaign",
+        f"Marketing has {customers:,} customers in a file with their addresses, and {len(codes)} codes for {budget}"
+        f" customers each. Some of the codes are expired or used up, others have some, {len(MISTYPED)} are mistyped."
+        f" {len(erased)} of the customers have been erased, and nobody has told marketing.",
+    )
+    tour.write("api-key", "sandbox-key\n", private=True)
+    tour.type(
+        *("config", "init", "--base-url", tour.sandbox.base_url, "--api-key-file", "api-key"),
+        *("--environment", "sandbox", "--signer", "marketing@example.org", "--state", "state"),
+    )
+    tour.type("controls", "create", "--confirm", "yes")
+    lines = "".join(f"{one}\n" for one in sorted(erased))
+    tour.write("erased.csv", f"customer_id\n{lines}")
+    tour.type("erase", "erased.csv", "--confirm", f"erase {len(erased)} from {tour.target}", expect=(0, 3))
+    _go_on(tour)
+    people = "".join(f"{shopper(n)},{shopper(n)}@example.org\n" for n in range(1, customers + 1))
+    tour.write("customers.csv", f"customer_id,email\n{people}")
+    listed = "".join(f"{code},{budget}\n" for code in (*MISTYPED, *codes))
+    tour.write("codes.csv", f"coupon_value,budget\n{listed}")
+    return Campaigns(tour, codes, budget, erased)
+
+
+def _first_campaign(play: Campaigns) -> str:
+    """Codes out in one command, through a kill; the file for the mail tool, and what it says. The run's id."""
+    tour, customers, rest = play.tour, play.tour.customers, play.tour.customers - len(play.erased)
+    tour.type(
+        *("coupons", "assign", "customers.csv", "--coupons", "codes.csv", "--out", "braze.csv"),
+        *("--preset", "braze", "--carry", "email", "--plan", "plan.json"),
+    )
+    tour.note("While codes are reserved answers are lost. Midway the machine loses its power: `kill -9`.")
+    tour.kill("apply", "plan.json", "--confirm", "yes", *_fast(tour), after=len(play.codes) // 3)
+    tour.type("runs", "resume", "latest", *_fast(tour), expect=(0, 3))
+    _go_on(tour)
+    result = tour.typed[-1]
+    play.check_figures(result, {"done": rest, "on_hold": len(play.erased), "subjects": customers})
+    mailed = rows_of(tour.folder / "braze.csv")
+    spent = play.spent()
+    usable = {pair for pair in play.held() if pair[0] not in spent}
+    play.check("braze.csv", {(row["coupon_code"], row["external_id"]) for row in mailed}, usable)
+    play.check("rows of braze.csv", len(mailed), len(usable))
+    play.check("addresses", all(row["email"] == f"{row['external_id']}@example.org" for row in mailed), True)
+    by_code = rows_of(tour.folder / "braze.by-code.csv")
+    per_code = Counter(code for code, _ in play.held())
+    play.check("braze.by-code.csv", {row["coupon_value"]: int(row["done"]) for row in by_code}, dict(per_code))
+    play.check("erased customers with a code", [one for _, one in play.held() if one in play.erased], [])
+    tour.note(
+        f"`braze.csv` has the {len(mailed):,} customers who certainly have a code that they can redeem;"
+        f" `braze.by-code.csv` what became of each of the {len(by_code)} codes that were given to somebody."
+    )
+    for name in SAMPLES["marketing"]:
+        tour.sample(name)
+        shutil.copy(tour.folder / name, tour.folder.parent / name)
+    return result.run_id
+
+
+def _in_the_evening(play: Campaigns, run_id: str) -> None:
+    """Some have redeemed their code. The others are taken back."""
+    tour = play.tour
+    spent = play.spent()
+    usable = sorted(pair for pair in play.held() if pair[0] not in spent)
+    play.redeemed = {customer: code for code, customer in usable[::REDEEM]}
+    tour.chapter(
+        "In the evening",
+        f"{len(play.redeemed)} customers have redeemed their code in the shop. Then it turns out that the mail named"
+        " the wrong discount: the campaign is taken back, and whoever redeemed keeps theirs.",
+    )
+    for customer, code in play.redeemed.items():
+        redeem(tour.sandbox.base_url, customer, code)
+    _pool(play)
+    columns = ("--column", "customer_id=external_id", "--column", "coupon_value=coupon_code")
+    status = tour.type("coupons", "status", "braze.csv", *columns, "--out", "status.csv", *_fast(tour))
+    redeemed = len(play.redeemed)
+    play.check_figures(status, {"redeemed": redeemed, "not_redeemed": len(usable) - redeemed, "subjects": len(usable)})
+    told = {
+        row["customer_id"]: row["coupon_value"]
+        for row in rows_of(tour.folder / "status.csv")
+        if row["redeemed"] == "yes"
+    }
+    play.check("status.csv", told, play.redeemed)
+    before = play.held()
+    tour.type("runs", "undo", run_id, "--out", "back.csv", "--confirm", "yes", *_fast(tour), expect=(0, 3))
+    _go_on(tour)
+    kept = {(code, customer) for customer, code in play.redeemed.items()}
+    play.check_figures(tour.typed[-1], {"done": len(before - kept), "on_hold": redeemed, "subjects": len(before)})
+    play.check_held(kept)
+    back = {
+        (row["coupon_value"], row["customer_id"])
+        for row in rows_of(tour.folder / "back.csv")
+        if row["outcome"] == "done"
+    }
+    play.check("back.csv", back, before - kept)
+    _pool(play)
+
+
+def _the_next_day(play: Campaigns, first: str) -> None:
+    """Others get the codes that came back; who redeemed one keeps it."""
+    tour = play.tour
+    begin, end, wanted = tour.customers // 2 + 1, tour.customers * 3 // 2, tour.customers * 4 // 5
+    tour.chapter(
+        "The next day",
+        f"The next campaign is for the first {wanted:,} of a file, half of whom were in the first one. The codes that"
+        " came back are given away again, not those that had turned out to be expired or used up.",
+    )
+    people = "".join(f"{shopper(n)},{shopper(n)}@example.org\n" for n in range(begin, end + 1))
+    tour.write("second.csv", f"customer_id,email\n{people}")
+    tour.type(
+        *(
+            "coupons",
+            "assign",
+            "second.csv",
+            "--coupons",
+            "codes.csv",
+            "--out",
+            "second-mail.csv",
+            "--limit",
+            f"{wanted}",
+        ),
+        *("--carry", "email", "--confirm", "yes", *_fast(tour)),
+        expect=(0, 3),
+    )
+    _go_on(tour)
+    asked = {shopper(n) for n in range(begin, begin + wanted)}
+    erased = asked & play.erased
+    play.check_figures(tour.typed[-1], {"done": wanted - len(erased), "on_hold": len(erased), "subjects": wanted})
+    mailed = done_in(tour.folder / "second-mail.csv")
+    kept = {(code, customer) for customer, code in play.redeemed.items()}
+    play.check("second-mail.csv", {customer for _, customer in mailed}, asked - erased)
+    play.check_held(mailed | kept)
+    again = {pair for pair in kept if pair[1] in asked}
+    play.check("who redeemed, asked again", {pair for pair in mailed if pair[1] in play.redeemed}, again)
+    _pool(play)
+    tour.type("runs", "undo", first, "--confirm", "yes", expect=(5,))
+    tour.type("runs", "list")
+
+
+def _pool(play: Campaigns) -> None:
+    """What is left, held against what others and the first campaign have."""
+    typed = play.tour.type("coupons", "pool", "codes.csv", *_fast(play.tour))
+    told = figures(typed.out)
+    places = (len(play.codes) + len(MISTYPED)) * play.budget
+    play.check("places", told["places"], places)
+    play.check("held", told["held"], play.taken_by_others())
+    play.check("missing", told["missing"], len(MISTYPED))
+    per_code = Counter(code for code, _ in play.held())
+    play.check("assigned", told["assigned"] >= per_code.total(), True)
+    play.given |= per_code.keys()
+    seen = play.spent() & play.given  # of a code that nobody was given the API does not tell
+    room = sum(play.budget - per_code[code] for code in play.codes if code not in seen)
+    play.check("free", told["free"], room - play.taken_by_others())
+
+
+def _go_on(tour: Tour) -> None:
+    """Resume until nothing is open: a faulty network leaves a few, which are looked up first."""
+    for _ in range(6):
+        if tour.typed[-1].code == 0:
+            return
+        tour.type("runs", "resume", "latest", *_fast(tour), expect=(0, 3))
+
+
 #: The parts of the tour by their names, in their order.
-ACTS: dict[str, Callable[[Tour], None]] = {"dpo": dpo}
+ACTS: dict[str, Callable[[Tour], None]] = {"dpo": dpo, "marketing": marketing}
 
 
 def play(folder: Path, customers: int, acts: Sequence[str] = tuple(ACTS), *, run: Run = as_process) -> Tour:
@@ -367,7 +671,7 @@ def main() -> None:
     tour = play(given.out, given.customers, given.acts)
     if given.samples is not None:
         given.samples.mkdir(parents=True, exist_ok=True)
-        for name in SAMPLES:
+        for name in ("tour.md", *(name for act in given.acts for name in SAMPLES[act])):
             shutil.copy(given.out / name, given.samples / name)
     print(f"{len(tour.typed)} commands in {time.monotonic() - began:.0f} s. The story: {given.out / 'tour.md'}")
 

@@ -28,6 +28,8 @@ from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 EVENTS, CUSTOMERS, IN_FLIGHT = 10_000, 500, 64
 KILLS, DROPPED, LATENCY_MS = 20, 0.02, (0, 10)
+#: How long a request whose answer was lost may still be applied, in seconds: the sandbox takes 10 ms at most.
+GRACE = 1
 #: How often what is still open is sent again after the last kill.
 ROUNDS = 5
 CONFLICT = 409
@@ -68,9 +70,11 @@ def write_rows(path: Path) -> list[tuple[str, int]]:
 
 def run(server: RunningSandbox, folder: Path, api: str, kills: int) -> Ended:
     """Track them all, killed so often on the way, and resume until nothing is open any more."""
+    config = folder / "privacy-toolkit.toml"
+    config.write_text(f'[profiles.default]\nbase_url = "{server.base_url}"\ngrace = {GRACE}\n', encoding="utf-8")
     environment = {
         **os.environ,
-        "PRIVACY_TOOLKIT_BASE_URL": server.base_url,
+        "PRIVACY_TOOLKIT_CONFIG": str(config),
         "PRIVACY_TOOLKIT_API_KEY": "sandbox-key",
         "PRIVACY_TOOLKIT_STATE": str(folder / "state"),
     }

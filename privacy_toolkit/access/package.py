@@ -16,7 +16,7 @@ from typing import Any, Final
 from privacy_toolkit.access import faithful
 from privacy_toolkit.access.faithful import AnswerError, Number, joined, write_short
 from privacy_toolkit.access.page import Facts, render, visible
-from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, encrypted, place, zipped
+from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
 from privacy_toolkit.access.words import Notice, language
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
@@ -364,7 +364,7 @@ PAGE: Final = "index.html"
 class Recipe:
     """What holds for all packages of a run; ``recipient`` is a public key of age, ``age1…``."""
 
-    out: Path
+    out: Path | PackageObjects
     lang: str
     generation: str
     target: str
@@ -496,9 +496,12 @@ def deliver(
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
     name, content = _form(recipe, reference, files, read_at)
-    if recipe.recipient is not None and isinstance(content, bytes):
-        place(recipe.out, *made_note(reference, content, read_at), read_at)  # first: one without it is not ours
-    place(recipe.out, name, content, read_at)
+    if isinstance(recipe.out, PackageObjects):
+        name = recipe.out.put(name, content)
+    else:
+        if recipe.recipient is not None and isinstance(content, bytes):
+            place(recipe.out, *made_note(reference, content, read_at), read_at)  # first: one without it is not ours
+        place(recipe.out, name, content, read_at)
     proof = content if isinstance(content, bytes) else files[NAME]
     return Delivered(sections, found.occurrences, found.people, hashlib.sha256(proof).hexdigest(), name)
 

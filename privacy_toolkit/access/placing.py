@@ -1,24 +1,31 @@
-"""How packages come to the output folder and leave it: zipped, encrypted, put in place, removed when they are old."""
+"""How packages come to the output folder, or into object storage, and leave it: put in place, removed when old."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import re
+import secrets
 import stat
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
+from urllib.parse import urlsplit
 
 import pyrage
 
 from privacy_toolkit.access.faithful import DeliveryError
+from privacy_toolkit.config.settings import OBJECT_SCHEMES
 from privacy_toolkit.core.durable import (
     SETTINGS_LIMIT,
     put_file,
@@ -29,6 +36,7 @@ from privacy_toolkit.core.durable import (
     write_files,
 )
 from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.privacy import visible
 
 # By what a package is known as one of ours.
 
@@ -130,6 +138,310 @@ def clear_up(out: Path) -> None:
         raise DeliveryError(f"The output folder could not be cleared up: {error.strerror}.") from None
     if remain:
         raise DeliveryError(f"The output folder could not be cleared up: {remain[0].name} can't be removed.")
+
+
+# Object storage (S3, Google, Azure): objects that are put once and never overwritten, compared, listed and removed.
+#
+# Credentials come from where the storage's own tools look for them: environment variables, files named there, and the
+# identity of the machine. They are never in an address. What the storage says in its own words may hold a name or a
+# key, so an error says in ours what kind it is.
+
+#: Whatever takes longer than that is tried again, three times.
+_NETWORK: Final = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
+_RETRIES: Final = 3
+#: Bytes from which on a file is sent in parts: then it can't be said that nothing may be there already.
+_IN_PARTS: Final = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object: its name below the address, its bytes, and when the storage took it, by its own clock."""
+
+    name: str
+    size: int
+    modified: datetime
+
+
+class Bucket:
+    """What is below one address in object storage. ``store`` takes the place of the one that the address names.
+
+    Raises:
+        UsageError: the address can't be used, or the extra is not installed.
+    """
+
+    def __init__(self, address: str, store: Any = None) -> None:
+        self.address = address.rstrip("/")
+        self._store = _opened(self.address) if store is None else store
+
+    def put(self, name: str, content: bytes) -> None:
+        """Put an object where none is. Where the answer was lost, or there is one, it is read back and compared.
+
+        Raises:
+            FileExistsError: there is another one of that name, which stays.
+            OSError: it is not certain that it is there.
+        """
+        import obstore  # noqa: PLC0415 - an extra
+
+        try:
+            obstore.put(self._store, name, content, mode="create", use_multipart=False)
+        except Exception as error:  # noqa: BLE001 - each of them is said in our words
+            if self._has(name, content):
+                return
+            if isinstance(error, obstore.exceptions.AlreadyExistsError):
+                raise FileExistsError(errno.EEXIST, "there is another object of that name") from None
+            raise _explained(error) from None
+
+    def put_file(self, name: str, path: Path) -> None:
+        """Put a file, which is read piece by piece if it is large; a name has to be that of one content alone.
+
+        Raises:
+            OSError: as for ``put``; or the file can't be read.
+        """
+        if path.stat().st_size < _IN_PARTS:
+            self.put(name, path.read_bytes())
+            return
+        import obstore  # noqa: PLC0415 - an extra
+
+        with _in_words():
+            obstore.put(self._store, name, path)
+
+    def objects(self, folder: str | None = None) -> Iterator[StoredObject]:
+        """Give all that is below the address, or below a folder there.
+
+        Raises:
+            OSError: it can't be listed.
+        """
+        import obstore  # noqa: PLC0415 - an extra
+
+        with _in_words():
+            for some in obstore.list(self._store, folder):
+                yield from (StoredObject(one["path"], one["size"], one["last_modified"]) for one in some)
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove objects; one that is gone is no error.
+
+        Raises:
+            OSError: one can't be removed; others may have been.
+        """
+        import obstore  # noqa: PLC0415 - an extra
+
+        for name in names:
+            with _in_words():
+                try:
+                    obstore.delete(self._store, name)
+                except FileNotFoundError:
+                    if self._is_there(name):
+                        raise
+
+    def now(self) -> datetime:
+        """Tell what time it is by the storage's own clock; makes sure, too, that something can be put there.
+
+        Raises:
+            OSError: it can't.
+        """
+        import obstore  # noqa: PLC0415 - an extra
+
+        with _in_words():
+            obstore.put(self._store, CLOCK, b"", use_multipart=False)
+            found: datetime = obstore.head(self._store, CLOCK)["last_modified"]
+        return found
+
+    def _is_there(self, name: str) -> bool:
+        import obstore  # noqa: PLC0415 - an extra
+
+        try:
+            obstore.head(self._store, name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _has(self, name: str, content: bytes) -> bool:
+        """Whether there is an object with just this content."""
+        import obstore  # noqa: PLC0415 - an extra
+
+        try:
+            found = obstore.get(self._store, name)
+            return found.meta["size"] == len(content) and bytes(found.bytes()) == content
+        except Exception:  # noqa: BLE001 - then nobody knows, and the error of the putting says why
+            return False
+
+
+def _opened(address: str) -> Any:
+    parts = urlsplit(address)
+    if parts.scheme.lower() not in OBJECT_SCHEMES or not parts.netloc or {"@", ":"} & set(parts.netloc):
+        raise UsageError("The address in object storage can't be used.", _FORM)
+    if parts.query or parts.fragment or visible(address) != address:
+        raise UsageError("The address in object storage has more than a bucket and a prefix.", _FORM)
+    near = _is_near()
+    try:
+        from obstore.store import from_url  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError(
+            "Object storage needs the extra [objects], which is not installed.",
+            "Install it: pip install 'talonone-privacy-toolkit[objects]'",
+        ) from None
+    try:
+        options: dict[str, Any] = {
+            "client_options": {**_NETWORK, "allow_http": near},
+            "retry_config": {"max_retries": _RETRIES},
+        }
+        return from_url(address, **options)
+    except Exception:  # noqa: BLE001 - its words may hold what is set
+        raise UsageError(
+            "The object storage can't be opened with what is set in the environment.",
+            "Is the account or region set, and is what is set complete? See docs/objects.md.",
+        ) from None
+
+
+def _is_near() -> bool:
+    """Whether an endpoint of the environment is reached without TLS, since it is on this machine.
+
+    Raises:
+        UsageError: it would be over a network.
+    """
+    endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS)), "")
+    if not endpoint.lower().startswith("http://"):
+        return False
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        near = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = False
+    if not near:
+        raise UsageError(
+            "The object storage would be reached over a network without encryption. Nothing was sent.",
+            f"Set an address that begins with https:// in {' or '.join(_ENDPOINTS)}.",
+        )
+    return True
+
+
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_FORM: Final = "It is written so, without any key: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Say in our words what the storage says.
+
+    Raises:
+        OSError: that.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - each of them is said in our words
+        raise _explained(error) from None
+
+
+def _explained(error: Exception) -> OSError:
+    from obstore import exceptions  # noqa: PLC0415 - an extra
+
+    if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+        return FileNotFoundError(errno.ENOENT, "there is no such bucket or object")
+    kinds = (
+        (exceptions.UnauthenticatedError, errno.EACCES, "the object storage refused the credentials"),
+        (PermissionError, errno.EACCES, "the credentials may not do that in the object storage"),
+        (exceptions.PermissionDeniedError, errno.EACCES, "the credentials may not do that in the object storage"),
+        (exceptions.PreconditionError, errno.EEXIST, "there is another object of that name"),
+    )
+    for kind, number, said in kinds:
+        if isinstance(error, kind):
+            return OSError(number, said)
+    return OSError(errno.EIO, "the object storage could not be reached, or gave no answer that can be relied on")
+
+
+# Packages in object storage: objects, each under a name that was never there before.
+
+#: The names of packages below an address: the run, the reference, what was drawn for this very putting, the kind.
+_OBJECT: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z]+-[0-9a-f]+/[0-9a-f]{16,64}-[0-9a-f]{16}\.(?:zip|age)")
+
+
+class PackageObjects:
+    """The packages of one run in object storage.
+
+    ``draw`` gives 16 hexadecimal digits for each putting: whoever puts the same package again, in another process or
+    later, overwrites nothing. Which one counts is for the journal to say.
+    """
+
+    def __init__(self, bucket: Bucket, run_id: str, draw: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
+        self._bucket = bucket
+        self._run_id = run_id
+        self._draw = draw
+
+    def put(self, name: str, content: bytes | Mapping[str, bytes]) -> str:
+        """Put a package, which has to be one object, and give the name under which it is.
+
+        Raises:
+            DeliveryError: it is not certain that it is there.
+        """
+        if not isinstance(content, bytes):
+            raise TypeError("a package in object storage is one object")
+        stem, _, kind = name.partition(".")
+        once = f"{stem}-{self._draw()}.{kind}"
+        try:
+            self._bucket.put(f"{self._run_id}/{once}", content)
+        except OSError as error:
+            raise DeliveryError(
+                f"An access package could not be put into object storage: {error.strerror}.",
+                "Nothing is lost: resume the run. What was put all the same is removed then.",
+            ) from None
+        return once
+
+    def sweep(self, named: Callable[[], Collection[str] | None]) -> int:
+        """Remove the packages of this run that nothing names; how many. ``named`` gives None while anybody works on it.
+
+        It is asked only after they were listed: whoever begins later puts nothing that is in the list.
+
+        Raises:
+            DeliveryError: they can't be listed or removed.
+        """
+        begin = f"{self._run_id}/"
+        try:
+            there = [one.name for one in self._bucket.objects(self._run_id)]
+            kept = named()
+            if kept is None:
+                return 0
+            wanted = {begin + name for name in kept}
+            left = [name for name in there if _OBJECT.fullmatch(name) and name not in wanted]
+            self._bucket.remove(left)
+        except OSError as error:
+            raise DeliveryError(
+                f"What is left over in object storage could not be removed: {error.strerror}."
+            ) from None
+        return len(left)
+
+
+def check_bucket(address: str) -> Bucket:
+    """Open an address in object storage, and make sure that something can be put there.
+
+    Raises:
+        UsageError: it can't be used.
+    """
+    bucket = Bucket(address)
+    try:
+        bucket.now()
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be put at {address}: {error.strerror}.", "See docs/objects.md for what it needs."
+        ) from None
+    return bucket
+
+
+def prune_bucket(bucket: Bucket, age: timedelta) -> int:
+    """Remove the packages that were put longer ago, by the storage's own clock, and say how many.
+
+    Raises:
+        DeliveryError: they can't be listed, or one can't be removed.
+    """
+    try:
+        before = bucket.now() - age
+        due = [one.name for one in bucket.objects() if _OBJECT.fullmatch(one.name) and one.modified < before]
+        bucket.remove(due)
+    except OSError as error:
+        raise DeliveryError(
+            f"Packages that were kept long enough could not be removed from object storage: {error.strerror}.",
+            "May the credentials list and delete there, and is nothing locked? A rule of the bucket can do it instead.",
+        ) from None
+    return len(due)
 
 
 # Retention: removes packages that were kept long enough, and leaves alone whatever is not certainly ours.

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings
+from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, UsageError, count
 from privacy_toolkit.core.privacy import SecretFile
@@ -42,6 +42,9 @@ from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.tables import check_out
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
 from privacy_toolkit.talonone.client import check_access
+
+if TYPE_CHECKING:
+    from privacy_toolkit.access.placing import Bucket
 
 # What is asked for: an order, checked as far as that goes without its input.
 
@@ -103,6 +106,8 @@ def _check_file(order: Order, parameters: Parameters) -> None:
     Raises:
         UsageError: it can't be written, or can't hold what it is to hold; or there is such a list.
     """
+    if is_object_address(order.out):
+        raise UsageError("Only access packages and packs go to object storage.", "Name a file on a disk with --out.")
     if order.options.sessions is not None:
         raise UsageError(f"The job {order.job.job} takes no list of sessions.", "Leave it out.")
     if order.job.lists is not None:
@@ -142,6 +147,11 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
             raise UsageError("--encrypt takes age:RECIPIENT, such as age:age1….", "age-keygen makes a key pair.")
         given = recipient.removeprefix("age:")
         check_recipient(given)
+    if is_object_address(order.out) and given is None and not parameters["zip"]:
+        raise UsageError(
+            "In object storage a package is one object, and without --zip or --encrypt it is a folder of files.",
+            "Add --encrypt age:RECIPIENT, or --zip.",
+        )
     if order.second is not None:
         load(Path(order.second))
     unasked = PROGRAMS | {ACHIEVEMENTS, CARDS}  # what was not asked for is in no plan
@@ -226,7 +236,7 @@ def check_plan(
     check_stays_signed(folder, hand)
     _check_next_to(folder, plan.out, settings)
     if plan.out and declaration(plan.job).packages:
-        make_folder(plan.out)
+        make_place(plan.out)
     elif plan.out:
         check_out(plan.out)
     _check_record(state)
@@ -252,10 +262,13 @@ def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:
 def pack_folder(execution: ExecutionOptions, settings: Settings, run_id: str | None) -> Path:
     """Where the pack of a run is to stand; of one that has no name yet, any place of its kind.
 
+    One for object storage is made where it is by default, and copied once it is sealed.
+
     Raises:
         UsageError: the state is in no folder, and no place was asked for.
     """
-    return Path(execution.pack) if execution.pack else settings.pack(run_id or "of-the-next-run")
+    is_here = execution.pack and not is_object_address(execution.pack)
+    return Path(execution.pack or "") if is_here else settings.pack(run_id or "of-the-next-run")
 
 
 def check_stays_signed(folder: Path, hand: SigningIdentity | None) -> None:
@@ -304,7 +317,7 @@ def _check_room(plan: Plan, subjects: int, folder: Path, settings: Settings) -> 
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
     shares = [(settings.scratch, LEAST_BYTES + subjects * JOURNAL_BYTES), (folder, plan.rows.subjects * PACK_BYTES)]
-    if plan.out and declaration(plan.job).packages:
+    if plan.out and declaration(plan.job).packages and not is_object_address(plan.out):
         shares.append((Path(plan.out), subjects * PACKAGE_BYTES))
     for place, size in shares:
         there = _existing(place.absolute())
@@ -337,7 +350,20 @@ def check_folder(order: Order) -> None:
         UsageError: it can't be made or written.
     """
     if order.job.packages and order.out is not None:
-        make_folder(order.out)
+        make_place(order.out)
+
+
+def make_place(path: str) -> Path | Bucket:
+    """The folder for the packages, or the place in object storage.
+
+    Raises:
+        UsageError: it can't be made, or written.
+    """
+    if not is_object_address(path):
+        return make_folder(path)
+    from privacy_toolkit.access.placing import check_bucket  # noqa: PLC0415 - no other job needs what it loads
+
+    return check_bucket(path)
 
 
 def make_folder(path: str) -> Path:

@@ -20,7 +20,7 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, work_on
+from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, work_on
 from privacy_toolkit.app.workers import queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
@@ -60,7 +60,7 @@ from privacy_toolkit.engine.planning import (
     prepared,
 )
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.seal import Chain
+from privacy_toolkit.evidence.seal import Chain, copied
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
@@ -87,6 +87,7 @@ class RunResult:
     ``is_detached``: it was left to workers just now.
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
+    ``copy`` is where in object storage the pack was copied to, "" for nowhere.
     """
 
     run_id: str
@@ -101,6 +102,7 @@ class RunResult:
     causes: Mapping[str, Mapping[str, int]] | None = None
     failed_codes: Mapping[str, int] = field(default_factory=dict)
     held_back: HeldBack | None = None
+    copy: str = ""
 
     @property
     def pack(self) -> Path | None:
@@ -400,14 +402,14 @@ def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
     """
     state = open_state(settings.state, settings.state_key)
     run_id = state.find(name)
-    folder = Path(pack) if pack else settings.pack(run_id)
+    folder = pack_folder(ExecutionOptions(pack=pack), settings, run_id)
     hand = hand_of(settings.trust)
     check_stays_signed(folder, hand)
     with state.open(run_id) as journal:
         if journal.is_running:
             raise running(run_id)
         seal_pack(journal, folder, state, hand)
-        return result_of(journal, folder)
+        return replace(result_of(journal, folder), copy=copied(folder, run_id, pack))
 
 
 def moment(clock: Callable[[], int]) -> datetime:
@@ -482,6 +484,7 @@ class _Carrying:
     duty: Duty
     has_worked: bool = False
     has_pack: bool = True
+    copy: str = ""
     handed: Handed | None = None
     trouble: list[BaseException] = field(default_factory=list)
     reason: StopReason | None = None
@@ -545,10 +548,13 @@ class _Carrying:
         with state.open(self.run_id) as journal:
             with self._going_on():
                 declaration(job).conclude(journal, state)
+            with self._going_on():
+                sweep_packages(journal, summarize(journal).plan, lambda: journal.is_running)
             self.has_pack = False
             with self._going_on():
                 self._seal(journal)
                 self.has_pack = True
+                self.copy = copied(self.folder, self.run_id, self.duty.execution.pack)
             summary = None
             with self._going_on():
                 summary = summarize(journal)
@@ -557,7 +563,7 @@ class _Carrying:
 
     def detached(self) -> RunResult:
         """Leave the run to workers; nothing is sent from here."""
-        queue_of(self.duty.settings).hand_out(self.run_id)
+        queue_of(self.duty.settings).hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
         with self.duty.state.open(self.run_id) as journal:
             summary = summarize(journal)
         said = f"Left to workers: {count(summary.open, 'subject')} to do."
@@ -640,7 +646,11 @@ class _Carrying:
         """How the run stands; whoever is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(
-            result_of(journal, self.folder, summary), handed=self.handed, error=error, has_pack=self.has_pack
+            result_of(journal, self.folder, summary),
+            handed=self.handed,
+            error=error,
+            has_pack=self.has_pack,
+            copy=self.copy,
         )
         if not self.is_last:
             is_interrupted = self.reason is StopReason.INTERRUPTED

@@ -86,7 +86,7 @@ class Toolkit:
 
         Args:
             job: ``erase``, ``export``, ``reserve``, ``release``, ``assign``, ``holders``, ``referrals``, ``events``,
-                ``profiles`` or ``sessions``.
+                ``profiles``, ``sessions`` or ``audiences``.
             rows: the path of a CSV, workbook (.xlsx), Parquet or JSON Lines file, or a data frame with the same
                 columns. A frame is copied; ids are text or whole numbers in it.
             given: what the command line has as options of that job, by the same names: ``exclude``, ``tickets``,

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from privacy_toolkit.app.plans import make_folder
-from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.app.plans import make_place
+from privacy_toolkit.config.settings import ExecutionOptions, Settings, is_object_address
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import Outcome, StopReason, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, order_by
@@ -26,7 +26,7 @@ from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.orders import SignOrder
-from privacy_toolkit.journal.records import PackageFacts, encode_package
+from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.tables import write_table
@@ -184,7 +184,7 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
     if not job.packages:
         return conditions, context
-    context = replace(context, deliver=deliverer(plan, secret, journal.plan_key, duty.host))
+    context = replace(context, deliver=deliverer(plan, secret, journal, duty.host))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
 
 
@@ -199,8 +199,8 @@ if TYPE_CHECKING:
 Deliver = Callable[..., bytes]
 
 
-def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliver:
-    """What makes the package of a subject, and returns what the journal keeps of it; ``key`` is that of the plan.
+def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Deliver:
+    """What makes the package of a subject, and returns what the journal of the run keeps of it.
 
     What the notice does not say in the language of the packages is said beforehand.
 
@@ -211,14 +211,15 @@ def deliverer(plan: Plan, secret: bytes, key: bytes | None, host: Host) -> Deliv
     from privacy_toolkit.access.package import deliver  # noqa: PLC0415
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
 
-    recipe = _recipe(plan, key)
+    recipe = _recipe(plan, journal)
     lacking = recipe.notice.lacking(recipe.lang)
     if lacking:
         host.say(
             f"Warning: the notice does not say everything in the language of the packages ({recipe.lang}):"
             f" {', '.join(lacking)}. The packages show these in another language, and say so."
         )
-    clear_up(recipe.out)
+    if isinstance(recipe.out, Path):
+        clear_up(recipe.out)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int, besides: Besides | None = None) -> bytes:
         reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
@@ -247,9 +248,11 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     days = plan.parameters.get("keep_days")
     if not isinstance(days, int):
         return None
-    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune  # noqa: PLC0415
+    from privacy_toolkit.access.placing import LONGEST_PAUSE, believed, prune, prune_bucket  # noqa: PLC0415
 
-    folder = make_folder(plan.out or ".")
+    folder = make_place(plan.out or ".")
+    if not isinstance(folder, Path):
+        return prune_bucket(folder, timedelta(days=days))
     by = believed(folder, now.astimezone(UTC))
     if now - by > LONGEST_PAUSE:
         host.say(
@@ -259,18 +262,42 @@ def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:
     return prune(folder, by - timedelta(days=days))
 
 
-def _recipe(plan: Plan, key: bytes | None) -> Recipe:
+def sweep_packages(journal: RunReader, plan: Plan, is_at_work: Callable[[], bool]) -> int:
+    """Remove the packages in object storage that the journal of their run does not name; how many.
+
+    Those of an execution that was killed, or that others took over from, are such. Nothing is done while anybody works
+    on the run, and nothing in a folder, where a package has one name.
+
+    Raises:
+        DeliveryError: they can't be listed or removed.
+    """
+    if not (declaration(plan.job).packages and is_object_address(plan.out)):
+        return 0
+    from privacy_toolkit.access.placing import Bucket, PackageObjects  # noqa: PLC0415
+
+    def named() -> set[str] | None:
+        if is_at_work():
+            return None
+        kept = (decode_package(one.result) for one in journal.results())
+        return {facts.name for facts in kept if facts is not None}
+
+    return PackageObjects(Bucket(plan.out or ""), journal.run_id).sweep(named)
+
+
+def _recipe(plan: Plan, journal: OpenRun) -> Recipe:
     from privacy_toolkit.access.package import Recipe  # noqa: PLC0415
+    from privacy_toolkit.access.placing import PackageObjects  # noqa: PLC0415
     from privacy_toolkit.access.words import blank  # noqa: PLC0415
 
     given, recipient = plan.parameters, plan.parameters.get("encrypt")
+    place = make_place(plan.out or ".")
     return Recipe(
-        out=make_folder(plan.out or "."),
+        out=place if isinstance(place, Path) else PackageObjects(place, journal.run_id),
         lang=str(given["lang"]),
         generation=plan.generation,
         target=plan.target,
         environment=plan.environment,
-        notice=blank() if plan.second is None else _notice(plan.second, key),
+        notice=blank() if plan.second is None else _notice(plan.second, journal.plan_key),
         zip=bool(given.get("zip")),
         recipient=recipient if isinstance(recipient, str) else None,
     )

@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Final
 
 from privacy_toolkit.config.file import ScheduleProfile
@@ -58,24 +59,32 @@ def queue_of(settings: Settings) -> WorkQueue:
     return open_queue(settings.state, settings.scope)
 
 
-def is_left(journal: OpenRun) -> bool:
-    """Tell whether workers still have something to do on a run: it is under way, or broke off for a reason of one.
+class Left(Enum):
+    """What workers still have to do on a run."""
+
+    WORK = "work"
+    PACK = "pack"
+    NOTHING = "nothing"
+
+
+def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
+    """Tell what workers still have to do on a run: it is under way, or broke off for a reason of one of them.
 
     A run that was stopped for all, such as by ``runs stop`` or a limit of failures, waits for a person; so does one
-    whose subjects were all tried.
+    whose subjects were all tried, once it has a pack.
 
     Raises:
         JournalError: it can't be read.
     """
     if journal.is_running:
-        return True
+        return Left.WORK
     summary, executions = summarize(journal), journal.executions()
-    if summary.purged or not summary.open:
-        return False
-    if not executions or executions[-1].ended_at is None:
-        return True
-    stopped_by = executions[-1].stopped_by
-    return stopped_by is not None and stopped_by not in STOPS_ALL
+    last = executions[-1] if executions else None
+    if summary.purged or (last is not None and last.stopped_by in STOPS_ALL):
+        return Left.NOTHING
+    if summary.open and (last is None or last.ended_at is None or last.stopped_by is not None):
+        return Left.WORK
+    return Left.NOTHING if has_pack else Left.PACK
 
 
 def check_schedules(schedules: Mapping[str, ScheduleProfile]) -> None:
@@ -97,7 +106,7 @@ def check_schedules(schedules: Mapping[str, ScheduleProfile]) -> None:
 class Worker:
     """Works on what is handed out, one run at a time, until it is asked to stop.
 
-    ``program`` starts the toolkit, ``flags`` say which settings it has. ``seals``: the pack of a run that ended is
+    ``program`` starts the toolkit, ``flags`` say which settings it has. ``seals``: the packs of runs that ended are
     written here.
     """
 
@@ -109,6 +118,7 @@ class Worker:
     _queue: WorkQueue = field(init=False)
     _state: State = field(init=False)
     _child: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def __post_init__(self) -> None:
@@ -140,15 +150,17 @@ class Worker:
         await self._queue.serve(Served(self._work, self._begin, self._attend, crons), self._stop)
 
     async def _work(self, run_id: str) -> None:
-        if not await in_thread(lambda: self._look_at(run_id, wakes=True)):
-            return
-        self.say(f"Begins to work on run {run_id}.")
+        if (await in_thread(lambda: self._look_after({run_id}))).get(run_id) is Left.WORK:
+            await self._go_at(run_id, "to work on")
+
+    async def _go_at(self, run_id: str, what: str) -> None:
+        self.say(f"Begins {what} run {run_id}.")
         code = await self._start(
             ["worker", "--run", run_id, "--once", "--progress", "none", *(["--seal"] if self.seals else [])]
         )
         self.say(f"Ended its work on run {run_id}: exit code {code}.")
-        # What is left now is begun again with the next look at all of them: at once, it might break off for ever.
-        await in_thread(lambda: self._look_at(run_id, wakes=False))
+        # What is left is begun again with the next look at all of them: at once, it might break off for ever.
+        await in_thread(lambda: self._look_after({run_id}, wakes=False))
 
     async def _begin(self, name: str) -> None:
         schedule = self.settings.schedules.get(name)
@@ -159,37 +171,46 @@ class Worker:
 
     async def _start(self, arguments: Sequence[str]) -> int:
         """Run a command of the toolkit to its end, in a session of its own: Ctrl-C reaches it through this process."""
-        if self._stop.is_set():
-            return 0
-        self._child = await asyncio.create_subprocess_exec(
-            *self.program, *arguments, *self.flags, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            return await self._child.wait()
-        finally:
-            self._child = None
+        async with self._turn:
+            if self._stop.is_set():
+                return 0
+            self._child = await asyncio.create_subprocess_exec(
+                *self.program, *arguments, *self.flags, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+            try:
+                return await self._child.wait()
+            finally:
+                self._child = None
 
     async def _attend(self) -> None:
         """Look after what was handed out; what goes wrong is said, and tried again a minute later."""
         try:
-            await in_thread(self._look_after)
+            await in_thread(self._queue.clear_up)
+            left = await in_thread(self._look_after)
         except ToolkitError as error:
             self.say(explained(error)[0].message)
+            return
+        for run_id in left if self.seals else ():
+            if left[run_id] is Left.PACK:
+                await self._go_at(run_id, "to write the pack of")
 
-    def _look_after(self) -> None:
-        self._queue.clear_up()
-        for run_id in self._queue.handed_out():
-            self._look_at(run_id, wakes=True)
+    def _look_after(self, wanted: Collection[str] | None = None, *, wakes: bool = True) -> dict[str, Left]:
+        """Wake somebody for each run that is left to workers, or take it back; what is left of each, or of ``wanted``.
 
-    def _look_at(self, run_id: str, *, wakes: bool) -> bool:
-        """Wake the next one who is free for a run, or take it back where nothing is left; whether something is."""
-        with self._state.open(run_id) as journal:
-            left = is_left(journal)
-        if not left:
-            self._queue.take_back(run_id)
-        elif wakes:
-            self._queue.wake(run_id)
-        return left
+        Raises:
+            JournalError: the state can't be reached.
+        """
+        found = {}
+        for run_id, packs in self._queue.handed_out().items():
+            if wanted is not None and run_id not in wanted:
+                continue
+            with self._state.open(run_id) as journal:
+                left = found[run_id] = what_is_left(journal, has_pack=len(self._state.chain.of_run(run_id)) > packs)
+            if left is Left.NOTHING:
+                self._queue.take_back(run_id)
+            elif left is Left.WORK and wakes:
+                self._queue.wake(run_id)
+        return found
 
 
 #: Seconds over which rate and forecast are worked out.

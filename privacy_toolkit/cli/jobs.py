@@ -472,3 +472,25 @@ def create(**options: Any) -> int:
     """
     parameters = {name: options.pop(name) for name in ("spreadsheet_safe", "at_once")}
     return start_job("referrals", options.pop("rows"), options, parameters)
+
+
+@click.group("audiences")
+def audiences_command() -> None:
+    """Put customers in audiences, or take them out."""
+
+
+@audiences_command.command("update")
+@click.argument("rows")
+@plan_options
+@input_options
+@execution_options
+@settings_options
+def update_audiences(**options: Any) -> int:
+    """Put the customer of each row of ROWS (CSV, Parquet or JSON Lines) in an audience, or take them out.
+
+    Columns: customer_id (or another usual name of the column with the customers), audienceId, action (add or delete).
+
+    Rows go out in requests for up to 1,000 customers; those of one customer one after another, in the order of the
+    file. A customer without a profile gets one that no Application shows until something is sent for them.
+    """
+    return start_job("audiences", options.pop("rows"), options, {})

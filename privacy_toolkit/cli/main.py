@@ -25,6 +25,7 @@ COMMANDS = {
     "events": ("privacy_toolkit.cli.jobs", "Track events of customers."),
     "profiles": ("privacy_toolkit.cli.jobs", "Update customer profiles."),
     "sessions": ("privacy_toolkit.cli.jobs", "Update customer sessions."),
+    "audiences": ("privacy_toolkit.cli.jobs", "Put customers in audiences, or take them out."),
     "apply": ("privacy_toolkit.cli.apply", "Run exactly the plan in a file."),
     "approve": ("privacy_toolkit.cli.apply", "Approve a plan as the second person, with a signature."),
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),

@@ -210,7 +210,10 @@ class Lines:
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
     if isinstance(event, Waiting):
-        say(f"The API asks to wait {event.seconds:g} s.")
+        why = (
+            "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
+        )
+        say(f"{why} {event.seconds:.3g} s.")
     elif isinstance(event, Stopping):
         from privacy_toolkit.reporting.words import STOPS
 

@@ -330,7 +330,7 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"  {'refused rows':<14}{summary.rejected:>12,}  nobody acted on them")
     if shown.held_back is not None:
         result(f"Pace:   {_slow(shown.held_back)}")
-    result("Report: none was written" if pack is None else f"Report: {pack / REPORT_HTML}")
+    result("Report: none was written" if pack is None else f"Report: {pack / REPORT_HTML}{_copied(shown)}")
     if summary.rejected and pack is not None:
         result(f"Refused rows: {pack / REJECTED}")
     if handed is not None:
@@ -341,6 +341,11 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Packages: {plan.out}")
     if following:
         result(f"Next:   {following}")
+
+
+def _copied(shown: RunResult) -> str:
+    """Where the pack was copied to, on a line of its own."""
+    return f"\nCopy:   {shown.copy}" if shown.copy else ""
 
 
 def _show_outcomes(summary: Summary, shown: RunResult) -> None:
@@ -434,14 +439,15 @@ def run_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
 
 def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     handed = shown.handed
+    copy: dict[str, Any] = {"pack_copy": shown.copy} if shown.copy else {}
     if declaration(summary.plan.job).packages:
-        return {"out": {"path": summary.plan.out}}
+        return {"out": {"path": summary.plan.out}, **copy}
     if handed is None:
-        return {}
+        return copy
     more: dict[str, Any] = {"others": [str(path) for path in handed.others]} if handed.others else {}
     if declaration(summary.plan.job).lists is not None:
         more["left_out"] = summary.plan.rows.subjects - handed.rows
-    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **more}}
+    return {"out": {"path": str(handed.path), "rows": handed.rows, "complete": handed.is_complete, **more}, **copy}
 
 
 def _next(summary: Summary, shown: RunResult) -> str:

@@ -236,6 +236,16 @@ class Settings:
         return scope_of(self.deployment, self.environment)
 
 
+#: By what an address in object storage begins, before ``://``.
+OBJECT_SCHEMES = frozenset({"s3", "gs", "az"})
+
+
+def is_object_address(place: str | None) -> bool:
+    """Tell whether a place is in object storage, and not on a disk."""
+    scheme, separator, _ = (place or "").partition("://")
+    return bool(separator) and scheme.lower() in OBJECT_SCHEMES
+
+
 def is_elsewhere(state: Path | str) -> bool:
     """Whether what names a state is the address of a database, and no folder of this machine."""
     return _POSTGRESQL.match(str(state)) is not None

@@ -151,6 +151,7 @@ class Job(StrEnum):
     EVENTS = "events"
     PROFILES = "profiles"
     SESSIONS = "sessions"
+    AUDIENCES = "audiences"
     PATROL = "patrol"
 
 

@@ -29,7 +29,7 @@ from privacy_toolkit.http.exchange import Exchange, Line, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.journal.store import Lease, OpenRun
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.models import ReservedCustomers
+from privacy_toolkit.talonone.models import ReservedCustomers, UpdatedProfiles
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
@@ -161,6 +161,11 @@ class ExecutionContext:
         shown, said = answer.value, None
         if isinstance(shown, ReservedCustomers):
             said = next((profile.sandbox for profile in shown.data or () if profile.sandbox is not None), None)
+        elif isinstance(shown, UpdatedProfiles):
+            states = shown.integration_states or ()
+            said = next(
+                (one.customer_profile.sandbox for one in states if one.customer_profile.sandbox is not None), None
+            )
         elif shown is not None:
             profile = getattr(shown, "profile", None) or getattr(shown, "customer_profile", None)
             said = getattr(profile, "sandbox", None)

@@ -371,7 +371,7 @@ async def _wait_out(work: Work, stop: Stop) -> None:
     left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
     if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
         seconds = min(left, work.settings.grace)
-        work.emit(Waiting(seconds))
+        work.emit(Waiting(seconds, for_late=True))
         await stop.sleep(seconds)
 
 

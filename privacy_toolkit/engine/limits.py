@@ -44,9 +44,10 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The API asked all workers to wait, in seconds."""
+    """All wait, in seconds: the API asked for it; or, ``for_late``, what was not answered may still be applied."""
 
     seconds: float
+    for_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

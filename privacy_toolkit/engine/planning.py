@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.config.settings import Settings, is_object_address
 from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import (
     Hold,
@@ -415,7 +415,7 @@ def prepared(
             identified=_planned_identified(order.options, summary.identified),
             sessions=assigned.sessions or UNSET,
             lists=_planned_lists(order.options),
-            out=order.out and str(Path(order.out).absolute()),
+            out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         made_of = (assigned.subjects, assigned.remember, assigned.requests)

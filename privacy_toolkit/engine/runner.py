@@ -77,9 +77,13 @@ class Claims:
         """Until when, by the monotonic clock, nothing may be begun with the keys of a claim."""
         return max((self._quiet.get(key, -math.inf) for key in claim.keys), default=-math.inf)
 
-    def are_held_back(self, claim: Claim) -> bool:
+    def are_held_back(self, keys: Collection[str]) -> bool:
         """Whether something earlier with one of the keys was left open and has to come first."""
-        return not self._held_back.isdisjoint(claim.keys)
+        return not self._held_back.isdisjoint(keys)
+
+    def hold_back(self, keys: Collection[str]) -> None:
+        """Begin nothing more with these keys in this execution."""
+        self._held_back.update(keys)
 
 
 #: The claim of those who share nothing with anyone: there can be millions of them.
@@ -132,6 +136,7 @@ class Runner:
         self._tools = tools
         self._sequencing = sequencing
         self._absences = absences
+        self._gathers = isinstance(job, Gatherer)
         self._is_fed = False
         self._in_line = 0
         self._begin_with: ClaimedPages | None = None
@@ -287,7 +292,7 @@ class Runner:
         if self._sequencing is Sequencing.FILE:
             pages = journal.pages(OPEN_OUTCOMES)
             if isinstance(self._job, Gatherer):
-                return iter(self._job.gather(pages))
+                return self._job.gather(pages)
         else:
             pages = journal.by_urgency(OPEN_OUTCOMES, self._tools.rng.shuffle)
         return ([(entry,) for entry in page] for page in pages)
@@ -296,7 +301,11 @@ class Runner:
         """One walk, which holds a place in flight and its keys until it ends."""
         steps = Steps(entries, self._tools)
         try:
-            if not self._tools.stop.requested and (claim is _NOTHING or not self._claims.are_held_back(claim)):
+            if self._tools.stop.requested:
+                return
+            if self._claims.are_held_back(claim.keys):
+                entries = self._let_through(entries)
+            if entries:
                 await self._job.walk(entries, steps)
         except Stopped:
             steps.leave()
@@ -306,6 +315,20 @@ class Runner:
             self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             if steps.has_place:
                 self._tools.places.give_back()
+
+    def _let_through(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those who may be begun with, of some that are only together to be sent together; else nobody.
+
+        Who may not holds back who comes later.
+        """
+        through = []
+        for entry in entries if self._gathers else ():
+            keys = self._job.keys((entry,))
+            if self._claims.are_held_back(keys):
+                self._claims.hold_back(keys)
+            else:
+                through.append(entry)
+        return through
 
     def _begin(self, work: Coroutine[Any, Any, None], page: _UnderWay | None = None) -> None:
         walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each

@@ -7,6 +7,7 @@ runs are purged.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shlex
 import textwrap
@@ -19,6 +20,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from privacy_toolkit.config.settings import is_object_address
 from privacy_toolkit.core.durable import FolderPlace, read_regular, write_files
 from privacy_toolkit.evidence.files import (
     APPROVAL,
@@ -505,3 +507,34 @@ def _is_by(signer: DocumentSigner, link: Link) -> bool:
         return verify(link.signature, link.sums, PACK_NAMESPACE) == signer.public
     except BadSignature:
         return False
+
+
+# A copy of a sealed pack, elsewhere.
+
+
+def copied(folder: Path, run_id: str, place: str | None) -> str:
+    """Copy a sealed pack into object storage, if ``place`` is there; its address, else "".
+
+    It gets a name of its own for each content, so nothing is overwritten, and a pack that was sealed again is next to
+    the one before. What binds the others comes last: a copy without ``SHA256SUMS`` is none.
+
+    Raises:
+        PackError: it can't be copied; the pack itself is in its folder.
+    """
+    if not is_object_address(place):
+        return ""
+    from privacy_toolkit.access.placing import Bucket  # noqa: PLC0415 - nothing else here needs what it loads
+
+    bucket = Bucket(place or "")
+    try:
+        sums = (folder / SUMS).read_bytes()
+        name = f"{run_id}-{hashlib.sha256(sums).hexdigest()[:16]}"
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda one: one == folder / SUMS):
+            bucket.put_file(f"{name}/{path.relative_to(folder).as_posix()}", path)
+    except OSError as error:
+        raise PackError(
+            f"The pack is in {folder}, but it could not be copied to {place}: {error.strerror}.",
+            f"Copy it once that is put right: privacy-toolkit runs report {run_id} --pack {place}",
+        ) from None
+    return f"{bucket.address}/{name}"

@@ -24,6 +24,7 @@ _PLACES = {
     Job.EVENTS: ("writes", "EVENTS"),
     Job.PROFILES: ("writes", "PROFILES"),
     Job.SESSIONS: ("writes", "SESSIONS"),
+    Job.AUDIENCES: ("writes", "AUDIENCES"),
     Job.PATROL: ("patrol", "DECLARATION"),
 }
 

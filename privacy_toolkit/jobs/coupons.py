@@ -32,6 +32,7 @@ from privacy_toolkit.jobs.campaign import (
     LISTED,
     MAILED,
     MAX_PER_COUPON,
+    PRESET,
     UNDOES,
     LookAtHolders,
     LookAtReleases,
@@ -55,6 +56,7 @@ from privacy_toolkit.jobs.holders import (
 )
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
+from privacy_toolkit.talonone.models import InventoryCoupon
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
@@ -98,10 +100,7 @@ class Direction:
 
 
 ADDING = Direction(
-    OPERATIONS["create_coupon_reservation"],
-    adds=True,
-    already=Reason.ALREADY_RESERVED,
-    unseen=Reason.NOT_AMONG_HOLDERS,
+    OPERATIONS["create_coupon_reservation"], adds=True, already=Reason.ALREADY_RESERVED, unseen=Reason.NOT_AMONG_HOLDERS
 )
 TAKING_AWAY = Direction(
     OPERATIONS["delete_coupon_reservation"],
@@ -128,8 +127,7 @@ def customer_key(customer: str) -> str:
 # The walk for one coupon: read who has it, send for those who are missing, read again, and name what was seen.
 #
 # What was sent without a reliable answer stays ``unknown`` until the list of holders shows what became of it; nothing
-# is
-# sent for it before that.
+# is sent for it before that.
 
 #: How often the same request is sent in one execution before its pairs are left for the next one.
 ACT_TRIES = 4
@@ -151,6 +149,7 @@ class Walk:
         self._direction = procedure.direction
         self._settle_time = procedure.settle
         self._spares_redeemed = procedure.spares_redeemed
+        self._tells = procedure.tells
         self._steps = steps
         self._coupon = coupon_of(entries[0].subject.given)
         budgets = [n for entry in entries if (n := budget_of(entry.subject.given)) is not None]
@@ -165,6 +164,9 @@ class Walk:
         self._last: Answer | None = None  # to the last request that changes something
         self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
         self._shown: dict[int, bytes] = {}  # the coupon as the inventory of its customer shows it
+        self._kept: set[int] = set()  # those for whom an answer to the request showed the coupon
+        self._told: bytes | None = None  # the coupon as the inventory of one of them shows it
+        self._has_asked = False
 
     async def run(self) -> None:
         """Bring the pairs as far as they go in this execution."""
@@ -244,13 +246,29 @@ class Walk:
 
     async def _settle_seen(self, seqs: Collection[int]) -> None:
         """Settle those that stand as wanted by the last list, and say why they do."""
-        for seq in seqs:
-            if self._direction.is_so(self._ids[seq], self._holders):
-                sent = _ATTRIBUTIONS.get(self._at[seq].outcome)
-                accepted = self._accepted.get(seq)
-                if accepted is not None and not await self._steps.proven(self._direction.operation, accepted):
-                    sent = Attribution.INFERRED
-                self._settle(seq, Outcome.DONE, None if sent else self._direction.already, sent)
+        so = [seq for seq in seqs if self._direction.is_so(self._ids[seq], self._holders)]
+        await self._tell(so)
+        for seq in so:
+            sent = _ATTRIBUTIONS.get(self._at[seq].outcome)
+            accepted = self._accepted.get(seq)
+            if accepted is not None and not await self._steps.proven(self._direction.operation, accepted):
+                sent = Attribution.INFERRED
+            self._settle(seq, Outcome.DONE, None if sent else self._direction.already, sent)
+
+    async def _tell(self, seqs: Iterable[int]) -> None:
+        """See what coupon they have of whom no answer showed it: in the inventory of one of them, once."""
+        unseen = [seq for seq in seqs if seq not in self._kept] if self._tells else []
+        if unseen and not self._has_asked:
+            self._has_asked = True
+            answer = await self._steps.read(INVENTORY, Purpose.READ_AFTER, self._ids[unseen[0]], unseen[:1])
+            self._told = self._in_inventory(coupon_in(answer, self._coupon))
+        if self._told is not None:
+            self._shown.update(dict.fromkeys(unseen, self._told))
+
+    def _in_inventory(self, found: InventoryCoupon | None) -> bytes | None:
+        """The coupon of an inventory as it is kept, if it is there."""
+        moment = datetime.fromtimestamp(self._steps.now / 1e6, UTC)
+        return None if found is None else encode_coupon(shown_in_inventory(found, moment))
 
     def _wanting(self) -> list[int]:
         """Those to send for, what is in doubt first: it may still come to be, and has its room in the budget."""
@@ -282,9 +300,9 @@ class Walk:
     def _may_release(self, seq: int, answer: Answer) -> bool:
         """Judge an inventory: who has redeemed the coupon, or may have, keeps it."""
         found = coupon_in(answer, self._coupon)
-        if found is not None:
-            moment = datetime.fromtimestamp(self._steps.now / 1e6, UTC)
-            self._shown[seq] = encode_coupon(shown_in_inventory(found, moment))
+        shown = self._in_inventory(found)
+        if shown is not None:
+            self._shown[seq] = shown
         redeemed = None if found is None else is_redeemed(found)
         if answer.finding not in {Finding.DONE, Finding.ABSENT}:
             self._settle(seq, Outcome.RETRYABLE, answer.reason)
@@ -333,6 +351,7 @@ class Walk:
     def _keep(self, chunk: list[int], answer: Answer) -> dict[int, bytes]:
         """What the answer says of the coupon: nothing but a reservation is answered with it."""
         shown = shown_coupon(answer, datetime.fromtimestamp(self._steps.now / 1e6, UTC))
+        self._kept.update(chunk if shown is not None else ())
         return {} if shown is None else dict.fromkeys(chunk, encode_coupon(shown))
 
     def _follows(
@@ -469,12 +488,14 @@ def _unread_outcome(answer: Answer) -> Outcome:
 class Reservations:
     """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible.
 
-    With ``spares_redeemed`` nothing is released for a customer who has redeemed the coupon.
+    With ``spares_redeemed`` nothing is released for a customer who has redeemed the coupon. With ``tells`` the coupon
+    is read where no answer showed it: a mail tool would write to everybody who has one, be it expired or not.
     """
 
     direction: Direction
     settle: float
     spares_redeemed: bool = False
+    tells: bool = False
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:
         """The coupon, so that its budget is counted by one at a time, and all its customers."""
@@ -489,12 +510,17 @@ class Reservations:
 def pair_calls(direction: Direction, subjects: int, parameters: Parameters) -> Calls:
     """One read before and one after for each coupon, more for a coupon with very many customers.
 
-    Where there is nothing to release that is read twice.
+    Where there is nothing to release that is read twice. For a list that a mail tool gets each coupon may be looked up.
     """
     coupons = min(subjects, int(parameters.get("coupons") or subjects))
     walks = coupons + subjects // MOST_TOGETHER
     sends = min(subjects, coupons + subjects // MOST_RESERVATIONS)
-    return {HOLDERS.name: (coupons, (2 if direction.adds else 3) * walks), direction.operation.name: (0, sends)}
+    looks = {INVENTORY.name: (0, walks)} if parameters.get(PRESET) else {}
+    return {
+        HOLDERS.name: (coupons, (2 if direction.adds else 3) * walks),
+        direction.operation.name: (0, sends),
+        **looks,
+    }
 
 
 def _reserve_calls(subjects: int, parameters: Parameters) -> Calls:
@@ -508,7 +534,7 @@ def _release_calls(subjects: int, parameters: Parameters) -> Calls:
 
 def adding(context: Context) -> Reservations:
     """Make the procedure that reserves."""
-    return Reservations(ADDING, context.settle)
+    return Reservations(ADDING, context.settle, tells=bool(context.parameters.get(PRESET)))
 
 
 def _taking_away(context: Context) -> Reservations:

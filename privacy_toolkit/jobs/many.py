@@ -255,11 +255,12 @@ class _ManyWalk:
             entry.subject.seq: entry.state.reason for entry in entries if entry.state.outcome is Outcome.UNKNOWN
         }
         self._touched: dict[int, None] = {}  # sent, and not settled yet
+        self._wanting: list[int] = []
 
     async def run(self) -> None:
         """Send for all that may be sent for, and settle each by what that came to."""
-        wanting = [entry.subject.seq for entry in self._entries if self._may_send(entry)]
-        waiting = deque([_Chunk(wanting)] if wanting else [])
+        self._wanting = [entry.subject.seq for entry in self._entries if self._may_send(entry)]
+        waiting = deque([_Chunk(self._wanting)] if self._wanting else [])
         try:
             while waiting:
                 chunk = waiting.popleft()
@@ -398,8 +399,8 @@ class _ManyWalk:
         """Let nothing about a customer overtake what is left open of them here and will be sent later."""
         open_ = [
             seq
-            for seq, state in self._at.items()
-            if state.outcome in OPEN_OUTCOMES and state.reason is not Reason.NO_LOOK_POSSIBLE
+            for seq in self._wanting
+            if self._at[seq].outcome in OPEN_OUTCOMES and self._at[seq].reason is not Reason.NO_LOOK_POSSIBLE
         ]
         if open_:
             self._steps.hold_back({key for seq in open_ for key in self._job.alone.about(self._subjects[seq])})

@@ -1,4 +1,4 @@
-"""``referrals``, ``events``, ``profiles`` and ``sessions``: rows that become requests, one each or many together."""
+"""``referrals``, ``events``, ``profiles``, ``sessions``, ``audiences``: rows that become requests, one or many each."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ from privacy_toolkit.jobs.many import ANY, ManyWriting, Together, counted
 from privacy_toolkit.jobs.writing import Writing, named
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import (
+    AudienceAction,
+    AudienceActions,
     CustomerProfileRequestV2,
     NewReferral,
     NewReferrals,
@@ -70,7 +72,8 @@ class RequestKind:
     ``operations`` has its operation in each version of the API that has it, ``together`` how rows of a version may go
     out many at once. ``customers`` are the fields that name
     customers; where ``id_field`` is set the id of the row stands in that field, else in the path. ``aliases`` are
-    further names of fields, ``opened`` the object whose fields are columns of their own.
+    further names of fields, ``opened`` the object whose fields are columns of their own. ``row`` is what a row becomes
+    where that is only a part of a body: such rows go out together, whatever is asked for.
     """
 
     job: Job
@@ -81,6 +84,7 @@ class RequestKind:
     aliases: Mapping[str, str] = field(default_factory=dict)
     opened: Mapping[str, str] = field(default_factory=dict)
     together: Mapping[str, Together] = field(default_factory=dict)
+    row: type[RequestBody] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class _Apart(msgspec.Struct, rename="camel", frozen=True, gc=False):
 _apart = msgspec.json.Decoder(_Apart).decode
 _update = msgspec.json.Decoder(CustomerProfileRequestV2).decode
 _new_referral = msgspec.json.Decoder(NewReferral).decode
+_action = msgspec.json.Decoder(AudienceAction).decode
 
 
 def _of_profile(given: str) -> str | None:
@@ -189,6 +194,21 @@ SESSION_REQUESTS = RequestKind(
 )
 
 
+def _audience_actions(subjects: Sequence[Subject]) -> AudienceActions:
+    return AudienceActions(data=[_action(subject.given) for subject in subjects])
+
+
+AUDIENCE_REQUESTS = RequestKind(
+    Job.AUDIENCES,
+    {"v2": OPERATIONS["update_customer_audiences"]},
+    id_columns=("profileIntegrationId", *ID_COLUMNS),
+    id_field="profileIntegrationId",
+    aliases={"audience_id": "audienceId"},
+    together={"v2": Together(OPERATIONS["update_customer_audiences"], lambda _: ANY, _audience_actions)},
+    row=AudienceAction,
+)
+
+
 def request_of(kind: RequestKind, parameters: Parameters) -> Request:
     """The request that the parameters ask for.
 
@@ -204,9 +224,11 @@ def request_of(kind: RequestKind, parameters: Parameters) -> Request:
         others = [one for one, other in kind.operations.items() if generation in other.generations]
         raise UsageError(
             f"{_deployments(generation).capitalize()} have no {operation.operation_id}.",
-            f"Use --api {' or '.join(others)}.",
+            f"Use --api {' or '.join(others)}." if others else "There is no other way.",
         )
-    return Request(operation, operation.body, version, _query(operation, generation, parameters), generation)
+    return Request(
+        operation, kind.row or operation.body, version, _query(operation, generation, parameters), generation
+    )
 
 
 def together_of(kind: RequestKind, request: Request, parameters: Parameters) -> Together | None:
@@ -215,14 +237,14 @@ def together_of(kind: RequestKind, request: Request, parameters: Parameters) -> 
     A dry run and the rule engine are for one at a time.
     """
     together = kind.together.get(request.version)
-    if together is None or request.query or not parameters.get(AT_ONCE):
+    if together is None or request.query or not (kind.row or parameters.get(AT_ONCE)):
         return None
     return together if request.generation in together.operation.generations else None
 
 
 def form_of(kind: RequestKind, request: Request) -> FieldForm:
     """How a row becomes the body of the request."""
-    body = request.operation.body_for(request.generation) or request.body
+    body = kind.row or request.operation.body_for(request.generation) or request.body
     opened = kind.opened.get(request.version)
     newer = FieldPlaces(request.body, opened).fields - FieldPlaces(body, opened).fields
     excluded = dict.fromkeys(newer, "deployments of 2020 do not know it")
@@ -310,6 +332,11 @@ def _no_more(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the i
 def _shown_owner(id_: str, given: str) -> Mapping[str, str]:
     owner = next(iter(_owner(id_, given)), None)
     return {} if owner is None else {"customer_id": owner}
+
+
+def _shown_audience(id_: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
+    row = _action(given)
+    return {"audience_id": str(row.audience_id), "action": row.action}
 
 
 # What is said of a request that can't be read back.
@@ -518,4 +545,18 @@ SESSIONS = _declared(
         is_ordered=True,
     ),
     _About(customers=_owner, session=_session, shown=_shown_owner),
+)
+AUDIENCES = _declared(
+    AUDIENCE_REQUESTS,
+    _words(
+        Headline("Send", "audience change", "to"),
+        "Changes of audiences",
+        "one customer who is put in an audience, or taken out of it",
+        "The API accepted the request. Its answer names nobody: of a row that went out with others (reason"
+        " accepted_together) it says no more than that all of them were accepted.",
+        is_update=True,
+        is_ordered=True,
+    ),
+    _About(shown=_shown_audience),
+    settable={},
 )

@@ -337,14 +337,14 @@ class Served:
 class WorkQueue(Protocol):
     """Which runs of one deployment and environment are left to workers; every method may raise ``JournalError``."""
 
-    def hand_out(self, run_id: str) -> None:
-        """Leave a run to workers, and wake one. What is on disk before this returns is not forgotten."""
+    def hand_out(self, run_id: str, packs: int) -> None:
+        """Leave a run, of which there are so many packs by now, to workers, and wake one. It is durable on return."""
 
     def wake(self, run_id: str) -> None:
         """Have a worker that is free work on a run; nothing happens if one was asked to already."""
 
-    def handed_out(self) -> list[str]:
-        """Give the runs that were left to workers and of which nobody has seen the end, the oldest first."""
+    def handed_out(self) -> dict[str, int]:
+        """Give the runs that were left to workers and not taken back, the oldest first, with their packs before."""
 
     def take_back(self, run_id: str) -> None:
         """Leave a run to workers no more: it ended, or was stopped."""

@@ -255,6 +255,13 @@ class Store:
         """How many customers have a coupon reserved."""
         return int(self._query("SELECT count(*) FROM reservation WHERE coupon = ?", (coupon,))[0][0])
 
+    def reserved(self) -> list[tuple[str, str]]:
+        """All reservations: the coupon and the customer, with or without a profile."""
+        return [
+            (str(coupon), str(customer))
+            for coupon, customer in self._query("SELECT coupon, customer FROM reservation", ())
+        ]
+
     def holders(self, coupon: str) -> list[msgspec.Raw]:
         """The profiles of the customers that have a coupon reserved; who has no profile (any more) is left out."""
         joined = (

@@ -8,8 +8,9 @@ import urllib.request
 import pytest
 
 from privacy_toolkit import Toolkit
-from privacy_toolkit.sandbox import wire
-from privacy_toolkit.sandbox.store import EntityKind
+from privacy_toolkit.sandbox import start_in_thread, wire
+from privacy_toolkit.sandbox.faults import FaultKind, Faults
+from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 from privacy_toolkit.sandbox.wire import EPOCH, coupon, seed, seed_codes, timestamp
 
 PLAIN, OLD, SPENT, FIRM, LATE = "MAIL-PLAIN", "MAIL-OLD", "MAIL-SPENT", "MAIL-FIRM", "MAIL-LATE"
@@ -100,15 +101,42 @@ def test_a_list_for_a_mail_tool_has_those_alone_who_have_a_code_that_holds(call,
         {"external_id": CUSTOMERS[3], "coupon_code": FIRM, "coupon_expiry": "", "name": "Name 3"},
         {"external_id": CUSTOMERS[4], "coupon_code": LATE, "coupon_expiry": "", "name": "Name 4"},
     ]
-    call("coupons", "release", braze, "--id-column", "external_id", "--confirm", "yes")
+    # The same again: nothing is reserved, so no answer to that shows a coupon; the inventory of who has it does.
     done = call(*command, "--out", klaviyo, "--preset", "klaviyo", "--carry", "name,email")
+    assert (done.json["out"]["rows"], done.json["out"]["left_out"]) == (3, 2)
     assert read(klaviyo)[0] == {
         "Email": f"{CUSTOMERS[0]}@example.org",
         "External ID": CUSTOMERS[0],
         "Coupon Code": PLAIN,
-        "Coupon Expiry": "",  # it was reserved before, so the API did not show it this time
+        "Coupon Expiry": "2999-01-01T00:00:00Z",
         "name": "Name 0",
     }
+
+
+def test_after_a_crash_a_list_for_a_mail_tool_names_nobody_whose_code_does_not_hold(
+    call, stocked, customers, codes, tmp_path, monkeypatch
+):
+    braze = tmp_path / "braze.csv"
+    faults = Faults(rates={FaultKind.DROP_AFTER: 1.0}, operations=frozenset({"create_coupon_reservation"}))
+    settings = SandboxSettings(faults=faults)
+    with start_in_thread(settings) as losing:
+        seed(losing.store, 5, ids=CUSTOMERS[:5])
+        with losing.store.transaction():
+            for code, more in COUPONS.items():
+                losing.store.put(EntityKind.COUPON, code, coupon(losing.store.number(), code, timestamp(EPOCH)) | more)
+        monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", losing.base_url)
+        done = call(
+            *("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json"),
+            *("--out", braze, "--preset", "braze", "--rate", "1000000"),
+        )
+        assert done.json["outcomes"] == {"done": 5}
+        inventories = [one for one in losing.log.about_subjects() if one.operation == "get_customer_inventory"]
+        assert len(inventories) == 5
+    assert [(row["coupon_code"], row["coupon_expiry"][:4]) for row in read(braze)] == [
+        (PLAIN, "2999"),
+        (FIRM, ""),
+        (LATE, ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ JOBS = {
     "events": (("events", "track"), ("profileId,type", "customer-1,seen")),
     "profiles": (("profiles", "update"), ("customer_id,attributes.tier", "customer-1,gold")),
     "sessions": (("sessions", "update"), ("session_id,profileId", "s1,customer-1")),
+    "audiences": (("audiences", "update"), ("customer_id,audienceId,action", "customer-1,7,add")),
 }
 
 

@@ -11,10 +11,12 @@ from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 COMMANDS = [("referrals", "create"), ("events", "track"), ("profiles", "update"), ("sessions", "update")]
+COMMANDS += [("audiences", "update")]
 ROWS = {
     "referrals": "customer_id,campaignId\nc1,1\nc2,1\n",
     "events": "profileId,type,attributes.n:number\nc1,seen,1\nc2,seen,2\nc1,seen,3\n",
     "profiles": "customer_id,attributes.tier\nc1,gold\nc2,silver\n",
+    "audiences": "customer_id,audienceId,action\nc1,7,add\nc1,7,delete\n",
     "sessions": 'session_id,profileId,cartItems\ns1,c1,"[{""sku"":""a"",""quantity"":1,""name"":""A"",""price"":1}]"\n',
 }
 

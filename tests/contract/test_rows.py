@@ -19,7 +19,10 @@ from privacy_toolkit.jobs import writes as requested
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 
 DOCUMENTS = Path(__file__).parent / "documents"
-KINDS = (requested.REFERRAL_REQUESTS, requested.EVENT_REQUESTS, requested.PROFILE_REQUESTS, requested.SESSION_REQUESTS)
+KINDS = (
+    *(requested.REFERRAL_REQUESTS, requested.EVENT_REQUESTS, requested.PROFILE_REQUESTS),
+    *(requested.SESSION_REQUESTS, requested.AUDIENCE_REQUESTS),
+)
 CART = [{"name": "Lamp", "sku": "s1", "quantity": 2, "price": 2.5, "attributes": {"colour": "red"}}]
 #: A row of each job with all that deployments of either generation take; V2 events are in neither document.
 ROWS = {

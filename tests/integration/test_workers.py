@@ -32,7 +32,7 @@ def kit(sandbox, toolkit):
 @contextmanager
 def worker(kit, *arguments):
     """A worker for a block; it is stopped as systemd does it."""
-    process = kit.start("worker", *arguments)
+    process = kit.start("worker", *(arguments or ["--seal"]))
     try:
         yield process
     finally:
@@ -82,7 +82,7 @@ def test_a_run_that_is_left_to_workers_sends_nothing_before_one_is_there(kit, wr
 
 def test_a_worker_that_is_stopped_finishes_what_is_in_flight_and_another_goes_on(kit, write_ids):
     detach(kit, write_ids)
-    with worker(kit, "--concurrency", "2") as first:
+    with worker(kit, "--concurrency", "2", "--seal") as first:
         assert reaches(kit.log, 40, first)
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 0
@@ -95,7 +95,7 @@ def test_a_worker_that_is_stopped_finishes_what_is_in_flight_and_another_goes_on
 
 def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):
     detach(kit, write_ids)
-    with worker(kit, "--concurrency", "2") as first:
+    with worker(kit, "--concurrency", "2", "--seal") as first:
         assert reaches(kit.log, 40, first)
         for child in children(first.pid):
             os.kill(child, signal.SIGKILL)
@@ -106,9 +106,21 @@ def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):
     assert outcomes(kit) == {"erased": len(IDS)}
 
 
+def test_the_pack_is_written_where_somebody_is_to_do_so(kit, write_ids):
+    left = detach(kit, write_ids)
+    with worker(kit, "--concurrency", "8") as process:  # one that is not to
+        assert until(lambda: outcomes(kit) == {"erased": len(IDS)}, process)
+    folder = kit.folder / "privacy-toolkit" / "packs" / left["run_id"]
+    assert not folder.exists()
+    assert queue(kit).handed_out() == {left["run_id"]: 0}
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert kit.run("verify", folder).code == 0
+
+
 def test_a_run_that_somebody_stopped_waits_for_a_person(kit, write_ids):
     left = detach(kit, write_ids)
-    with worker(kit, "--concurrency", "2") as first:
+    with worker(kit, "--concurrency", "2", "--seal") as first:
         assert reaches(kit.log, 40, first)
         assert kit.run("runs", "stop", left["run_id"]).code == 0
         assert reaches_end(kit, first)

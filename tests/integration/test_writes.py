@@ -184,7 +184,7 @@ def test_updates_whose_answers_are_lost_are_sent_again_and_count_once(sandbox, t
     server = sandbox(parallel_limit=1, faults=Faults(rates=FAULTS, latency_ms=(0, 4), retry_after=0))
     kit = toolkit(server.base_url)
     path = write_rows(600, ["customer_id", "attributes.last:number"], lambda customer, number: [customer, number])
-    kit.run("profiles", "update", path, *FAST)
+    kit.run("profiles", "update", path, *FAST, "--one-by-one")
     done = kit.settle("--concurrency", "64")
     assert (done.code, done.json["outcomes"]) == (0, {"done": 600})
     rows = read_rows(path)

@@ -9,10 +9,12 @@ import time
 from privacy_toolkit.core.model import Job
 from tests.simulation.campaign import Tally, command, play, play_everywhere, shrunk
 from tests.simulation.cluster import KINDS, cluster_of, play_cluster
-from tests.simulation.expected import missing
+from tests.simulation.expected import missing, missing_faults
+from tests.simulation.faults import FAULTS
 from tests.simulation.limits import FINDINGS, LIMITS
 from tests.simulation.run import Result
 from tests.simulation.spec import Spec, read, spec_of, written
+from tests.simulation.undone import play_campaign
 
 #: So many failing runs are made smaller and shown.
 _SHOWN = 5
@@ -25,12 +27,15 @@ def main() -> int:
     options = _options()
     if options.cluster and options.one:
         return _again_together(options.seed)
+    if options.undone and options.one:
+        return max(map(_told, play_campaign(options.seed)))
     if options.replay or options.job or options.one:
         return _again(
             read(options.replay) if options.replay else spec_of(options.seed, options.job and Job(options.job))
         )
     began, tally = time.monotonic(), Tally()
-    for part in play_everywhere(options.seed, options.subject_runs, options.processes, clusters=options.cluster):
+    what = "clusters" if options.cluster else "undone" if options.undone else "runs"
+    for part in play_everywhere(options.seed, options.subject_runs, options.processes, what=what):
         tally.join(part)
         tally.seconds += part.seconds
         _say(
@@ -38,8 +43,8 @@ def main() -> int:
             sys.stderr,
         )
     taken = time.monotonic() - began
-    _report(tally, taken, clusters=options.cluster)
-    return 1 if _wrong(tally, clusters=options.cluster) else 0
+    _report(tally, taken, what)
+    return 1 if _wrong(tally, what) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -51,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, help="default: one for each core")
     parser.add_argument("--one", action="store_true", help="play the run of --seed alone")
     parser.add_argument("--cluster", action="store_true", help="several executions on each run, which take over")
+    parser.add_argument("--undone", action="store_true", help="runs that reserve, each with the one that undoes it")
     parser.add_argument("--job", help="the same, as this job")
     parser.add_argument("--replay", metavar="JSON", help="play this run again")
     return parser.parse_args()
@@ -80,7 +86,7 @@ def _told(result: Result) -> int:
     return 1 if result.violations else 0
 
 
-def _report(tally: Tally, taken: float, *, clusters: bool) -> None:
+def _report(tally: Tally, taken: float, what: str) -> None:
     _say(
         f"{tally.subjects:,} subject-runs in {tally.runs:,} runs, {tally.executions:,} executions and"
         f" {tally.requests:,} requests: {taken:,.0f} s, {tally.subjects / taken:,.0f} a second,"
@@ -99,22 +105,25 @@ def _report(tally: Tally, taken: float, *, clusters: bool) -> None:
     for finding in FINDINGS:
         _say(f"OPEN FINDING {finding.name}: {tally.findings[finding.name]:,} claims. {finding.what}")
     for spec, violation in tally.failing[:_SHOWN]:
-        if clusters:
-            again = f"python -m tests.simulation --cluster --one --seed {spec.seed}"
+        if what != "runs":
+            kind = "--cluster" if what == "clusters" else "--undone"
+            again = f"python -m tests.simulation {kind} --one --seed {spec.seed}"
             _say(f"VIOLATION {violation.what} ({violation.about})\n  {again}")
             continue
         small, shown = shrunk(spec, violation)
         _say(f"VIOLATION {shown.what} ({shown.about}), seed {spec.seed}\n  {command(small)}")
 
 
-def _wrong(tally: Tally, *, clusters: bool) -> bool:
+def _wrong(tally: Tally, what: str) -> bool:
     """Whether anything is not as it has to be, and what."""
-    if clusters:
+    if what == "clusters":
         lacking = [name for name in KINDS if not tally.faults[name]]
+    elif what == "undone":
+        lacking = missing_faults(tally, FAULTS) if tally.subjects >= _ENOUGH else []
     else:
         lacking = missing(tally) if tally.subjects >= _ENOUGH else []
-    for what in lacking:
-        _say(f"NEVER REACHED {what}")
+    for name in lacking:
+        _say(f"NEVER REACHED {name}")
     _say(f"{len(tally.failing)} violations, {len(lacking)} never reached")
     return bool(tally.failing or lacking)
 

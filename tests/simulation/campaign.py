@@ -15,6 +15,7 @@ from tests.simulation.cluster import cluster_of, play_cluster
 from tests.simulation.mutations import Mutation, planted
 from tests.simulation.run import Result, Simulation, Violation
 from tests.simulation.spec import Spec, smaller, spec_of, written
+from tests.simulation.undone import play_campaign
 
 #: So many subject-runs a planted bug may take to be found.
 BUDGET = 5_000
@@ -63,7 +64,11 @@ class Tally:
 
 def play(spec: Spec) -> Result:
     """Play one run."""
-    return Simulation(spec).run()
+    simulation = Simulation(spec)
+    try:
+        return simulation.run()
+    finally:
+        simulation.close()
 
 
 def play_seeds(first: int, step: int, subjects: int) -> Tally:
@@ -84,22 +89,33 @@ def play_clusters(first: int, step: int, subjects: int) -> Tally:
     return tally
 
 
-def play_everywhere(
-    first: int, subjects: int, processes: int | None = None, *, clusters: bool = False
-) -> Iterator[Tally]:
-    """The same on all cores, part by part as they come in."""
+def play_undone(first: int, step: int, subjects: int) -> Tally:
+    """Play runs that reserve, each with the one that undoes it, as ``play_seeds`` does."""
+    tally, seed = Tally(), first
+    while tally.subjects < subjects:
+        for result in play_campaign(seed):
+            tally.add(result)
+        seed += step
+    return tally
+
+
+_PLAYERS = {"runs": play_seeds, "clusters": play_clusters, "undone": play_undone}
+
+
+def play_everywhere(first: int, subjects: int, processes: int | None = None, *, what: str = "runs") -> Iterator[Tally]:
+    """The same on all cores, part by part as they come in; ``what`` is one of ``_PLAYERS``."""
     count = processes or len(os.sched_getaffinity(0))
     share = max(500, min(10_000, subjects // count))
     parts = -(-subjects // share)
     with multiprocessing.get_context("spawn").Pool(count) as pool:
-        given = [(clusters, first + part, parts, share) for part in range(parts)]
+        given = [(what, first + part, parts, share) for part in range(parts)]
         yield from pool.imap_unordered(_part, given)
 
 
-def _part(given: tuple[bool, int, int, int]) -> Tally:
+def _part(given: tuple[str, int, int, int]) -> Tally:
     began = time.process_time()
-    clusters, *seeds = given
-    tally = (play_clusters if clusters else play_seeds)(*seeds)
+    what, *seeds = given
+    tally = _PLAYERS[what](*seeds)
     tally.seconds = time.process_time() - began
     return tally
 

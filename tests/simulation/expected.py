@@ -43,6 +43,7 @@ OUTCOMES: dict[Job, frozenset[str]] = {
     Job.EVENTS: frozenset({"done", "on_hold", "failed", "retryable", "unknown", "pending"}),
     Job.PROFILES: frozenset({"done", "on_hold", "failed", "retryable", "unknown", "pending"}),
     Job.SESSIONS: frozenset({"done", "on_hold", "failed", "retryable", "unknown", "pending"}),
+    Job.AUDIENCES: frozenset({"done", "on_hold", "failed", "retryable", "unknown", "pending"}),
 }
 
 

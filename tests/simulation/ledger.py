@@ -31,7 +31,7 @@ class Arrived:
     operation: str
     value: str
     customers: tuple[str, ...]
-    row: str
+    rows: tuple[str, ...]
     acted: bool
     status: int
     fault: str | None
@@ -57,7 +57,7 @@ class Ledger:
     def enter(self, one: Arrived) -> None:
         """Note a request."""
         self.arrived.append(one)
-        for key in {one.value, one.row, *one.customers} - {""}:
+        for key in {one.value, *one.rows, *one.customers} - {""}:
             self.about[key].append(one)
             if one.fault is not None:
                 self.struck[key].add(one.fault)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.run import Simulation
 
 _COUPONS = frozenset({"reserve", "release", "assign", "holders"})
-_LOOKS_NOTHING_UP = frozenset({"referrals", "events", "profiles", "sessions"})
+_LOOKS_NOTHING_UP = frozenset({"referrals", "events", "profiles", "sessions", "audiences"})
 _WRONG_404 = frozenset({"false_404", "another_nameless", "wrong_host", "another_environment"})
 
 

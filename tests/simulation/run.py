@@ -32,6 +32,7 @@ from privacy_toolkit.engine.limits import Limits, Stop
 from privacy_toolkit.http.connection import Connection
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.http.transport import Transport
+from privacy_toolkit.jobs import many
 from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.records import PENDING, Staged
 from privacy_toolkit.sandbox import wire
@@ -49,7 +50,7 @@ from tests.simulation.server import Far, Server
 from tests.simulation.spec import Happening, Spec
 from tests.simulation.store import CrashingRun, Disk
 from tests.simulation.watch import Watcher
-from tests.simulation.works import NOW, PLAYS, Seen
+from tests.simulation.works import NOW, PLAYS, Play, Seen
 
 #: Microseconds since the epoch when a simulation begins.
 BEGAN = 1_767_225_600_000_000
@@ -84,27 +85,28 @@ class Result:
 
 
 class Simulation:
-    """One run in the making."""
+    """One run in the making; ``before``, if any, was played to its end in the same world, ``play`` is played in it."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, play: Play | None = None, before: Simulation | None = None) -> None:
         loops.number_from_one()
         self.spec = spec
         self.result = Result(spec)
-        self.play = PLAYS[spec.job](spec)
-        self.now, self.wall, self.number = 0.0, 0, 0
+        self.play = play or PLAYS[spec.job](spec)
+        self.now, self.wall, self.number = (0.0, 0, 0) if before is None else (before.now, before.wall, 0)
         self.stop: Stop | None = None
         self.drop: Callable[[], None] = lambda: None
         self.left: list[tuple[float, Any, Any]] = []  # what the world still does when an execution is over
         self.ledger = Ledger()
-        self.store = Store()
+        self.store = Store() if before is None else before.store
         self.weather = Weather(spec.latency)
         self.network = Network(Random(f"network {spec.seed}"), self.weather, self.note)
         self.network.struck = self.ledger.happened
         settings = SandboxSettings(after_erase=spec.after_erase, erase_delay=spec.erase_delay)  # type: ignore[arg-type]
         self.server = Server(
-            Random(f"server {spec.seed}"), self.network, self.store, settings, self.ledger, self.play.row_of
+            Random(f"server {spec.seed}"), self.network, self.store, settings, self.ledger, self.play.rows_of
         )
-        self._make_world()
+        if before is None:
+            self._make_world()
         self.secret = Random(f"secret {spec.seed}").randbytes(32)
         self.disk = Disk(Random(f"disk {spec.seed}"), self._held(), self.note)
         self.watcher = Watcher(self.play, self.disk, self.violate)
@@ -160,8 +162,11 @@ class Simulation:
             if not self.result.violations and self.spec.heals:
                 self._heal()
             self._end()
-        self.store.close()
         return self.result
+
+    def close(self) -> None:
+        """End the world."""
+        self.store.close()
 
     def _heal(self) -> None:
         """Resume in a world that is well, until everybody is settled or nothing changes any more."""
@@ -531,6 +536,7 @@ def playing(simulation: Simulation) -> Iterator[None]:
     """Look at every exchange of this simulation, and put what stands in sets in order by numbers."""
     places: list[tuple[Any, str, Any]] = [
         (Connection, "exchange", simulation.watcher.watching(Connection.exchange)),
+        (many, "MOST_AT_ONCE", (4, 20, 1000)[simulation.spec.seed // 4 % 3]),  # so that one run has several requests
         *((kind, "__hash__", loops.HASH) for kind in loops.NUMBERED),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in places]

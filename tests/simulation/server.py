@@ -86,12 +86,12 @@ class Server:
         store: Store,
         settings: SandboxSettings,
         ledger: Ledger,
-        row_of: Callable[[Call], str],
+        rows_of: Callable[[Call], tuple[str, ...]],
     ) -> None:
         self.rng, self.network, self.store, self.ledger = rng, network, store, ledger
         self.conditions = Conditions()
         self.wall = 0.0  # what the wall clock of the API shows next to the virtual time
-        self._row_of = row_of
+        self._rows_of = rows_of
         self.is_delayed = settings.erase_delay > 0
         self.deployment = Deployment(settings, store, self.calendar)
         self._player: Player
@@ -154,7 +154,7 @@ class Server:
             call = self.deployment.read(request.operation, request.value, request.flags, request.headers, request.body)
         except RefusalError as error:
             return self._turned_away(request, refused(error))
-        request.take(call, self._row_of(call))
+        request.take(call, self._rows_of(call))
         fault = self.draw(call.about)
         reaction = self._played(call, fault)
         self._enter(request, reaction, fault if reaction.fault is None and fault not in _KINDS else reaction.fault)
@@ -195,7 +195,7 @@ class Server:
                 request.operation.name,
                 request.value,
                 request.customers,
-                request.row,
+                request.rows,
                 result.acted,
                 result.status,
                 fault,
@@ -212,14 +212,14 @@ class Server:
 
     def _note(self, call: Call, result: Handled, outcome: Literal["late", "repeated"]) -> None:
         request = Request(call.operation, call.value, {}, {}, b"")
-        request.take(call, self._row_of(call))
+        request.take(call, self._rows_of(call))
         self.ledger.enter(
             Arrived(
                 self.network.loop.now,
                 call.operation.name,
                 call.value,
                 request.customers,
-                request.row,
+                request.rows,
                 result.acted,
                 result.status,
                 outcome,
@@ -239,16 +239,16 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     customers: tuple[str, ...] = ()
-    row: str = ""
+    rows: tuple[str, ...] = ()
 
     @property
     def anonymous(self) -> bool:
         """Whether it came without credentials."""
         return "authorization" not in self.headers
 
-    def take(self, call: Call, row: str) -> None:
+    def take(self, call: Call, rows: tuple[str, ...]) -> None:
         """Take over whom the call is about."""
-        self.customers, self.row = customers_of(call.operation, call.value, call.body), row
+        self.customers, self.rows = customers_of(call.operation, call.value, call.body), rows
 
 
 def customers_of(operation: Operation, value: str, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -259,7 +259,7 @@ def customers_of(operation: Operation, value: str, body: Mapping[str, Any]) -> t
     named = inner.get("integrationIDs") or [
         inner.get(name) for name in ("profileId", "advocateProfileIntegrationId", "friendProfileIntegrationId")
     ]
-    return tuple(one for one in named if one)
+    return tuple(one for one in named if one) or Call(operation, value, body=dict(body)).customers
 
 
 class Far:

@@ -23,6 +23,7 @@ JOBS = (
     *[Job.EVENTS] * 2,
     *[Job.PROFILES] * 2,
     *[Job.SESSIONS] * 2,
+    Job.AUDIENCES,
 )
 
 

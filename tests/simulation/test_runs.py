@@ -79,6 +79,18 @@ def test_a_late_copy_about_the_same_customer_or_of_a_refusal_says_nothing_of_the
     assert tally.faults["duplicate_late"] > 20
 
 
+@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize(("job", "every"), [(Job.PROFILES, 4), (Job.REFERRALS, 2), (Job.AUDIENCES, 1)])
+def test_of_rows_that_go_out_together_nothing_is_said_that_was_not_answered_of_each(job, every, part):
+    """With seeds of which every fourth, or every second, sends rows together: see the plays of these jobs."""
+    tally = Tally()
+    for n in range(part, 60, 2):
+        seed = 5_000_000 + n * every + (job is Job.REFERRALS)
+        tally.add(play(spec_of(seed, job)))
+    assert failing(tally) == []
+    assert {outcome for _, outcome in tally.outcomes} >= {"done", "on_hold"}
+
+
 def test_there_are_more_than_forty_kinds_of_fault_in_every_place():
     assert len(FAULTS) > 70
     assert {one.place for one in FAULTS.values()} == set(Place)

@@ -17,6 +17,7 @@ from privacy_toolkit.journal.records import PENDING, SubjectState
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.store import Call, EntityKind, Store
 from privacy_toolkit.talonone.bodies import (
+    AudienceAction,
     CustomerProfileRequestV2,
     EventV2,
     IntegrationRequest,
@@ -107,9 +108,9 @@ class Play:
             made = wire.referral(store.number(), NOW, {"campaignId": 1, "advocateProfileIntegrationId": id_})
             store.put(EntityKind.REFERRAL, made["code"], made | {"attributes": {"Channel": "mail"}}, owner=id_)
 
-    def row_of(self, call: Call) -> str:
-        """The key of the row that a request is about, where it is not its customer."""
-        return ""
+    def rows_of(self, call: Call) -> tuple[str, ...]:
+        """The keys of the rows that a request is about, where they are not its customers."""
+        return ()
 
     def key(self, seq: int) -> str:
         """The key of a subject in the ledger."""
@@ -256,9 +257,10 @@ class _Rows(Play):
     def key(self, seq: int) -> str:
         return f"row {seq - 1}"
 
-    def row_of(self, call: Call) -> str:
-        attributes = call.body.get("customerSession", call.body).get("attributes") or {}
-        return f"row {attributes['n']}" if "n" in attributes else ""
+    def rows_of(self, call: Call) -> tuple[str, ...]:
+        bodies = call.body.get("customerProfiles") or [call.body.get("customerSession", call.body)]
+        shown = [body.get("attributes") or {} for body in bodies]
+        return tuple(f"row {attributes['n']}" for attributes in shown if "n" in attributes)
 
     #: Whether the same request twice makes two of something.
     adds = False
@@ -297,16 +299,24 @@ class _Rows(Play):
 
 
 class Referrals(_Rows):
+    """Rows for one advocate each; with every second seed they go out together, but for every seventh of them."""
+
     job = Job.REFERRALS
-    sends = frozenset({"create_referral"})
+    sends = frozenset({"create_referral", "create_referrals"})
     each = 1
     adds = True
 
     def make_subjects(self) -> None:
         super().make_subjects()
-        self.parameters = {}
+        self.parameters = {"at_once": True} if self.spec.seed % 2 else {}
+
+    def rows_of(self, call: Call) -> tuple[str, ...]:
+        advocates = call.body.get("advocateProfileIntegrationIds")
+        return super().rows_of(call) if advocates is None else tuple(f"row {int(one[1:])}" for one in advocates)
 
     def row(self, k: int, customer: str) -> tuple[str, str]:
+        if self.spec.seed % 2 and k % 7:
+            return customer, _json(NewReferral(1 + k % 3, customer, usage_limit=1))
         return customer, _json(NewReferral(1, customer, f"friend-{customer}", attributes={"n": k}))
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
@@ -331,12 +341,19 @@ class Events(_Rows):
 
 
 class Profiles(_Rows):
+    """Updates; with every fourth seed they go out together, but for every seventh of them."""
+
     job = Job.PROFILES
-    sends = frozenset({"update_customer_profile", "update_customer_profile_v2"})
+    sends = frozenset({"update_customer_profile", "update_customer_profile_v2", "update_customer_profiles"})
+
+    def make_subjects(self) -> None:
+        super().make_subjects()
+        self.parameters["at_once"] = self.spec.seed % 4 == 0
 
     def row(self, k: int, customer: str) -> tuple[str, str]:
         body = NewCustomerProfile if self.version == "v1" else CustomerProfileRequestV2
-        return customer, _json(body(attributes={"n": k}))
+        alone = self.spec.seed % 4 == 0 and k % 7 == 0
+        return customer, _json(body(attributes={"n": k}, **({"evaluable_campaign_ids": [1]} if alone else {})))
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
         yield from super().false_claims(seen)
@@ -348,6 +365,25 @@ class Profiles(_Rows):
             done = all(seen.state(seq).outcome is Outcome.DONE for seq in rows)
             if done and shown != rows[-1] - 1:
                 yield "all done, and an earlier row stands", self.key(rows[-1])
+
+
+class Audiences(_Rows):
+    """Customers that are put in one audience each row, and taken out of every third; some audiences aren't there."""
+
+    job = Job.AUDIENCES
+    sends = frozenset({"update_customer_audiences"})
+
+    def make_subjects(self) -> None:
+        super().make_subjects()
+        self.parameters = {}
+
+    def rows_of(self, call: Call) -> tuple[str, ...]:
+        return tuple(f"row {abs(one['audienceId']) - 1}" for one in call.body.get("data", ()))
+
+    def row(self, k: int, customer: str) -> tuple[str, str]:
+        number = -(k + 1) if k % 11 == 5 else k + 1
+        action = "delete" if k % 3 == 0 else "add"
+        return customer, _json(AudienceAction(profile_integration_id=customer, audience_id=number, action=action))
 
 
 class Sessions(_Rows):
@@ -494,5 +530,5 @@ def _json(body: Any) -> str:
     return msgspec.json.encode(body).decode()
 
 
-_PLAYS = (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions, Patrol)
+_PLAYS = (Erase, Export, Reserve, Release, Assign, Holders, Referrals, Events, Profiles, Sessions, Audiences, Patrol)
 PLAYS: dict[Job, type[Play]] = {play.job: play for play in _PLAYS}

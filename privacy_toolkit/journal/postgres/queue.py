@@ -41,6 +41,7 @@ TABLES: Final = """
     CREATE TABLE handed_out (
         run_id text PRIMARY KEY,
         queue text NOT NULL,
+        packs int NOT NULL,
         at timestamptz NOT NULL DEFAULT now()
     );
 """
@@ -81,16 +82,17 @@ class PostgresQueue:
         self._database = database
         self._name = hashlib.sha256(scope.encode()).hexdigest()[:16]
 
-    def hand_out(self, run_id: str) -> None:
-        """Leave a run to workers, and wake one. What is on disk before this returns is not forgotten.
+    def hand_out(self, run_id: str, packs: int) -> None:
+        """Leave a run, of which there are so many packs by now, to workers, and wake one. It is durable on return.
 
         Raises:
             JournalError: that can't be written.
         """
         with explained("The run can't be handed out"), self._inside() as connection:
             connection.execute(
-                "INSERT INTO handed_out (run_id, queue) VALUES (%s, %s) ON CONFLICT (run_id) DO NOTHING",
-                (run_id, self._name),
+                "INSERT INTO handed_out (run_id, queue, packs) VALUES (%s, %s, %s)"
+                " ON CONFLICT (run_id) DO UPDATE SET packs = excluded.packs",
+                (run_id, self._name, packs),
             )
         self.wake(run_id)
 
@@ -103,17 +105,17 @@ class PostgresQueue:
         with self._database.used():  # where it can't be reached, that is said at once
             asyncio.run(self._defer(run_id))
 
-    def handed_out(self) -> list[str]:
-        """Give the runs that were left to workers and of which nobody has seen the end, the oldest first.
+    def handed_out(self) -> dict[str, int]:
+        """Give the runs that were left to workers and not taken back, the oldest first, with their packs before.
 
         Raises:
             JournalError: that can't be read.
         """
         with explained("What was handed out can't be read"), self._inside() as connection:
             found = connection.execute(
-                "SELECT run_id FROM handed_out WHERE queue = %s ORDER BY at, run_id", (self._name,)
+                "SELECT run_id, packs FROM handed_out WHERE queue = %s ORDER BY at, run_id", (self._name,)
             ).fetchall()
-        return [str(run_id) for (run_id,) in found]
+        return {str(run_id): int(packs) for run_id, packs in found}
 
     def take_back(self, run_id: str) -> None:
         """Leave a run to workers no more: it ended, or was stopped.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from privacy_toolkit.app import watching
+from privacy_toolkit.app import workers as watching
 from privacy_toolkit.app.workers import PATIENCE, Standing, ask_to_stop, watch, who_asked
 from privacy_toolkit.core.model import DamagedError, ExitCode, JournalError, Outcome, UsageError, Verdict
 from privacy_toolkit.journal.lease import StopAsked

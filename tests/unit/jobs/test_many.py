@@ -6,7 +6,7 @@ import json
 import httpx2
 import pytest
 
-from privacy_toolkit.core.model import Job
+from privacy_toolkit.core.model import Job, UsageError
 from privacy_toolkit.engine.job import Context
 from privacy_toolkit.jobs import declaration, many
 from privacy_toolkit.jobs.holders import decode_code
@@ -115,7 +115,7 @@ def write(state, sit):
 
 
 def given_of(job, id_, body):
-    named = {Job.REFERRALS: "advocateProfileIntegrationId"}
+    named = {Job.REFERRALS: "advocateProfileIntegrationId", Job.AUDIENCES: "profileIntegrationId"}
     return json.dumps({named[job]: id_, **body} if job in named else body)
 
 
@@ -399,3 +399,52 @@ def test_the_plan_says_how_many_requests_it_takes(tmp_path):
     assert calls(2001, planned) == {"update_customer_profiles": (3, 3)}
     assert calls(2011, planned) == {"update_customer_profiles": (3, 3), "update_customer_profile_v2": (10, 10)}
     assert calls(5, {"api": "v2"}) == {"update_customer_profile_v2": (5, 5)}
+
+
+# Audiences, whose answers name nobody.
+
+AUDIENCES = [(name, {"audienceId": 7, "action": "add"}) for name in "abcdef"]
+ACCEPTED, NO_AUDIENCE = httpx2.Response(204), refusal(404)
+
+
+def test_of_customers_who_went_out_together_no_more_is_said_than_that_all_were_accepted(write):
+    script, rows = write(ACCEPTED, job=Job.AUDIENCES, rows=AUDIENCES)
+    assert (script.sent, told(rows)) == (["abcdef"], {"done accepted_together": "abcdef"})
+    assert script.asked[0][1]["data"][1] == {"profileIntegrationId": "b", "audienceId": 7, "action": "add"}
+
+
+def test_a_customer_joins_and_leaves_in_the_order_of_the_file(write):
+    rows = [AUDIENCES[0], ("a", {"audienceId": 7, "action": "delete"}), AUDIENCES[1]]
+    script, stand = write(ACCEPTED, job=Job.AUDIENCES, rows=rows)
+    assert script.sent == ["ab", "a"]
+    assert told(stand) == {"done accepted_together": "ab", "done": "a"}
+
+
+def test_an_unknown_audience_keeps_nobody_else_from_theirs(write):
+    answer = unless("c", NO_AUDIENCE, good=lambda: lambda _: ACCEPTED)
+    script, rows = write(answer, job=Job.AUDIENCES, rows=AUDIENCES)
+    assert script.sent == ["abcdef", *"abcdef"]
+    assert told(rows) == {"done": "abdef", "failed not_found": "c"}
+
+
+@pytest.mark.parametrize("answer", [LOST, httpx2.Response(200, json={}), refusal(503), httpx2.Response(500)])
+def test_a_lost_change_of_an_audience_is_sent_again(write, answer):
+    script, rows = write(answer, ACCEPTED, job=Job.AUDIENCES, rows=AUDIENCES)
+    assert (script.sent, told(rows)) == (["abcdef"] * 2, {"done accepted_together": "abcdef"})
+    assert "Idempotency-Key" not in script.asked[0][2]
+
+
+def test_audiences_are_for_current_deployments():
+    with pytest.raises(UsageError, match="no updateCustomerProfileAudiences"):
+        declaration(Job.AUDIENCES).make(Context({"generation": "2020"}, "all", 1, b"s", 0.0))
+
+
+def test_a_row_that_is_held_back_keeps_nobody_else_who_goes_out_with_it(write, monkeypatch):
+    """Two requests: of the first one customer is left open, whose later row waits for the next execution."""
+    monkeypatch.setattr(many, "MOST_AT_ONCE", 2)
+    rows = [(one, {"attributes": {"n": n}}) for n, one in enumerate("abacadd")]
+    script, stand = write(unless("a", LIMITED), rows=rows)
+    assert told(stand) == {"retryable rate_limited": "ab", "done": "cdd", "pending": "aa"}
+    assert script.sent[-3:] == ["ab", "c", "d"] or "ab" not in script.sent[-2:]
+    script, stand = write(shown(), rows=rows, resume=True)
+    assert told(stand) == {"done": "abacadd"}

@@ -51,8 +51,8 @@ class Worker:
 
 def test_a_worker_does_what_was_handed_out_before_it_came(there: Database) -> None:
     queue = PostgresQueue(there, "live example")
-    queue.hand_out("one")
-    queue.hand_out("two")
+    queue.hand_out("one", 0)
+    queue.hand_out("two", 0)
     worker = Worker(last="two")
     asyncio.run(worker.serve(queue))
     assert worker.worked == ["one", "two"]
@@ -61,29 +61,29 @@ def test_a_worker_does_what_was_handed_out_before_it_came(there: Database) -> No
 
 def test_a_run_stays_handed_out_until_somebody_saw_its_end(there: Database) -> None:
     queue = PostgresQueue(there, "live example")
-    queue.hand_out("one")
+    queue.hand_out("one", 0)
     asyncio.run(Worker(last="one").serve(queue))
-    assert queue.handed_out() == ["one"]
+    assert queue.handed_out() == {"one": 0}
     queue.take_back("one")
-    assert queue.handed_out() == []
+    assert queue.handed_out() == {}
 
 
 def test_a_run_that_waits_already_is_not_given_to_a_worker_twice(there: Database) -> None:
     queue = PostgresQueue(there, "live example")
-    queue.hand_out("one")
+    queue.hand_out("one", 0)
     queue.wake("one")
-    queue.hand_out("one")
-    queue.hand_out("last")
+    queue.hand_out("one", 0)
+    queue.hand_out("last", 0)
     worker = Worker(last="last")
     asyncio.run(worker.serve(queue))
     assert worker.worked == ["one", "last"]
 
 
 def test_other_deployments_and_environments_have_their_own(there: Database) -> None:
-    PostgresQueue(there, "live example").hand_out("one")
+    PostgresQueue(there, "live example").hand_out("one", 0)
     other = PostgresQueue(there, "sandbox example")
-    other.hand_out("two")
-    assert other.handed_out() == ["two"]
+    other.hand_out("two", 0)
+    assert other.handed_out() == {"two": 0}
     worker = Worker(last="two")
     asyncio.run(worker.serve(other))
     assert worker.worked == ["two"]
@@ -104,11 +104,11 @@ def _die_with(there: Database, task: str) -> None:
 
 def test_what_a_dead_worker_had_is_cleared_up_and_the_run_woken_again(there: Database) -> None:
     queue = PostgresQueue(there, "live example")
-    queue.hand_out("one")
+    queue.hand_out("one", 0)
     _die_with(there, "execution")
     queue.clear_up()
     assert there.rows("SELECT count(*) FROM toolkit_work.procrastinate_jobs") == [(0,)]
-    assert queue.handed_out() == ["one"]
+    assert queue.handed_out() == {"one": 0}
     queue.wake("one")
     worker = Worker(last="one")
     asyncio.run(worker.serve(queue))
@@ -117,7 +117,7 @@ def test_what_a_dead_worker_had_is_cleared_up_and_the_run_woken_again(there: Dat
 
 def test_a_job_whose_worker_was_struck_off_is_cleared_up_too(there: Database) -> None:
     queue = PostgresQueue(there, "live example")
-    queue.hand_out("one")
+    queue.hand_out("one", 0)
     _die_with(there, "execution")
     with there.used() as connection:
         connection.execute("DELETE FROM toolkit_work.procrastinate_workers")

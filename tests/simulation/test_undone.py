@@ -1,0 +1,46 @@
+"""Runs that reserve, and their undo, under all faults: one to one, within budgets, and what was reserved comes back."""
+
+import pytest
+
+from privacy_toolkit.jobs import campaign, coupons
+from tests.simulation.campaign import Tally, play_undone
+from tests.simulation.undone import play_campaign
+
+#: So many parts of so many subject-runs each.
+PARTS, SUBJECTS = 2, 1_500
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_an_undo_gives_back_what_the_run_reserved_and_nothing_else(part):
+    tally = play_undone(5_000_000 + part, PARTS, SUBJECTS)
+    assert [(spec.seed, violation.what) for spec, violation in tally.failing] == []
+    assert tally.outcomes["release", "done"] > 50
+    assert tally.outcomes["release", "on_hold"] > 10  # redeemed
+    assert tally.outcomes["assign", "done"] > 0
+    assert tally.outcomes["reserve", "on_hold"] > 0
+
+
+def test_the_same_seed_is_the_same_campaign():
+    assert [one.trace for one in play_campaign(11)] == [one.trace for one in play_campaign(11)]
+
+
+async def _spares_nobody(_walk, wanting):
+    return wanting
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "planted", "claims"),
+    [
+        (campaign, "_is_own", lambda _: True, ("released, and the run had not", "not reserved by the run, and undone")),
+        (coupons.Walk, "_unredeemed", _spares_nobody, ("released, and it was redeemed",)),
+    ],
+)
+def test_a_planted_bug_is_found(monkeypatch, place, name, planted, claims):
+    monkeypatch.setattr(place, name, planted)
+    found, tally, seed = [], Tally(), 5_000_000
+    while not found and tally.subjects < 20_000:
+        for result in play_campaign(seed):
+            tally.add(result)
+            found += [one for one in result.violations if one.what.startswith(claims)]
+        seed += 1
+    assert found
