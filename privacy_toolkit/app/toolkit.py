@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from privacy_toolkit.app import patrol, service
 from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
-from privacy_toolkit.app.patrol import PatrolOrder, patrol, totals_of
+from privacy_toolkit.app.patrol import PatrolOrder, Redemptions, totals_of
 from privacy_toolkit.app.plans import (
     approval_path,
     approver_of,
@@ -152,7 +152,7 @@ class Toolkit:
         given = merged(InputOptions(), **settings.input)
         order = PatrolOrder(run, text_of(rows), given, as_of, sample)
         host, execution = Backstage(None), options or ExecutionOptions()
-        done = _in_thread(lambda: patrol(order, settings, execution, host, clock))
+        done = _in_thread(lambda: patrol.patrol(order, settings, execution, host, clock))
         return Patrolled(
             tuple(Run(settings, one.run_id, clock=clock) for one in done.results),
             dict(totals_of(done)),
@@ -172,7 +172,7 @@ class Toolkit:
 
     def redemptions(
         self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
-    ) -> patrol.Redemptions:
+    ) -> Redemptions:
         """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
 
         Args:
