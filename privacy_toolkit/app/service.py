@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,7 +20,7 @@ from privacy_toolkit.app.plans import (
     pack_folder,
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, work_on
-from privacy_toolkit.app.workers import queue_of, who_asked
+from privacy_toolkit.app.workers import check_goes_on, queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
@@ -49,7 +48,6 @@ from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
-    Say,
     ask,
     catch_up,
     check_not_applied,
@@ -61,19 +59,14 @@ from privacy_toolkit.engine.planning import (
 )
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
 from privacy_toolkit.evidence.seal import Chain, copied
-from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.pairs import PairForm, coupon_of
-from privacy_toolkit.inputs.scan import read_input
+from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
-from privacy_toolkit.jobs.campaign import carried, causes, check_listing, check_not_undone
-from privacy_toolkit.jobs.holders import LookAtRedemptions
+from privacy_toolkit.jobs.campaign import causes, check_not_undone
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.pace import HeldBack, held_back
-from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.reporting.words import sentence
 
 
@@ -151,66 +144,6 @@ def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[
         return {}, {}
     found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
     return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
-
-
-def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
-    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
-
-    Raises:
-        InputError: the codes can't be read.
-        ToolkitError: it can't be told how things stand.
-    """
-    state = open_state(settings.state, settings.state_key)
-    codes, summary = read_codes(path, options, settings.scratch)
-    asks = partial(ask, settings, say)
-    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
-
-
-@dataclass(frozen=True, slots=True)
-class Redemptions:
-    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
-
-    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
-    """
-
-    read: int
-    rejected: int
-    duplicates: int
-    counts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RedemptionOrder:
-    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
-
-    path: str
-    options: InputOptions
-    out: str | None = None
-    carry: str | None = None
-    guard: bool = False
-
-
-def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
-    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
-
-    Raises:
-        InputError: the pairs can't be read.
-        UsageError: the file can't be written.
-        ToolkitError: it can't be told how things stand.
-    """
-    parameters = {"carry": order.carry}
-    check_listing(parameters, order.out)
-    if order.out is not None:
-        check_out(order.out, guard=order.guard)
-    form = PairForm(has_budget=False, carry=carried(parameters))
-    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
-    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
-        looked_at = LookAtRedemptions(scan, moment(clock))
-        ask(settings, say, looked_at)
-        if order.out is not None:
-            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
-        summary = scan.summary
-    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())
 
 
 # Planning, and what is done with a plan.
@@ -359,8 +292,7 @@ def join(
 ) -> RunResult:
     """Work on a run that was begun, as one of its workers: with one execution, until nothing is left for it.
 
-    ``seals``: once all have ended it writes the pack, unless the command that began the run is still there to do so, or
-    another worker was faster.
+    ``seals``: once all have ended it writes the pack, unless the command that began the run or another worker does.
 
     Raises:
         UsageError: the state is in a folder, where one process at a time works on a run.
@@ -375,22 +307,6 @@ def join(
     with state.open(run_id) as journal:
         check_goes_on(journal)
     return carry_out(run_id, Duty(settings, execution, state, hand, host, clock, joins=True, seals=seals))
-
-
-def check_goes_on(journal: OpenRun) -> None:
-    """Make sure that a run was not stopped for all: then a person has to look at it, and resume it.
-
-    Raises:
-        RefusedError: it was.
-    """
-    executions = journal.executions()
-    stopped_by = executions[-1].stopped_by if executions else None
-    if stopped_by in STOPS_ALL and not journal.is_running:
-        raise RefusedError(
-            f"Run {journal.run_id} was stopped for everybody ({stopped_by}). Nothing was sent.",
-            f"Look at it with: privacy-toolkit runs show {journal.run_id}. To go on: privacy-toolkit runs resume",
-            code="stopped",
-        )
 
 
 def report(name: str, settings: Settings, pack: str | None = None) -> RunResult:
@@ -445,7 +361,6 @@ def found_again(known: Mapping[str, int]) -> str:
 
 
 # What is the same for all runs: work on it, write its pack, say how it stands.
-
 #: Seconds between two looks whether others are still at work, and how often a worker tries to be the one to conclude.
 _LOOK_EVERY, _TURNS = 0.2, 3
 
@@ -524,17 +439,16 @@ class _Carrying:
 
     def _are_others_gone(self) -> bool:
         """Wait until all others have ended their work, where all of them do; whether they have."""
+        ends_for_all = (self.reason is None or self.reason in STOPS_ALL) and not self.trouble
         with self.duty.state.open(self.run_id) as journal:
-            ends_for_all = self.reason is None or self.reason in STOPS_ALL
             while journal.is_running:
-                if not ends_for_all or self.trouble:
+                if not ends_for_all:
                     return False
                 self.duty.sleep(_LOOK_EVERY)
         return True
 
     def _left_to_others(self) -> RunResult:
-        """How the run stands, where others go on with it or have concluded it: no pack is written here."""
-        self.is_last = self.has_pack = False
+        self.is_last = self.has_pack = False  # others go on with it, or have concluded it
         with self.duty.state.open(self.run_id) as journal:
             return self._end(journal)
 

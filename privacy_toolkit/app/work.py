@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,14 +23,20 @@ from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, F
 from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
-from privacy_toolkit.engine.planning import input_now, suppression
+from privacy_toolkit.engine.planning import Say, ask, input_now, suppression
+from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.pairs import PairForm
+from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
+from privacy_toolkit.jobs.campaign import carried, check_listing
+from privacy_toolkit.jobs.holders import LookAtRedemptions
 from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
-from privacy_toolkit.journal.state import learned_controls, positive_id
+from privacy_toolkit.journal.state import learned_controls, open_state, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.talonone.client import client_for
 from privacy_toolkit.talonone.inventory import Besides
 
@@ -375,3 +382,66 @@ def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) 
         path = out.with_suffix(f".{name}{out.suffix}") if name else out
         written[path] = write_table(path, table, guard=guard)
     return Handed(out, written.pop(out), not summary.open, tuple(written))
+
+
+# What is asked of the API without a run.
+
+
+def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
+    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
+
+    Raises:
+        InputError: the codes can't be read.
+        ToolkitError: it can't be told how things stand.
+    """
+    state = open_state(settings.state, settings.state_key)
+    codes, summary = read_codes(path, options, settings.scratch)
+    asks, now = partial(ask, settings, say), datetime.fromtimestamp(clock() / 1e6, UTC)
+    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, now))
+
+
+@dataclass(frozen=True, slots=True)
+class Redemptions:
+    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
+
+    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
+    """
+
+    read: int
+    rejected: int
+    duplicates: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionOrder:
+    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
+
+    path: str
+    options: InputOptions
+    out: str | None = None
+    carry: str | None = None
+    guard: bool = False
+
+
+def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
+    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
+
+    Raises:
+        InputError: the pairs can't be read.
+        UsageError: the file can't be written.
+        ToolkitError: it can't be told how things stand.
+    """
+    parameters = {"carry": order.carry}
+    check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=order.guard)
+    form = PairForm(has_budget=False, carry=carried(parameters))
+    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
+    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
+        looked_at = LookAtRedemptions(scan, datetime.fromtimestamp(clock() / 1e6, UTC))
+        ask(settings, say, looked_at)
+        if order.out is not None:
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+        summary = scan.summary
+    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())
