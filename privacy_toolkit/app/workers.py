@@ -22,7 +22,6 @@ from privacy_toolkit.core.model import (
     DamagedError,
     JournalError,
     Reason,
-    RefusedError,
     StopReason,
     ToolkitError,
     UsageError,
@@ -86,22 +85,6 @@ def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
     if summary.open and (last is None or last.ended_at is None or last.stopped_by is not None):
         return Left.WORK
     return Left.NOTHING if has_pack else Left.PACK
-
-
-def check_goes_on(journal: OpenRun) -> None:
-    """Make sure that a run was not stopped for all: then a person has to look at it, and resume it.
-
-    Raises:
-        RefusedError: it was.
-    """
-    executions = journal.executions()
-    stopped_by = executions[-1].stopped_by if executions else None
-    if stopped_by in STOPS_ALL and not journal.is_running:
-        raise RefusedError(
-            f"Run {journal.run_id} was stopped for everybody ({stopped_by}). Nothing was sent.",
-            f"Look at it with: privacy-toolkit runs show {journal.run_id}. To go on: privacy-toolkit runs resume",
-            code="stopped",
-        )
 
 
 def check_schedules(schedules: Mapping[str, ScheduleProfile]) -> None:
