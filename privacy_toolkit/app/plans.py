@@ -182,15 +182,6 @@ def is_confirmed(plan: Plan, given: str | None) -> bool:
     return wanted is None or (given is not None and given.strip() == wanted)
 
 
-def found_again(known: Mapping[str, int]) -> str:
-    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
-    if not known:
-        return ""
-    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
-    total = sum(known.values())
-    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
-
-
 # What would keep a run from being carried out, found out before anything is sent.
 
 #: A signature made to see whether one can be made; no check of ours or of anybody's list accepts it for anything.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,13 @@ from privacy_toolkit.app.plans import (
     check_plan,
     check_ready,
     check_stays_signed,
-    found_again,
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, seal_pack, sweep_packages, work_on
+from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, work_on
 from privacy_toolkit.app.workers import queue_of, who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
+from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
     ExitCode,
     Outcome,
@@ -35,6 +36,7 @@ from privacy_toolkit.core.model import (
     explained,
 )
 from privacy_toolkit.engine.approval import (
+    SigningIdentity,
     check_approved,
     check_ordered,
     hand_of,
@@ -47,6 +49,7 @@ from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
+    Say,
     ask,
     catch_up,
     check_not_applied,
@@ -57,15 +60,20 @@ from privacy_toolkit.engine.planning import (
     prepared,
 )
 from privacy_toolkit.evidence.files import REPORT_HTML, PackError
-from privacy_toolkit.evidence.seal import copied
-from privacy_toolkit.inputs.pairs import coupon_of
+from privacy_toolkit.evidence.seal import Chain, copied
+from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.pairs import PairForm, coupon_of
+from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.jobs.campaign import causes, check_not_undone
+from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
+from privacy_toolkit.jobs.campaign import carried, causes, check_listing, check_not_undone
+from privacy_toolkit.jobs.holders import LookAtRedemptions
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.pace import HeldBack, held_back
+from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.reporting.words import sentence
 
 
@@ -143,6 +151,66 @@ def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[
         return {}, {}
     found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
     return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
+
+
+def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
+    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
+
+    Raises:
+        InputError: the codes can't be read.
+        ToolkitError: it can't be told how things stand.
+    """
+    state = open_state(settings.state, settings.state_key)
+    codes, summary = read_codes(path, options, settings.scratch)
+    asks = partial(ask, settings, say)
+    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
+
+
+@dataclass(frozen=True, slots=True)
+class Redemptions:
+    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
+
+    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
+    """
+
+    read: int
+    rejected: int
+    duplicates: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionOrder:
+    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
+
+    path: str
+    options: InputOptions
+    out: str | None = None
+    carry: str | None = None
+    guard: bool = False
+
+
+def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
+    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
+
+    Raises:
+        InputError: the pairs can't be read.
+        UsageError: the file can't be written.
+        ToolkitError: it can't be told how things stand.
+    """
+    parameters = {"carry": order.carry}
+    check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=order.guard)
+    form = PairForm(has_budget=False, carry=carried(parameters))
+    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
+    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
+        looked_at = LookAtRedemptions(scan, moment(clock))
+        ask(settings, say, looked_at)
+        if order.out is not None:
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+        summary = scan.summary
+    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())
 
 
 # Planning, and what is done with a plan.
@@ -367,6 +435,15 @@ def looked(ready: Prepared, settings: Settings, host: Host) -> Prepared:
     return replace(ready, plan=plan)
 
 
+def found_again(known: Mapping[str, int]) -> str:
+    """A sentence on those of a plan who were in earlier runs, by how they ended there last; "" if nobody was."""
+    if not known:
+        return ""
+    numbers = ", ".join(f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(known.items()))
+    total = sum(known.values())
+    return f"{count(total, 'customer')} of this list {'was' if total == 1 else 'were'} in earlier runs: {numbers}."
+
+
 # What is the same for all runs: work on it, write its pack, say how it stands.
 
 #: Seconds between two looks whether others are still at work, and how often a worker tries to be the one to conclude.
@@ -588,3 +665,22 @@ class _Carrying:
         else:
             failed(self.duty.settings, ended.exit_code, self._means)
         return ended
+
+
+def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:
+    """Write the pack of a run as it stands, signed if there is a key.
+
+    Raises:
+        ToolkitError: it can't be made; see ``write_pack``.
+    """
+    with lean_pyarrow():
+        from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
+
+    signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
+    try:
+        write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)
+    except UsageError as error:
+        if error.code != "signing":
+            raise
+        hint = f"{error.hint} Nothing of the run is lost: privacy-toolkit runs report {journal.run_id}"
+        raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None

@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from privacy_toolkit.app import patrol, service
+from privacy_toolkit.app import service
 from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
 from privacy_toolkit.app.plans import (
     approval_path,
@@ -130,11 +130,11 @@ class Toolkit:
             ToolkitError: it can't be told how things stand.
         """
         options = merged(InputOptions(), **self.settings.input)
-        return _in_thread(lambda: patrol.pool(str(codes), options, self.settings, _unheard, self._clock))
+        return _in_thread(lambda: service.pool(str(codes), options, self.settings, _unheard, self._clock))
 
     def redemptions(
         self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
-    ) -> patrol.Redemptions:
+    ) -> service.Redemptions:
         """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
 
         Args:
@@ -147,8 +147,8 @@ class Toolkit:
             ToolkitError: it can't be told how things stand, or the file can't be written.
         """
         options = merged(InputOptions(), **self.settings.input)
-        order = patrol.RedemptionOrder(str(rows), options, text_of(out), carry)
-        return _in_thread(lambda: patrol.redemptions(order, self.settings, _unheard, self._clock))
+        order = service.RedemptionOrder(str(rows), options, text_of(out), carry)
+        return _in_thread(lambda: service.redemptions(order, self.settings, _unheard, self._clock))
 
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
         """Plan a job as ``plan`` does, while the event loop goes on.

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from privacy_toolkit.app.plans import make_place
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, is_object_address
-from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
 from privacy_toolkit.core.model import Outcome, StopReason, UsageError, count
 from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, order_by
@@ -24,8 +23,6 @@ from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_fail
 from privacy_toolkit.engine.open_requests import all_known_absent
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
 from privacy_toolkit.engine.planning import input_now, suppression
-from privacy_toolkit.evidence.files import PackError
-from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.orders import SignOrder
@@ -378,22 +375,3 @@ def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) 
         path = out.with_suffix(f".{name}{out.suffix}") if name else out
         written[path] = write_table(path, table, guard=guard)
     return Handed(out, written.pop(out), not summary.open, tuple(written))
-
-
-def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:
-    """Write the pack of a run as it stands, signed if there is a key.
-
-    Raises:
-        ToolkitError: it can't be made; see ``write_pack``.
-    """
-    with lean_pyarrow():
-        from privacy_toolkit.evidence.pack import write_pack  # noqa: PLC0415 - only a pack needs pyarrow and Jinja2
-
-    signer, principal = (None, None) if hand is None else (hand.signer, hand.name)
-    try:
-        write_pack(journal, folder, chain=Chain(state.chain), signer=signer, principal=principal)
-    except UsageError as error:
-        if error.code != "signing":
-            raise
-        hint = f"{error.hint} Nothing of the run is lost: privacy-toolkit runs report {journal.run_id}"
-        raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None

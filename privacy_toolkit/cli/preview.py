@@ -15,8 +15,8 @@ from typing import Any
 import click
 import msgspec
 
-from privacy_toolkit.app.plans import found_again, is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.service import RunResult
+from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
+from privacy_toolkit.app.service import RunResult, found_again
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (
     emit_json,
