@@ -16,7 +16,8 @@ import click
 import msgspec
 
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.service import RunResult, found_again
+from privacy_toolkit.app.service import found_again
+from privacy_toolkit.app.work import RunResult
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (
     emit_json,

@@ -53,11 +53,6 @@ def needs_attention(row: Row) -> bool:
     return row.outcome in _ATTENTION
 
 
-def case_of(row: Row, job: Job) -> Case:
-    """The case of an open or failed subject."""
-    return make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on, job)
-
-
 def make_case(subject: str, outcome: str, reason: str | None, attempts: int, due_on: str | None, job: Job) -> Case:
     """The case of an open or failed subject, from the codes of its row."""
     what_to_do = action(Outcome(outcome), Reason(reason) if reason else None, job)
