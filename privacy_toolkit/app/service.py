@@ -72,6 +72,7 @@ from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
+from privacy_toolkit.reporting.counts import count_packages
 from privacy_toolkit.reporting.pace import HeldBack, held_back
 from privacy_toolkit.reporting.tables import check_out, write_table
 from privacy_toolkit.reporting.words import sentence
@@ -100,6 +101,7 @@ class RunResult:
     is_detached: bool = False
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
+    sessions: Mapping[str, int] = field(default_factory=dict)
     failed_codes: Mapping[str, int] = field(default_factory=dict)
     held_back: HeldBack | None = None
     copy: str = ""
@@ -135,7 +137,11 @@ def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) ->
         if summary.stopped_by is StopReason.STOP_ASKED and (asked := journal.stop_asked) is not None:
             said = f"{said} {who_asked(asked)}"
     causes, codes = causes_of(journal, summary)
-    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes)
+    listed: Mapping[str, int] = {}
+    if summary.plan.sessions and not summary.purged:
+        packages = count_packages(kept.result for kept in journal.results())
+        listed = (packages and packages.sessions) or {}
+    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes, sessions=listed)
 
 
 def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:
