@@ -66,7 +66,7 @@ def list_runs(**options: Any) -> int:
 @settings_options
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
-    from privacy_toolkit.app.service import result_of
+    from privacy_toolkit.app.work import result_of
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")

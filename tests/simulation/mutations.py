@@ -10,7 +10,7 @@ from typing import Any
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.engine.controls import Controls
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.jobs import coupons, erase, writing
+from privacy_toolkit.jobs import coupons, erase, many, writing
 from privacy_toolkit.journal.memory.run import MemoryRun
 from privacy_toolkit.talonone.responses import Finding
 from tests.simulation.store import CrashingRun
@@ -38,6 +38,14 @@ def planted(mutation: Mutation) -> Iterator[None]:
     finally:
         for place, name, value in before:
             setattr(place, name, value)
+
+
+def _takes_all_for_safe(init: Any) -> Any:
+    def made(self: Any, *given: Any) -> None:
+        init(self, *given)
+        self._is_safe = True
+
+    return made
 
 
 def _intent_after_send(act: Any) -> Any:
@@ -89,6 +97,15 @@ def _asked_once(_: Any) -> Any:
     return absence
 
 
+def _read_once(_: Any) -> Any:
+    """Believe the first list."""
+
+    async def again(_: Steps, __: Any, ___: Any, first: Any, *____: Any) -> Any:
+        return first
+
+    return again
+
+
 def _no_keys(_: Any) -> Any:
     return lambda *_: ()
 
@@ -125,6 +142,13 @@ _ORDERED = (Job.PROFILES, Job.SESSIONS, Job.EVENTS)
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
+        "an_empty_ledger_read_once",
+        "a ledger is empty by one page, which does not say whose it is",
+        ((Steps, "again", _read_once),),
+        (Job.ERASE,),
+        ("a program held nothing", "a program erased, and something", "erased, and something is left in a program"),
+    ),
+    Mutation(
         "intent_after_send",
         "the intent is handed in, and the request written before it is durable",
         ((Steps, "_before_write", _intent_after_send),),
@@ -143,6 +167,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a POST whose answer was lost is sent again",
         ((writing, "may_send_again", _repeats),),
         (Job.REFERRALS, Job.EVENTS),
+        ("done twice",),
+    ),
+    Mutation(
+        "lost_codes_again",
+        "a request for many codes whose answer was lost is sent again",
+        ((many._ManyWalk, "__init__", _takes_all_for_safe),),
+        (Job.REFERRALS,),
         ("done twice",),
     ),
     Mutation(
