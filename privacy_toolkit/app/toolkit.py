@@ -17,8 +17,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from privacy_toolkit.app import service
+from privacy_toolkit.app import patrol, service
 from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
+from privacy_toolkit.app.patrol import PatrolOrder, Redemptions, totals_of
 from privacy_toolkit.app.plans import (
     approval_path,
     approver_of,
@@ -28,9 +29,9 @@ from privacy_toolkit.app.plans import (
     statement_of,
     write_plan,
 )
-from privacy_toolkit.app.work import Host
+from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import Job, RefusedError, Regime, UsageError, explained
+from privacy_toolkit.core.model import ExitCode, Job, RefusedError, Regime, UsageError, explained
 from privacy_toolkit.engine.limits import Event
 from privacy_toolkit.engine.open_requests import Register, register
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedRows
@@ -122,6 +123,43 @@ class Toolkit:
         )
         return _in_thread(lambda: self._plan(order, _DataInput()))
 
+    def patrol(
+        self,
+        run: str | None = None,
+        *,
+        rows: Path | str | None = None,
+        as_of: date | None = None,
+        sample: int | None = None,
+        options: ExecutionOptions | None = None,
+    ) -> Patrolled:
+        """Look whether those who were erased are still gone. It only reads, so nothing has to be confirmed.
+
+        Without a run or rows it goes on with patrols that are not finished, and takes every look that is due.
+
+        Args:
+            run: look at those of this run now: its id, an unambiguous beginning of it, or ``latest``.
+            rows: a file with customers: who of them is on the list of erased customers is read, and nobody else. After
+                a purge there is no other way, since that list tells of an id whether it is on it, and names nobody.
+            as_of: the day that counts as today to work out what is due; the reads are of today.
+            sample: so many of each run, drawn at random; by default what the profile says.
+            options: when it stops.
+
+        Raises:
+            UsageError: no profile is known that must be visible; or a run or the rows can't be used.
+            ToolkitError: it can't be begun.
+        """
+        settings, clock = self.settings, self._clock
+        given = merged(InputOptions(), **settings.input)
+        order = PatrolOrder(run, text_of(rows), given, as_of, sample)
+        host, execution = Backstage(None), options or ExecutionOptions()
+        done = _in_thread(lambda: patrol.patrol(order, settings, execution, host, clock))
+        return Patrolled(
+            tuple(Run(settings, one.run_id, clock=clock) for one in done.results),
+            dict(totals_of(done)),
+            tuple(look.run_id for look in done.after.need_a_list),
+            done.exit_code,
+        )
+
     def pool(self, codes: Path | str) -> Pool:
         """Count what is left of the codes in a file: free, assigned, held by others. Nothing is changed.
 
@@ -130,11 +168,11 @@ class Toolkit:
             ToolkitError: it can't be told how things stand.
         """
         options = merged(InputOptions(), **self.settings.input)
-        return _in_thread(lambda: service.pool(str(codes), options, self.settings, _unheard, self._clock))
+        return _in_thread(lambda: patrol.pool(str(codes), options, self.settings, _unheard, self._clock))
 
     def redemptions(
         self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
-    ) -> service.Redemptions:
+    ) -> Redemptions:
         """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
 
         Args:
@@ -147,8 +185,8 @@ class Toolkit:
             ToolkitError: it can't be told how things stand, or the file can't be written.
         """
         options = merged(InputOptions(), **self.settings.input)
-        order = service.RedemptionOrder(str(rows), options, text_of(out), carry)
-        return _in_thread(lambda: service.redemptions(order, self.settings, _unheard, self._clock))
+        order = patrol.RedemptionOrder(str(rows), options, text_of(out), carry)
+        return _in_thread(lambda: patrol.redemptions(order, self.settings, _unheard, self._clock))
 
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
         """Plan a job as ``plan`` does, while the event loop goes on.
@@ -233,6 +271,21 @@ class Toolkit:
                 preview = PlanPreview.of(ready.plan, named, told)
                 given = service.PlanToApply(ready.plan, ready.plan.encode(), key=ready.key)
         return PlannedRun(settings, given, source, preview, self._clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Patrolled:
+    """What came of a patrol. It names nobody; ``Run.to_frame(ids=True)`` does.
+
+    ``runs`` are the looks that were taken. ``totals`` are what ``privacy-toolkit patrol --json`` says: ``still_gone``,
+    ``reappeared``, ``not_read``, ``on_hold``, ``due``, ``next_on`` and so on. ``need_a_list`` are purged runs at which
+    a look is due: only a list of yours can say whom to read. ``exit_code`` is 0 if everybody is still gone.
+    """
+
+    runs: tuple[Run, ...]
+    totals: dict[str, int | str | None]
+    need_a_list: tuple[str, ...]
+    exit_code: ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +377,7 @@ class PlannedRun:
         if approval is not None:
             given = replace(given, approval=Path(approval), is_approval_named=True)
 
-        def work(host: Host) -> service.RunResult:
+        def work(host: Host) -> RunResult:
             with self._source.at_hand() as path:
                 ready = replace(given, source=path)
                 return service.apply(ready, settings, options or ExecutionOptions(), host, clock)

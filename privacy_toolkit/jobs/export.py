@@ -182,17 +182,14 @@ async def read_card(card: LoyaltyCard, customer: str, steps: Steps) -> CardRead:
 async def read_session(session: str, customer: str, steps: Steps) -> SessionRead:
     """Read one session that the controller lists for the customer; it is theirs only if the API says so.
 
-    A session names itself and its customer, so one answer is enough. A refusal names nothing: it counts once its
-    connection vouches for it.
+    A session names itself and its customer, so one answer is enough.
 
     Raises:
         _UnreadError: it had no reliable answer.
     """
-    answer = await steps.read(SESSION, Purpose.READ_BEFORE, session)
+    answer = await _meant(SESSION, await steps.read(SESSION, Purpose.READ_BEFORE, session), steps)
     if answer.finding is Finding.FINAL:
-        answer = await steps.vouched(SESSION, answer)
-        if answer.finding is Finding.FINAL:
-            return SessionRead(session, "refused")
+        return SessionRead(session, "refused")
     if answer.finding is not Finding.DONE:
         raise _UnreadError(answer)
     named = answer.value.customer_session.get("profileId")
@@ -246,6 +243,11 @@ async def _balances(operation: Operation, steps: Steps, apart: Answer | None) ->
     return _Pass((answer,), (answer.body.decode(),), "complete")
 
 
+async def _meant(operation: Operation, answer: Answer, steps: Steps) -> Answer:
+    """The answer; a refusal names nothing and may be a copy of another's, so its connection has to vouch for it."""
+    return await steps.vouched(operation, answer) if answer.finding is Finding.FINAL else answer
+
+
 async def _reliable(
     operation: Operation,
     steps: Steps,
@@ -261,6 +263,7 @@ async def _reliable(
             answer = await ask()
             if answer.finding is Finding.ABSENT:
                 answer = replace(answer, finding=Finding.UNKNOWN, reason=Reason.ROUTE_UNPROVEN)
+    answer = await _meant(operation, answer, steps)
     if answer.finding is not Finding.DONE or not isinstance(answer.value, _LISTS):
         raise _UnreadError(answer)
     return answer

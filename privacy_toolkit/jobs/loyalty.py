@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, Outcome, Purpose, Reason, UsageError
 from privacy_toolkit.engine.job import Parameters, pauses
-from privacy_toolkit.engine.steps import Sending, Steps
+from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps
 from privacy_toolkit.journal.records import (
     Entry,
     LoyaltyFacts,
@@ -198,7 +198,7 @@ class _Program:
         while came is None:
             seen = await self._look()
             if seen.left is None:
-                came = self._untold(seen.answer)
+                came = await self._if_accepted(self._untold(seen.answer))
             elif seen.left == 0:
                 came = await self._empty()
             else:
@@ -213,7 +213,7 @@ class _Program:
             pause = next(waits, None)
             if pause is not None and await self._steps.nap(pause):
                 return None
-            return Came(Outcome.RESIDUAL, Reason.LEDGER_STILL_HELD)
+            return await self._if_accepted(Came(Outcome.RESIDUAL, Reason.LEDGER_STILL_HELD))
         if self._tries >= ACT_TRIES * max(1, self._known.cards):
             return Came(Outcome.UNKNOWN if self._lost else Outcome.RETRYABLE, self._loyalty.state.reason)
         self._tries += 1
@@ -241,22 +241,40 @@ class _Program:
         return Seen(answer, len(cards), cards)
 
     async def _look_into(self, purpose: Purpose) -> Seen:
-        """A ledger does not say whose it is: that it is empty has to be said twice, elsewhere, between controls."""
+        """A ledger does not say whose it is: that it is empty has to be said twice, elsewhere, between controls.
+
+        That there is something in it counts once its connection vouches for the answer.
+        """
         ledger = TRANSACTIONS.within(self._program)
-        answer = await self._steps.read(ledger, purpose, apart=self._accepted)
-        if answer.finding is Finding.ABSENT:
-            answer = await self._steps.absence(ledger, purpose, answer)
-        if answer.finding is Finding.DONE and not _entries(answer.value):
-            answer = await self._steps.again(ledger, purpose, answer, self._subject.id, (self._subject.seq,))
-        return Seen(answer, _entries(answer.value) if answer.finding is Finding.DONE else None)
+        for _ in range(PROOF_TRIES):
+            answer = await self._steps.read(ledger, purpose, apart=self._accepted)
+            if answer.finding is Finding.ABSENT:
+                answer = await self._steps.absence(ledger, purpose, answer)
+            if answer.finding is not Finding.DONE:
+                return Seen(answer, None)
+            if not _entries(answer.value):
+                answer = await self._steps.again(ledger, purpose, answer, self._subject.id, (self._subject.seq,))
+                return Seen(answer, _entries(answer.value) if answer.finding is Finding.DONE else None)
+            if await self._steps.proven(ledger, answer, bracketed=False):
+                return Seen(answer, _entries(answer.value))
+        return Seen(replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER), None)
 
     async def _empty(self) -> Came:
-        if not self._has_sent:
-            return Came(Outcome.NOTHING_HELD)
+        if not self._has_sent:  # seen before, and gone since without a request that may have worked: somebody else's
+            was_seen = self._known.cards or self._known.transactions
+            return Came(Outcome.NOTHING_HELD, Reason.VANISHED if was_seen else None)
         accepted = self._accepted
         if accepted is not None and await self._steps.proven(self._request(())[0], accepted):
             return Came(Outcome.ERASED, attribution=Attribution.CONFIRMED)
         return Came(Outcome.ERASED, attribution=self._known.attribution or Attribution.INFERRED)
+
+    async def _if_accepted(self, came: Came) -> Came:
+        """The same, or unknown where it rests on a success that can't be shown to be the answer to our request."""
+        if self._accepted is None or came.outcome not in {Outcome.RESIDUAL, Outcome.UNVERIFIED}:
+            return came
+        if await self._steps.proven(self._request(())[0], self._accepted):
+            return came
+        return Came(Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
 
     def _untold(self, answer: Answer) -> Came:
         """The look told nothing on which anything could rest."""

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from privacy_toolkit.core.durable import new_file
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose, Subject
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of
-from privacy_toolkit.reporting.counts import ATTENTION, Counts, RowSummary, RowTally, StateKey
+from privacy_toolkit.reporting.counts import ATTENTION, Counts, StateKey
 from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, kept_of, pseudonyms
 from privacy_toolkit.reporting.tables import Case, make_case
 
@@ -440,24 +440,6 @@ def matches(lines: Iterable[bytes], path: Path) -> int | None:
     except _UNREADABLE:
         return row
     return None if next(given, None) is None else row
-
-
-def summarise(path: Path) -> RowSummary:
-    """The figures of the rows in ``rows.parquet``, counted by its columns.
-
-    Raises:
-        OSError: the file can't be read.
-        ValueError: it is no such file, or holds a code that is not in the vocabulary.
-    """
-    tally = RowTally()
-    try:
-        for table in _tables(path):
-            tally.add(counts_of(table))
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # it is the system's; of some bytes pyarrow makes one without
-            raise
-        raise ValueError("rows.parquet can't be read") from error
-    return tally.summary()
 
 
 def _tables(path: Path) -> Iterator[Any]:

@@ -196,7 +196,7 @@ CONTROLS: Mapping[Control, tuple[str, str]] = MappingProxyType(
 LOYALTY: Mapping[Outcome, str] = MappingProxyType(
     {
         Outcome.ERASED: "transactions deleted, or cards unlinked, and none seen afterwards",
-        Outcome.NOTHING_HELD: "none seen, nothing was sent; or the API knows no such customer",
+        Outcome.NOTHING_HELD: "none seen, or gone before any request was accepted; or the API knows no such customer",
         Outcome.FAILED: "refused for good, or no such program: the profile was left as it is",
         Outcome.UNVERIFIED: "accepted, but not read afterwards yet",
         Outcome.RESIDUAL: "accepted, and still visible",

@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import KEYS, Notice, Texts, blank
+from privacy_toolkit.talonone.inventory import Besides, CardRead, LedgerRead, ListRead, SessionRead
 
 LANGUAGES = ("en", "de", "fr", "es")
 VIEWS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (320, "light"), "dark phone": (360, "dark")}
@@ -48,6 +49,46 @@ ANSWER = {
 }
 
 
+BOOKING = {
+    "transactionUUID": "u1",
+    "created": "2024-02-01T10:00:00Z",
+    "type": "addition",
+    "amount": 1234.5,
+    "name": LONG,
+}
+SESSION = {
+    "customerSession": {
+        "integrationId": LONG,
+        "profileId": "customer-00001",
+        "created": "2024-02-01T10:00:00Z",
+        "state": "partially_returned",
+        "total": 1234.5,
+        "couponCodes": ["SUMMER", LONG],
+        "cartItems": [{"sku": "4711", "name": "Two\nlines", "quantity": 2, "price": 4.5, "product": {"name": LONG}}],
+        "additionalCosts": {"shipping": {"price": 9}},
+        "attributes": {"Note": LONG},
+    },
+    "effects": [{"effectType": "addLoyaltyPoints", "props": {"value": 3, "recipientIntegrationId": "friend-00042"}}],
+}
+
+
+def encoded(value):
+    return json.dumps(value).encode()
+
+
+#: What is read next to an inventory, of each kind something that could not be shown.
+NEXT_TO_IT = Besides(
+    ledgers=(LedgerRead(33, "complete", b'{"balance":{"activePoints":3}}', (encoded({"data": [BOOKING]}),)),),
+    achievements=ListRead("cut_off", (encoded({"data": [{"id": 1, "title": LONG, "target": 10}]}),)),
+    cards=(CardRead("CARD-1", 1, "shared"),),
+    sessions=(
+        SessionRead(LONG, "complete", encoded(SESSION)),
+        SessionRead("another", "of_another"),
+        SessionRead("none", "refused"),
+    ),
+)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """The addresses of packages: one for each language, one without anything held and one without a notice."""
@@ -58,7 +99,8 @@ def pages(tmp_path_factory):
     recipe = Recipe(out, "en", "2020", "host.example", "live", notice)
     made = {}
     for number, lang in enumerate(LANGUAGES):
-        found = deliver(replace(recipe, lang=lang), f"{number:032x}", "customer-00001", json.dumps(ANSWER).encode(), 0)
+        given = (f"{number:032x}", "customer-00001", json.dumps(ANSWER).encode(), 0, NEXT_TO_IT)
+        found = deliver(replace(recipe, lang=lang), *given)
         made[lang] = (out / found.name / "index.html").as_uri()
     found = deliver(replace(recipe, environment="sandbox", notice=blank()), "f" * 32, "customer-00001", None, 0)
     return made | {"nothing": (out / found.name / "index.html").as_uri()}
@@ -118,7 +160,7 @@ def test_policy_blocks_what_anybody_may_have_slipped_in(open_page, pages):
 def test_page_is_complete_without_scripts(open_page, pages):
     page = open_page(pages["de"], java_script_enabled=False)
     assert page.locator("h1").inner_text() == "Was über Sie gespeichert ist"
-    assert page.locator("main section").count() == 14
+    assert page.locator("main section").count() == 18
     assert page.get_by_text("Hazel Breeze").is_visible()
     assert page.get_by_text("one\ntwo").is_visible()
     assert page.get_by_text("a[U+202E]b").is_visible()

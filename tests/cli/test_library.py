@@ -7,6 +7,7 @@ import re
 import stat
 import tempfile
 import threading
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, 
 from privacy_toolkit.engine.limits import Ended, Settled, Started
 from privacy_toolkit.evidence import pack
 from privacy_toolkit.sandbox.wire import seed
+from tests.support.shop import write_profile
 
 PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text("utf-8")
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]
@@ -232,6 +234,7 @@ ROWS = {
     "events": "customer_id,type\ncustomer-00001,bought\n",
     "profiles": "customer_id,attributes.Name\ncustomer-00001,Ann\n",
     "sessions": "session_id,customer_id\ns-1,customer-00001\n",
+    "audiences": "customer_id,audienceId,action\ncustomer-00001,1,add\n",
 }
 COMMANDS = {
     "erase": (("erase",), {"verify": "sample:1", "regime": "ccpa"}, ("--verify", "sample:1", "--regime", "ccpa")),
@@ -244,6 +247,7 @@ COMMANDS = {
     "events": (("events", "track"), {"dry": True}, ("--dry",)),
     "profiles": (("profiles", "update"), {"api": "v1"}, ("--api", "v1")),
     "sessions": (("sessions", "update"), {}, ()),
+    "audiences": (("audiences", "update"), {}, ()),
 }
 #: What differs between any two plans of the same order.
 _OWN = ("digest", "nonce", "created_at", "keyed_sha256", "deal")
@@ -542,3 +546,50 @@ def test_the_script_of_the_page_runs_in_a_notebook(four_eyes, server, capfd, mon
     assert run.outcomes == {"erased": 2}
     assert run.verify(require_approval=True).valid
     assert "customer-00001" not in capfd.readouterr().out
+
+
+# Patrols
+
+
+def controlled(call):
+    assert call("controls", "create", "--confirm", "yes").code == 0
+
+
+def test_a_patrol_looks_at_who_was_erased_and_names_who_is_back(toolkit, frame, server, call):
+    controlled(call)
+    planned = toolkit.plan("erase", frame)
+    planned.apply(confirm=planned.preview.confirm).raise_for_status()
+    nothing = toolkit.patrol()
+    assert (nothing.runs, nothing.exit_code, nothing.need_a_list) == ((), ExitCode.SETTLED, ())
+    found = toolkit.patrol("latest")
+    assert (found.exit_code, found.totals["still_gone"], found.totals["reappeared"]) == (ExitCode.SETTLED, 12, 0)
+    write_profile(server.base_url, CUSTOMERS[3], {"Name": "somebody"})
+    again = toolkit.patrol(as_of=date.fromisoformat(str(nothing.totals["next_on"])))
+    assert (again.exit_code, again.totals["still_gone"], again.totals["reappeared"]) == (ExitCode.OPEN_ITEMS, 11, 1)
+    (run,) = again.runs
+    rows = run.to_frame(ids=True)
+    assert list(rows[rows["outcome"] == "reappeared"]["id"]) == [CUSTOMERS[3]]
+    assert run.verify().problems == ()
+
+
+def test_after_a_purge_a_patrol_needs_a_fresh_list_and_reads_nobody_else(toolkit, frame, server, call, tmp_path):
+    controlled(call)
+    planned = toolkit.plan("erase", frame)
+    run = planned.apply(confirm=planned.preview.confirm)
+    run.purge(confirm=f"purge {run.id}")
+    day = date.today() + timedelta(days=2)  # noqa: DTZ011 - the day of the reads
+    without = toolkit.patrol(as_of=day)
+    assert (without.runs, without.need_a_list) == ((), (run.id,))
+    with pytest.raises(UsageError):
+        toolkit.patrol(run.id)
+    known = tmp_path / "all.csv"
+    known.write_text("customer_id\n" + "".join(f"{one}\n" for one in [*CUSTOMERS[:5], "never-erased"]))
+    found = toolkit.patrol(run.id, rows=known)
+    assert (found.totals["still_gone"], found.totals["on_hold"], found.exit_code) == (5, 1, ExitCode.SETTLED)
+
+
+def test_a_patrol_needs_a_profile_that_must_be_visible(toolkit, frame):
+    planned = toolkit.plan("erase", frame)
+    planned.apply(confirm=planned.preview.confirm)
+    with pytest.raises(UsageError):
+        toolkit.patrol("latest")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from privacy_toolkit.core.model import Job
+from tests.simulation.besides import PARTS
 from tests.simulation.faults import FAULTS, Place
 
 if TYPE_CHECKING:
@@ -49,12 +50,19 @@ OUTCOMES: dict[Job, frozenset[str]] = {
 
 def missing(tally: Tally) -> list[str]:
     """What was not reached of all that is possible."""
-    return [*missing_faults(tally, FAULTS), *_missing_pairs(tally), *_missing_outcomes(tally)]
+    return [*missing_faults(tally, FAULTS), *_missing_pairs(tally), *_missing_outcomes(tally), *missing_parts(tally)]
 
 
 def missing_faults(tally: Tally, names: Iterable[str]) -> list[str]:
     """The faults among ``names`` that never happened."""
     return [name for name in names if not tally.faults[name]]
+
+
+def missing_parts(tally: Tally) -> list[str]:
+    """What was never reached of what is next to a profile."""
+    return [
+        f"{job} {part}" for job, parts in PARTS.items() for part in sorted(parts) if not tally.parts[job.value, part]
+    ]
 
 
 def _missing_pairs(tally: Tally) -> list[str]:

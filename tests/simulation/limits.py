@@ -86,6 +86,14 @@ LIMITS: tuple[Limit, ...] = (
         " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen.",
     ),
     Limit(
+        "another_ledger",
+        frozenset({"another_nameless"}),
+        ("a program tells more than it had", "a program erased, and nothing was in it", "stays unknown"),
+        frozenset({"erase"}),
+        "A page of a ledger does not say whose it is. That one is empty is read twice; that there is something"
+        " in one is read once, since no more rests on it than that its deletion is asked for.",
+    ),
+    Limit(
         "another_list",
         frozenset({"another_nameless"}),
         ("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
@@ -103,7 +111,7 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "503_of_its_own",
         frozenset({"own_503"}),
-        ("retryable, though", "not done, though", "on hold, though"),
+        ("retryable, though", "not done, though", "on hold, though", "a program vanished", "a program not done"),
         frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
         "The API itself said that it was not done, and it was.",
     ),
@@ -141,8 +149,11 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "silence_after_a_shift",
         (frozenset({"shifted"}),),
-        ("done, and it was not carried out", "all done, and", "carried out after a later one", "not done, though"),
-        _LOOKS_NOTHING_UP,
+        (
+            *("done, and it was not carried out", "all done, and", "carried out after a later one", "not done, though"),
+            *("a program unverified or residual without", "a program tells more than it had"),
+        ),
+        _LOOKS_NOTHING_UP | {"erase"},
         "A proxy hands out each answer of a connection one too late, for good, so that the last one never comes: four"
         " seconds of silence are taken for the proof that none is owed. Answers that name nobody tell no more.",
     ),

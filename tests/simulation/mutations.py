@@ -97,6 +97,15 @@ def _asked_once(_: Any) -> Any:
     return absence
 
 
+def _read_once(_: Any) -> Any:
+    """Believe the first list."""
+
+    async def again(_: Steps, __: Any, ___: Any, first: Any, *____: Any) -> Any:
+        return first
+
+    return again
+
+
 def _no_keys(_: Any) -> Any:
     return lambda *_: ()
 
@@ -132,6 +141,13 @@ _READS = (Job.ERASE, Job.EXPORT)
 _ORDERED = (Job.PROFILES, Job.SESSIONS, Job.EVENTS)
 
 MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        "an_empty_ledger_read_once",
+        "a ledger is empty by one page, which does not say whose it is",
+        ((Steps, "again", _read_once),),
+        (Job.ERASE,),
+        ("a program held nothing", "a program erased, and something", "erased, and something is left in a program"),
+    ),
     Mutation(
         "intent_after_send",
         "the intent is handed in, and the request written before it is durable",

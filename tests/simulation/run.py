@@ -41,6 +41,7 @@ from privacy_toolkit.sandbox.store import DEFAULT_KEY, EntityKind, SandboxSettin
 from privacy_toolkit.talonone.client import Client, credentials_of
 from tests.simulation import loop as loops
 from tests.simulation import server as servers
+from tests.simulation.besides import BESIDES
 from tests.simulation.faults import FAULTS, Place
 from tests.simulation.ledger import Ledger
 from tests.simulation.limits import finding_of, limit_of
@@ -79,6 +80,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    parts: Counter[str] = field(default_factory=Counter)
     executions: int = 0
     requests: int = 0
     trace: int = 0
@@ -91,7 +93,7 @@ class Simulation:
         loops.number_from_one()
         self.spec = spec
         self.result = Result(spec)
-        self.play = play or PLAYS[spec.job](spec)
+        self.play = play or (BESIDES if spec.besides else PLAYS)[spec.job](spec)
         self.now, self.wall, self.number = (0.0, 0, 0) if before is None else (before.now, before.wall, 0)
         self.stop: Stop | None = None
         self.drop: Callable[[], None] = lambda: None
@@ -198,6 +200,8 @@ class Simulation:
             return False
         if state.reason is Reason.NO_LOOK_POSSIBLE:
             return not self.play.is_looked_up
+        if state.reason is Reason.NOT_FOUND and self.play.subjects[seq - 1][0] in self.ledger.outside:
+            return True  # somebody else removed the profile, without which a ledger can't be looked up
         if state.outcome == "reappeared":  # that it is told rightly is judged by the claims
             return True
         if state.reason is Reason.NOT_AMONG_HOLDERS and self.play.subjects[seq - 1][0] in self.ledger.outside:
@@ -436,6 +440,7 @@ class Simulation:
         seen = Seen(held.states, held.results, self.store, self.ledger, self.disk.intents, is_over)
         for what, about in self.play.false_claims(seen):
             self.violate(what, about)
+        self.result.parts += self.play.parts(seen)
         outcomes = Counter(seen.state(seq).outcome for seq in range(1, len(self.play.subjects) + 1))
         if CrashingRun(self.disk).totals() != dict(outcomes):
             self.violate("the totals are not those of the journal", "")

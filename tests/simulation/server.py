@@ -255,6 +255,8 @@ def customers_of(operation: Operation, value: str, body: Mapping[str, Any]) -> t
     """Whom a request is about."""
     if operation.parameter == "integrationId":
         return (value,)
+    if operation.parameter == "loyaltyCardId":
+        return (body["integrationId"],) if "integrationId" in body else ()
     inner = body.get("customerSession", body)
     named = inner.get("integrationIDs") or [
         inner.get(name) for name in ("profileId", "advocateProfileIntegrationId", "friendProfileIntegrationId")

@@ -41,6 +41,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``crashes`` are the callbacks before which the process dies, by execution; 0 for not at all. ``heals``: the world is
     well afterwards, and everybody has to be settled (liveness); else the run is judged as it stands (safety).
+    ``besides``: there is something next to profiles, which an erasure or an export is to reach (``besides``).
     """
 
     seed: int
@@ -67,6 +68,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stale: float = 0.3
     keep_alive: float = 75.0
     suppressed: int = 0
+    besides: bool = False
 
 
 def spec_of(seed: int, job: Job | None = None) -> Spec:
@@ -112,6 +114,7 @@ def spec_of(seed: int, job: Job | None = None) -> Spec:
         stale=rng.choice((0.1, 0.4, 2.0)),
         keep_alive=rng.choice((75.0, 75.0, 5.0, 4.0, 0.5)) if "keep_alive_race" in kinds else 75.0,
         suppressed=rng.choice((0, 0, 0, 5)),
+        besides=rng.random() < 0.4 and job in {Job.ERASE, Job.EXPORT},
     )
 
 
@@ -191,6 +194,7 @@ def smaller(spec: Spec) -> list[dict[str, Any]]:
         "rate": 1e6,
         "suppressed": 0,
         "keep_alive": 75.0,
+        "besides": False,
     }
     changes += [{name: value} for name, value in plain.items() if getattr(spec, name) != value]
     return changes

@@ -8,9 +8,23 @@ from tests.simulation.campaign import Tally, command, play, play_seeds
 from tests.simulation.expected import missing_faults
 from tests.simulation.faults import FAULTS, Place
 from tests.simulation.spec import Spec, spec_of, spec_with
+from tests.support.lengths import IS_LONG
 
 #: So many parts of so many subject-runs each; the seeds of a part are so many apart.
 PARTS, SUBJECTS = 10, 2_000
+#: So many subjects with something next to their profile, in each of four parts.
+BESIDES = 4_000 if IS_LONG else 800
+#: Of what is next to a profile, what each part comes to.
+SURE = {
+    Job.ERASE: {
+        *("ledger erased", "ledger nothing_held", "ledger unverified", "ledger confirmed", "ledger inferred"),
+        *("cards erased", "cards nothing_held", "cards confirmed"),
+    },
+    Job.EXPORT: {
+        *("ledger complete", "card complete", "achievements complete", "session complete"),
+        *("session of_another", "session of_nobody", "session refused"),
+    },
+}
 
 
 def failing(tally):
@@ -42,6 +56,38 @@ def test_a_patrol_says_of_nobody_what_was_not_seen(part):
         tally.add(play(msgspec.structs.replace(spec, positive=True)))
     assert failing(tally) == []
     assert {outcome for _, outcome in tally.outcomes} >= {"done", "reappeared"}
+
+
+def besides(seed, job):
+    return msgspec.structs.replace(spec_of(seed, job), besides=True)
+
+
+@pytest.mark.parametrize("job", [Job.ERASE, Job.EXPORT])
+@pytest.mark.parametrize("part", range(4))
+def test_what_is_next_to_a_profile_is_deleted_or_handed_over_as_it_is_said(job, part):
+    tally, seed = Tally(), 4_000_000 + part
+    while tally.subjects < BESIDES:
+        tally.add(play(besides(seed, job)))
+        seed += 4
+    assert failing(tally) == []
+    assert not SURE[job] - {name for _, name in tally.parts}
+
+
+@pytest.mark.parametrize(
+    ("seed", "job"),
+    [
+        (107, Job.EXPORT),  # a late copy of a refusal, on a connection that nothing vouches for
+        (185, Job.ERASE),  # a card that the API said it had not unlinked, and had
+        (216, Job.ERASE),  # one page of somebody else's ledger, about a customer without any
+        (227, Job.ERASE),
+        (304, Job.ERASE),
+        (4_000_035, Job.ERASE),  # a page of another ledger, on a connection that is out of step
+    ],
+)
+def test_what_was_said_wrongly_once_is_not_any_more(seed, job):
+    tally = Tally()
+    tally.add(play(besides(seed, job)))
+    assert failing(tally) == []
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.ASSIGN, Job.REFERRALS, Job.PROFILES])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,10 @@ class Play:
         """The requests about somebody that were to change something."""
         return [one for one in seen.ledger.about[key] if one.operation in self.sends]
 
+    def parts(self, seen: Seen) -> Counter[str]:
+        """What was reached of what is next to a profile, where something is."""
+        return Counter()
+
     def too_many(self, seen: Seen, seq: int, acts: list[Arrived]) -> bool:
         """Whether more was sent than is told."""
         return sum(one.is_ours for one in acts) > seen.state(seq).attempts
@@ -151,9 +156,10 @@ class Erase(Play):
         outcome, acts = state.outcome, self.acts(seen, id_)
         if not acts and outcome in {Outcome.PENDING, Outcome.ON_HOLD}:
             return {}
-        acted = any(one.acted for one in acts)
-        confirmed = any(one.acted and one.is_ours and one.status == 204 for one in acts)
-        said = any(one.status == 204 for one in acts)
+        of_profile = [one for one in acts if one.operation in Erase.sends]
+        acted = any(one.acted for one in of_profile)
+        confirmed = any(one.acted and one.is_ours and one.status == 204 for one in of_profile)
+        said = any(one.status == 204 for one in of_profile)
         erased, alone = outcome is Outcome.ERASED, id_ not in ledger.outside
         held = HeldBefore.NONE_VISIBLE if kind == EMPTY else HeldBefore.VISIBLE
         return {
@@ -209,6 +215,10 @@ class Patrol(Play):
 class Export(Play):
     job = Job.EXPORT
 
+    def is_marked(self, id_: str) -> bool:
+        """Whether an inventory shows something that names the customer."""
+        return self.kind_of(id_) == FULL
+
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self.delivered: dict[int, bytes | None] = {}
@@ -224,12 +234,12 @@ class Export(Play):
                 "exported, and nothing was handed over": outcome is Outcome.DONE and self.delivered.get(seq) is None,
                 "exported, and there is no profile": outcome is Outcome.DONE and kind == ABSENT and alone,
                 "nothing held, and there is a profile": outcome is Outcome.NOTHING_HELD and kind != ABSENT and alone,
-                "failed, and nobody refused": outcome is Outcome.FAILED and not _refused(seen, id_),
+                "failed, and nobody refused": outcome is Outcome.FAILED and not refused(seen, id_),
             }
             body = self.delivered.get(seq)
             if body is not None and alone:
                 marks = {part.split(b'"')[0] for part in body.split(b'"mark-')[1:]}
-                own = {id_.encode()} if kind == FULL else set()
+                own = {id_.encode()} if self.is_marked(id_) else set()
                 claims["a package with another's data"] = bool(marks - own)
                 claims["a package that leaves out what is held"] = bool(own - marks)
             yield from ((what, id_) for what, false in claims.items() if false)
@@ -518,11 +528,12 @@ class Holders(_Pairs):
                     yield "listed, and no list is kept", code
                 elif listed != self.holders(seen, code) and code not in seen.ledger.outside:
                     yield "another list than it is", code
-            elif outcome is Outcome.FAILED and not _refused(seen, code):
+            elif outcome is Outcome.FAILED and not refused(seen, code):
                 yield "failed, and the coupon is there", code
 
 
-def _refused(seen: Seen, key: str) -> bool:
+def refused(seen: Seen, key: str) -> bool:
+    """Whether the API itself refused something about somebody for good."""
     return any(one.fault == "own_400" for one in seen.ledger.about[key])
 
 

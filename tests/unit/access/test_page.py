@@ -1,7 +1,6 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import jinja2
@@ -11,28 +10,9 @@ from privacy_toolkit.access import page
 from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.words import LANGUAGES, Notice, Texts, blank, language
 from privacy_toolkit.talonone.inventory import SECTIONS, sections_of
+from tests.support.html import Page
 
 HOSTILE = "</style></bdi><script>alert(1)</script>\"'&"
-
-
-class Parsed(HTMLParser):
-    """The texts of a page, and its elements with their attributes."""
-
-    def __init__(self):
-        super().__init__()
-        self.texts, self.elements = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-def parsed(text):
-    parser = Parsed()
-    parser.feed(text)
-    return parser
 
 
 @pytest.fixture
@@ -60,7 +40,7 @@ def facts(answer):
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_page_is_one_file_that_asks_for_nothing(facts, lang):
     text = render(facts(lang=lang))
-    found = parsed(text)
+    found = Page(text)
     assert ("html", {"lang": lang}) in found.elements
     tags = {tag for tag, _ in found.elements}
     assert tags & {"script", "link", "img", "iframe", "object", "form", "base", "video", "svg"} == set()
@@ -87,7 +67,7 @@ def test_paper_has_the_reference_and_page_numbers_in_the_language(facts, lang, p
 
 
 def test_links_lead_somewhere_and_no_name_is_there_twice(facts):
-    elements = parsed(render(facts())).elements
+    elements = Page(render(facts())).elements
     ids = [attrs["id"] for _, attrs in elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     pointed = {attrs["href"][1:] for _, attrs in elements if "href" in attrs}
@@ -96,7 +76,7 @@ def test_links_lead_somewhere_and_no_name_is_there_twice(facts):
 
 
 def test_foreign_text_stays_text(facts):
-    found = parsed(
+    found = Page(
         render(
             facts(
                 {"profile": {"attributes": {HOSTILE: HOSTILE}}, HOSTILE: HOSTILE, "coupons": [{"value": HOSTILE}]},
@@ -124,13 +104,13 @@ def test_joiners_stay_where_a_script_or_an_emoji_needs_them():
 
 def test_nothing_is_cut(facts):
     long = "x" * 100_000
-    assert long in parsed(render(facts({"profile": {"attributes": {"a": long}}}))).texts
+    assert long in Page(render(facts({"profile": {"attributes": {"a": long}}}))).texts
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_nothing_held_is_said_in_plain_words(facts, lang):
     text = language(lang).text
-    found = parsed(render(facts(None, lang=lang)))
+    found = Page(render(facts(None, lang=lang)))
     assert found.texts.count(text["title_nothing"]) == 2
     assert text["title_held"] not in found.texts
     assert not any(attrs.get("id") in SECTIONS for _, attrs in found.elements)
@@ -138,7 +118,7 @@ def test_nothing_held_is_said_in_plain_words(facts, lang):
 
 
 def test_what_could_not_be_had_is_told_from_what_is_not_held(facts):
-    texts = parsed(render(facts({"profile": {"id": "x"}, "coupons": []}, generation="2020"))).texts
+    texts = Page(render(facts({"profile": {"id": "x"}, "coupons": []}, generation="2020"))).texts
     words = language("en").text
     assert texts.count(words["section_not_held"]) == 2
     assert texts.count(words["section_not_obtainable"]) == 3
@@ -146,14 +126,14 @@ def test_what_could_not_be_had_is_told_from_what_is_not_held(facts):
 
 @pytest.mark.parametrize(("environment", "other"), [("live", "The test system"), ("sandbox", "The live system")])
 def test_environment_and_the_other_one_are_said(facts, environment, other):
-    texts = parsed(render(facts(environment=environment))).texts
+    texts = Page(render(facts(environment=environment))).texts
     assert language("en").text[environment] in texts
     assert {"The test system", "The live system"} & set(texts) == {other}
 
 
 def test_notice_stands_in_the_language_that_it_is_in(facts):
     notice = Notice(controller="Example Ltd\nStreet", purposes=Texts(en="Why", de="Warum"), rights=Texts(fr="Droits"))
-    found = parsed(render(facts(lang="de", notice=notice)))
+    found = Page(render(facts(lang="de", notice=notice)))
     assert {"Example Ltd\nStreet", "Warum", "Droits"} <= set(found.texts)
     said = [attrs for tag, attrs in found.elements if attrs.get("class") == "said"]
     assert [attrs.get("lang") for attrs in said] == ["fr", None, None]  # rights come first
@@ -162,7 +142,7 @@ def test_notice_stands_in_the_language_that_it_is_in(facts):
 
 def test_controller_comes_first_then_what_a_person_can_do_then_their_data(facts):
     notice = Notice(controller="Example Ltd\nStreet", rights="You may ask.", authority="The authority", contact="a@b")
-    texts = [text.strip() for text in parsed(render(facts(notice=notice))).texts if text.strip()]
+    texts = [text.strip() for text in Page(render(facts(notice=notice))).texts if text.strip()]
     body = texts[texts.index("Skip to the content") :]
     assert body[1] == "Example Ltd"
     order = [body.index(text) for text in ("Example Ltd", "You may ask.", "a@b", "The authority", "Your profile")]
@@ -172,33 +152,33 @@ def test_controller_comes_first_then_what_a_person_can_do_then_their_data(facts)
 
 def test_without_a_notice_the_rights_that_everybody_has_are_said(facts):
     for lang in LANGUAGES:
-        assert language(lang).text["rights_blank"] in parsed(render(facts(lang=lang))).texts
+        assert language(lang).text["rights_blank"] in Page(render(facts(lang=lang))).texts
 
 
 def test_gaps_of_a_language_are_announced(facts):
     notice = Notice(controller="x", purposes=Texts(en="Why"), labels={"Name": Texts(en="Full name")})
-    texts = parsed(render(facts(lang="de", notice=notice))).texts
+    texts = Page(render(facts(lang="de", notice=notice))).texts
     words = language("de")
     assert words.text["gap_title"] in texts
     assert {"Wofür Ihre Daten verwendet werden", words.text["gap_labels"]} <= set(texts)
     assert "auf Englisch" in texts
-    assert language("en").text["gap_title"] not in parsed(render(facts(lang="en", notice=notice))).texts
+    assert language("en").text["gap_title"] not in Page(render(facts(lang="en", notice=notice))).texts
 
 
 def test_labels_of_attributes_are_in_the_language_that_they_are_in(facts):
     notice = Notice(labels={"Name": Texts(en="Full name"), "Note": HOSTILE})
-    found = parsed(render(facts(lang="de", notice=notice)))
+    found = Page(render(facts(lang="de", notice=notice)))
     assert {"Full name", "Name", HOSTILE} <= set(found.texts)
     assert ("span", {"dir": "auto", "lang": "en"}) in found.elements
 
 
 def test_without_a_notice_the_page_says_who_gives_the_information(facts):
-    assert language("es").text["notice_blank"] in parsed(render(facts(lang="es"))).texts
+    assert language("es").text["notice_blank"] in Page(render(facts(lang="es"))).texts
 
 
 def test_others_are_counted_only_if_there_are_any(facts):
-    assert language("en").text["others_none"] in parsed(render(facts(people=0, occurrences=0))).texts
-    assert language("en").text["others_some"] in parsed(render(facts())).texts
+    assert language("en").text["others_none"] in Page(render(facts(people=0, occurrences=0))).texts
+    assert language("en").text["others_some"] in Page(render(facts())).texts
 
 
 def test_a_name_the_templates_do_not_know_is_an_error():
@@ -207,7 +187,7 @@ def test_a_name_the_templates_do_not_know_is_an_error():
 
 
 def test_headings_skip_no_level(facts):
-    levels = [int(tag[1]) for tag, _ in parsed(render(facts())).elements if re.fullmatch("h[1-6]", tag)]
+    levels = [int(tag[1]) for tag, _ in Page(render(facts())).elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))

@@ -1,29 +1,15 @@
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 from privacy_toolkit.access.page import ReceiptFacts, receipt_page
 from privacy_toolkit.access.words import LANGUAGES, Notice, Texts, blank, language
 from privacy_toolkit.core.model import Outcome
+from tests.support.html import Page
 
 HOSTILE = "</style></bdi><script>alert(1)</script>\"'&\u202e"
 NOTHING = {"reason": None, "subject": "ab" * 32, "proof": {"sends": []}, "attempts": 1}
-
-
-class Shown(HTMLParser):
-    """The texts of a page, and its elements."""
-
-    def __init__(self):
-        super().__init__()
-        self.texts, self.elements = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.texts.append(data)
 
 
 def shown(lang="en", *, signer="SHA256:abc", notice=None, environment="live", **row):
@@ -40,9 +26,7 @@ def shown(lang="en", *, signer="SHA256:abc", notice=None, environment="live", **
         signer=signer,
         notice=notice or blank(),
     )
-    parser = Shown()
-    parser.feed(receipt_page(facts).decode())
-    return parser
+    return Page(receipt_page(facts).decode())
 
 
 def values(found):

@@ -131,6 +131,14 @@ def test_a_ledger(erase, answers, asked, outcome, reason, of_ledger, attribution
         assert of_ledger in {Outcome.ERASED, Outcome.NOTHING_HELD}
 
 
+@pytest.mark.parametrize("refused", [LIMITED, refusal(503), NOT_SENT], ids=["429", "503", "not sent"])
+def test_a_ledger_that_was_seen_and_is_empty_without_a_request_of_ours_has_vanished(erase, refused):
+    _, state, programs = erase(HELD, FULL, refused, *TWICE, *DONE)
+    (found,) = programs.values()
+    assert (state.outcome, found.outcome, found.reason) == (Outcome.ERASED, Outcome.NOTHING_HELD, Reason.VANISHED)
+    assert (found.transactions, found.attribution) == (1, None)
+
+
 def test_a_refused_key_leaves_everything_open(erase):
     said, state, programs = erase(HELD, FULL, KEY)
     assert (said, state.outcome, state.reason) == ("ITX", Outcome.RETRYABLE, Reason.CREDENTIALS_REFUSED)

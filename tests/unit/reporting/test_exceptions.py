@@ -10,7 +10,6 @@ from privacy_toolkit.reporting.tables import (
     LISTED_CASES,
     Case,
     CaseList,
-    case_of,
     csv_line,
     make_case,
     needs_attention,
@@ -43,7 +42,7 @@ def test_open_and_failed_rows_need_attention(mixed):
 
 def test_case_says_what_is_due_when_and_what_to_do(mixed):
     row = next(row for row in (row_of(observed, b"k" * 32) for observed in mixed.rows()) if row.outcome == "failed")
-    case = case_of(row, Job.ERASE)
+    case = make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on, Job.ERASE)
     assert case[:5] == (row.subject, "failed", "bad_request", 1, "")
     assert "new run" in case.what_to_do
     assert make_case("s", "pending", None, 0, "2026-12-01", Job.ERASE)[:5] == ("s", "pending", "", 0, "2026-12-01")

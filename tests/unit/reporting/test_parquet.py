@@ -15,7 +15,7 @@ from privacy_toolkit.journal.records import (
     encode_package,
 )
 from privacy_toolkit.reporting import parquet
-from privacy_toolkit.reporting.parquet import SCHEMA, STORED, lines_of, matches, rows_parquet, summarise, table_of
+from privacy_toolkit.reporting.parquet import SCHEMA, STORED, lines_of, matches, rows_parquet, table_of
 from privacy_toolkit.reporting.rows import Shown
 from tests.support import reported_runs as runs
 
@@ -73,7 +73,6 @@ def test_no_rows_make_a_file_as_well(tmp_path):
     path = write(tmp_path / "x")
     assert matches([], path) is None
     assert matches([b"{}\n"], path) == 0
-    assert summarise(path).outcomes == {}
 
 
 def changed(value):
@@ -149,14 +148,10 @@ def test_line_that_means_the_same_and_is_written_otherwise_differs(table, lines,
 def test_file_that_is_no_parquet_differs_from_the_first_row(lines, tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     assert matches(lines, tmp_path / "x") == 0
-    with pytest.raises(ValueError, match=r"rows\.parquet"):
-        summarise(tmp_path / "x")
 
 
 def test_file_that_is_missing_differs_from_the_first_row(lines, tmp_path):
     assert matches(lines, tmp_path / "x") == 0
-    with pytest.raises(FileNotFoundError):
-        summarise(tmp_path / "x")
 
 
 def test_damaged_file_never_agrees_nor_breaks_anything(table, lines, tmp_path):

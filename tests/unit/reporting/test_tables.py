@@ -12,7 +12,7 @@ from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.windows import Window, Windows
 from privacy_toolkit.reporting.parquet import SCHEMA, cases_of, lines_of, table_of
 from privacy_toolkit.reporting.rows import Shown, encode_row, row_of
-from privacy_toolkit.reporting.tables import case_of, needs_attention
+from privacy_toolkit.reporting.tables import make_case, needs_attention
 from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
@@ -112,7 +112,9 @@ def test_cases_are_those_of_the_rows(mixed):
     observed = list(mixed.rows())
     rows = [row_of(one, SECRET) for one in observed]
     assert cases_of(table_of(observed, SECRET), Job.ERASE) == [
-        case_of(row, Job.ERASE) for row in rows if needs_attention(row)
+        make_case(row.subject, row.outcome, row.reason, row.attempts, row.due_on, Job.ERASE)
+        for row in rows
+        if needs_attention(row)
     ]
 
 
