@@ -58,7 +58,7 @@ campaign: $(VENV)/.dev  ## Run jobs under every kind of fault against the sandbo
 	$(BIN)/python bench/campaign.py $(CAMPAIGN_ARGS)
 
 chaos: $(VENV)/.dev  ## The long version of what make test has a short one of: every store, more faults and kills
-	LONG=true $(BIN)/pytest $(PYTEST_ARGS) tests/browser tests/cli tests/integration tests/simulation tests/unit/journal
+	LONG=true $(BIN)/pytest $(PYTEST_ARGS) tests/browser tests/cli tests/integration tests/simulation tests/unit/docs tests/unit/journal
 
 simulate: $(VENV)/.dev  ## Play a million subject-runs in virtual time; SIMULATE_ARGS="--subject-runs 20000 --seed 5"
 	$(BIN)/python -m tests.simulation $(SIMULATE_ARGS)

@@ -6,7 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from signal import SIGKILL
 from statistics import median
@@ -24,6 +26,7 @@ MILLION, TEN_MILLION = 1_000_000, 10_000_000
 LATENCY_MS, IN_FLIGHT = 20, 256
 RATES = (50, 500, 2_000)
 RATE_SECONDS = 10
+WORKERS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,25 @@ def rate(_: Options) -> Iterator[Row]:
         reached, fullest = seen.rate / wanted, seen.most_in_a_second / wanted
         yield Row(f"--rate {wanted}: reached", f"{reached:.2%}", "99.5 %", reached >= 0.995)
         yield Row(f"--rate {wanted}: fullest second", f"{seen.most_in_a_second:,} requests", "1.01 R", fullest <= 1.01)
+
+
+def workers(options: Options) -> Iterator[Row]:
+    """One rate over several workers on one run in PostgreSQL, and what two do against one where nothing holds them."""
+    for wanted, count in product(RATES, WORKERS):
+        subjects = options.subjects or wanted * RATE_SECONDS // 3
+        _, seen = shared_run(subjects, count, rate=wanted)
+        what, most = f"--rate {wanted}, {count} workers", 1.01 * wanted + count
+        yield Row(f"{what}: reached", f"{seen.rate / wanted:.2%}", "99 %", seen.rate / wanted >= 0.99)
+        fullest = seen.most_in_a_second
+        yield Row(f"{what}: fullest second", f"{fullest:,} requests", f"{most:,.0f}", fullest <= most)
+    alone = 0.0
+    for count in WORKERS[:2]:
+        subjects = options.subjects or SUBJECTS
+        ended, seen = shared_run(subjects, count)
+        speed, cpu = subjects / seen.elapsed, sum(one.cpu for one in ended) * 1e6 / subjects
+        alone = alone or speed
+        yield Row(f"{count} workers, no limit", f"{speed:,.0f} subjects/s, {cpu:.0f} µs of a core each", "", None)
+    yield Row("two workers against one", f"{speed / alone:.2f}", "", None)
 
 
 def latency(options: Options) -> Iterator[Row]:
@@ -223,6 +245,29 @@ def toolkit_run(
     return ended, seen
 
 
+def shared_run(subjects: int, count: int, *, rate: int = toolkit.UNLIMITED) -> tuple[list[Watched], Stats]:
+    """One run that is left to so many workers, which start together."""
+    sys.path.append(str(HERE.parent))  # this is started as a script, and the server for it is the tests'
+    from tests.support import postgres  # noqa: PLC0415
+
+    with TemporaryDirectory() as folder, serving() as target, postgres.running() as database:
+        ids, state = write_ids(Path(folder) / "ids.csv", subjects), database.address("postgres")
+        toolkit.run(["state", "migrate", state], target, state, is_job=False)
+        command = ["erase", str(ids), "--confirm", f"erase {subjects} from {target.name}", "--detach"]
+        begun = json.loads(toolkit.run(command, target, state, rate=rate).stdout)
+        limits = ["--rate", str(rate), "--concurrency", str(THREADS), "--progress", "none"]
+        joined = ["worker", "--run", begun["run_id"], "--once", *limits]
+        with ThreadPoolExecutor(count) as pool:
+            started = [pool.submit(toolkit.run, joined, target, state, is_job=False) for _ in range(count)]
+            ended = [one.result() for one in started]
+        seen = target.stats(windows=True)
+    for one in ended:
+        if one.returncode:
+            raise SystemExit(f"a worker ended with {one.returncode}: {one.stdout}")
+    check_sent(seen, (2, 1, 0), subjects)
+    return ended, seen
+
+
 def every_second(question: Callable[[], bool]) -> Callable[[], bool]:
     """Ask at most once a second, so that asking costs the server nothing."""
     asked = time.monotonic()
@@ -245,6 +290,7 @@ CASES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "export": export,
     "events": events,
     "rate": rate,
+    "workers": workers,
     "latency": latency,
     "million": million,
     "tenmillion": ten_million,

@@ -22,8 +22,8 @@ PROGRAM = str(Path(sys.executable).with_name("privacy-toolkit"))
 UNLIMITED = 1_000_000  # requests per second: no pace that this machine could reach
 
 
-def settings(server: Server, state: Path) -> dict[str, str]:
-    """The environment that sends a run to the server and keeps its state in that folder."""
+def settings(server: Server, state: Path | str) -> dict[str, str]:
+    """The environment that sends a run to the server and keeps its state in that folder or database."""
     return {
         "PRIVACY_TOOLKIT_BASE_URL": server.url,
         "PRIVACY_TOOLKIT_API_KEY": "benchmark",
@@ -52,15 +52,16 @@ def signing_key() -> Path:
 def run(
     command: list[str],
     server: Server,
-    state: Path,
+    state: Path | str,
     *,
     concurrency: int = 64,
     rate: int = UNLIMITED,
+    is_job: bool = True,
     kill_when: Callable[[], bool] | None = None,
 ) -> Watched:
-    """Carry out any job."""
-    command = [PROGRAM, *command, "--json", "--quiet", "--concurrency", str(concurrency), "--rate", str(rate)]
-    return watch(command, settings(server, state), kill_when)
+    """Carry out any job, or another command."""
+    options = ["--quiet", "--concurrency", str(concurrency), "--rate", str(rate)] if is_job else []
+    return watch([PROGRAM, *command, "--json", *options], settings(server, state), kill_when)
 
 
 def erase(

@@ -2,7 +2,8 @@
 
 The server is the sandbox, which refuses (409) whenever two requests for one customer are under way, and keeps the
 events in the order in which it took them. Once as it is, and with lost answers and kill -9: V2 events, which the API
-knows again by their key, and V3 events, by an id of their own.
+knows again by their key, and V3 events, by an id of their own. Then 100,000 profile updates, referrals and changes of
+audiences, which go out up to 1,000 a request: how many requests that takes, all told.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ from privacy_toolkit.sandbox.server import RunningSandbox
 from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 EVENTS, CUSTOMERS, IN_FLIGHT = 10_000, 500, 64
+#: Rows that go out together, and requests in flight with a thousand of them each: the sandbox takes a second for one.
+ROWS, REQUESTS_IN_FLIGHT, ROWS_A_REQUEST = 100_000, 2, 1_000
+#: The commands of the jobs whose rows do, with the columns of their rows.
+TOGETHER = {
+    ("profiles", "update"): ("customer_id", "attributes.n:number", "attributes.Name"),
+    ("referrals", "create"): ("customer_id", "campaignId", "usageLimit"),
+    ("audiences", "update"): ("customer_id", "audienceId", "action"),
+}
 KILLS, DROPPED, LATENCY_MS = 20, 0.02, (0, 10)
 #: How long a request whose answer was lost may still be applied, in seconds: the sandbox takes 10 ms at most.
 GRACE = 1
@@ -55,6 +64,45 @@ def measure() -> Iterator[Line]:
             rows = write_rows(Path(folder) / "events.csv")
             ended = run(server, Path(folder), api, kills)
             yield from judged(server, ended, rows, api)
+    for command in TOGETHER:
+        yield from together(command, ROWS)
+
+
+def together(command: tuple[str, str], count: int) -> Iterator[Line]:
+    """Send so many rows of a job whose rows go out together; lines for the table."""
+    values = {"customer_id": "", "attributes.Name": "Somebody", "usageLimit": 1, "audienceId": 7, "action": "add"}
+    with TemporaryDirectory() as name, start_in_thread(SandboxSettings()) as server:
+        folder, columns = Path(name), TOGETHER[command]
+        with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for number in range(count):
+                row = values | {
+                    "customer_id": f"customer-{number:06d}",
+                    "attributes.n:number": number,
+                    "campaignId": number % 3 + 1,
+                }
+                writer.writerow(row[column] for column in columns)
+        options = ("--json", "--quiet", "--rate", "1000000", "--concurrency", str(REQUESTS_IN_FLIGHT))
+        started = time.monotonic()
+        done = subprocess.run(
+            [PROGRAM, *command, str(folder / "rows.csv"), "--confirm", "yes", *options],
+            env=_environment(server, folder),
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        seconds = time.monotonic() - started
+        outcomes, most = json.loads(done.stdout)["outcomes"], 1.1 * count / ROWS_A_REQUEST
+        yield (
+            f"{count:,} rows of {' '.join(command)}, {REQUESTS_IN_FLIGHT} requests in flight: time",
+            f"{seconds:.0f} s ({count / seconds:,.0f} rows/s)",
+            "",
+            None,
+        )
+        yield "reported done", f"{outcomes.get('done', 0):,}", f"{count:,}", outcomes == {"done": count}
+        is_few = command[0] == "audiences" or len(server.log) <= most  # answers that name nobody need controls
+        yield "requests in all, controls included", f"{len(server.log):,}", f"at most {most:,.0f}", is_few
 
 
 def write_rows(path: Path) -> list[tuple[str, int]]:
@@ -70,14 +118,7 @@ def write_rows(path: Path) -> list[tuple[str, int]]:
 
 def run(server: RunningSandbox, folder: Path, api: str, kills: int) -> Ended:
     """Track them all, killed so often on the way, and resume until nothing is open any more."""
-    config = folder / "privacy-toolkit.toml"
-    config.write_text(f'[profiles.default]\nbase_url = "{server.base_url}"\ngrace = {GRACE}\n', encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PRIVACY_TOOLKIT_CONFIG": str(config),
-        "PRIVACY_TOOLKIT_API_KEY": "sandbox-key",
-        "PRIVACY_TOOLKIT_STATE": str(folder / "state"),
-    }
+    environment = _environment(server, folder)
     options = ("--json", "--quiet", "--rate", "1000000", "--concurrency", str(IN_FLIGHT))
     command = [PROGRAM, "events", "track", str(folder / "events.csv"), "--api", api, "--confirm", "yes", *options]
     rng, started, killed, rounds = random.Random(7), time.monotonic(), 0, 0
@@ -92,6 +133,17 @@ def run(server: RunningSandbox, folder: Path, api: str, kills: int) -> Ended:
             if ended.result["outcomes"].keys() == {"done"} or rounds == ROUNDS:
                 return ended
         command = [PROGRAM, "runs", "resume", "latest", *options]
+
+
+def _environment(server: RunningSandbox, folder: Path) -> dict[str, str]:
+    config = folder / "privacy-toolkit.toml"
+    config.write_text(f'[profiles.default]\nbase_url = "{server.base_url}"\ngrace = {GRACE}\n', encoding="utf-8")
+    return {
+        **os.environ,
+        "PRIVACY_TOOLKIT_CONFIG": str(config),
+        "PRIVACY_TOOLKIT_API_KEY": "sandbox-key",
+        "PRIVACY_TOOLKIT_STATE": str(folder / "state"),
+    }
 
 
 def watched(command: list[str], environment: dict[str, str], server: RunningSandbox, due: int | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from privacy_toolkit.app import runs, service
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.work import Host
+from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
 from privacy_toolkit.engine.limits import Event, Listener, Stop
@@ -62,13 +62,13 @@ class Ongoing:
     """
 
     def __init__(
-        self, work: Callable[[Host], service.RunResult], settings: Settings, clock: Clock, confirm: str | None = None
+        self, work: Callable[[Host], RunResult], settings: Settings, clock: Clock, confirm: str | None = None
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._work = work
         self._host = Backstage(confirm)
-        self._ended: service.RunResult | BaseException | None = None
+        self._ended: RunResult | BaseException | None = None
         self._done = threading.Event()
         threading.Thread(target=self._go, name="privacy-toolkit").start()
 
@@ -98,7 +98,7 @@ class Ongoing:
             self._host.ask(StopReason.INTERRUPTED)
             self._done.wait()
             raise
-        if isinstance(self._ended, service.RunResult):
+        if isinstance(self._ended, RunResult):
             return Run(self._settings, self._ended.run_id, self._ended, self._clock)
         raise explained(self._ended or RuntimeError())[0] from None
 
@@ -145,7 +145,7 @@ class Run:
     """A run of the state folder: looked at, gone on with, reported, verified, purged. Opening it changes nothing."""
 
     def __init__(
-        self, settings: Settings, run_id: str, result: service.RunResult | None = None, clock: Clock | None = None
+        self, settings: Settings, run_id: str, result: RunResult | None = None, clock: Clock | None = None
     ) -> None:
         self.id = run_id
         self._settings = settings
@@ -178,7 +178,7 @@ class Run:
         """The folder of its audit pack; None where there is none."""
         if self._result is not None:
             return self._result.pack
-        return service.RunResult(self.id, self._settings.pack(self.id)).pack
+        return RunResult(self.id, self._settings.pack(self.id)).pack
 
     @property
     def exit_code(self) -> ExitCode:

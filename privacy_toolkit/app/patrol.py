@@ -1,4 +1,4 @@
-"""Patrols: which looks at those who were erased are due, taking them, and what is to be looked at next."""
+"""What is read of the API and changes nothing there: patrols that are due, pools of codes, who redeemed a coupon."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
-from privacy_toolkit.app.service import RunResult, resume, start
-from privacy_toolkit.app.work import Host, check_visible
+from privacy_toolkit.app.service import moment, resume, start
+from privacy_toolkit.app.work import Host, RunResult, check_visible
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.model import ExitCode, Outcome, UsageError
 from privacy_toolkit.engine.open_requests import looked_up, plan_scope
 from privacy_toolkit.engine.plan import Plan
-from privacy_toolkit.engine.planning import Order
+from privacy_toolkit.engine.planning import Order, Say, ask
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions
+from privacy_toolkit.inputs.pairs import PairForm
+from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
+from privacy_toolkit.jobs.campaign import carried, check_listing
+from privacy_toolkit.jobs.holders import LookAtRedemptions
 from privacy_toolkit.jobs.patrol import (
     AFTER_DAYS,
     AS_OF,
@@ -36,6 +42,7 @@ from privacy_toolkit.jobs.patrol import (
 )
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.tables import check_out, write_table
 
 _PART = "patrol"
 #: With these nobody has been read yet, or not reliably: a later patrol goes on with the run. So it does with those who
@@ -292,3 +299,68 @@ def totals_of(result: PatrolResult) -> Mapping[str, int | str | None]:
         "unreadable": len(after.unreadable),
         "exit_code": int(result.exit_code),
     }
+
+
+# Coupons: what is left of a pool of codes, and who has redeemed one.
+
+
+def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
+    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
+
+    Raises:
+        InputError: the codes can't be read.
+        ToolkitError: it can't be told how things stand.
+    """
+    state = open_state(settings.state, settings.state_key)
+    codes, summary, refused = read_codes(path, options, settings.scratch)
+    if refused:
+        say(f"Of the list {refused}.")
+    asks = partial(ask, settings, say)
+    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
+
+
+@dataclass(frozen=True, slots=True)
+class Redemptions:
+    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
+
+    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
+    """
+
+    read: int
+    rejected: int
+    duplicates: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionOrder:
+    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
+
+    path: str
+    options: InputOptions
+    out: str | None = None
+    carry: str | None = None
+    guard: bool = False
+
+
+def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
+    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
+
+    Raises:
+        InputError: the pairs can't be read.
+        UsageError: the file can't be written.
+        ToolkitError: it can't be told how things stand.
+    """
+    parameters = {"carry": order.carry}
+    check_listing(parameters, order.out)
+    if order.out is not None:
+        check_out(order.out, guard=order.guard)
+    form = PairForm(has_budget=False, carry=carried(parameters))
+    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
+    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
+        looked_at = LookAtRedemptions(scan, moment(clock))
+        ask(settings, say, looked_at)
+        if order.out is not None:
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+        summary = scan.summary
+    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())

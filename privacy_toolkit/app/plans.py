@@ -113,7 +113,9 @@ def _check_file(order: Order, parameters: Parameters) -> None:
     if order.job.lists is not None:
         check_listing(parameters, order.out)
     if order.out is not None:
-        check_out(order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)))
+        check_out(
+            order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)), inputs=[order.path, order.second, order.exclude]
+        )
 
 
 def _check_value(name: str, value: object) -> None:
@@ -199,10 +201,10 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
-    if execution.detach and not settings.is_in_database:
+    if (execution.detach or execution.no_work) and not settings.is_in_database:
         raise UsageError(
             "Workers share a state in PostgreSQL; this one is in a folder, so nobody would work on the run.",
-            "Leave --detach out, or name the database: --state postgresql://… (docs/scale.md).",
+            "Leave --detach and --no-work out, or name the database: --state postgresql://… (docs/scale.md).",
         )
     parse_max_failures(execution.max_failures, 0)
     parse_until(execution.until, now.astimezone())
@@ -231,6 +233,8 @@ def check_plan(
         ChainError: the record of all packs is damaged.
     """
     check_accepted(plan, execution)
+    if execution.detach or execution.no_work:
+        check_elsewhere(plan)
     folder = pack_folder(execution, settings, run_id)
     check_place(folder, run_id)
     check_stays_signed(folder, hand)
@@ -241,6 +245,21 @@ def check_plan(
         check_out(plan.out)
     _check_record(state)
     _check_room(plan, plan.rows.subjects - plan.rows.held if left is None else left, folder, settings)
+
+
+def check_elsewhere(plan: Plan) -> None:
+    """Make sure that other machines can work on a run: its files don't go onto a disk of the one that began it.
+
+    Raises:
+        UsageError: they do; another machine would write its own.
+    """
+    if plan.out and not is_object_address(plan.out):
+        raise UsageError(
+            "What this run hands over goes onto a disk of the machine that begins it: workers can have no part in it."
+            " Nothing was sent.",
+            "Work on it there, without workers; or name a place that all can reach: --out s3://… (docs/scale.md).",
+            code="on_a_disk",
+        )
 
 
 def check_accepted(plan: Plan, execution: ExecutionOptions) -> None:

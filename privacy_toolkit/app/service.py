@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from privacy_toolkit.app.plans import (
     approval_of,
+    check_elsewhere,
     check_folder,
     check_plan,
     check_ready,
@@ -20,18 +20,16 @@ from privacy_toolkit.app.plans import (
     key_of,
     pack_folder,
 )
-from privacy_toolkit.app.work import Duty, Handed, Host, hand_over, sweep_packages, work_on
-from privacy_toolkit.app.workers import queue_of, who_asked
+from privacy_toolkit.app.work import Duty, Handed, Host, RunResult, hand_over, result_of, sweep_packages, work_on
+from privacy_toolkit.app.workers import Left, queue_of, what_is_left
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
     ExitCode,
-    Outcome,
     RefusedError,
     StopReason,
     ToolkitError,
     UsageError,
-    Verdict,
     count,
     explained,
 )
@@ -45,11 +43,10 @@ from privacy_toolkit.engine.approval import (
 from privacy_toolkit.engine.execution import check_identity, claimed
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import earlier
-from privacy_toolkit.engine.plan import Plan, Summary, summarize
+from privacy_toolkit.engine.plan import Plan, Summary, plan_of, summarize
 from privacy_toolkit.engine.planning import (
     Order,
     Prepared,
-    Say,
     ask,
     catch_up,
     check_not_applied,
@@ -59,165 +56,16 @@ from privacy_toolkit.engine.planning import (
     order_of,
     prepared,
 )
-from privacy_toolkit.evidence.files import REPORT_HTML, PackError
+from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Chain, copied
-from privacy_toolkit.inputs.options import InputOptions
-from privacy_toolkit.inputs.pairs import PairForm, coupon_of
-from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.jobs.assign import Pool, PoolQuestion, count_pool, read_codes
-from privacy_toolkit.jobs.campaign import carried, causes, check_listing, check_not_undone
-from privacy_toolkit.jobs.holders import LookAtRedemptions
+from privacy_toolkit.jobs.campaign import check_not_undone
+from privacy_toolkit.journal.ledgers import WorkQueue
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
-from privacy_toolkit.reporting.counts import count_packages
-from privacy_toolkit.reporting.pace import HeldBack, held_back
-from privacy_toolkit.reporting.tables import check_out, write_table
-from privacy_toolkit.reporting.words import sentence
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run stands after something was done with it.
-
-    ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
-    its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
-    ``stopped_here``: the exit code of a process that was stopped while others go on with the run.
-    ``is_detached``: it was left to workers just now.
-    ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
-    codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
-    ``copy`` is where in object storage the pack was copied to, "" for nowhere.
-    """
-
-    run_id: str
-    folder: Path
-    summary: Summary | None = None
-    sentence: str = ""
-    handed: Handed | None = None
-    error: tuple[ToolkitError, ExitCode] | None = None
-    stopped_here: ExitCode | None = None
-    is_detached: bool = False
-    has_pack: bool = True
-    causes: Mapping[str, Mapping[str, int]] | None = None
-    sessions: Mapping[str, int] = field(default_factory=dict)
-    failed_codes: Mapping[str, int] = field(default_factory=dict)
-    held_back: HeldBack | None = None
-    copy: str = ""
-
-    @property
-    def pack(self) -> Path | None:
-        """Where the pack is, None if there is none."""
-        return self.folder if self.has_pack and (self.folder / REPORT_HTML).exists() else None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """What the command line ends with."""
-        if self.error is not None:
-            return self.error[1]
-        if self.stopped_here is not None:
-            return self.stopped_here
-        if self.is_detached:
-            return ExitCode.SETTLED
-        return ExitCode.BUG if self.summary is None else self.summary.exit_code
-
-
-def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) -> RunResult:
-    """How a run stands, from its journal, or from its summary where that was made already.
-
-    Raises:
-        ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
-    """
-    summary = summary or summarize(journal)
-    if summary.verdict is Verdict.RUNNING:
-        said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
-    else:
-        said = sentence(summary, journal.executions())
-        if summary.stopped_by is StopReason.STOP_ASKED and (asked := journal.stop_asked) is not None:
-            said = f"{said} {who_asked(asked)}"
-    causes, codes = causes_of(journal, summary)
-    listed: Mapping[str, int] = {}
-    if summary.plan.sessions and not summary.purged:
-        packages = count_packages(kept.result for kept in journal.results())
-        listed = (packages and packages.sessions) or {}
-    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes, sessions=listed)
-
-
-def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:
-    """Why subjects are not done, and codes failed, for a job about coupons; None and nothing for others.
-
-    Raises:
-        JournalError: the journal can't be read.
-    """
-    if declaration(summary.plan.job).lists is None or summary.purged:
-        return None, {}
-    others = [outcome for outcome in summary.totals if outcome is not Outcome.DONE and summary.totals[outcome]]
-    if not others:
-        return {}, {}
-    found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
-    return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)
-
-
-def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: Callable[[], int]) -> Pool:
-    """Count what is left of the codes in a file. They are read at the API; nothing is changed there.
-
-    Raises:
-        InputError: the codes can't be read.
-        ToolkitError: it can't be told how things stand.
-    """
-    state = open_state(settings.state, settings.state_key)
-    codes, summary = read_codes(path, options, settings.scratch)
-    asks = partial(ask, settings, say)
-    return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
-
-
-@dataclass(frozen=True, slots=True)
-class Redemptions:
-    """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
-
-    ``rejected`` and ``duplicates`` are rows of the input that are none of them.
-    """
-
-    read: int
-    rejected: int
-    duplicates: int
-    counts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RedemptionOrder:
-    """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
-
-    path: str
-    options: InputOptions
-    out: str | None = None
-    carry: str | None = None
-    guard: bool = False
-
-
-def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Callable[[], int]) -> Redemptions:
-    """Read who has redeemed their coupon, from the inventories of the customers. Nothing is changed.
-
-    Raises:
-        InputError: the pairs can't be read.
-        UsageError: the file can't be written.
-        ToolkitError: it can't be told how things stand.
-    """
-    parameters = {"carry": order.carry}
-    check_listing(parameters, order.out)
-    if order.out is not None:
-        check_out(order.out, guard=order.guard)
-    form = PairForm(has_budget=False, carry=carried(parameters))
-    open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
-    with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:
-        looked_at = LookAtRedemptions(scan, moment(clock))
-        ask(settings, say, looked_at)
-        if order.out is not None:
-            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
-        summary = scan.summary
-    return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())
-
+from privacy_toolkit.reporting.pace import held_back
 
 # Planning, and what is done with a plan.
 
@@ -379,6 +227,7 @@ def join(
     check_identity(state, restored=False)
     run_id = state.find(name)
     with state.open(run_id) as journal:
+        check_elsewhere(plan_of(journal))
         check_goes_on(journal)
     return carry_out(run_id, Duty(settings, execution, state, hand, host, clock, joins=True, seals=seals))
 
@@ -473,7 +322,9 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
     """
     carrying = _Carrying(run_id, duty)
     try:
-        return carrying.detached() if duty.execution.detach else carrying.through()
+        if duty.execution.detach:
+            return carrying.detached()
+        return carrying.by_workers() if duty.execution.no_work else carrying.through()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
         return carrying.with_error(error)
 
@@ -567,9 +418,27 @@ class _Carrying:
                 self.handed = hand_over(journal, summary, self.duty.host, self.duty.now)
             return self._end(journal, summary)
 
+    def _hand_out(self) -> WorkQueue:
+        queue = queue_of(self.duty.settings)
+        queue.hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
+        return queue
+
+    def by_workers(self) -> RunResult:
+        """Leave the run to workers, wait until nothing is left for them, and conclude it here."""
+        queue = self._hand_out()
+        self.duty.host.say(f"Workers have it now. To stop them: privacy-toolkit runs stop {self.run_id}")
+        with self.duty.state.open(self.run_id) as journal:
+            self._begun(journal, summarize(journal))
+            while what_is_left(journal, has_pack=True) is Left.WORK:
+                self.duty.sleep(1.0)
+            job = plan_of(journal).job
+        queue.take_back(self.run_id)
+        self.has_worked = True
+        return self._concluded(job)
+
     def detached(self) -> RunResult:
         """Leave the run to workers; nothing is sent from here."""
-        queue_of(self.duty.settings).hand_out(self.run_id, len(self.duty.state.chain.of_run(self.run_id)))
+        self._hand_out()
         with self.duty.state.open(self.run_id) as journal:
             summary = summarize(journal)
         said = f"Left to workers: {count(summary.open, 'subject')} to do."

@@ -17,9 +17,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from privacy_toolkit.app import service
+from privacy_toolkit.app import patrol, service
 from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
-from privacy_toolkit.app.patrol import PatrolOrder, patrol, totals_of
+from privacy_toolkit.app.patrol import PatrolOrder, Redemptions, totals_of
 from privacy_toolkit.app.plans import (
     approval_path,
     approver_of,
@@ -29,7 +29,7 @@ from privacy_toolkit.app.plans import (
     statement_of,
     write_plan,
 )
-from privacy_toolkit.app.work import Host
+from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.model import ExitCode, Job, RefusedError, Regime, UsageError, explained
 from privacy_toolkit.engine.limits import Event
@@ -152,7 +152,7 @@ class Toolkit:
         given = merged(InputOptions(), **settings.input)
         order = PatrolOrder(run, text_of(rows), given, as_of, sample)
         host, execution = Backstage(None), options or ExecutionOptions()
-        done = _in_thread(lambda: patrol(order, settings, execution, host, clock))
+        done = _in_thread(lambda: patrol.patrol(order, settings, execution, host, clock))
         return Patrolled(
             tuple(Run(settings, one.run_id, clock=clock) for one in done.results),
             dict(totals_of(done)),
@@ -168,11 +168,9 @@ class Toolkit:
             ToolkitError: it can't be told how things stand.
         """
         options = merged(InputOptions(), **self.settings.input)
-        return _in_thread(lambda: service.pool(str(codes), options, self.settings, _unheard, self._clock))
+        return _in_thread(lambda: patrol.pool(str(codes), options, self.settings, _unheard, self._clock))
 
-    def redemptions(
-        self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
-    ) -> service.Redemptions:
+    def redemptions(self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None) -> Redemptions:
         """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
 
         Args:
@@ -185,8 +183,8 @@ class Toolkit:
             ToolkitError: it can't be told how things stand, or the file can't be written.
         """
         options = merged(InputOptions(), **self.settings.input)
-        order = service.RedemptionOrder(str(rows), options, text_of(out), carry)
-        return _in_thread(lambda: service.redemptions(order, self.settings, _unheard, self._clock))
+        order = patrol.RedemptionOrder(str(rows), options, text_of(out), carry)
+        return _in_thread(lambda: patrol.redemptions(order, self.settings, _unheard, self._clock))
 
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
         """Plan a job as ``plan`` does, while the event loop goes on.
@@ -377,7 +375,7 @@ class PlannedRun:
         if approval is not None:
             given = replace(given, approval=Path(approval), is_approval_named=True)
 
-        def work(host: Host) -> service.RunResult:
+        def work(host: Host) -> RunResult:
             with self._source.at_hand() as path:
                 ready = replace(given, source=path)
                 return service.apply(ready, settings, options or ExecutionOptions(), host, clock)

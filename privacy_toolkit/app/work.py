@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,23 +13,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from privacy_toolkit.app.plans import make_place
+from privacy_toolkit.app.workers import who_asked
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, is_object_address
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
-from privacy_toolkit.core.model import Outcome, StopReason, UsageError, count
+from privacy_toolkit.core.model import ExitCode, Outcome, StopReason, ToolkitError, UsageError, Verdict, count
 from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, order_by
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
 from privacy_toolkit.engine.open_requests import all_known_absent
-from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary
+from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary, summarize
 from privacy_toolkit.engine.planning import input_now, suppression
+from privacy_toolkit.evidence.files import REPORT_HTML
+from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs.campaign import causes
 from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
+from privacy_toolkit.reporting.counts import count_packages
+from privacy_toolkit.reporting.pace import HeldBack
 from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.words import sentence
 from privacy_toolkit.talonone.client import client_for
 from privacy_toolkit.talonone.inventory import Besides
 
@@ -375,3 +382,88 @@ def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) 
         path = out.with_suffix(f".{name}{out.suffix}") if name else out
         written[path] = write_table(path, table, guard=guard)
     return Handed(out, written.pop(out), not summary.open, tuple(written))
+
+
+# How a run stands afterwards.
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run stands after something was done with it.
+
+    ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
+    its pack is to be, ``has_pack`` whether the one there is of now. ``error`` is what went wrong, with its exit code.
+    ``stopped_here``: the exit code of a process that was stopped while others go on with the run.
+    ``is_detached``: it was left to workers just now.
+    ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
+    codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
+    ``copy`` is where in object storage the pack was copied to, "" for nowhere.
+    ``sessions`` are those that a list named, by how they were read.
+    """
+
+    run_id: str
+    folder: Path
+    summary: Summary | None = None
+    sentence: str = ""
+    handed: Handed | None = None
+    error: tuple[ToolkitError, ExitCode] | None = None
+    stopped_here: ExitCode | None = None
+    is_detached: bool = False
+    has_pack: bool = True
+    causes: Mapping[str, Mapping[str, int]] | None = None
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    failed_codes: Mapping[str, int] = field(default_factory=dict)
+    held_back: HeldBack | None = None
+    copy: str = ""
+
+    @property
+    def pack(self) -> Path | None:
+        """Where the pack is, None if there is none."""
+        return self.folder if self.has_pack and (self.folder / REPORT_HTML).exists() else None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command line ends with."""
+        if self.error is not None:
+            return self.error[1]
+        if self.stopped_here is not None:
+            return self.stopped_here
+        if self.is_detached:
+            return ExitCode.SETTLED
+        return ExitCode.BUG if self.summary is None else self.summary.exit_code
+
+
+def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) -> RunResult:
+    """How a run stands, from its journal, or from its summary where that was made already.
+
+    Raises:
+        ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
+    """
+    summary = summary or summarize(journal)
+    if summary.verdict is Verdict.RUNNING:
+        said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
+    else:
+        said = sentence(summary, journal.executions())
+        if summary.stopped_by is StopReason.STOP_ASKED and (asked := journal.stop_asked) is not None:
+            said = f"{said} {who_asked(asked)}"
+    causes, codes = causes_of(journal, summary)
+    listed: Mapping[str, int] = {}
+    if summary.plan.sessions and not summary.purged:
+        packages = count_packages(kept.result for kept in journal.results())
+        listed = (packages and packages.sessions) or {}
+    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes, sessions=listed)
+
+
+def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:
+    """Why subjects are not done, and codes failed, for a job about coupons; None and nothing for others.
+
+    Raises:
+        JournalError: the journal can't be read.
+    """
+    if declaration(summary.plan.job).lists is None or summary.purged:
+        return None, {}
+    others = [outcome for outcome in summary.totals if outcome is not Outcome.DONE and summary.totals[outcome]]
+    if not others:
+        return {}, {}
+    found = ((entry.subject.given, entry.state) for entry in journal.entries(others))
+    return causes((coupon_of(given), at.outcome, at.reason or at.hold_reason, bool(at.attempts)) for given, at in found)

@@ -341,12 +341,7 @@ def _database(found: DatabaseCondition) -> Iterator[DoctorCheck]:
     yield DoctorCheck(
         "durability", found.durable, f"{said}; {found.standby}", "Turn both on: commits would not survive a power cut."
     )
-    yield DoctorCheck(
-        "privileges",
-        found.may_write,
-        "this user may do what a run needs" if found.may_write else "some are missing",
-        "Have the owner give: privacy-toolkit state grants ADDRESS --to ROLE",
-    )
+    yield _privileges(found)
     yield DoctorCheck(
         "database clock",
         abs(found.behind) <= CLOCK_TOLERANCE.total_seconds(),
@@ -354,6 +349,19 @@ def _database(found: DatabaseCondition) -> Iterator[DoctorCheck]:
         "Set both clocks (NTP).",
     )
     yield _clock(found.latest)
+
+
+def _privileges(found: DatabaseCondition) -> DoctorCheck:
+    """Which role this user has, and what it lacks to work on runs."""
+    said = {
+        "operator": "this user may do what runs need, as an operator",
+        "worker": "this user may work on runs, as a worker; it can't make one, nor purge one",
+        "reader": "this user sees how runs are going, as a reader, and can work on none",
+    }.get(found.role, "this user is neither operator nor worker nor reader")
+    if found.lacks:
+        said += f"; to work it lacks {', '.join(found.lacks[:3])}" + (" and more" if found.lacks[3:] else "")
+    remedy = "Have the owner give: privacy-toolkit state grants ADDRESS --to ROLE --as operator (or worker)"
+    return DoctorCheck("privileges", not found.lacks, said, remedy)
 
 
 def _condition(found: Condition) -> DoctorCheck:

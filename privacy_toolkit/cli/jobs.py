@@ -210,12 +210,12 @@ def pool(**options: Any) -> int:
     Each code is read once at the API, and nothing is changed. What is counted are customers: a code without a budget is
     for one of them.
     """
-    from privacy_toolkit.app import service
+    from privacy_toolkit.app import patrol
 
     as_json, path, low = options.pop("as_json"), options.pop("codes"), options.pop("low")
     execution = CommandOptions(rate=options.pop("rate"), concurrency=options.pop("concurrency"))
     settings = take_settings(options, execution)
-    found = service.pool(path, input_of(options, settings.input), settings, say, microseconds)
+    found = patrol.pool(path, input_of(options, settings.input), settings, say, microseconds)
     is_low = low is not None and found.free < low
     if as_json:
         emit_json({**asdict(found), "low": is_low})
@@ -239,14 +239,14 @@ def status(**options: Any) -> int:
     The inventory of each customer is read once, and nothing is changed. FILE holds personal data and is for its owner
     alone.
     """
-    from privacy_toolkit.app import service
+    from privacy_toolkit.app import patrol
 
     as_json, path, out = options.pop("as_json"), options.pop("rows"), options.pop("out")
     carry, guard = options.pop("carry"), options.pop("spreadsheet_safe")
     execution = CommandOptions(rate=options.pop("rate"), concurrency=options.pop("concurrency"))
     settings = take_settings(options, execution)
-    order = service.RedemptionOrder(path, input_of(options, settings.input), out, carry, guard)
-    found = service.redemptions(order, settings, say, microseconds)
+    order = patrol.RedemptionOrder(path, input_of(options, settings.input), out, carry, guard)
+    found = patrol.redemptions(order, settings, say, microseconds)
     if as_json:
         emit_json({**asdict(found), "out": out})
         return ExitCode.OPEN_ITEMS if found.rejected else ExitCode.SETTLED

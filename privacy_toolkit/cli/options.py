@@ -98,6 +98,7 @@ _EXECUTION = (
     ),
     click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
     click.option("--detach", is_flag=True, help="Leave the run to workers and return at once (a state in PostgreSQL)."),
+    click.option("--no-work", is_flag=True, help="Leave the run to workers, and wait for its end here."),
     *_UNATTENDED[3:5],
     click.option("--no-input", is_flag=True, help="Never prompt."),
     *_UNATTENDED[5:],

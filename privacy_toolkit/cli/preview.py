@@ -16,7 +16,8 @@ import click
 import msgspec
 
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
-from privacy_toolkit.app.service import RunResult, found_again
+from privacy_toolkit.app.service import found_again
+from privacy_toolkit.app.work import RunResult
 from privacy_toolkit.cli.options import CommandOptions
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -316,7 +317,7 @@ def _slow(found: HeldBack) -> str:
         " more. Raise --concurrency",
         "unknown": "what held it back can't be told",
     }[found.by]
-    return f"{found.reached:,.0f} requests a second of {found.allowed:,g} allowed: {why}."
+    return f"{found.reached:,.0f} requests a second of {found.allowed:,.12g} allowed: {why}."
 
 
 def _show(summary: Summary, shown: RunResult, following: str) -> None:
@@ -468,7 +469,8 @@ def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
 
 def _next(summary: Summary, shown: RunResult) -> str:
     """The command to run next, "" where there is none."""
-    if summary.purged:
+    is_undone = shown.error is not None and shown.error[0].code == "undone"
+    if summary.purged or is_undone:
         return ""
     if shown.is_detached:
         return f"privacy-toolkit runs watch {summary.run_id}"

@@ -66,7 +66,7 @@ def list_runs(**options: Any) -> int:
 @settings_options
 def show_run(**options: Any) -> int:
     """Show how a run stands, from its journal."""
-    from privacy_toolkit.app.service import result_of
+    from privacy_toolkit.app.work import result_of
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
@@ -536,18 +536,21 @@ def migrate_state(address: str | None, **options: Any) -> int:
 @state_command.command("grants")
 @click.argument("address", required=False)
 @click.option("--to", "role", metavar="ROLE", required=True, help="The role in the database that gets the rights.")
-@click.option("--reading", is_flag=True, help="Only to see how runs are going: nobody's id, and no key.")
+@click.option(
+    "--as", "duty", type=click.Choice(["operator", "worker", "reader"]), help="To make runs, work on them, look on."
+)
+@click.option("--reading", is_flag=True, help="The same as --as reader.")
 @settings_options
-def grant_state(address: str | None, role: str, reading: bool, **options: Any) -> int:
-    """Let a role of the database work with the state at ADDRESS, or only watch it. For the owner of the tables."""
+def grant_state(address: str | None, role: str, duty: str | None, reading: bool, **options: Any) -> int:
+    """Give a role of the database its rights in the state at ADDRESS, and no others; once more after migrate."""
     from privacy_toolkit.journal.state import grant
 
-    as_json = options.pop("as_json")
-    grant(_database_settings(address, options).state, role, reading=reading)
+    as_json, duty = options.pop("as_json"), "reader" if reading else duty or "operator"
+    grant(_database_settings(address, options).state, role, duty)
     if as_json:
-        emit_json({"role": role, "reading": reading})
+        emit_json({"role": role, "as": duty, "reading": duty == "reader"})
     else:
-        result(f"Role {role} may {'watch' if reading else 'work with'} the state.")
+        result(f"Role {role} has the rights of {'an' if duty == 'operator' else 'a'} {duty}, and no others.")
     return ExitCode.SETTLED
 
 

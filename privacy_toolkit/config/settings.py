@@ -86,7 +86,7 @@ class ExecutionOptions:
     ``until`` is a time of day or a duration, ``max_failures`` a number of subjects or a share (``5%``), ``pack`` the
     folder for the report; None takes what is usual. ``accept_rejected`` is how many refused rows are accepted as they
     are. ``restored``: the state folder was restored, copied or moved on purpose. ``detach``: the run is left to
-    workers.
+    workers; ``no_work``: it is, and its end is waited for here, where the pack is written.
     """
 
     until: str | None = None
@@ -96,6 +96,7 @@ class ExecutionOptions:
     restored: bool = False
     accept_rejected: int | None = None
     detach: bool = False
+    no_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)

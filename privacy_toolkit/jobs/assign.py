@@ -39,7 +39,7 @@ from privacy_toolkit.inputs.pairs import (
     coupon_of,
     given_of,
 )
-from privacy_toolkit.inputs.scan import InputSummary, read_input
+from privacy_toolkit.inputs.scan import InputSummary, Scan, read_input
 from privacy_toolkit.jobs.campaign import (
     MAILED,
     MAX_PER_COUPON,
@@ -65,7 +65,7 @@ def one_to_one(
     holds: Mapping[int, Hold],
     kept: Callable[[str], str | None],
     free: Iterable[str],
-    unusable: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    unusable: Callable[[], tuple[int, int, str]] = lambda: (0, 0, ""),
 ) -> Iterator[list[tuple[int, str, str]]]:
     """Give every customer a code, page by page: the one they had before, otherwise the next free one.
 
@@ -76,7 +76,8 @@ def one_to_one(
         holds: those on hold, by number.
         kept: the code that a customer was given before, if it is one of these.
         free: the codes that are free, in the order in which they are given; each as often as it may be given.
-        unusable: of how many codes the API said by now that it does not know them, and that others have them.
+        unusable: of how many codes the API said by now that it does not know them, and that others have them; and what
+            there is to say of refused rows.
 
     Raises:
         UsageError: there are not enough codes.
@@ -95,11 +96,12 @@ def one_to_one(
         raise _run_out(missing, *unusable())
 
 
-def _run_out(missing: int, unknown: int, held: int) -> UsageError:
+def _run_out(missing: int, unknown: int, held: int, refused: str) -> UsageError:
     """What keeps customers without a code: too short a list, or codes in it that can't be given to anybody."""
     needed = f"{missing:,} more {'is' if missing == 1 else 'are'} needed"
     why = [f"the API does not know {unknown:,} of them"] if unknown else []
     why += [f"{held:,} {'is' if held == 1 else 'are'} reserved for others"] if held else []
+    why += [refused] if refused else []
     if not why:
         problem = f"The codes run out: {needed}. Nothing was sent."
     else:
@@ -109,6 +111,8 @@ def _run_out(missing: int, unknown: int, held: int) -> UsageError:
     hint = (
         "Are they codes of this environment? Correct the list, or add codes to it."
         if unknown
+        else "Correct the list, or add codes to it."
+        if refused
         else "Add codes to the list."
     )
     return UsageError(problem, f"{hint} Codes that were assigned before go to nobody else.", code="codes_run_out")
@@ -171,6 +175,7 @@ class Offer:
     ) -> None:
         self._codes, self._record, self._taken = codes, record, taken
         self._check, self._ask, self._trusts = check, ask, trusts
+        self.refused = ""
         self.owned = set(taken.values())
         self.budgets = {code: budget for code, budget in codes if budget is not None}
         self.void: set[str] = set()
@@ -202,11 +207,11 @@ class Offer:
             chosen += good
         return (code for code, room in chosen for _ in range(room))
 
-    def unusable(self) -> tuple[int, int]:
-        """How many codes the API does not know, and how many others have, as far as was read."""
+    def unusable(self) -> tuple[int, int, str]:
+        """How many codes the API does not know, and how many others have, as far as was read; and of refused rows."""
         check = self._check
         missing, others = (set(), {}) if check is None else (check.missing, check.others)
-        return len(self.void | missing), sum(map(bool, others.values()))
+        return len(self.void | missing), sum(map(bool, others.values())), self.refused
 
     def told(self, pairs: _Pairs) -> dict[str, int]:
         """What the plan says of it: nothing for codes that are taken as they are, for one customer each."""
@@ -288,12 +293,13 @@ def assign_codes(preparation: Preparation) -> Assigned:
     """
     if preparation.second is None:
         raise UsageError("There are no codes to assign.", "Name their file with --coupons.")
-    codes, summary = _codes(preparation.second, preparation)
+    codes, summary, refused = read_codes(preparation.second, _options(preparation.options), preparation.scratch)
     seed = preparation.parameters.get(SEED)
     former = former_scopes(preparation.state, preparation.scope, may_be_of(Job.ASSIGN))
     record = preparation.state.assigned(preparation.scope, former)
     preparation.resources.callback(record.close)
     offer = _offer(order_of_codes(codes, None if seed is None else int(seed)), record, preparation)
+    offer.refused = refused
     pairs = _assigned(offer, preparation)
     looked_at = preparation.state.identity.may_lack
 
@@ -370,12 +376,11 @@ def _limited(given: str, budgets: Mapping[str, int], limit: int | None) -> str:
     return given_of(code, smallest(budgets.get(code), limit), carried_text(given)) if code else given
 
 
-def _codes(path: str, preparation: Preparation) -> tuple[list[tuple[str, int | None]], InputSummary]:
-    return read_codes(path, _options(preparation.options), preparation.scratch)
+Codes = list[tuple[str, int | None]]
 
 
-def read_codes(path: str, options: InputOptions, scratch: Path) -> tuple[list[tuple[str, int | None]], InputSummary]:
-    """Read codes in the order of their file, each once, with its budget if it has one.
+def read_codes(path: str, options: InputOptions, scratch: Path) -> tuple[Codes, InputSummary, str]:
+    """Read codes in the order of their file, each once, with its budget if it has one; and say what was refused of it.
 
     Raises:
         InputError: they can't be read.
@@ -384,7 +389,16 @@ def read_codes(path: str, options: InputOptions, scratch: Path) -> tuple[list[tu
         raise InputError("The codes can't come from standard input.", "Save them to a file, and name it.")
     with read_input(path, options, spool_folder=scratch, form=CodeForm(has_budget=True)) as scan:
         rows = ((code, "".join(map(str, given))) for page in scan.subjects() for _, code, *given in page)
-        return [(code, budget_of(given)) for code, given in rows], scan.summary
+        return [(code, budget_of(given)) for code, given in rows], scan.summary, _refused_rows(scan)
+
+
+def _refused_rows(scan: Scan) -> str:
+    """How many rows of a list can't be used, and which one is the first; "" where there is none."""
+    number = scan.summary.rejected
+    for row, reason in scan.rejected():
+        which = f"row {row} can't be used" if number == 1 else f"{number:,} rows can't be used, the first is row {row}"
+        return f"{which} ({reason})"
+    return ""
 
 
 def _options(given: InputOptions) -> InputOptions:

@@ -360,7 +360,7 @@ _FOR_A_PERSON = (
     "Look in Talon.One whether it took place; the API has no way to ask. It is never sent again on its own. If it did"
     " not take place, put the row into a new run."
 )
-_ONCE = "Never sent again once it may have arrived: a second request would count a second time."
+_ONCE = "Never sent again once it may have been carried out: a second request would count a second time."
 _AGAIN = (
     "An update may be sent again after its answer was lost: the same update twice comes to the same. Later rows of the"
     " same customer or session wait for it."

@@ -1,17 +1,18 @@
-"""What the order of a run binds: whoever works on a run that others may have written to compares it before.
+"""What binds a run: digests of its pages, what is made of them and its facts, and what an order of it is about.
 
-The pages are bound by their digests, which are keyed by the run's secret: an order tells nobody who is in them, and
-whoever changes a page, or the secret, can't keep its digest.
+The digests are keyed by the run's secret: an order tells nobody who is in the pages, and whoever changes a page, or the
+secret, can't keep its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +20,30 @@ import msgspec
 
 from privacy_toolkit.core.model import Subject
 
+#: The numbers of the first and the last subject of a page, and what its bytes have to come to.
+Digest = tuple[int, int, bytes]
+#: The fact that binds all others, and the digests of the pages.
+MAC = "mac"
 #: Bytes of a number, and of what is kept of a subject.
 _NUMBER: Final = array("Q").itemsize
+
+
+def page_digest(secret: bytes, first: int, last: int, data: bytes) -> bytes:
+    """What a page of subjects has to come to: HMAC-SHA256 of its numbers and its bytes."""
+    return hmac.digest(secret, struct.pack(">QQ", first, last) + data, hashlib.sha256)
+
+
+def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
+    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
+
+    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
+    """
+    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
+    for name in sorted(facts.keys() - {MAC}):
+        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
+    for first, last, digest in pages:
+        mac.update(struct.pack(">QQ", first, last) + digest)
+    return mac.digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,7 @@ subjects is that log, put over what was folded before. A store says only where t
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import inspect
-import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +30,7 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, StateCount
-from privacy_toolkit.journal.orders import BoundRun, PinnedSubjects
+from privacy_toolkit.journal.orders import BoundRun, PinnedSubjects, page_digest
 from privacy_toolkit.journal.records import (
     PENDING,
     Approval,
@@ -53,10 +50,6 @@ from privacy_toolkit.journal.records import (
 
 M = TypeVar("M", bound=Callable[..., Any])
 Row = tuple[Any, ...]
-#: The numbers of the first and the last subject of a page, and what its bytes have to come to.
-Digest = tuple[int, int, bytes]
-#: The fact that binds all others, and the digests of the pages.
-MAC = "mac"
 
 
 class Damage(Exception):  # noqa: N818 - whoever reads the journal makes an error of it that names the run
@@ -194,11 +187,6 @@ def decode_states(rows: bytes) -> dict[int, StateRow | None]:
     return {seq: state for seq, state, _, _ in _decode_states(rows)}
 
 
-def page_digest(secret: bytes, first: int, last: int, data: bytes) -> bytes:
-    """What a page of subjects has to come to: HMAC-SHA256 of its numbers and its bytes."""
-    return hmac.digest(secret, struct.pack(">QQ", first, last) + data, hashlib.sha256)
-
-
 # Subjects that belong together, where one request is about several of them: a coupon and all who are to have it.
 
 #: Something was sent for these, and what became of it is not known, or not seen yet.
@@ -300,19 +288,6 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _decode_page = msgspec.msgpack.Decoder(list[_Stored]).decode
-
-
-def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
-    """What binds the facts of a run and the digests of its pages: HMAC-SHA256 under the secret that is among them.
-
-    A purged run has no secret any more: its fact is a plain checksum, under an empty key.
-    """
-    mac = hmac.new(facts.get("secret", b""), digestmod=hashlib.sha256)
-    for name in sorted(facts.keys() - {MAC}):
-        mac.update(struct.pack(">QQ", len(name.encode()), len(facts[name])) + name.encode() + facts[name])
-    for first, last, digest in pages:
-        mac.update(struct.pack(">QQ", first, last) + digest)
-    return mac.digest()
 
 
 class KeptFacts:

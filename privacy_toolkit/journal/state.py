@@ -104,7 +104,8 @@ class DatabaseCondition:
     """What can be seen of a state in a database without changing it.
 
     ``durable`` is whether it keeps what it says is committed. ``behind`` are seconds by which its clock is behind this
-    machine's. ``may_write`` is whether this user may do all that a run needs. ``standby`` says how standbys follow.
+    machine's. ``role`` is what this user may do: that of an operator, a worker or a reader, "" less; ``lacks`` are the
+    rights that it does not have to work on runs. ``standby`` says how standbys follow.
     ``error`` says why it can't be used.
     """
 
@@ -113,7 +114,8 @@ class DatabaseCondition:
     durable: bool = True
     encrypted: bool | None = None
     behind: float = 0.0
-    may_write: bool = True
+    role: str = ""
+    lacks: tuple[str, ...] = ()
     standby: str = ""
     latest: str | None = None
     error: ToolkitError | None = None
@@ -206,8 +208,8 @@ def migrate(address: Path | str) -> list[str]:
     return schema.migrate(Database(str(address), getattr(address, "password_file", None)))
 
 
-def grant(address: Path | str, role: str, *, reading: bool) -> None:
-    """Let a role of the database work with the state, or with ``reading`` only see how its runs are going.
+def grant(address: Path | str, role: str, duty: str) -> None:
+    """Give a role of the database the rights of an ``operator``, a ``worker`` or a ``reader``, and no others.
 
     Raises:
         UsageError: the address can't be used, or there is no such role.
@@ -217,7 +219,7 @@ def grant(address: Path | str, role: str, *, reading: bool) -> None:
         from privacy_toolkit.journal.postgres import schema
         from privacy_toolkit.journal.postgres.connection import Database
 
-    schema.grant(Database(str(address), getattr(address, "password_file", None)), role, reading=reading)
+    schema.grant(Database(str(address), getattr(address, "password_file", None)), role, duty)
 
 
 def open_queue(address: Path | str, scope: str) -> WorkQueue:

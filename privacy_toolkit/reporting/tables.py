@@ -108,13 +108,18 @@ OF_RUNS: Final = (*OF_JOBS, ".xlsx")
 MOST_IN_A_SHEET: Final = 1_048_576
 
 
-def check_out(path: str, *, guard: bool = False, formats: tuple[str, ...] = OF_JOBS) -> None:
+def check_out(
+    path: str, *, guard: bool = False, formats: tuple[str, ...] = OF_JOBS, inputs: Iterable[str | None] = ()
+) -> None:
     """Make sure, before anything is read, that a file of this name can be written (``guard``: one for spreadsheets).
 
     Raises:
-        UsageError: its format can't be told from its name, or its folder is missing or can't be written.
+        UsageError: its format can't be told from its name, its folder is missing or can't be written, or it is one of
+            the ``inputs``, which nobody wants to lose.
     """
     place = Path(path)
+    if any(name is not None and place.exists() and Path(name).exists() and place.samefile(name) for name in inputs):
+        raise UsageError(f"{place} is what is read: it would be lost.", "Name another file with --out.")
     suffix = place.suffix.lower()
     if suffix not in formats and suffix not in _ALSO:
         named = f"{', '.join(formats[:-1])} or {formats[-1]}"

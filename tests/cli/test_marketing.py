@@ -236,6 +236,35 @@ def test_a_code_goes_to_as_many_customers_as_its_budget_says(call, stocked, tabl
     assert plan["calls"]["get_reserved_customers"] == [2, 4]
 
 
+def test_a_file_that_is_read_is_never_written_over(call, stocked, customers, codes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = customers.read_bytes(), codes.read_bytes()
+    for out in (customers, codes, customers.name, f"./{codes.name}"):
+        done = call("coupons", "assign", customers, "--coupons", codes, "--out", out, "--confirm", "yes", "--json")
+        assert (done.code, "is what is read" in done.json["error"]["message"]) == (2, True)
+    pairs = tmp_path / "pairs.csv"
+    assert call("coupons", "assign", customers, "--coupons", codes, "--out", pairs, "--confirm", "yes").code == 0
+    assert call("coupons", "status", pairs, "--out", pairs).code == 2
+    assert call("coupons", "release", pairs, "--out", pairs, "--confirm", "yes").code == 2
+    assert call("coupons", "holders", codes, "--out", codes).code == 2
+    assert (customers.read_bytes(), codes.read_bytes()) == before
+
+
+@pytest.mark.parametrize("budget", ["-3", "2.5", "many", "99999999999999999999", " 2 "])
+def test_codes_that_run_out_since_a_budget_can_not_be_used_are_said_with_the_row(
+    call, stocked, table, customers, budget
+):
+    codes = table("codes.csv", "coupon_value,budget", (PLAIN, 2), (FIRM, budget), (LATE, budget))
+    done = call("coupons", "assign", customers, "--coupons", codes, "--confirm", "yes", "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "codes_run_out")
+    assert done.json["error"]["message"] == (
+        "Not enough of the codes can be assigned: 2 rows can't be used, the first is row 3 (budget_not_usable). "
+        "3 more are needed. Nothing was sent."
+    )
+    assert "Correct the list" in done.json["error"]["hint"]
+    assert "the first is row 3 (budget_not_usable)" in call("coupons", "pool", codes).err
+
+
 def test_codes_that_run_out_by_their_budgets_are_said_before_anything_is_read(call, stocked, table, requests):
     codes = table("codes.csv", "coupon_value,budget", (PLAIN, 5), (OLD, 4))
     done = call("coupons", "assign", requests, "--coupons", codes, "--confirm", "yes", "--json")
@@ -418,6 +447,8 @@ def test_a_run_that_was_undone_does_not_go_on(call, stocked, table):
     assert undone.code == 0
     refused = call("runs", "resume", run_id, "--json")
     assert (refused.json["exit_code"], refused.json["error"]["code"]) == (5, "undone")
+    assert refused.json["next"] == ""  # it never goes on
+    assert "Next:" not in call("runs", "resume", run_id).out
 
 
 # What is left.

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from privacy_toolkit.engine.plan import decode_plan
-from privacy_toolkit.journal.packed import facts_mac, page_digest
+from privacy_toolkit.journal.orders import facts_mac, page_digest
 from privacy_toolkit.signatures.sshsig import ORDER_NAMESPACE, generate
 from tests.cli.conftest import CUSTOMERS
 from tests.support import postgres
@@ -272,3 +272,27 @@ def test_a_run_that_was_purged_has_no_order(call, run, execute):
     assert call("runs", "purge", run, "--confirm", f"purge {run}").code == 0
     assert execute("SELECT count(*) FROM orders").fetchone() == (0,)
     assert call("runs", "show", run).code == 0
+
+
+def test_a_worker_takes_no_run_that_nobody_ordered(call, signers, requests, phrase, execute, server):
+    begun = call("erase", requests, "--confirm", phrase, "--detach", "--json")
+    assert begun.code == 0, begun.out
+    run = begun.json["run_id"]
+    execute("UPDATE orders SET signed = 'nothing'")
+    refused = call("worker", "--run", run, "--once", "--json")
+    assert refused.code == 5
+    assert "Nobody signed the order" in refused.json["error"]["message"]
+    assert executions(execute) == []
+    assert not server.log.about_subjects()
+
+
+def test_a_worker_checks_the_approval_too(call, signers, requests, phrase, execute, server, tmp_path, key):
+    begun = call("erase", requests, "--confirm", phrase, "--detach", "--json").json["run_id"]
+    config = tmp_path / "worker.toml"
+    config.write_text(f'[profiles.default]\napproval = "required"\nallowed_signers = "{signers}"\n')
+    config.chmod(0o600)
+    refused = call("worker", "--run", begun, "--once", "--json", "--config", config)
+    assert refused.code == 5, refused.out
+    assert "approval of a second person" in refused.json["error"]["message"]
+    assert executions(execute) == []
+    assert not server.log.about_subjects()

@@ -53,7 +53,7 @@ def test_doctor_looks_at_the_database(call, server, fresh):
         "version 15",
         "fsync and full_page_writes are on",
         "no standby is synchronous",
-        "this user may do what",
+        "this user may do what runs need, as an operator",
     ):
         assert what in said.replace("version 16", "version 15").replace("version 17", "version 15")
 

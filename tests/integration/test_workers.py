@@ -106,6 +106,15 @@ def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):
     assert outcomes(kit) == {"erased": len(IDS)}
 
 
+def test_whoever_waits_for_workers_writes_the_pack_at_the_end(kit, write_ids):
+    confirmation = f"erase {len(IDS)} from {kit.target}"
+    with worker(kit, "--concurrency", "8"):
+        done = kit.run("erase", write_ids(IDS), "--no-work", "--confirm", confirmation, "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": len(IDS)})
+    assert kit.run("verify", done.json["pack"]).code == 0
+    assert queue(kit).handed_out() == {}
+
+
 def test_the_pack_is_written_where_somebody_is_to_do_so(kit, write_ids):
     left = detach(kit, write_ids)
     with worker(kit, "--concurrency", "8") as process:  # one that is not to
@@ -151,6 +160,15 @@ def test_a_schedule_that_cannot_be_kept_is_refused_at_the_start(kit, lines, said
     refused = kit.run("worker", "--config", str(profile), "--json")
     assert refused.code == 2
     assert said in refused.json["error"]["message"]
+
+
+def test_what_goes_onto_a_disk_is_left_to_nobody(kit, write_ids):
+    refused = kit.run("export", write_ids(IDS), "--out", str(kit.folder / "packages"), "--detach", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "on_a_disk")
+    assert len(kit.log) == 0
+    assert kit.run("export", write_ids(IDS), "--out", str(kit.folder / "packages")).code == 0
+    refused = kit.run("worker", "--run", "latest", "--once", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "on_a_disk")
 
 
 def test_a_folder_has_no_workers(kit, write_ids):

@@ -38,6 +38,8 @@ def main() -> int:
     for part in play_everywhere(options.seed, options.subject_runs, options.processes, what=what):
         tally.join(part)
         tally.seconds += part.seconds
+        for spec, violation in part.failing:
+            _say(f"seed {spec.seed}: {violation.what} ({violation.about})", sys.stderr)
         _say(
             f"{tally.subjects:,} subject-runs, {len(tally.failing)} failing, {time.monotonic() - began:.0f} s",
             sys.stderr,

@@ -10,7 +10,7 @@ from typing import Any
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.engine.controls import Controls
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.jobs import coupons, erase, writing
+from privacy_toolkit.jobs import coupons, erase, many, writing
 from privacy_toolkit.journal.memory.run import MemoryRun
 from privacy_toolkit.talonone.responses import Finding
 from tests.simulation.store import CrashingRun
@@ -38,6 +38,14 @@ def planted(mutation: Mutation) -> Iterator[None]:
     finally:
         for place, name, value in before:
             setattr(place, name, value)
+
+
+def _takes_all_for_safe(init: Any) -> Any:
+    def made(self: Any, *given: Any) -> None:
+        init(self, *given)
+        self._is_safe = True
+
+    return made
 
 
 def _intent_after_send(act: Any) -> Any:
@@ -159,6 +167,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a POST whose answer was lost is sent again",
         ((writing, "may_send_again", _repeats),),
         (Job.REFERRALS, Job.EVENTS),
+        ("done twice",),
+    ),
+    Mutation(
+        "lost_codes_again",
+        "a request for many codes whose answer was lost is sent again",
+        ((many._ManyWalk, "__init__", _takes_all_for_safe),),
+        (Job.REFERRALS,),
         ("done twice",),
     ),
     Mutation(

@@ -62,9 +62,6 @@ class _Taken(_Pairs):
         for code in self.codes:
             if not set(self.others(code)) <= self.holders(seen, code):
                 yield "others lost their code", code
-            held = self.holders(seen, code) - seen.ledger.outside
-            if self.each == 1 and len(held) > 1:
-                yield "a code of one customer has two", code
 
 
 class TakenReserve(_Taken, Reserve):
@@ -116,7 +113,7 @@ class Undo(Release):
         if seen.is_over and not is_open:
             for customer, code in _released(MemoryRun(self.held, lambda _: True)):
                 if (customer, code) in now and customer not in seen.ledger.outside:
-                    yield "given back, and somebody has it", customer
+                    yield "done, and it is not so: given back", customer
 
 
 def own_pairs(simulation: Simulation) -> list[Pair]:

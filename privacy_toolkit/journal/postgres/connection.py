@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import socket
+import ssl
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -71,8 +74,14 @@ _CODES: Final = {
 }
 #: Classes of codes: connections, what was given up for another, what was in the way, what an operator ended.
 _PASSING: Final = frozenset({"08", "40", "55", "57"})
+#: The server's words of a right that is missing, taken only if nothing but the name of a table can be in them.
+_NO_RIGHT: Final = "42501"
+_DENIED: Final = re.compile(r"permission denied for table ([a-z_]{1,40})")
 _HINTS: Final = {
-    "42501": "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE",
+    _NO_RIGHT: (
+        "Have its owner give: privacy-toolkit state grants ADDRESS --to ROLE --as operator (to make runs), or --as"
+        " worker (to work on them). What is missing is named by: privacy-toolkit doctor"
+    ),
     "3F000": _MIGRATE,
     "42P01": _MIGRATE,
     "42703": _MIGRATE,
@@ -82,6 +91,9 @@ _HINTS: Final = {
 
 def meaning(error: psycopg.Error) -> str:
     """Say what an error of the database means, without a word of the database itself."""
+    table = _DENIED.fullmatch(error.diag.message_primary or "") if error.sqlstate == _NO_RIGHT else None
+    if table is not None:
+        return f"this user may not do that with the table {table[1]}"
     if error.sqlstate is None:
         return "the connection was lost" if isinstance(error, psycopg.OperationalError) else "it can't be used so"
     return _CODES.get(error.sqlstate, f"SQLSTATE {error.sqlstate}")
@@ -161,10 +173,10 @@ class Database:
         try:
             connection: Connection = psycopg.connect("", autocommit=True, **self.given())
         except psycopg.Error as error:
-            raise UnreachableError(
-                f"The database of the state can't be reached ({self.name}): {_refusal(error)}.",
-                "Is it running, and are address, user and password right?",
-            ) from None
+            why, hint = _refusal(error), "Is it running, and are address, user and password right?"
+            if _UNVERIFIED.search(str(error)):
+                why, hint = _unverified(self._parameters)
+            raise UnreachableError(f"The database of the state can't be reached ({self.name}): {why}.", hint) from None
         try:
             check_tls(connection)
             with explained("The database of the state can't be used"):
@@ -303,6 +315,37 @@ def _refuse_tls() -> NoReturn:
         "The database of the state is reached over a network, so its certificate has to be verified.",
         "Set sslmode=verify-full, and sslrootcert to the certificate of its authority, in the address or service file.",
     )
+
+
+#: What libpq says where a certificate does not do. It does not say why.
+_UNVERIFIED: Final = re.compile(r"certificate verify failed|does not match host name")
+#: What the server is asked before TLS begins (PostgreSQL, Message Formats: SSLRequest), and codes of OpenSSL.
+_SSL_REQUEST: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+_EXPIRED, _OTHER_NAME = 10, {62, 64}
+_PATIENCE: Final = 5.0
+
+
+def _unverified(given: Mapping[str, Any]) -> tuple[str, str]:
+    """Why the certificate of a server does not do, and what is to be done, by asking for it once more."""
+    host, authority = str(given.get("host", "")), str(given.get("sslrootcert", ""))
+    code = 0
+    try:
+        context = ssl.create_default_context(cafile=None if authority in {"", "system"} else authority)
+        place = (str(given.get("hostaddr") or host), int(given.get("port") or 5432))
+        with socket.create_connection(place, _PATIENCE) as line:
+            line.sendall(_SSL_REQUEST)
+            if line.recv(1) == b"S":
+                context.wrap_socket(line, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        code = error.verify_code
+    except (OSError, ValueError):
+        code = 0
+    if code == _EXPIRED:
+        return "its certificate has expired", "Have the certificate renewed, and compare this machine's clock."
+    if code in _OTHER_NAME:
+        return f"its certificate is for another name than {host}", "Name the host as the certificate does."
+    whose = "an authority that this system trusts" if authority == "system" else "the authority in sslrootcert"
+    return f"its certificate is not by {whose}", "Set sslrootcert to the certificate of its authority, in the address."
 
 
 def _password(path: Path) -> str:

@@ -13,8 +13,12 @@ import psycopg
 
 from privacy_toolkit.core.model import JournalError, Outcome, RefusedError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
-from privacy_toolkit.journal.orders import SignOrder, bound_run
-from privacy_toolkit.journal.packed import Digest, PackedReader, control_row, encode_rows, facts_mac, page_digest
+from privacy_toolkit.journal.orders import Digest, SignOrder, bound_run, facts_mac, page_digest
+from privacy_toolkit.journal.packed import (
+    PackedReader,
+    control_row,
+    encode_rows,
+)
 from privacy_toolkit.journal.postgres.connection import Connection, explained
 from privacy_toolkit.journal.postgres.ledgers import put_key
 from privacy_toolkit.journal.postgres.reader import PAGE, RESULT, PostgresReader, member, sealed, sealed_ticket

@@ -27,10 +27,9 @@ import psycopg
 from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, Outcome, StopReason
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, counted
-from privacy_toolkit.journal.orders import BoundRun, bound_run, unpack_numbers
+from privacy_toolkit.journal.orders import MAC, BoundRun, bound_run, facts_mac, page_digest, unpack_numbers
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
-    MAC,
     Damage,
     PackedReader,
     PartyWalk,
@@ -39,9 +38,7 @@ from privacy_toolkit.journal.packed import (
     decode_counts,
     decode_rows,
     decode_states,
-    facts_mac,
     page_as_known,
-    page_digest,
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import Database, trouble

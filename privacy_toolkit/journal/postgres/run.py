@@ -17,18 +17,14 @@ from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.figures import counted
 from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
-from privacy_toolkit.journal.orders import bound_run, pack_numbers
+from privacy_toolkit.journal.orders import MAC, Digest, bound_run, facts_mac, pack_numbers, page_digest
 from privacy_toolkit.journal.packed import (
-    MAC,
-    Digest,
     Row,
     decode_rows,
     encode_counts,
     encode_page,
     encode_rows,
-    facts_mac,
     page_as_known,
-    page_digest,
     reads,
 )
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble

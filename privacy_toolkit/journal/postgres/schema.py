@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -273,8 +274,58 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
 #: Makes the tables of Procrastinate as the installed version has them, and ours for it. What later versions change in
 #: them are migrations of their own, by the names of Procrastinate's files.
 _WORK: Final = "0004-work"
-#: What a role may do: privilege and tables, ``None``: all of them.
-_READABLE: Final = ("migrations", "runs", "executions", "controls", "acceptances", "chain", "stops")
+
+# Who may do what. Whoever is to do less has fewer rights; whose orders count is said by signatures and not by these.
+
+OPERATOR, WORKER, READER = ROLES = ("operator", "worker", "reader")
+_ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
+#: What an operator may do with tables of which not all is done by any command; of all others everything.
+_OPERATOR: Final = {
+    "migrations": "SELECT",
+    "chain": "SELECT, INSERT",
+    "controls": "SELECT, INSERT",
+    "acceptances": "SELECT, INSERT",
+    "rejected": "SELECT, INSERT, DELETE",
+    "orders": "SELECT, INSERT, DELETE",
+    "runs": "SELECT, INSERT, UPDATE",
+    "executions": "SELECT, INSERT, UPDATE",
+}
+#: A worker makes no run and changes no page, plan, order or secret; what it wrote of a run it can change.
+_WORKER: Final = {
+    **dict.fromkeys(
+        (
+            *("migrations", "run_secrets", "orders", "parties", "rejected", "acceptances"),
+            *("imported", "removed", "deployments", "answers"),
+        ),
+        "SELECT",
+    ),
+    **dict.fromkeys(("facts", "keys", "controls", "chain", "suppressed", "given_back"), "SELECT, INSERT"),
+    "runs": "SELECT, UPDATE (touched, generation, stop, paused_until, holder, walked)",
+    "executions": (
+        "SELECT, INSERT, UPDATE (ended_at, stopped_by, expires_at, fenced_at, target, generation, exclusive, rate,"
+        " drain, written, beaten, beaten_at, want, in_use, told, since, failures, first_reads, has_seen)"
+    ),
+    "pages": "SELECT, UPDATE (folded, counts, execution, walked, is_open, doubted, due_on)",
+    "log": "SELECT, INSERT, DELETE",
+    "results": "SELECT, INSERT, UPDATE (data), DELETE",
+    "counted": "SELECT, INSERT, UPDATE (erased)",
+    "list_read": "SELECT, INSERT, UPDATE (stamp)",
+    "changes": "SELECT, INSERT, UPDATE (changes)",
+    "assigned": "SELECT, DELETE",
+    "shared": "SELECT, DELETE",
+    "stops": "SELECT, DELETE",
+    "index_parts": "SELECT, INSERT, DELETE",
+    "index_told": "SELECT, INSERT",
+}
+#: A reader sees how runs are going: nobody's id, no secret, and no plan, which may name a path.
+_READER: Final = {
+    "runs": (
+        "SELECT (run_no, run_id, created_at, size, purged_at, set_aside_at, touched, generation, stop, paused_until,"
+        " walked)"
+    ),
+    **dict.fromkeys(("migrations", "executions", "controls", "acceptances", "chain", "stops"), "SELECT"),
+}
+_RIGHT: Final = re.compile(r"([A-Z]+)(?: \(([a-z_, ]+)\))?(?:, |$)")
 
 
 def check(database: Database) -> None:
@@ -380,37 +431,66 @@ def _applied(connection: Connection) -> set[str]:
     return {str(name) for (name,) in connection.execute("SELECT name FROM migrations")} if there else set()
 
 
-def grant(database: Database, role: str, *, reading: bool) -> None:
-    """Let a role work with the state, or with ``reading`` see how its runs are going and nobody's id.
+def grant(database: Database, role: str, duty: str) -> None:
+    """Give a role the rights of an operator, a worker or a reader, and take from it what else it had.
 
     Raises:
         UsageError: there is no such role.
         JournalError: the one who connects may not grant it.
     """
-    named = sql.Identifier(role)
-    tables = sql.SQL(", ").join(map(sql.Identifier, _READABLE))
-    statements = (
-        ["GRANT USAGE ON SCHEMA toolkit TO {role}", "GRANT SELECT ON {tables} TO {role}"]
-        if reading
-        else [
-            "GRANT USAGE ON SCHEMA toolkit TO {role}",
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA toolkit TO {role}",
-            "REVOKE INSERT, UPDATE, DELETE ON migrations FROM {role}",
-            "GRANT EXECUTE ON FUNCTION rewrite() TO {role}",
-            "GRANT USAGE ON SCHEMA toolkit_work TO {role}",
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA toolkit_work TO {role}",
-            "GRANT USAGE ON ALL SEQUENCES IN SCHEMA toolkit_work TO {role}",
-        ]
-    )
     with explained("The rights can't be granted"), database.used() as connection:
+        statements = [
+            "REVOKE ALL ON ALL TABLES IN SCHEMA toolkit FROM {role}",
+            "REVOKE ALL ON FUNCTION rewrite() FROM {role}",
+            "GRANT USAGE ON SCHEMA toolkit TO {role}",
+            *(f"GRANT {rights} ON {table} TO {{role}}" for table, rights in _rights(connection, duty).items()),
+        ]
+        if duty == OPERATOR:
+            statements.append("GRANT EXECUTE ON FUNCTION rewrite() TO {role}")
+        work = "REVOKE ALL ON ALL TABLES IN SCHEMA toolkit_work FROM {role}"
+        statements += (
+            [work]
+            if duty == READER
+            else [
+                "GRANT USAGE ON SCHEMA toolkit_work TO {role}",
+                f"GRANT {_ALL} ON ALL TABLES IN SCHEMA toolkit_work TO {{role}}",
+                "GRANT USAGE ON ALL SEQUENCES IN SCHEMA toolkit_work TO {role}",
+            ]
+        )
         try:
             with connection.transaction():
                 for statement in statements:
-                    connection.execute(sql.SQL(statement).format(role=named, tables=tables))
+                    connection.execute(sql.SQL(statement).format(role=sql.Identifier(role)))
         except psycopg.errors.UndefinedObject:
             raise UsageError(
                 "There is no such role in the database.", "Make it first: CREATE ROLE name LOGIN"
             ) from None
+
+
+def _rights(connection: Connection, duty: str) -> dict[str, str]:
+    """The rights of a duty by table."""
+    if duty != OPERATOR:
+        return _WORKER if duty == WORKER else _READER
+    tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'toolkit' ORDER BY 1").fetchall()
+    return {table: _OPERATOR.get(table, _ALL) for (table,) in tables}
+
+
+def _missing(connection: Connection, duty: str) -> list[str]:
+    """The rights of a duty that this user does not have, such as "UPDATE on pages"."""
+    wanted = [
+        (table, right, column)
+        for table, rights in _rights(connection, duty).items()
+        for right, columns in _RIGHT.findall(rights)
+        for column in (columns.split(", ") if columns else [""])
+    ]
+    found = connection.execute(
+        "SELECT DISTINCT need || ' on ' || named"
+        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS r (named, need, part)"
+        " WHERE NOT CASE WHEN part = '' THEN has_table_privilege('toolkit.' || named, need)"
+        " ELSE has_column_privilege('toolkit.' || named, part, need) END ORDER BY 1",
+        tuple(map(list, zip(*wanted, strict=True))),
+    )
+    return [str(right) for (right,) in found.fetchall()]
 
 
 #: What a server says of itself that a state depends on.
@@ -461,11 +541,9 @@ def usage(database: Database) -> dict[str, Any]:
     Raises:
         JournalError: that can't be read.
     """
-    with explained("The runs can't be listed"):
-        may = database.row(
-            "SELECT bool_and(has_table_privilege(format('toolkit.%%I', tablename), need)) FROM pg_tables,"
-            " unnest('{SELECT, INSERT, UPDATE, DELETE}'::text[]) AS need"
-            " WHERE schemaname = 'toolkit' AND tablename <> 'migrations'"
-        )
-        latest = database.row("SELECT max(run_id) FROM runs WHERE set_aside_at IS NULL")
-    return {"may_write": bool(may and may[0]), "latest": latest[0] if latest else None}
+    with explained("The runs can't be listed"), database.used() as connection:
+        missing = {duty: _missing(connection, duty) for duty in ROLES}
+        role = next((duty for duty, rights in missing.items() if not rights), "")
+        (latest,) = connection.execute("SELECT max(run_id) FROM runs WHERE set_aside_at IS NULL").fetchone() or (None,)
+    lacks = () if role in {OPERATOR, WORKER} else tuple(missing[WORKER])
+    return {"role": role, "lacks": lacks, "latest": latest}

@@ -26,18 +26,15 @@ from privacy_toolkit.core import durable, uncollected
 from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.model import JournalError, RefusedError, StopReason
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary
+from privacy_toolkit.journal.orders import MAC, Digest, facts_mac, page_digest
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
-    MAC,
     Damage,
-    Digest,
     KeptFacts,
     PackedReader,
     PartyWalk,
     Row,
     control_of,
-    facts_mac,
-    page_digest,
     reads,
 )
 from privacy_toolkit.journal.records import (

@@ -15,7 +15,10 @@ import msgspec
 from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
-from privacy_toolkit.journal.packed import MAC, Row, facts_mac
+from privacy_toolkit.journal.orders import MAC, facts_mac
+from privacy_toolkit.journal.packed import (
+    Row,
+)
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE

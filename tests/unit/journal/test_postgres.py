@@ -278,8 +278,8 @@ def test_tables_that_are_missing_older_or_newer_are_refused(state, execute, addr
 def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
     for role in ("watcher", "operator"):
         execute(f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    schema.grant(Database(address), "watcher", reading=True)
-    schema.grant(Database(address), "operator", reading=False)
+    schema.grant(Database(address), "watcher", "reader")
+    schema.grant(Database(address), "operator", "operator")
     watching = Database(address.replace("toolkit@", "watcher@"))
     assert watching.rows("SELECT run_id FROM runs") == [(RUN,)]
     for hidden in ("pages", "run_secrets", "keys", "log", "results"):
@@ -292,7 +292,7 @@ def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
         opened.end_execution(1, 2, None)
         opened.purge(3, b"{}")
     with pytest.raises(UsageError, match="no such role"):
-        schema.grant(Database(address), "nobody-of-that-name", reading=True)
+        schema.grant(Database(address), "nobody-of-that-name", "reader")
 
 
 def test_after_a_purge_no_file_of_the_tables_holds_an_id(state, run, execute):
