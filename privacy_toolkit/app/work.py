@@ -398,6 +398,7 @@ class RunResult:
     ``causes`` are, for a job about coupons, the subjects that are not done by outcome and reason, ``failed_codes`` the
     codes for which nothing could be sent, by reason. ``held_back`` says why the rate was not reached, where it was not.
     ``copy`` is where in object storage the pack was copied to, "" for nowhere.
+    ``sessions`` are those that a list named, by how they were read.
     """
 
     run_id: str
