@@ -170,9 +170,7 @@ class Toolkit:
         options = merged(InputOptions(), **self.settings.input)
         return _in_thread(lambda: patrol.pool(str(codes), options, self.settings, _unheard, self._clock))
 
-    def redemptions(
-        self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None
-    ) -> Redemptions:
+    def redemptions(self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None) -> Redemptions:
         """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
 
         Args:

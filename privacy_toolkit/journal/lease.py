@@ -36,9 +36,8 @@ class LeaseTerms:
     begins no request that changes something in the last ``margin`` before that. ``drain`` is how long what was begun
     may still be under way: so long after its end nobody else takes over. ``exclusive``: no two executions may work on
     the run at once. ``rate`` is what all executions may send together, in requests a second; None: no limit.
-    ``joins``: what was tried since the run was begun or resumed is not tried again, though nobody is there any more,
-    and a stop of the run stays one. ``target`` is the key of the deployment: no two runs are worked on there at once.
-    ``clock`` goes on while the machine is suspended.
+    ``joins``: what was tried since the run was begun or resumed is not tried again, and a stop of the run stays one.
+    ``target`` is the key of the deployment: no two runs are worked on there. ``clock`` goes on while it sleeps.
     """
 
     lease: float = 15.0
@@ -167,7 +166,7 @@ def fenced(run_id: str) -> FencedError:
 
 @dataclass(frozen=True, slots=True)
 class LeaseBeat:
-    """A sign of life: ``serial`` grows with each, and ``in_use`` is the share of the rate that is in use now."""
+    """A sign of life: ``serial`` grows with each, ``in_use`` is the share of the rate that is in use now."""
 
     serial: int
     in_use: float
@@ -214,9 +213,8 @@ class Unclaimed(Enum):
 class LeaseKeeper(Protocol):
     """What a store for many machines does for the lease of one execution.
 
-    Each call is one transaction: all of it is durable on return, or nothing is there; where its answer was lost it may
-    be either, and the call is made again. Every one raises ``FencedError`` once the execution is fenced, ``OSError``
-    where the store can't be reached for now, and ``JournalError`` where it can't be written for good.
+    Each call is one transaction, all or nothing; where its answer was lost it is made again. All raise ``FencedError``
+    once the execution is fenced, ``OSError`` where the store is out of reach for now, and ``JournalError`` for good.
     """
 
     @property
@@ -227,22 +225,19 @@ class LeaseKeeper(Protocol):
         """Write a batch, unless it was written before; the answer to its beat, if it has one.
 
         A beat makes the lease last from now on, also where it ran out, as long as nobody fenced it. One whose serial is
-        not greater than the last is out of date: it changes nothing, and gets no answer. An answer that is recorded is
-        never changed.
+        not greater than the last changes nothing, and gets no answer. An answer that is recorded is never changed.
         """
 
     async def late(self, notes: Sequence[Note]) -> None:
-        """Keep what a fenced execution heard late, as facts.
+        """Give intents of a fenced execution that have no answer yet the one it heard late; nothing else changes.
 
-        An intent of its own that has no answer yet gets one; no state changes, nothing else of the run does. Raises no
-        ``FencedError``.
+        Raises no ``FencedError``.
         """
 
     async def claim(self, known: Collection[int]) -> ClaimedPages | Unclaimed:
         """Fence all whose lease and drain are over, then claim something that no unfenced execution has.
 
-        ``known`` are the first subjects of all that this execution knows to be its own: something else that is its own
-        comes first, since the answer to an earlier claim was lost.
+        ``known`` are the first subjects of what it knows to be its own: what else is, by a lost answer, comes first.
         """
 
 
@@ -441,15 +436,13 @@ class KeptLease:
         """Wait until all is written, note the end, and let go of what was claimed.
 
         Raises:
-            JournalError: something handed in could not be written, or the store can't be reached for longer than it
-                takes others to take over.
+            JournalError: something could not be written, or the store is out of reach until others have taken over.
         """
         self._batch.ended = (ended_at, stopped_by)
         self._wake.set()
         patience = self._terms.lease + self._terms.drain
         try:
-            if self._task is not None:
-                await asyncio.wait_for(self._task, patience)
+            await asyncio.wait_for(self._task or asyncio.sleep(0), patience)
         except TimeoutError:
             raise JournalError(
                 f"The journal of run {self._run_id} can't be reached, so the end of this execution is not noted in it.",
@@ -503,15 +496,14 @@ class KeptLease:
             self._lingering.cancel()
         self._lingering = None
         self._wake.clear()
-        batch, waiting = self._batch, self._waiting
-        self._batch, self._waiting = LeaseBatch(batch.serial + 1), []
-        return batch, waiting
+        taken = self._batch, self._waiting
+        self._batch, self._waiting = LeaseBatch(self._batch.serial + 1), []
+        return taken
 
     async def _write(self, batch: LeaseBatch, waiting: list[asyncio.Future[None]]) -> None:
         """Write a batch, again and again while the store can't be reached; nothing overtakes it."""
-        loop = asyncio.get_running_loop()
         while True:
-            sent = self._clock()
+            sent, loop = self._clock(), asyncio.get_running_loop()
             if loop.time() >= self._beat_at or sent >= self._deadline or batch.beat is not None:
                 self._serial += 1
                 batch.beat = LeaseBeat(self._serial, self._share, self._count())

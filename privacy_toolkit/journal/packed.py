@@ -19,7 +19,6 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from privacy_toolkit.core.model import (
-    OPEN_OUTCOMES,
     Attribution,
     Control,
     Gone,
@@ -191,9 +190,6 @@ def decode_states(rows: bytes) -> dict[int, StateRow | None]:
 
 #: Something was sent for these, and what became of it is not known, or not seen yet.
 _IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
-_OPEN = frozenset(outcome.value for outcome in OPEN_OUTCOMES)
-#: Later than any date.
-_NEVER = "~"
 #: In the place of an exchange of which only the number matters.
 _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
 #: So many members of parties are read at once, at least.
@@ -549,20 +545,6 @@ class PackedReader(KeptFacts):
         subjects = self._subjects(first, last)
         kept = dict(self.kept_between(first, last))
         return [_entry_of(subjects[seq - first], known.get(seq), kept.get(seq)) for seq in wanted]
-
-    def open_by_due_date(self, first: int, last: int) -> list[list[Entry]]:
-        """Give the open subjects of a page in a list for each due date, the earliest first, those without one last."""
-        dates: dict[int, str] = {}
-
-        def is_open(row: SubjectRow | None) -> bool:
-            due_on = _due(row)
-            if row is not None and due_on is not None:
-                dates[row.seq] = due_on
-            return _outcome_of(row) in _OPEN
-
-        found = self._entries(first, last, is_open)
-        found.sort(key=lambda entry: dates.get(entry.subject.seq, _NEVER))
-        return [list(some) for _, some in groupby(found, key=lambda entry: dates.get(entry.subject.seq))]
 
     def _due_pages(
         self, bounds: Sequence[tuple[int, int]], outcomes: Collection[str]

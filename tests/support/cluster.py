@@ -38,6 +38,8 @@ write = 0.5
 read = 1.0
 pool = 5.0
 """
+#: How a worker may end: by itself, killed, or by a signal that came before it was heard.
+_ENDS = frozenset({0, -signal.SIGKILL, -signal.SIGUSR1, -signal.SIGUSR2})
 #: What happens, with how often it is chosen.
 EVENTS = {"kill": 4, "halt": 4, "cut_store": 4, "cut_api": 2, "clock": 2, "restart": 1}
 #: After the last event a run may take lease and drain, and so many seconds more for its requests and for starting.
@@ -281,7 +283,7 @@ class Cluster:
         out, err = slot.process.communicate()
         code = slot.process.returncode
         slot.process = None
-        assert code in {0, -signal.SIGKILL}, err
+        assert code in _ENDS, (code, err)
         told = json.loads(out) if out else {"code": code}
         self.codes.append(told["code"])
         return told

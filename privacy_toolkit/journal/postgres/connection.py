@@ -6,17 +6,20 @@ says in our words what its code means, or names the code.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
+import queue
 import re
 import socket
 import ssl
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
 from psycopg import conninfo
@@ -24,6 +27,7 @@ from psycopg import conninfo
 from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 
+T = TypeVar("T")
 #: A connection that commits each statement by itself, unless it is in a transaction.
 Connection = psycopg.Connection[tuple[Any, ...]]
 #: What is needed of a network: a connection that is gone is noticed within half a minute.
@@ -251,6 +255,111 @@ def _close_all(idle: list[Connection]) -> None:
     for connection in idle:
         with suppress(Exception):
             connection.close()
+
+
+# Connections for an event loop, each in a thread of its own.
+
+
+class LeaseThread:
+    """One connection and the thread that uses it, until it is closed or dropped."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._is_dropped = False
+        self._queue: queue.SimpleQueue[tuple[Callable[[Connection], Any], Callable[..., None]] | None] = (
+            queue.SimpleQueue()
+        )
+        threading.Thread(target=self._work, name="lease", daemon=True).start()
+
+    def put(self, step: Callable[[Connection], Any], tell: Callable[[Any, BaseException | None], None]) -> None:
+        """Have a step done, and its result told."""
+        self._queue.put((step, tell))
+
+    def close(self) -> None:
+        """Disconnect once all is done."""
+        self._queue.put(None)
+
+    def drop(self) -> None:
+        """Disconnect at once, whatever the thread waits for: what it did may be done, or not."""
+        self._is_dropped = True
+        self._queue.put(None)
+        connection = self._connection
+        if connection is not None:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            step, tell = item
+            done, error = None, None
+            try:
+                done = step(self._connected())
+            except BaseException as fault:  # noqa: BLE001 - for whoever waits
+                error = fault
+                if isinstance(fault, psycopg.Error):
+                    self._hang_up()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                tell(done, error)
+        self._hang_up()
+
+    def _connected(self) -> Connection:
+        if self._connection is None and not self._is_dropped:
+            self._connection = self._connect()
+        if self._is_dropped or self._connection is None:
+            raise UnreachableError("The connection was given up.")
+        return self._connection
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+
+class LeaseLine:
+    """What is done with a database one after the other, from an event loop. Whoever waits no longer drops all of it."""
+
+    def __init__(self, database: Database, timeout: float) -> None:
+        self._connect = lambda: database.connect(max(1, round(timeout * 1000)))
+        self._hand: LeaseThread | None = None
+
+    async def carry(self, step: Callable[[Connection], T]) -> T:
+        """Do a step; its result.
+
+        Raises:
+            psycopg.Error: it could not be done.
+            UnreachableError: no connection can be made.
+        """
+        hand = self._hand = self._hand or LeaseThread(self._connect)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def tell(result: T | None, error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(_settle, done, result, error)
+
+        hand.put(step, tell)
+        try:
+            return await done
+        except asyncio.CancelledError:
+            self._hand = None
+            hand.drop()
+            raise
+
+    def close(self) -> None:
+        """Disconnect once all is done."""
+        if self._hand is not None:
+            self._hand.close()
+        self._hand = None
+
+
+def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
 
 
 # Addresses.

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import queue
-import socket
-import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -34,7 +30,14 @@ from privacy_toolkit.journal.lease import (
     fenced,
 )
 from privacy_toolkit.journal.packed import Damage, control_row, decode_rows, page_as_known
-from privacy_toolkit.journal.postgres.connection import Connection, Database, UnreachableError, passing, trouble
+from privacy_toolkit.journal.postgres.connection import (
+    Connection,
+    Database,
+    LeaseLine,
+    UnreachableError,
+    passing,
+    trouble,
+)
 from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, this_host, this_process
 from privacy_toolkit.journal.records import Entry, Note, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
@@ -415,109 +418,7 @@ def _answers(note: Note, row: SubjectRow | None) -> Note | None:
     return Note(note.seq, made, None) if made else None
 
 
-# The keeper: connections, each in a thread of its own.
-
-
-class LeaseThread:
-    """One connection and the thread that uses it, until it is closed or dropped."""
-
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
-        self._connection: Connection | None = None
-        self._is_dropped = False
-        self._queue: queue.SimpleQueue[tuple[Callable[[Connection], Any], Callable[..., None]] | None] = (
-            queue.SimpleQueue()
-        )
-        threading.Thread(target=self._work, name="lease", daemon=True).start()
-
-    def put(self, step: Callable[[Connection], Any], tell: Callable[[Any, BaseException | None], None]) -> None:
-        """Have a step done, and its result told."""
-        self._queue.put((step, tell))
-
-    def close(self) -> None:
-        """Disconnect once all is done."""
-        self._queue.put(None)
-
-    def drop(self) -> None:
-        """Disconnect at once, whatever the thread waits for: what it did may be done, or not."""
-        self._is_dropped = True
-        self._queue.put(None)
-        connection = self._connection
-        if connection is not None:
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            step, tell = item
-            done, error = None, None
-            try:
-                done = step(self._connected())
-            except BaseException as fault:  # noqa: BLE001 - for whoever waits
-                error = fault
-                if isinstance(fault, psycopg.Error):
-                    self._hang_up()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                tell(done, error)
-        self._hang_up()
-
-    def _connected(self) -> Connection:
-        if self._connection is None and not self._is_dropped:
-            self._connection = self._connect()
-        if self._is_dropped or self._connection is None:
-            raise UnreachableError("The connection was given up.")
-        return self._connection
-
-    def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                connection.close()
-
-
-class LeaseLine:
-    """What is done with a database one after the other, from an event loop. Whoever waits no longer drops all of it."""
-
-    def __init__(self, database: Database, timeout: float) -> None:
-        self._connect = lambda: database.connect(max(1, round(timeout * 1000)))
-        self._hand: LeaseThread | None = None
-
-    async def carry(self, step: Callable[[Connection], T]) -> T:
-        """Do a step; its result.
-
-        Raises:
-            psycopg.Error: it could not be done.
-            UnreachableError: no connection can be made.
-        """
-        hand = self._hand = self._hand or LeaseThread(self._connect)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-
-        def tell(result: T | None, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, done, result, error)
-
-        hand.put(step, tell)
-        try:
-            return await done
-        except asyncio.CancelledError:
-            self._hand = None
-            hand.drop()
-            raise
-
-    def close(self) -> None:
-        """Disconnect once all is done."""
-        if self._hand is not None:
-            self._hand.close()
-        self._hand = None
-
-
-def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(result)
-    else:
-        done.set_exception(error)
+# The keeper.
 
 
 class LeasedReader(Protocol):

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,7 +25,7 @@ import msgspec
 import psycopg
 
 from privacy_toolkit.core import uncollected
-from privacy_toolkit.core.model import JournalError, Outcome, StopReason
+from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, StopReason
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, counted
 from privacy_toolkit.journal.orders import MAC, BoundRun, bound_run, facts_mac, page_digest, unpack_numbers
 from privacy_toolkit.journal.packed import (
@@ -45,6 +45,7 @@ from privacy_toolkit.journal.postgres.connection import Database, trouble
 from privacy_toolkit.journal.records import (
     Acceptance,
     ControlRecord,
+    Entry,
     Execution,
     RejectedRow,
     StateRow,
@@ -62,6 +63,8 @@ _IN_PLACE_FOR: Final = 0.2
 #: So many rows are read at once, where there may be a lot of them.
 _AT_ONCE: Final = 10_000
 _LONGEST: Final = 16
+#: Later than any date.
+_NEVER: Final = "~"
 #: The pages of so many subjects are compared before anything is done with a run that was ordered: half a second.
 _AT_FIRST: Final = 1_000_000
 _PAGES_AT_ONCE: Final = 64
@@ -197,6 +200,21 @@ class PostgresReader(PackedReader):
         for first, last in self.bounds():
             self._subjects(first, last)
             self.rows_of_page(first)
+
+    def open_by_due_date(self, first: int, last: int) -> list[list[Entry]]:
+        """Give the open subjects of a page in a list for each due date, the earliest first, those without one last."""
+        dates: dict[int, str] = {}
+
+        def is_open(row: SubjectRow | None) -> bool:
+            if row is None or row.state is None or row.state.outcome in OPEN_OUTCOMES:
+                if row is not None and row.request is not None and row.request.due_on is not None:
+                    dates[row.seq] = row.request.due_on
+                return True
+            return False
+
+        found = self._entries(first, last, is_open)
+        found.sort(key=lambda entry: dates.get(entry.subject.seq, _NEVER))
+        return [list(some) for _, some in groupby(found, key=lambda entry: dates.get(entry.subject.seq))]
 
     # What is counted.
 
