@@ -39,11 +39,10 @@ def pairs(tmp_path):
     return path
 
 
-def test_a_worker_does_what_an_operator_ordered(call, server, requests, phrase, pairs, granted, tmp_path):
+def test_a_worker_does_what_an_operator_ordered(call, server, requests, phrase, pairs, granted):
     jobs = (
         ("coupons", "reserve", pairs, "--confirm", "yes"),
         ("coupons", "release", pairs, "--confirm", "yes"),
-        ("export", requests, "--out", tmp_path / "packages"),
         ("erase", requests, "--confirm", phrase),
     )
     for job in jobs:
