@@ -342,16 +342,24 @@ def _a_month_later(tour: Tour, erased: list[str], rng: Random) -> None:
     for one in sorted(rng.sample(erased, RETURNED)):
         write_profile(tour.sandbox.base_url, one, {"Name": "Kunde"})
     tour.type("patrol", "--due", "--as-of", f"{later}")
-    tour.type("patrol", "--as-of", f"{later}", *_fast(tour), expect=(3,))
+    _patrol(tour, later)
     patrol = _newest_pack(tour)
     shutil.copy(patrol / "report.html", tour.folder / "patrol.html")
     tour.note("The shop is stopped from doing so. Then those customers are erased again, by the usual way.")
     planned = tour.type("erase", "--reappeared", "all", "--plan", "again.json")
     tour.type("approve", "again.json", "--key", "anna", "--confirm", "yes")
     tour.type("apply", "again.json", *_confirmed(planned))
-    tour.type("patrol", "--as-of", f"{next_day}", *_fast(tour))
+    _patrol(tour, next_day)
     tour.type("verify", f"state/packs/{patrol.name}", "--signers", "allowed_signers", "--chain", "state/packs")
     tour.type("runs", "list")
+
+
+def _patrol(tour: Tour, day: date) -> None:
+    """Look whether all are still gone; the next patrol goes on with what had no proof on a faulty network."""
+    for _ in range(6):
+        found = tour.type("patrol", "--as-of", f"{day}", *_fast(tour), expect=(0, 3))
+        if not re.search(r"^ +(?:pending|retryable) ", found.out, re.MULTILINE):
+            return
 
 
 def _confirmed(planned: Typed) -> tuple[str, str]:

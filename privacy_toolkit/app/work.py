@@ -33,6 +33,7 @@ from privacy_toolkit.journal.orders import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
+from privacy_toolkit.reporting.counts import count_packages
 from privacy_toolkit.reporting.pace import HeldBack
 from privacy_toolkit.reporting.tables import write_table
 from privacy_toolkit.reporting.words import sentence
@@ -409,6 +410,7 @@ class RunResult:
     is_detached: bool = False
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
+    sessions: Mapping[str, int] = field(default_factory=dict)
     failed_codes: Mapping[str, int] = field(default_factory=dict)
     held_back: HeldBack | None = None
     copy: str = ""
@@ -444,7 +446,11 @@ def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) ->
         if summary.stopped_by is StopReason.STOP_ASKED and (asked := journal.stop_asked) is not None:
             said = f"{said} {who_asked(asked)}"
     causes, codes = causes_of(journal, summary)
-    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes)
+    listed: Mapping[str, int] = {}
+    if summary.plan.sessions and not summary.purged:
+        packages = count_packages(kept.result for kept in journal.results())
+        listed = (packages and packages.sessions) or {}
+    return RunResult(journal.run_id, folder, summary, said, causes=causes, failed_codes=codes, sessions=listed)
 
 
 def causes_of(journal: OpenRun, summary: Summary) -> tuple[Mapping[str, Mapping[str, int]] | None, Mapping[str, int]]:

@@ -349,6 +349,19 @@ def _copied(shown: RunResult) -> str:
     return f"\nCopy:   {shown.copy}" if shown.copy else ""
 
 
+def _listed(sessions: Mapping[str, int], run_id: str) -> str:
+    """What came of the sessions of a list, and where it is told of each, if there is anything to look at."""
+    words = {
+        "complete": "in packages",
+        "of_another": "somebody else's, in no package",
+        "of_nobody": "without a customer, in no package",
+        "refused": "not given out by the API",
+    }
+    told = ", ".join(f"{number:,} {words.get(read, read)}" for read, number in sessions.items())
+    more = f". Which: privacy-toolkit runs subjects {run_id} --format jsonl" if sessions.keys() - {"complete"} else ""
+    return f"{told}{more}"
+
+
 def _show_outcomes(summary: Summary, shown: RunResult) -> None:
     """The subjects by outcome; for coupons, why they are not done."""
     causes = shown.causes or {}
@@ -358,6 +371,8 @@ def _show_outcomes(summary: Summary, shown: RunResult) -> None:
             result(f"      {reason:<24}{subjects:>12,}")
     for reason, number in shown.failed_codes.items():
         result(f"  {count(number, 'code')} with nothing sent: {reason}")
+    if shown.sessions:
+        result(f"Listed sessions: {_listed(shown.sessions, summary.run_id)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +457,8 @@ def _handed_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
     handed = shown.handed
     copy: dict[str, Any] = {"pack_copy": shown.copy} if shown.copy else {}
     if declaration(summary.plan.job).packages:
-        return {"out": {"path": summary.plan.out}, **copy}
+        listed: dict[str, Any] = {"sessions": dict(shown.sessions)} if shown.sessions else {}
+        return {"out": {"path": summary.plan.out}, **copy, **listed}
     if handed is None:
         return copy
     more: dict[str, Any] = {"others": [str(path) for path in handed.others]} if handed.others else {}

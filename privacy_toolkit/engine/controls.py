@@ -40,6 +40,9 @@ MOST_ABSENCES = 1_000
 MOST_UNPROVEN = 200
 #: The same of requests that can neither be repeated nor looked up: if the connection breaks, each is lost for good.
 MOST_UNPROVEN_FOR_GOOD = 25
+#: Where so many answers were lost since their connection broke before it was proven, others are proven early: with one
+#: answer in fifty a broken one, three of four in 200 are lost, and each is asked for again.
+MOST_LOST = 20
 #: So many walks may wait for a proof; beyond that all connections are proven at once.
 MOST_WAITING = 10_000
 #: How often a control is asked that gets no answer before it counts as failed. Where one answer in five is a fault,
@@ -131,7 +134,7 @@ class Controls:
         self._keeper: asyncio.Task[None] | None = None
         self._longest, self._most_absences = 0.0, 0
         self._insists = self._is_starting = False
-        self.waiting = 0
+        self.waiting = self._lost = 0
         self.on_waiting: Callable[[], None] = lambda: None
         self.on_error: Callable[[BaseException], None] = lambda _: None
 
@@ -178,7 +181,8 @@ class Controls:
         The caller has lent its place in flight. False: at least one of them proves nothing; nothing follows from them.
         """
         asked_at = self._around.clock()
-        most = MOST_UNPROVEN_FOR_GOOD if operation.retry in FOR_GOOD else MOST_UNPROVEN
+        is_early = operation.retry in FOR_GOOD or self._lost >= MOST_LOST
+        most = MOST_UNPROVEN_FOR_GOOD if is_early else MOST_UNPROVEN
         marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
         self._keep()
@@ -188,6 +192,7 @@ class Controls:
                 self.prove_all(idle=False)
             for mark in marks:
                 if not mark.is_proven and not await self._belongs(mark, most):
+                    self._lost += 1
                     return False
             return await self._between_controls(operation, asked_at) if bracketed else True
         finally:

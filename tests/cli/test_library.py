@@ -234,6 +234,7 @@ ROWS = {
     "events": "customer_id,type\ncustomer-00001,bought\n",
     "profiles": "customer_id,attributes.Name\ncustomer-00001,Ann\n",
     "sessions": "session_id,customer_id\ns-1,customer-00001\n",
+    "audiences": "customer_id,audienceId,action\ncustomer-00001,1,add\n",
 }
 COMMANDS = {
     "erase": (("erase",), {"verify": "sample:1", "regime": "ccpa"}, ("--verify", "sample:1", "--regime", "ccpa")),
@@ -246,6 +247,7 @@ COMMANDS = {
     "events": (("events", "track"), {"dry": True}, ("--dry",)),
     "profiles": (("profiles", "update"), {"api": "v1"}, ("--api", "v1")),
     "sessions": (("sessions", "update"), {}, ()),
+    "audiences": (("audiences", "update"), {}, ()),
 }
 #: What differs between any two plans of the same order.
 _OWN = ("digest", "nonce", "created_at", "keyed_sha256", "deal")

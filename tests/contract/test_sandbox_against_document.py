@@ -11,7 +11,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from tests.support.against_document import KEY, UNDECLARED, Explorer
 from tests.support.documents import read_document
 
-EXAMPLES, SEED = 10, 1
+EXAMPLES, SEED = 6, 1
 NAMES = [one.operation_id for one in OPERATIONS.values() if Generation.CURRENT in one.generations]
 PATHS = sorted(read_document(Generation.CURRENT)["paths"])
 ITEM = {"sku": "s1", "quantity": 2, "price": 2.5}

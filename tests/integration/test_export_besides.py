@@ -163,6 +163,7 @@ def test_listed_sessions_are_handed_to_whose_they_are_and_to_nobody_else(
     done = kit.run("export", write_ids([me, IDS[2]]), *options, "--json")
     assert (done.code, done.json["outcomes"]) == (0, {"done": 2}), done.err
     assert "1 of the listed sessions are of customers who are not read in this run" in done.err
+    assert done.json["sessions"] == {"complete": 2, "of_another": 1, "of_nobody": 1, "refused": 1}
     path, content = packages(kit.folder / "out")[me]
     assert content["sections"]["listedSessions"] == "incomplete"
     found = sessions_in(content)
@@ -187,6 +188,9 @@ def test_listed_sessions_are_handed_to_whose_they_are_and_to_nobody_else(
         ],
         None,
     ]
+    told = kit.run("runs", "show", "latest").out
+    assert "Listed sessions: 2 in packages" in told
+    assert "1 somebody else's, in no package" in told
     pack = kit.state / "packs" / done.json["run_id"]
     report = json.loads((pack / "report.json").read_bytes())
     assert report["access"]["sessions"] == {"complete": 2, "of_another": 1, "of_nobody": 1, "refused": 1}

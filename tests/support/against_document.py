@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
-from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
@@ -32,10 +32,11 @@ from tests.support.shop import CARD, MEMBER, hold_loyalty
 
 KEY = {"Authorization": "ApiKey-v1 sandbox-key"}
 METHODS = ("GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE")
-#: Parts of a path that name something there is, so that not every request is about nobody.
+#: Parts of a path or body that name something there is, so that not every request is about nobody.
 THERE: dict[str, list[Any]] = {
     "integrationId": ["customer-00001", MEMBER, "e0"],
     "couponValue": ["SANDBOX-0001", "SANDBOX-0002"],
+    "integrationIDs": [["customer-00001", "c1"]],
     "customerSessionId": ["s4", "s5"],
     "loyaltyProgramId": [1],
     "loyaltyCardId": [CARD],
@@ -101,7 +102,7 @@ class Explorer:
     def _draw(
         self, operation: APIOperation, mode: GenerationMode, examples: int, seed: int, play: Callable[[Case], None]
     ) -> None:
-        there = st.fixed_dictionaries({part: st.sampled_from(names) for part, names in THERE.items()})
+        drawn = count()
 
         @seeded(seed)
         @settings(
@@ -111,9 +112,11 @@ class Explorer:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(case=operation.as_strategy(generation_mode=mode), there=st.none() | there)
-        def draw(case: Case, there: dict[str, Any] | None) -> None:
-            if there is not None:
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def draw(case: Case) -> None:
+            turn, is_there = divmod(next(drawn), 2)
+            if is_there:  # every second one is about something there is
+                there = {part: names[turn % len(names)] for part, names in THERE.items()}
                 case.path_parameters = {part: there[part] for part in case.path_parameters}
                 if isinstance(case.body, dict):
                     case.body = case.body | {part: there[part] for part in case.body.keys() & there.keys()}

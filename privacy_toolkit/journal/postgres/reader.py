@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -65,8 +65,9 @@ _AT_ONCE: Final = 10_000
 _LONGEST: Final = 16
 #: Later than any date.
 _NEVER: Final = "~"
-#: The pages of so many subjects are compared before anything is done with a run that was ordered: a fifth of a second.
+#: The pages of so many subjects are compared before anything is done with a run that was ordered: half a second.
 _AT_FIRST: Final = 1_000_000
+_PAGES_AT_ONCE: Final = 64
 _APART: Final = 512
 
 # What is sealed of a run in a state with a key, each under its purpose and its numbers.
@@ -360,11 +361,15 @@ class PostgresReader(PackedReader):
         """
         held = [seq for some in self._held.values() for seq in some]
         bound = bound_run(self.run_id, self.created_at, self.plan, self._digests.values(), held)
-        for first, last, digest in self._digests.values():
-            if last > _AT_FIRST:
-                break
-            if page_digest(self.secret or b"", first, last, self.page_of(first)[0]) != digest:
-                raise Damage("a page of subjects")
+        at_first = iter(first for first, last, _ in self._digests.values() if last <= _AT_FIRST)
+        while some := list(islice(at_first, _PAGES_AT_ONCE)):
+            found = self._rows(
+                "SELECT first, data FROM pages WHERE run_no = %s AND first = ANY(%s::bigint[])", self._run_no, some
+            )
+            for first, data in found:
+                _, last, digest = self._digests[first]
+                if page_digest(self.secret or b"", first, last, self._page(first, data)) != digest:
+                    raise Damage("a page of subjects")
         self._is_bound = True
         return bound, self._signed
 
@@ -405,8 +410,10 @@ class PostgresReader(PackedReader):
     def page_of(self, first: int) -> tuple[bytes, bytes | None]:
         """Give the subjects of a page as bytes, and what these have to come to."""
         ((data,),) = self._rows("SELECT data FROM pages WHERE run_no = %s AND first = %s", self._run_no, first)
-        digest = self._digests[first][2]
-        return data if self._seal is None else self._seal.opened(data, PAGE, first), digest
+        return self._page(first, data), self._digests[first][2]
+
+    def _page(self, first: int, data: bytes) -> bytes:
+        return data if self._seal is None else self._seal.opened(data, PAGE, first)
 
     def kept_between(self, first: int, last: int) -> Iterable[tuple[int, bytes]]:
         """Give what was kept of answers about subjects, by their numbers in order."""

@@ -7,7 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from privacy_toolkit.core.model import Reason, StopReason
-from privacy_toolkit.engine.controls import Controls, Surroundings
+from privacy_toolkit.engine.controls import (
+    MOST_LOST,
+    MOST_UNPROVEN,
+    MOST_UNPROVEN_FOR_GOOD,
+    Controls,
+    Surroundings,
+)
 from privacy_toolkit.engine.limits import Limits, Stop, Watch
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -96,6 +102,28 @@ def test_a_connection_is_proven_as_long_as_anybody_waits_for_it():
         assert await asyncio.wait_for(later, 60)
         assert world.asked == [line]
         await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_where_connections_break_before_they_are_proven_others_are_proven_earlier():
+    async def asked_after(world, answers):
+        line = Line()
+        walks = [world.wait(answered(line)) for _ in range(answers)]
+        await settled()
+        for walk in walks:
+            walk.cancel()
+        return line in world.asked
+
+    async def scene():
+        world, broken = World(), Line()
+        assert not await asked_after(world, MOST_UNPROVEN_FOR_GOOD)
+        assert await asked_after(world, MOST_UNPROVEN)
+        lost = [world.wait(answered(broken)) for _ in range(MOST_LOST)]
+        await settled()
+        broken.spoil()
+        assert await asyncio.gather(*lost) == [False] * MOST_LOST
+        assert await asked_after(world, MOST_UNPROVEN_FOR_GOOD)
 
     asyncio.run(scene())
 
