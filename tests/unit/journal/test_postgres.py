@@ -19,10 +19,19 @@ from privacy_toolkit.core.model import (
     RefusedError,
     UsageError,
 )
-from privacy_toolkit.journal.lease import FencedError, LeaseTally, LeaseTerms, ShareChanged
+from privacy_toolkit.journal.lease import (
+    FencedError,
+    LeaseBatch,
+    LeaseBeat,
+    LeaseTally,
+    LeaseTerms,
+    ShareChanged,
+    Unclaimed,
+)
 from privacy_toolkit.journal.ledgers import KeptLink
-from privacy_toolkit.journal.postgres import connection, copy, schema
+from privacy_toolkit.journal.postgres import connection, copy, lease, schema
 from privacy_toolkit.journal.postgres.connection import Database
+from privacy_toolkit.journal.postgres.lease import LeaseOf
 from privacy_toolkit.journal.postgres.reader import DRAIN, LEASE
 from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.records import (
@@ -38,6 +47,7 @@ from privacy_toolkit.journal.records import (
 )
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.state import open_run, open_state
+from privacy_toolkit.journal.writing import pack_commit, pack_note
 from tests.support import postgres
 
 RUN = "20260101-000000-erase-0a0a0"
@@ -129,17 +139,74 @@ def test_no_request_is_begun_once_a_lease_was_not_renewed_in_time(run):
 
     async def script():
         heard = asyncio.Queue()
-        lease = run.lease(1, "{}", LeaseTerms(clock=lambda: moment[0]))
-        assert not lease.may_send()
-        lease.listen(heard.put_nowait, lambda: LeaseTally(has_seen=True))
+        held = run.lease(1, "{}", LeaseTerms(clock=lambda: moment[0]))
+        assert not held.may_send()
+        held.listen(heard.put_nowait, lambda: LeaseTally(has_seen=True))
         while await heard.get() != ShareChanged(None):
             pass
-        assert lease.may_send()
+        assert held.may_send()
         moment[0] += LEASE
-        assert not lease.may_send()
-        await lease.end(9, None)
+        assert not held.may_send()
+        await held.end(9, None)
 
     asyncio.run(script())
+
+
+# Two executions, each on a connection of its own, step by step.
+
+
+@pytest.fixture
+def two(run, state, address):
+    """Two executions on one run, of which the first has its page; and a connection for each."""
+    terms = LeaseTerms(exclusive=False)
+    seen = LeaseBatch(1, beat=LeaseBeat(1, 0.0, LeaseTally(has_seen=True)))
+    opened = [run, state.open(RUN)]
+    made = [LeaseOf(one._run_no, RUN, one.lease(1, "{}", terms).number, terms) for one in opened]
+    connections = [Database(address).connect() for _ in made]
+    for me, to in zip(made, connections, strict=True):
+        lease.commit(to, me, seen, [])
+    assert lease.claim(connections[0], made[0], ()) == (1, 3)
+    yield list(zip(made, connections, strict=True))
+    for to in connections:
+        to.close()
+    opened[1].close()
+
+
+def test_a_write_that_is_under_way_is_passed_over_by_whoever_fences_and_seen_by_whoever_claims(two, run, execute):
+    (first, to_first), (second, to_second) = two
+    execute("UPDATE executions SET expires_at = now() - interval '1 hour' WHERE number = %s", first.number)
+    note = Note(1, [(1, INTENT)], LOST)
+    with to_first.transaction():
+        lease.commit(to_first, first, LeaseBatch(2, [note]), [(1, pack_commit([pack_note(note)]))])
+        assert lease.claim(to_second, second, ()) is Unclaimed.NOT_NOW
+    assert lease.claim(to_second, second, ()) == (1, 3)
+    assert run.totals() == {Outcome.UNKNOWN: 1, Outcome.PENDING: 2}
+    with pytest.raises(FencedError):
+        lease.commit(to_first, first, LeaseBatch(3, [note]), [(1, pack_commit([pack_note(note)]))])
+
+
+def test_a_write_that_comes_through_late_on_an_old_connection_changes_nothing(two, run, address):
+    (first, to_first), _ = two
+    old, new = Note(1, [(1, INTENT)], LOST), Note(1, (), ERASED)
+    for serial, note in ((2, old), (3, new)):
+        lease.commit(to_first, first, LeaseBatch(serial, [note]), [(1, pack_commit([pack_note(note)]))])
+    with Database(address).used() as left_over:
+        assert lease.commit(left_over, first, LeaseBatch(2, [old]), [(1, pack_commit([pack_note(old)]))]) is None
+    assert run.totals() == {Outcome.ERASED: 1, Outcome.PENDING: 2}
+
+
+def test_no_two_runs_are_worked_on_at_one_target(run, state):
+    terms = LeaseTerms(target="https://api.example.org")
+    run.lease(1, "{}", terms)
+    state.create(RUN + "1", staged())
+    with state.open(RUN + "1") as other:
+        with pytest.raises(RefusedError, match="under way"):
+            other.lease(1, "{}", terms)
+        other.lease(1, "{}", LeaseTerms(target="https://other.example.org"))
+    with pytest.raises(RefusedError):
+        state.lock("https://api.example.org")
+    with state.lock("https://api.example.org", RUN):
+        pass
 
 
 WORKER = """
