@@ -27,7 +27,7 @@ from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import RunReader, running
-from privacy_toolkit.signatures.sealing import RunSeal
+from privacy_toolkit.signatures.signers import RunSeal
 
 _AT_ONCE: Final = 10_000
 _FACTS: Final = ("run_id", "plan", "secret", "plan_key", "created_at", "size", "purged_at", "approval")

@@ -42,7 +42,7 @@ from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, thi
 from privacy_toolkit.journal.records import Entry, Note, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
 from privacy_toolkit.journal.writing import PageLog, as_one, pack_commit, pack_note
-from privacy_toolkit.signatures.sealing import RunSeal
+from privacy_toolkit.signatures.signers import RunSeal
 
 T = TypeVar("T")
 

@@ -56,7 +56,7 @@ from privacy_toolkit.journal.records import (
 from privacy_toolkit.journal.store import damaged, moved
 from privacy_toolkit.journal.windows import Windows, times_of, windows_from
 from privacy_toolkit.journal.writing import pieces_of_page
-from privacy_toolkit.signatures.sealing import RunSeal, opened_secret
+from privacy_toolkit.signatures.signers import RunSeal, opened_secret
 
 #: So long, in seconds, a look at whether the run is still in use holds.
 _IN_PLACE_FOR: Final = 0.2

@@ -59,7 +59,7 @@ from privacy_toolkit.journal.writing import (
     numbered,
     pack_page,
 )
-from privacy_toolkit.signatures.sealing import RunSeal, sealed_secret
+from privacy_toolkit.signatures.signers import RunSeal, sealed_secret
 
 #: Everything of a commit is one statement: it is written if the execution may still write, and nothing else is.
 _WRITE: Final = f"""
