@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from privacy_toolkit.core import __version__
+from privacy_toolkit.core.privacy import __version__
 
 if TYPE_CHECKING:
     from privacy_toolkit.app.ongoing import NotSettledError, Remark, Run

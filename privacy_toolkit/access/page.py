@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from privacy_toolkit.access.faithful import Number
 from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
-from privacy_toolkit.core import templates_folder
+from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.talonone.inventory import (
     COMPLETE,
     INCOMPLETE,

@@ -23,7 +23,6 @@ from privacy_toolkit.app.plans import (
 from privacy_toolkit.app.work import Duty, Handed, Host, RunResult, hand_over, result_of, sweep_packages, work_on
 from privacy_toolkit.app.workers import Left, queue_of, what_is_left
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
-from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import (
     ExitCode,
     RefusedError,
@@ -33,6 +32,7 @@ from privacy_toolkit.core.model import (
     count,
     explained,
 )
+from privacy_toolkit.core.privacy import lean_pyarrow
 from privacy_toolkit.engine.approval import (
     SigningIdentity,
     check_approved,

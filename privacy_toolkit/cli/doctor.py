@@ -285,7 +285,7 @@ def doctor_command(**options: Any) -> int:
 
 
 def _checks(options: dict[str, Any]) -> Iterator[DoctorCheck]:
-    from privacy_toolkit.core import __version__
+    from privacy_toolkit.core.privacy import __version__
 
     python = ".".join(map(str, sys.version_info[:3]))
     yield DoctorCheck("toolkit", True, f"{__version__} on Python {python}")

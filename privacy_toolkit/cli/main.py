@@ -12,9 +12,8 @@ from typing import Any
 import click
 
 from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core import COLLECT_AFTER, OURS, __version__
 from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
-from privacy_toolkit.core.privacy import forbid_core_dumps
+from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
 COMMANDS = {

@@ -19,8 +19,7 @@ from typing import IO, Any, Final, Generic, Protocol, Self, TypeVar, get_type_hi
 
 import msgspec
 
-from privacy_toolkit.core import OURS, lean_pyarrow
-from privacy_toolkit.core.privacy import forbid_core_dumps
+from privacy_toolkit.core.privacy import OURS, forbid_core_dumps, lean_pyarrow
 
 # An event loop in a thread of its own: what is asynchronous, for callers that are not, or whose own loop is busy.
 

@@ -17,7 +17,7 @@ from typing import Final
 from privacy_toolkit.config.settings import TrustSettings
 from privacy_toolkit.core.model import DamagedError, RefusedError, UsageError
 from privacy_toolkit.engine.plan import FIRST_FORMAT, Plan, Planner, plan_of
-from privacy_toolkit.journal.orders import BoundRun, SignOrder
+from privacy_toolkit.journal.ledgers import BoundRun, SignOrder
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.signatures.signers import AllowedSigners, DocumentSigner, load_signer

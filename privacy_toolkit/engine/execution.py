@@ -16,7 +16,6 @@ from random import Random, SystemRandom
 import msgspec
 
 from privacy_toolkit.config.settings import Settings, deployment_key
-from privacy_toolkit.core import COLLECT_AFTER, __version__
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
     Gone,
@@ -27,7 +26,7 @@ from privacy_toolkit.core.model import (
     Sequencing,
     StopReason,
 )
-from privacy_toolkit.core.privacy import describe
+from privacy_toolkit.core.privacy import COLLECT_AFTER, __version__, describe
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.context import ExecutionContext

@@ -19,7 +19,6 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from privacy_toolkit.config.settings import Settings, is_object_address
-from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import (
     Hold,
     InputError,
@@ -31,6 +30,7 @@ from privacy_toolkit.core.model import (
     ToolkitError,
     count,
 )
+from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.job import (
     Asking,
@@ -70,8 +70,7 @@ from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions, InputWarning
 from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
-from privacy_toolkit.journal.ledgers import Suppression
-from privacy_toolkit.journal.orders import SignOrder
+from privacy_toolkit.journal.ledgers import SignOrder, Suppression
 from privacy_toolkit.journal.records import Approval, Staged
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.talonone.client import check_access, client_for

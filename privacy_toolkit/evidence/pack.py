@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.durable import FolderPlace, new_file, write_file, write_files
 from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
+from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files

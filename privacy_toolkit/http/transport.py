@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from privacy_toolkit.config.file import check_address
-from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room, Watcher, polled
 from privacy_toolkit.http.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble, failure, suits
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
-from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import InputError, SubjectRequest, count
+from privacy_toolkit.core.privacy import lean_pyarrow
 from privacy_toolkit.inputs.csv import open_csv, open_lines
 from privacy_toolkit.inputs.files import STDIN, kind_of
 from privacy_toolkit.inputs.lists import KeyForm, Keys

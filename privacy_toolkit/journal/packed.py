@@ -29,7 +29,7 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, StateCount
-from privacy_toolkit.journal.orders import BoundRun, PinnedSubjects, page_digest
+from privacy_toolkit.journal.ledgers import BoundRun, PinnedSubjects, page_digest
 from privacy_toolkit.journal.records import (
     PENDING,
     Approval,

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from privacy_toolkit.config.settings import Settings, is_elsewhere
 from privacy_toolkit.core.model import Learned, ToolkitError, UsageError
-from privacy_toolkit.journal.ledgers import ControlStore, WorkQueue
-from privacy_toolkit.journal.orders import SignOrder
+from privacy_toolkit.journal.ledgers import ControlStore, SignOrder, WorkQueue
 from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.sqlite.reader import JournalReader

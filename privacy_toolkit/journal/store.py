@@ -34,13 +34,13 @@ from privacy_toolkit.journal.lease import AtWork, ClaimedPages, LeaseTally, Leas
 from privacy_toolkit.journal.ledgers import (
     AnswerStore,
     AssignedCodes,
+    BoundRun,
     ChainStore,
     ControlStore,
     PlanKey,
     RunIndex,
     Suppression,
 )
-from privacy_toolkit.journal.orders import BoundRun
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core import __version__
 from privacy_toolkit.core.durable import open_regular, put_file
+from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.http.transport import Message, NotPostedError, send
 from privacy_toolkit.journal.records import OpenRequests

@@ -16,8 +16,8 @@ import msgspec
 from jinja2.bccache import Bucket
 from markupsafe import Markup
 
-from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
+from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares

@@ -19,8 +19,8 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
+from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.reporting.html import visible
 from privacy_toolkit.reporting.tables import csv_line

@@ -12,10 +12,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, ToolkitError, UsageError
-from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, guarded_all, is_formula
+from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, guarded_all, is_formula, lean_pyarrow
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.rows import Row

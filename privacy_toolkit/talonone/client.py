@@ -13,8 +13,8 @@ import httpx2
 import msgspec
 
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Phase, Reply, Trouble, fault_of

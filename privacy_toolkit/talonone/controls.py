@@ -19,7 +19,6 @@ from typing import NamedTuple
 import msgspec
 
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import (
     CONTROL_PREFIX,
     Control,
@@ -30,7 +29,7 @@ from privacy_toolkit.core.model import (
     Reason,
     ToolkitError,
 )
-from privacy_toolkit.core.privacy import Secret
+from privacy_toolkit.core.privacy import Secret, __version__
 from privacy_toolkit.http.exchange import PLAIN, Manner, Reply
 from privacy_toolkit.http.pacing import Pacer
 from privacy_toolkit.talonone.addresses import Credentials, Signer

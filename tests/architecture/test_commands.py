@@ -24,7 +24,7 @@ print(json.dumps(sorted(sys.modules)))
 #: A pack can be made, and the libraries are told that were loaded for it; ``{ours}`` says whose process it is.
 SEALING = """
 import json, sys
-from privacy_toolkit.core import OURS, lean_pyarrow
+from privacy_toolkit.core.privacy import OURS, lean_pyarrow
 if {ours}:
     OURS.set()
 with lean_pyarrow():

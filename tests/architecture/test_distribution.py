@@ -16,7 +16,7 @@ from privacy_toolkit import __version__
 
 #: Where a module finds its templates, asked of the package that lies first on the path.
 ASK = (
-    "import json; from privacy_toolkit import reporting; from privacy_toolkit.core import templates_folder;"
+    "import json; from privacy_toolkit import reporting; from privacy_toolkit.core.privacy import templates_folder;"
     "folder = templates_folder();"
     "print(json.dumps([reporting.__file__, sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))]))"
 )

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from privacy_toolkit.engine.plan import decode_plan
-from privacy_toolkit.journal.orders import facts_mac, page_digest
+from privacy_toolkit.journal.ledgers import facts_mac, page_digest
 from privacy_toolkit.signatures.sshsig import ORDER_NAMESPACE, generate
 from tests.cli.conftest import CUSTOMERS
 from tests.support import postgres

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from privacy_toolkit.core import __version__
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Purpose, Reason, Verdict
+from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
 from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary
 from privacy_toolkit.evidence import files

@@ -13,8 +13,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from privacy_toolkit.core import lean_pyarrow
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Reason
+from privacy_toolkit.core.privacy import lean_pyarrow
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Tree, leaf_hash

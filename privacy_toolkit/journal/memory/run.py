@@ -25,7 +25,7 @@ from privacy_toolkit.core.model import (
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
 from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
-from privacy_toolkit.journal.orders import BoundRun
+from privacy_toolkit.journal.ledgers import BoundRun
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,

@@ -13,7 +13,7 @@ import psycopg
 
 from privacy_toolkit.core.model import JournalError, Outcome, RefusedError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
-from privacy_toolkit.journal.orders import Digest, SignOrder, bound_run, facts_mac, page_digest
+from privacy_toolkit.journal.ledgers import Digest, SignOrder, bound_run, facts_mac, page_digest
 from privacy_toolkit.journal.packed import (
     PackedReader,
     control_row,

@@ -24,10 +24,10 @@ from typing import Any, Final, Self
 import msgspec
 import psycopg
 
-from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, StopReason
+from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary, counted
-from privacy_toolkit.journal.orders import MAC, BoundRun, bound_run, facts_mac, page_digest, unpack_numbers
+from privacy_toolkit.journal.ledgers import MAC, BoundRun, bound_run, facts_mac, page_digest, unpack_numbers
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
     Damage,

@@ -12,12 +12,11 @@ from typing import Final
 import msgspec
 import psycopg
 
-from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.core.privacy import SecretFile, uncollected
 from privacy_toolkit.journal.figures import counted
 from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
-from privacy_toolkit.journal.orders import MAC, Digest, bound_run, facts_mac, pack_numbers, page_digest
+from privacy_toolkit.journal.ledgers import MAC, Digest, bound_run, facts_mac, pack_numbers, page_digest
 from privacy_toolkit.journal.packed import (
     Row,
     decode_rows,

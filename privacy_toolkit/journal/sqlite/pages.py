@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from privacy_toolkit.core import uncollected
 from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, counted
 from privacy_toolkit.journal.packed import (
     Row,

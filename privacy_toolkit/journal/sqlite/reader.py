@@ -22,11 +22,12 @@ from typing import Self
 import msgspec
 from filelock import FileLock
 
-from privacy_toolkit.core import durable, uncollected
+from privacy_toolkit.core import durable
 from privacy_toolkit.core.durable import put_folder, sync
 from privacy_toolkit.core.model import JournalError, RefusedError, StopReason
+from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, RunSummary
-from privacy_toolkit.journal.orders import MAC, Digest, facts_mac, page_digest
+from privacy_toolkit.journal.ledgers import MAC, Digest, facts_mac, page_digest
 from privacy_toolkit.journal.packed import (
     CONTROL_COLUMNS,
     Damage,

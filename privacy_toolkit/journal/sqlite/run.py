@@ -15,7 +15,7 @@ import msgspec
 from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
-from privacy_toolkit.journal.orders import MAC, facts_mac
+from privacy_toolkit.journal.ledgers import MAC, facts_mac
 from privacy_toolkit.journal.packed import (
     Row,
 )

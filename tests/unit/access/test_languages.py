@@ -9,7 +9,7 @@ import pytest
 from privacy_toolkit.access import words as languages
 from privacy_toolkit.access import words as notice
 from privacy_toolkit.access.words import LANGUAGES, language
-from privacy_toolkit.core import templates_folder
+from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.talonone.inventory import SHAPES, FieldKind
 
 SOURCES = [*(templates_folder() / "access").iterdir(), *Path(notice.__file__).parent.glob("*.py")]

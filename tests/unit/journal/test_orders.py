@@ -5,7 +5,7 @@ import psycopg
 import pytest
 
 from privacy_toolkit.core.model import DamagedError, Hold, Outcome
-from privacy_toolkit.journal.orders import bound_run, pack_numbers, unpack_numbers
+from privacy_toolkit.journal.ledgers import bound_run, pack_numbers, unpack_numbers
 from privacy_toolkit.journal.postgres.state import PostgresState
 from privacy_toolkit.journal.records import Staged
 from tests.support import postgres

@@ -8,8 +8,8 @@ import jinja2
 import msgspec
 import pytest
 
-from privacy_toolkit.core import templates_folder
 from privacy_toolkit.core.model import Hold, Job, Outcome, Purpose, Reason
+from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.counts import ATTENTION
