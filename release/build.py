@@ -64,7 +64,7 @@ def bill_of_materials(tree: Path, version: str, epoch: int, *, validate: bool = 
 def version_of(tree: Path) -> str:
     """The version that the package says it has."""
     (found,) = re.findall(
-        r'^__version__ = "(.+)"$', (tree / "privacy_toolkit" / "core" / "__init__.py").read_text(), re.MULTILINE
+        r'^__version__ = "(.+)"$', (tree / "privacy_toolkit" / "core" / "privacy.py").read_text(), re.MULTILINE
     )
     return str(found)
 
