@@ -37,10 +37,11 @@ def test_where_codes_run_out_it_is_said_how_many_are_missing(free, said):
 @pytest.mark.parametrize(
     ("unusable", "said", "hint"),
     [
-        ((0, 0), "The codes run out: 2 more are needed.", "Add codes to the list."),
-        ((3, 0), "the API does not know 3 of them. 2 more are needed.", "codes of this environment?"),
-        ((0, 1), "1 is reserved for others. 2 more are needed.", "Add codes to the list."),
-        ((3, 2), "does not know 3 of them and 2 are reserved for others. 2 more", "codes of this environment?"),
+        ((0, 0, ""), "The codes run out: 2 more are needed.", "Add codes to the list."),
+        ((3, 0, ""), "the API does not know 3 of them. 2 more are needed.", "codes of this environment?"),
+        ((0, 1, ""), "1 is reserved for others. 2 more are needed.", "Add codes to the list."),
+        ((3, 2, ""), "does not know 3 of them and 2 are reserved for others. 2 more", "codes of this environment?"),
+        ((0, 0, "2 rows were refused"), "can be assigned: 2 rows were refused. 2 more are needed.", "Correct the list"),
     ],
 )
 def test_why_there_are_not_enough_codes_is_said(unusable, said, hint):
