@@ -34,6 +34,9 @@ from privacy_toolkit.talonone.responses import Answer, Finding
 FRESH = 60.0
 #: So many seconds after something began to wait for proof it is proven, whatever else happens.
 PROVE_AFTER = 40.0
+#: So many seconds after a connection carried its last answer a control is asked on it, where somebody waits for its
+#: proof: silence proves nothing. It is looked for that so often.
+ASK_AFTER, LOOK_EVERY = 1.5, 0.5
 #: So many absences wait for the next control at most.
 MOST_ABSENCES = 1_000
 #: So many answers of one connection may be unproven before it is proven by a control.
@@ -54,7 +57,7 @@ MOST_REFUSALS = 4
 #: No wait between two tries is longer than before this one: a run that starts tells within seconds that nobody answers.
 _LAST_DOUBLED = 3
 
-#: Seconds after which a connection that is used no more has proven its answers itself, or never will.
+#: Seconds after which a connection that is used no more is gone, and what it carried proven or lost.
 _RETIRED = KEEP_ALIVE + 0.5
 #: What is asked to prove a connection, whatever it carries.
 _INVENTORY = OPERATIONS["get_customer_inventory"]
@@ -132,6 +135,7 @@ class Controls:
         self._asking: set[asyncio.Task[None]] = set()
         self._flush: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._longest, self._most_absences = 0.0, 0
         self._insists = self._is_starting = False
         self.waiting = self._lost = 0
@@ -214,7 +218,7 @@ class Controls:
 
     async def close(self) -> None:
         """Let nothing wait any more."""
-        for task in (self._keeper, self._flush, *self._asking, *(r.task for r in self._routes.values())):
+        for task in (self._keeper, self._watcher, self._flush, *self._asking, *(r.task for r in self._routes.values())):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -408,6 +412,18 @@ class Controls:
         if self._keeper is None or self._keeper.done():
             self._keeper = self._begin(self._look_after())
 
+        if self._watcher is None or self._watcher.done():
+            self._watcher = self._begin(self._watch_lines())
+
+    async def _watch_lines(self) -> None:
+        """Ask a control on what has been silent for a while, as long as anything waits."""
+        while self.waiting:
+            await self._around.sleep(LOOK_EVERY)
+            silent = self._around.clock() - ASK_AFTER
+            for line, waited in list(self._lines.items()):
+                if line.proven < line.answered and line.last <= silent and not (line.spoiled or self._is_cut_off()):
+                    self._begin_on(line, waited)
+
     async def _look_after(self) -> None:
         while True:
             await self._around.sleep(PROVE_AFTER)
@@ -442,7 +458,7 @@ class Controls:
         left = {line: number for line, number in waited.items() if line.proven < number and not line.spoiled}
         if idle and left:
             await self._around.sleep(_RETIRED)
-            await asyncio.gather(*map(self._ask_aside, left))  # quiet for so long, they are proven without being asked
+            await asyncio.gather(*map(self._ask_aside, left))
             for line, number in left.items():
                 if line.proven < number == line.answered:  # one that carried more is in use: it is proven later
                     line.spoil()

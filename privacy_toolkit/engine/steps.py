@@ -30,7 +30,9 @@ from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exch
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
 _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
-_ABOUT_ANOTHER, _GONE = Reason.ANSWER_ABOUT_ANOTHER, Gone.ABSENT
+#: An answer that is no answer to what was asked: its connection is out of step, or in other hands.
+_NOT_OURS = frozenset({Reason.ANSWER_ABOUT_ANOTHER, Reason.FOREIGN_ANSWER})
+_GONE = Gone.ABSENT
 
 R = TypeVar("R")
 
@@ -461,7 +463,7 @@ class Steps:
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
         if (mark := answer.mark) is not None and answer.named:
             mark.line.prove(mark.number)
-        elif mark is not None and answer.reason is _ABOUT_ANOTHER:
+        elif mark is not None and answer.reason in _NOT_OURS:
             mark.line.spoil()
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:

@@ -10,10 +10,12 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
 - *retired*: it will carry no more requests (the peer said so, it is old, its place is needed, or something is unread),
   and is only listened to. Nothing is said to the peer, not even an end: a proxy that sees one may drop the answer that
   would have shown a shift.
-- Idle or retired, it ends in good order by ``KEEP_ALIVE`` seconds of silence since its last answer, or, where its one
-  and only answer said that it is the last, by the peer's end (under TLS: an end that TLS vouches for); that proves all
-  it carried. Any other end may cut off the answer that would have shown a shift: it spoils. So does one that was
+- Where its one and only answer said that it is the last, the peer's end (under TLS: an end that TLS vouches for) proves
+  that answer. Any other end may cut off the answer that would have shown a shift: it spoils. So does one that was
   announced after several answers: what announced it may have been the answer to the request before.
+- Idle or retired, it is closed after ``KEEP_ALIVE`` seconds of silence since its last answer. That proves nothing: a
+  proxy that is one answer late has nothing more to say. While somebody waits for its proof it stays open for
+  ``LINGER`` seconds, so that a control can be asked on it.
   ``abort`` alone proves and spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
@@ -49,6 +51,8 @@ SMALL_ANSWER = 64 * 1024
 SHARED_ROOM = 16 * 1024 * 1024
 #: An idle connection is not used again after so many seconds: most servers close theirs after 5 or more.
 KEEP_ALIVE = 4.0
+#: An idle connection with an answer whose proof somebody waits for is closed after so many.
+LINGER = 60.0
 
 _END_OF_HEAD = b"\r\n\r\n"
 _START = b"HTTP/1.1 "
@@ -499,6 +503,7 @@ class Connection(asyncio.Protocol):
         now, line = self._clock(), self.line
         self._idle_since = now
         line.answered = number = line.answered + 1
+        line.last = now
         if answer is not None and not answer.done():
             answer.set_result(Received(status, head, body, now - self._started, _new(Mark, (line, number))))
         if self._writing:  # an answer to half a request: nothing more can be made of this connection
@@ -524,12 +529,14 @@ class Connection(asyncio.Protocol):
         self._let_go()
 
     def _close_in_order(self) -> None:
-        """Close at once; what was carried belongs to its requests, if the peer can't have left one unanswered."""
-        if self.announced and self.line.answered > 1:
-            # The last answer, which is looked at first, may name its subject.
-            self._loop.call_soon(self.line.spoil)
-        else:
-            self.line.prove(self.line.answered)
+        """Close at once; the one answer that announced the end belongs to its request."""
+        if self.line.answered == 1:
+            self.line.prove(1)
+        self._close_silently()
+
+    def _close_silently(self) -> None:
+        """Close at once; what is not proven by the last answer, which is looked at first, never will be."""
+        self._loop.call_soon(self.line.spoil)
         self.abort()
 
     def _drop(self) -> None:
@@ -574,9 +581,10 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Wait for the end of an idle or retired connection, at most until it was quiet for ``KEEP_ALIVE``."""
-        left = KEEP_ALIVE - (self._clock() - self._idle_since)
+        quiet = self._clock() - self._idle_since
+        left = (LINGER if self.line.is_awaited and not self.closed else KEEP_ALIVE) - quiet
         if left <= 0 and not (self._transport.is_closing() or self._unread()):
-            self._close_in_order()
+            self._close_silently()
         else:  # at the end, what is unread comes before the next look
             self._watch(max(left, _SHORTLY))
 

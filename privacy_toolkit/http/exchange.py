@@ -36,16 +36,18 @@ class Line:
     """What one connection has carried: which of its answers are proven to belong to their requests.
 
     An answer without a name (204, 404, a list of holders) is proven when a later answer of the same connection names
-    the subject that was asked about, or when the connection ends in good order: then no answer too many can have come
-    before. Bytes that nobody asked for, or an answer about someone else, make all answers since the last proven one
-    suspect.
+    the subject that was asked about, or is what only a control gets; or when it is the only one, said that it is the
+    last, and the connection ends then. Bytes that nobody asked for, an answer about someone else, or one that is no
+    answer to what was asked, make all answers since the last proven one suspect. Silence proves nothing: whoever hands
+    out each answer one too late keeps the last one for good.
     """
 
-    __slots__ = ("_waiting", "about", "answered", "proven", "spoiled")
+    __slots__ = ("_waiting", "about", "answered", "last", "proven", "spoiled")
 
     def __init__(self) -> None:
         self.about: Collection[str] = ()  # names of whom its last call is about, where that matters
         self.answered = 0  # how many answers it carried
+        self.last = 0.0  # when the last of them was there, in monotonic seconds
         self.proven = 0  # all answers up to this one are proven
         self.spoiled = False  # what is not proven yet never will be
         self._waiting: list[Callable[[], None]] = []
@@ -61,6 +63,11 @@ class Line:
         if not self.spoiled:
             self.spoiled = True
             self._wake()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the proof of an answer that it has carried."""
+        return bool(self._waiting) and self.proven < self.answered
 
     def tell(self, wake: Callable[[], None]) -> None:
         """Have ``wake`` called at the next change, once."""

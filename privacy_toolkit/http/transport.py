@@ -124,8 +124,7 @@ class Transport(httpx2.AsyncBaseTransport):
     def unproven(self) -> list[Line]:
         """The lines of idle connections with answers that are not proven yet: a control on each can prove them.
 
-        What was quiet for long enough is proven here. Retired connections prove their answers by themselves within
-        ``KEEP_ALIVE`` seconds, or spoil them.
+        Retired connections spoil their answers within ``KEEP_ALIVE`` seconds, but for the one that announced the end.
         """
         for connection in [connection for connection in self._idle if not connection.usable]:
             self._idle.remove(connection)
@@ -173,6 +172,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 connection = idle.pop(at)
                 if connection.usable:
                     return connection
+                if connection.line.is_awaited and connection.quiet:
+                    idle.insert(at, connection)  # too old for anything but the control that proves it
+                    continue
                 self._retire(connection)
                 self._places += 1
         return None
@@ -181,7 +183,7 @@ class Transport(httpx2.AsyncBaseTransport):
         for connection in self._idle:
             if connection.line is line:
                 self._idle.remove(connection)
-                if connection.usable:
+                if connection.quiet and not line.spoiled:
                     return connection
                 self._retire(connection)
                 self._places += 1

@@ -239,14 +239,17 @@ def test_an_end_that_nobody_announced_may_cut_off_the_answer_that_shows_a_shift(
     play(scene)
 
 
-def test_silence_for_as_long_as_a_connection_is_kept_proves_what_was_carried(play, monkeypatch):
+def test_silence_proves_nothing_of_what_was_carried(play, monkeypatch):
+    """A proxy that hands out each answer one too late is as silent in the end as a good one."""
+
     async def scene(both):
         peer, marks = await both.begins(NO_CONTENT, NO_CONTENT)
         await decided(*marks)
-        assert fates(marks) == ["proven"] * 2
+        assert fates(marks) == ["suspect"] * 2
         await peer.hears_the_end()
 
     monkeypatch.setattr(connection, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(connection, "LINGER", 0.05)
     play(scene, timeouts=Timeouts(read=None))
 
 
@@ -377,11 +380,11 @@ def test_an_announced_end_is_waited_for_without_keeping_a_place(play, max_connec
     play(scene, max_connections=max_connections)
 
 
-def test_an_announced_end_that_does_not_come_is_waited_for_as_long_as_a_connection_is_kept(play, monkeypatch):
+def test_an_announced_end_that_does_not_come_proves_nothing(play, monkeypatch):
     async def scene(both):
         peer, marks = await both.begins(LAST)
         await decided(*marks)
-        assert fates(marks) == ["proven"]
+        assert fates(marks) == ["suspect"]
         await peer.hears_the_end()
 
     monkeypatch.setattr(connection, "KEEP_ALIVE", 0.05)
@@ -417,12 +420,29 @@ def test_what_is_not_proven_when_the_client_closes_stays_so(play):
     play(scene)
 
 
-def test_an_old_connection_is_proven_when_its_turn_comes(play, monkeypatch):
+def test_an_old_connection_proves_nothing_when_its_turn_comes(play, monkeypatch):
     async def scene(both):
         _, marks = await both.begins(NO_CONTENT)
         monkeypatch.setattr(connection, "KEEP_ALIVE", 0.0)
         assert both.client.unproven() == []
-        assert fates(marks) == ["proven"]
+        await decided(*marks)
+        assert fates(marks) == ["suspect"]
+
+
+def test_a_control_is_asked_on_an_old_connection_whose_proof_is_waited_for(play, monkeypatch):
+    async def scene(both):
+        peer, (mark,) = await both.begins(NO_CONTENT)
+        mark.line.tell(lambda: None)
+        monkeypatch.setattr(connection, "KEEP_ALIVE", 0.0)
+        other = both.sends()  # what is no control does not go out on it
+        second = await both.peer()
+        await second.answers()
+        assert (await other).mark.line is not mark.line
+        sent = both.sends(on=mark.line)
+        await peer.answers()
+        assert (await sent).mark == (mark.line, 2)
+
+    play(scene)
 
     play(scene)
 

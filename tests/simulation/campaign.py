@@ -144,7 +144,7 @@ def command(spec: Spec) -> str:
 
 def found_by(mutation: Mutation, budget: int = BUDGET) -> tuple[int, Violation, Spec] | None:
     """After how many subject-runs a planted bug was found, and by what; None if it was not."""
-    subjects, seed = 0, 0
+    subjects, seed = 0, mutation.first
     with planted(mutation):
         while subjects < budget:
             spec = spec_of(seed, mutation.jobs[seed % len(mutation.jobs)])

@@ -18,13 +18,17 @@ from tests.simulation.store import CrashingRun
 
 @dataclass(frozen=True)
 class Mutation:
-    """A planted bug: what replaces what, in which jobs it shows, and how the violations begin that it brings."""
+    """A planted bug: what replaces what, in which jobs it shows, and how the violations begin that it brings.
+
+    It is looked for from the seed ``first`` on.
+    """
 
     name: str
     what: str
     patches: tuple[tuple[Any, str, Callable[[Any], Any]], ...]
     jobs: tuple[Job, ...]
     claims: tuple[str, ...]
+    first: int = 0
 
 
 @contextmanager
@@ -147,6 +151,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((Steps, "again", _read_once),),
         (Job.ERASE,),
         ("a program held nothing", "a program erased, and something", "erased, and something is left in a program"),
+        first=80,
     ),
     Mutation(
         "intent_after_send",

@@ -8,6 +8,8 @@ import pytest
 
 from privacy_toolkit.core.model import Reason, StopReason
 from privacy_toolkit.engine.controls import (
+    ASK_AFTER,
+    LOOK_EVERY,
     MOST_LOST,
     MOST_UNPROVEN,
     MOST_UNPROVEN_FOR_GOOD,
@@ -15,6 +17,7 @@ from privacy_toolkit.engine.controls import (
     Surroundings,
 )
 from privacy_toolkit.engine.limits import Limits, Stop, Watch
+from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -23,10 +26,14 @@ INVENTORY = OPERATIONS["get_customer_inventory"]
 
 
 class World:
-    """Controls whose route control holds on any connection; ``asks`` False: nothing is asked any more."""
+    """Controls whose route control holds on any connection; ``asks`` False: nothing is asked any more.
 
-    def __init__(self, *, asks=True, positive=None, said=None):
+    Time goes on with ``silent``, by as much as is slept then; without, no connection is ever silent.
+    """
+
+    def __init__(self, *, asks=True, positive=None, said=None, silent=False):
         self.asks, self.asked, self.slept, self.stopped = asks, [], [], []
+        self.silent, self.now = silent, 100.0
         self.stop = Stop(self.stopped.append)
         self.said = said or (lambda mark: Answer(Finding.CREDENTIALS, None, 401, mark=mark))
         self.controls = Controls(
@@ -38,10 +45,15 @@ class World:
                 rng=random.Random(1),
                 positive=positive,
                 sleep=self._sleep,
+                clock=lambda: self.now,
             )
         )
 
     async def _sleep(self, seconds):
+        if seconds == LOOK_EVERY:
+            self.now += seconds
+            await (asyncio.sleep(0) if self.silent else asyncio.Event().wait())
+            return
         self.slept.append(seconds)
         await (asyncio.Event().wait() if seconds > 30 else asyncio.sleep(0))  # the keeper's interval never ends here
 
@@ -65,6 +77,29 @@ async def settled():
     """Let everything go on that can."""
     for _ in range(30):
         await asyncio.sleep(0)
+
+
+def test_a_connection_that_is_silent_is_asked_before_it_is_too_old_to_be():
+    async def scene():
+        world, line = World(silent=True), Line()
+        line.last = world.now
+        waiting = world.wait(answered(line))
+        assert await waiting
+        assert world.asked == [line]
+        assert ASK_AFTER <= world.now - line.last < KEEP_ALIVE
+        await world.controls.close()
+
+    asyncio.run(scene())
+
+
+def test_silence_alone_proves_nothing():
+    async def scene():
+        world, line = World(silent=True, asks=False), Line()
+        assert not await world.wait(answered(line))
+        assert line.proven == 0
+        await world.controls.close()
+
+    asyncio.run(scene())
 
 
 def test_an_answer_that_came_after_the_proof_is_not_waited_for_nor_spoiled():
