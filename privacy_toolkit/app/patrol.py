@@ -354,7 +354,7 @@ def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Cal
     parameters = {"carry": order.carry}
     check_listing(parameters, order.out)
     if order.out is not None:
-        check_out(order.out, guard=order.guard)
+        check_out(order.out, guard=order.guard, inputs=[order.path])
     form = PairForm(has_budget=False, carry=carried(parameters))
     open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
     with read_input(order.path, order.options, spool_folder=settings.scratch, form=form) as scan:

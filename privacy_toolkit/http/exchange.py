@@ -126,7 +126,7 @@ def _always() -> bool:
     return True
 
 
-class Manner(msgspec.Struct, frozen=True, gc=False):
+class Manner(msgspec.Struct, frozen=True):
     """How a call is sent, next to what it says.
 
     ``anonymous``: without credentials, as a route control is. ``apart``: not on any of these connections. ``on``: on

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from privacy_toolkit.app import plans as ready
-from privacy_toolkit.app import service
+from privacy_toolkit.app import service, work
 from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.engine.plan import decode_plan
 from privacy_toolkit.evidence import pack
@@ -305,6 +305,7 @@ def test_where_not_even_the_journal_can_be_read_the_run_is_named(call, server, r
 
     with monkeypatch.context() as patched:
         patched.setattr(service, "summarize", fails)
+        patched.setattr(work, "summarize", fails)
         done = call("erase", requests, "--confirm", phrase, "--json")
     assert set(done.json) == {"run_id", "exit_code", "error"}
     assert (done.code, done.json["error"]["code"]) == (4, "journal")

@@ -287,7 +287,7 @@ def test_deployments_of_2020_have_no_dry_profiles_v2(call, old_server, rows, opt
     assert len(old_server.log) == 0
 
 
-@pytest.mark.parametrize("command", [COMMANDS[0], *COMMANDS[2:]])
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one[0] not in {"events", "audiences"}])
 def test_deployments_of_2020_take_what_they_know(call, old_server, rows, command):
     done = call(*command, rows(ROWS[command[0]]), "--confirm", "yes")
     assert done.code == 0, done.err

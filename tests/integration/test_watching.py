@@ -36,7 +36,12 @@ def test_a_run_is_stopped_from_another_process_and_it_is_said_by_whom_and_why(at
     assert "@" in by
     done = kit.finish(process)
     assert (done.code, done.json["exit_code"], done.json["stopped_by"]) == (4, 4, "stop_asked")
-    assert set(done.json["outcomes"]) <= {"erased", "pending", "retryable"}  # what was in flight was finished
+    assert set(done.json["outcomes"]) <= {
+        "erased",
+        "pending",
+        "retryable",
+        "unverified",
+    }  # what was in flight was finished
     assert "Stopping: somebody asked for it (runs stop)" in done.err
     shown = kit.run("runs", "show", "latest")
     assert f"{by} asked for the stop at " in shown.out

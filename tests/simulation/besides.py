@@ -191,17 +191,19 @@ class ExportBesides(Export):
         """What is wrong with what was handed over next to an inventory."""
         store, achieved = seen.store, besides.achievements
         lists = [
-            ("a ledger", one.read, _listed_in(one.pages), _uuids(store, id_, LEDGER)) for one in besides.ledgers or ()
+            ("a ledger", id_, one.read, _listed_in(one.pages), _uuids(store, id_, LEDGER))
+            for one in besides.ledgers or ()
         ]
         lists += [
-            ("a card", one.read, _listed_in(one.pages), _uuids(store, card_owner(one.card), CARDS))
+            ("a card", one.card, one.read, _listed_in(one.pages), _uuids(store, card_owner(one.card), CARDS))
             for one in besides.cards or ()
         ]
         if achieved is not None:
             titles = {one["title"] for one in store.owned(id_).get(EntityKind.ACHIEVEMENT, [])}
-            lists.append(("achievements", achieved.read, {one["title"] for one in _entries(achieved.pages)}, titles))
-        for what, read, found, held in lists:
-            if read == "refused" and not refused(seen, id_):
+            listed = {one["title"] for one in _entries(achieved.pages)}
+            lists.append(("achievements", id_, achieved.read, listed, titles))
+        for what, about, read, found, held in lists:
+            if read == "refused" and not refused(seen, about):
                 yield f"{what} refused, and nobody refused"
             if read == "complete" and found != held:
                 yield f"{what}, and it is not so"

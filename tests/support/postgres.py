@@ -147,6 +147,7 @@ def emptied(name: str) -> str:
     """Give the address of a database that has the tables of a state and nothing in them."""
     address = _made(name)
     with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(_LEFT_OVER)
         connection.execute(_EMPTY)
     return address
 
@@ -160,6 +161,11 @@ def _made(name: str) -> str:
     return server.address(name)
 
 
+#: Ends the connections that tests before this one kept.
+_LEFT_OVER = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 #: Deleting is faster than truncating: there is little in the tables. A trigger would be too much to ask of a test.
 _EMPTY = """
     DO $$
