@@ -359,6 +359,8 @@ class Controls:
         waited = self._lines.get(line)
         if waited is None:
             waited = self._lines[line] = _Waited()
+            if self._watcher is None or self._watcher.done():
+                self._watcher = self._begin(self._watch_lines())
         waited.walks += 1
         try:
             while not mark.is_proven:
@@ -412,12 +414,9 @@ class Controls:
         if self._keeper is None or self._keeper.done():
             self._keeper = self._begin(self._look_after())
 
-        if self._watcher is None or self._watcher.done():
-            self._watcher = self._begin(self._watch_lines())
-
     async def _watch_lines(self) -> None:
-        """Ask a control on what has been silent for a while, as long as anything waits."""
-        while self.waiting:
+        """Ask a control on what has been silent for a while, as long as anybody waits for the proof of a connection."""
+        while self._lines:
             await self._around.sleep(LOOK_EVERY)
             silent = self._around.clock() - ASK_AFTER
             for line, waited in list(self._lines.items()):

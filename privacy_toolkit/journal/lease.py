@@ -328,10 +328,6 @@ LINGER = 0.01
 RETRY = 0.2
 
 
-def _unheard(_: Signal) -> None:
-    """Hear nothing."""
-
-
 class KeptLease:
     """The lease of one execution among others, on a store that keeps leases.
 
@@ -455,7 +451,6 @@ class KeptLease:
         finally:
             if self._watching is not None:
                 self._watching.cancel()
-            self._on, self._count = _unheard, LeaseTally  # they lead back here, and would keep the store's connections
         if self._error is not None and not isinstance(self._error, FencedError):
             raise self._error
 

@@ -187,6 +187,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((Controls, "proven", _always), (Controls, "ensure", _always), (Steps, "absence", _asked_once)),
         _READS,
         ("nothing held, ",),
+        first=300,
     ),
     Mutation(
         "a_claim_without_bracket",
