@@ -126,7 +126,7 @@ def _always() -> bool:
     return True
 
 
-class Manner(msgspec.Struct, frozen=True):
+class Manner(msgspec.Struct, frozen=True):  # not gc=False as the others: it leads to its execution, and that back to it
     """How a call is sent, next to what it says.
 
     ``anonymous``: without credentials, as a route control is. ``apart``: not on any of these connections. ``on``: on

@@ -222,12 +222,6 @@ class Database:
             if not kept:
                 connection.close()
 
-    def rest(self) -> None:
-        """Close what is idle: a program that opens runs one after the other would else keep connections for each."""
-        with self._lock:
-            idle, self._idle[:] = list(self._idle), []
-        _close_all(idle)
-
     def rows(self, statement: str, given: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Give the rows of one statement, which is committed by itself.
 

@@ -155,7 +155,6 @@ class PostgresReader(PackedReader):
     def close(self) -> None:
         """Let go of the run."""
         self._is_open = False
-        self._database.rest()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
