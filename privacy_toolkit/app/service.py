@@ -21,7 +21,7 @@ from privacy_toolkit.app.plans import (
     pack_folder,
 )
 from privacy_toolkit.app.work import Duty, Handed, Host, RunResult, hand_over, result_of, sweep_packages, work_on
-from privacy_toolkit.app.workers import Left, queue_of, what_is_left
+from privacy_toolkit.app.workers import Left, queue_of, stopped_for_all, what_is_left
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.model import (
     ExitCode,
@@ -238,9 +238,8 @@ def check_goes_on(journal: OpenRun) -> None:
     Raises:
         RefusedError: it was.
     """
-    executions = journal.executions()
-    stopped_by = executions[-1].stopped_by if executions else None
-    if stopped_by in STOPS_ALL and not journal.is_running:
+    stopped_by = stopped_for_all(journal)
+    if stopped_by is not None:
         raise RefusedError(
             f"Run {journal.run_id} was stopped for everybody ({stopped_by}). Nothing was sent.",
             f"Look at it with: privacy-toolkit runs show {journal.run_id}. To go on: privacy-toolkit runs resume",

@@ -67,6 +67,17 @@ class Left(Enum):
     NOTHING = "nothing"
 
 
+def stopped_for_all(journal: OpenRun) -> StopReason | None:
+    """Give why a run that nobody works on was stopped for everybody; None if it was not.
+
+    Raises:
+        JournalError: it can't be read.
+    """
+    executions = journal.executions()
+    reason = executions[-1].stopped_by if executions else None
+    return reason if reason in STOPS_ALL and not journal.is_running else None
+
+
 def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
     """Tell what workers still have to do on a run: it is under way, or broke off for a reason of one of them.
 
@@ -80,7 +91,7 @@ def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
         return Left.WORK
     summary, executions = summarize(journal), journal.executions()
     last = executions[-1] if executions else None
-    if summary.purged or (last is not None and last.stopped_by in STOPS_ALL):
+    if summary.purged or stopped_for_all(journal) is not None:
         return Left.NOTHING
     if summary.open and (last is None or last.ended_at is None or last.stopped_by is not None):
         return Left.WORK

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -180,15 +180,14 @@ class PostgresQueue:
     async def _defer(self, run_id: str) -> None:
         app = self._app(None)
         async with _opened(app):
-            with suppress(exceptions.AlreadyEnqueued):
-                try:
-                    await app.configure_task(
-                        _EXECUTION, queue=self._name, queueing_lock=f"{self._name} {run_id}"
-                    ).defer_async(run_id=run_id)
-                except exceptions.ConnectorException as error:
-                    if isinstance(error, exceptions.AlreadyEnqueued):
-                        raise
-                    raise _unreachable() from None
+            try:
+                await app.configure_task(
+                    _EXECUTION, queue=self._name, queueing_lock=f"{self._name} {run_id}"
+                ).defer_async(run_id=run_id)
+            except exceptions.AlreadyEnqueued:
+                pass
+            except exceptions.ConnectorException:
+                raise _unreachable() from None
 
     def _app(self, served: Served | None) -> procrastinate.App:
         """Procrastinate with our tasks; without ``served`` only to hand something out."""
@@ -221,24 +220,21 @@ async def _attend(served: Served) -> None:
         await asyncio.sleep(served.every)
 
 
-class _opened:  # noqa: N801 - used as a function
+@asynccontextmanager
+async def _opened(app: procrastinate.App) -> AsyncIterator[None]:
     """Procrastinate's connections, for a block.
 
     Raises:
         JournalError: none can be opened.
     """
-
-    def __init__(self, app: procrastinate.App) -> None:
-        self._app = app
-
-    async def __aenter__(self) -> None:
-        try:
-            await self._app.open_async()
-        except (exceptions.ConnectorException, psycopg.Error, TimeoutError):
-            raise _unreachable() from None
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._app.close_async()
+    try:
+        await app.open_async()
+    except (exceptions.ConnectorException, psycopg.Error, TimeoutError):
+        raise _unreachable() from None
+    try:
+        yield
+    finally:
+        await app.close_async()
 
 
 def _unreachable() -> JournalError:
