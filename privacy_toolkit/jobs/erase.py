@@ -146,16 +146,30 @@ class _Walk:
         if answer.finding is _ABSENT:
             answer = await self._steps.absence(INVENTORY, Purpose.READ_BEFORE, answer)
         if answer.finding is _ABSENT:
-            if await self._is_loyalty_cleared(None):
-                self._nothing_held()
+            await self._without_profile()
         elif answer.finding is _DONE:
-            if await self._is_loyalty_cleared(answer.value):
-                await self._erase(holding(answer.value))
+            await self._with_profile(answer.value)
         elif answer.finding is _CREDENTIALS:
             self._steps.leave()
         else:  # no erase was ever sent, so it is certain that it did not happen
             unproven = answer.reason is Reason.ROUTE_UNPROVEN
             self._settle(Outcome.PENDING if unproven else Outcome.RETRYABLE, answer.reason)
+
+    async def _without_profile(self) -> None:
+        """Two 404s: nothing is held, but maybe in a ledger."""
+        if not await self._is_loyalty_cleared(None):
+            return
+        if self._loyalty is not None and self._loyalty.erased_by is not None:
+            # A ledger of somebody of whom nothing is known: two 404s can be wrong, so it is asked once more.
+            answer = await self._steps.read(INVENTORY, _READ_BEFORE)
+            if answer.finding is _DONE:
+                await self._with_profile(answer.value)
+                return
+        self._nothing_held()
+
+    async def _with_profile(self, inventory: CustomerInventory) -> None:
+        if await self._is_loyalty_cleared(inventory):
+            await self._erase(holding(inventory))
 
     async def _is_loyalty_cleared(self, inventory: CustomerInventory | None) -> bool:
         """Empty the loyalty programs that were named; if one could not be seen empty, the subject is settled so."""

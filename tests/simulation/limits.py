@@ -80,10 +80,11 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "two_wrong_404s",
         frozenset({"false_404"}),
-        ("nothing held",),
+        ("nothing held", "a program held nothing"),
         frozenset({"erase", "export"}),
         "The API itself answered 404 about somebody it knows, in its own words, and somebody in its place did so when"
-        " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen.",
+        " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen."
+        " What an inventory alone shows of a loyalty program, its cards, is not seen then, either.",
     ),
     Limit(
         "another_ledger",

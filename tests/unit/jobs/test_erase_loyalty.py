@@ -113,7 +113,11 @@ WALKS = [
     # no profile: its ledger is looked into all the same
     ([ABSENT, ABSENT, *GONE], "IITTT", Outcome.NOTHING_HELD, None, Outcome.NOTHING_HELD, None),
     ([ABSENT, ABSENT, *TWICE], "IITT", Outcome.NOTHING_HELD, None, Outcome.NOTHING_HELD, None),
-    ([ABSENT, ABSENT, FULL, OK, *TWICE], "IITXTT", Outcome.ERASED, Reason.LEDGER_ALONE, Outcome.ERASED, CONFIRMED),
+    ([ABSENT, ABSENT, FULL, OK, *TWICE, ABSENT], "IITXTTI", Outcome.ERASED, Reason.LEDGER_ALONE, Outcome.ERASED,
+     CONFIRMED),
+    # Two 404s of somebody who has a ledger: the third question shows the profile, and it is erased as well.
+    ([ABSENT, ABSENT, FULL, OK, *TWICE, HELD, *TWICE, *DONE], "IITXTTITTEI", Outcome.ERASED, None, Outcome.ERASED,
+     CONFIRMED),
 ]  # fmt: skip
 
 
@@ -208,8 +212,8 @@ def test_an_unknown_ledger_is_never_taken_for_a_profile_that_was_erased(erase):
 
 def test_what_was_deleted_stays_deleted_if_the_profile_vanishes(erase):
     erase(HELD, FULL, OK, *TWICE, LIMITED, stop_after=6)
-    said, state, programs = erase(ABSENT, ABSENT, *GONE, resume=True)
-    assert (said, state.outcome, state.reason) == ("IITTT", Outcome.ERASED, Reason.LEDGER_ALONE)
+    said, state, programs = erase(ABSENT, ABSENT, *GONE, ABSENT, resume=True)
+    assert (said, state.outcome, state.reason) == ("IITTTI", Outcome.ERASED, Reason.LEDGER_ALONE)
     assert programs["33"].attribution is CONFIRMED
 
 
