@@ -38,6 +38,7 @@ from privacy_toolkit.engine.job import (
 from privacy_toolkit.engine.open_requests import former_scopes, look_through, may_be_of, plan_scope
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.planning import CHANGED
+from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.inputs.pairs import (
     COUPON_COLUMN,
     budget_of,
@@ -527,9 +528,20 @@ def release_prepared(preparation: Preparation) -> Assigned:
     changed = _changed_since(run_id, set(pairs), preparation)
     return replace(
         assigned,
+        warnings=(*assigned.warnings, *_warnings_of_undo(state, run_id)),
         holds={seq: CHANGED for seq, pair in enumerate(pairs, 1) if pair in changed},
         remember=lambda: _check_undone_once(state, run_id),  # once more, now that no other run can be begun
     )
+
+
+def _warnings_of_undo(state: State, run_id: str) -> Iterator[InputWarning]:
+    with state.open(run_id) as journal:
+        totals = journal.totals()
+    number = sum(totals.get(outcome, 0) for outcome in OPEN_OUTCOMES)
+    if number:
+        yield InputWarning(
+            "undoes_open", f"Open subjects of run {run_id}: {number:,}. Once it is undone, it can't be resumed."
+        )
 
 
 def _triples(page: Page) -> Iterator[tuple[int, str, str]]:
