@@ -103,7 +103,7 @@ def test_a_run_is_watched_until_it_ends(desk, visit, seconds):
 def test_a_report_is_opened_a_pack_verified_and_a_deadline_found(desk, visit, checks):
     desk.finish(DONE, 5)
     desk.run(LATE, 3, due="2026-11-20").close()
-    page = visit(desk)
+    page = visit(desk, permissions=["clipboard-read", "clipboard-write"])
     expect(page.locator("tbody tr")).to_have_count(2)
     expect(page.locator("h1")).to_have_text("3 subjects overdue")
 
@@ -111,6 +111,9 @@ def test_a_report_is_opened_a_pack_verified_and_a_deadline_found(desk, visit, ch
     expect(page.get_by_role("region", name="Open requests by due date")).to_contain_text("8 days overdue")
     page.get_by_role("link", name="Runs").click()
     page.get_by_role("link", name=DONE).click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("() => navigator.clipboard.readText()") == f"privacy-toolkit runs purge {DONE}"
     page.get_by_role("link", name="Open the report").click()
     expect(page.locator("h1")).to_contain_text("5 subjects")
     assert page.evaluate("() => self.origin") == "null"  # whatever is in a pack has no part in the console
