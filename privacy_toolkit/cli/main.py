@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -66,12 +69,47 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), f"{cmd_name}_command")
+        show_examples(command, cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which ones are called nearly so: click looks among those that are loaded."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the examples of the program itself."""
+        self.epilog = epilog("")
+        super().format_epilog(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """The overview, from the table."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@functools.cache
+def examples() -> dict[str, list[tuple[str, str]]]:
+    """Read the examples of all commands: by the command's words, lines as they are typed and what each does."""
+    found: dict[str, list[tuple[str, str]]] = json.loads(Path(__file__).with_name("examples.json").read_bytes())
+    return found
+
+
+def show_examples(command: click.Command, words: str) -> None:
+    """Give a command, and all that are below it, their examples as the end of ``--help``."""
+    command.epilog = epilog(words)
+    for name, inner in getattr(command, "commands", {}).items():
+        show_examples(inner, f"{words} {name}")
+
+
+def epilog(words: str) -> str:
+    """Give the examples of a command as click prints them: line by line (the mark), never wrapped."""
+    lines = [f"  {line}\n      {what}" for line, what in examples().get(words, ())]
+    return "\n".join(["\b", "Examples:", *lines]) if lines else ""
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
