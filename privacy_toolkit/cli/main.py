@@ -10,13 +10,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
+from privacy_toolkit.cli.output import emit_json, fail, result, say, silence
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, explained
 from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
 COMMANDS = {
@@ -53,6 +56,7 @@ COMMANDS = {
     ),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
     "sandbox": ("privacy_toolkit.cli.sandbox", "Simulate the API on this machine, for trying things out."),
+    "completion": ("privacy_toolkit.cli.main", "Print the completion script for bash, zsh or fish."),
     "demo": ("privacy_toolkit.cli.sandbox", "Erase 1,000 invented customers in a sandbox and show the report."),
 }
 
@@ -64,12 +68,14 @@ class LazyGroup(click.Group):
         """All commands, in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), f"{cmd_name}_command")
         show_examples(command, cmd_name)
+        if ctx.resilient_parsing:
+            complete_values(command)
         return command
 
     def resolve_command(
@@ -121,6 +127,85 @@ def cli() -> None:
     """
 
 
+# Completion in a shell: click's own, which calls the program again for what may follow.
+
+#: The variable by which the shell's script says that it is the one who calls.
+_COMPLETE = "_PRIVACY_TOOLKIT_COMPLETE"
+
+
+class _FileName(click.types.StringParamType):
+    """A text that names a file or a folder; the shell completes it."""
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        from click.shell_completion import CompletionItem
+
+        kind = "dir" if getattr(param, "metavar", None) == "DIR" else "file"
+        return [CompletionItem(incomplete, type=kind)]
+
+
+class _RunId(click.types.StringParamType):
+    """A text that names a run; the runs of the state folder are offered."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - as above
+        """Offer the ids that begin so, newest first. They hold no personal data. A database is not asked."""
+        from click.shell_completion import CompletionItem
+
+        try:
+            return [CompletionItem(name) for name in _known_runs(ctx) if name.startswith(incomplete)]
+        except Exception:  # noqa: BLE001 - whoever presses Tab wants no error in the middle of their line
+            return []
+
+
+def _known_runs(ctx: click.Context) -> list[str]:
+    from privacy_toolkit.config.settings import Flags, is_elsewhere, load_settings
+    from privacy_toolkit.journal.state import existing_state
+
+    flags = Flags(**{name: ctx.params.get(name) for name in ("config", "profile", "state")})
+    address = load_settings(flags).state
+    return ["latest", *existing_state(address).run_ids()] if not is_elsewhere(address) else []
+
+
+def complete_values(command: click.Command) -> None:
+    """Have names of files, and ids of runs, completed for a command and for all that are below it."""
+    for param in command.params:
+        if param.name == "run":
+            param.type = _RunId()
+        elif isinstance(param.type, click.types.StringParamType) and (
+            isinstance(param, click.Argument) or param.metavar in {"FILE", "FILE.pub", "DIR"}
+        ):
+            param.type = _FileName()
+    for inner in getattr(command, "commands", {}).values():
+        complete_values(inner)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors too.")
+def completion_command(shell: str, as_json: bool) -> int:
+    """Print the script by which a shell completes commands, options, files and runs.
+
+    docs/shell.md says where it goes.
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:  # never: they are click's own
+        raise UsageError(f"There is no completion for {shell}.")
+    made = found(cli, {}, "privacy-toolkit", _COMPLETE)
+    script = made.source_template % made.source_vars()
+    if as_json:
+        emit_json({"shell": shell, "script": script})
+    else:
+        result(script)
+    return ExitCode.SETTLED
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code the contract names."""
     os.umask(0o077)  # all we write is for its owner alone
@@ -135,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str], as_json: bool) -> int:
     try:
-        result: Any = cli.main(arguments, prog_name="privacy-toolkit", standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name="privacy-toolkit", complete_var=_COMPLETE, standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
