@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where nothing compiled is kept, each of the thousands of processes that tests start compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
 # What comes from outside is pinned with its hash, and is a wheel: a source distribution runs code and asks for more.
 LOCKED = $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
 # The project itself; what it is built with is there already.
