@@ -46,6 +46,7 @@ COMMANDS = {
     "metrics": ("privacy_toolkit.cli.requests", "Count the requests of a year by what came of them."),
     "due": ("privacy_toolkit.cli.requests", "List what is open over all runs, by its due date."),
     "patrol": ("privacy_toolkit.cli.requests", "Look whether those who were erased are still gone."),
+    "console": ("privacy_toolkit.cli.console", "Show runs, deadlines and packs in a browser on this machine."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "config": ("privacy_toolkit.cli.sandbox", "Write a configuration file, and make the key that signs."),
