@@ -36,8 +36,7 @@ from privacy_toolkit.reporting.register import (
     RequestRegister,
     figures,
 )
-from privacy_toolkit.reporting.rows import pseudonym
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import pseudonym, write_table
 
 # When people were sent their answers, as somebody recorded it.
 #
