@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,8 +210,13 @@ def report(**options: Any) -> int:
 
 @runs_command.command("purge")
 @click.argument("run", required=False)
+@click.option("--older-than", metavar="AGE", help="All runs that ended so long ago: 90d, 12w, 6m or 2y.")
+@click.option("--due", is_flag=True, help="The same with the age that [retention] of the settings names.")
+@click.option("--dry-run", is_flag=True, help="With --older-than or --due: show what would be done, and do nothing.")
 @click.option("--all-left-over", is_flag=True, help="Remove what died while a run was being created; it holds ids.")
-@click.option("--confirm", metavar="TEXT", help='"purge RUN", where nobody is there to type it.')
+@click.option(
+    "--confirm", metavar="TEXT", help='"purge RUN", or "purge older than AGE", where nobody is there to type it.'
+)
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
 @settings_options
 def purge(**options: Any) -> int:
@@ -217,17 +224,26 @@ def purge(**options: Any) -> int:
 
     A purged run can't be resumed and its subjects can't be listed. Afterwards all files of the run are searched for
     what was to go; if anything is left the exit code is 4, and it is named.
+
+    With --older-than or --due it is all runs that ended so long ago. Left are those that have something to do: open
+    subjects, letters that were not sent, holds to be reviewed, no audit pack; each with its reason.
     """
     from privacy_toolkit.app import runs
     from privacy_toolkit.cli.preview import require_typed
 
     as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
-    if (name is None) == (not left_over):
-        raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
+    age, due, dry_run = options.pop("older_than"), options.pop("due"), options.pop("dry_run")
+    if (name is not None) + left_over + (age is not None) + due != 1:
+        raise UsageError("What is to be purged?", "A run, by its id, --older-than AGE, --due or --all-left-over; one.")
+    if dry_run and (name or left_over):
+        raise UsageError("--dry-run is for --older-than and --due.", "A single run is asked about before it is purged.")
     settings, state = _settled(options)
     if left_over:
         return _purge_left_over(state, as_json)
+    if age or due:
+        confirmed = None if dry_run else partial(require_typed, given=confirmation, no_input=no_input)
+        return _purge_aged(state, settings, age or _keep_of(settings), confirmed, as_json=as_json)
     run_id = state.find(name)
     summary = runs.to_purge(state, run_id)
     if summary.open:
@@ -239,6 +255,49 @@ def purge(**options: Any) -> int:
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
     return ExitCode.SETTLED
+
+
+def _keep_of(settings: Settings) -> str:
+    if settings.keep is None:
+        raise UsageError(
+            "No retention is set, so nothing is due.", 'Set it: [retention] keep = "90d"; or name it: --older-than 90d'
+        )
+    return settings.keep
+
+
+def _purge_aged(
+    state: State, settings: Settings, age: str, confirmed: Callable[[str], None] | None, *, as_json: bool
+) -> ExitCode:
+    """Purge the runs that are older than an age; without ``confirmed`` only show which ones these are."""
+    from privacy_toolkit.app import upkeep
+
+    now = datetime.now(UTC)
+    found = upkeep.aged(state, upkeep.first_kept(age, now.date()))
+    told = upkeep.as_object(age, found.before, found.left)
+    say(f"{count(len(found.ready), 'run')} that ended before {found.before}, to be purged:")
+    for summary in found.ready:
+        say(f"  {summary.run_id}  {count(summary.plan.rows.subjects, 'subject')}  {summary.plan.target}")
+    for one in found.left:
+        say(f"  left: {one.run_id}  {one.reason}: {one.why}")
+    if confirmed is None:
+        ready = [summary.run_id for summary in found.ready]
+        if as_json:
+            emit_json({**told, "dry_run": True, "to_purge": ready, "purged": [], "failed": []})
+        else:
+            result(f"Nothing was changed. {count(len(ready), 'run')} would be purged, {len(found.left)} left.")
+        return ExitCode.SETTLED
+    if found.ready:
+        confirmed(upkeep.sentence_to_purge_aged(age))
+    done = upkeep.purge_aged(state, found, now, settings.packs, lambda run_id: say(f"  purged: {run_id}"))
+    for run_id, error in done.failed:
+        say(f"Run {run_id}: {error.message} {error.hint}")
+    if as_json:
+        failed = [{"run_id": run_id, "code": error.code, "message": error.message} for run_id, error in done.failed]
+        told = upkeep.as_object(age, found.before, done.left)
+        emit_json({**told, "dry_run": False, "purged": list(done.purged), "failed": failed})
+    else:
+        result(f"{count(len(done.purged), 'run')} purged, {len(done.left)} left, {len(done.failed)} failed.")
+    return done.failed[0][1].exit_code if done.failed else ExitCode.SETTLED
 
 
 @runs_command.command("export")
