@@ -13,18 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from privacy_toolkit.access import words as texts
 from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
-from privacy_toolkit.access.words import (
-    AnswerError,
-    Notice,
-    Number,
-    joined,
-    language,
-    read_answer,
-    write_json,
-    write_short,
-)
+from privacy_toolkit.access.words import AnswerError, Notice, Number, joined, language, write_short
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
     AVAILABLE,
@@ -420,7 +412,7 @@ def _sessions(listed: Sequence[SessionRead]) -> dict[str, Any]:
 
     The controller's list may be wrong: the id of a session of somebody else is that person's.
     """
-    own = [read_answer(one.body) for one in listed if one.read == COMPLETE]
+    own = [texts.read_answer(one.body) for one in listed if one.read == COMPLETE]
     refused = sum(one.read == "refused" for one in listed)
     numbers = {"listed": len(listed), "refused": refused, "withheld": len(listed) - len(own) - refused}
     return {
@@ -457,7 +449,7 @@ def _uuid(entry: Mapping[str, Any]) -> str:
 def _ledger(one: LedgerRead) -> dict[str, Any]:
     made = {"programId": Number(str(one.program)), "read": one.read}
     if one.balances is not None:
-        made["balances"] = read_answer(one.balances)
+        made["balances"] = texts.read_answer(one.balances)
     return {**made, "transactions": _listed(one, _uuid)}
 
 
@@ -465,7 +457,7 @@ def _listed(one: LedgerRead | ListRead | CardRead, key: Callable[[Any], str]) ->
     """The entries of all pages in their order, each once by its ``key``."""
     found: dict[str, Any] = {}
     for page in one.pages:
-        for entry in read_answer(page).get("data") or ():
+        for entry in texts.read_answer(page).get("data") or ():
             found.setdefault(key(entry), entry)
     return list(found.values())
 
@@ -491,7 +483,7 @@ def deliver(
     """
     if REFERENCE.fullmatch(reference) is None:
         raise ValueError("a reference is 16 to 64 lower-case hexadecimal digits")
-    held = None if answer is None else read_answer(answer)
+    held = None if answer is None else texts.read_answer(answer)
     if held is not None:
         _check_owner(held, customer_id)
         if any(name in held for name in BESIDES):
@@ -516,7 +508,7 @@ def deliver(
 def made_note(reference: str, content: bytes, read_at: int) -> tuple[str, bytes]:
     """Name and content of the note by which an encrypted package, which nobody here can read, is known as ours."""
     note = {"schema": SCHEMA, "reference": reference, "sha256": hashlib.sha256(content).hexdigest()}
-    return f"{NOTE}{reference}.json", (write_json(note | {"read_at": _utc(read_at)}) + "\n").encode()
+    return f"{NOTE}{reference}.json", (texts.write_json(note | {"read_at": _utc(read_at)}) + "\n").encode()
 
 
 def _utc(microseconds: int) -> str:
@@ -602,4 +594,4 @@ def _data(facts: Facts, generation: str) -> bytes:
         "redactions": {"people": Number(str(facts.people)), "occurrences": Number(str(facts.occurrences))},
         "data": facts.data,
     }
-    return (write_json(content) + "\n").encode()
+    return (texts.write_json(content) + "\n").encode()
