@@ -1,17 +1,21 @@
-"""How connections leave: through which proxy, whom TLS trusts, and which certificate it shows.
+"""How connections leave: through which proxy, whom TLS trusts, which certificate it shows, and what may be in the way.
 
 Verification is never switched off: what a profile can say is whom to trust, not to trust anybody.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shlex
+import socket
 import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
@@ -35,6 +39,98 @@ _APART: Final = (
 )
 
 
+class Obstacle(StrEnum):
+    """Why there is no connection, where that is known: for whoever has to put it right. The journal has none of it."""
+
+    NO_ADDRESS = "no_address"  # the name can't be looked up
+    PROXY_UNREACHABLE = "proxy_unreachable"
+    PROXY_TLS = "proxy_tls"  # a proxy that is to be spoken to under TLS, and can't
+    PROXY_WANTS_CREDENTIALS = "proxy_wants_credentials"  # 407, and there are none
+    PROXY_REFUSES_CREDENTIALS = "proxy_refuses_credentials"  # 407, to those that were shown
+    PROXY_REFUSES_TARGET = "proxy_refuses_target"  # it answered CONNECT, and lets nobody through
+    PROXY_REACHES_NOBODY = "proxy_reaches_nobody"  # it says that it can't get to the target either
+    PROXY_CLOSED = "proxy_closed"  # instead of an answer
+    PROXY_PAGE = "proxy_page"  # what it answered is no way through: a page of its own
+    UNKNOWN_AUTHORITY = "unknown_authority"
+    OTHER_NAME = "other_name"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    CERTIFICATE = "certificate"  # the peer's can't be verified for some other reason
+    NO_TLS = "no_tls"  # something is there, and what it says is not TLS
+    TLS_VERSION = "tls_version"
+    CLIENT_CERTIFICATE = "client_certificate"  # the peer refuses ours, or that there is none
+    CLOSED = "closed"  # in the middle of a handshake
+
+
+class ProxyError(OSError):
+    """A proxy made no way to the target."""
+
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(obstacle.value)
+        self.obstacle = obstacle
+
+
+#: Results of verification, as OpenSSL numbers them (X509_V_ERR_…, openssl/x509_vfy.h).
+_UNVERIFIED = {
+    **dict.fromkeys((2, 18, 19, 20, 21, 27), Obstacle.UNKNOWN_AUTHORITY),
+    9: Obstacle.NOT_YET_VALID,
+    10: Obstacle.EXPIRED,
+    62: Obstacle.OTHER_NAME,
+    64: Obstacle.OTHER_NAME,
+}
+#: Parts of what OpenSSL calls an error, the first that fits.
+_TOLD = {
+    "PROTOCOL_VERSION": Obstacle.TLS_VERSION,
+    "UNSUPPORTED_PROTOCOL": Obstacle.TLS_VERSION,
+    "ALERT_INTERNAL_ERROR": Obstacle.CLOSED,
+    "ALERT": Obstacle.CLIENT_CERTIFICATE,  # with ours verified, what is left for a peer to refuse is the client's
+    "WRONG_VERSION_NUMBER": Obstacle.NO_TLS,
+    "HTTP_REQUEST": Obstacle.NO_TLS,
+    "PACKET_LENGTH_TOO_LONG": Obstacle.NO_TLS,
+    "EOF_OCCURRED": Obstacle.CLOSED,
+}
+
+
+def obstacle_of(error: BaseException | None) -> Obstacle | None:
+    """What an error says of why there is no connection; None: nothing that is known."""
+    if isinstance(error, ProxyError):
+        return error.obstacle
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _UNVERIFIED.get(error.verify_code, Obstacle.CERTIFICATE)
+    if isinstance(error, ssl.SSLError):
+        told = f"{error.reason} {error}".upper().replace(" ", "_")
+        return next((obstacle for part, obstacle in _TOLD.items() if part in told), None)
+    return Obstacle.NO_ADDRESS if isinstance(error, socket.gaierror | UnicodeError) else None
+
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r\n")
+#: The most that the head of a proxy's answer may take, in bytes.
+_LARGEST_HEAD: Final = 64 * 1024
+
+
+def way_of(answer: bytes) -> int | None:
+    """The status of what a proxy has answered to CONNECT so far; None where more has to come.
+
+    Raises:
+        ProxyError: it is no way through, nor the wish for credentials, whatever else comes.
+    """
+    head, end, rest = answer.partition(b"\r\n\r\n")
+    said = _STATUS_LINE.match(head + b"\r\n")
+    if not end and len(answer) <= _LARGEST_HEAD and answer.startswith(b"HTTP/1."[: len(answer)]):
+        return None
+    if not end or said is None:
+        raise ProxyError(Obstacle.PROXY_PAGE)
+    status = int(said[1])
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise ProxyError(Obstacle.PROXY_REACHES_NOBODY)
+    is_way = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+    if not is_way and status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        raise ProxyError(Obstacle.PROXY_REFUSES_TARGET)
+    if is_way and rest:  # a page of its own: no server speaks before it is spoken to
+        raise ProxyError(Obstacle.PROXY_PAGE)
+    return status
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """A proxy, asked by CONNECT. ``origin`` is who named it: the profile, or a variable."""
@@ -50,6 +146,21 @@ class Proxy:
     def shown(self) -> str:
         """Host and port: all of it that is ever said."""
         return _place(self.host, self.port)
+
+    @property
+    def wanting(self) -> Obstacle:
+        """What its 407 means."""
+        has_some = self.password is not None
+        return Obstacle.PROXY_REFUSES_CREDENTIALS if has_some else Obstacle.PROXY_WANTS_CREDENTIALS
+
+    def request(self, host: str, port: int, agent: str) -> bytes:
+        """What asks it for a way to a host (CONNECT, RFC 9110, section 9.3.6), with the credentials for it alone."""
+        place = _place(host, port)
+        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}", f"User-Agent: {agent}"]
+        if self.user is not None and self.password is not None:
+            said = base64.b64encode(f"{self.user}:{self.password.reveal()}".encode()).decode("ascii")
+            lines.append(f"Proxy-Authorization: Basic {said}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

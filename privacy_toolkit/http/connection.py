@@ -39,7 +39,8 @@ from typing import cast
 import httptools
 import msgspec
 
-from privacy_toolkit.http.exchange import Fault, Line, Mark, Obstacle, Phase, Trouble, failure, obstacle_of
+from privacy_toolkit.config.network import Obstacle, obstacle_of
+from privacy_toolkit.http.exchange import Fault, Line, Mark, Phase, Trouble, failure
 
 #: The most that status line and headers of an answer may take, in bytes, interim answers included; trailers likewise.
 LARGEST_HEAD = 64 * 1024

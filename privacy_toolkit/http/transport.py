@@ -17,12 +17,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx2
 
 from privacy_toolkit.config.file import check_address
-from privacy_toolkit.config.network import DIRECT, Network, is_this_machine
+from privacy_toolkit.config.network import (
+    DIRECT,
+    Network,
+    Obstacle,
+    Proxy,
+    ProxyError,
+    is_this_machine,
+    obstacle_of,
+    way_of,
+)
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room, Watcher, polled
@@ -31,12 +41,9 @@ from privacy_toolkit.http.exchange import (
     Fault,
     Line,
     Manner,
-    Obstacle,
     Phase,
     Trouble,
-    Tunnel,
     failure,
-    obstacle_of,
     suits,
 )
 
@@ -45,6 +52,100 @@ MOST_RETIRED = 64
 _TURNS = 3  # of the event loop, so that it takes what came with the end of a TLS handshake
 
 _Waiter = asyncio.Future[Connection | None]
+
+
+class Tunnel:
+    """Ways through a proxy to one host, made by CONNECT: what goes through is between the two ends, TLS included.
+
+    A proxy's word never counts as the API's, and whatever else than a way through it gives is an error. Until it has
+    let one connection in they are asked for one after the other, and after ``MOST_REFUSALS`` in a row for want of
+    credentials none is asked for any more: a directory behind a proxy locks accounts.
+
+    ``context`` is what the TLS to the proxy itself takes, where it is an https one.
+    """
+
+    #: So often a proxy may answer 407 in a row.
+    MOST_REFUSALS = 2
+
+    def __init__(self, proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self._proxy = proxy
+        self._context = context
+        self._request = proxy.request(host, port, f"privacy-toolkit/{__version__}")
+        self._turn = asyncio.Lock()
+        self._lets_in, self._refusals = False, 0
+
+    async def open(self, connection: Connection) -> asyncio.Transport:
+        """Make a way, and hand it to ``connection``.
+
+        Raises:
+            ProxyError: the proxy makes none.
+        """
+        if self._lets_in:
+            return await self._open(connection)
+        async with self._turn:
+            return await self._open(connection)
+
+    async def _open(self, connection: Connection) -> asyncio.Transport:
+        if self._refusals >= self.MOST_REFUSALS:
+            raise ProxyError(self._proxy.wanting)
+        asking = _Asking(asyncio.get_running_loop().create_future())
+        tcp: asyncio.Transport | None = None
+        try:
+            tcp = await self._reach(asking)
+            tcp.write(self._request)
+            if await asking.answer == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                self._lets_in = False
+                self._refusals += 1
+                raise ProxyError(self._proxy.wanting)  # noqa: TRY301 - it is closed as after any other error
+            if asking.more:
+                raise ProxyError(Obstacle.PROXY_PAGE)  # noqa: TRY301 - as above
+            self._lets_in, self._refusals = True, 0
+            tcp.set_protocol(connection)
+            connection.connection_made(tcp)
+        except BaseException:
+            if tcp is not None:
+                tcp.abort()
+            raise
+        return tcp
+
+    async def _reach(self, asking: _Asking) -> asyncio.Transport:
+        proxy, loop = self._proxy, asyncio.get_running_loop()
+        named = proxy.host if self._context is not None else None
+        try:
+            tcp, _ = await loop.create_connection(
+                lambda: asking, proxy.host, proxy.port, ssl=self._context, server_hostname=named
+            )
+        except ssl.SSLError:
+            raise ProxyError(Obstacle.PROXY_TLS) from None
+        except (OSError, UnicodeError):
+            raise ProxyError(Obstacle.PROXY_UNREACHABLE) from None
+        return tcp
+
+
+class _Asking(asyncio.Protocol):
+    """Waits for what a proxy answers to CONNECT: ``answer`` is its status; ``more`` came than its head."""
+
+    def __init__(self, answer: asyncio.Future[int]) -> None:
+        self.answer = answer
+        self.more = False
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the head."""
+        self.more = self.answer.done()
+        self._head += b"" if self.more else data
+        try:
+            status = None if self.more else way_of(self._head)
+        except ProxyError as error:
+            self.answer.set_exception(error)
+        else:
+            if status is not None:
+                self.answer.set_result(status)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """It has gone; what it had answered by then counts, and that the way is closed shows by itself."""
+        if not self.answer.done():
+            self.answer.set_exception(ProxyError(Obstacle.PROXY_CLOSED))
 
 
 class Transport(httpx2.AsyncBaseTransport):

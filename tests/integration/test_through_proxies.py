@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import uvloop
 
-from privacy_toolkit.config.network import Network, Proxy
+from privacy_toolkit.config.network import Network, Obstacle, Proxy
 from privacy_toolkit.core.privacy import Secret
-from privacy_toolkit.http.exchange import Fault, Obstacle, Phase
+from privacy_toolkit.http.exchange import Fault, Phase
 from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts
 from privacy_toolkit.talonone.operations import OPERATIONS

@@ -40,8 +40,7 @@ from privacy_toolkit.evidence.verify.manifest import _differences
 from privacy_toolkit.evidence.verify.report import add_up, read_plan, read_report
 from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
 from privacy_toolkit.http.connection import Connection, Room
-from privacy_toolkit.http.exchange import Reply
-from privacy_toolkit.http.pacing import parse_retry_after
+from privacy_toolkit.http.exchange import Reply, parse_retry_after
 from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
