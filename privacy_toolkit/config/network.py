@@ -103,6 +103,72 @@ def obstacle_of(error: BaseException | None) -> Obstacle | None:
     return Obstacle.NO_ADDRESS if isinstance(error, socket.gaierror | UnicodeError) else None
 
 
+_ASK: Final = "ask whoever runs it"
+#: What is in the way, and what puts it right; with ``{proxy}`` and ``{host}``.
+_EXPLAINED: Final = {
+    Obstacle.NO_ADDRESS: ("{host} has no address here", "Is the host in base_url right, and does DNS work?"),
+    Obstacle.PROXY_UNREACHABLE: (
+        "the proxy {proxy} can't be reached",
+        'Are its host and port right? proxy in the profile says another one, and proxy = "none" uses none.',
+    ),
+    Obstacle.PROXY_TLS: (
+        "the proxy {proxy} can't be spoken to under TLS",
+        "Is it an http:// proxy? If it is an https one, its authority has to be the system's or in ca_file.",
+    ),
+    Obstacle.PROXY_WANTS_CREDENTIALS: (
+        "the proxy {proxy} wants credentials (407), and there are none",
+        "Set proxy, proxy_user and proxy_password = { file = … } in the profile.",
+    ),
+    Obstacle.PROXY_REFUSES_CREDENTIALS: (
+        "the proxy {proxy} refuses the credentials (407)",
+        "Correct proxy_user and proxy_password; only Basic is spoken, neither NTLM nor Kerberos.",
+    ),
+    Obstacle.PROXY_REFUSES_TARGET: (
+        "the proxy {proxy} lets nobody through to {host}",
+        f"Have CONNECT to it allowed there ({_ASK}).",
+    ),
+    Obstacle.PROXY_REACHES_NOBODY: (
+        "the proxy {proxy} can't reach {host} either",
+        f"Is the host in base_url right? If it is, {_ASK}.",
+    ),
+    Obstacle.PROXY_CLOSED: (
+        "the proxy {proxy} closed the connection instead of answering",
+        f"Is it a proxy for HTTP, and under TLS only if it says https://? Else {_ASK}.",
+    ),
+    Obstacle.PROXY_PAGE: (
+        "the proxy {proxy} answers with something of its own instead of a way to {host}",
+        f"Does it want a login in a browser first, or is it no proxy? Else {_ASK}.",
+    ),
+    Obstacle.UNKNOWN_AUTHORITY: (
+        "the certificate of {host} is signed by an authority that is not trusted",
+        "Name the file with the certificate of that authority as ca_file in the profile.",
+    ),
+    Obstacle.OTHER_NAME: (
+        "the certificate of {host} is for another name",
+        "Write the name in base_url that the certificate has; an address works only if it is in the certificate.",
+    ),
+    Obstacle.EXPIRED: (
+        "the certificate of {host} has expired, or one that vouches for it",
+        "Whoever runs the host, or a proxy that looks into TLS, has to renew it. Is this machine's clock right?",
+    ),
+    Obstacle.NOT_YET_VALID: ("the certificate of {host} is not valid yet", "Is this machine's clock right (NTP)?"),
+    Obstacle.CERTIFICATE: (
+        "the certificate of {host} can't be verified",
+        "Have it looked at: openssl s_client -connect HOST:443 names the reason.",
+    ),
+    Obstacle.NO_TLS: ("what answers at {host} does not speak TLS", "Are host and port in base_url right?"),
+    Obstacle.TLS_VERSION: ("{host} speaks no TLS of version 1.2 or later", "It has to be made to."),
+    Obstacle.CLIENT_CERTIFICATE: (
+        "{host} refuses the connection for want of a client certificate that it accepts",
+        "Set client_cert and client_key in the profile to a pair that it accepts and that has not expired.",
+    ),
+    Obstacle.CLOSED: (
+        "{host} closed the connection during the TLS handshake or right after it",
+        "If it wants a client certificate, set client_cert and client_key; else something on the way may cut TLS.",
+    ),
+}
+
+
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r\n")
 #: The most that the head of a proxy's answer may take, in bytes.
 _LARGEST_HEAD: Final = 64 * 1024
@@ -190,8 +256,11 @@ class Network:
         Raises:
             UsageError: the variable that counts names no proxy that can be used. Its value is not shown.
         """
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+        except ValueError:
+            return None  # no URL: nothing is ever sent there
         if self.direct:
             return None
         if self.proxy is not None:
@@ -205,10 +274,37 @@ class Network:
             return None
         return _of_environment(named.reveal(), name)
 
-    @property
-    def authorities(self) -> str:
-        """Who may vouch for the API, in words."""
-        return "those of ca_file" if self.ca_file is not None else "those of the system"
+    def explained(self, obstacle: Obstacle, url: str) -> tuple[str, str]:
+        """What is in the way to a host, in one sentence, and what puts it right."""
+        said, remedy = _EXPLAINED[obstacle]
+        proxy = self.proxy_for(url)
+        names = {"proxy": "" if proxy is None else proxy.shown, "host": urlsplit(url).hostname or ""}
+        return said.format(**names), remedy
+
+    def way(self, url: str) -> str:
+        """How connections to a host leave, in words; of a proxy its host alone, and who named it.
+
+        Raises:
+            UsageError: as ``proxy_for``.
+        """
+        proxy = self.proxy_for(url)
+        if proxy is None:
+            return "none: straight to the target"
+        return (
+            f"{proxy.shown}, by the {proxy.origin}, {'with' if proxy.password is not None else 'without'} credentials"
+        )
+
+    def protection(self, url: str) -> str:
+        """Whom TLS to the API trusts and what it shows, in words, once the files were read.
+
+        Raises:
+            UsageError: as ``for_api``.
+        """
+        if not url.lower().startswith("https:"):
+            return "none: the base URL is http"
+        self.for_api()
+        trusted = "the system's authorities" if self.ca_file is None else f"the authorities in {self.ca_file}"
+        return f"{trusted} vouch for the API; {'no' if self.client_cert is None else 'a'} client certificate is shown"
 
     def for_api(self) -> ssl.SSLContext:
         """What TLS to the API takes: its authorities, the client's certificate, HTTP/1.1.

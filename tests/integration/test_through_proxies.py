@@ -4,6 +4,7 @@ import asyncio
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import uvloop
@@ -14,6 +15,7 @@ from privacy_toolkit.http.exchange import Fault, Phase
 from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts
 from privacy_toolkit.talonone.operations import OPERATIONS
+from privacy_toolkit.talonone.responses import Finding, read_exchange
 from tests.support import tunnels
 from tests.support.certificates import Authority
 from tests.support.loopback import Handler, serving
@@ -77,6 +79,7 @@ def erased(request):
 def obstacles(outcomes):
     """What was in the way of them all; nothing was sent."""
     assert all(isinstance(outcome, Fault) and not outcome.sent for outcome in outcomes), outcomes
+    assert {read_exchange(ERASE, fault, datetime.now(UTC)).finding for fault in outcomes} == {Finding.NEVER_SENT}
     return {(fault.phase, fault.obstacle) for fault in outcomes}
 
 

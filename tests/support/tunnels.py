@@ -5,6 +5,8 @@ import base64
 import threading
 from contextlib import contextmanager, suppress
 
+import uvloop
+
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 PAGE = b"<html><body><h1>Please sign in</h1></body></html>"
 
@@ -18,12 +20,13 @@ def saying(status, more=b"", **headers):
 class Proxy:
     """Lets everybody through who has the credentials, if it wants some, or gives ``answer`` to every CONNECT.
 
+    Where ``times`` is given, only so often: whoever asks after that is let through.
     ``asked`` are the targets that it was asked for, ``heads`` what it was told, ``carried`` all bytes that it saw on
     their way to them. ``to`` is the port that every way leads to, whatever was asked for.
     """
 
-    def __init__(self, *, credentials=None, answer=None, to=None):
-        self.credentials, self.answer, self.to = credentials, answer, to
+    def __init__(self, *, credentials=None, answer=None, times=None, to=None):
+        self.credentials, self.answer, self.times, self.to = credentials, answer, times, to
         self.asked, self.heads, self.carried = [], [], bytearray()
 
     @property
@@ -45,7 +48,7 @@ class Proxy:
         self.asked.append((method, target))
         if not self._knows(head):
             writer.write(saying(407, Proxy_Authenticate='Basic realm="x"', Content_Length=len(PAGE), more=PAGE))
-        elif self.answer is not None:
+        elif self.answer is not None and (self.times is None or len(self.asked) <= self.times):
             writer.write(self.answer)
         else:
             port = self.to or int(target.rpartition(":")[2])
@@ -103,7 +106,8 @@ def listening(*servers):
         await asyncio.sleep(0)  # sockets are closed by then
 
     def run():
-        asyncio.run(work())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work())
 
     thread = threading.Thread(target=run)
     thread.start()
