@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from privacy_toolkit.access import words as texts
 from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
-from privacy_toolkit.access.words import AnswerError, Notice, Number, joined, language, write_short
+from privacy_toolkit.access.words import (
+    AnswerError,
+    Notice,
+    Number,
+    check_owner,
+    check_sessions,
+    joined,
+    language,
+    read_answer,
+    write_json,
+    write_short,
+)
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
     AVAILABLE,
@@ -412,7 +421,7 @@ def _sessions(listed: Sequence[SessionRead]) -> dict[str, Any]:
 
     The controller's list may be wrong: the id of a session of somebody else is that person's.
     """
-    own = [texts.read_answer(one.body) for one in listed if one.read == COMPLETE]
+    own = [read_answer(one.body) for one in listed if one.read == COMPLETE]
     refused = sum(one.read == "refused" for one in listed)
     numbers = {"listed": len(listed), "refused": refused, "withheld": len(listed) - len(own) - refused}
     return {
@@ -449,7 +458,7 @@ def _uuid(entry: Mapping[str, Any]) -> str:
 def _ledger(one: LedgerRead) -> dict[str, Any]:
     made = {"programId": Number(str(one.program)), "read": one.read}
     if one.balances is not None:
-        made["balances"] = texts.read_answer(one.balances)
+        made["balances"] = read_answer(one.balances)
     return {**made, "transactions": _listed(one, _uuid)}
 
 
@@ -457,7 +466,7 @@ def _listed(one: LedgerRead | ListRead | CardRead, key: Callable[[Any], str]) ->
     """The entries of all pages in their order, each once by its ``key``."""
     found: dict[str, Any] = {}
     for page in one.pages:
-        for entry in texts.read_answer(page).get("data") or ():
+        for entry in read_answer(page).get("data") or ():
             found.setdefault(key(entry), entry)
     return list(found.values())
 
@@ -483,14 +492,14 @@ def deliver(
     """
     if REFERENCE.fullmatch(reference) is None:
         raise ValueError("a reference is 16 to 64 lower-case hexadecimal digits")
-    held = None if answer is None else texts.read_answer(answer)
+    held = None if answer is None else read_answer(answer)
     if held is not None:
-        _check_owner(held, customer_id)
+        check_owner(held, customer_id)
         if any(name in held for name in BESIDES):
             raise AnswerError("The answer has a part under a name that is only put there by us.")
     if besides is not None:
         held = with_besides(held or {}, besides)
-        _check_sessions(held, customer_id)
+        check_sessions(held, customer_id)
     found = redact(held or {}, customer_id)
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
@@ -508,37 +517,12 @@ def deliver(
 def made_note(reference: str, content: bytes, read_at: int) -> tuple[str, bytes]:
     """Name and content of the note by which an encrypted package, which nobody here can read, is known as ours."""
     note = {"schema": SCHEMA, "reference": reference, "sha256": hashlib.sha256(content).hexdigest()}
-    return f"{NOTE}{reference}.json", (texts.write_json(note | {"read_at": _utc(read_at)}) + "\n").encode()
+    return f"{NOTE}{reference}.json", (write_json(note | {"read_at": _utc(read_at)}) + "\n").encode()
 
 
 def _utc(microseconds: int) -> str:
     moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{microseconds % 1_000_000:06d}Z"
-
-
-def _check_owner(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse an answer about someone else: handed out it would be a breach of that person's data.
-
-    A deployment may take ids that differ in case or in Unicode normalisation for the same one.
-    """
-    profile = held.get("profile")
-    named = profile.get("integrationId") if isinstance(profile, dict) else None
-    if isinstance(named, Number):
-        named = named.text
-    if isinstance(named, str) and named and _folded(named) != _folded(customer_id):
-        raise AnswerError("The answer is about another customer than the one that was asked for.")
-
-
-def _check_sessions(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse a session that is not the customer's, byte for byte, whoever let it pass."""
-    for one in (held.get(SESSIONS) or {}).get("sessions", ()):
-        session = one.get("customerSession")
-        if not isinstance(session, dict) or session.get("profileId") != customer_id:
-            raise AnswerError("A session is another customer's than the one whose package this is.")
-
-
-def _folded(id_: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", id_).casefold())
 
 
 def _form(
@@ -594,4 +578,4 @@ def _data(facts: Facts, generation: str) -> bytes:
         "redactions": {"people": Number(str(facts.people)), "occurrences": Number(str(facts.occurrences))},
         "data": facts.data,
     }
-    return (texts.write_json(content) + "\n").encode()
+    return (write_json(content) + "\n").encode()

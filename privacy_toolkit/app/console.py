@@ -139,6 +139,7 @@ class Console:
     begin: Callable[[Callable[[], object]], object] = field(default_factory=_OneByOne)
     _looks: OrderedDict[str, Looks] = field(default_factory=OrderedDict, init=False)
     _checks: dict[str, PackCheck] = field(default_factory=dict, init=False)
+    _database: State | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def get(self, path: str) -> ConsolePage:
@@ -219,7 +220,13 @@ class Console:
         return datetime.fromtimestamp(self.clock() / 1e6, UTC).date()
 
     def _state(self) -> State:
-        return existing_state(self.settings.state, self.settings.state_key)
+        """The state as it is now; that of a database is kept, with the connections it has idle."""
+        with self._lock:
+            if self._database is None:
+                state = existing_state(self.settings.state, self.settings.state_key)
+                self._database = state if self.settings.is_in_database else None
+                return state
+            return self._database
 
     def _command(self, when: str, command: str) -> CopiedCommand:
         """A command about this state; what comes from outside is quoted for the shell."""

@@ -35,7 +35,7 @@ from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.counts import count_packages
 from privacy_toolkit.reporting.pace import HeldBack
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import write_table
 from privacy_toolkit.reporting.words import sentence
 from privacy_toolkit.talonone.client import client_for
 from privacy_toolkit.talonone.inventory import Besides

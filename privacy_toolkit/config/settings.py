@@ -142,7 +142,8 @@ class Settings:
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
-    ``schedules`` are what workers begin by the clock, by name. ``network`` is how connections leave.
+    ``schedules`` are what workers begin by the clock, by name. ``keep`` is how long runs keep their ids: ``90d``.
+    ``network`` is how connections leave.
     """
 
     base_url: str | None
@@ -170,6 +171,7 @@ class Settings:
     loyalty: tuple[int, ...] = ()
     schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
     network: Network = field(default_factory=Network)
+    keep: str | None = None
 
     @cached_property
     def target(self) -> str:
@@ -352,6 +354,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     name, profile = _profile(flags, env, config, place.path)
     notify = config.notify if profile.notify is None else profile.notify
     controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
+    retention = config.retention if profile.retention is None else profile.retention
     state = flags.state or env.get("STATE") or profile.state
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
@@ -381,6 +384,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
         schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
         network=load_network(profile, os.environ if environ is None else environ),
+        keep=None if retention is None else retention.keep,
     )
 
 

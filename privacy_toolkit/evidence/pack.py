@@ -47,9 +47,8 @@ from privacy_toolkit.reporting.parquet import (
     table_of,
 )
 from privacy_toolkit.reporting.report import build_report, encode_report, moment_of, sums_differ
-from privacy_toolkit.reporting.rows import Shown
+from privacy_toolkit.reporting.rows import HEADER, REJECTED_HEADER, Case, CaseList, Shown, csv_line
 from privacy_toolkit.reporting.schema import Report, SignedBy
-from privacy_toolkit.reporting.tables import HEADER, REJECTED_HEADER, Case, CaseList, csv_line
 from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import check_principal
 

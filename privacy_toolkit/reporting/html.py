@@ -21,6 +21,7 @@ from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares
+from privacy_toolkit.reporting.rows import Case
 from privacy_toolkit.reporting.schema import (
     LABELS,
     ControlLine,
@@ -30,7 +31,6 @@ from privacy_toolkit.reporting.schema import (
     Signatory,
     TrafficCount,
 )
-from privacy_toolkit.reporting.tables import Case
 from privacy_toolkit.reporting.words import (
     clock_words,
     days,

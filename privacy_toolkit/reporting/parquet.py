@@ -24,8 +24,7 @@ from privacy_toolkit.core.durable import new_file
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose, Subject
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of
 from privacy_toolkit.reporting.counts import ATTENTION, Counts, StateKey
-from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Shown, kept_of, pseudonyms
-from privacy_toolkit.reporting.tables import Case, make_case
+from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Case, Shown, kept_of, make_case, pseudonyms
 
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
 #
