@@ -38,6 +38,7 @@ from privacy_toolkit.config.file import (
     read_config,
     read_secret,
 )
+from privacy_toolkit.config.network import Network, load_network
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 
@@ -142,6 +143,7 @@ class Settings:
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
     ``schedules`` are what workers begin by the clock, by name. ``keep`` is how long runs keep their ids: ``90d``.
+    ``network`` is how connections leave.
     """
 
     base_url: str | None
@@ -168,6 +170,7 @@ class Settings:
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
     schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
+    network: Network = field(default_factory=Network)
     keep: str | None = None
 
     @cached_property
@@ -380,6 +383,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
         schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
+        network=load_network(profile, os.environ if environ is None else environ),
         keep=None if retention is None else retention.keep,
     )
 

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from privacy_toolkit.config.file import Webhook, key_bytes
+from privacy_toolkit.config.network import Network
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.privacy import __version__
@@ -325,7 +326,7 @@ _UNCHANGED = "The run and its exit code stay as they are."
 class Sender(Protocol):
     """Sends one message, or raises ``NotPostedError``."""
 
-    def __call__(self, message: Message, *, allow_insecure_http: bool) -> None:
+    def __call__(self, message: Message, *, allow_insecure_http: bool, network: Network) -> None:
         """Send it."""
 
 
@@ -379,7 +380,7 @@ def patrolled(settings: Settings, totals: Mapping[str, object], means: Means = M
 
 
 def _send(settings: Settings, message: Message, means: Means) -> None:
-    means.send(message, allow_insecure_http=settings.notify.allow_insecure_http)
+    means.send(message, allow_insecure_http=settings.notify.allow_insecure_http, network=settings.network)
 
 
 def _try(what: str, act: Callable[[], None], means: Means) -> None:
