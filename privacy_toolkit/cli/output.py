@@ -55,6 +55,24 @@ def show_warnings() -> None:
         logger.addHandler(_Warnings())
 
 
+class _LogLines(logging.Handler):
+    """Writes the log of a run to stderr, as it is: its lines hold nothing that steers a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        with lasting(sys.stderr):
+            click.echo(record.getMessage(), err=True)
+
+
+def show_log() -> None:
+    """Have the log of a run on stderr."""
+    logger = logging.getLogger("privacy_toolkit.run")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not any(isinstance(handler, _LogLines) for handler in logger.handlers):
+        logger.addHandler(_LogLines())
+
+
 class Lasting:
     """A text stream that is written to as long as somebody listens: a terminal that is gone ends no run."""
 

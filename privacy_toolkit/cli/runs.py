@@ -115,7 +115,7 @@ def resume(**options: Any) -> int:
 
     execution = take_execution(options)
     as_json, name = options.pop("as_json"), options.pop("run")
-    settings, host = take_settings(options, execution), Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     with telling(settings, host), host.whole():
         return show_result(go_on(name, settings, execution, host, microseconds), as_json)
 

@@ -30,7 +30,20 @@ from privacy_toolkit.core.privacy import COLLECT_AFTER, __version__, describe
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.context import ExecutionContext
-from privacy_toolkit.engine.limits import STOPS_ALL, Event, Limits, Listener, Places, Stop, Stopping, Waiting, Watch
+from privacy_toolkit.engine.limits import (
+    STOPS_ALL,
+    Event,
+    Gauges,
+    Limits,
+    Listener,
+    PaceChanged,
+    Places,
+    Stop,
+    Stopping,
+    Waiting,
+    Watch,
+    Working,
+)
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
@@ -316,11 +329,16 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
             learned_gone=None if work.learned is None else work.learned.gone,
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
-        heard = _Heard(tools)
+        work.emit(Working(lease.number, lambda: _gauges(tools, runner)))
+        heard = _Heard(tools, runner)
         lease.listen(heard, lambda: _counted(work, tools, runner))
         with work.stopping(stop, runner.abort), _window(work, stop):
             reason = await runner.run(partial(_wait_out, work, stop))
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
+
+
+def _gauges(tools: ExecutionContext, runner: Runner) -> Gauges:
+    return Gauges(runner.in_flight, tools.places.count, tools.pacer.rate)
 
 
 def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
@@ -339,8 +357,8 @@ def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
 class _Heard:
     """Does what a lease tells. ``is_lost``: it said that it is lost."""
 
-    def __init__(self, tools: ExecutionContext) -> None:
-        self._tools = tools
+    def __init__(self, tools: ExecutionContext, runner: Runner) -> None:
+        self._tools, self._runner = tools, runner
         self.is_lost = False
 
     def __call__(self, signal: Signal) -> None:
@@ -349,6 +367,7 @@ class _Heard:
         match signal:
             case ShareChanged(rate):
                 tools.pacer.change(rate, tools.lease.may_send)
+                tools.emit(PaceChanged(Gauges(self._runner.in_flight, tools.places.count, rate), by_hand=False))
             case AskedToPause(seconds):
                 tools.pacer.pause(seconds)
                 tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)

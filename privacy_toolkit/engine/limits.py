@@ -65,7 +65,36 @@ class Ended:
     stopped_by: StopReason | None
 
 
-Event = Started | Exchanged | Settled | Waiting | Stopping | Ended
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How an execution stands at one moment: subjects in flight and how many may be, and requests a second.
+
+    ``rate`` is what it may use now, None: any; ``paused``: somebody asked for a pause, and nothing is begun.
+    """
+
+    in_flight: int
+    concurrency: int
+    rate: float | None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An execution begins: its number in the run, and what tells at any moment, to any thread, how it stands."""
+
+    number: int
+    look: Callable[[], Gauges]
+
+
+@dataclass(frozen=True, slots=True)
+class PaceChanged:
+    """What an execution may use is another from now on; ``by_hand``: by ``runs tune``, ``pause`` or ``continue``."""
+
+    now: Gauges
+    by_hand: bool
+
+
+Event = Working | Started | Exchanged | Settled | Waiting | PaceChanged | Stopping | Ended
 Listener = Callable[[Event], None]
 
 
