@@ -148,6 +148,7 @@ class Settings:
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
     ``schedules`` are what workers begin by the clock, by name. ``log``: what is logged of a run, None: nothing.
+    ``keep`` is how long runs keep their ids: ``90d``.
     """
 
     base_url: str | None
@@ -174,6 +175,7 @@ class Settings:
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
     schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
+    keep: str | None = None
     log: LogProfile | None = None
 
     @property
@@ -362,6 +364,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     name, profile = _profile(flags, env, config, place.path)
     notify = config.notify if profile.notify is None else profile.notify
     controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
+    retention = config.retention if profile.retention is None else profile.retention
     state = flags.state or env.get("STATE") or profile.state
     told = load_notify(notify, allow_insecure_http=profile.allow_insecure_http)
     if flags.metrics_port is not None:
@@ -394,6 +397,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
         schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
         log=_log(flags, config.log if profile.log is None else profile.log),
+        keep=None if retention is None else retention.keep,
     )
 
 

@@ -24,8 +24,7 @@ from types import SimpleNamespace
 import httpx2
 import msgspec
 
-from privacy_toolkit.access import faithful
-from privacy_toolkit.access import words as notice
+from privacy_toolkit.access import words
 from privacy_toolkit.access.package import made_note, redact, tables
 from privacy_toolkit.access.placing import CLOCK, _kept, _read_at
 from privacy_toolkit.config.file import read_config
@@ -245,12 +244,12 @@ def api_answers(data):
 
 def access_package(data):
     """The inventory on its way into a package."""
-    held = faithful.read(data)
+    held = words.read_answer(data)
     found = redact(held, "c1")
     for generation in Generation:
         sections_of(held, generation)
     tables(found.data)
-    faithful.write(found.data)
+    words.write_json(found.data)
 
 
 @cache
@@ -380,7 +379,7 @@ def config_toml(data):
 
 
 def notice_toml(data):
-    notice.load(put("notice.toml", data))
+    words.load(put("notice.toml", data))
 
 
 def package_note(data):
