@@ -227,13 +227,19 @@ class Lines:
 
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
-    from privacy_toolkit.engine.limits import Stopping, Waiting
+    from privacy_toolkit.engine.limits import PaceChanged, Stopping, Waiting
 
     if isinstance(event, Waiting):
         why = (
             "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
         )
         say(f"{why} {event.seconds:.3g} s.")
+    elif isinstance(event, PaceChanged):
+        if event.by_hand:
+            now = event.now
+            most = "" if now.rate is None else f" at {now.rate:g} requests a second"
+            pace = f"Pace: {now.concurrency} in flight{most}, as somebody asked."
+            say("Paused, as somebody asked (runs pause)." if now.paused else pace)
     elif isinstance(event, Stopping):
         from privacy_toolkit.reporting.words import STOPS
 
@@ -245,7 +251,7 @@ def _bar() -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from privacy_toolkit.engine.limits import Exchanged, Settled, Started, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Exchanged, PaceChanged, Settled, Started, Stopping, Waiting
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
@@ -268,7 +274,7 @@ def _bar() -> Iterator[Listener]:
                 shown.update(task, advance=1, speed=f"{requests / (time.monotonic() - began):,.0f} requests/s")
             elif isinstance(event, Started):
                 shown.update(task, total=event.open)
-            elif isinstance(event, Waiting | Stopping):
+            elif isinstance(event, Waiting | Stopping | PaceChanged):
                 announce(event)
 
         yield listen
@@ -323,6 +329,10 @@ def watched_lines(now: WatchedRun) -> list[str]:
         lines.append(f"errors: {', '.join(f'{kind} {number:,}' for kind, number in seen['errors'].items())}")
     if seen["due"]:
         lines.append(f"open and due: {', '.join(f'{number:,} on {day}' for day, number in seen['due'].items())}")
+    pace = seen["pace_asked"]
+    if pace is not None:
+        most = [f"{name} {pace[name]:g}" for name in ("rate", "concurrency") if pace[name] is not None]
+        lines.append(f"{', '.join(['paused'] * pace['paused'] + most) or 'pace as begun'}, asked for by {pace['by']}")
     stop = seen["stop_asked"]
     if stop is not None:
         lines.append(f"stop asked for by {stop['by']} at {stop['at']}{stop['why'] and ': ' + stop['why']}")

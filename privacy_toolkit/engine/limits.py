@@ -313,14 +313,22 @@ class Places:
 
     def is_taken(self) -> bool:
         """Take a place if one is free; whether one was."""
-        if not self._free:
+        if self._free <= 0:
             return False
         self._free -= 1
         return True
 
+    def change(self, count: int) -> None:
+        """Have so many places from now on; where there are fewer, those that are taken are given back one by one."""
+        self._free += count - self.count
+        self.count = count
+        while self._free > 0 and self._waiting:
+            self._free -= 1
+            self.give_back()
+
     def give_back(self) -> None:
         """Hand the place to whoever has waited longest, or make it free."""
-        while self._waiting:
+        while self._waiting and self._free >= 0:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

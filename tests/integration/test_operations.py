@@ -1,12 +1,15 @@
 """What whoever is on call sees of a run: its log, and figures while it works."""
 
 import json
+import select
 import urllib.request
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
 from tests.integration.test_crash import reaches
+from tests.support import postgres
 
 IDS = [f"canary-{number:05d}" for number in range(300)]
 
@@ -78,3 +81,52 @@ def test_figures_are_served_and_written_while_a_run_works(sandbox, toolkit, writ
     assert "privacy_toolkit_run_in_progress" not in after
     assert 'privacy_toolkit_last_run_exit_code{job="erase"' in after
     assert "canary" not in body + written + after
+
+
+@pytest.fixture(params=["folder", "database"])
+def at_work(request, sandbox, toolkit, write_ids):
+    """A run under way that takes a while, at a pace that can be lowered."""
+    server = sandbox(IDS[:150], faults=Faults(latency_ms=10))
+    kit = toolkit(server.base_url)
+    if request.param == "database":
+        postgres.needed()
+        kit.environment["PRIVACY_TOOLKIT_STATE"] = postgres.emptied("tuning")
+    confirmed = ("--confirm", f"erase 150 from {kit.target}", "--rate", "100", "--concurrency", "4", "--json")
+    process = kit.start("erase", write_ids(IDS[:150]), *confirmed, "--log-file", "run.log", "--log-format", "json")
+    assert reaches(server.log, 10, process)
+    return kit, process, server
+
+
+def tuned(kit, count):
+    """Wait until so many changes of the pace are logged, and give them."""
+    for _ in range(400):
+        lines = [json.loads(line) for line in (kit.folder / "run.log").read_text().splitlines()]
+        found = [one for one in lines if one["event"] == "run.tuned"]
+        if len(found) >= count:
+            break
+        select.select([], [], [], 0.025)
+    return [(one["rate"], one["concurrency"], one["paused"]) for one in found]
+
+
+def test_a_run_at_work_is_paused_slowed_and_goes_on_and_all_is_done_in_the_end(at_work):
+    kit, process, server = at_work
+    paused = kit.run("runs", "pause", "latest", "--json")
+    assert (paused.code, paused.json["paused"]) == (0, True)
+    assert tuned(kit, 1) == [(0, 4, True)]
+    above = kit.run("runs", "tune", "latest", "--rate", "101", "--json")
+    assert (above.code, above.json["error"]["code"]) == (2, "above_allowed")
+    assert "--rate 100" in above.json["error"]["message"]
+    assert kit.run("runs", "tune", "latest", "--concurrency", "2", "--json").code == 0
+    assert tuned(kit, 2)[1:] == [(0, 2, True)]
+    before = len(server.log)
+    assert kit.run("runs", "show", "latest", "--json").json["verdict"] == "running"
+    assert len(server.log) == before  # nothing was asked meanwhile
+    gone_on = kit.run("runs", "continue", "latest", "--json")
+    assert gone_on.json | {"rate": None, "concurrency": 2, "paused": False} == gone_on.json
+    assert tuned(kit, 3)[2:] == [(100, 2, False)]
+    done = kit.finish(process)
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": 150})
+    assert "Paused, as somebody asked" in done.err
+    refused = kit.run("runs", "tune", "latest", "--rate", "5", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (5, "not_running")
+    assert kit.run("runs", "tune", "latest", "--json").code == 2
