@@ -19,6 +19,7 @@ from privacy_toolkit.cli.options import (
     settings_options,
     take_execution,
     take_settings,
+    told_options,
 )
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -61,8 +62,7 @@ def apply_command(**options: Any) -> int:
 
     execution = take_execution(options)
     as_json, path = options.pop("as_json"), Path(options["plan"])
-    settings = take_settings(options, execution)
-    host = Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     with telling(settings, host):
         plan, encoded = read_plan(path)
         host.require_someone(plan.job, reads_stdin=False)
@@ -91,6 +91,7 @@ def apply_command(**options: Any) -> int:
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
 )
+@told_options
 @settings_options
 def worker_command(**options: Any) -> int:
     """Work on the runs on the profile's target that were left to workers (--detach), until it is asked to stop.
@@ -107,7 +108,7 @@ def worker_command(**options: Any) -> int:
         raise UsageError("--run and --once belong together.", "One run: worker --run RUN --once. All of them: worker")
     execution = take_execution(options)
     as_json, flags = options.pop("as_json"), _flags(options, execution)
-    settings, host = take_settings(options, execution), Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     if run_id is None:
         Worker(settings, host.say, flags, seals=seals).run()
         return ExitCode.SETTLED
@@ -123,6 +124,10 @@ def _flags(options: dict[str, Any], execution: CommandOptions) -> list[str]:
         "--state": options["state"],
         "--rate": execution.rate,
         "--concurrency": execution.concurrency,
+        "--log-format": execution.log_format,
+        "--log-level": execution.log_level,
+        "--log-file": execution.log_file,
+        "--metrics-port": execution.metrics_port,
     }
     return [part for name, value in said.items() if value is not None for part in (name, str(value))]
 

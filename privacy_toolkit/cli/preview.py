@@ -55,8 +55,11 @@ _OWN_GROUNDS = {
 class Terminal:
     """The person at the terminal, or whoever started the command without one."""
 
-    def __init__(self, options: CommandOptions) -> None:
+    def __init__(self, options: CommandOptions, settings: Settings | None = None) -> None:
         self._options = options
+        self._shown = options.progress
+        if self._shown == "auto" and settings is not None and settings.logs_to_stderr:
+            self._shown = "none"  # the log has it, and a bar would break its lines
 
     def say(self, text: str) -> None:
         """Say it on stderr."""
@@ -109,7 +112,7 @@ class Terminal:
 
     def events(self) -> AbstractContextManager[Listener]:
         """Show progress, as the options say."""
-        return progress(self._options.progress, quiet=self._options.quiet)
+        return progress(self._shown, quiet=self._options.quiet)
 
     @contextmanager
     def stopping(self, stop: Stop, drop: Callable[[], None]) -> Iterator[None]:
