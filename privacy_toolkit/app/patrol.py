@@ -42,7 +42,7 @@ from privacy_toolkit.jobs.patrol import (
 )
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.reporting.tables import check_out, write_table
+from privacy_toolkit.reporting.rows import check_out, write_table
 
 _PART = "patrol"
 #: With these nobody has been read yet, or not reliably: a later patrol goes on with the run. So it does with those who

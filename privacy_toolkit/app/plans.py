@@ -39,7 +39,7 @@ from privacy_toolkit.jobs.loyalty import PROGRAMS, check_programs
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.state import is_taken_up
 from privacy_toolkit.journal.store import State
-from privacy_toolkit.reporting.tables import check_out
+from privacy_toolkit.reporting.rows import check_out
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
 from privacy_toolkit.talonone.client import check_access
 

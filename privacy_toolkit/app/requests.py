@@ -36,8 +36,7 @@ from privacy_toolkit.reporting.register import (
     RequestRegister,
     figures,
 )
-from privacy_toolkit.reporting.rows import pseudonym
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import pseudonym, write_table
 
 # When people were sent their answers, as somebody recorded it.
 #
@@ -79,7 +78,7 @@ class Answers:
 # What a letter to somebody is about.
 
 #: Kinds of letters that are the answer to a request; the others are words on the way to it.
-_FINAL: Final = frozenset({"erased", "nothing_held", "refused", "withdrawn", "access", "access_nothing"})
+FINAL: Final = frozenset({"erased", "nothing_held", "refused", "withdrawn", "access", "access_nothing"})
 _OF_ERASURE: Final = {Outcome.ERASED: "erased", Outcome.NOTHING_HELD: "nothing_held"}
 _OF_ACCESS: Final = {Outcome.DONE: "access", Outcome.NOTHING_HELD: "access_nothing"}
 
@@ -284,7 +283,7 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
         begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC).year
         for observed in journal.rows():
             id_, outcome = observed.subject.id, Outcome(observed.state.outcome)
-            if kind_of(observed, plan) not in _FINAL:
+            if kind_of(observed, plan) not in FINAL:
                 unanswered.add(id_)
                 continue
             name = pseudonym(secret, observed.subject.seq, id_)

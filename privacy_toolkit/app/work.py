@@ -35,7 +35,7 @@ from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
 from privacy_toolkit.reporting.counts import count_packages
 from privacy_toolkit.reporting.pace import HeldBack
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import write_table
 from privacy_toolkit.reporting.words import sentence
 from privacy_toolkit.talonone.client import client_for
 from privacy_toolkit.talonone.inventory import Besides
@@ -214,9 +214,9 @@ def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Delive
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
     """
-    from privacy_toolkit.access.faithful import AnswerError, DeliveryError  # noqa: PLC0415
     from privacy_toolkit.access.package import deliver  # noqa: PLC0415
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
+    from privacy_toolkit.access.words import AnswerError, DeliveryError  # noqa: PLC0415
 
     recipe = _recipe(plan, journal)
     lacking = recipe.notice.lacking(recipe.lang)

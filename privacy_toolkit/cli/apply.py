@@ -1,4 +1,4 @@
-"""Plans in files: ``privacy-toolkit apply`` and ``approve``; and ``inspect``, what of an input would be taken."""
+"""``privacy-toolkit apply``, ``approve`` and ``inspect``: plans and inputs; ``worker``; and ``state`` as a whole."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from privacy_toolkit.cli.output import (
     rows_sentence,
     say,
 )
-from privacy_toolkit.core.model import ExitCode, UsageError
+from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
+    from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.plan import Plan
     from privacy_toolkit.inputs.options import InputOptions
     from privacy_toolkit.inputs.pairs import RowForm
@@ -309,3 +310,95 @@ def _show(summary: InputSummary) -> None:
         result(f"  rejected: {number:,} {reason}")
     for one in summary.warnings:
         result(f"  warning: {one.message}")
+
+
+# ``privacy-toolkit state``: the tables of a state in PostgreSQL, who may use them, and moving a state there.
+
+
+@click.group("state")
+def state_command() -> None:
+    """Make the tables of a state in PostgreSQL, grant their use, and move a state folder there (docs/scale.md)."""
+
+
+@state_command.command("migrate")
+@click.argument("address", required=False)
+@settings_options
+def migrate_state(address: str | None, **options: Any) -> int:
+    """Make the tables in the database at ADDRESS, or bring them to this version; ADDRESS is the state of the settings.
+
+    It is for the owner of the tables. Each change is made as a whole or not at all, and one process at a time.
+    """
+    from privacy_toolkit.journal.state import migrate
+
+    as_json = options.pop("as_json")
+    done = migrate(_database_settings(address, options).state)
+    if as_json:
+        emit_json({"applied": done})
+    else:
+        result(f"Applied: {', '.join(done)}." if done else "The tables are up to date.")
+    return ExitCode.SETTLED
+
+
+@state_command.command("grants")
+@click.argument("address", required=False)
+@click.option("--to", "role", metavar="ROLE", required=True, help="The role in the database that gets the rights.")
+@click.option(
+    "--as", "duty", type=click.Choice(["operator", "worker", "reader"]), help="To make runs, work on them, look on."
+)
+@click.option("--reading", is_flag=True, help="The same as --as reader.")
+@settings_options
+def grant_state(address: str | None, role: str, duty: str | None, reading: bool, **options: Any) -> int:
+    """Give a role of the database its rights in the state at ADDRESS, and no others; once more after migrate."""
+    from privacy_toolkit.journal.state import grant
+
+    as_json, duty = options.pop("as_json"), "reader" if reading else duty or "operator"
+    grant(_database_settings(address, options).state, role, duty)
+    if as_json:
+        emit_json({"role": role, "as": duty, "reading": duty == "reader"})
+    else:
+        result(f"Role {role} has the rights of {'an' if duty == 'operator' else 'a'} {duty}, and no others.")
+    return ExitCode.SETTLED
+
+
+@state_command.command("copy")
+@click.argument("folder", metavar="DIR")
+@click.argument("address", required=False)
+@settings_options
+def copy_state(folder: str, address: str | None, **options: Any) -> int:
+    """Copy the state folder DIR into the empty state at ADDRESS: runs, list of erased customers, codes, chain, answers.
+
+    What was copied is compared with what it came from. A folder with a run at work is refused, and so is a state that
+    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to whoever works
+    with it, since both at once would send things twice. Packs stay where they are.
+    """
+    from privacy_toolkit.engine.approval import hand_of, order_by
+    from privacy_toolkit.engine.plan import plan_of
+    from privacy_toolkit.journal.state import copy
+
+    as_json = options.pop("as_json")
+    settings = _database_settings(address, options)
+    hand = hand_of(settings.trust)
+    runs = copy(
+        Path(folder), settings.state, settings.state_key, lambda run, state: order_by(hand, plan_of(run), state)
+    )
+    if as_json:
+        emit_json({"runs": runs})
+    else:
+        result(f"{count(runs, 'run')} copied and compared. Use the database from now on, and not the folder.")
+    return ExitCode.SETTLED
+
+
+def _database_settings(address: str | None, options: dict[str, Any]) -> Settings:
+    """The settings with the address that is given, or that of the settings.
+
+    Raises:
+        UsageError: it is that of a folder.
+    """
+    if address is not None:
+        options["state"] = address
+    settings = take_settings(options)
+    if not settings.is_in_database:
+        raise UsageError(
+            "This command is about a state in PostgreSQL.", "Give its address: postgresql://user@host:5432/database"
+        )
+    return settings

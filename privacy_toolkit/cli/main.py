@@ -36,8 +36,8 @@ COMMANDS = {
     "inspect": ("privacy_toolkit.cli.apply", "Show, offline, which rows of a file would be accepted."),
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
     "worker": ("privacy_toolkit.cli.apply", "Work on the runs that were left to workers, in a state in PostgreSQL."),
-    "suppression": ("privacy_toolkit.cli.runs", "Export and import the list of erased customers, or remove one."),
-    "state": ("privacy_toolkit.cli.runs", "Make, grant and fill the tables of a state in PostgreSQL."),
+    "suppression": ("privacy_toolkit.cli.evidence", "Export and import the list of erased customers, or remove one."),
+    "state": ("privacy_toolkit.cli.apply", "Make, grant and fill the tables of a state in PostgreSQL."),
     "letters": (
         "privacy_toolkit.cli.requests",
         "Write the answers to the people of a run; record when they were sent.",
@@ -46,6 +46,7 @@ COMMANDS = {
     "metrics": ("privacy_toolkit.cli.requests", "Count the requests of a year by what came of them."),
     "due": ("privacy_toolkit.cli.requests", "List what is open over all runs, by its due date."),
     "patrol": ("privacy_toolkit.cli.requests", "Look whether those who were erased are still gone."),
+    "console": ("privacy_toolkit.cli.console", "Show runs, deadlines and packs in a browser on this machine."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "config": ("privacy_toolkit.cli.sandbox", "Write a configuration file, and make the key that signs."),

@@ -1,9 +1,11 @@
-"""``privacy-toolkit runs``, ``suppression`` and ``state``: what a state holds, and where it is."""
+"""``privacy-toolkit runs``: the runs that a state holds, listed, looked at, gone on with, handed on and purged."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,8 +210,13 @@ def report(**options: Any) -> int:
 
 @runs_command.command("purge")
 @click.argument("run", required=False)
+@click.option("--older-than", metavar="AGE", help="All runs that ended so long ago: 90d, 12w, 6m or 2y.")
+@click.option("--due", is_flag=True, help="The same with the age that [retention] of the settings names.")
+@click.option("--dry-run", is_flag=True, help="With --older-than or --due: show what would be done, and do nothing.")
 @click.option("--all-left-over", is_flag=True, help="Remove what died while a run was being created; it holds ids.")
-@click.option("--confirm", metavar="TEXT", help='"purge RUN", where nobody is there to type it.')
+@click.option(
+    "--confirm", metavar="TEXT", help='"purge RUN", or "purge older than AGE", where nobody is there to type it.'
+)
 @click.option("--no-input", is_flag=True, help="Never ask anything.")
 @settings_options
 def purge(**options: Any) -> int:
@@ -217,17 +224,26 @@ def purge(**options: Any) -> int:
 
     A purged run can't be resumed and its subjects can't be listed. Afterwards all files of the run are searched for
     what was to go; if anything is left the exit code is 4, and it is named.
+
+    With --older-than or --due it is all runs that ended so long ago. Left are those that have something to do: open
+    subjects, letters that were not sent, holds to be reviewed, no audit pack; each with its reason.
     """
     from privacy_toolkit.app import runs
     from privacy_toolkit.cli.preview import require_typed
 
     as_json, name, left_over = options.pop("as_json"), options.pop("run"), options.pop("all_left_over")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
-    if (name is None) == (not left_over):
-        raise UsageError("What is to be purged?", "A run, by its id, or --all-left-over; one of the two.")
+    age, due, dry_run = options.pop("older_than"), options.pop("due"), options.pop("dry_run")
+    if (name is not None) + left_over + (age is not None) + due != 1:
+        raise UsageError("What is to be purged?", "A run, by its id, --older-than AGE, --due or --all-left-over; one.")
+    if dry_run and (name or left_over):
+        raise UsageError("--dry-run is for --older-than and --due.", "A single run is asked about before it is purged.")
     settings, state = _settled(options)
     if left_over:
         return _purge_left_over(state, as_json)
+    if age or due:
+        confirmed = None if dry_run else partial(require_typed, given=confirmation, no_input=no_input)
+        return _purge_aged(state, settings, age or _keep_of(settings), confirmed, as_json=as_json)
     run_id = state.find(name)
     summary = runs.to_purge(state, run_id)
     if summary.open:
@@ -241,6 +257,49 @@ def purge(**options: Any) -> int:
     return ExitCode.SETTLED
 
 
+def _keep_of(settings: Settings) -> str:
+    if settings.keep is None:
+        raise UsageError(
+            "No retention is set, so nothing is due.", 'Set it: [retention] keep = "90d"; or name it: --older-than 90d'
+        )
+    return settings.keep
+
+
+def _purge_aged(
+    state: State, settings: Settings, age: str, confirmed: Callable[[str], None] | None, *, as_json: bool
+) -> ExitCode:
+    """Purge the runs that are older than an age; without ``confirmed`` only show which ones these are."""
+    from privacy_toolkit.app import upkeep
+
+    now = datetime.now(UTC)
+    found = upkeep.aged(state, upkeep.first_kept(age, now.date()))
+    told = upkeep.as_object(age, found.before, found.left)
+    say(f"{count(len(found.ready), 'run')} that ended before {found.before}, to be purged:")
+    for summary in found.ready:
+        say(f"  {summary.run_id}  {count(summary.plan.rows.subjects, 'subject')}  {summary.plan.target}")
+    for one in found.left:
+        say(f"  left: {one.run_id}  {one.reason}: {one.why}")
+    if confirmed is None:
+        ready = [summary.run_id for summary in found.ready]
+        if as_json:
+            emit_json({**told, "dry_run": True, "to_purge": ready, "purged": [], "failed": []})
+        else:
+            result(f"Nothing was changed. {count(len(ready), 'run')} would be purged, {len(found.left)} left.")
+        return ExitCode.SETTLED
+    if found.ready:
+        confirmed(upkeep.sentence_to_purge_aged(age))
+    done = upkeep.purge_aged(state, found, now, settings.packs, lambda run_id: say(f"  purged: {run_id}"))
+    for run_id, error in done.failed:
+        say(f"Run {run_id}: {error.message} {error.hint}")
+    if as_json:
+        failed = [{"run_id": run_id, "code": error.code, "message": error.message} for run_id, error in done.failed]
+        told = upkeep.as_object(age, found.before, done.left)
+        emit_json({**told, "dry_run": False, "purged": list(done.purged), "failed": failed})
+    else:
+        result(f"{count(len(done.purged), 'run')} purged, {len(done.left)} left, {len(done.failed)} failed.")
+    return done.failed[0][1].exit_code if done.failed else ExitCode.SETTLED
+
+
 @runs_command.command("export")
 @_run
 @click.option("--out", metavar="FILE", required=True, help="The file: .csv, .parquet or .xlsx; it holds ids.")
@@ -250,7 +309,7 @@ def purge(**options: Any) -> int:
 def export_outcomes(**options: Any) -> int:
     """Write what came of every subject of a run to a file: ids, tickets, outcomes, reasons and days."""
     from privacy_toolkit.app.runs import outcomes
-    from privacy_toolkit.reporting.tables import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
+    from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
 
     as_json, name, out = options.pop("as_json"), options.pop("run"), options.pop("out")
     confirmed, guard = options.pop("confirmed"), options.pop("spreadsheet_safe")
@@ -363,236 +422,3 @@ def _told(line: dict[str, Any]) -> str:
         f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
         f"  {line['target']}{due}{overdue}{refused}"
     )
-
-
-# ``privacy-toolkit suppression``.
-
-#: An export of ten million entries is not larger, in bytes.
-_LARGEST = 1 << 28
-_keys = click.option("--key-file", metavar="FILE", required=True, help="The file with the keys of the lists.")
-
-
-@click.group("suppression")
-def suppression_command() -> None:
-    """Manage the list of erased customers, whom later runs must not create again. It contains only digests."""
-
-
-@suppression_command.command("export")
-@click.argument("file")
-@_keys
-@settings_options
-def export_list(**options: Any) -> int:
-    """Write the list to FILE for another machine, and its keys to another file: hand them over by different ways.
-
-    Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
-    """
-    from privacy_toolkit.engine.planning import catch_up
-    from privacy_toolkit.jobs import jobs_that
-
-    as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
-    state = _opened(take_settings(options))
-    with state.suppression() as listed:
-        catch_up(listed, state, jobs_that(lambda job: job.erases))
-        digests, named, entries = listed.exported()
-    for place, content in ((path, digests), (keys, named)):
-        _write(place, content)
-    if as_json:
-        emit_json({"list": str(path), "keys": str(keys), "entries": entries})
-    else:
-        result(f"List:  {path} ({count(entries, 'entry', 'entries')})")
-        result(f"Keys:  {keys}")
-        say("Send the two separately. With both, anyone can test whether a guessed id is on the list.")
-    return ExitCode.SETTLED
-
-
-@suppression_command.command("import")
-@click.argument("file")
-@_keys
-@settings_options
-def take_in(**options: Any) -> int:
-    """Import a list that another machine wrote: customers on it are refused here too."""
-    from privacy_toolkit.core.durable import read_private, read_regular
-
-    as_json, path, keys = options.pop("as_json"), Path(options.pop("file")), Path(options.pop("key_file"))
-    state = _opened(take_settings(options))
-    try:
-        digests, named = read_regular(path, _LARGEST), read_private(keys)
-    except OSError as error:
-        raise UsageError(f"The list or its keys can't be read: {error.strerror}.", getattr(error, "hint", "")) from None
-    with state.suppression() as listed:
-        entries = listed.take_in(digests, named)
-    if as_json:
-        emit_json({"entries": entries})
-    else:
-        result(f"{count(entries, 'entry', 'entries')} more.")
-    return ExitCode.SETTLED
-
-
-@suppression_command.command("remove")
-@click.option("--id-file", metavar="FILE", required=True, help="A file with one customer id and nothing else.")
-@click.option(
-    "--reason", metavar="TEXT", required=True, help="Why; it is recorded in the chain of packs. Don't include names."
-)
-@click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
-@click.option("--no-input", is_flag=True, help="Never prompt.")
-@settings_options
-def remove_listed(**options: Any) -> int:
-    """Remove one person from the list, such as one who came back; the reason is recorded in the chain of packs."""
-    from privacy_toolkit.cli.preview import require_typed
-    from privacy_toolkit.core.privacy import visible
-    from privacy_toolkit.engine.approval import hand_of
-    from privacy_toolkit.engine.planning import catch_up, suppression_scopes
-    from privacy_toolkit.evidence.files import PackError
-    from privacy_toolkit.evidence.receipts import read_id
-    from privacy_toolkit.evidence.seal import LONGEST_REASON, Chain, Removal, record_removal
-    from privacy_toolkit.jobs import jobs_that
-
-    as_json, customer = options.pop("as_json"), read_id(Path(options.pop("id_file")))
-    reason, given, no_input = options.pop("reason").strip(), options.pop("confirm"), options.pop("no_input")
-    if not reason or len(reason) > LONGEST_REASON or visible(reason) != reason or customer in reason:
-        raise UsageError(
-            "That reason can't be recorded.", f"One line, up to {LONGEST_REASON} characters, without the id."
-        )
-    settings = take_settings(options)
-    state, hand, now = _opened(settings), hand_of(settings.trust), datetime.now(UTC)
-    signer = None if hand is None else hand.signer
-    erasing = jobs_that(lambda job: job.erases)
-    where = suppression_scopes(state, settings, erasing)
-    with state.suppression() as listed:
-        catch_up(listed, state, erasing)
-        if not listed.of(where)(customer):
-            raise UsageError(
-                "This customer is not on the list.", "Is it the right target and environment?", code="not_listed"
-            )
-        require_typed("yes", given, no_input=no_input)
-        removal = Removal(
-            at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            target=settings.target,
-            environment=settings.environment,
-            reason=reason,
-            name=None if hand is None else hand.name,
-            fingerprint=None if signer is None else signer.public.fingerprint,
-        )
-        try:  # first the record: nobody is ever off the list without one
-            folder = record_removal(settings.pack, Chain(state.chain), removal, signer, now)
-        except OSError as error:
-            raise PackError(f"The removal can't be recorded: {error.strerror}.", "Nobody was taken off.") from None
-        listed.remove(where, customer, f"{now:%Y%m%d-%H%M%S}")
-    if as_json:
-        emit_json({"removed": True, "record": str(folder)})
-    else:
-        result(f"Taken off the list. Record: {folder}")
-    return ExitCode.SETTLED
-
-
-def _opened(settings: Settings) -> State:
-    from privacy_toolkit.journal.state import open_state
-
-    return open_state(settings.state, settings.state_key)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file only its owner can read.
-
-    Raises:
-        UsageError: it can't be written, or is there already.
-    """
-    from privacy_toolkit.core.durable import put_file
-
-    try:
-        with put_file(path, over=False) as file:
-            file.write(content)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}.", "Name a new file.") from None
-
-
-# ``privacy-toolkit state``: the tables of a state in PostgreSQL, who may use them, and moving a state there.
-
-
-@click.group("state")
-def state_command() -> None:
-    """Make the tables of a state in PostgreSQL, grant their use, and move a state folder there (docs/scale.md)."""
-
-
-@state_command.command("migrate")
-@click.argument("address", required=False)
-@settings_options
-def migrate_state(address: str | None, **options: Any) -> int:
-    """Make the tables in the database at ADDRESS, or bring them to this version; ADDRESS is the state of the settings.
-
-    It is for the owner of the tables. Each change is made as a whole or not at all, and one process at a time.
-    """
-    from privacy_toolkit.journal.state import migrate
-
-    as_json = options.pop("as_json")
-    done = migrate(_database_settings(address, options).state)
-    if as_json:
-        emit_json({"applied": done})
-    else:
-        result(f"Applied: {', '.join(done)}." if done else "The tables are up to date.")
-    return ExitCode.SETTLED
-
-
-@state_command.command("grants")
-@click.argument("address", required=False)
-@click.option("--to", "role", metavar="ROLE", required=True, help="The role in the database that gets the rights.")
-@click.option(
-    "--as", "duty", type=click.Choice(["operator", "worker", "reader"]), help="To make runs, work on them, look on."
-)
-@click.option("--reading", is_flag=True, help="The same as --as reader.")
-@settings_options
-def grant_state(address: str | None, role: str, duty: str | None, reading: bool, **options: Any) -> int:
-    """Give a role of the database its rights in the state at ADDRESS, and no others; once more after migrate."""
-    from privacy_toolkit.journal.state import grant
-
-    as_json, duty = options.pop("as_json"), "reader" if reading else duty or "operator"
-    grant(_database_settings(address, options).state, role, duty)
-    if as_json:
-        emit_json({"role": role, "as": duty, "reading": duty == "reader"})
-    else:
-        result(f"Role {role} has the rights of {'an' if duty == 'operator' else 'a'} {duty}, and no others.")
-    return ExitCode.SETTLED
-
-
-@state_command.command("copy")
-@click.argument("folder", metavar="DIR")
-@click.argument("address", required=False)
-@settings_options
-def copy_state(folder: str, address: str | None, **options: Any) -> int:
-    """Copy the state folder DIR into the empty state at ADDRESS: runs, list of erased customers, codes, chain, answers.
-
-    What was copied is compared with what it came from. A folder with a run at work is refused, and so is a state that
-    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to whoever works
-    with it, since both at once would send things twice. Packs stay where they are.
-    """
-    from privacy_toolkit.engine.approval import hand_of, order_by
-    from privacy_toolkit.engine.plan import plan_of
-    from privacy_toolkit.journal.state import copy
-
-    as_json = options.pop("as_json")
-    settings = _database_settings(address, options)
-    hand = hand_of(settings.trust)
-    runs = copy(
-        Path(folder), settings.state, settings.state_key, lambda run, state: order_by(hand, plan_of(run), state)
-    )
-    if as_json:
-        emit_json({"runs": runs})
-    else:
-        result(f"{count(runs, 'run')} copied and compared. Use the database from now on, and not the folder.")
-    return ExitCode.SETTLED
-
-
-def _database_settings(address: str | None, options: dict[str, Any]) -> Settings:
-    """The settings with the address that is given, or that of the settings.
-
-    Raises:
-        UsageError: it is that of a folder.
-    """
-    if address is not None:
-        options["state"] = address
-    settings = take_settings(options)
-    if not settings.is_in_database:
-        raise UsageError(
-            "This command is about a state in PostgreSQL.", "Give its address: postgresql://user@host:5432/database"
-        )
-    return settings

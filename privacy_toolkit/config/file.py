@@ -146,6 +146,12 @@ class ScheduleProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
+class RetentionProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[retention]``: how long after its end a run keeps its ids: ``90d``, ``12w``, ``6m``, ``2y``; see ``upkeep``."""
+
+    keep: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,3}[dwmy]$")]
+
+
 class ApprovalProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a second person has to approve a plan, and for how long that is good: ``7d``, ``36h``."""
 
@@ -187,6 +193,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
     schedules: dict[str, ScheduleProfile] | None = None
+    retention: RetentionProfile | None = None
 
 
 class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,8 +209,8 @@ class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
-    ``notify``, ``controls``, ``input``, ``columns``, ``patrol``, ``loyalty`` and ``schedules`` hold for the profiles
-    that have none of their own. ``state`` holds for all of them.
+    ``notify``, ``controls``, ``input``, ``columns``, ``patrol``, ``loyalty``, ``schedules`` and ``retention`` hold for
+    the profiles that have none of their own. ``state`` holds for all of them.
     """
 
     profiles: dict[str, Profile] = {}
@@ -214,6 +221,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
     schedules: dict[str, ScheduleProfile] | None = None
+    retention: RetentionProfile | None = None
     state: StateProfile = StateProfile()
 
 

@@ -141,7 +141,7 @@ class Settings:
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
-    ``schedules`` are what workers begin by the clock, by name.
+    ``schedules`` are what workers begin by the clock, by name. ``keep`` is how long runs keep their ids: ``90d``.
     """
 
     base_url: str | None
@@ -168,6 +168,7 @@ class Settings:
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
     schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
+    keep: str | None = None
 
     @cached_property
     def target(self) -> str:
@@ -350,6 +351,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     name, profile = _profile(flags, env, config, place.path)
     notify = config.notify if profile.notify is None else profile.notify
     controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
+    retention = config.retention if profile.retention is None else profile.retention
     state = flags.state or env.get("STATE") or profile.state
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
@@ -378,6 +380,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
         schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
+        keep=None if retention is None else retention.keep,
     )
 
 

@@ -21,6 +21,7 @@ from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares
+from privacy_toolkit.reporting.rows import Case
 from privacy_toolkit.reporting.schema import (
     LABELS,
     ControlLine,
@@ -30,7 +31,6 @@ from privacy_toolkit.reporting.schema import (
     Signatory,
     TrafficCount,
 )
-from privacy_toolkit.reporting.tables import Case
 from privacy_toolkit.reporting.words import (
     clock_words,
     days,
@@ -370,6 +370,14 @@ def render(report: Report, cases: Sequence[Case]) -> str:
         **_parts(report, cases),
         **_proof(report),
     )
+
+
+def render_page(template: str, job: str | None = None, **values: Any) -> str:
+    """Another page in the look of the report, or a file that one needs, from a template with ``values``.
+
+    ``job`` is the one whose words it uses. The page has to be served with a Content-Security-Policy of its own.
+    """
+    return _environment(Job(job) if job else next(iter(Job))).get_template(template).render(run="", **values)
 
 
 def _first_screen(report: Report) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
 from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.reporting.html import visible
-from privacy_toolkit.reporting.tables import csv_line
+from privacy_toolkit.reporting.rows import csv_line
 
 #: Grounds of ours that refuse nobody: the request was answered, or must not be carried out twice.
 NO_REFUSAL: Final = frozenset({WITHDRAWN, "already_exported", "suppressed", "over_budget", "not_erased"})

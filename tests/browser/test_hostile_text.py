@@ -11,7 +11,7 @@ import pytest
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import verify_pack
 from privacy_toolkit.reporting.html import LONGEST_CODE
-from privacy_toolkit.reporting.tables import csv_line
+from privacy_toolkit.reporting.rows import csv_line
 from tests.support.hostile import HOSTILE, PLACES, hostile
 
 #: Categories of characters that are not seen, or turn what is around them.

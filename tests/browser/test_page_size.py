@@ -12,7 +12,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.reader import JournalReader
-from privacy_toolkit.reporting.tables import LISTED_CASES
+from privacy_toolkit.reporting.rows import LISTED_CASES
 from tests.support import reported_runs as runs
 
 MOST = 1_000_000  # bytes

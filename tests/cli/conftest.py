@@ -21,7 +21,7 @@ from tests.support.loopback import Handler, serving
 _EACH_TIME = ("erase", "suppression")
 _IN_FULL = (
     *("approval", "controls", "coupons", "due", "export", "letters", "marketing", "plan", "receipt"),
-    *("register", "runs", "writes"),
+    *("register", "runs", "upkeep", "writes"),
 )
 OVER_BOTH = frozenset(f"test_{name}" for name in (*_EACH_TIME, *(_IN_FULL if IS_LONG else ())))
 

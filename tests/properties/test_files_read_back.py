@@ -14,7 +14,7 @@ from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.holders import Holder, MadeCode, encode_code, holders_table
 from privacy_toolkit.jobs.writes import codes_table
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import write_table
 
 #: What formulas, quoting, other encodings and our own guard are made of; the API may hold any of it.
 PIECES = [

@@ -19,7 +19,7 @@ from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.journal.records import SentAnswer, counted
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.reporting.register import CalendarDay, calendar
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import write_table
 from tests.properties.test_files_read_back import HOSTILE
 from tests.support import reported_runs as runs
 

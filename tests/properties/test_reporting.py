@@ -15,8 +15,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.journal.sqlite.chain import FolderChain
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.reporting.rows import pseudonym
-from privacy_toolkit.reporting.tables import csv_line
+from privacy_toolkit.reporting.rows import csv_line, pseudonym
 from tests.support import reported_runs as runs
 
 OUTCOMES = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.DONE])

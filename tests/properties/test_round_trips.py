@@ -27,7 +27,7 @@ from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.records import SubjectState
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.reporting.register import HEADER, RequestLine, RequestRegister, csv_of
-from privacy_toolkit.reporting.tables import TableFileError, write_table
+from privacy_toolkit.reporting.rows import TableFileError, write_table
 from tests.properties.test_files_read_back import HOSTILE
 from tests.properties.test_inputs import ASKED, as_csv
 from tests.support import reported_runs as runs

@@ -11,6 +11,8 @@ class Late:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith(("_", "pytest", "place_as")):  # what pytest asks of everything it finds in a test's module
+            raise AttributeError(name)
         return getattr(import_module(self._name), name)
 
 

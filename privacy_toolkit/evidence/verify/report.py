@@ -37,8 +37,8 @@ from privacy_toolkit.reporting import counts
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
+from privacy_toolkit.reporting.rows import REJECTED_HEADER, csv_line
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
-from privacy_toolkit.reporting.tables import REJECTED_HEADER, csv_line
 
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #

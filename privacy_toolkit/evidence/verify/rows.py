@@ -21,9 +21,20 @@ from privacy_toolkit.evidence.files import Tree, leaf_hash
 from privacy_toolkit.evidence.verify.findings import LONGEST_LINE, Code, PackFolder, Unusable, words_of
 from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
-from privacy_toolkit.reporting.rows import IN_TIME, Row, RowBefore, Send, count_loyalty, encode_row
+from privacy_toolkit.reporting.rows import (
+    HEADER,
+    IN_TIME,
+    Case,
+    CaseList,
+    Row,
+    RowBefore,
+    Send,
+    count_loyalty,
+    csv_line,
+    encode_row,
+    needs_attention,
+)
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
-from privacy_toolkit.reporting.tables import HEADER, Case, CaseList, csv_line, needs_attention
 
 # ``rows.parquet`` against ``rows.jsonl``, in its own process.
 #

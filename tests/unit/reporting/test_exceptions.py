@@ -4,8 +4,7 @@ import io
 import pytest
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome
-from privacy_toolkit.reporting.rows import row_of
-from privacy_toolkit.reporting.tables import (
+from privacy_toolkit.reporting.rows import (
     HEADER,
     LISTED_CASES,
     Case,
@@ -13,6 +12,7 @@ from privacy_toolkit.reporting.tables import (
     csv_line,
     make_case,
     needs_attention,
+    row_of,
 )
 
 

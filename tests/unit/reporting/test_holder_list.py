@@ -12,7 +12,7 @@ import pytest
 from privacy_toolkit.core.model import ExitCode, Subject, UsageError
 from privacy_toolkit.jobs import holders
 from privacy_toolkit.jobs.holders import Holder, holders_table
-from privacy_toolkit.reporting.tables import TableFileError, check_out, write_table
+from privacy_toolkit.reporting.rows import TableFileError, check_out, write_table
 
 PLAIN = [("X", [Holder("a"), Holder("00123")]), ("Y", []), ("Z", [Holder('q"u,o\nte')])]
 FULL = [("X", [Holder("a", "2020-02-07T08:15:22Z", '{"n":"=1"}', -1.5, 3, "2020-02-08T00:00:00Z"), Holder("b")])]

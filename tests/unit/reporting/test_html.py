@@ -14,6 +14,7 @@ from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting import html
 from privacy_toolkit.reporting.counts import ATTENTION
 from privacy_toolkit.reporting.html import render, visible, what_may_come_late
+from privacy_toolkit.reporting.rows import LISTED_CASES, Case
 from privacy_toolkit.reporting.schema import (
     Cause,
     ExecutionPace,
@@ -25,7 +26,6 @@ from privacy_toolkit.reporting.schema import (
     SignedBy,
     TrafficCount,
 )
-from privacy_toolkit.reporting.tables import LISTED_CASES, Case
 from tests.support import reported_runs as runs
 
 HOSTILE = [

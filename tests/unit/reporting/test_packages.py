@@ -9,7 +9,7 @@ from privacy_toolkit.engine.planning import EXPORTED
 from privacy_toolkit.journal.records import PackageFacts
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.reporting.html import render
-from privacy_toolkit.reporting.tables import make_case
+from privacy_toolkit.reporting.rows import make_case
 from tests.support import reported_runs as runs
 
 

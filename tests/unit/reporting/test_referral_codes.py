@@ -9,7 +9,7 @@ import pytest
 from privacy_toolkit.core.model import Subject
 from privacy_toolkit.jobs.holders import MadeCode, decode_code, encode_code
 from privacy_toolkit.jobs.writes import codes_table
-from privacy_toolkit.reporting.tables import write_table
+from privacy_toolkit.reporting.rows import write_table
 
 KEPT = [
     (Subject(1, 2, "00123"), MadeCode("REF-1", 7, "2030-01-01T00:00:00Z")),

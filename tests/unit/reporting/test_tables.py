@@ -11,8 +11,7 @@ from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, S
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.windows import Window, Windows
 from privacy_toolkit.reporting.parquet import SCHEMA, cases_of, lines_of, table_of
-from privacy_toolkit.reporting.rows import Shown, encode_row, row_of
-from privacy_toolkit.reporting.tables import make_case, needs_attention
+from privacy_toolkit.reporting.rows import Shown, encode_row, make_case, needs_attention, row_of
 from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32

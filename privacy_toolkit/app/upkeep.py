@@ -1,0 +1,228 @@
+"""What keeps a state in order: the ids of old runs purged as the retention says, backups, and a look at everything."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from privacy_toolkit.app.requests import FINAL, Answers, kind_of
+from privacy_toolkit.app.runs import purge
+from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count
+from privacy_toolkit.engine.plan import Summary, summarize
+from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.records import counted
+from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.rows import pseudonym
+
+# Retention: which runs are old enough, and which of these have something left to do.
+
+_AGE: Final = re.compile("([1-9][0-9]{0,3})([dwmy])")
+_DAYS: Final = {"d": 1, "w": 7}
+_MONTHS: Final = {"m": 1, "y": 12}
+
+
+def first_kept(age: str, today: date) -> date:
+    """Give the first day whose runs are kept, for an age such as ``90d``, ``12w``, ``6m`` or ``2y`` (days UTC).
+
+    Months and years are those of the calendar: three months before May 31 is the last day of February.
+
+    Raises:
+        UsageError: that is no age, or the day is before the calendar begins.
+    """
+    hint = "Write a number and d, w, m or y for days, weeks, months or years: 90d, 12w, 6m, 2y."
+    found = _AGE.fullmatch(age)
+    if found is None:
+        raise UsageError(f"{age!r} is no age.", hint)
+    number, unit = int(found[1]), found[2]
+    try:
+        if unit in _DAYS:
+            return today - timedelta(days=number * _DAYS[unit])
+        year, month = divmod(today.year * 12 + today.month - 1 - number * _MONTHS[unit], 12)
+        return date(year, month + 1, min(today.day, monthrange(year, month + 1)[1]))
+    except (OverflowError, ValueError):
+        raise UsageError(f"{age!r} is longer than the calendar.", hint) from None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftRun:
+    """A run that is old enough and is left all the same: a code, such as ``open`` or ``letters``, and why in words."""
+
+    run_id: str
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """The runs that ended before a day: those that may be purged, the oldest first, and those that are left.
+
+    ``finish`` is the run that was purged last, by whatever command: a process may have died before it was through.
+    ``counted`` are purged runs whose answers still tell whom they went to.
+    """
+
+    before: date
+    ready: tuple[Summary, ...]
+    left: tuple[LeftRun, ...]
+    finish: Summary | None = None
+    counted: tuple[str, ...] = ()
+
+
+def aged(state: State, before: date) -> Aged:
+    """Look which runs ended before a day (UTC), and what keeps some of them. Nothing is changed.
+
+    Left are runs that somebody works on or that have open subjects; refused rows that nobody accepted; failures and
+    unsent letters of data subject requests; people on hold whom somebody is to review; runs without an audit pack, or
+    whose end is not recorded; and those that can't be read.
+    """
+    ready: list[Summary] = []
+    left: list[LeftRun] = []
+    answered: list[str] = []
+    purged: list[tuple[int, Summary]] = []
+    for run_id in reversed(state.run_ids()):
+        try:
+            with state.open(run_id) as journal:
+                summary = summarize(journal)
+                if journal.purged_at is not None:
+                    purged.append((journal.purged_at, summary))
+                    if state.answers.read(run_id).sent:
+                        answered.append(run_id)
+                    continue
+                if _ended_on(journal) >= before:
+                    continue
+                kept = _kept_because(state, journal, summary)
+        except ToolkitError as error:
+            kept = ("unreadable", error.message)
+        if kept is None:
+            ready.append(summary)
+        else:
+            left.append(LeftRun(run_id, *kept))
+    finish = max(purged, key=lambda one: one[0])[1] if purged else None
+    return Aged(before, tuple(ready), tuple(left), finish, tuple(answered))
+
+
+def _ended_on(journal: OpenRun) -> date:
+    """The day (UTC) of the last that is known of a run."""
+    ends = (one.started_at if one.ended_at is None else one.ended_at for one in journal.executions())
+    return datetime.fromtimestamp(max(journal.created_at, *ends, 0) / 1e6, UTC).date()
+
+
+def _kept_because(state: State, journal: OpenRun, summary: Summary) -> tuple[str, str] | None:
+    """Why a run is not to be purged yet, as a code and in words; None if it may be."""
+    return next(chain(_unfinished(state, journal, summary), _owed(state, journal, summary)), None)
+
+
+def _unfinished(state: State, journal: OpenRun, summary: Summary) -> Iterator[tuple[str, str]]:
+    """What is not over yet about a run itself."""
+    if summary.is_running or journal.at_work():
+        yield "running", "a process works on it"
+    if summary.open:
+        yield "open", f"{count(summary.open, 'subject is', 'subjects are')} open; privacy-toolkit runs resume RUN"
+    if summary.rejected_unaccepted:
+        rows = count(summary.rejected_unaccepted, "row was", "rows were")
+        yield "rejected", f"{rows} refused, and nobody accepted that"
+    if summary.cut_short:
+        yield "no_pack", "its end is not recorded; privacy-toolkit runs resume RUN"
+    if not state.chain.of_run(summary.run_id):
+        yield "no_pack", "no audit pack was sealed; privacy-toolkit runs report RUN"
+
+
+def _owed(state: State, journal: OpenRun, summary: Summary) -> Iterator[tuple[str, str]]:
+    """What somebody still has to do for its people, or about them."""
+    reviews: tuple[str, ...] = ()
+    if summary.totals.get(Outcome.ON_HOLD):
+        reviews = tuple(one.state.review_on for one in journal.entries({Outcome.ON_HOLD}) if one.state.review_on)
+    if reviews:
+        yield "holds", f"{count(len(reviews), 'hold is', 'holds are')} to be reviewed, the first on {min(reviews)}"
+    if not _answers_requests(summary):
+        return
+    if summary.failed:
+        yield "failed", f"{count(summary.failed, 'request')} failed: who that was would be forgotten"
+    if waiting := _letters(state, journal, summary):
+        letters = count(waiting, "answer is", "answers are")
+        yield "letters", f"{letters} not recorded as sent; privacy-toolkit letters RUN --sent --all"
+
+
+def _answers_requests(summary: Summary) -> bool:
+    job = declaration(summary.plan.job)
+    return job.erases or job.packages
+
+
+def _letters(state: State, journal: OpenRun, summary: Summary) -> int:
+    """How many answers to dated requests are not recorded; of others too, where some of the run are."""
+    answers, secret, waiting = Answers(state, summary.run_id), journal.secret, 0
+    if secret is None:
+        return 0
+    some_are_recorded = bool(state.answers.read(summary.run_id).sent)
+    for observed in journal.rows():
+        dated = observed.request is not None and observed.request.requested_on is not None
+        if (dated or some_are_recorded) and kind_of(observed, summary.plan) in FINAL:
+            name = pseudonym(secret, observed.subject.seq, observed.subject.id)
+            waiting += answers.of(name, Outcome(observed.state.outcome)) is None
+    return waiting
+
+
+def sentence_to_purge_aged(age: str) -> str:
+    """What confirms that old runs are purged; it is the same each night, for a schedule."""
+    return f"purge older than {age}"
+
+
+@dataclass(frozen=True, slots=True)
+class PurgedRuns:
+    """What came of purging: the runs that were, those that are left, and those at which something went wrong."""
+
+    purged: tuple[str, ...]
+    left: tuple[LeftRun, ...]
+    failed: tuple[tuple[str, ToolkitError], ...]
+
+
+def purge_aged(
+    state: State, found: Aged, now: datetime, packs: Path | None, done: Callable[[str], object] = lambda _: None
+) -> PurgedRuns:
+    """Purge each run that may be, one after the other, the oldest first; ``done`` hears of each.
+
+    The run that was purged last is purged once more, which finishes what a process that died may have left undone. Each
+    run is looked at again under the lock of its purge, so that one which was resumed meanwhile is left.
+    """
+    purged: list[str] = []
+    left, failed = list(found.left), list[tuple[str, ToolkitError]]()
+    for run_id in found.counted:
+        state.answers.change(run_id, counted)
+    for summary in (*([found.finish] if found.finish else []), *found.ready):
+        again = summary is found.finish
+        try:
+            if not again and (kept := _meanwhile(state, summary.run_id, found.before)):
+                left.append(kept)
+                continue
+            purge(state, summary, now, packs)
+        except RefusedError as error:
+            left.append(LeftRun(summary.run_id, error.code, error.message))
+            continue
+        except ToolkitError as error:
+            failed.append((summary.run_id, error))
+            continue
+        if not again:
+            purged.append(summary.run_id)
+            done(summary.run_id)
+    return PurgedRuns(tuple(purged), tuple(left), tuple(failed))
+
+
+def _meanwhile(state: State, run_id: str, before: date) -> LeftRun | None:
+    """What happened to a run since it was looked at, if it may not be purged any more."""
+    with state.open(run_id) as journal:
+        summary = summarize(journal)
+        if _ended_on(journal) >= before:
+            return LeftRun(run_id, "resumed", "it was worked on meanwhile")
+        kept = _kept_because(state, journal, summary)
+    return None if kept is None else LeftRun(run_id, *kept)
+
+
+def as_object(age: str, before: date, left: tuple[LeftRun, ...]) -> dict[str, Any]:
+    """What every answer about old runs tells, as one object."""
+    reasons = [{"run_id": one.run_id, "reason": one.reason, "why": one.why} for one in left]
+    return {"older_than": age, "before": before.isoformat(), "left": reasons}
