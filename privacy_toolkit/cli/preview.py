@@ -107,9 +107,9 @@ class Terminal:
                 code="not_confirmed",
             )
 
-    def events(self) -> AbstractContextManager[Listener]:
+    def events(self, doing: str) -> AbstractContextManager[Listener]:
         """Show progress, as the options say."""
-        return progress(self._options.progress, quiet=self._options.quiet)
+        return progress(self._options.progress, doing, quiet=self._options.quiet)
 
     @contextmanager
     def stopping(self, stop: Stop, drop: Callable[[], None]) -> Iterator[None]:
@@ -163,7 +163,7 @@ def confirmation(plan: Plan) -> str:
 
 
 def _typed(sentence: str) -> str:
-    say("This cannot be undone. To continue, type:")
+    say("This cannot be undone. To continue, type:", alarming=True)
     say(f"  {sentence}")
     given: str = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     return given
