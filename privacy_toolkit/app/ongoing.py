@@ -327,7 +327,7 @@ class Backstage:
         check_confirmed(plan, self._confirmation)
 
     @contextmanager
-    def events(self) -> Iterator[Listener]:
+    def events(self, doing: str) -> Iterator[Listener]:  # noqa: ARG002 - the host's signature
         """Keep the events."""
         yield self._tell
 
