@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where nothing compiled is kept, each of the thousands of processes that tests start compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
 # What comes from outside is pinned with its hash, and is a wheel: a source distribution runs code and asks for more.
 LOCKED = $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
 # The project itself; what it is built with is there already.
@@ -23,7 +25,7 @@ AUDIT_ARGS ?=
 TOUR_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tour test fast check format bench campaign chaos simulate fuzz constraints audit release schemas templates answers modules clean
+.PHONY: help demo tour test fast check format bench campaign chaos simulate fuzz constraints audit release man completions site schemas templates answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +79,18 @@ audit: $(VENV)/.dev  ## Ask for known vulnerabilities of what is pinned, and che
 
 release: $(VENV)/.dev  ## Build wheel and sdist of the last commit, bill of materials and sums into dist/
 	$(BIN)/python -m release.build
+
+man: $(VENV)/.dev  ## Write a man page for each command into build/man
+	$(BIN)/python -m release.manual
+
+completions: $(VENV)/.dev  ## Write the completion scripts for bash, zsh and fish into build/completions
+	mkdir -p build/completions
+	$(BIN)/privacy-toolkit completion bash > build/completions/privacy-toolkit.bash
+	$(BIN)/privacy-toolkit completion zsh > build/completions/_privacy-toolkit
+	$(BIN)/privacy-toolkit completion fish > build/completions/privacy-toolkit.fish
+
+site: $(VENV)/.dev  ## Build the documentation as a site into build/site; broken links and whatever comes from elsewhere end it
+	$(BIN)/python -m release.site
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
 	$(BIN)/python -m tests.support.schemas

@@ -25,7 +25,7 @@ from toolkit import PROGRAM, UNLIMITED
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import blank
 from privacy_toolkit.sandbox import start_in_thread
-from privacy_toolkit.sandbox.server import RunningSandbox
+from privacy_toolkit.sandbox.app import RunningSandbox
 from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
 from privacy_toolkit.talonone.inventory import ROOT, SHAPES, Category, FieldKind

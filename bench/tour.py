@@ -27,8 +27,8 @@ from random import Random
 import xlsxwriter
 
 from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.app import RunningSandbox
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.server import RunningSandbox
 from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 from privacy_toolkit.sandbox.wire import OTHER_HOLDER, seed, seed_codes
 from tests.support.shop import redeem, write_profile

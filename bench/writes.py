@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from toolkit import PROGRAM
 
 from privacy_toolkit.sandbox import start_in_thread
+from privacy_toolkit.sandbox.app import RunningSandbox
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.server import RunningSandbox
 from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
 
 EVENTS, CUSTOMERS, IN_FLIGHT = 10_000, 500, 64

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from privacy_toolkit.app.ongoing import NotSettledError, Remark, Run
     from privacy_toolkit.app.toolkit import Toolkit
     from privacy_toolkit.config.settings import ExecutionOptions
-    from privacy_toolkit.http.pacing import Pacer
+    from privacy_toolkit.http.exchange import Pacer
     from privacy_toolkit.inputs.options import InputOptions
     from privacy_toolkit.talonone.addresses import Credentials, Signer
     from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts

@@ -1,5 +1,6 @@
 """What every test stands on: its own surroundings, one set of hypothesis profiles, and a browser where there is one."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -24,6 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
+
+
+def pytest_collection_finish() -> None:
+    """Keep ten thousand tests out of the garbage collector's way: it would look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from privacy_toolkit.access import faithful
-from privacy_toolkit.access.faithful import AnswerError, Number, joined, write_short
 from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
-from privacy_toolkit.access.words import Notice, language
+from privacy_toolkit.access.words import (
+    AnswerError,
+    Notice,
+    Number,
+    joined,
+    language,
+    read_answer,
+    write_json,
+    write_short,
+)
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.talonone.inventory import (
     AVAILABLE,
@@ -413,7 +420,7 @@ def _sessions(listed: Sequence[SessionRead]) -> dict[str, Any]:
 
     The controller's list may be wrong: the id of a session of somebody else is that person's.
     """
-    own = [faithful.read(one.body) for one in listed if one.read == COMPLETE]
+    own = [read_answer(one.body) for one in listed if one.read == COMPLETE]
     refused = sum(one.read == "refused" for one in listed)
     numbers = {"listed": len(listed), "refused": refused, "withheld": len(listed) - len(own) - refused}
     return {
@@ -450,7 +457,7 @@ def _uuid(entry: Mapping[str, Any]) -> str:
 def _ledger(one: LedgerRead) -> dict[str, Any]:
     made = {"programId": Number(str(one.program)), "read": one.read}
     if one.balances is not None:
-        made["balances"] = faithful.read(one.balances)
+        made["balances"] = read_answer(one.balances)
     return {**made, "transactions": _listed(one, _uuid)}
 
 
@@ -458,7 +465,7 @@ def _listed(one: LedgerRead | ListRead | CardRead, key: Callable[[Any], str]) ->
     """The entries of all pages in their order, each once by its ``key``."""
     found: dict[str, Any] = {}
     for page in one.pages:
-        for entry in faithful.read(page).get("data") or ():
+        for entry in read_answer(page).get("data") or ():
             found.setdefault(key(entry), entry)
     return list(found.values())
 
@@ -484,7 +491,7 @@ def deliver(
     """
     if REFERENCE.fullmatch(reference) is None:
         raise ValueError("a reference is 16 to 64 lower-case hexadecimal digits")
-    held = None if answer is None else faithful.read(answer)
+    held = None if answer is None else read_answer(answer)
     if held is not None:
         _check_owner(held, customer_id)
         if any(name in held for name in BESIDES):
@@ -509,7 +516,7 @@ def deliver(
 def made_note(reference: str, content: bytes, read_at: int) -> tuple[str, bytes]:
     """Name and content of the note by which an encrypted package, which nobody here can read, is known as ours."""
     note = {"schema": SCHEMA, "reference": reference, "sha256": hashlib.sha256(content).hexdigest()}
-    return f"{NOTE}{reference}.json", (faithful.write(note | {"read_at": _utc(read_at)}) + "\n").encode()
+    return f"{NOTE}{reference}.json", (write_json(note | {"read_at": _utc(read_at)}) + "\n").encode()
 
 
 def _utc(microseconds: int) -> str:
@@ -595,4 +602,4 @@ def _data(facts: Facts, generation: str) -> bytes:
         "redactions": {"people": Number(str(facts.people)), "occurrences": Number(str(facts.occurrences))},
         "data": facts.data,
     }
-    return (faithful.write(content) + "\n").encode()
+    return (write_json(content) + "\n").encode()

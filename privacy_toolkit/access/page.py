@@ -16,8 +16,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from privacy_toolkit.access.faithful import Number
-from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, language
+from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, Number, language
 from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.talonone.inventory import (
     COMPLETE,

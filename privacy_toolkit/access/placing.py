@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import pyrage
 
-from privacy_toolkit.access.faithful import DeliveryError
+from privacy_toolkit.access.words import DeliveryError
 from privacy_toolkit.config.settings import OBJECT_SCHEMES
 from privacy_toolkit.core.durable import (
     SETTINGS_LIMIT,

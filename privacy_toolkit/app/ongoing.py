@@ -237,7 +237,7 @@ class Run:
         Raises:
             RefusedError: the run was purged: no pseudonyms can be made, and there are no ids.
         """
-        from privacy_toolkit.reporting.arrow import run_frame  # noqa: PLC0415 - pandas, only where a frame is wanted
+        from privacy_toolkit.reporting.frames import run_frame  # noqa: PLC0415 - only where a frame is wanted
 
         with self._state().open(self.id) as journal:
             shown = declaration(summarize(journal).plan.job).shown

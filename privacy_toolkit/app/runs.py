@@ -47,7 +47,7 @@ def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
             summary = summarize(journal)
             dated = [requests for requests in journal.open_requests() if requests.due_on is not None]
     except ToolkitError as error:
-        return _unreadable(run_id, error)
+        return unreadable(run_id, error)
     started = datetime.fromtimestamp(summary.started_at / 1e6, UTC)
     return {
         "run_id": run_id,
@@ -63,7 +63,8 @@ def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
     }
 
 
-def _unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
+def unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
+    """Tell what is known of a run that can't be read, as ``listed`` does: what its id says, and why."""
     try:
         began = datetime.strptime("-".join(run_id.split("-")[:2]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
         started_at = began.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -214,9 +214,9 @@ def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Delive
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
     """
-    from privacy_toolkit.access.faithful import AnswerError, DeliveryError  # noqa: PLC0415
     from privacy_toolkit.access.package import deliver  # noqa: PLC0415
     from privacy_toolkit.access.placing import clear_up  # noqa: PLC0415
+    from privacy_toolkit.access.words import AnswerError, DeliveryError  # noqa: PLC0415
 
     recipe = _recipe(plan, journal)
     lacking = recipe.notice.lacking(recipe.lang)

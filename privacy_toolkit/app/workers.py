@@ -333,7 +333,7 @@ def watch(
         DamagedError: the journal does not hold what was written to it.
         JournalError: it can't be read for longer than ``PATIENCE``.
     """
-    seen, last, unread_since = _Looks(), None, None
+    seen, last, unread_since = Looks(), None, None
     while True:
         began = monotonic()
         try:
@@ -356,7 +356,7 @@ def watch(
         pause(max(every, (monotonic() - began) / _SHARE))
 
 
-class _Looks:
+class Looks:
     """What was seen of a run lately, from which rate, forecast, and what came last are told."""
 
     def __init__(self) -> None:

@@ -265,10 +265,12 @@ def _object(path: str, found: Verification) -> dict[str, Any]:
 
 
 def _show(found: Verification) -> None:
+    from privacy_toolkit.evidence.verify.findings import signature_said
+
     if not found.valid:
         result("DO NOT RELY ON THIS PACK")
     if found.checks:  # else it is nothing that could be signed
-        result(_signed(found))
+        result(signature_said(found))
     if found.run_id is not None:
         place = "" if found.sequence is None else f", number {found.sequence} of its chain"
         result(f"Pack of run {found.run_id}{place}.")
@@ -289,19 +291,6 @@ def _show_limits(found: Verification) -> None:
         result(f"  {what}")
     if found.dropped:
         result(f"Added by an operating system; harmless, not part of the pack, not covered: {', '.join(found.dropped)}")
-
-
-def _signed(found: Verification) -> str:
-    signer = found.signer
-    if not found.signed:
-        return "This pack is not signed. Anyone who had it could have rewritten all of it."
-    if signer is None:
-        return "The signature of this pack is NOT good."
-    if signer.allowed is None:
-        return f"Signed with the key {signer.fingerprint}. Nobody vouches for it: no allowed signers were given."
-    if not signer.allowed:
-        return f"Signed with the key {signer.fingerprint}, which is NOT allowed to sign."
-    return f"Signed by {', '.join(signer.principals)} with the key {signer.fingerprint}."
 
 
 # The report on paper: ``report.html`` printed to PDF by an installed Chromium or Chrome.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.output import fail, say, silence
-from privacy_toolkit.core.model import ExitCode, ToolkitError, explained
+from privacy_toolkit.cli.output import emit_json, fail, result, say, silence
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, explained
 from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Every command: the module it lives in, and its line in the overview, so that ``--help`` loads none of them.
 COMMANDS = {
@@ -40,6 +46,7 @@ COMMANDS = {
     "metrics": ("privacy_toolkit.cli.requests", "Count the requests of a year by what came of them."),
     "due": ("privacy_toolkit.cli.requests", "List what is open over all runs, by its due date."),
     "patrol": ("privacy_toolkit.cli.requests", "Look whether those who were erased are still gone."),
+    "console": ("privacy_toolkit.cli.console", "Show runs, deadlines and packs in a browser on this machine."),
     "verify": ("privacy_toolkit.cli.evidence", "Check a pack: files, rows, sums, signature, chain."),
     "receipt": ("privacy_toolkit.cli.evidence", "Give one person proof of their row in a pack."),
     "config": ("privacy_toolkit.cli.sandbox", "Write a configuration file, and make the key that signs."),
@@ -50,6 +57,7 @@ COMMANDS = {
     ),
     "doctor": ("privacy_toolkit.cli.doctor", "Check settings, key, target and state folder."),
     "sandbox": ("privacy_toolkit.cli.sandbox", "Simulate the API on this machine, for trying things out."),
+    "completion": ("privacy_toolkit.cli.main", "Print the completion script for bash, zsh or fish."),
     "demo": ("privacy_toolkit.cli.sandbox", "Erase 1,000 invented customers in a sandbox and show the report."),
 }
 
@@ -61,17 +69,54 @@ class LazyGroup(click.Group):
         """All commands, in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), f"{cmd_name}_command")
+        show_examples(command, cmd_name)
+        if ctx.resilient_parsing:
+            complete_values(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which ones are called nearly so: click looks among those that are loaded."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the examples of the program itself."""
+        self.epilog = epilog("")
+        super().format_epilog(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """The overview, from the table."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@functools.cache
+def examples() -> dict[str, list[tuple[str, str]]]:
+    """Read the examples of all commands: by the command's words, lines as they are typed and what each does."""
+    found: dict[str, list[tuple[str, str]]] = json.loads(Path(__file__).with_name("examples.json").read_bytes())
+    return found
+
+
+def show_examples(command: click.Command, words: str) -> None:
+    """Give a command, and all that are below it, their examples as the end of ``--help``."""
+    command.epilog = epilog(words)
+    for name, inner in getattr(command, "commands", {}).items():
+        show_examples(inner, f"{words} {name}")
+
+
+def epilog(words: str) -> str:
+    """Give the examples of a command as click prints them: line by line (the mark), never wrapped."""
+    lines = [f"  {line}\n      {what}" for line, what in examples().get(words, ())]
+    return "\n".join(["\b", "Examples:", *lines]) if lines else ""
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,6 +126,85 @@ def cli() -> None:
 
     Every step is journalled, every run can be resumed, and every report can be checked.
     """
+
+
+# Completion in a shell: click's own, which calls the program again for what may follow.
+
+#: The variable by which the shell's script says that it is the one who calls.
+_COMPLETE = "_PRIVACY_TOOLKIT_COMPLETE"
+
+
+class _FileName(click.types.StringParamType):
+    """A text that names a file or a folder; the shell completes it."""
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        from click.shell_completion import CompletionItem
+
+        kind = "dir" if getattr(param, "metavar", None) == "DIR" else "file"
+        return [CompletionItem(incomplete, type=kind)]
+
+
+class _RunId(click.types.StringParamType):
+    """A text that names a run; the runs of the state folder are offered."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - as above
+        """Offer the ids that begin so, newest first. They hold no personal data. A database is not asked."""
+        from click.shell_completion import CompletionItem
+
+        try:
+            return [CompletionItem(name) for name in _known_runs(ctx) if name.startswith(incomplete)]
+        except Exception:  # noqa: BLE001 - whoever presses Tab wants no error in the middle of their line
+            return []
+
+
+def _known_runs(ctx: click.Context) -> list[str]:
+    from privacy_toolkit.config.settings import Flags, is_elsewhere, load_settings
+    from privacy_toolkit.journal.state import existing_state
+
+    flags = Flags(**{name: ctx.params.get(name) for name in ("config", "profile", "state")})
+    address = load_settings(flags).state
+    return ["latest", *existing_state(address).run_ids()] if not is_elsewhere(address) else []
+
+
+def complete_values(command: click.Command) -> None:
+    """Have names of files, and ids of runs, completed for a command and for all that are below it."""
+    for param in command.params:
+        if param.name == "run":
+            param.type = _RunId()
+        elif isinstance(param.type, click.types.StringParamType) and (
+            isinstance(param, click.Argument) or param.metavar in {"FILE", "FILE.pub", "DIR"}
+        ):
+            param.type = _FileName()
+    for inner in getattr(command, "commands", {}).values():
+        complete_values(inner)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors too.")
+def completion_command(shell: str, as_json: bool) -> int:
+    """Print the script by which a shell completes commands, options, files and runs.
+
+    docs/shell.md says where it goes.
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:  # never: they are click's own
+        raise UsageError(f"There is no completion for {shell}.")
+    made = found(cli, {}, "privacy-toolkit", _COMPLETE)
+    script = made.source_template % made.source_vars()
+    if as_json:
+        emit_json({"shell": shell, "script": script})
+    else:
+        result(script)
+    return ExitCode.SETTLED
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -97,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str], as_json: bool) -> int:
     try:
-        result: Any = cli.main(arguments, prog_name="privacy-toolkit", standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name="privacy-toolkit", complete_var=_COMPLETE, standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

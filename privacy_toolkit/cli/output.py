@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Protocol, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 import click
 
 from privacy_toolkit.core.model import ExitCode, ToolkitError, count
 from privacy_toolkit.core.privacy import visible
-from privacy_toolkit.engine.limits import Event, Exchanged, Listener, Settled, Started, Stopping, Waiting
+
+if TYPE_CHECKING:  # asyncio comes with it, which --help and --version do without
+    from privacy_toolkit.engine.limits import Event, Listener
 
 # What is said, and where: results on stdout, everything else on stderr.
 
@@ -40,19 +41,23 @@ class PrintedRows(Protocol):
         """Distinct accepted ids."""
 
 
-class _Warnings(logging.Handler):
-    """Says what the layers below warn of."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Say it on stderr."""
-        say(record.getMessage())
+#: The name of the handler that says what the layers below warn of.
+_WARNINGS = "said on stderr"
 
 
 def show_warnings() -> None:
     """Have what the layers below warn of said on stderr."""
+    import logging
+
+    class Warnings(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
     logger = logging.getLogger("privacy_toolkit.engine")
-    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
-        logger.addHandler(_Warnings())
+    if all(handler.name != _WARNINGS for handler in logger.handlers):
+        handler = Warnings()
+        handler.name = _WARNINGS
+        logger.addHandler(handler)
 
 
 class Lasting:
@@ -186,7 +191,10 @@ class Lines:
     """A line of progress now and then, for logs."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        from privacy_toolkit.engine import limits
+
         self._clock = clock
+        self._limits = limits
         self._next = clock() + LINE_EVERY
         self._total = 0
         self._done = 0
@@ -194,14 +202,14 @@ class Lines:
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
-        if isinstance(event, Exchanged):
+        if isinstance(event, self._limits.Exchanged):
             self._requests += 1
-        elif isinstance(event, Settled):
+        elif isinstance(event, self._limits.Settled):
             self._done += 1
             if self._clock() >= self._next:
                 self._next = self._clock() + LINE_EVERY
                 say(f"{self._done:,} of {self._total:,} subjects, {self._requests:,} requests")
-        elif isinstance(event, Started):
+        elif isinstance(event, self._limits.Started):
             self._total = event.open
         else:
             announce(event)
@@ -209,6 +217,8 @@ class Lines:
 
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
+    from privacy_toolkit.engine.limits import Stopping, Waiting
+
     if isinstance(event, Waiting):
         why = (
             "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
@@ -224,6 +234,8 @@ def announce(event: Event) -> None:
 def _bar() -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from privacy_toolkit.engine.limits import Exchanged, Settled, Started, Stopping, Waiting
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import hmac
 import os
 import re
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -56,6 +54,8 @@ class Secret:
         return repr(self)
 
     def __eq__(self, other: object) -> bool:
+        import hmac  # noqa: PLC0415 - OpenSSL comes with it, which --help does without
+
         return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
 
     __hash__ = None  # type: ignore[assignment]  # a secret is no key of a mapping
@@ -190,7 +190,7 @@ class SecretFile:
         """
         found = self.read()
         if found is None:
-            found = secrets.token_bytes(_KEY_LENGTH)
+            found = os.urandom(_KEY_LENGTH)
             self.write(found)
         return found
 

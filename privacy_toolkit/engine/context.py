@@ -25,8 +25,7 @@ from privacy_toolkit.engine.limits import (
     Waiting,
     Watch,
 )
-from privacy_toolkit.http.exchange import Exchange, Line, Manner, Reply
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Exchange, Line, Manner, Pacer, Reply
 from privacy_toolkit.journal.store import Lease, OpenRun
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.models import ReservedCustomers, UpdatedProfiles

@@ -23,8 +23,7 @@ from typing import Any, Protocol, TypeVar
 from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.engine.limits import Stop, Watch
 from privacy_toolkit.http.connection import KEEP_ALIVE
-from privacy_toolkit.http.exchange import Line, Mark
-from privacy_toolkit.http.pacing import backoff
+from privacy_toolkit.http.exchange import Line, Mark, backoff
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
 from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation

@@ -35,7 +35,7 @@ from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.engine.steps import Procedure
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.journal.lease import (
     AskedToPause,
     CountedElsewhere,

@@ -65,7 +65,7 @@ from privacy_toolkit.engine.plan import (
     PlannedRows,
     plan_of,
 )
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.inputs.files import STDIN, fingerprint
 from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions, InputWarning

@@ -29,16 +29,21 @@ from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.state import open_run
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.journal.windows import Windows
-from privacy_toolkit.reporting.arrow import Spills, held_of, joined, merged, returned_memory, sorted_rows
 from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.parquet import (
     ROW_GROUP,
     RowsParquet,
+    Spills,
     cases_of,
     counts_of,
+    held_of,
+    joined,
     lines_of,
+    merged,
+    returned_memory,
     rows_parquet,
+    sorted_rows,
     table_of,
 )
 from privacy_toolkit.reporting.report import build_report, encode_report, moment_of, sums_differ

@@ -1,9 +1,20 @@
-"""What came of one request: a reply, or a fault with its phase; and the HTTP library's exceptions as such faults."""
+"""What came of each request, and when the next one goes: replies and faults; pace, backoff, and ``Retry-After``.
+
+Time and randomness are passed in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from random import Random
 from typing import NamedTuple
 
 import httpx2
@@ -204,3 +215,331 @@ def fault_of(error: httpx2.RequestError) -> Fault:
     if isinstance(fault, Fault):
         return fault
     return next(conclusion for kind, conclusion in _CONCLUSIONS if isinstance(error, kind))
+
+
+# One pace for all requests: evenly spaced, and never too many in a second.
+#
+# The generic cell rate algorithm (ITU-T I.371): a request goes when it is due, and the next one is due an interval
+# later. Timers wake up late, and on a busy machine a process is halted for a while now and then. What is late because
+# of that is caught up, otherwise the pace asked for would not be reached: a little of it at once, and the rest by turns
+# that come somewhat sooner. So that this never makes a second too full, the times of all requests of the last second
+# are kept, as they were written: between its turn and its first byte a request that changes something waits for the
+# disk, and a slow one lets many of them through together.
+
+#: The share of the rate that is aimed at, and the most of what may be written over a longer time.
+_AIM = 0.998
+_EVENLY = 0.9995
+#: The most that a second may hold, as a share of the rate: no second may see more than a hundredth beyond it.
+_CEILING = 1.008
+#: The most that is written over a longer time, as a share of the rate, while something is caught up. What a second
+#: may hold is written in a little more than a second so: that is for jitter on the way to the API.
+_CATCHING_UP = 1.004
+#: The least time, in seconds, in which so many requests are counted.
+_SECOND = 1.003
+#: What is later than this, in seconds, is not caught up at once, and not at all if nobody waited meanwhile.
+_TOLERANCE = 0.008
+#: The most that is caught up by and by, in seconds, and the share of an interval by which a turn is sooner meanwhile.
+_MOST_LATE = 1.0
+_SOONER = 0.2
+#: So long before there is room for it, in seconds, a request has its turn that waits for the disk first.
+_AHEAD = 0.05
+#: Whoever uses more than so much of a rate could use more of it.
+_BUSY = 0.8
+#: Event loops round timers to a millisecond: shorter sleeps would only spin.
+_SHORTEST_SLEEP = 0.001
+
+
+class Pacer:
+    """Hands out turns at ``rate`` a second, first come, first served; None is no limit, 0 none at all.
+
+    In no second are more than ``max(floor(1.008 rate), ceil(rate))`` requests written, whatever is late. Of the time
+    that passes while nobody waits no more is saved up than what makes up for the lateness of timers. The rate can be
+    changed while it runs.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._written: deque[float] = deque()  # the times of the last second
+        self._turn = asyncio.Lock()
+        self._gate = asyncio.Lock()
+        self._waiting = self._at_gate = 0
+        self._due = -math.inf
+        self._late = 0.0  # seconds that are still to be caught up
+        self._paused = False
+        self._turns, self._counted_from = 0, clock()
+        self._may: Callable[[], bool] | None = None
+        self._changed = asyncio.Event()
+        self._lets_go = False
+        self._interval = self._second = 0.0
+        self._most = 0
+        self.change(rate)
+
+    def change(self, rate: float | None, may: Callable[[], bool] | None = None) -> None:
+        """Hand out turns at another rate from now on; those of the last second count.
+
+        ``may`` is asked before each turn, and where it says no there is none until the rate is changed again.
+        """
+        self.rate, self._may, self._can_be_shut = rate, may, rate == 0 or may is not None
+        if rate == 0:  # what was written stays known for when there are turns again
+            self._changed.set()
+            return
+        self._interval = self._second = 0.0
+        self._most = 0
+        if rate is not None:
+            self._most = max(math.floor(rate * _CEILING), math.ceil(rate))
+            self._second = max(_SECOND, self._most / (rate * _CATCHING_UP))
+            self._interval = max(1 / (rate * _AIM), self._second / (self._most * _EVENLY))
+        self._changed.set()
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether there are no turns at all just now: for how long nobody can tell."""
+        return self.rate == 0 or (self._may is not None and not self._may())
+
+    def let_go(self) -> None:
+        """Have nobody wait any more while it is shut: whoever does is to look whether that is so, and to give up."""
+        self._lets_go = True
+        self._changed.set()
+
+    def demand(self) -> float:
+        """Tell how many requests a second could be used, by the turns since the last call; infinite: more than were."""
+        now = self._clock()
+        used = self._turns / max(now - self._counted_from, _SECOND / 10)
+        self._turns, self._counted_from = 0, now
+        is_short = self.rate is None or used >= _BUSY * self.rate or (self._waiting > 0 and self.is_shut)
+        return math.inf if is_short else used / _BUSY
+
+    async def wait(self, *, writes_later: bool = False) -> None:
+        """Return when it is the caller's turn; anyone who ``writes_later`` asks ``gate`` too, right before writing."""
+        if self.ready(writes_later=writes_later):
+            return
+        self._waiting += 1
+        try:
+            async with self._turn:
+                # Asked again after each sleep: meanwhile a pause may have moved what is due.
+                while (delay := self._delay(_AHEAD if writes_later else 0.0)) > 0:
+                    if delay < math.inf:
+                        await self._sleep(max(delay, _SHORTEST_SLEEP))
+                    elif self._lets_go:
+                        return
+                    else:
+                        self._changed.clear()
+                        await self._changed.wait()
+                self._take(self._clock(), writes_later=writes_later)
+        finally:
+            self._waiting -= 1
+        if not self._waiting:  # what is late by now is no idle time
+            self._set_aside(self._clock() - _TOLERANCE)
+
+    def ready(self, *, writes_later: bool = False) -> bool:
+        """Take a turn where there is one at once and nobody waits for theirs; whether it was taken."""
+        if self._can_be_shut and self.is_shut:
+            return False
+        if not self._interval and not self._paused:
+            return True
+        if self._waiting:
+            return False
+        now = self._clock()
+        self._due = max(self._due, now - _TOLERANCE)
+        if self._due > now:
+            return False
+        may_be_full = len(self._written) + self._at_gate >= self._most
+        if may_be_full and self._room_at(now) > now + (_AHEAD if writes_later else 0.0):
+            return False
+        self._take(now, writes_later=writes_later)
+        return True
+
+    async def gate(self) -> None:
+        """Return when one more request may be written, for anyone who had a turn and did something else since.
+
+        A turn is taken before an intent is made durable, and a slow disk lets many of them through at once: they must
+        not make a second too full. They come before those who wait for a turn.
+        """
+        self._at_gate += 1
+        try:
+            async with self._gate:
+                while (delay := self._room_at(now := self._clock(), waiting=0) - now) > 0:
+                    await self._sleep(max(delay, _SHORTEST_SLEEP))
+                self._write(now)
+        finally:
+            self._at_gate -= 1
+
+    async def again(self) -> bool:
+        """Return when a request may be written that had its turn, but no connection: it counts from then on."""
+        if self._written:
+            self._written.pop()
+        if not self.is_clear():
+            await self.gate()
+        return True
+
+    def is_clear(self) -> bool:
+        """Whether one more request may be written now; if so, it counts as written."""
+        now = self._clock()
+        if self._at_gate or (len(self._written) >= self._most and self._room_at(now) > now):
+            return False
+        self._write(now)
+        return True
+
+    def pause(self, seconds: float) -> None:
+        """Give nobody a turn for so long; a pause already under way is only ever made longer."""
+        self._due = max(self._due, self._clock() + seconds)
+        self._late = 0.0
+        self._paused = True
+
+    def _delay(self, ahead: float) -> float:
+        """Seconds until the next turn may be given, to anyone who writes not before ``ahead`` seconds later.
+
+        Infinite: not before the rate is changed.
+        """
+        if self._can_be_shut and self.is_shut:
+            return math.inf
+        now = self._clock()
+        return max(self._due, self._room_at(now) - ahead) - now
+
+    def _room_at(self, now: float, waiting: int | None = None) -> float:
+        """From when on there is room in the second for one more than so many who come first: all at the gate."""
+        written, over = self._written, now - self._second
+        while written and written[0] <= over:
+            written.popleft()
+        beyond = len(written) + (self._at_gate if waiting is None else waiting) - self._most
+        if beyond < 0 or not self._interval:
+            return -math.inf
+        return written[min(beyond, len(written) - 1)] + self._second if written else now + _SHORTEST_SLEEP
+
+    def _take(self, now: float, *, writes_later: bool) -> None:
+        if self._due < now - _TOLERANCE:
+            self._set_aside(now - _TOLERANCE)
+        self._due += self._interval
+        if self._late:
+            sooner = min(self._late, self._interval * _SOONER)
+            self._late -= sooner
+            self._due -= sooner
+        self._turns += 1
+        self._paused = False
+        if not writes_later:
+            self._write(now)
+
+    def _set_aside(self, earliest: float) -> None:
+        """Let nothing be due before ``earliest``: what would have been is caught up by and by."""
+        if self._due < earliest:
+            self._late = min(_MOST_LATE, self._late + earliest - self._due)
+            self._due = earliest
+
+    def _write(self, now: float) -> None:
+        written = self._written
+        if self._interval:
+            if written and written[0] <= now - self._second:
+                written.popleft()  # one for one: it never holds more than the fullest second did
+            written.append(now)
+
+
+# One rate for several executions: each has a share of it, and runs a pacer of its own.
+#
+# What an execution may still be using counts until it says itself that it uses less, or its lease is over. So whatever
+# is killed, halted or cut off, the shares in use never add up to more than the rate; a share that is lost is idle for
+# as long as a lease lasts.
+
+#: No share is smaller than this, in requests a second: at low rates fewer executions have one.
+LEAST_SHARE = 25.0
+
+
+@dataclass(slots=True)
+class ShareHolder:
+    """One execution whose lease is not over, and what is known of its share. All but ``since`` in requests a second.
+
+    ``want`` is what it could use, ``in_use`` what it said last that it uses, ``told`` what it may use by the answer to
+    that, which it may not have got. ``since`` is since when it waits for a share, by any clock that all have in common.
+    """
+
+    number: int
+    want: float = 0.0
+    in_use: float = 0.0
+    told: float = 0.0
+    since: float = 0.0
+
+    @property
+    def taken(self) -> float:
+        """What it may be using."""
+        return max(self.in_use, self.told)
+
+
+def heard(
+    holder: ShareHolder, rate: float, holders: Sequence[ShareHolder], *, in_use: float, want: float, now: float
+) -> float:
+    """Take note of what one of ``holders`` says that it uses and could use; what it is told.
+
+    A beat that came after its lease was over says nothing of what is in use: ``in_use`` is 0 then.
+    """
+    if not holder.want or holder.taken:
+        holder.since = now
+    holder.want, holder.in_use, holder.told = want, in_use, 0.0
+    holder.told = share_for(holder.number, rate, holders)
+    return holder.told
+
+
+def share_for(number: int, rate: float, holders: Sequence[ShareHolder]) -> float:
+    """Tell how much of ``rate`` one of all ``holders`` may use from now on: a fair share, as far as it is free."""
+    free = rate - sum(one.taken for one in holders if one.number != number)
+    share = min(fair_shares(rate, holders).get(number, 0.0), free)
+    return share if share >= min(LEAST_SHARE, rate) * (1 - _ROUNDING) else 0.0
+
+
+def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]:
+    """Divide ``rate`` so that nobody gets more than they want while somebody else gets less and wants more.
+
+    No share is below ``LEAST_SHARE``, or ``rate`` if that is less. Where there are too few for all, those who have one
+    keep it, and those who have waited longest come next; the others get none.
+    """
+    least = min(LEAST_SHARE, rate)
+    wanting = sorted((one for one in holders if one.want > 0), key=lambda one: (not one.taken, one.since, one.number))
+    seated = wanting[: max(1, math.floor(rate / LEAST_SHARE))]
+    shares, left = {}, rate
+    for count, one in zip(range(len(seated), 0, -1), sorted(seated, key=lambda one: one.want), strict=True):
+        shares[one.number] = min(max(one.want, least), left / count)
+        left -= shares[one.number]
+    return shares
+
+
+#: By so much sums of shares may differ from what they should be.
+_ROUNDING = 1e-9
+#: The longest wait before the second try, in seconds; it doubles with every try.
+FIRST_WAIT = 0.5
+#: No wait is longer than this, in seconds.
+LONGEST_BACKOFF = 30.0
+
+
+def backoff(attempt: int, rng: Random) -> float:
+    """Seconds to wait after the ``attempt``-th try (from 1): exponential with full jitter.
+
+    Full jitter, anything from nothing to the whole, spreads out workers that were refused at the same instant.
+    """
+    doublings = min(max(attempt - 1, 0), 32)  # beyond that the longest wait holds anyway
+    return rng.uniform(0.0, min(LONGEST_BACKOFF, FIRST_WAIT * 2.0**doublings))
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds from ``now`` (aware) as ``Retry-After`` says (RFC 9110, section 10.2.3: a date, or whole seconds).
+
+    Fractions are taken as well. A time that has passed is 0; None where there is nothing that can be understood.
+    """
+    text = (value or "").strip()
+    if not text:
+        return None
+    number = text.removeprefix("-").replace(".", "", 1)
+    if number.isascii() and number.isdigit():
+        seconds = float(text)
+        return None if seconds == float("inf") else max(0.0, seconds)
+    try:
+        when = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    if when.tzinfo is None:  # the obsolete asctime form names no zone and means GMT
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - now).total_seconds())

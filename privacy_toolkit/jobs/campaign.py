@@ -9,7 +9,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Hold, Job, Outcome, Reason, RefusedError, UsageError
+from privacy_toolkit.core.model import (
+    MAY_BE_DONE,
+    OPEN_OUTCOMES,
+    Hold,
+    Job,
+    Outcome,
+    Purpose,
+    Reason,
+    RefusedError,
+    UsageError,
+)
 from privacy_toolkit.engine.job import (
     OTHER_ENVIRONMENT,
     OTHER_TIMES,
@@ -28,6 +38,7 @@ from privacy_toolkit.engine.job import (
 from privacy_toolkit.engine.open_requests import former_scopes, look_through, may_be_of, plan_scope
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.planning import CHANGED
+from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.inputs.pairs import (
     COUPON_COLUMN,
     budget_of,
@@ -37,7 +48,7 @@ from privacy_toolkit.inputs.pairs import (
     given_of,
 )
 from privacy_toolkit.jobs.holders import HOLDERS, SPENT, ShownCoupon, decode_coupon, holders_of
-from privacy_toolkit.journal.records import SubjectState
+from privacy_toolkit.journal.records import Entry
 from privacy_toolkit.journal.store import OpenRun, RunReader, State, running
 from privacy_toolkit.talonone.responses import Answer, Finding
 
@@ -489,14 +500,22 @@ def _check_undone_once(state: State, run_id: str) -> None:
 def _pairs_to_undo(state: State, run_id: str) -> Iterator[Sequence[str]]:
     yield COUPON_COLUMN, "customer_id"
     with state.open(run_id) as journal:
-        for entry in journal.entries(_SENT):
-            if _is_own(entry.state):
-                yield coupon_of(entry.subject.given), entry.subject.id
+        for entry in filter(_may_be_own, journal.entries()):
+            yield coupon_of(entry.subject.given), entry.subject.id
 
 
-def _is_own(state: SubjectState) -> bool:
-    """Whether the run itself did something for a subject: what stood as wanted before is done without attribution."""
-    return state.outcome is not Outcome.DONE or state.attribution is not None
+def _may_be_own(entry: Entry) -> bool:
+    """Whether the run itself may have changed something for a subject.
+
+    What stood as wanted before is done without attribution. Whatever was said in the end, a request without a reliable
+    answer may have been carried out, or be carried out later.
+    """
+    state = entry.state
+    if state.outcome is Outcome.DONE:
+        return state.attribution is not None
+    return state.outcome in _SENT or any(
+        one.purpose is Purpose.ACT and one.reason in MAY_BE_DONE for one in entry.exchanges
+    )
 
 
 def release_prepared(preparation: Preparation) -> Assigned:
@@ -509,9 +528,20 @@ def release_prepared(preparation: Preparation) -> Assigned:
     changed = _changed_since(run_id, set(pairs), preparation)
     return replace(
         assigned,
+        warnings=(*assigned.warnings, *_warnings_of_undo(state, run_id)),
         holds={seq: CHANGED for seq, pair in enumerate(pairs, 1) if pair in changed},
         remember=lambda: _check_undone_once(state, run_id),  # once more, now that no other run can be begun
     )
+
+
+def _warnings_of_undo(state: State, run_id: str) -> Iterator[InputWarning]:
+    with state.open(run_id) as journal:
+        totals = journal.totals()
+    number = sum(totals.get(outcome, 0) for outcome in OPEN_OUTCOMES)
+    if number:
+        yield InputWarning(
+            "undoes_open", f"Open subjects of run {run_id}: {number:,}. Once it is undone, it can't be resumed."
+        )
 
 
 def _triples(page: Page) -> Iterator[tuple[int, str, str]]:
@@ -527,7 +557,7 @@ def _changed_since(run_id: str, pairs: Collection[int], preparation: Preparation
     def look(_: str, journal: OpenRun, plan: Plan) -> None:
         is_later = journal.created_at > created_at and journal.purged_at is None
         if plan.job in (*_RESERVING, Job.RELEASE) and is_later and plan_scope(plan) == preparation.scope:
-            sent = (entry for entry in journal.entries(_SENT) if _is_own(entry.state))
+            sent = filter(_may_be_own, journal.entries())
             later = (hash((coupon_of(entry.subject.given), entry.subject.id)) for entry in sent)
             found.update(pair for pair in later if pair in pairs)
 

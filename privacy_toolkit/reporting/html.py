@@ -372,6 +372,14 @@ def render(report: Report, cases: Sequence[Case]) -> str:
     )
 
 
+def render_page(template: str, job: str | None = None, **values: Any) -> str:
+    """Another page in the look of the report, or a file that one needs, from a template with ``values``.
+
+    ``job`` is the one whose words it uses. The page has to be served with a Content-Security-Policy of its own.
+    """
+    return _environment(Job(job) if job else next(iter(Job))).get_template(template).render(run="", **values)
+
+
 def _first_screen(report: Report) -> dict[str, Any]:
     tiles = tiles_of(report)
     return {

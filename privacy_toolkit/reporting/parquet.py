@@ -1,4 +1,4 @@
-"""The rows of a pack by columns: made, counted, as lines, and as ``rows.parquet``.
+"""The rows of a pack by columns: made, counted, sorted, as lines, and as ``rows.parquet``.
 
 Importing this module loads pyarrow (50 MB): it is done only when rows are written or read.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate, chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -460,3 +462,133 @@ def _tables(path: Path) -> Iterator[Any]:
 def _first_difference(said: list[bytes], made: list[bytes]) -> int:
     pairs = enumerate(zip(said, made, strict=False))
     return next((place for place, (one, other) in pairs if one != other), min(len(said), len(made)))
+
+
+# Rows sorted by their pseudonyms: in memory, or in files of many processes.
+
+#: How many rows are held in memory before they go into a file: 260 bytes each, and several times that while sorted.
+HELD = 8_192
+#: Into about so many files a process puts its rows at most: all are open at once, and systems allow some hundreds.
+_FILES = 100
+#: At least so many rows are handed out together, unless there are no more.
+TOGETHER = 2_048
+#: The rows of a file are in as many parts; in each, the pseudonyms have the same first digits.
+PARTS = 256
+_DIGITS = 2
+_KEY = "subject"
+
+
+@contextmanager
+def returned_memory() -> Iterator[None]:
+    """Have pyarrow give memory back to the system as soon as it is free; what it does else costs 60 MB here."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+def held_of(size: int) -> int:
+    """How many rows one process holds at once where ``size`` rows are sorted."""
+    return max(HELD, size // _FILES)
+
+
+class Spills:
+    """Takes rows in any order and puts them into files of ``folder``, each sorted: what ``merged`` puts together.
+
+    Several may use one folder under different names, each in its own process. The files hold what the rows hold.
+    """
+
+    def __init__(self, folder: Path, name: str, held: int = HELD) -> None:
+        self._folder = folder
+        self._name = name
+        self._limit = held
+        self._tables: list[Any] = []
+        self._rows = 0
+        self._files = 0
+
+    def add(self, table: Any) -> None:
+        """Take in some rows (of ``SCHEMA``).
+
+        Raises:
+            OSError: they can't be written.
+        """
+        self._tables.append(table)
+        self._rows += len(table)
+        if self._rows >= self._limit:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        if not self._rows:
+            return
+        table = _sorted(self._tables)
+        self._tables, self._rows = [], 0
+        starts = _starts(table)
+        self._files += 1
+        descriptor = os.open(
+            self._folder / f"{self._name}-{self._files:06}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
+        )
+        options = pa.ipc.IpcWriteOptions(use_threads=False)
+        with os.fdopen(descriptor, "wb") as file, pa.ipc.new_file(file, SCHEMA, options=options) as writer:
+            for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
+                writer.write_batch(_one_batch(table.slice(start, end - start)))
+
+
+def merged(folder: Path, together: int = TOGETHER) -> Iterator[Any]:
+    """All rows of the files in ``folder`` in the order of their pseudonyms, some thousands at a time.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    with ExitStack() as stack:
+        files = [pa.ipc.open_file(stack.enter_context(pa.OSFile(str(path), "rb"))) for path in sorted(folder.iterdir())]
+        found: list[Any] = []
+        for part in range(PARTS):
+            found += [pa.Table.from_batches([file.get_batch(part)]) for file in files]
+            if sum(map(len, found)) >= together:
+                yield _sorted(found)
+                found = []
+        if any(map(len, found)):
+            yield _sorted(found)
+
+
+def sorted_rows(tables: list[Any], together: int = TOGETHER) -> Iterator[Any]:
+    """The same of tables that are in memory; ``tables`` is emptied, so that they are there once only."""
+    table = _sorted(tables)
+    tables.clear()
+    for start in range(0, len(table), together):
+        yield table.slice(start, together)
+
+
+def joined(tables: Sequence[Any]) -> Any:
+    """Tables of rows as one, each column in one piece."""
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _sorted(tables: Sequence[Any]) -> Any:
+    """Tables of rows as one table in the order of the pseudonyms."""
+    table = joined(tables)
+    return table.take(pc.sort_indices(table.column(_KEY)))
+
+
+def _starts(table: Any) -> list[int]:
+    """Where each part begins in a sorted table."""
+    digits = pc.utf8_slice_codeunits(table.column(_KEY), 0, _DIGITS).to_pylist()
+    return [bisect_left(digits, f"{part:0{_DIGITS}x}") for part in range(PARTS)]
+
+
+#: A part without rows: making it takes longer than writing it.
+_NO_ROWS = pa.RecordBatch.from_pylist([], SCHEMA)
+
+
+def _one_batch(table: Any) -> Any:
+    if not len(table):
+        return _NO_ROWS
+    (batch,) = table.combine_chunks().to_batches()
+    return batch

@@ -8,7 +8,7 @@ from privacy_toolkit.sandbox.store import SandboxSettings, Store
 from privacy_toolkit.sandbox.wire import seed
 
 try:
-    from privacy_toolkit.sandbox.server import RunningSandbox, serve, start_in_thread
+    from privacy_toolkit.sandbox.app import RunningSandbox, serve, start_in_thread
 except ModuleNotFoundError as missing:
     if missing.name not in {"starlette", "uvicorn"}:
         raise

@@ -1,29 +1,33 @@
-"""The sandbox over HTTP: from a raw path to an answer, through latency, rate limit and faults, and how it travels."""
+"""The sandbox on the loopback address: from a raw path to an answer, through latency, rate limit and faults."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import re
+import signal
 import socket
-import struct
+import threading
 import time
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from http import HTTPStatus
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.sandbox.deployment import (
     Deployment,
     Handled,
@@ -35,257 +39,23 @@ from privacy_toolkit.sandbox.deployment import (
     refused,
     without_acting,
 )
-from privacy_toolkit.sandbox.faults import Draw, FaultKind, FaultPlan, Faults, Outages, RateLimit
-from privacy_toolkit.sandbox.store import Call, LogEntry, RequestLog, SandboxSettings, Store
-from privacy_toolkit.sandbox.wire import RefusalError, is_count, seed
+from privacy_toolkit.sandbox.faults import (
+    CONNECTION,
+    Draw,
+    FaultKind,
+    FaultPlan,
+    Outages,
+    Parcel,
+    RateLimit,
+    deliver,
+)
+from privacy_toolkit.sandbox.store import Call, EntityKind, LogEntry, RequestLog, SandboxSettings, Store
+from privacy_toolkit.sandbox.wire import RefusalError, is_count, seed, seed_codes
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 
-#: The ASGI extension by which the server passes the connection (see ``server``).
-CONNECTION = "privacy_toolkit.connection"
-_END = b"\r\n\r\n"
-_EXCESS = b'{"message":"This was not asked for"}'
-_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
-_GREETING = b"SSH-2.0-OpenSSH_9.6\r\n"
-_LARGE_HEAD = "x" * 70_000
-_PIECES = 20  # in which a slow body dribbles
-_ACROSS = 1024 * 1024  # bytes of a big body written at once
-
-
-class Parcel:
-    """One answer and the connection on which it is due; ``wait`` waits seconds, or less if the server stops."""
-
-    def __init__(
-        self, reaction: Reaction, faults: Faults, asgi: tuple[Scope, Receive, Send], wait: Callable[[float], Any]
-    ) -> None:
-        self.faults = faults
-        self.wait = wait
-        self._reaction = reaction
-        self._scope, self._receive, self._send = asgi
-        extension: Any = self._scope["extensions"][CONNECTION]
-        self._transport, self._cycle = extension["transport"], extension["cycle"]
-
-    @property
-    def body(self) -> bytes:
-        """The body of the answer."""
-        return self._reaction.result.body
-
-    def write(self, data: bytes) -> None:
-        """Put bytes on the connection, if it is still there."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def head(self, headers: Mapping[str, str] | None = None, *, length: int | None = None) -> bytes:
-        """Status line and headers; ``length`` where it is not that of the body, ``transfer-encoding`` instead of it."""
-        status = self._reaction.result.status
-        lines = dict(self._reaction.headers) | dict(headers or {})
-        if self.body:
-            lines = {"content-type": self._reaction.content_type} | lines
-        if "transfer-encoding" not in lines and (self.body or status != HTTPStatus.NO_CONTENT):
-            lines["content-length"] = str(len(self.body) if length is None else length)
-        told = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        return f"{status_line(status)}{told}\r\n".encode()
-
-    def whole(self) -> bytes:
-        """The answer, head and body."""
-        return self.head() + self.body
-
-    def done(self) -> None:
-        """Let the connection serve the next request: the answer was written manually."""
-        self._cycle.response_started = self._cycle.response_complete = True
-        self._cycle.message_event.set()
-        self._cycle.on_response()
-
-    def reset(self) -> None:
-        """Close the connection so that the peer gets a reset."""
-        handle = self._transport.get_extra_info("socket")
-        if handle is not None and not self._transport.is_closing():
-            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
-    async def answer(self, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> None:
-        """Answer as HTTP has it."""
-        reaction = self._reaction
-        content = reaction.result.body if body is None else body
-        media_type = reaction.content_type if content else None
-        response = Response(content, reaction.result.status, dict(reaction.headers) | dict(headers or {}), media_type)
-        await response(self._scope, self._receive, self._send)
-
-    async def stream(self, lead: int) -> None:
-        """Answer with so many blanks before the body."""
-        length = str(lead + len(self.body)).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", length)]
-        await self._send({"type": "http.response.start", "status": self._reaction.result.status, "headers": headers})
-        for written in range(0, lead, _ACROSS):
-            piece = b" " * min(_ACROSS, lead - written)
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-        await self._send({"type": "http.response.body", "body": self.body})
-
-    async def end(self, *, close: bool = False) -> None:
-        """Close the connection, or leave that to the client, and wait until it is gone."""
-        if close:
-            self._transport.close()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-
-async def deliver(parcel: Parcel, fault: FaultKind | None) -> None:
-    """Let an answer travel as its fault has it."""
-    play = _PLAYS.get(fault) if fault is not None else None
-    await (parcel.answer() if play is None else play(parcel))
-
-
-async def _drop(parcel: Parcel) -> None:
-    parcel.reset()
-    await parcel.end()
-
-
-async def _hang(parcel: Parcel) -> None:
-    await parcel.end()
-
-
-async def _truncate(parcel: Parcel) -> None:
-    """A body cut in half, or a cut status line."""
-    half = parcel.head() + parcel.body[: len(parcel.body) // 2]
-    parcel.write(half if parcel.body else half.partition(b"\r\n")[0] + b"\r\n")
-    await parcel.end(close=True)
-
-
-async def _slow(parcel: Parcel) -> None:
-    await parcel.wait(parcel.faults.slow_seconds)
-    await parcel.answer()
-
-
-async def _dribble(parcel: Parcel) -> None:
-    whole = parcel.whole()
-    for number in range(_PIECES):
-        parcel.write(whole[number * len(whole) // _PIECES : (number + 1) * len(whole) // _PIECES])
-        await parcel.wait(parcel.faults.slow_seconds / _PIECES)
-    parcel.done()
-
-
-async def _duplicate(parcel: Parcel) -> None:
-    parcel.write(parcel.whole() * 2)
-    parcel.done()
-
-
-async def _duplicate_late(parcel: Parcel) -> None:
-    whole = parcel.whole()
-    parcel.write(whole)
-    parcel.done()
-    asyncio.get_running_loop().call_later(parcel.faults.copy_ms / 1000, parcel.write, whole)
-
-
-async def _excess(parcel: Parcel) -> None:
-    parcel.write(parcel.whole() + _EXCESS)
-    parcel.done()
-
-
-async def _short_length(parcel: Parcel) -> None:
-    if not parcel.body:
-        await _excess(parcel)
-        return
-    parcel.write(parcel.head(length=len(parcel.body) - 3) + parcel.body)
-    parcel.done()
-
-
-async def _long_length(parcel: Parcel) -> None:
-    parcel.write(parcel.head(length=len(parcel.body) + 7) + parcel.body)
-    await parcel.end()
-
-
-async def _gzip(parcel: Parcel) -> None:
-    if parcel.body:
-        await parcel.answer({"content-encoding": "gzip"}, gzip.compress(parcel.body))
-    else:
-        await parcel.answer()
-
-
-async def _gzip_bomb(parcel: Parcel) -> None:
-    if parcel.body:
-        await parcel.answer({"content-encoding": "gzip"}, _blanks(parcel.faults.big_bytes) + gzip.compress(parcel.body))
-    else:
-        await parcel.answer()
-
-
-@cache
-def _blanks(count: int) -> bytes:
-    """So many blanks as its own gzip member: those of a stream are put together by anyone who inflates it."""
-    packer = zlib.compressobj(level=1, wbits=31)
-    piece = b" " * _ACROSS
-    parts = [packer.compress(piece) for _ in range(count // _ACROSS)]
-    return b"".join([*parts, packer.flush()])
-
-
-async def _big_head(parcel: Parcel) -> None:
-    parcel.write(parcel.head({"x-padding": _LARGE_HEAD}) + parcel.body)
-    parcel.done()
-
-
-async def _big_body(parcel: Parcel) -> None:
-    await (parcel.stream(parcel.faults.big_bytes) if parcel.body else parcel.answer())
-
-
-async def _interim(parcel: Parcel) -> None:
-    parcel.write(_INTERIM)
-    await parcel.answer()
-
-
-async def _trailers(parcel: Parcel) -> None:
-    if not parcel.body:
-        await parcel.answer()
-        return
-    half = len(parcel.body) // 2
-    pieces = [part for part in (parcel.body[:half], parcel.body[half:]) if part]
-    chunks = b"".join(b"%x;note=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    head = parcel.head({"transfer-encoding": "chunked", "trailer": "x-checksum"})
-    parcel.write(head + chunks + b"0\r\nx-checksum: 1\r\ncontent-length: 0" + _END)
-    parcel.done()
-
-
-async def _close(parcel: Parcel) -> None:
-    await parcel.answer({"connection": "close"})
-
-
-async def _reset_after(parcel: Parcel) -> None:
-    parcel.write(parcel.whole())
-    parcel.done()
-    parcel.reset()
-
-
-async def _greet(parcel: Parcel) -> None:
-    parcel.write(_GREETING)
-    await parcel.end(close=True)
-
-
-def status_line(status: int) -> str:
-    """The first line of an answer."""
-    known = status in HTTPStatus.__members__.values()
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase if known else ''}\r\n"
-
-
-_PLAYS: Mapping[FaultKind, Callable[[Parcel], Awaitable[None]]] = {
-    FaultKind.DROP_BEFORE: _drop,
-    FaultKind.DROP_AFTER: _drop,
-    FaultKind.APPLIED_LATE: _drop,
-    FaultKind.HANG: _hang,
-    FaultKind.TRUNCATED: _truncate,
-    FaultKind.SLOW: _slow,
-    FaultKind.SLOW_BODY: _dribble,
-    FaultKind.DUPLICATE: _duplicate,
-    FaultKind.DUPLICATE_LATE: _duplicate_late,
-    FaultKind.EXCESS_BYTES: _excess,
-    FaultKind.SHORT_LENGTH: _short_length,
-    FaultKind.LONG_LENGTH: _long_length,
-    FaultKind.GZIP: _gzip,
-    FaultKind.GZIP_BOMB: _gzip_bomb,
-    FaultKind.BIG_HEAD: _big_head,
-    FaultKind.BIG_BODY: _big_body,
-    FaultKind.INTERIM: _interim,
-    FaultKind.TRAILERS: _trailers,
-    FaultKind.CLOSE: _close,
-    FaultKind.RESET_AFTER: _reset_after,
-    FaultKind.NOT_HTTP: _greet,
-}
+HOST = "127.0.0.1"
+BACKLOG = 2048
+KEEP_ALIVE = 75  # seconds an idle connection stays open
 
 
 # From the raw path to the operation: the path value is decoded exactly once, after the path was split.
@@ -593,3 +363,207 @@ def foreign(headers: Iterable[tuple[bytes, bytes]]) -> HTTPStatus | None:
 
 #: Faults under which the status leaves, and no more than a part of the rest.
 _BEGUN = frozenset({FaultKind.TRUNCATED, FaultKind.LONG_LENGTH, FaultKind.SLOW_BODY})
+
+
+# The server: until a signal, or in a thread of the caller.
+
+
+class OpenTransportProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with the connection in the scope: ASGI alone can't break it off, nor write what is not an answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the parent
+        """Serve the connection, or close it at once, as the faults have it."""
+        super().connection_made(transport)
+        if not self.app.admits_connection():
+            transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Begin the scope of a request and put the connection into it."""
+        super().on_message_begin()
+        self.scope["extensions"] = {CONNECTION: {"transport": self.transport}}
+
+    def on_headers_complete(self) -> None:
+        """Begin the answer, and put it into the scope: the next request may be read before this one is answered."""
+        extension = self.scope["extensions"][CONNECTION]
+        super().on_headers_complete()
+        extension["cycle"] = self.cycle
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that tells when it listens, and leaves signals to its caller."""
+
+    def __init__(self, app: SandboxApp, listener: socket.socket, ready: Callable[[str], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=OpenTransportProtocol,
+                loop="uvloop",
+                lifespan="off",
+                ws="none",
+                access_log=False,  # its lines hold URLs, and those hold ids
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._app = app
+        app.on_outage = self._be_unreachable
+        self._listener = listener
+        self._address = listener.getsockname()
+        self._ready = ready
+        self._loop: asyncio.AbstractEventLoop
+        self.base_url = f"http://{HOST}:{listener.getsockname()[1]}"
+
+    def wait_until_quiet(self, timeout: float) -> bool:
+        """Wait until every request taken is carried out; whether that is so."""
+        return self._app.wait_until_quiet(timeout)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signals: ``serve`` does, and a server in a thread can't."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell the base URL."""
+        await super().startup(sockets)
+        self._ready(self.base_url)
+
+    async def until_stopped(self, signals: tuple[signal.Signals, ...]) -> None:
+        """Serve until one of the signals, or until ``stop_from_outside``."""
+        self._loop = asyncio.get_running_loop()
+        for number in signals:
+            self._loop.add_signal_handler(number, self._stop)
+        await self.serve(sockets=[self._listener])
+
+    def stop_from_outside(self) -> None:
+        """End the server from another thread; does no harm if it has ended."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+        self._app.close()
+
+    def _be_unreachable(self, seconds: float) -> None:
+        """Listen no more for a while, and drop every connection."""
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        for protocol in list(self.server_state.connections):
+            protocol.transport.abort()
+        self._loop.call_later(seconds, self._come_back)
+
+    def _come_back(self) -> None:
+        self._coming = self._loop.create_task(self._listen_again())  # kept: the loop itself would let go of it
+        self._coming.add_done_callback(self._came_back)
+
+    def _came_back(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._stop()  # its port is taken: it would never be heard of again
+
+    async def _listen_again(self) -> None:
+        if self.should_exit:
+            return
+        self._listener = _listen(self._address[1])
+
+        def protocol() -> asyncio.Protocol:
+            return OpenTransportProtocol(self.config, self.server_state, self.lifespan.state)
+
+        self.servers = [await self._loop.create_server(protocol, sock=self._listener, backlog=BACKLOG)]
+
+
+class RunningSandbox:
+    """A sandbox in a thread of this process; a context manager that stops it.
+
+    Attributes:
+        settings: what it was started with.
+        base_url: where it answers.
+        store: its state; may be read and seeded while it runs.
+        log: what it was asked.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+        self._parts = ExitStack()
+        told: Future[str] = Future()
+        self.store, self.log, self._server = self._parts.enter_context(_assembled(settings, told.set_result))
+        self._thread = threading.Thread(target=self._serve, args=(told,), name="sandbox", daemon=True)
+        self._thread.start()
+        self.base_url = told.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait_until_quiet(self, timeout: float = 10.0) -> bool:
+        """Wait, at most ``timeout`` seconds, until every request taken is carried out; whether that is so."""
+        return self._server.wait_until_quiet(timeout)
+
+    def stop(self) -> None:
+        """Stop the server, wait for its thread, close store and log. Doing it twice does no harm."""
+        self._server.stop_from_outside()
+        self._thread.join()
+        self._parts.close()
+
+    def _serve(self, told: Future[str]) -> None:
+        """Serve; if that fails before the server listens, the error goes to anyone who waits for the base URL."""
+        try:
+            _run(self._server)
+        except BaseException as error:
+            if told.done():
+                raise
+            told.set_exception(error)
+
+
+def start_in_thread(settings: SandboxSettings) -> RunningSandbox:
+    """Start a sandbox next to the caller, and return once it answers.
+
+    Raises:
+        UsageError: the port is taken, or the database or log can't be opened.
+    """
+    return RunningSandbox(settings)
+
+
+def serve(settings: SandboxSettings, *, ready: Callable[[str], None]) -> None:
+    """Run a sandbox until SIGINT or SIGTERM; ``ready`` gets the base URL once it answers.
+
+    Raises:
+        UsageError: the port is taken, or the database or log can't be opened.
+    """
+    with _assembled(settings, ready) as (_, _, server):
+        _run(server, signal.SIGINT, signal.SIGTERM)
+
+
+def _run(server: _Server, *signals: signal.Signals) -> None:
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(server.until_stopped(signals))
+
+
+@contextmanager
+def _assembled(settings: SandboxSettings, ready: Callable[[str], None]) -> Iterator[tuple[Store, RequestLog, _Server]]:
+    """The parts of a sandbox, seeded and listening; closed at the end."""
+    with (
+        closing(_listen(settings.port)) as listener,
+        closing(Store(settings.database, settings.environment)) as store,
+        closing(RequestLog(settings.log_file)) as log,
+    ):
+        if settings.seed_customers and not store.totals()[EntityKind.PROFILE]:
+            seed(store, settings.seed_customers, rng_seed=settings.rng_seed)
+        seed_codes(store, settings.seed_codes)
+        app = SandboxApp(settings, store, log, admin_app(store, log))
+        yield store, log, _Server(app, listener, ready)
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port), backlog=BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"The sandbox can't listen on port {port}: {error.strerror}.", "Choose another port, or 0 for a free one."
+        ) from error

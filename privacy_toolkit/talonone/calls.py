@@ -10,8 +10,7 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 from privacy_toolkit.core.model import ApiError, CredentialsError, Reason
-from privacy_toolkit.http.exchange import PLAIN, Exchange, Manner
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import PLAIN, Exchange, Manner, Pacer
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import (
     AudienceAction,

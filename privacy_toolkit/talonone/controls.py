@@ -30,8 +30,7 @@ from privacy_toolkit.core.model import (
     ToolkitError,
 )
 from privacy_toolkit.core.privacy import Secret, __version__
-from privacy_toolkit.http.exchange import PLAIN, Manner, Reply
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import PLAIN, Manner, Pacer, Reply
 from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.bodies import CouponReservations, CustomerProfileRequestV2
 from privacy_toolkit.talonone.client import client_for, credentials_of

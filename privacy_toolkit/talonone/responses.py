@@ -19,8 +19,7 @@ import msgspec
 from msgspec import UNSET
 
 from privacy_toolkit.core.model import Reason
-from privacy_toolkit.http.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble
-from privacy_toolkit.http.pacing import parse_retry_after
+from privacy_toolkit.http.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble, parse_retry_after
 from privacy_toolkit.talonone.bodies import (
     EventV2,
     EventV3,

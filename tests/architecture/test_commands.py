@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import click
 import pytest
 
-from privacy_toolkit.cli.main import cli
+from privacy_toolkit.cli.main import examples
+from tests.support.commands import commands, parsed
 
 #: Libraries that cost more to import than ``--help`` may take; the commands that need them import them late.
 HEAVY = {"httpx2", "jinja2", "numpy", "pandas", "pyarrow"}
+#: Libraries that take a third of what a start may take, and are of no use to --help and --version.
+NOT_AT_START = {"asyncio", "logging", "msgspec", "rich", "socket", "ssl"}
 
 #: An input of two rows is planned, and the modules are told that were loaded for it.
 PLANNED = """
@@ -34,18 +36,6 @@ import numpy, pyarrow
 """
 
 
-def walk(command: click.Command, context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            yield from walk(inner, click.Context(inner, parent=context, info_name=name), f"{path} {name}")
-
-
-def commands() -> dict[str, click.Command]:
-    return dict(walk(cli, click.Context(cli, info_name="privacy-toolkit"), "privacy-toolkit"))
-
-
 def test_commands_and_their_options_have_help():
     silent = [path for path, command in commands().items() if not (command.help or command.short_help)]
     silent += [
@@ -63,13 +53,21 @@ def test_commands_are_in_the_documentation(root):
     assert [path for path in commands() if path not in text] == []
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_imports_nothing_heavy(option):
     code = (
         "import json, sys; from privacy_toolkit.cli.main import cli;"
-        "cli(['--help'], standalone_mode=False); print(json.dumps(sorted(sys.modules)))"
+        f"cli(['{option}'], standalone_mode=False); print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(json.loads(done.stdout.splitlines()[-1])) & HEAVY == set()
+    assert set(json.loads(done.stdout.splitlines()[-1])) & (HEAVY | NOT_AT_START) == set()
+
+
+def test_every_command_shows_examples_that_call_it_and_can_be_parsed():
+    given = {f"privacy-toolkit {words}".strip(): lines for words, lines in examples().items()}
+    assert given.keys() == commands().keys()
+    called = [(path, line, parsed(line)) for path, lines in given.items() for line, _ in lines]
+    assert [one for one in called if not f"{one[2]} ".startswith(f"{one[0]} ")] == []
 
 
 def test_planning_a_few_ids_loads_no_library_for_tables_or_pages(tmp_path, monkeypatch):

@@ -443,6 +443,8 @@ def test_a_run_that_was_undone_does_not_go_on(call, stocked, table):
     if done.json["verdict"] != "stopped":
         pytest.fail(done.out)
     run_id = done.json["run_id"]
+    planned = call("runs", "undo", run_id, "--plan", run_id + ".json", "--json")
+    assert "undoes_open" in {one["code"] for one in planned.json["warnings"]}
     undone = call("runs", "undo", run_id, "--confirm", "yes", "--json")
     assert undone.code == 0
     refused = call("runs", "resume", run_id, "--json")

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
@@ -15,6 +14,7 @@ from privacy_toolkit.talonone import bodies, models
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
 from privacy_toolkit.talonone.responses import is_in_api_words
 from tests.support.documents import read_document
+from tests.support.late import openapi_schema_validator as validators
 
 ANSWERS = {
     "LoyaltyProgramBalance": models.LedgerInfo,
@@ -75,7 +75,7 @@ class Document:
         self.content = read_document(generation)
         self.schemas = self.content["components"]["schemas"]
         self._registry = Registry().with_resource("urn:document", Resource(self.content, DRAFT202012))
-        self._validator = OAS31Validator if generation is Generation.CURRENT else OAS30Validator
+        self._validator = validators.OAS31Validator if generation is Generation.CURRENT else validators.OAS30Validator
 
     def resolve(self, schema):
         while "$ref" in schema:

@@ -4,10 +4,10 @@ import inspect
 import re
 
 import pytest
-import talon_one
 
 from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Generation, Meaning, RetrySafety, Scheme
 from tests.support.documents import called, read_document
+from tests.support.late import talon_one
 
 CASES = [
     (generation, operation)

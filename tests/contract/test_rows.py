@@ -6,9 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import talon_one
 import yaml
-from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
@@ -17,6 +15,8 @@ from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs import writes as requested
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation
+from tests.support.late import openapi_schema_validator as validators
+from tests.support.late import talon_one
 
 DOCUMENTS = Path(__file__).parent / "documents"
 KINDS = (
@@ -65,7 +65,7 @@ class Document:
     def __init__(self, generation):
         self.content = yaml.load((DOCUMENTS / f"openapi-{generation}.yaml").read_text("utf-8"), yaml.CSafeLoader)
         self._registry = Registry().with_resource("urn:document", Resource(self.content, DRAFT202012))
-        self._validator = OAS31Validator if generation is Generation.CURRENT else OAS30Validator
+        self._validator = validators.OAS31Validator if generation is Generation.CURRENT else validators.OAS30Validator
         self.media = {
             declared["operationId"]: declared["requestBody"]["content"]["application/json"]
             for methods in self.content["paths"].values()

@@ -6,7 +6,6 @@ from http.client import HTTPConnection
 from urllib.parse import quote
 
 import pytest
-from openapi_schema_validator import OAS30Validator, OAS31Validator, oas30_format_checker, oas31_format_checker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
@@ -15,6 +14,7 @@ from privacy_toolkit.sandbox.faults import Faults
 from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
 from tests.support.documents import called, read_document, settle
+from tests.support.late import openapi_schema_validator as validators
 from tests.support.shop import CARD, MEMBER, hold_loyalty
 
 KEY = {"authorization": "ApiKey-v1 sandbox-key"}
@@ -91,8 +91,8 @@ class Document:
             if isinstance(operation, dict) and "operationId" in operation
         }
         newer = content["openapi"].startswith("3.1")
-        self._validator = OAS31Validator if newer else OAS30Validator
-        self._formats = oas31_format_checker if newer else oas30_format_checker
+        self._validator = validators.OAS31Validator if newer else validators.OAS30Validator
+        self._formats = validators.oas31_format_checker if newer else validators.oas30_format_checker
 
     def declares(self, operation_id: str, status: int) -> bool:
         return str(status) in self._paths[operation_id][2]

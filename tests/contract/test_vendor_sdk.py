@@ -6,11 +6,10 @@ It has nine of the twelve operations; the three legacy V1 ones have gone from it
 from collections.abc import Iterator
 
 import pytest
-import talon_one
-from talon_one.exceptions import BadRequestException, NotFoundException, UnauthorizedException
 
 from privacy_toolkit.sandbox import RunningSandbox, start_in_thread
 from privacy_toolkit.sandbox.store import SandboxSettings
+from tests.support.late import talon_one
 
 CUSTOMERS = 60  # enough for some of every kind of holding
 CODE = "SANDBOX-0001"
@@ -22,7 +21,7 @@ def sandbox() -> Iterator[RunningSandbox]:
         yield running
 
 
-def api_with(sandbox: RunningSandbox, key: str) -> talon_one.IntegrationApi:
+def api_with(sandbox: RunningSandbox, key: str) -> "talon_one.IntegrationApi":
     configuration = talon_one.Configuration(
         host=sandbox.base_url, api_key={"api_key_v1": key}, api_key_prefix={"api_key_v1": "ApiKey-v1"}
     )
@@ -31,7 +30,7 @@ def api_with(sandbox: RunningSandbox, key: str) -> talon_one.IntegrationApi:
 
 
 @pytest.fixture
-def api(sandbox) -> talon_one.IntegrationApi:
+def api(sandbox) -> "talon_one.IntegrationApi":
     return api_with(sandbox, sandbox.settings.api_key)
 
 
@@ -113,17 +112,17 @@ def test_events_are_tracked(api):
 
 def test_customer_data_is_deleted(api):
     assert api.delete_customer_data_with_http_info("customer-00006").status_code == 204
-    with pytest.raises(NotFoundException) as gone:
+    with pytest.raises(talon_one.exceptions.NotFoundException) as gone:
         api.get_customer_inventory("customer-00006", profile=True)
     assert isinstance(gone.value.data, talon_one.ErrorResponseWithStatus)
     assert gone.value.data.status_code == 404
 
 
 def test_refusals_are_understood(sandbox, api):
-    with pytest.raises(UnauthorizedException) as refused:
+    with pytest.raises(talon_one.exceptions.UnauthorizedException) as refused:
         api_with(sandbox, "wrong").get_customer_inventory("customer-00001")
     assert refused.value.data.message == "Invalid API key"
-    with pytest.raises(BadRequestException) as invalid:
+    with pytest.raises(talon_one.exceptions.BadRequestException) as invalid:
         api.create_referral(talon_one.NewReferral(campaignId=7, advocateProfileIntegrationId=""))
     assert invalid.value.data.message == "The submitted data was invalid"
     assert invalid.value.data.errors[0].source.pointer == "/advocateProfileIntegrationId"
@@ -131,6 +130,6 @@ def test_refusals_are_understood(sandbox, api):
 
 def test_ids_reach_the_sandbox_as_they_are(sandbox, api):
     for customer in ("a/b c+d@x.example", "a%2Fb", " ", "ü€", "?#;="):
-        with pytest.raises(NotFoundException):
+        with pytest.raises(talon_one.exceptions.NotFoundException):
             api.delete_customer_data(customer)
         assert [entry.value for entry in sandbox.log][-1] == customer

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import pytest
 
-from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.placing import Bucket, PackageObjects
+from privacy_toolkit.access.words import DeliveryError
 from privacy_toolkit.sandbox.faults import Faults
 from tests.integration.test_crash import kill, reaches
 from tests.support.bucket import KEY, storage

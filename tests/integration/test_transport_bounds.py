@@ -248,7 +248,7 @@ def left_over():
 _EARLIER: dict[int, Connection] = {}  # kept, so that no other gets the place of one
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def count_from_here():
     gc.collect()
     _EARLIER.update((id(thing), thing) for thing in left_over())
@@ -257,6 +257,7 @@ def count_from_here():
 
 
 @LOOPS
+@pytest.mark.usefixtures("count_from_here")
 @pytest.mark.parametrize("frame", ["chunks", "none"])
 def test_answers_that_are_cut_off_leave_nothing_in_memory(traced, loop, frame):
     """200 answers of over 1 MB; what stays is less than a tenth of one of them each."""
@@ -270,6 +271,7 @@ def test_answers_that_are_cut_off_leave_nothing_in_memory(traced, loop, frame):
 
 
 @LOOPS
+@pytest.mark.usefixtures("count_from_here")
 def test_a_connection_that_ended_well_leaves_nothing_in_memory_either(traced, loop):
     last = HEAD + b"Connection: close\r\nContent-Length: 16\r\n\r\n" + JSON
     outcomes = ask(last, loop=loop, times=20)

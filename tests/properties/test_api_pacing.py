@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from tests.simulation.loop import VirtualLoop
 
 RATES = st.one_of(st.floats(0.1, 20), st.integers(1, 60), st.sampled_from([50, 100, 250, 500, 2000]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.http.pacing import LEAST_SHARE, ShareHolder, fair_shares, heard
+from privacy_toolkit.http.exchange import LEAST_SHARE, ShareHolder, fair_shares, heard
 
 LEASE, MARGIN = 15.0, 1.0
 ENOUGH = 1 + 1e-9

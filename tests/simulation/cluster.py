@@ -22,7 +22,7 @@ from privacy_toolkit.core.model import Job, JournalError, Purpose, StopReason
 from privacy_toolkit.engine.execution import Work, execute
 from privacy_toolkit.engine.limits import STOPS_ALL, Stop
 from privacy_toolkit.http.connection import Connection
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.journal.lease import (
     BeatAnswer,
     ClaimedPages,

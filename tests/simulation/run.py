@@ -30,7 +30,7 @@ from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.limits import Limits, Stop
 from privacy_toolkit.http.connection import Connection
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.http.transport import Transport
 from privacy_toolkit.jobs import many
 from privacy_toolkit.journal.memory.run import taken_in

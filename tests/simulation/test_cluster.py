@@ -8,7 +8,7 @@ import pytest
 
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.http.connection import Connection
-from privacy_toolkit.http.pacing import ShareHolder
+from privacy_toolkit.http.exchange import ShareHolder
 from privacy_toolkit.journal.lease import KeptLease, LeaseBatch, LeaseBeat
 from privacy_toolkit.journal.memory.lease import RunLeases
 from tests.simulation.campaign import play_clusters

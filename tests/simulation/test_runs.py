@@ -13,7 +13,7 @@ from tests.support.lengths import IS_LONG
 #: So many parts of so many subject-runs each; the seeds of a part are so many apart.
 PARTS, SUBJECTS = 10, 2_000
 #: So many subjects with something next to their profile, in each of four parts.
-BESIDES = 4_000 if IS_LONG else 800
+BESIDES = 4_000 if IS_LONG else 500
 #: Of what is next to a profile, what each part comes to.
 SURE = {
     Job.ERASE: {

@@ -24,8 +24,7 @@ from types import SimpleNamespace
 import httpx2
 import msgspec
 
-from privacy_toolkit.access import faithful
-from privacy_toolkit.access import words as notice
+from privacy_toolkit.access import words
 from privacy_toolkit.access.package import made_note, redact, tables
 from privacy_toolkit.access.placing import CLOCK, _kept, _read_at
 from privacy_toolkit.config.file import read_config
@@ -41,8 +40,7 @@ from privacy_toolkit.evidence.verify.manifest import _differences
 from privacy_toolkit.evidence.verify.report import add_up, read_plan, read_report
 from privacy_toolkit.evidence.verify.rows import RowsFound, read_rows
 from privacy_toolkit.http.connection import Connection, Room
-from privacy_toolkit.http.exchange import Reply
-from privacy_toolkit.http.pacing import parse_retry_after
+from privacy_toolkit.http.exchange import Reply, parse_retry_after
 from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions
 from privacy_toolkit.inputs.pairs import CodeForm, PairForm
@@ -246,12 +244,12 @@ def api_answers(data):
 
 def access_package(data):
     """The inventory on its way into a package."""
-    held = faithful.read(data)
+    held = words.read_answer(data)
     found = redact(held, "c1")
     for generation in Generation:
         sections_of(held, generation)
     tables(found.data)
-    faithful.write(found.data)
+    words.write_json(found.data)
 
 
 @cache
@@ -381,7 +379,7 @@ def config_toml(data):
 
 
 def notice_toml(data):
-    notice.load(put("notice.toml", data))
+    words.load(put("notice.toml", data))
 
 
 def package_note(data):

@@ -196,6 +196,20 @@ class Verification:
         return ExitCode.SETTLED if self.valid else ExitCode.VERIFICATION_FAILED
 
 
+def signature_said(found: Verification) -> str:
+    """Say in a sentence who signed a pack, as far as that is known."""
+    signer = found.signer
+    if not found.signed:
+        return "This pack is not signed. Anyone who had it could have rewritten all of it."
+    if signer is None:
+        return "The signature of this pack is NOT good."
+    if signer.allowed is None:
+        return f"Signed with the key {signer.fingerprint}. Nobody vouches for it: no allowed signers were given."
+    if not signer.allowed:
+        return f"Signed with the key {signer.fingerprint}, which is NOT allowed to sign."
+    return f"Signed by {', '.join(signer.principals)} with the key {signer.fingerprint}."
+
+
 def quoted(text: str) -> str:
     """Foreign text in quotes, cut, every character escaped that is not plain ASCII."""
     plain = ascii(text[:LONGEST_QUOTE])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Purpose, StopReason
-from privacy_toolkit.http.pacing import ShareHolder, heard
+from privacy_toolkit.http.exchange import ShareHolder, heard
 from privacy_toolkit.journal.lease import (
     AtWork,
     BeatAnswer,

@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Purpose, StopReason
-from privacy_toolkit.http.pacing import ShareHolder, heard
+from privacy_toolkit.http.exchange import ShareHolder, heard
 from privacy_toolkit.journal.lease import (
     BeatAnswer,
     ClaimedPages,

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pyrage
 import pytest
 
-from privacy_toolkit.access.faithful import AnswerError
 from privacy_toolkit.access.package import Recipe, deliver
-from privacy_toolkit.access.words import blank
+from privacy_toolkit.access.words import AnswerError, blank
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone.inventory import BESIDES, Besides, CardRead, ListRead
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.placing import clear_up, place
+from privacy_toolkit.access.words import DeliveryError
 
 MOMENT = 1_764_187_200_123_456
 FILES = {"a.txt": b"a", "data/b.csv": b"b"}
@@ -124,7 +124,7 @@ def test_full_disk_leaves_nothing_new_under_the_name(out, what, before):
     code = f"""
         import resource
         from pathlib import Path
-        from privacy_toolkit.access.faithful import DeliveryError
+        from privacy_toolkit.access.words import DeliveryError
         from privacy_toolkit.access.placing import place
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         try:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pyrage
 import pytest
 
-from privacy_toolkit.access.faithful import DeliveryError
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.placing import CLOCK, believed, prune
-from privacy_toolkit.access.words import blank
+from privacy_toolkit.access.words import DeliveryError, blank
 
 NOW = datetime(2025, 11, 26, tzinfo=UTC)
 LIMIT = NOW - timedelta(days=30)

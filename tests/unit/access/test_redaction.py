@@ -2,15 +2,15 @@ import json
 
 import pytest
 
-from privacy_toolkit.access import faithful
+from privacy_toolkit.access import words
 from privacy_toolkit.access.package import redact
 
 ME = "me-0000001"
 
 
 def redacted(answer, customer_id=ME):
-    found = redact(faithful.read(json.dumps(answer).encode()), customer_id)
-    return json.loads(faithful.write(found.data)), found.people, found.occurrences
+    found = redact(words.read_answer(json.dumps(answer).encode()), customer_id)
+    return json.loads(words.write_json(found.data)), found.people, found.occurrences
 
 
 def test_others_are_numbered_as_they_appear_and_the_customer_stays(answer):

@@ -2,8 +2,8 @@ import csv
 import io
 import json
 
-from privacy_toolkit.access.faithful import Number, joined
 from privacy_toolkit.access.package import MOST_COLUMNS, tables
+from privacy_toolkit.access.words import Number, joined
 
 
 def rows(made, name):

@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from privacy_toolkit.access import faithful
+from privacy_toolkit.access import words
 from privacy_toolkit.access.page import View
 from privacy_toolkit.access.words import Notice, Texts, language
 
 
 def shown(data, lang="en", **notice):
     view = View(language(lang), Notice(**notice), lang)
-    return view.sections(faithful.read(json.dumps(data).encode())), {
+    return view.sections(words.read_answer(json.dumps(data).encode())), {
         line.name: [value.raw for value in line.values] for line in view.other
     }
 

@@ -9,7 +9,7 @@ import pytest
 
 from privacy_toolkit.core.model import CredentialsError, ExitCode
 from privacy_toolkit.engine.job import TRIES, Asking, NotReadError, look
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation

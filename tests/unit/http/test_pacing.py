@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 
 
 class Clock:

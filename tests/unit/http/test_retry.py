@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from privacy_toolkit.http.pacing import FIRST_WAIT, LONGEST_BACKOFF, backoff, parse_retry_after
+from privacy_toolkit.http.exchange import FIRST_WAIT, LONGEST_BACKOFF, backoff, parse_retry_after
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

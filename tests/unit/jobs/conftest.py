@@ -9,7 +9,7 @@ from privacy_toolkit.core.model import Sequencing, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.talonone.addresses import Credentials

@@ -12,8 +12,7 @@ from privacy_toolkit.core.model import Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.context import ExecutionContext
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.http.exchange import Line, Mark
-from privacy_toolkit.http.pacing import Pacer
+from privacy_toolkit.http.exchange import Line, Mark, Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
 from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations

@@ -5,9 +5,7 @@ import pytest
 
 from privacy_toolkit.core.model import Outcome
 from privacy_toolkit.journal.sqlite.run import RunJournal
-from privacy_toolkit.reporting import arrow
-from privacy_toolkit.reporting.arrow import HELD, Spills, held_of, merged, returned_memory
-from privacy_toolkit.reporting.parquet import SCHEMA, table_of
+from privacy_toolkit.reporting.parquet import HELD, PARTS, SCHEMA, Spills, held_of, merged, returned_memory, table_of
 from tests.support import reported_runs as runs
 
 SECRET = b"k" * 32
@@ -84,4 +82,4 @@ def test_memory_is_managed_as_before_afterwards():
     with pytest.raises(KeyError):
         break_off()
     assert (inside, pa.default_memory_pool().backend_name) == (["system"], before)
-    assert arrow.PARTS == 16**2
+    assert PARTS == 16**2

@@ -2,27 +2,27 @@ import json
 
 import pytest
 
-from privacy_toolkit.access import faithful
-from privacy_toolkit.access.faithful import AnswerError, Number, joined
+from privacy_toolkit.access import words
+from privacy_toolkit.access.words import AnswerError, Number, joined
 
 
 @pytest.mark.parametrize("text", ["1.10", "-0", "1e5", "0.1000", "9" * 5000, "-1.5E+300"])
 def test_a_number_keeps_its_characters(text):
-    read = faithful.read(b'{"n": %s}' % text.encode())
+    read = words.read_answer(b'{"n": %s}' % text.encode())
     assert read == {"n": Number(text)}
-    assert text in faithful.write(read)
+    assert text in words.write_json(read)
 
 
 def test_what_is_written_is_what_was_read():
     text = '{"b": [1, 2.50, null, true, {"\\"": "\\u0000\\ud83d\\ude00\\ud800"}], "a": {}, "e": [], "": ""}'
-    read = faithful.read(text.encode())
-    assert faithful.read(faithful.write(read).encode()) == read
-    assert faithful.read(faithful.write_short(read).encode()) == read
-    assert list(read) == list(json.loads(faithful.write(read)))
+    read = words.read_answer(text.encode())
+    assert words.read_answer(words.write_json(read).encode()) == read
+    assert words.read_answer(words.write_short(read).encode()) == read
+    assert list(read) == list(json.loads(words.write_json(read)))
 
 
 def test_texts_stay_readable():
-    assert faithful.write({"name": "Zoë 😀"}) == '{\n  "name": "Zoë 😀"\n}'
+    assert words.write_json({"name": "Zoë 😀"}) == '{\n  "name": "Zoë 😀"\n}'
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_texts_stay_readable():
 )
 def test_what_can_not_be_kept_without_loss_is_refused(answer):
     with pytest.raises(AnswerError):
-        faithful.read(answer)
+        words.read_answer(answer)
 
 
 def test_names_that_became_the_same_are_told_apart():
