@@ -701,7 +701,9 @@ def _night(tour: Tour, wanted: int) -> None:
     textfile = (tour.folder / "toolkit.prom").read_text("utf-8")
     _held("refused rows in the metrics", _metric(textfile, "rejected"), len(REFUSED))
     tour.sample("toolkit.prom", 40)
-    tour.note("Nothing is open, and two rows named nobody: whoever is on call looks at them, and accepts them as they are.")
+    tour.note(
+        "Nothing is open, and two rows named nobody: whoever is on call looks at them, and accepts them as they are."
+    )
     tour.type("runs", "show", "latest", expect=(0, 3))
     tour.type("runs", "resume", "latest", "--accept-rejected", f"{len(REFUSED)}")
     tour.type("state", "check")
