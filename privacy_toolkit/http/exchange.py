@@ -549,3 +549,20 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if when.tzinfo is None:  # the obsolete asctime form names no zone and means GMT
         when = when.replace(tzinfo=UTC)
     return max(0.0, (when - now).total_seconds())
+
+
+# Heads of requests.
+
+
+def make_head(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request, with the empty line after it.
+
+    Raises:
+        httpx2.UnsupportedProtocol: a header, or the target, would break it.
+    """
+    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
+    lines += [b"%b: %b" % header for header in headers]
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
+        raise httpx2.UnsupportedProtocol("A header holds a line break.")
+    return head + b"\r\n\r\n"

@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -44,6 +44,7 @@ from privacy_toolkit.http.exchange import (
     Phase,
     Trouble,
     failure,
+    make_head,
     suits,
 )
 
@@ -419,20 +420,6 @@ async def _payload(request: httpx2.Request) -> bytes:
         raise httpx2.UnsupportedProtocol("A body must be given as bytes.", request=request)
     body = request.read() if isinstance(request.stream, httpx2.SyncByteStream) else await request.aread()
     return head + body
-
-
-def make_head(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The head of a request, with the empty line after it.
-
-    Raises:
-        httpx2.UnsupportedProtocol: a header, or the target, would break it.
-    """
-    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
-    lines += [b"%b: %b" % header for header in headers]
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
-        raise httpx2.UnsupportedProtocol("A header holds a line break.")
-    return head + b"\r\n\r\n"
 
 
 def _trouble(error: OSError | UnicodeError) -> Trouble:

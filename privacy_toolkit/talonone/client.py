@@ -18,8 +18,20 @@ from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.core.processes import BackgroundLoop
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Received
-from privacy_toolkit.http.exchange import PLAIN, Exchange, Fault, Line, Manner, Pacer, Phase, Reply, Trouble, fault_of
-from privacy_toolkit.http.transport import Transport, make_head, silence_library
+from privacy_toolkit.http.exchange import (
+    PLAIN,
+    Exchange,
+    Fault,
+    Line,
+    Manner,
+    Pacer,
+    Phase,
+    Reply,
+    Trouble,
+    fault_of,
+    make_head,
+)
+from privacy_toolkit.http.transport import Transport, silence_library
 from privacy_toolkit.talonone.addresses import (
     EMPTY_BODY,
     Credentials,
