@@ -276,7 +276,7 @@ def test_messages_to_others_go_through_the_proxy_too_and_never_show_the_client_c
     wrong = through(asked, "svc", "wr0ng")
     for broken, said in (
         (
-            replace(network, proxy=through(asked, "svc", "wr0ng")),
+            replace(network, proxy=wrong),
             f"through the proxy 127.0.0.1:{asked}, which lets nobody",
         ),
         (replace(network, proxy=None, direct=True), "hooks.example.org could not be reached"),
