@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 import click
 
-from privacy_toolkit.core.model import ExitCode, ToolkitError, count
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count
 from privacy_toolkit.core.privacy import visible
 
 if TYPE_CHECKING:  # asyncio comes with it, which --help and --version do without
@@ -41,22 +41,32 @@ class PrintedRows(Protocol):
         """Distinct accepted ids."""
 
 
-#: The name of the handler that says what the layers below warn of.
-_WARNINGS = "said on stderr"
+#: The name of the handlers that say on stderr what the layers below tell.
+_ON_STDERR = "said on stderr"
 
 
 def show_warnings() -> None:
     """Have what the layers below warn of said on stderr."""
+    _hear("privacy_toolkit.engine", "WARNING")
+
+
+def show_log() -> None:
+    """Have the log of a run on stderr."""
+    _hear("privacy_toolkit.run", "INFO")
+
+
+def _hear(name: str, level: str) -> None:
     import logging
 
-    class Warnings(logging.Handler):
+    class OnStderr(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(record.getMessage())
 
-    logger = logging.getLogger("privacy_toolkit.engine")
-    if all(handler.name != _WARNINGS for handler in logger.handlers):
-        handler = Warnings()
-        handler.name = _WARNINGS
+    logger = logging.getLogger(name)
+    logger.setLevel(level)
+    if all(handler.name != _ON_STDERR for handler in logger.handlers):
+        handler = OnStderr()
+        handler.name = _ON_STDERR
         logger.addHandler(handler)
 
 
@@ -101,22 +111,33 @@ def silence(stream: TextIO | None) -> None:
         os.close(void)
 
 
-def say(text: str = "") -> None:
+def say(text: str = "", *, alarming: bool = False) -> None:
     """Say something to the person at the terminal (stderr); nothing happens if they have gone.
 
-    Whatever of it would steer the terminal is escaped.
+    Whatever of it would steer the terminal is escaped. What is ``alarming``, since it can't be undone, is red there,
+    unless NO_COLOR is set.
     """
+    told = visible(text, "\n")
+    if alarming and not os.environ.get("NO_COLOR"):
+        told = click.style(told, fg="red", bold=True)  # click takes it off again where there is no terminal
     with lasting(sys.stderr):
-        click.echo(visible(text, "\n"), err=True)
+        click.echo(told, err=True)
 
 
 def result(text: str) -> None:
     """Print a result for people (stdout). Whatever of it would steer a terminal is escaped, but for line ends.
 
+    Where whoever read it has gone, as with ``| head -1``, the command goes on: its exit code says what it found.
+
     Raises:
-        BrokenPipeError: whoever read it has gone. Where work is still to be done, see ``lasting``.
+        UsageError: it can't be written.
     """
-    click.echo(visible(text, "\n"))
+    try:
+        click.echo(visible(text, "\n"))
+    except BrokenPipeError:
+        silence(sys.stdout)
+    except OSError as error:
+        raise _not_written(error) from None
 
 
 def emit_json(value: dict[str, Any]) -> None:
@@ -126,8 +147,25 @@ def emit_json(value: dict[str, Any]) -> None:
 
 
 def emit_line(value: dict[str, Any]) -> None:
-    """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout)."""
-    click.echo(json.dumps(value))
+    """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout).
+
+    Where whoever read them has gone, they have enough of them: the command ends, with exit code 0.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        click.echo(json.dumps(value))
+    except BrokenPipeError:
+        silence(sys.stdout)
+        raise click.exceptions.Exit(ExitCode.SETTLED) from None
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def _not_written(error: OSError) -> UsageError:
+    silence(sys.stdout)
+    return UsageError(f"Standard output can't be written: {error.strerror}.", "Lead it elsewhere, then repeat.")
 
 
 def quoted(value: object) -> str:
@@ -174,8 +212,11 @@ LINE_EVERY = 5.0
 
 
 @contextmanager
-def progress(kind: str, *, quiet: bool) -> Iterator[Listener]:
-    """A listener that shows progress as ``bar``, ``lines`` or ``none``; ``auto`` is a bar at a terminal."""
+def progress(kind: str, doing: str, *, quiet: bool) -> Iterator[Listener]:
+    """A listener that shows progress as ``bar``, ``lines`` or ``none``; ``auto`` is a bar at a terminal.
+
+    ``doing`` says in a word what the run does, such as ``Erase``.
+    """
     if kind == "auto":
         kind = "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
     if quiet or kind == "none":
@@ -183,7 +224,7 @@ def progress(kind: str, *, quiet: bool) -> Iterator[Listener]:
     elif kind == "lines":
         yield Lines(time.monotonic)
     else:
-        with _bar() as listen:
+        with _bar(doing) as listen:
             yield listen
 
 
@@ -217,13 +258,19 @@ class Lines:
 
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
-    from privacy_toolkit.engine.limits import Stopping, Waiting
+    from privacy_toolkit.engine.limits import PaceChanged, Stopping, Waiting
 
     if isinstance(event, Waiting):
         why = (
             "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
         )
         say(f"{why} {event.seconds:.3g} s.")
+    elif isinstance(event, PaceChanged):
+        if event.by_hand:
+            now = event.now
+            most = "" if now.rate is None else f" at {now.rate:g} requests a second"
+            pace = f"Pace: {now.concurrency} in flight{most}, as somebody asked."
+            say("Paused, as somebody asked (runs pause)." if now.paused else pace)
     elif isinstance(event, Stopping):
         from privacy_toolkit.reporting.words import STOPS
 
@@ -231,15 +278,15 @@ def announce(event: Event) -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[Listener]:
+def _bar(doing: str) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from privacy_toolkit.engine.limits import Exchanged, Settled, Started, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Exchanged, PaceChanged, Settled, Started, Stopping, Waiting
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
-        TextColumn("Erasing"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -258,7 +305,7 @@ def _bar() -> Iterator[Listener]:
                 shown.update(task, advance=1, speed=f"{requests / (time.monotonic() - began):,.0f} requests/s")
             elif isinstance(event, Started):
                 shown.update(task, total=event.open)
-            elif isinstance(event, Waiting | Stopping):
+            elif isinstance(event, Waiting | Stopping | PaceChanged):
                 announce(event)
 
         yield listen
@@ -313,6 +360,10 @@ def watched_lines(now: WatchedRun) -> list[str]:
         lines.append(f"errors: {', '.join(f'{kind} {number:,}' for kind, number in seen['errors'].items())}")
     if seen["due"]:
         lines.append(f"open and due: {', '.join(f'{number:,} on {day}' for day, number in seen['due'].items())}")
+    pace = seen["pace_asked"]
+    if pace is not None:
+        most = [f"{name} {pace[name]:g}" for name in ("rate", "concurrency") if pace[name] is not None]
+        lines.append(f"{', '.join(['paused'] * pace['paused'] + most) or 'pace as begun'}, asked for by {pace['by']}")
     stop = seen["stop_asked"]
     if stop is not None:
         lines.append(f"stop asked for by {stop['by']} at {stop['at']}{stop['why'] and ': ' + stop['why']}")

@@ -55,8 +55,11 @@ _OWN_GROUNDS = {
 class Terminal:
     """The person at the terminal, or whoever started the command without one."""
 
-    def __init__(self, options: CommandOptions) -> None:
+    def __init__(self, options: CommandOptions, settings: Settings | None = None) -> None:
         self._options = options
+        self._shown = options.progress
+        if self._shown == "auto" and settings is not None and settings.logs_to_stderr:
+            self._shown = "none"  # the log has it, and a bar would break its lines
 
     def say(self, text: str) -> None:
         """Say it on stderr."""
@@ -107,9 +110,9 @@ class Terminal:
                 code="not_confirmed",
             )
 
-    def events(self) -> AbstractContextManager[Listener]:
+    def events(self, doing: str) -> AbstractContextManager[Listener]:
         """Show progress, as the options say."""
-        return progress(self._options.progress, quiet=self._options.quiet)
+        return progress(self._shown, doing, quiet=self._options.quiet)
 
     @contextmanager
     def stopping(self, stop: Stop, drop: Callable[[], None]) -> Iterator[None]:
@@ -163,7 +166,7 @@ def confirmation(plan: Plan) -> str:
 
 
 def _typed(sentence: str) -> str:
-    say("This cannot be undone. To continue, type:")
+    say("This cannot be undone. To continue, type:", alarming=True)
     say(f"  {sentence}")
     given: str = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     return given

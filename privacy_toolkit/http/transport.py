@@ -472,11 +472,19 @@ def silence_library() -> None:
 #: How long a message may take in all: name look-up, connection, sending, the head of the answer.
 SECONDS = 10.0
 
-_ANSWERS_BEGIN, _REDIRECTS_BEGIN, _ERRORS_BEGIN = 200, 300, 400
+_ANSWERS_BEGIN, _REDIRECTS_BEGIN, _ERRORS_BEGIN, _TROUBLES_BEGIN = 200, 300, 400, 500
+_PASSING = frozenset({408, 425, 429})
 
 
 class NotPostedError(Exception):
-    """The message was not taken; the text says where and why, and holds no secret."""
+    """The message was not taken; the text says where and why, and holds no secret.
+
+    ``may_pass``: another attempt may be taken, since nobody answered, or with a trouble of theirs.
+    """
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,7 +530,8 @@ def send(
         answer = _LATE
     trouble = answer if isinstance(answer, str) else _objection(answer)
     if trouble:
-        raise NotPostedError(f"{message.host} {trouble.format(seconds=f'{seconds:g}')}.")
+        may_pass = isinstance(answer, str) or answer >= _TROUBLES_BEGIN or answer in _PASSING
+        raise NotPostedError(f"{message.host} {trouble.format(seconds=f'{seconds:g}')}.", may_pass=may_pass)
 
 
 _LATE = "gave no answer within {seconds} seconds"
