@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import uvloop
 from privacy_toolkit.config.network import Network, Obstacle, Proxy
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.http.exchange import Fault, Phase
+from privacy_toolkit.http.transport import Message, NotPostedError, send
 from privacy_toolkit.talonone.addresses import Credentials
 from privacy_toolkit.talonone.client import Client, SyncClient, Timeouts
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -243,3 +245,52 @@ def test_the_library_goes_through_the_proxy_of_the_environment_and_never_with_a_
     with SyncClient(f"https://localhost:{near}", Credentials(api_key="k")) as client:
         client.delete_customer_data("c")
     assert len(proxy.asked) == 1
+
+
+async def hook(reader, writer):
+    """Take one message."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+    writer.write(tunnels.saying(204))
+
+
+def test_messages_to_others_go_through_the_proxy_too_and_never_show_the_client_certificate(running, ours, clients):
+    wanting = ours.serving("hooks.example.org", clients=clients)
+    wanting.verify_mode = ssl.CERT_OPTIONAL
+    shown = []
+
+    async def looking(reader, writer):
+        shown.append(writer.get_extra_info("peercert"))
+        await hook(reader, writer)
+
+    (port,) = running((looking, wanting))
+    proxy = tunnels.Proxy(credentials="svc:s3cret", to=port)
+    (asked,) = running((proxy.serve, None))
+    cert, key = clients.issue("privacy-toolkit")
+    network = Network(through(asked, "svc", "s3cret"), ca_file=ours.file, client_cert=cert, client_key=key)
+    message = Message("https://hooks.example.org/in?token=t0ken", b"{}")
+    send(message, network=network)
+    assert proxy.asked == [("CONNECT", "hooks.example.org:443")]
+    assert not any(shown)
+    assert len(shown) == 1
+    wrong = through(asked, "svc", "wr0ng")
+    for broken, said in (
+        (
+            replace(network, proxy=wrong),
+            f"through the proxy 127.0.0.1:{asked}, which lets nobody",
+        ),
+        (replace(network, proxy=None, direct=True), "hooks.example.org could not be reached"),
+        (replace(network, ca_file=clients.file), "could not be reached"),
+    ):
+        with pytest.raises(NotPostedError) as raised:
+            send(message, network=broken)
+        assert said in str(raised.value)
+        assert not any(secret in str(raised.value) for secret in ("t0ken", "s3cret", "wr0ng"))
+
+
+def test_a_message_to_this_machine_goes_through_no_proxy(running):
+    (port,) = running((hook, None))
+    proxy = tunnels.Proxy()
+    (asked,) = running((proxy.serve, None))
+    send(Message(f"http://localhost:{port}/x", b"{}"), network=Network(through(asked)))
+    assert proxy.asked == []
