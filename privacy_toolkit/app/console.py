@@ -139,6 +139,7 @@ class Console:
     begin: Callable[[Callable[[], object]], object] = field(default_factory=_OneByOne)
     _looks: OrderedDict[str, Looks] = field(default_factory=OrderedDict, init=False)
     _checks: dict[str, PackCheck] = field(default_factory=dict, init=False)
+    _database: State | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def get(self, path: str) -> ConsolePage:
@@ -206,7 +207,7 @@ class Console:
             section=section or name,
             base=self.base,
             now=self._now(),
-            environment=environment or self.settings.environment,
+            environment=environment,
             settings=self.settings,
             **values,
         )
@@ -219,7 +220,13 @@ class Console:
         return datetime.fromtimestamp(self.clock() / 1e6, UTC).date()
 
     def _state(self) -> State:
-        return existing_state(self.settings.state, self.settings.state_key)
+        """The state as it is now; that of a database is kept, with the connections it has idle."""
+        with self._lock:
+            if self._database is None:
+                state = existing_state(self.settings.state, self.settings.state_key)
+                self._database = state if self.settings.is_in_database else None
+                return state
+            return self._database
 
     def _command(self, when: str, command: str) -> CopiedCommand:
         """A command about this state; what comes from outside is quoted for the shell."""
@@ -408,12 +415,14 @@ class Console:
 
 
 def tiles_of_run(summary: Summary) -> list[Tile]:
-    """One tile for each outcome with subjects, settled ones first."""
+    """One tile for each outcome with subjects, settled ones first; and one that says so if nothing is open."""
     words = outcome_words(Job(summary.plan.job))
     settled = [outcome for outcome in Outcome if outcome not in OPEN_OUTCOMES and summary.totals.get(outcome)]
     still = [outcome for outcome in Outcome if outcome in OPEN_OUTCOMES and summary.totals.get(outcome)]
     tiles = [Tile(words[outcome][0], summary.totals[outcome], outcome.value) for outcome in settled]
-    return tiles + [Tile(words[outcome][0], summary.totals[outcome], "open") for outcome in still]
+    return tiles + (
+        [Tile(words[one][0], summary.totals[one], "open") for one in still] or [Tile("Still open", 0, "none")]
+    )
 
 
 def _shares(tiles: Sequence[Tile], summary: Summary) -> Any:

@@ -162,11 +162,13 @@ class ConsoleServer:
                 f"The console can't listen on port {self.port}: {error.strerror}.", "Choose another one, or 0 for any."
             ) from None
         self.port = listener.getsockname()[1]
-        async with await asyncio.start_server(self._connected, sock=listener, limit=LARGEST_HEAD):
+        server = await asyncio.start_server(self._connected, sock=listener, limit=LARGEST_HEAD)
+        async with server:
             ready(f"{self._origin}{_TOKEN}{self._token}")
             await stop.wait()
-        for task in list(self._connections):
-            task.cancel()
+            server.close()
+            for task in list(self._connections):  # nobody who is slow keeps it from ending
+                task.cancel()
 
     @property
     def _origin(self) -> str:

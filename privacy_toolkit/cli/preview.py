@@ -207,14 +207,22 @@ def preview(plan: Plan, settings: Settings) -> None:
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
-    if settings.config_file is not None:
-        say(f"  Settings  {settings.config_file}, profile {settings.profile}")
+    _show_settings(settings)
     requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {spell_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _show_settings(settings: Settings) -> None:
+    """Show where the settings come from, and what is on the way to the target."""
+    if settings.config_file is not None:
+        say(f"  Settings  {settings.config_file}, profile {settings.profile}")
+    proxy = settings.network.proxy_for(settings.base_url or "")
+    if proxy is not None:
+        say(f"  Proxy     {proxy.shown}, by the {proxy.origin}")
 
 
 def _show_reading(plan: Plan) -> None:

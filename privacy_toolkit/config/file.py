@@ -202,6 +202,14 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
     schedules: dict[str, ScheduleProfile] | None = None
+    proxy: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    proxy_user: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    proxy_password: SecretSource | None = None
+    no_proxy: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
+    ca_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    client_cert: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    client_key: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    client_key_password: SecretSource | None = None
     log: LogProfile | None = None
     retention: RetentionProfile | None = None
 

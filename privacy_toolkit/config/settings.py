@@ -40,6 +40,7 @@ from privacy_toolkit.config.file import (
     read_config,
     read_secret,
 )
+from privacy_toolkit.config.network import Network, load_network
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 
@@ -149,6 +150,7 @@ class Settings:
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
     ``schedules`` are what workers begin by the clock, by name. ``log``: what is logged of a run, None: nothing.
     ``keep`` is how long runs keep their ids: ``90d``.
+    ``network`` is how connections leave.
     """
 
     base_url: str | None
@@ -175,6 +177,7 @@ class Settings:
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
     schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
+    network: Network = field(default_factory=Network)
     keep: str | None = None
     log: LogProfile | None = None
 
@@ -396,6 +399,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
         schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
+        network=load_network(profile, os.environ if environ is None else environ),
         log=_log(flags, config.log if profile.log is None else profile.log),
         keep=None if retention is None else retention.keep,
     )

@@ -277,6 +277,7 @@ def described(settings: Settings, conditions: Conditions, learned: Mapping[str, 
         "timeouts_seconds": msgspec.structs.asdict(settings.timeouts),
         "generation": settings.generation,
         "profile": settings.profile,
+        "proxy": _proxied(settings),
         "api_key": describe(settings.api_key),
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
@@ -293,6 +294,12 @@ def described(settings: Settings, conditions: Conditions, learned: Mapping[str, 
         "until": conditions.until and conditions.until.astimezone(UTC).isoformat(timespec="seconds"),
     }
     return msgspec.json.encode(said, order="sorted").decode()
+
+
+def _proxied(settings: Settings) -> str:
+    """The proxy's host and port, where there is one."""
+    proxy = settings.network.proxy_for(settings.base_url or "")
+    return "" if proxy is None else proxy.shown
 
 
 async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from privacy_toolkit.config.file import Webhook, key_bytes
+from privacy_toolkit.config.network import Network
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import locked, open_regular, put_file
 from privacy_toolkit.core.privacy import __version__
@@ -399,7 +400,7 @@ _UNCHANGED = "The run and its exit code stay as they are."
 class Sender(Protocol):
     """Sends one message, or raises ``NotPostedError``."""
 
-    def __call__(self, message: Message, *, allow_insecure_http: bool) -> None:
+    def __call__(self, message: Message, *, allow_insecure_http: bool, network: Network) -> None:
         """Send it."""
 
 
@@ -498,7 +499,8 @@ def _post(settings: Settings, make: Callable[[Webhook], Message], means: Means) 
 
 def _sending(settings: Settings, make: Callable[[], Message], means: Means) -> Callable[[], None]:
     """Each attempt is a message of its own, with the time at which it is sent."""
-    return lambda: means.send(make(), allow_insecure_http=settings.notify.allow_insecure_http)
+    may_be_http = settings.notify.allow_insecure_http
+    return lambda: means.send(make(), allow_insecure_http=may_be_http, network=settings.network)
 
 
 def _tell(tellings: Sequence[_Telling], means: Means, waits: Sequence[float] = _AGAIN_AFTER) -> None:

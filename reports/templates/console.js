@@ -51,6 +51,10 @@
     try {
       if (document.hidden) return;
       const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin" });
+      if (answer.status === 503) {
+        told.textContent = "The state can’t be read at the moment.";
+        return;
+      }
       if (!answer.ok) throw new Error(String(answer.status));
       take(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {

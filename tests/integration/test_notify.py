@@ -80,8 +80,8 @@ def tell(settings, seconds=5.0):
     """All that is told of a run; what was said of trouble."""
     said = []
 
-    def bounded(message, *, allow_insecure_http):
-        send(message, allow_insecure_http=allow_insecure_http, seconds=seconds)
+    def bounded(message, *, allow_insecure_http, network):
+        send(message, allow_insecure_http=allow_insecure_http, network=network, seconds=seconds)
 
     means = Means(bounded, said.append, lambda: 1_795_420_900.0, sleep=lambda _: None)
     started(settings, BEGUN, means)

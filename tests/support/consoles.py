@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -67,10 +67,11 @@ def begin(journal: OpenRun) -> int:
 
 
 def settle(journal: OpenRun, numbers: range, outcome: Outcome = Outcome.ERASED) -> None:
-    """Have some subjects come to an outcome."""
-    for seq in numbers:
-        told = runs.told("", outcome)
-        journal.record([Note(seq, list(enumerate(told.exchanges, 1)), told.state)])
+    """Have some subjects come to an outcome, and return once that can be seen."""
+    told = runs.told("", outcome)
+    notes = [Note(seq, list(enumerate(told.exchanges, 1)), told.state) for seq in numbers]
+    with ThreadPoolExecutor(1) as thread:  # in the thread of a browser, there is a loop already
+        thread.submit(lambda: asyncio.run(journal.intend(notes))).result()
 
 
 class Visitor:

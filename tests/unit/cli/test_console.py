@@ -1,6 +1,7 @@
 """What the server of the console lets in, and what it tells those whom it does not."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -106,6 +107,7 @@ def test_every_answer_forbids_keeping_framing_and_loading_from_elsewhere(visitor
         assert headers["X-Frame-Options"] == "DENY"
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert not [name for name in headers if name.lower().startswith(("access-control", "server"))]
+        assert headers["Content-Security-Policy"].startswith("sandbox; ") == path.endswith("/report")
         assert consoles.SECRET not in body
     assert headers["Content-Length"] == str(len(body))
 
@@ -215,15 +217,34 @@ def test_commands_are_about_the_state_that_is_shown_and_quoted(desk):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_cleanly_by_a_signal(number, tmp_path):
-    command = [sys.executable, "-m", "privacy_toolkit", "console", "--json", "--state", str(tmp_path / "none")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        told = json.loads(process.stdout.readline())
-        visitor = consoles.Visitor(told["url"]).enter()
+def test_it_ends_cleanly_by_a_signal_whoever_is_connected(number, tmp_path):
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o700)
+    command = [
+        sys.executable,
+        "-m",
+        "privacy_toolkit",
+        "console",
+        "--open",
+        "--json",
+        "--state",
+        str(tmp_path / "none"),
+    ]
+    environment = os.environ | {"BROWSER": f"{browser} %s"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        url = json.loads(process.stdout.readline())["url"]
+        visitor = consoles.Visitor(url).enter()
         assert "No runs yet" in visitor.page()
-        process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        host, _, port = visitor.host.partition(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.sendall(b"GET /")
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (0, "")
+    assert (tmp_path / "opened").read_text() == url
     assert not (tmp_path / "none").exists()  # looking makes nothing
 
 
