@@ -237,7 +237,7 @@ class Run:
         Raises:
             RefusedError: the run was purged: no pseudonyms can be made, and there are no ids.
         """
-        from privacy_toolkit.reporting.frames import run_frame  # noqa: PLC0415 - only where a frame is wanted
+        from privacy_toolkit.reporting.report import run_frame  # noqa: PLC0415 - only where a frame is wanted
 
         with self._state().open(self.id) as journal:
             shown = declaration(summarize(journal).plan.job).shown
@@ -327,7 +327,7 @@ class Backstage:
         check_confirmed(plan, self._confirmation)
 
     @contextmanager
-    def events(self) -> Iterator[Listener]:
+    def events(self, doing: str) -> Iterator[Listener]:  # noqa: ARG002 - the host's signature
         """Keep the events."""
         yield self._tell
 

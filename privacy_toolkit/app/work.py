@@ -55,7 +55,7 @@ class Host(Protocol):
             ToolkitError: it is not to be carried out; nothing was sent.
         """
 
-    def events(self) -> AbstractContextManager[Listener]:
+    def events(self, doing: str) -> AbstractContextManager[Listener]:
         """The listener to the engine's events, for as long as one execution lasts."""
 
     def stopping(self, stop: Stop, drop: Callable[[], None]) -> AbstractContextManager[None]:
@@ -122,7 +122,7 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> StopReason | None:
     conditions = replace(conditions, input_file=_input(journal, plan, duty.host), restored=_restored(state))
     generation = replace(settings, generation=plan.generation)
     with (
-        duty.host.events() as listen,
+        duty.host.events(job.words.headline.verb) as listen,
         suppression(state, settings, job.suppressed_by) as is_suppressed,
     ):
         return sit(

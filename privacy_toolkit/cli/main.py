@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.output import emit_json, fail, result, say, silence
+from privacy_toolkit.cli.output import emit_json, fail, result, say
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, explained
 from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
 
@@ -37,7 +37,7 @@ COMMANDS = {
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
     "worker": ("privacy_toolkit.cli.apply", "Work on the runs that were left to workers, in a state in PostgreSQL."),
     "suppression": ("privacy_toolkit.cli.evidence", "Export and import the list of erased customers, or remove one."),
-    "state": ("privacy_toolkit.cli.apply", "Make, grant and fill the tables of a state in PostgreSQL."),
+    "state": ("privacy_toolkit.cli.apply", "Back up, restore and check a state; its tables in PostgreSQL."),
     "letters": (
         "privacy_toolkit.cli.requests",
         "Write the answers to the people of a run; record when they were sent.",
@@ -209,6 +209,9 @@ def completion_command(shell: str, as_json: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code the contract names."""
+    if sys.platform == "win32":  # locks, signals and private files are those of POSIX
+        say("privacy-toolkit does not run on Windows itself: run it in WSL, in a container, or on Linux or macOS.")
+        sys.exit(ExitCode.USAGE)
     os.umask(0o077)  # all we write is for its owner alone
     forbid_core_dumps()  # before there is a key or an id to be dumped
     if argv is None:
@@ -227,9 +230,6 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         say(error.format_message())
         return ExitCode.USAGE
-    except BrokenPipeError:  # whoever read our output has gone: there is nobody to tell
-        silence(sys.stdout)
-        return ExitCode.BUG
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: a traceback may hold an id
         told, exit_code = _told(error)
         return fail(told, as_json, exit_code)

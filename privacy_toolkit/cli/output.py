@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 import click
 
-from privacy_toolkit.core.model import ExitCode, ToolkitError, count
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count
 from privacy_toolkit.core.privacy import visible
 
 if TYPE_CHECKING:  # asyncio comes with it, which --help and --version do without
@@ -111,22 +111,33 @@ def silence(stream: TextIO | None) -> None:
         os.close(void)
 
 
-def say(text: str = "") -> None:
+def say(text: str = "", *, alarming: bool = False) -> None:
     """Say something to the person at the terminal (stderr); nothing happens if they have gone.
 
-    Whatever of it would steer the terminal is escaped.
+    Whatever of it would steer the terminal is escaped. What is ``alarming``, since it can't be undone, is red there,
+    unless NO_COLOR is set.
     """
+    told = visible(text, "\n")
+    if alarming and not os.environ.get("NO_COLOR"):
+        told = click.style(told, fg="red", bold=True)  # click takes it off again where there is no terminal
     with lasting(sys.stderr):
-        click.echo(visible(text, "\n"), err=True)
+        click.echo(told, err=True)
 
 
 def result(text: str) -> None:
     """Print a result for people (stdout). Whatever of it would steer a terminal is escaped, but for line ends.
 
+    Where whoever read it has gone, as with ``| head -1``, the command goes on: its exit code says what it found.
+
     Raises:
-        BrokenPipeError: whoever read it has gone. Where work is still to be done, see ``lasting``.
+        UsageError: it can't be written.
     """
-    click.echo(visible(text, "\n"))
+    try:
+        click.echo(visible(text, "\n"))
+    except BrokenPipeError:
+        silence(sys.stdout)
+    except OSError as error:
+        raise _not_written(error) from None
 
 
 def emit_json(value: dict[str, Any]) -> None:
@@ -136,8 +147,25 @@ def emit_json(value: dict[str, Any]) -> None:
 
 
 def emit_line(value: dict[str, Any]) -> None:
-    """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout)."""
-    click.echo(json.dumps(value))
+    """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout).
+
+    Where whoever read them has gone, they have enough of them: the command ends, with exit code 0.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        click.echo(json.dumps(value))
+    except BrokenPipeError:
+        silence(sys.stdout)
+        raise click.exceptions.Exit(ExitCode.SETTLED) from None
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def _not_written(error: OSError) -> UsageError:
+    silence(sys.stdout)
+    return UsageError(f"Standard output can't be written: {error.strerror}.", "Lead it elsewhere, then repeat.")
 
 
 def quoted(value: object) -> str:
@@ -184,8 +212,11 @@ LINE_EVERY = 5.0
 
 
 @contextmanager
-def progress(kind: str, *, quiet: bool) -> Iterator[Listener]:
-    """A listener that shows progress as ``bar``, ``lines`` or ``none``; ``auto`` is a bar at a terminal."""
+def progress(kind: str, doing: str, *, quiet: bool) -> Iterator[Listener]:
+    """A listener that shows progress as ``bar``, ``lines`` or ``none``; ``auto`` is a bar at a terminal.
+
+    ``doing`` says in a word what the run does, such as ``Erase``.
+    """
     if kind == "auto":
         kind = "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
     if quiet or kind == "none":
@@ -193,7 +224,7 @@ def progress(kind: str, *, quiet: bool) -> Iterator[Listener]:
     elif kind == "lines":
         yield Lines(time.monotonic)
     else:
-        with _bar() as listen:
+        with _bar(doing) as listen:
             yield listen
 
 
@@ -247,7 +278,7 @@ def announce(event: Event) -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[Listener]:
+def _bar(doing: str) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -255,7 +286,7 @@ def _bar() -> Iterator[Listener]:
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
-        TextColumn("Erasing"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

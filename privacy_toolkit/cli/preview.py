@@ -110,9 +110,9 @@ class Terminal:
                 code="not_confirmed",
             )
 
-    def events(self) -> AbstractContextManager[Listener]:
+    def events(self, doing: str) -> AbstractContextManager[Listener]:
         """Show progress, as the options say."""
-        return progress(self._shown, quiet=self._options.quiet)
+        return progress(self._shown, doing, quiet=self._options.quiet)
 
     @contextmanager
     def stopping(self, stop: Stop, drop: Callable[[], None]) -> Iterator[None]:
@@ -166,7 +166,7 @@ def confirmation(plan: Plan) -> str:
 
 
 def _typed(sentence: str) -> str:
-    say("This cannot be undone. To continue, type:")
+    say("This cannot be undone. To continue, type:", alarming=True)
     say(f"  {sentence}")
     given: str = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     return given

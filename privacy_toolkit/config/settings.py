@@ -148,9 +148,8 @@ class Settings:
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
-    ``schedules`` are what workers begin by the clock, by name. ``log``: what is logged of a run, None: nothing.
-    ``keep`` is how long runs keep their ids: ``90d``.
-    ``network`` is how connections leave.
+    ``schedules`` are what workers begin by the clock, by name. ``network`` is how connections leave. ``log``: what is
+    logged of a run, None: nothing. ``keep`` is how long runs keep their ids: ``90d``.
     """
 
     base_url: str | None

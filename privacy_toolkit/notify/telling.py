@@ -499,8 +499,7 @@ def _post(settings: Settings, make: Callable[[Webhook], Message], means: Means) 
 
 def _sending(settings: Settings, make: Callable[[], Message], means: Means) -> Callable[[], None]:
     """Each attempt is a message of its own, with the time at which it is sent."""
-    may_be_http = settings.notify.allow_insecure_http
-    return lambda: means.send(make(), allow_insecure_http=may_be_http, network=settings.network)
+    return lambda: means.send(make(), allow_insecure_http=settings.notify.allow_insecure_http, network=settings.network)
 
 
 def _tell(tellings: Sequence[_Telling], means: Means, waits: Sequence[float] = _AGAIN_AFTER) -> None:
