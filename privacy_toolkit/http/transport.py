@@ -464,10 +464,7 @@ _PASSING = frozenset({408, 425, 429})
 
 
 class NotPostedError(Exception):
-    """The message was not taken; the text says where and why, and holds no secret.
-
-    ``may_pass``: another attempt may be taken, since nobody answered, or with a trouble of theirs.
-    """
+    """The message was not taken, and why, without a secret; ``may_pass``: another attempt may be taken."""
 
     def __init__(self, text: str, *, may_pass: bool = False) -> None:
         super().__init__(text)
@@ -489,11 +486,7 @@ class Message:
 
 
 def send(
-    message: Message,
-    *,
-    allow_insecure_http: bool = False,
-    network: Network = DIRECT,
-    seconds: float = SECONDS,
+    message: Message, *, allow_insecure_http: bool = False, network: Network = DIRECT, seconds: float = SECONDS
 ) -> None:
     """Send a message once. No redirect is followed; a proxy is used as ``network`` has it, for this machine none.
 

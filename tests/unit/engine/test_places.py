@@ -51,3 +51,23 @@ def test_a_place_is_not_lost_when_the_walk_that_waits_for_it_is_dropped(places, 
         return places.is_taken(), places.is_taken()
 
     assert asyncio.run(play()) == (True, False)
+
+
+def test_fewer_places_are_given_back_one_by_one_and_more_go_to_those_who_wait(places):
+    async def play():
+        await places.take()
+        await places.take()
+        places.change(1)
+        waiting = [asyncio.ensure_future(places.take()) for _ in range(3)]
+        await asyncio.sleep(0)
+        places.give_back()  # one too many is taken: it goes to nobody
+        await asyncio.sleep(0)
+        none_yet = [one.done() for one in waiting]
+        places.change(3)
+        await asyncio.sleep(0)
+        some = [one.done() for one in waiting]
+        places.give_back()
+        await asyncio.gather(*waiting)
+        return none_yet, some, places.is_taken()
+
+    assert asyncio.run(play()) == ([False] * 3, [True, True, False], False)

@@ -56,6 +56,7 @@ from privacy_toolkit.journal.records import (
     Staged,
     SubjectState,
     Traffic,
+    TuneAsked,
     counted,
     exchange_row,
     state_row,
@@ -572,6 +573,27 @@ def test_nobody_is_asked_to_stop_who_does_not_work(make, store):
             assert error.value.code == "not_running"
             assert run.stop_asked is None
             run.end_execution(run.begin_execution(1, "{}"), 2, None)
+
+
+def test_another_pace_is_asked_of_whoever_works_on_a_run_and_not_of_the_next_one(make, store):
+    asked = TuneAsked(5, "anna@desk", 20.0, 2, paused=True)
+
+    async def at_work(run):
+        lease = run.lease(1, "{}", LeaseTerms(lease=5.0, beat=0.02, exclusive=True))
+        lease.listen(lambda _: None, LeaseTally)
+        with store.open().open(RUN) as other:
+            before = run.tune_asked
+            await asyncio.to_thread(other.ask_to_tune, asked)
+            found = before, run.tune_asked, other.tune_asked
+        await lease.end(7, None)
+        return found
+
+    with make() as run:
+        with pytest.raises(RefusedError) as error:
+            run.ask_to_tune(asked)
+        assert error.value.code == "not_running"
+        for _ in range(2):
+            assert asyncio.run(at_work(run)) == (None, asked, asked)
 
 
 # What is done to a run as a whole.

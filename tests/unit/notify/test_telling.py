@@ -61,9 +61,9 @@ def patient(recorder, seconds=0.0):
     """Means whose attempts take so many seconds each; the waits in between, and what was noted."""
     taken, waits, noted = [], [], []
 
-    def send(message, *, allow_insecure_http, network):
+    def send(message, **how):
         taken.append(seconds)
-        recorder.send(message, allow_insecure_http=allow_insecure_http, network=network)
+        recorder.send(message, **how)
 
     means = replace(
         recorder.means,
