@@ -1,4 +1,4 @@
-"""A month at a data protection desk and two days of marketing, played against the sandbox: ``make tour``.
+"""A month at a data protection desk, two days of marketing, a night on call, against the sandbox: ``make tour``.
 
 Every command is typed as a person would type it, and written down with what it printed. ``tour/tour.md`` is the story,
 next to everything that came of it. Thirty days later comes at once: a patrol is asked for as of that day, and says so.
@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ LETTERS = {
 SAMPLES = {
     "dpo": ("letter.txt", "letter.html", "register.html", "patrol.html"),
     "marketing": ("braze.csv", "braze.by-code.csv"),
+    "oncall": (),
 }
 #: So many codes for 20,000 customers; and the fewest, for any number.
 CODES, FEWEST_CODES = 300, 20
@@ -648,8 +650,80 @@ def _go_on(tour: Tour) -> None:
         tour.type("runs", "resume", "latest", *_fast(tour), expect=(0, 3))
 
 
+# Act three: a night, and whoever is on call.
+
+#: Rows that name nobody: each has to be seen in what the person on call sees.
+REFUSED = (" ", "")
+#: How long the API takes for each answer in that night, in milliseconds.
+SLOW = 50.0
+
+
+def oncall(tour: Tour) -> None:
+    """A nightly export with refused rows, against an API that is slow, whose webhook nobody answers."""
+    folder, wanted = tour.folder / "oncall", max(20, tour.customers // 100)
+    folder.mkdir()
+    with start_in_thread(SandboxSettings(environment="sandbox", faults=Faults(latency_ms=SLOW))) as slow:
+        seed(slow.store, wanted, ids=[shopper(number) for number in range(1, wanted + 1)])
+        _night(replace(tour, folder=folder, sandbox=slow), wanted)
+
+
+def _night(tour: Tour, wanted: int) -> None:
+    tour.chapter(
+        "A night on call",
+        f"An export of {wanted} customers runs every night. This night two rows of the list name nobody, the API takes"
+        " its time, and the machine that takes the webhook is down. Nobody looks on: what does the person see who is"
+        " called in the morning?",
+    )
+    tour.write("api-key", "sandbox-key\n", private=True)
+    tour.type(
+        *("config", "init", "--base-url", tour.sandbox.base_url, "--api-key-file", "api-key"),
+        *("--environment", "sandbox", "--signer", "oncall@example.org", "--state", "state"),
+    )
+    tour.write("webhook-key", "ab" * 32 + "\n", private=True)
+    with socket.socket() as nobody:  # bound, and nobody listens: each connection is refused
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook"
+        told = (
+            f'[notify]\nwebhook = {{ url = "{address}", key = {{ file = "webhook-key" }} }}\n'
+            'prometheus_textfile = "toolkit.prom"\n\n[retention]\nkeep = "90d"\n\n'
+        )
+        config = tour.folder / "privacy-toolkit.toml"
+        tour.write("privacy-toolkit.toml", told + config.read_text("utf-8"), private=True)
+        tour.type("controls", "create", "--confirm", "yes")
+        rows = [*(shopper(number) for number in range(1, wanted + 1)), *(f'"{one}"' for one in REFUSED)]
+        tour.write("nightly.csv", "customer_id\n" + "\n".join(rows) + "\n")
+        night = tour.type("export", "nightly.csv", "--out", "packages", "--new-only", "--no-input", expect=(3,))
+    _held("exit code", night.code, 3)
+    _held("refused rows in what it printed", f"{len(REFUSED)} rejected" in night.out + night.err, True)
+    _held("the dead webhook in what it printed", "webhook" in night.err.lower(), True)
+    _held("the address of the webhook in what it printed", address in night.out + night.err, False)
+    _held("packages", figures(night.out).get("done"), wanted)
+    textfile = (tour.folder / "toolkit.prom").read_text("utf-8")
+    _held("refused rows in the metrics", _metric(textfile, "rejected"), len(REFUSED))
+    tour.sample("toolkit.prom", 40)
+    tour.note(
+        "Nothing is open, and two rows named nobody: whoever is on call looks at them, and accepts them as they are."
+    )
+    tour.type("runs", "show", "latest", expect=(0, 3))
+    tour.type("runs", "resume", "latest", "--accept-rejected", f"{len(REFUSED)}")
+    tour.type("state", "check")
+    tour.type("state", "backup", "--out", "state.tar")
+    tour.type("runs", "purge", "--due", "--dry-run")
+
+
+def _metric(text: str, name: str) -> int:
+    """The sum of a figure of the textfile, by a part of its name."""
+    found = re.findall(rf"(?m)^privacy_toolkit_\w*{name}\w*(?:{{[^}}]*}})? ([\d.e+]+)$", text)
+    return int(sum(map(float, found)))
+
+
+def _held(what: str, told: object, true: object) -> None:
+    if told != true:
+        raise SystemExit(f"{what}: the tour shows {told}, it should be {true}")
+
+
 #: The parts of the tour by their names, in their order.
-ACTS: dict[str, Callable[[Tour], None]] = {"dpo": dpo, "marketing": marketing}
+ACTS: dict[str, Callable[[Tour], None]] = {"dpo": dpo, "marketing": marketing, "oncall": oncall}
 
 
 def play(folder: Path, customers: int, acts: Sequence[str] = tuple(ACTS), *, run: Run = as_process) -> Tour:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from privacy_toolkit.access.words import (
     AnswerError,
     Notice,
     Number,
+    check_owner,
+    check_sessions,
     joined,
     language,
     read_answer,
@@ -493,12 +494,12 @@ def deliver(
         raise ValueError("a reference is 16 to 64 lower-case hexadecimal digits")
     held = None if answer is None else read_answer(answer)
     if held is not None:
-        _check_owner(held, customer_id)
+        check_owner(held, customer_id)
         if any(name in held for name in BESIDES):
             raise AnswerError("The answer has a part under a name that is only put there by us.")
     if besides is not None:
         held = with_besides(held or {}, besides)
-        _check_sessions(held, customer_id)
+        check_sessions(held, customer_id)
     found = redact(held or {}, customer_id)
     sections = sections_of(held, recipe.generation)
     files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
@@ -522,31 +523,6 @@ def made_note(reference: str, content: bytes, read_at: int) -> tuple[str, bytes]
 def _utc(microseconds: int) -> str:
     moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{microseconds % 1_000_000:06d}Z"
-
-
-def _check_owner(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse an answer about someone else: handed out it would be a breach of that person's data.
-
-    A deployment may take ids that differ in case or in Unicode normalisation for the same one.
-    """
-    profile = held.get("profile")
-    named = profile.get("integrationId") if isinstance(profile, dict) else None
-    if isinstance(named, Number):
-        named = named.text
-    if isinstance(named, str) and named and _folded(named) != _folded(customer_id):
-        raise AnswerError("The answer is about another customer than the one that was asked for.")
-
-
-def _check_sessions(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse a session that is not the customer's, byte for byte, whoever let it pass."""
-    for one in (held.get(SESSIONS) or {}).get("sessions", ()):
-        session = one.get("customerSession")
-        if not isinstance(session, dict) or session.get("profileId") != customer_id:
-            raise AnswerError("A session is another customer's than the one whose package this is.")
-
-
-def _folded(id_: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", id_).casefold())
 
 
 def _form(

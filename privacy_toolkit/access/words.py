@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
@@ -16,6 +17,7 @@ import msgspec
 
 from privacy_toolkit.core.durable import read_toml
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.talonone.inventory import SESSIONS
 
 # Our words: all files have the same keys.
 
@@ -404,3 +406,38 @@ def _deeper(value: Any, levels: int) -> bool:
         return False
     parts = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_deeper(part, levels - 1) for part in parts)
+
+
+# Whose an answer is.
+
+
+def check_owner(held: Mapping[str, Any], customer_id: str) -> None:
+    """Refuse an answer about someone else: handed out it would be a breach of that person's data.
+
+    A deployment may take ids that differ in case or in Unicode normalisation for the same one.
+
+    Raises:
+        AnswerError: it is about another customer.
+    """
+    profile = held.get("profile")
+    named = profile.get("integrationId") if isinstance(profile, dict) else None
+    if isinstance(named, Number):
+        named = named.text
+    if isinstance(named, str) and named and _folded(named) != _folded(customer_id):
+        raise AnswerError("The answer is about another customer than the one that was asked for.")
+
+
+def check_sessions(held: Mapping[str, Any], customer_id: str) -> None:
+    """Refuse a session that is not the customer's, byte for byte, whoever let it pass.
+
+    Raises:
+        AnswerError: there is one.
+    """
+    for one in (held.get(SESSIONS) or {}).get("sessions", ()):
+        session = one.get("customerSession")
+        if not isinstance(session, dict) or session.get("profileId") != customer_id:
+            raise AnswerError("A session is another customer's than the one whose package this is.")
+
+
+def _folded(id_: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", id_).casefold())

@@ -207,7 +207,7 @@ class Console:
             section=section or name,
             base=self.base,
             now=self._now(),
-            environment=environment or self.settings.environment,
+            environment=environment,
             settings=self.settings,
             **values,
         )
@@ -415,12 +415,14 @@ class Console:
 
 
 def tiles_of_run(summary: Summary) -> list[Tile]:
-    """One tile for each outcome with subjects, settled ones first."""
+    """One tile for each outcome with subjects, settled ones first; and one that says so if nothing is open."""
     words = outcome_words(Job(summary.plan.job))
     settled = [outcome for outcome in Outcome if outcome not in OPEN_OUTCOMES and summary.totals.get(outcome)]
     still = [outcome for outcome in Outcome if outcome in OPEN_OUTCOMES and summary.totals.get(outcome)]
     tiles = [Tile(words[outcome][0], summary.totals[outcome], outcome.value) for outcome in settled]
-    return tiles + [Tile(words[outcome][0], summary.totals[outcome], "open") for outcome in still]
+    return tiles + (
+        [Tile(words[one][0], summary.totals[one], "open") for one in still] or [Tile("Still open", 0, "none")]
+    )
 
 
 def _shares(tiles: Sequence[Tile], summary: Summary) -> Any:

@@ -17,7 +17,7 @@ from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
 from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
-from privacy_toolkit.engine.limits import Event, Listener, Stop
+from privacy_toolkit.engine.limits import Event, Listener, PaceChanged, Stop, Working
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.evidence.verify.findings import Verification
 from privacy_toolkit.evidence.verify.manifest import Trust
@@ -237,7 +237,7 @@ class Run:
         Raises:
             RefusedError: the run was purged: no pseudonyms can be made, and there are no ids.
         """
-        from privacy_toolkit.reporting.frames import run_frame  # noqa: PLC0415 - only where a frame is wanted
+        from privacy_toolkit.reporting.report import run_frame  # noqa: PLC0415 - only where a frame is wanted
 
         with self._state().open(self.id) as journal:
             shown = declaration(summarize(journal).plan.job).shown
@@ -370,6 +370,8 @@ class Backstage:
             return some
 
     def _tell(self, told: Event | Remark) -> None:
+        if isinstance(told, Working) or (isinstance(told, PaceChanged) and not told.by_hand):
+            return  # for listeners that look at the execution itself
         with self._changed:
             self._told.append(told)
             self._changed.notify_all()

@@ -39,6 +39,7 @@ from privacy_toolkit.jobs.loyalty import PROGRAMS, check_programs
 from privacy_toolkit.journal.records import Approval
 from privacy_toolkit.journal.state import is_taken_up
 from privacy_toolkit.journal.store import State
+from privacy_toolkit.notify.live import check_log
 from privacy_toolkit.reporting.rows import check_out
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, BadSignature, verify
 from privacy_toolkit.talonone.client import check_access
@@ -201,6 +202,7 @@ def check_ready(settings: Settings, execution: ExecutionOptions, now: datetime) 
         UsageError: target, credentials, signing key or an option can't be used.
     """
     check_access(settings)
+    check_log(settings.log)
     if (execution.detach or execution.no_work) and not settings.is_in_database:
         raise UsageError(
             "Workers share a state in PostgreSQL; this one is in a folder, so nobody would work on the run.",

@@ -64,6 +64,7 @@ from privacy_toolkit.journal.ledgers import WorkQueue
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State, running
+from privacy_toolkit.notify.live import Live, LiveMeans, LogEvent, facts_of, following
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.pace import held_back
 
@@ -319,13 +320,14 @@ def carry_out(run_id: str, duty: Duty) -> RunResult:
 
     From here on nothing ends in an error alone: whatever goes wrong is in the result, with the run and its counts.
     """
-    carrying = _Carrying(run_id, duty)
-    try:
-        if duty.execution.detach:
-            return carrying.detached()
-        return carrying.by_workers() if duty.execution.no_work else carrying.through()
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
-        return carrying.with_error(error)
+    with following(duty.settings, run_id, duty.host.say, LiveMeans(clock=duty.clock)) as live:
+        carrying = _Carrying(run_id, replace(duty, live=live), live)
+        try:
+            if duty.execution.detach:
+                return carrying.detached()
+            return carrying.by_workers() if duty.execution.no_work else carrying.through()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told with the run, in words that hold no data
+            return carrying.with_error(error)
 
 
 @dataclass(slots=True)
@@ -338,6 +340,7 @@ class _Carrying:
 
     run_id: str
     duty: Duty
+    live: Live
     has_worked: bool = False
     has_pack: bool = True
     copy: str = ""
@@ -451,12 +454,13 @@ class _Carrying:
             with self.duty.state.open(self.run_id) as journal:
                 return self._end(journal)
         except (Exception, KeyboardInterrupt):  # noqa: BLE001 - not even the journal can be read: the id alone
+            self.live.line(LogEvent.ERROR, code=told.code)
             failed(self.duty.settings, code, self._means)
             return RunResult(self.run_id, self.folder, error=(told, code), has_pack=self.has_pack)
 
     @property
     def _means(self) -> Means:
-        return Means(say=self.duty.host.say)
+        return Means(say=self.duty.host.say, note=self.live.failed)
 
     def _work(self, journal: OpenRun) -> str:
         duty = self.duty
@@ -474,6 +478,7 @@ class _Carrying:
         if not duty.joins:
             self._begun(journal, before)
         executions = len(journal.executions())
+        self.live.begin(facts_of(before, journal.open_requests(), self.began), resumed=executions > 0)
         if before.open and executions:
             check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
@@ -507,6 +512,7 @@ class _Carrying:
         except UsageError as error:  # its place was taken since it was looked at
             hint = f"Nothing of the run is lost: privacy-toolkit runs report {self.run_id} --pack DIR"
             raise PackError(f"The pack is not made. {error.message}", hint) from None
+        self.live.line(LogEvent.PACK_SEALED)
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -526,6 +532,7 @@ class _Carrying:
             has_pack=self.has_pack,
             copy=self.copy,
         )
+        self._log_end(ended)
         if not self.is_last:
             is_interrupted = self.reason is StopReason.INTERRUPTED
             return replace(ended, stopped_here=ExitCode.INTERRUPTED if is_interrupted else None)
@@ -539,6 +546,22 @@ class _Carrying:
         else:
             failed(self.duty.settings, ended.exit_code, self._means)
         return ended
+
+    def _log_end(self, ended: RunResult) -> None:
+        self.live.end()
+        if ended.error is not None:
+            self.live.line(LogEvent.ERROR, code=ended.error[0].code)
+        if ended.summary is not None:
+            self.live.line(
+                LogEvent.RUN_ENDED,
+                verdict=ended.summary.verdict.value,
+                exit_code=int(ended.exit_code),
+                stopped_by=None if self.reason is None else self.reason.value,
+                seconds=round((self.duty.clock() - self.began) / 1e6, 3),
+                open=ended.summary.open,
+                rejected=ended.summary.rejected,
+                outcomes={outcome.value: number for outcome, number in ended.summary.totals.items()},
+            )
 
 
 def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentity | None) -> None:

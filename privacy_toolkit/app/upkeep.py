@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from calendar import monthrange
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,12 +12,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import pyrage
+
+from privacy_toolkit.access.placing import check_recipient
 from privacy_toolkit.app.requests import FINAL, Answers, kind_of
 from privacy_toolkit.app.runs import purge
+from privacy_toolkit.config.settings import Settings
+from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count
 from privacy_toolkit.engine.plan import Summary, summarize
+from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.jobs import declaration
+from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import counted
+from privacy_toolkit.journal.state import BackupManifest, StateFinding, back_up, look_over, restore
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.rows import pseudonym
 
@@ -226,3 +235,123 @@ def as_object(age: str, before: date, left: tuple[LeftRun, ...]) -> dict[str, An
     """What every answer about old runs tells, as one object."""
     reasons = [{"run_id": one.run_id, "reason": one.reason, "why": one.why} for one in left]
     return {"older_than": age, "before": before.isoformat(), "left": reasons}
+
+
+# Backups: of a state folder, in one file, for some recipients alone where they are named.
+
+#: What a file begins with that age has encrypted.
+_AGE_FORMAT: Final = b"age-encryption.org/v1\n"
+_LARGEST_IDENTITY: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What is to be backed up, and to which file; ``recipients`` are public keys of age, none: it is not encrypted."""
+
+    out: Path
+    recipients: tuple[str, ...] = ()
+    packs: bool = True
+
+
+def back_up_state(settings: Settings, order: Backup, now: datetime) -> BackupManifest:
+    """Write the state folder of the settings to a new file for its owner alone, whole or not at all; runs may work on.
+
+    Raises:
+        UsageError: a recipient is none, the file is there already or can't be written, or the state is in a database.
+        DamagedError: a journal is not what was written to it: no backup is made that could take a good one's place.
+        JournalError: something can't be read or written.
+    """
+    recipients = [_recipient(one) for one in order.recipients]
+    at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        with put_file(order.out, over=False) as file:
+            if not recipients:
+                return back_up(settings.state, settings.state_key, file, at, packs=order.packs)
+            with tempfile.TemporaryFile(dir=settings.scratch) as plain:  # as private as the state folder; no name
+                manifest = back_up(settings.state, settings.state_key, plain, at, packs=order.packs)
+                plain.seek(0)
+                pyrage.encrypt_io(plain, file, recipients)
+            return manifest
+    except OSError as error:
+        raise UsageError(f"{order.out} can't be written: {error.strerror}.", "Name a new file.") from None
+
+
+def restore_state(settings: Settings, backup: Path, identity: Path | None) -> BackupManifest:
+    """Make a state folder, at the place that the settings name, of a backup: whole and checked, or not at all.
+
+    ``identity`` is the file with the secret keys of age (``AGE-SECRET-KEY-1…``), for a backup that is encrypted.
+
+    Raises:
+        UsageError: there is something at the place, the file or the keys can't be read, or no key fits.
+        RefusedError: the backup is damaged.
+        JournalError: it can't be written.
+    """
+    try:
+        with open_regular(backup) as file:
+            is_sealed = file.read(len(_AGE_FORMAT)) == _AGE_FORMAT
+            file.seek(0)
+            if not is_sealed:
+                return restore(settings.state, file)
+            if identity is None:
+                raise UsageError("The backup is encrypted.", "Name the file with the key of age: --identity FILE")
+            keys = _identities(identity)
+            with tempfile.TemporaryFile(dir=backup.absolute().parent) as plain:
+                pyrage.decrypt_io(file, plain, keys)
+                plain.seek(0)
+                return restore(settings.state, plain)
+    except pyrage.DecryptError:
+        raise UsageError(
+            "The backup can't be decrypted: it is for another key, damaged or cut off.", "Is it the right identity?"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{backup} can't be read: {error.strerror}.", "Name another file.") from None
+
+
+def _recipient(text: str) -> pyrage.x25519.Recipient:
+    check_recipient(text)
+    return pyrage.x25519.Recipient.from_str(text)
+
+
+def _identities(path: Path) -> list[pyrage.x25519.Identity]:
+    """The secret keys in a file as age-keygen writes it; nothing of it is in an error."""
+    try:
+        lines = read_private(path, _LARGEST_IDENTITY).decode("ascii").splitlines()
+        found = [pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.strip() and line[0] != "#"]
+    except (ValueError, pyrage.IdentityError):
+        found = []
+    if not found:
+        raise UsageError("The file with the identity holds no secret key of age.", "It is what age-keygen wrote.")
+    return found
+
+
+# A look at all of a state.
+
+#: Less room than this for the next runs is said, in bytes.
+_ROOM: Final = 1 << 30
+_OTHER_PLACE: Final = "Free some space, or move the state folder."
+
+
+def checked(settings: Settings, state: State, free: Callable[[Path], int]) -> Iterator[StateFinding]:
+    """Look at every run, the record of packs, the answers, the lists, and the files as such; nothing is changed.
+
+    Every row of every run is read, so that each checksum is compared. ``free`` tells how many bytes there is room for.
+    """
+    for run_id in state.run_ids():
+        try:
+            with state.open(run_id) as journal:
+                journal.verify()
+                summarize(journal)
+                for _ in journal.rows():
+                    pass
+            state.answers.read(run_id)
+        except ToolkitError as error:
+            yield StateFinding(f"run {run_id}", error.message, error.hint)
+    try:
+        Chain(state.chain).verify()
+    except ChainError as error:
+        yield StateFinding("record of packs", error.message, error.hint)
+    except OSError as error:
+        yield StateFinding("record of packs", f"can't be read: {error}", state.chain.remedy)
+    yield from look_over(settings.state, settings.state_key)
+    if not settings.is_in_database and settings.scratch.exists() and (room := free(settings.scratch)) < _ROOM:
+        yield StateFinding(str(settings.scratch), f"only {room / 1e9:.1f} GB free", _OTHER_PLACE)

@@ -33,6 +33,7 @@ from privacy_toolkit.journal.ledgers import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
 from privacy_toolkit.journal.state import learned_controls, positive_id
 from privacy_toolkit.journal.store import OpenRun, RunReader, State
+from privacy_toolkit.notify.live import Live
 from privacy_toolkit.reporting.counts import count_packages
 from privacy_toolkit.reporting.pace import HeldBack
 from privacy_toolkit.reporting.rows import write_table
@@ -73,7 +74,7 @@ class Duty:
 
     ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process, ``sleep`` waits
     for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``seals``: the pack is
-    written here. ``terms`` are those of its lease, as in ``Work``.
+    written here. ``terms`` are those of its lease, as in ``Work``. ``live`` tells of the run meanwhile.
     """
 
     settings: Settings
@@ -87,6 +88,7 @@ class Duty:
     joins: bool = False
     seals: bool = True
     terms: LeaseTerms = field(default_factory=LeaseTerms)
+    live: Live | None = None
 
     @property
     def now(self) -> datetime:
@@ -138,7 +140,7 @@ def work_on(journal: OpenRun, before: Summary, duty: Duty) -> StopReason | None:
                 settings=settings,
                 conditions=conditions,
                 make_client=lambda: client_for(generation),
-                listeners=[listen],
+                listeners=[listen, *(duty.live.listeners if duty.live else ())],
                 stopping=duty.host.stopping,
                 clock=duty.clock,
                 recognise=lambda ids: all_known_absent(ids, state, settings.scope, before.run_id),

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
+import msgspec
+
 from privacy_toolkit.config.file import ScheduleProfile
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import (
@@ -34,8 +36,10 @@ from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.journal.lease import AtWork, StopAsked
 from privacy_toolkit.journal.ledgers import Served, WorkQueue
+from privacy_toolkit.journal.records import TuneAsked
 from privacy_toolkit.journal.state import check_schedule, open_queue, open_state
 from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.schema import recorded_settings
 from privacy_toolkit.reporting.words import sentence
 
 #: What may be scheduled: nobody is there to confirm, so nothing that changes anything at the API.
@@ -242,7 +246,8 @@ class Standing:
     ``requests`` is how many were made so far, ``rate`` how many a second lately, ``left`` how many seconds it takes at
     the pace of late until nothing is open: both None where that can't be told. ``errors`` are the ends of requests that
     were no answer as declared, by kind, those that came last first; ``due`` the open subjects by due date, the earliest
-    first. ``said`` says in a sentence how it stands, ``stop`` who asked it to stop.
+    first. ``said`` says in a sentence how it stands, ``stop`` who asked it to stop,
+    ``pace`` who asked for another pace.
     """
 
     summary: Summary
@@ -254,6 +259,7 @@ class Standing:
     stop: StopAsked | None = None
     rate: float | None = None
     left: float | None = None
+    pace: TuneAsked | None = None
 
     @property
     def is_over(self) -> bool:
@@ -262,7 +268,7 @@ class Standing:
 
     def as_object(self) -> dict[str, Any]:
         """Give the same as one object of JSON."""
-        summary, stop = self.summary, self.stop
+        summary, stop, pace = self.summary, self.stop, self.pace
         return {
             "run_id": summary.run_id,
             "job": summary.plan.job,
@@ -279,6 +285,7 @@ class Standing:
             "errors": self.errors,
             "due": self.due,
             "workers": [{"execution": one.number, "host": one.host, "share": one.share} for one in self.workers],
+            "pace_asked": None if pace is None else msgspec.structs.asdict(pace),
             "stop_asked": None if stop is None else {"at": moment_of(stop), "by": stop.by, "why": stop.why},
         }
 
@@ -319,6 +326,7 @@ def standing(journal: OpenRun) -> Standing:
         tuple(journal.at_work()),
         said,
         stop if is_why else None,
+        pace=journal.tune_asked if summary.verdict is Verdict.RUNNING else None,
     )
 
 
@@ -393,6 +401,47 @@ def ask_to_stop(state: State, run_id: str, why: str, clock: Callable[[], int]) -
     asked = StopAsked(clock(), f"{_user()}@{socket.gethostname()}"[:100], why)
     with state.open(run_id) as journal:
         journal.ask_to_stop(asked)
+    return asked
+
+
+def tune(
+    state: State,
+    run_id: str,
+    clock: Callable[[], int],
+    *,
+    rate: float | None = None,
+    concurrency: int | None = None,
+    paused: bool | None = None,
+) -> TuneAsked:
+    """Ask whoever works on a run for another pace, in this folder or database; what holds from now on.
+
+    What is None stays as it was asked for last.
+
+    Raises:
+        UsageError: it is more than the run was begun with, which is what somebody confirmed.
+        RefusedError: nobody works on it (code ``not_running``).
+        JournalError: it can't be written down.
+    """
+    with state.open(run_id) as journal:
+        executions = journal.executions()
+        allowed = recorded_settings(executions[-1].settings) if executions else {}
+        for name, value in (("rate", rate), ("concurrency", concurrency)):
+            most = allowed.get(name)
+            if value is not None and isinstance(most, int | float) and value > most:
+                raise UsageError(
+                    f"Run {run_id} was begun with --{name} {most:g}, and may not have more: {value:g}.",
+                    f"Stop it, and resume it with --{name} {value:g}.",
+                    code="above_allowed",
+                )
+        before = journal.tune_asked or TuneAsked(0, "")
+        asked = TuneAsked(
+            clock(),
+            f"{_user()}@{socket.gethostname()}"[:100],
+            before.rate if rate is None else rate,
+            before.concurrency if concurrency is None else concurrency,
+            before.paused if paused is None else paused,
+        )
+        journal.ask_to_tune(asked)
     return asked
 
 

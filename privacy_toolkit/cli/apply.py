@@ -19,6 +19,7 @@ from privacy_toolkit.cli.options import (
     settings_options,
     take_execution,
     take_settings,
+    told_options,
 )
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -61,8 +62,7 @@ def apply_command(**options: Any) -> int:
 
     execution = take_execution(options)
     as_json, path = options.pop("as_json"), Path(options["plan"])
-    settings = take_settings(options, execution)
-    host = Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     with telling(settings, host):
         plan, encoded = read_plan(path)
         host.require_someone(plan.job, reads_stdin=False)
@@ -91,6 +91,7 @@ def apply_command(**options: Any) -> int:
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
 )
+@told_options
 @settings_options
 def worker_command(**options: Any) -> int:
     """Work on the runs on the profile's target that were left to workers (--detach), until it is asked to stop.
@@ -107,7 +108,7 @@ def worker_command(**options: Any) -> int:
         raise UsageError("--run and --once belong together.", "One run: worker --run RUN --once. All of them: worker")
     execution = take_execution(options)
     as_json, flags = options.pop("as_json"), _flags(options, execution)
-    settings, host = take_settings(options, execution), Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     if run_id is None:
         Worker(settings, host.say, flags, seals=seals).run()
         return ExitCode.SETTLED
@@ -123,6 +124,10 @@ def _flags(options: dict[str, Any], execution: CommandOptions) -> list[str]:
         "--state": options["state"],
         "--rate": execution.rate,
         "--concurrency": execution.concurrency,
+        "--log-format": execution.log_format,
+        "--log-level": execution.log_level,
+        "--log-file": execution.log_file,
+        "--metrics-port": execution.metrics_port,
     }
     return [part for name, value in said.items() if value is not None for part in (name, str(value))]
 
@@ -317,7 +322,7 @@ def _show(summary: InputSummary) -> None:
 
 @click.group("state")
 def state_command() -> None:
-    """Make the tables of a state in PostgreSQL, grant their use, and move a state folder there (docs/scale.md)."""
+    """Back up, restore and check a state; make its tables in PostgreSQL, grant their use, and move a folder there."""
 
 
 @state_command.command("migrate")
@@ -358,6 +363,87 @@ def grant_state(address: str | None, role: str, duty: str | None, reading: bool,
     else:
         result(f"Role {role} has the rights of {'an' if duty == 'operator' else 'a'} {duty}, and no others.")
     return ExitCode.SETTLED
+
+
+@state_command.command("backup")
+@click.option("--out", metavar="FILE", required=True, help="The new file; it holds ids and keys.")
+@click.option(
+    "--recipient", multiple=True, metavar="age1…", help="Encrypt it for a public key of age; may be repeated."
+)
+@click.option("--without-packs", is_flag=True, help="Leave the audit packs out, where they are kept elsewhere.")
+@settings_options
+def backup_state(out: str, recipient: tuple[str, ...], without_packs: bool, **options: Any) -> int:
+    """Write the whole state folder to FILE, as it is at one moment, while runs work; only its owner can read it.
+
+    A state in PostgreSQL is backed up with pg_dump.
+    """
+    from privacy_toolkit.app.upkeep import Backup, back_up_state
+
+    as_json = options.pop("as_json")
+    order = Backup(Path(out), recipient, packs=not without_packs)
+    settings = take_settings(options)
+    made = back_up_state(settings, order, datetime.now(UTC))
+    told = {"runs": made.runs, "files": len(made.files), "packs": made.packs, "key": made.key}
+    if as_json:
+        emit_json({"backup": out, "created_at": made.created_at, "encrypted": bool(recipient), **told})
+        return ExitCode.SETTLED
+    result(f"Backup: {out} ({count(made.runs, 'run')}, {count(len(made.files), 'file')}).")
+    if not recipient:
+        say("It holds ids, secrets and keys, and is not encrypted: --recipient age1… encrypts it.")
+    if settings.state_key is not None:
+        say("The key of the lists is not in it: keep that too, and apart.")
+    return ExitCode.SETTLED
+
+
+@state_command.command("restore")
+@click.argument("backup", metavar="FILE")
+@click.option("--identity", metavar="FILE", help="The secret key of age, for a backup that is encrypted.")
+@settings_options
+def restore_folder(backup: str, identity: str | None, **options: Any) -> int:
+    """Make the state folder of the settings from a backup; nothing may be there yet.
+
+    What was sent since the backup is unknown to it. So nothing is sent from it until you say --restored, once: what was
+    open is looked up then, and what can't be is left to you. Its record of packs begins again.
+    """
+    from privacy_toolkit.app.upkeep import restore_state
+
+    as_json, settings = options.pop("as_json"), take_settings(options)
+    made = restore_state(settings, Path(backup), None if identity is None else Path(identity))
+    if as_json:
+        emit_json({"state": f"{settings.state}", "created_at": made.created_at, "runs": made.runs, "key": made.key})
+        return ExitCode.SETTLED
+    result(f"Restored: {settings.state}, as it was on {made.created_at} ({count(made.runs, 'run')}).")
+    say("What was sent since is unknown to it: nothing is sent until you add --restored to a command, once.")
+    say("Plans that waited have to be made again. Look at it first: privacy-toolkit state check")
+    if settings.state_key is not None:
+        say("The key of the lists was not in the backup: it has to be where the settings say.")
+    return ExitCode.SETTLED
+
+
+@state_command.command("check")
+@settings_options
+def check_state(**options: Any) -> int:
+    """Read all of a state and compare it with its checksums: runs, lists, record of packs, files; exit code 6 if wrong.
+
+    Nothing is changed. What is wrong is named, with what to do about it.
+    """
+    import shutil
+
+    from privacy_toolkit.app.upkeep import checked
+    from privacy_toolkit.journal.state import existing_state
+
+    as_json, settings = options.pop("as_json"), take_settings(options)
+    state = existing_state(settings.state, settings.state_key)
+    found = list(checked(settings, state, lambda place: shutil.disk_usage(place).free))
+    wrong = [one for one in found if one.is_wrong]
+    if as_json:
+        lines = [{"where": o.where, "what": o.what, "remedy": o.remedy, "is_wrong": o.is_wrong} for o in found]
+        emit_json({"runs": len(state.run_ids()), "findings": lines, "ok": not wrong})
+    for one in [] if as_json else found:
+        result(f"{'WRONG' if one.is_wrong else 'note '}  {one.where}: {one.what} {one.remedy}")
+    if not as_json:
+        result(f"{count(len(state.run_ids()), 'run')} read, {count(len(wrong), 'thing')} wrong.")
+    return ExitCode.VERIFICATION_FAILED if wrong else ExitCode.SETTLED
 
 
 @state_command.command("copy")

@@ -465,6 +465,10 @@ def _target(settings: Settings) -> Iterator[DoctorCheck]:
     from privacy_toolkit.talonone.client import check_access
     from privacy_toolkit.talonone.controls import Prober
 
+    ways = list(_ways(settings))
+    yield from ways
+    if not all(check.ok for check in ways):
+        return
     try:
         check_access(settings)
         asked = asyncio.run(_ask(Prober(settings), settings))
@@ -475,9 +479,22 @@ def _target(settings: Settings) -> Iterator[DoctorCheck]:
     yield from _control(settings, reached=all(check.ok for check in asked))
 
 
+def _ways(settings: Settings) -> Iterator[DoctorCheck]:
+    """How connections leave, as far as that can be told without making one."""
+    for name, tell in (("proxy", settings.network.way), ("tls", settings.network.protection)):
+        try:
+            yield DoctorCheck(name, True, tell(settings.deployment))
+        except ToolkitError as error:
+            yield DoctorCheck.of(name, error)
+
+
 async def _ask(asker: Prober, settings: Settings) -> list[DoctorCheck]:
     """Ask without a key, with a wrong one, with the right one; go on only while it is the API that answers."""
-    checks = [_refused("target", await asker.route(), "a request without credentials")]
+    told = await asker.route()
+    if told.obstacle is not None:
+        said, remedy = settings.network.explained(told.obstacle, settings.deployment)
+        return [DoctorCheck("target", False, f"{said} ({told.words})", remedy, ExitCode.STOPPED)]
+    checks = [_refused("target", told, "a request without credentials")]
     if checks[-1].ok:
         checks.append(_refused("wrong key", await asker.wrong_key(), "a wrong key"))
     if checks[-1].ok:

@@ -37,7 +37,7 @@ COMMANDS = {
     "runs": ("privacy_toolkit.cli.runs", "List, show, resume, report and purge runs."),
     "worker": ("privacy_toolkit.cli.apply", "Work on the runs that were left to workers, in a state in PostgreSQL."),
     "suppression": ("privacy_toolkit.cli.evidence", "Export and import the list of erased customers, or remove one."),
-    "state": ("privacy_toolkit.cli.apply", "Make, grant and fill the tables of a state in PostgreSQL."),
+    "state": ("privacy_toolkit.cli.apply", "Back up, restore and check a state; its tables in PostgreSQL."),
     "letters": (
         "privacy_toolkit.cli.requests",
         "Write the answers to the people of a run; record when they were sent.",

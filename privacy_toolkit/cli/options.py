@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from privacy_toolkit.cli.output import microseconds, say, show_warnings
+from privacy_toolkit.cli.output import microseconds, say, show_log, show_warnings
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, ExitCode, UsageError
 from privacy_toolkit.inputs.files import STDIN
@@ -85,6 +85,20 @@ _UNATTENDED = (
         "--restored", is_flag=True, help="The state folder was restored, copied or moved on purpose (docs/state.md)."
     ),
 )
+#: What is told of a run while it is worked on.
+_TOLD = (
+    click.option("--log-format", type=click.Choice(["json", "text"]), help="Log what happens, a line each [text]."),
+    click.option(
+        "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is worth a line [info]."
+    ),
+    click.option("--log-file", metavar="FILE", help="Where the log goes [stderr, without a progress bar then]."),
+    click.option(
+        "--metrics-port",
+        metavar="N",
+        type=click.IntRange(0, 65_535),
+        help="Serve figures in OpenMetrics on 127.0.0.1:N while the run is worked on; 0: any free port.",
+    ),
+)
 _EXECUTION = (
     click.option("--confirm", metavar="TEXT", help="The confirmation, for use without a terminal."),
     *_UNATTENDED[:3],
@@ -102,6 +116,7 @@ _EXECUTION = (
     *_UNATTENDED[3:5],
     click.option("--no-input", is_flag=True, help="Never prompt."),
     *_UNATTENDED[5:],
+    *_TOLD,
 )
 
 
@@ -115,6 +130,10 @@ class CommandOptions(ExecutionOptions):
     quiet: bool = False
     progress: str = "auto"
     no_input: bool = False
+    log_format: str | None = None
+    log_level: str | None = None
+    log_file: str | None = None
+    metrics_port: int | None = None
 
 
 def settings_options(function: F) -> F:
@@ -149,7 +168,12 @@ def execution_options(function: F) -> F:
 
 def unattended_options(function: F) -> F:
     """How runs are carried out that nobody confirms."""
-    return _apply(function, _UNATTENDED)
+    return _apply(function, _UNATTENDED + _TOLD)
+
+
+def told_options(function: F) -> F:
+    """``--log-format``, ``--log-level``, ``--log-file`` and ``--metrics-port``."""
+    return _apply(function, _TOLD)
 
 
 def take_execution(options: dict[str, Any]) -> CommandOptions:
@@ -172,8 +196,19 @@ def take_settings(options: dict[str, Any], execution: CommandOptions | None = No
         state=options.pop("state"),
         rate=execution.rate if execution else None,
         concurrency=execution.concurrency if execution else None,
+        log_format=execution.log_format if execution else None,
+        log_level=execution.log_level if execution else None,
+        log_file=execution.log_file if execution else None,
+        metrics_port=execution.metrics_port if execution else None,
     )
     settings = load_settings(flags)
+    if settings.logs_to_stderr:
+        show_log()
+    if settings.logs_to_stderr and execution is not None and execution.progress == "bar":
+        raise UsageError(
+            "A progress bar and a log can't share stderr.",
+            "Write the log to a file with --log-file, or leave out the bar.",
+        )
     if settings.config_passed_over:
         say(settings.config_passed_over)
     return settings
@@ -282,7 +317,7 @@ def start_job(
 
     execution = take_execution(options)
     as_json, plan_file = options.pop("as_json"), options.pop("plan_file")
-    settings, host = take_settings(options, execution), Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     order = Order(
         job=declaration(job),
         path=path,

@@ -41,22 +41,32 @@ class PrintedRows(Protocol):
         """Distinct accepted ids."""
 
 
-#: The name of the handler that says what the layers below warn of.
-_WARNINGS = "said on stderr"
+#: The name of the handlers that say on stderr what the layers below tell.
+_ON_STDERR = "said on stderr"
 
 
 def show_warnings() -> None:
     """Have what the layers below warn of said on stderr."""
+    _hear("privacy_toolkit.engine", "WARNING")
+
+
+def show_log() -> None:
+    """Have the log of a run on stderr."""
+    _hear("privacy_toolkit.run", "INFO")
+
+
+def _hear(name: str, level: str) -> None:
     import logging
 
-    class Warnings(logging.Handler):
+    class OnStderr(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(record.getMessage())
 
-    logger = logging.getLogger("privacy_toolkit.engine")
-    if all(handler.name != _WARNINGS for handler in logger.handlers):
-        handler = Warnings()
-        handler.name = _WARNINGS
+    logger = logging.getLogger(name)
+    logger.setLevel(level)
+    if all(handler.name != _ON_STDERR for handler in logger.handlers):
+        handler = OnStderr()
+        handler.name = _ON_STDERR
         logger.addHandler(handler)
 
 
@@ -248,13 +258,19 @@ class Lines:
 
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
-    from privacy_toolkit.engine.limits import Stopping, Waiting
+    from privacy_toolkit.engine.limits import PaceChanged, Stopping, Waiting
 
     if isinstance(event, Waiting):
         why = (
             "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
         )
         say(f"{why} {event.seconds:.3g} s.")
+    elif isinstance(event, PaceChanged):
+        if event.by_hand:
+            now = event.now
+            most = "" if now.rate is None else f" at {now.rate:g} requests a second"
+            pace = f"Pace: {now.concurrency} in flight{most}, as somebody asked."
+            say("Paused, as somebody asked (runs pause)." if now.paused else pace)
     elif isinstance(event, Stopping):
         from privacy_toolkit.reporting.words import STOPS
 
@@ -266,7 +282,7 @@ def _bar(doing: str) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from privacy_toolkit.engine.limits import Exchanged, Settled, Started, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Exchanged, PaceChanged, Settled, Started, Stopping, Waiting
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
@@ -289,7 +305,7 @@ def _bar(doing: str) -> Iterator[Listener]:
                 shown.update(task, advance=1, speed=f"{requests / (time.monotonic() - began):,.0f} requests/s")
             elif isinstance(event, Started):
                 shown.update(task, total=event.open)
-            elif isinstance(event, Waiting | Stopping):
+            elif isinstance(event, Waiting | Stopping | PaceChanged):
                 announce(event)
 
         yield listen
@@ -344,6 +360,10 @@ def watched_lines(now: WatchedRun) -> list[str]:
         lines.append(f"errors: {', '.join(f'{kind} {number:,}' for kind, number in seen['errors'].items())}")
     if seen["due"]:
         lines.append(f"open and due: {', '.join(f'{number:,} on {day}' for day, number in seen['due'].items())}")
+    pace = seen["pace_asked"]
+    if pace is not None:
+        most = [f"{name} {pace[name]:g}" for name in ("rate", "concurrency") if pace[name] is not None]
+        lines.append(f"{', '.join(['paused'] * pace['paused'] + most) or 'pace as begun'}, asked for by {pace['by']}")
     stop = seen["stop_asked"]
     if stop is not None:
         lines.append(f"stop asked for by {stop['by']} at {stop['at']}{stop['why'] and ': ' + stop['why']}")

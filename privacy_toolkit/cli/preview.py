@@ -55,8 +55,11 @@ _OWN_GROUNDS = {
 class Terminal:
     """The person at the terminal, or whoever started the command without one."""
 
-    def __init__(self, options: CommandOptions) -> None:
+    def __init__(self, options: CommandOptions, settings: Settings | None = None) -> None:
         self._options = options
+        self._shown = options.progress
+        if self._shown == "auto" and settings is not None and settings.logs_to_stderr:
+            self._shown = "none"  # the log has it, and a bar would break its lines
 
     def say(self, text: str) -> None:
         """Say it on stderr."""
@@ -109,7 +112,7 @@ class Terminal:
 
     def events(self, doing: str) -> AbstractContextManager[Listener]:
         """Show progress, as the options say."""
-        return progress(self._options.progress, doing, quiet=self._options.quiet)
+        return progress(self._shown, doing, quiet=self._options.quiet)
 
     @contextmanager
     def stopping(self, stop: Stop, drop: Callable[[], None]) -> Iterator[None]:
@@ -204,14 +207,22 @@ def preview(plan: Plan, settings: Settings) -> None:
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
-    if settings.config_file is not None:
-        say(f"  Settings  {settings.config_file}, profile {settings.profile}")
+    _show_settings(settings)
     requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {spell_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _show_settings(settings: Settings) -> None:
+    """Show where the settings come from, and what is on the way to the target."""
+    if settings.config_file is not None:
+        say(f"  Settings  {settings.config_file}, profile {settings.profile}")
+    proxy = settings.network.proxy_for(settings.base_url or "")
+    if proxy is not None:
+        say(f"  Proxy     {proxy.shown}, by the {proxy.origin}")
 
 
 def _show_reading(plan: Plan) -> None:

@@ -496,7 +496,7 @@ def _patrol(order: PatrolOrder, settings: Settings, execution: CommandOptions, *
     from privacy_toolkit.cli.preview import Terminal, run_object, show_result
     from privacy_toolkit.notify.telling import Means, failed, patrolled
 
-    host = Terminal(execution)
+    host = Terminal(execution, settings)
     with telling(settings, host), host.whole():
         done = patrol(order, settings, execution, host, microseconds)
     if not done.results:  # whoever waits for a word hears that there was nothing to do

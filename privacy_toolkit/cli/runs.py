@@ -117,7 +117,7 @@ def resume(**options: Any) -> int:
 
     execution = take_execution(options)
     as_json, name = options.pop("as_json"), options.pop("run")
-    settings, host = take_settings(options, execution), Terminal(execution)
+    host = Terminal(execution, settings := take_settings(options, execution))
     with telling(settings, host), host.whole():
         return show_result(go_on(name, settings, execution, host, microseconds), as_json)
 
@@ -161,6 +161,54 @@ def stop_run(**options: Any) -> int:
         emit_json({"run_id": run_id, "stop_asked": {"at": moment_of(asked), "by": asked.by, "why": asked.why}})
     else:
         result(f"Run {run_id} was asked to stop. What is in flight is finished. privacy-toolkit runs watch {run_id}")
+    return ExitCode.SETTLED
+
+
+@runs_command.command("tune")
+@_run
+@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second, of all.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight, of each worker.")
+@settings_options
+def tune_run(**options: Any) -> int:
+    """Change the pace of a run that a process works on, here or elsewhere; never above what it was begun with.
+
+    It is obeyed within seconds, and forgotten when the run is resumed.
+    """
+    rate, concurrency = options.pop("rate"), options.pop("concurrency")
+    if rate is None and concurrency is None:
+        raise UsageError("What is to be changed?", "Give --rate N, --concurrency N, or both.")
+    return _tuned(options, rate=rate, concurrency=concurrency)
+
+
+@runs_command.command("pause")
+@_run
+@settings_options
+def pause_run(**options: Any) -> int:
+    """Pause a run that a process works on, here or elsewhere: what is in flight is finished, and the process waits."""
+    return _tuned(options, paused=True)
+
+
+@runs_command.command("continue")
+@_run
+@settings_options
+def continue_run(**options: Any) -> int:
+    """Go on with a run that is paused, at the pace that it had."""
+    return _tuned(options, paused=False)
+
+
+def _tuned(options: dict[str, Any], **change: Any) -> int:
+    from privacy_toolkit.app.workers import tune
+
+    as_json, name = options.pop("as_json"), options.pop("run")
+    state = _state(options)
+    run_id = state.find(name)
+    asked = tune(state, run_id, microseconds, **change)
+    if as_json:
+        emit_json({"run_id": run_id, "rate": asked.rate, "concurrency": asked.concurrency, "paused": asked.paused})
+    else:
+        told = [f"--{key} {value:g}" for key, value in change.items() if key != "paused" and value is not None]
+        what = " ".join(told) or ("a pause" if asked.paused else "an end of its pause")
+        result(f"Run {run_id} was asked for {what}. privacy-toolkit runs watch {run_id}")
     return ExitCode.SETTLED
 
 

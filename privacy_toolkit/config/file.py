@@ -70,6 +70,15 @@ class NotifyProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ping_url: str | SecretSource | None = None
     webhook: WebhookProfile | None = None
     prometheus_textfile: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
+
+
+class LogProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``: what is written while a run is worked on; without a ``file`` it goes to stderr."""
+
+    format: Literal["json", "text"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
 class ControlsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,6 +202,15 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
     schedules: dict[str, ScheduleProfile] | None = None
+    proxy: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    proxy_user: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    proxy_password: SecretSource | None = None
+    no_proxy: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
+    ca_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    client_cert: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    client_key: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    client_key_password: SecretSource | None = None
+    log: LogProfile | None = None
     retention: RetentionProfile | None = None
 
 
@@ -209,8 +227,8 @@ class StateProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
-    ``notify``, ``controls``, ``input``, ``columns``, ``patrol``, ``loyalty``, ``schedules`` and ``retention`` hold for
-    the profiles that have none of their own. ``state`` holds for all of them.
+    ``notify``, ``controls``, ``input``, ``columns``, ``patrol``, ``loyalty``, ``schedules``, ``log`` and
+    ``retention`` hold for the profiles that have none of their own. ``state`` holds for all of them.
     """
 
     profiles: dict[str, Profile] = {}
@@ -221,6 +239,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patrol: PatrolProfile | None = None
     loyalty: LoyaltyProfile | None = None
     schedules: dict[str, ScheduleProfile] | None = None
+    log: LogProfile | None = None
     retention: RetentionProfile | None = None
     state: StateProfile = StateProfile()
 
@@ -365,12 +384,16 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Who is told about a run. Addresses are secrets: anyone who knows one can tell the same."""
+    """Who is told about a run. Addresses are secrets: anyone who knows one can tell the same.
+
+    ``metrics_port`` is where figures are served on the loopback address while a run is worked on; 0: any that is free.
+    """
 
     ping_url: Secret | None = None
     webhook: Webhook | None = None
     prometheus_textfile: Path | None = None
     allow_insecure_http: bool = False
+    metrics_port: int | None = None
 
 
 def load_notify(profile: NotifyProfile | None, *, allow_insecure_http: bool) -> Notify:
@@ -387,6 +410,7 @@ def load_notify(profile: NotifyProfile | None, *, allow_insecure_http: bool) -> 
         webhook=None if profile.webhook is None else _webhook(profile.webhook, allow_insecure_http),
         prometheus_textfile=None if file is None else Path(file).expanduser(),
         allow_insecure_http=allow_insecure_http,
+        metrics_port=profile.metrics_port,
     )
 
 

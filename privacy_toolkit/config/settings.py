@@ -10,13 +10,14 @@ import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from platformdirs import user_state_path
 
 from privacy_toolkit.config.file import (
@@ -25,6 +26,7 @@ from privacy_toolkit.config.file import (
     ConfigFile,
     ControlsProfile,
     InputProfile,
+    LogProfile,
     LoyaltyProfile,
     MappingFile,
     Notify,
@@ -38,6 +40,7 @@ from privacy_toolkit.config.file import (
     read_config,
     read_secret,
 )
+from privacy_toolkit.config.network import Network, load_network
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 
@@ -77,6 +80,10 @@ class Flags:
     state: str | None = None
     rate: float | None = None
     concurrency: int | None = None
+    log_format: str | None = None
+    log_level: str | None = None
+    log_file: str | None = None
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,8 @@ class Settings:
     ``control_present`` is the id of a profile that must be visible: the positive control of anyone who names one.
     ``input`` is how files are read, as fields of ``InputOptions`` by their names. ``patrol`` is the schedule by which
     those who were erased are read again. ``loyalty`` names the programs whose ledgers are in access packages.
-    ``schedules`` are what workers begin by the clock, by name. ``keep`` is how long runs keep their ids: ``90d``.
+    ``schedules`` are what workers begin by the clock, by name. ``network`` is how connections leave. ``log``: what is
+    logged of a run, None: nothing. ``keep`` is how long runs keep their ids: ``90d``.
     """
 
     base_url: str | None
@@ -168,7 +176,14 @@ class Settings:
     patrol: PatrolProfile = field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
     schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
+    network: Network = field(default_factory=Network)
     keep: str | None = None
+    log: LogProfile | None = None
+
+    @property
+    def logs_to_stderr(self) -> bool:
+        """Whether there is a log and it goes to stderr."""
+        return self.log is not None and self.log.file is None
 
     @cached_property
     def target(self) -> str:
@@ -353,6 +368,9 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
     controls = (config.controls if profile.controls is None else profile.controls) or ControlsProfile()
     retention = config.retention if profile.retention is None else profile.retention
     state = flags.state or env.get("STATE") or profile.state
+    told = load_notify(notify, allow_insecure_http=profile.allow_insecure_http)
+    if flags.metrics_port is not None:
+        told = replace(told, metrics_port=flags.metrics_port)
     return Settings(
         base_url=env.get("BASE_URL") or profile.base_url,
         application=env.get("APPLICATION") or profile.application,
@@ -372,7 +390,7 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         profile=name,
         trust=_trust(env, profile, orders_signed=config.state.orders == "signed"),
         state_key=_path(config.state.key.file if config.state.key else None),
-        notify=load_notify(notify, allow_insecure_http=profile.allow_insecure_http),
+        notify=told,
         config_file=place.path,
         config_passed_over=place.passed_over,
         control_present=controls.present,
@@ -380,8 +398,24 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         patrol=(config.patrol if profile.patrol is None else profile.patrol) or PatrolProfile(),
         loyalty=((config.loyalty if profile.loyalty is None else profile.loyalty) or LoyaltyProfile()).programs,
         schedules=(config.schedules if profile.schedules is None else profile.schedules) or {},
+        network=load_network(profile, os.environ if environ is None else environ),
+        log=_log(flags, config.log if profile.log is None else profile.log),
         keep=None if retention is None else retention.keep,
     )
+
+
+def _log(flags: Flags, profile: LogProfile | None) -> LogProfile | None:
+    """What is logged; nothing where neither an option nor the configuration file asks for it."""
+    given = {"format": flags.log_format, "level": flags.log_level, "file": flags.log_file}
+    said = {name: value for name, value in given.items() if value is not None}
+    if profile is None and not said:
+        return None
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(profile or LogProfile()), **said}, LogProfile)
+    except msgspec.ValidationError:
+        raise UsageError(
+            "The log can't be written as asked.", "log_format: json or text; log_level: debug, info, warning, error."
+        ) from None
 
 
 def load_input(flags: Flags, environ: Mapping[str, str] | None = None) -> Mapping[str, Any]:

@@ -30,7 +30,20 @@ from privacy_toolkit.core.privacy import COLLECT_AFTER, __version__, describe
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.context import ExecutionContext
-from privacy_toolkit.engine.limits import STOPS_ALL, Event, Limits, Listener, Places, Stop, Stopping, Waiting, Watch
+from privacy_toolkit.engine.limits import (
+    STOPS_ALL,
+    Event,
+    Gauges,
+    Limits,
+    Listener,
+    PaceChanged,
+    Places,
+    Stop,
+    Stopping,
+    Waiting,
+    Watch,
+    Working,
+)
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
@@ -46,6 +59,7 @@ from privacy_toolkit.journal.lease import (
     ShareChanged,
     Signal,
 )
+from privacy_toolkit.journal.records import TuneAsked
 from privacy_toolkit.journal.store import Lease, OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
@@ -263,6 +277,7 @@ def described(settings: Settings, conditions: Conditions, learned: Mapping[str, 
         "timeouts_seconds": msgspec.structs.asdict(settings.timeouts),
         "generation": settings.generation,
         "profile": settings.profile,
+        "proxy": _proxied(settings),
         "api_key": describe(settings.api_key),
         "content_signature": describe(settings.signature and settings.signature[1]),
         "verify": conditions.verify,
@@ -279,6 +294,12 @@ def described(settings: Settings, conditions: Conditions, learned: Mapping[str, 
         "until": conditions.until and conditions.until.astimezone(UTC).isoformat(timespec="seconds"),
     }
     return msgspec.json.encode(said, order="sorted").decode()
+
+
+def _proxied(settings: Settings) -> str:
+    """The proxy's host and port, where there is one."""
+    proxy = settings.network.proxy_for(settings.base_url or "")
+    return "" if proxy is None else proxy.shown
 
 
 async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
@@ -316,11 +337,74 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
             learned_gone=None if work.learned is None else work.learned.gone,
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
-        heard = _Heard(tools)
+        tuner = _Tuner(work, tools, runner)
+        work.emit(Working(lease.number, tuner.gauges))
+        heard = _Heard(tools, tuner)
         lease.listen(heard, lambda: _counted(work, tools, runner))
-        with work.stopping(stop, runner.abort), _window(work, stop):
+        with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking():
             reason = await runner.run(partial(_wait_out, work, stop))
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
+
+
+#: So many seconds there are between two looks whether somebody asked for another pace.
+_LOOK_EVERY = 1.0
+
+
+class _Tuner:
+    """Sets pace and places: by the settings, the share that the lease gives, and what somebody asked for.
+
+    What is asked for is never more than the settings allow. Shares add up to the rate of all, so that a part of each
+    adds up to that part of the rate.
+    """
+
+    def __init__(self, work: Work, tools: ExecutionContext, runner: Runner) -> None:
+        self._work, self._tools, self._runner = work, tools, runner
+        self._share: float | None = work.settings.rate
+        self._may: Callable[[], bool] | None = None
+        self._asked: TuneAsked | None = None
+
+    def gauges(self) -> Gauges:
+        """How the execution stands."""
+        is_paused = self._asked is not None and self._asked.paused
+        return Gauges(self._runner.in_flight, self._tools.places.count, self._tools.pacer.rate, is_paused)
+
+    def shared(self, rate: float | None) -> None:
+        """Go on with another share of the rate, as long as the lease holds."""
+        self._share, self._may = rate, self._tools.lease.may_send
+        self._apply(by_hand=False)
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look now and then whether somebody asks for another pace."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            with suppress(JournalError, OSError):  # it is looked at again; whoever writes hears of trouble
+                asked = self._work.journal.tune_asked
+                if asked != self._asked:
+                    self._asked = asked
+                    self._apply(by_hand=True)
+            timer = loop.call_later(_LOOK_EVERY, look)
+
+        timer = loop.call_later(0, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _apply(self, *, by_hand: bool) -> None:
+        asked, settings, rate = self._asked, self._work.settings, self._share
+        if asked is not None and asked.paused:
+            rate = 0.0
+        elif asked is not None and asked.rate is not None:
+            part = min(1.0, asked.rate / settings.rate)
+            rate = part * (settings.rate if rate is None else rate)
+        self._tools.pacer.change(rate, self._may)
+        most = None if asked is None else asked.concurrency
+        self._tools.places.change(settings.concurrency if most is None else min(most, settings.concurrency))
+        self._tools.emit(PaceChanged(self.gauges(), by_hand=by_hand))
 
 
 def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
@@ -339,8 +423,8 @@ def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
 class _Heard:
     """Does what a lease tells. ``is_lost``: it said that it is lost."""
 
-    def __init__(self, tools: ExecutionContext) -> None:
-        self._tools = tools
+    def __init__(self, tools: ExecutionContext, tuner: _Tuner) -> None:
+        self._tools, self._tuner = tools, tuner
         self.is_lost = False
 
     def __call__(self, signal: Signal) -> None:
@@ -348,7 +432,7 @@ class _Heard:
         tools = self._tools
         match signal:
             case ShareChanged(rate):
-                tools.pacer.change(rate, tools.lease.may_send)
+                self._tuner.shared(rate)
             case AskedToPause(seconds):
                 tools.pacer.pause(seconds)
                 tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)

@@ -65,7 +65,36 @@ class Ended:
     stopped_by: StopReason | None
 
 
-Event = Started | Exchanged | Settled | Waiting | Stopping | Ended
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How an execution stands at one moment: subjects in flight and how many may be, and requests a second.
+
+    ``rate`` is what it may use now, None: any; ``paused``: somebody asked for a pause, and nothing is begun.
+    """
+
+    in_flight: int
+    concurrency: int
+    rate: float | None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An execution begins: its number in the run, and what tells at any moment, to any thread, how it stands."""
+
+    number: int
+    look: Callable[[], Gauges]
+
+
+@dataclass(frozen=True, slots=True)
+class PaceChanged:
+    """What an execution may use is another from now on; ``by_hand``: by ``runs tune``, ``pause`` or ``continue``."""
+
+    now: Gauges
+    by_hand: bool
+
+
+Event = Working | Started | Exchanged | Settled | Waiting | PaceChanged | Stopping | Ended
 Listener = Callable[[Event], None]
 
 
@@ -284,14 +313,22 @@ class Places:
 
     def is_taken(self) -> bool:
         """Take a place if one is free; whether one was."""
-        if not self._free:
+        if self._free <= 0:
             return False
         self._free -= 1
         return True
 
+    def change(self, count: int) -> None:
+        """Have so many places from now on; where there are fewer, those that are taken are given back one by one."""
+        self._free += count - self.count
+        self.count = count
+        while self._free > 0 and self._waiting:
+            self._free -= 1
+            self.give_back()
+
     def give_back(self) -> None:
         """Hand the place to whoever has waited longest, or make it free."""
-        while self._waiting:
+        while self._waiting and self._free >= 0:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

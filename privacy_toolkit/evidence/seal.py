@@ -135,6 +135,21 @@ class Chain:
         """
         return [self._checked(kept) for kept in self._kept.of_run(run_id)]
 
+    def verify(self) -> int:
+        """Make sure that each link follows the one before it; how many there are.
+
+        Raises:
+            OSError: one can't be read.
+            ChainError: the record is damaged, has a gap, or was put together from several.
+        """
+        previous, number = None, 0
+        for number, kept in enumerate(self._kept.links(), 1):
+            link = self._checked(kept)
+            if (link.head().sequence, link.head().previous) != (number, previous):
+                raise ChainError(f"Link {number} of the record of the packs does not follow.", self._kept.remedy)
+            previous = link.hash
+        return number
+
     def append(self, link: Link) -> None:
         """Add a link that follows the newest. It is durable when this returns.
 

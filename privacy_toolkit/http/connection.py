@@ -39,6 +39,7 @@ from typing import cast
 import httptools
 import msgspec
 
+from privacy_toolkit.config.network import Obstacle, obstacle_of
 from privacy_toolkit.http.exchange import Fault, Line, Mark, Phase, Trouble, failure
 
 #: The most that status line and headers of an answer may take, in bytes, interim answers included; trailers likewise.
@@ -211,6 +212,7 @@ class Connection(asyncio.Protocol):
         self.size = self.counted = 0  # of the body on its way: bytes received, and those counted in ``room``
         self.announced = False  # the peer has said that its last answer is the last one
         self.over = False  # nothing that comes changes anything any more
+        self.obstacle: Obstacle | None = None  # why its socket is gone, where that is known
         self._loop = loop
         self._on_lost = on_lost
         self._room = room
@@ -358,9 +360,9 @@ class Connection(asyncio.Protocol):
         elif not self.over:
             (self._close_in_order if whole and self.announced else self._spoil)()
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
-        self.closed = True
+        self.closed, self.obstacle = True, obstacle_of(error)
         if self._answer is not None:
             self._fail(Trouble.BROKEN)
         elif not self.over:  # without the peer's end: who knows what is lost
@@ -517,7 +519,7 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         self._spoil()
         if answer is not None and not answer.done():
-            fault = Fault(self._phase, trouble, sent, self._clock() - self._started)
+            fault = Fault(self._phase, trouble, sent, self._clock() - self._started, self.obstacle)
             answer.set_exception(failure(fault))
 
     def _spoil(self) -> None:

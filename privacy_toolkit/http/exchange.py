@@ -20,6 +20,8 @@ from typing import NamedTuple
 import httpx2
 import msgspec
 
+from privacy_toolkit.config.network import Obstacle
+
 # What one request over the wire came to: a reply, or a fault with the phase it happened in.
 
 
@@ -122,12 +124,16 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
-    """No complete answer. ``sent`` is False only if it is certain that not one byte of the request left."""
+    """No complete answer. ``sent`` is False only if it is certain that not one byte of the request left.
+
+    ``obstacle`` is what kept a connection from being made, where that is known.
+    """
 
     phase: Phase
     trouble: Trouble
     sent: bool
     elapsed: float = 0.0
+    obstacle: Obstacle | None = None
 
 
 Exchange = Reply | Fault

@@ -2,8 +2,8 @@
 
 The transport makes one attempt a request, never a silent second one. It replaces the client's own one, whose pool takes
 longer the more connections it holds, and says of each failure in which phase it happened and whether anything had left
-(``.fault``). HTTP/1.1 over TCP or TLS, one origin, no proxy. A message is tried once, bounded in time; of its address
-only the host is ever named.
+(``.fault``). HTTP/1.1 over TCP or TLS, one origin, straight or through a proxy that is asked by CONNECT. A message is
+tried once, bounded in time; of its address only the host is ever named.
 """
 
 from __future__ import annotations
@@ -17,21 +17,135 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx2
 
 from privacy_toolkit.config.file import check_address
+from privacy_toolkit.config.network import (
+    DIRECT,
+    Network,
+    Obstacle,
+    Proxy,
+    ProxyError,
+    is_this_machine,
+    obstacle_of,
+    way_of,
+)
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.http.connection import LARGEST_ANSWER, Connection, Received, Room, Watcher, polled
-from privacy_toolkit.http.exchange import PLAIN, Fault, Line, Manner, Phase, Trouble, failure, suits
+from privacy_toolkit.http.exchange import (
+    PLAIN,
+    Fault,
+    Line,
+    Manner,
+    Phase,
+    Trouble,
+    failure,
+    suits,
+)
 
 #: Retired connections that are still listened to, at most; they carry nothing.
 MOST_RETIRED = 64
 _TURNS = 3  # of the event loop, so that it takes what came with the end of a TLS handshake
 
 _Waiter = asyncio.Future[Connection | None]
+
+
+class Tunnel:
+    """Ways through a proxy to one host, made by CONNECT: what goes through is between the two ends, TLS included.
+
+    A proxy's word never counts as the API's, and whatever else than a way through it gives is an error. Until it has
+    let one connection in they are asked for one after the other, and after ``MOST_REFUSALS`` in a row for want of
+    credentials none is asked for any more: a directory behind a proxy locks accounts.
+
+    ``context`` is what the TLS to the proxy itself takes, where it is an https one.
+    """
+
+    #: So often a proxy may answer 407 in a row.
+    MOST_REFUSALS = 2
+
+    def __init__(self, proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self._proxy = proxy
+        self._context = context
+        self._request = proxy.request(host, port, f"privacy-toolkit/{__version__}")
+        self._turn = asyncio.Lock()
+        self._lets_in, self._refusals = False, 0
+
+    async def open(self, connection: Connection) -> asyncio.Transport:
+        """Make a way, and hand it to ``connection``.
+
+        Raises:
+            ProxyError: the proxy makes none.
+        """
+        if self._lets_in:
+            return await self._open(connection)
+        async with self._turn:
+            return await self._open(connection)
+
+    async def _open(self, connection: Connection) -> asyncio.Transport:
+        if self._refusals >= self.MOST_REFUSALS:
+            raise ProxyError(self._proxy.wanting)
+        asking = _Asking(asyncio.get_running_loop().create_future())
+        tcp: asyncio.Transport | None = None
+        try:
+            tcp = await self._reach(asking)
+            tcp.write(self._request)
+            if await asking.answer == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                self._lets_in = False
+                self._refusals += 1
+                raise ProxyError(self._proxy.wanting)  # noqa: TRY301 - it is closed as after any other error
+            if asking.more:
+                raise ProxyError(Obstacle.PROXY_PAGE)  # noqa: TRY301 - as above
+            self._lets_in, self._refusals = True, 0
+            tcp.set_protocol(connection)
+            connection.connection_made(tcp)
+        except BaseException:
+            if tcp is not None:
+                tcp.abort()
+            raise
+        return tcp
+
+    async def _reach(self, asking: _Asking) -> asyncio.Transport:
+        proxy, loop = self._proxy, asyncio.get_running_loop()
+        named = proxy.host if self._context is not None else None
+        try:
+            tcp, _ = await loop.create_connection(
+                lambda: asking, proxy.host, proxy.port, ssl=self._context, server_hostname=named
+            )
+        except ssl.SSLError:
+            raise ProxyError(Obstacle.PROXY_TLS) from None
+        except (OSError, UnicodeError):
+            raise ProxyError(Obstacle.PROXY_UNREACHABLE) from None
+        return tcp
+
+
+class _Asking(asyncio.Protocol):
+    """Waits for what a proxy answers to CONNECT: ``answer`` is its status; ``more`` came than its head."""
+
+    def __init__(self, answer: asyncio.Future[int]) -> None:
+        self.answer = answer
+        self.more = False
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the head."""
+        self.more = self.answer.done()
+        self._head += b"" if self.more else data
+        try:
+            status = None if self.more else way_of(self._head)
+        except ProxyError as error:
+            self.answer.set_exception(error)
+        else:
+            if status is not None:
+                self.answer.set_result(status)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """It has gone; what it had answered by then counts, and that the way is closed shows by itself."""
+        if not self.answer.done():
+            self.answer.set_exception(ProxyError(Obstacle.PROXY_CLOSED))
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -42,7 +156,11 @@ class Transport(httpx2.AsyncBaseTransport):
     answer is complete; waits for the memory that large answers share count for nothing. An answer's extension
     ``elapsed`` is the time from the first byte sent, in seconds, ``mark`` its ``Mark``. ``largest_answer`` is the most
     that a body may take, in bytes; all bodies on their way together take at most a quarter more than that, and what one
-    read brings on each connection. ``clock`` and ``watch`` are those of its connections.
+    read brings on each connection. ``clock`` and ``watch`` are those of its connections. ``network`` is how they leave:
+    through which proxy, whom TLS trusts, and what it shows.
+
+    Raises:
+        UsageError: what ``network`` names can't be used.
     """
 
     def __init__(
@@ -50,7 +168,7 @@ class Transport(httpx2.AsyncBaseTransport):
         origin: httpx2.URL,
         *,
         max_connections: int = 64,
-        ssl_context: ssl.SSLContext | None = None,
+        network: Network = DIRECT,
         largest_answer: int = LARGEST_ANSWER,
         clock: Callable[[], float] = time.monotonic,
         watch: Watcher = polled,
@@ -58,7 +176,8 @@ class Transport(httpx2.AsyncBaseTransport):
         self._scheme, self._netloc = origin.scheme, origin.netloc
         self._host = origin.raw_host.decode("ascii")
         self._port = origin.port or (443 if origin.scheme == "https" else 80)
-        self._ssl = (ssl_context or _default_context()) if origin.scheme == "https" else None
+        self._ssl = network.for_api() if origin.scheme == "https" else None
+        self._tunnel = _tunnel(network, origin, self._host, self._port)
         self._places = max_connections
         self._largest = largest_answer
         self._clock, self._watch = clock, watch
@@ -224,7 +343,10 @@ class Transport(httpx2.AsyncBaseTransport):
         tcp: asyncio.Transport | None = None
         try:
             async with asyncio.timeout(seconds):
-                tcp, _ = await loop.create_connection(lambda: connection, self._host, self._port)
+                if self._tunnel is None:
+                    tcp, _ = await loop.create_connection(lambda: connection, self._host, self._port)
+                else:
+                    tcp = await self._tunnel.open(connection)
                 if self._ssl is not None:
                     phase = Phase.TLS
                     connection.attach(await loop.start_tls(tcp, connection, self._ssl, server_hostname=self._host))
@@ -236,7 +358,8 @@ class Transport(httpx2.AsyncBaseTransport):
                 tcp.abort()
             self._pass_on(None)
             if isinstance(error, OSError | UnicodeError):  # the latter: a host name that can't be looked up
-                raise failure(Fault(phase, _trouble(error), sent=False, elapsed=loop.time() - started)) from None
+                obstacle = connection.obstacle or _obstacle(error, phase, tunnelled=self._tunnel is not None)
+                raise failure(Fault(phase, _trouble(error), False, loop.time() - started, obstacle)) from None
             raise
         self._connections.add(connection)
         return connection
@@ -278,11 +401,11 @@ class Transport(httpx2.AsyncBaseTransport):
             self._idle.append(connection)
 
 
-def _default_context() -> ssl.SSLContext:
-    """The system's certificate authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name; HTTP/1.1 only."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def _tunnel(network: Network, origin: httpx2.URL, host: str, port: int) -> Tunnel | None:
+    proxy = network.proxy_for(str(origin))
+    if proxy is None:
+        return None
+    return Tunnel(proxy, host, port, network.for_others() if proxy.scheme == "https" else None)
 
 
 async def _payload(request: httpx2.Request) -> bytes:
@@ -318,6 +441,18 @@ def _trouble(error: OSError | UnicodeError) -> Trouble:
     return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.BROKEN
 
 
+def _obstacle(error: OSError | UnicodeError, phase: Phase, *, tunnelled: bool) -> Obstacle | None:
+    """What kept a connection from being made; through a proxy, what is no TLS is most likely its own page."""
+    found = obstacle_of(error)
+    if phase is Phase.TLS:
+        if tunnelled and found is Obstacle.NO_TLS:
+            return Obstacle.PROXY_PAGE
+        return Obstacle.CLOSED if found is None and isinstance(error, ConnectionError) else found
+    if tunnelled and isinstance(error, TimeoutError):
+        return Obstacle.PROXY_UNREACHABLE
+    return found
+
+
 def _fail(waiter: _Waiter, trouble: Trouble, elapsed: float = 0.0) -> None:
     if not waiter.done():
         waiter.set_exception(failure(Fault(Phase.POOL, trouble, sent=False, elapsed=elapsed)))
@@ -337,11 +472,19 @@ def silence_library() -> None:
 #: How long a message may take in all: name look-up, connection, sending, the head of the answer.
 SECONDS = 10.0
 
-_ANSWERS_BEGIN, _REDIRECTS_BEGIN, _ERRORS_BEGIN = 200, 300, 400
+_ANSWERS_BEGIN, _REDIRECTS_BEGIN, _ERRORS_BEGIN, _TROUBLES_BEGIN = 200, 300, 400, 500
+_PASSING = frozenset({408, 425, 429})
 
 
 class NotPostedError(Exception):
-    """The message was not taken; the text says where and why, and holds no secret."""
+    """The message was not taken; the text says where and why, and holds no secret.
+
+    ``may_pass``: another attempt may be taken, since nobody answered, or with a trouble of theirs.
+    """
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,8 +501,14 @@ class Message:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
-def send(message: Message, *, allow_insecure_http: bool = False, seconds: float = SECONDS) -> None:
-    """Send a message once. No redirect is followed, and nothing of the environment is used.
+def send(
+    message: Message,
+    *,
+    allow_insecure_http: bool = False,
+    network: Network = DIRECT,
+    seconds: float = SECONDS,
+) -> None:
+    """Send a message once. No redirect is followed; a proxy is used as ``network`` has it, for this machine none.
 
     A thread of its own does it, so that the time is bounded whatever hangs, a name look-up among them; one that
     comes to no end is left to itself and does not keep the process.
@@ -369,42 +518,72 @@ def send(message: Message, *, allow_insecure_http: bool = False, seconds: float 
     """
     try:
         check_address(message.url, "address", allow_insecure_http=allow_insecure_http)
+        way = _way(message, network)
     except UsageError as error:
         raise NotPostedError(error.message) from None
     silence_library()
     answers: queue.SimpleQueue[int | str] = queue.SimpleQueue()
-    threading.Thread(target=_attempt, args=(message, seconds, answers), daemon=True).start()
+    threading.Thread(target=_attempt, args=(message, way, seconds, answers), daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:
         answer = _LATE
     trouble = answer if isinstance(answer, str) else _objection(answer)
     if trouble:
-        raise NotPostedError(f"{message.host} {trouble.format(seconds=f'{seconds:g}')}.")
+        may_pass = isinstance(answer, str) or answer >= _TROUBLES_BEGIN or answer in _PASSING
+        raise NotPostedError(f"{message.host} {trouble.format(seconds=f'{seconds:g}')}.", may_pass=may_pass)
 
 
 _LATE = "gave no answer within {seconds} seconds"
 
 
-def _attempt(message: Message, seconds: float, answers: queue.SimpleQueue[int | str]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a message leaves: what TLS takes, and the proxy, if any, with what is said of it."""
+
+    context: ssl.SSLContext
+    proxy: httpx2.Proxy | None
+    shown: str
+
+
+def _way(message: Message, network: Network) -> _Way:
+    """The way to where a message goes.
+
+    Raises:
+        UsageError: what ``network`` names can't be used.
+    """
+    context = network.for_others()
+    proxy = None if is_this_machine(urlsplit(message.url).hostname or "") else network.proxy_for(message.url)
+    if proxy is None:
+        return _Way(context, None, "")
+    auth = None if proxy.user is None or proxy.password is None else (proxy.user, proxy.password.reveal())
+    through = httpx2.Proxy(
+        f"{proxy.scheme}://{proxy.shown}", auth=auth, ssl_context=context if proxy.scheme == "https" else None
+    )
+    return _Way(context, through, f" through the proxy {proxy.shown}")
+
+
+def _attempt(message: Message, way: _Way, seconds: float, answers: queue.SimpleQueue[int | str]) -> None:
     """Put the status of the answer, or what went wrong, into ``answers``."""
     try:
-        answers.put(_status(message, seconds))
+        answers.put(_status(message, way, seconds))
     except httpx2.TimeoutException:
         answers.put(_LATE)
+    except httpx2.ProxyError:  # its text is the proxy's
+        answers.put(f"could not be reached{way.shown}, which lets nobody through to it")
     except httpx2.ConnectError:
-        answers.put("could not be reached")
+        answers.put(f"could not be reached{way.shown}")
     except Exception:  # noqa: BLE001 - whatever it is, its text may hold the address
         answers.put("gave no answer that could be read")
 
 
-def _status(message: Message, seconds: float) -> int:
+def _status(message: Message, way: _Way, seconds: float) -> int:
     method = "GET" if message.body is None else "POST"
     headers = {"User-Agent": f"privacy-toolkit/{__version__}", "Accept": "*/*", **message.headers}
     with (
         httpx2.Client(
-            # The context of OpenSSL, as for the API: SSL_CERT_FILE names other certificate authorities.
-            verify=ssl.create_default_context(),
+            verify=way.context,
+            proxy=way.proxy,
             trust_env=False,
             follow_redirects=False,
             timeout=seconds,

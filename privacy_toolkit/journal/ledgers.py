@@ -272,6 +272,9 @@ class ChainStore(Protocol):
     def of_run(self, run_id: str) -> list[KeptLink]:
         """Give the links of one run, the oldest first."""
 
+    def links(self) -> list[KeptLink]:
+        """Give all links, the oldest first."""
+
     def append(self, link: KeptLink) -> None:
         """Add a link, durable on return. Of two with one number there is only ever one."""
 

@@ -130,6 +130,16 @@ class OpenRequests:
     subjects: int
 
 
+class TuneAsked(msgspec.Struct, frozen=True):
+    """Another pace for a run at work: requests a second, subjects in flight; None: as its settings say."""
+
+    at: int
+    by: str
+    rate: float | None = None
+    concurrency: int | None = None
+    paused: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""

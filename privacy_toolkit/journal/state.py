@@ -1,20 +1,31 @@
-"""Opening what ``--state`` names: a folder of this machine, or a database."""
+"""Opening what ``--state`` names, a folder of this machine or a database; and a folder as one file, and back."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import stat
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
+
+import msgspec
 
 from privacy_toolkit.config.settings import Settings, is_elsewhere
-from privacy_toolkit.core.model import Learned, ToolkitError, UsageError
+from privacy_toolkit.core.durable import FolderPlace, open_regular, write_file
+from privacy_toolkit.core.model import JournalError, Learned, RefusedError, ToolkitError, UsageError
+from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.journal.ledgers import ControlStore, SignOrder, WorkQueue
 from privacy_toolkit.journal.sqlite.chain import ControlFiles
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.sqlite.ledgers import faults_of
 from privacy_toolkit.journal.sqlite.reader import JournalReader
 from privacy_toolkit.journal.store import RunReader, State
 
@@ -290,3 +301,228 @@ def _cluster() -> Iterator[None]:
             "A state in PostgreSQL needs the extra [cluster], which is not installed.",
             "Install it: pip install 'talonone-privacy-toolkit[cluster]'",
         ) from None
+
+
+# A state folder as one file, and back.
+
+BACKUP_FORMAT: Final = "privacy-toolkit/backup/1"
+_MANIFEST, _DIGEST = "backup.json", "backup.sha256"
+_LARGEST_MANIFEST: Final = 1 << 28
+_CHUNK: Final = 1 << 20
+
+
+class BackupFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a backup: its SHA-256 in hexadecimal digits, and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class BackupManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a backup holds. ``packs``: whether packs are in it; ``key``: whether the key of the lists is."""
+
+    format: str = BACKUP_FORMAT
+    version: str
+    created_at: str
+    packs: bool
+    key: bool
+    files: dict[str, BackupFile]
+
+    @property
+    def runs(self) -> int:
+        """How many runs are in it."""
+        return sum(name.startswith("runs/") for name in self.files)
+
+
+class _Hashing:
+    """Reads a file while it is hashed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Give the next bytes."""
+        data = self._file.read(size)
+        self.hash.update(data)
+        return data
+
+
+def back_up(address: Path | str, key: Path | None, file: BinaryIO, created_at: str, *, packs: bool) -> BackupManifest:
+    """Write a state folder to a file as a tar archive, each of its files as it is at one moment; runs may work on.
+
+    Raises:
+        UsageError: the state is in a database, or is no state folder.
+        DamagedError: a journal is not what was written to it.
+        JournalError: something can't be read or written.
+    """
+    if is_elsewhere(address):
+        raise UsageError(
+            "A state in PostgreSQL is backed up with PostgreSQL's own means.",
+            "pg_dump --format=custom takes a consistent copy while runs work. Keep the key of [state] apart from it.",
+        )
+    state = StateFolder.existing(Path(address), key)
+    files: dict[str, BackupFile] = {}
+    try:
+        with (
+            FolderPlace(state.runs / "backup", over=False) as place,
+            tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            building = place.begin()
+            for name in state.to_back_up(packs=packs):
+                with open_regular(state.copy_of(name, building)) as content:
+                    size, hashing = os.fstat(content.fileno()).st_size, _Hashing(content)
+                    archive.addfile(_entry(name, size), hashing)
+                files[name] = BackupFile(hashing.hash.hexdigest(), size)
+            manifest = BackupManifest(
+                version=__version__, created_at=created_at, packs=packs, key=state.key.path.name in files, files=files
+            )
+            content_ = msgspec.json.format(msgspec.json.encode(manifest))
+            for name, data in ((_MANIFEST, content_), (_DIGEST, hashlib.sha256(content_).hexdigest().encode())):
+                archive.addfile(_entry(name, len(data)), BytesIO(data))
+    except OSError as error:
+        raise JournalError(
+            f"The backup can't be made: {error.strerror or error}.",
+            "Is there room on the disk? If a pack was just written again, give the command once more.",
+        ) from None
+    return manifest
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o600
+    return entry
+
+
+def restore(address: Path | str, file: BinaryIO) -> BackupManifest:
+    """Make a state folder of a backup: whole and checked, or not at all. It sends nothing without ``--restored``.
+
+    Raises:
+        UsageError: the state is in a database, or there is something at its place already.
+        RefusedError: the backup is damaged or cut off, or of a newer version.
+        JournalError: it can't be written.
+    """
+    if is_elsewhere(address):
+        raise UsageError("A backup becomes a state folder.", "Name a folder; state copy takes it to a database.")
+    path = Path(address).absolute()
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} is not empty. Nothing was changed.", "Name a folder that does not exist yet.")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FolderPlace(path, over=False) as place:
+            building = place.begin()
+            manifest = _unpacked(file, building)
+            for name in ("runs", "locks", "packs"):
+                (building / name).mkdir(mode=0o700, exist_ok=True)
+            StateFolder.existing(building).take_over()
+            if path.is_dir():
+                path.rmdir()
+            place.finish()
+    except OSError as error:
+        raise JournalError(f"The backup can't be restored: {error.strerror or error}.", "Is there room?") from None
+    return manifest
+
+
+def _unpacked(file: BinaryIO, building: Path) -> BackupManifest:
+    """Unpack a backup, and compare all of it with what it says of itself."""
+    found: dict[str, BackupFile] = {}
+    own: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=file, mode="r|") as archive:
+            for entry in archive:
+                parts, content = PurePosixPath(entry.name).parts, archive.extractfile(entry)
+                if content is None or not entry.isreg() or not _NAME.fullmatch(entry.name) or ".." in parts:
+                    raise _broken("something in it is no file of a state folder")
+                if entry.name in {_MANIFEST, _DIGEST}:
+                    own[entry.name] = content.read(_LARGEST_MANIFEST)
+                    continue
+                (building / entry.name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                hashing = _Hashing(content)  # type: ignore[arg-type]  # it only reads
+                write_file(building / entry.name, iter(partial(hashing.read, _CHUNK), b""))
+                found[entry.name] = BackupFile(hashing.hash.hexdigest(), entry.size)
+        said = own.get(_MANIFEST, b"")
+        if hashlib.sha256(said).hexdigest().encode() != own.get(_DIGEST):
+            raise _broken("its list of files is not what was written, or is missing")
+        manifest = msgspec.json.decode(said, type=BackupManifest)
+    except (tarfile.TarError, EOFError, FileExistsError):
+        raise _broken("it is cut off, or is no backup") from None
+    except msgspec.MsgspecError:
+        raise RefusedError(
+            "The backup was made by a newer version.", "Restore it with that one.", code="newer"
+        ) from None
+    differ = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
+    if differ:
+        raise _broken(f"{differ[0]} is not what was written")
+    return manifest
+
+
+def _broken(what: str) -> RefusedError:
+    return RefusedError(
+        f"The backup can't be relied on: {what}. Nothing was restored.", "Take another one.", code="damaged"
+    )
+
+
+# What can be seen of the files of a state folder.
+
+
+@dataclass(frozen=True, slots=True)
+class StateFinding:
+    """Something about a state: where, what, and what to do. Not ``is_wrong``: it is only to be known."""
+
+    where: str
+    what: str
+    remedy: str = ""
+    is_wrong: bool = True
+
+
+def look_over(address: Path | str, key: Path | None = None) -> Iterator[StateFinding]:
+    """Look at the files of a state folder but for the journals: lists, permissions, orphans, room. Nothing is changed.
+
+    Raises:
+        UsageError: what is there is no state folder.
+    """
+    if is_elsewhere(address):
+        return
+    state = StateFolder.existing(Path(address), key)
+    if not state.path.exists():
+        return
+    yield from _lists(state)
+    for path in [state.path, *sorted(state.path.rglob("*"))]:
+        yield from _looked_at(state.path, path)
+    for run in sorted(state.runs.iterdir()) if state.runs.is_dir() else ():
+        if run.name not in state.run_ids() and not run.name.startswith("."):
+            yield StateFinding(f"runs/{run.name}", "holds no journal", "Move it away, or put its journal back.")
+    for name in state.left_over() if state.runs.is_dir() else ():
+        yield StateFinding(f"runs/{name}", "left over by a process that died; it holds ids", _PURGE)
+    doubt = state.identity.doubt()
+    if doubt:
+        yield StateFinding(str(state.path), doubt, "If that is so on purpose, say --restored once.", is_wrong=False)
+
+
+def _lists(state: StateFolder) -> Iterator[StateFinding]:
+    """What is wrong with the lists of a state folder, their key, and what deployments taught."""
+    for name, said in faults_of(state.path, state.key):
+        yield StateFinding(name, said, "Put the list or its key back from a backup; send nothing until then.")
+    try:
+        ControlFiles(state.path).all()
+    except (ToolkitError, msgspec.MsgspecError):
+        yield StateFinding("controls", "a file is damaged", "privacy-toolkit controls create makes it again.")
+
+
+def _looked_at(root: Path, path: Path) -> Iterator[StateFinding]:
+    """What is wrong with the permissions of one file or folder."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:  # a run is at work
+        return
+    name = "." if path == root else path.relative_to(root).as_posix()
+    if stat.S_ISLNK(found.st_mode):
+        yield StateFinding(name, "is a link", "Put the file itself there.", is_wrong=False)
+    elif found.st_uid != os.geteuid():
+        yield StateFinding(name, "belongs to somebody else", f"chown it: {path}")
+    elif os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
+        yield StateFinding(name, f"others may use it ({stat.S_IMODE(found.st_mode):04o})", f"chmod go= {path}")
+
+
+_NAME = re.compile(r"[^/\x00-\x1f\\][^\x00-\x1f\\]{0,400}")
+_PURGE: Final = "privacy-toolkit runs purge --all-left-over"

@@ -53,6 +53,7 @@ from privacy_toolkit.journal.records import (
     OpenRequests,
     RejectedRow,
     Staged,
+    TuneAsked,
 )
 from privacy_toolkit.journal.windows import Windows
 
@@ -326,7 +327,7 @@ class Lease(Protocol):
 class OpenRun(RunReader, RunWriter, Protocol):
     """A run, opened: to be read, to be worked on, and for what is done to it as a whole.
 
-    Each of these but ``ask_to_stop`` raises ``RefusedError`` where another process works on the run, and all raise
+    Each of these but those that ask raises ``RefusedError`` where another process works on the run, and all raise
     ``JournalError`` where it can't be written.
     """
 
@@ -349,6 +350,13 @@ class OpenRun(RunReader, RunWriter, Protocol):
         Raises:
             RefusedError: nobody works on the run, so there is nothing to stop (code ``not_running``).
         """
+
+    @property
+    def tune_asked(self) -> TuneAsked | None:
+        """The pace that somebody asked for last; None if nobody did since work on the run was begun or gone on with."""
+
+    def ask_to_tune(self, asked: TuneAsked) -> None:
+        """Ask all executions that are under way for another pace; each looks every second. Raises as the above."""
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them."""
@@ -554,9 +562,9 @@ def running(run_id: str) -> RefusedError:
 
 
 def not_running(run_id: str) -> RefusedError:
-    """Make the error of a run that can't be stopped, since nobody works on it."""
+    """Make the error of a run of which nothing can be asked, since nobody works on it."""
     return RefusedError(
-        f"Nobody works on run {run_id} at the moment, so there was nothing to stop.",
+        f"Nobody works on run {run_id} at the moment, so nothing could be asked of anybody.",
         f"See how it stands: privacy-toolkit runs show {run_id}",
         code="not_running",
     )

@@ -12,15 +12,16 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from privacy_toolkit.config.file import Webhook, key_bytes
+from privacy_toolkit.config.network import Network
 from privacy_toolkit.config.settings import Settings
-from privacy_toolkit.core.durable import open_regular, put_file
+from privacy_toolkit.core.durable import locked, open_regular, put_file
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.http.transport import Message, NotPostedError, send
@@ -45,7 +46,8 @@ class Finished:
     """A run that was worked on, in totals.
 
     ``open`` are the open subjects, ``overdue`` those of them that were due before today, ``oldest_open`` is the day of
-    the oldest request among them. ``rejected`` are the rows of the input that were refused, where nobody accepted that.
+    the oldest request among them. ``rejected`` are the rows of the input that were refused, where nobody accepted that;
+    ``rejected_by_reason`` all that were refused.
     Times are microseconds since the epoch.
     """
 
@@ -62,6 +64,7 @@ class Finished:
     started_at: int
     ended_at: int
     rejected: int = 0
+    rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
 
 
 def finished_of(
@@ -92,6 +95,7 @@ def finished_of(
         started_at=summary.started_at if started_at is None else started_at,
         ended_at=ended_at,
         rejected=summary.rejected_unaccepted,
+        rejected_by_reason=summary.plan.rows.rejected_by_reason,
     )
 
 
@@ -180,6 +184,7 @@ def totals(run: Finished) -> dict[str, object]:
         "open": run.open,
         "overdue": run.overdue,
         "rejected": run.rejected,
+        "rejected_by_reason": dict(run.rejected_by_reason),
         "started_at": _time(run.started_at),
         "ended_at": _time(run.ended_at),
         "toolkit": __version__,
@@ -215,11 +220,35 @@ _METRICS = {
     f"{_PREFIX}oldest_open_request_timestamp_seconds": "The day (UTC) of the oldest open request of the last run.",
     f"{_PREFIX}outcome_subjects": "Subjects of the last run by outcome.",
 }
+#: What is only there while a run is worked on; counters count from when this process began.
+_WHILE_RUNNING = {
+    f"{_PREFIX}run_in_progress": "1 while a process works on the run that is named.",
+    f"{_PREFIX}run_updated_timestamp_seconds": "When these figures were taken: old where the process was killed.",
+    f"{_PREFIX}run_begun_timestamp_seconds": "When this process began its work on the run.",
+    f"{_PREFIX}run_subjects": "Subjects of the run.",
+    f"{_PREFIX}run_open_subjects": "Subjects that are open, as far as this process knows.",
+    f"{_PREFIX}run_rejected_rows": "Rows of the input that were refused, by reason.",
+    f"{_PREFIX}settled_subjects_total": "Subjects whose walk ended, by outcome.",
+    f"{_PREFIX}requests_total": "Requests that came to an end, by operation and by status or reason.",
+    f"{_PREFIX}run_in_flight": "Subjects in flight.",
+    f"{_PREFIX}run_concurrency": "Subjects that may be in flight.",
+    f"{_PREFIX}run_rate_allowed": "Requests a second that this process may make; 0 while it is paused.",
+    f"{_PREFIX}run_rate_reached": "Requests a second that it made lately.",
+    f"{_PREFIX}run_paused": "1 while somebody has the run paused.",
+    f"{_PREFIX}waits_total": "Times that the API asked to wait, or that a late change was waited for.",
+    f"{_PREFIX}wait_seconds_total": "Seconds that were asked for.",
+    f"{_PREFIX}last_trouble_timestamp_seconds": "When a request last had no answer as declared, by reason.",
+    f"{_PREFIX}run_overdue_subjects": "Open subjects that were due before the day on which this process began.",
+    f"{_PREFIX}run_next_due_timestamp_seconds": "The day (UTC) on which the first of the open subjects is due.",
+}
+_ALL_METRICS = {**_METRICS, **_WHILE_RUNNING}
 _SAMPLE = re.compile(
     r'(?P<name>\w+)\{(?P<labels>\w+="(?:[^"\\\n]|\\.)*"(?:,\w+="(?:[^"\\\n]|\\.)*")*)\} (?P<value>\S+)'
 )
 _LABEL = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"')
 _LARGEST = 1_000_000  # a file of ours has a few kilobytes
+#: How often it is tried to be the one who writes, and seconds in between: to write takes a few milliseconds.
+_TURNS, _TURN = 50, 0.02
 
 
 class MetricSample(NamedTuple):
@@ -234,34 +263,80 @@ class MetricSample(NamedTuple):
         labels = ",".join(f'{name}="{value}"' for name, value in self.labels.items())
         return f"{self.name}{{{labels}}} {self.value}\n"
 
+    def is_about(self, labels: Mapping[str, str]) -> bool:
+        """Whether it has all of these labels."""
+        return all(self.labels.get(name) == value for name, value in labels.items())
 
-def update(path: Path, run: Finished) -> None:
+
+def update(path: Path, run: Finished, sleep: Callable[[float], None] = time.sleep) -> None:
     """Put the figures of a run into the file, which is replaced in one step and readable for all.
 
     Raises:
         OSError: it can't be written.
     """
-    content = render(run, existing(path)).encode()
-    with put_file(path, over=True) as file:
-        file.write(content)
-        os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
+    _replace(path, lambda before: render(run, before), sleep)
+
+
+def update_running(
+    path: Path,
+    samples: Sequence[MetricSample],
+    labels: Mapping[str, str],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Put the figures of a run that is worked on into the file; ``labels`` are its job and target, as written there.
+
+    Raises:
+        OSError: it can't be written.
+    """
+
+    def render_all(before: str) -> str:
+        kept = [one for one in _parse(before) if one.name in _METRICS or not one.is_about(labels)]
+        return exposition([*kept, *samples])
+
+    _replace(path, render_all, sleep)
+
+
+def _replace(path: Path, render_all: Callable[[str], str], sleep: Callable[[float], None]) -> None:
+    """Write the file again, from what it says now. Processes take turns, so that none drops what another wrote."""
+    for left in reversed(range(_TURNS)):
+        with locked(path.parent.resolve()) as is_ours:
+            if is_ours is not False or not left:
+                content = render_all(existing(path)).encode()
+                with put_file(path, over=True) as file:
+                    file.write(content)
+                    os.fchmod(file.fileno(), 0o644)  # the collector runs as another user
+                return
+        sleep(_TURN)
 
 
 def render(run: Finished, before: str = "") -> str:
     """The whole file: what ``before`` says of other jobs and targets, and the figures of ``run``."""
-    labels = {"job": _escape(run.job), "target": _escape(run.target)}
-    samples = []
-    for sample in _parse(before):
-        is_ours = {name: sample.labels.get(name) for name in labels} == labels
-        if not is_ours or (sample.name == _LAST_SUCCESS and run.exit_code):
-            samples.append(sample)
-    samples += _samples(run, labels)
+    labels = labels_of(run.job, run.target)
+    kept = [one for one in _parse(before) if not one.is_about(labels) or (one.name == _LAST_SUCCESS and run.exit_code)]
+    return exposition([*kept, *_samples(run, labels)])
+
+
+def exposition(samples: Sequence[MetricSample], *, is_open: bool = False) -> str:
+    """Write samples in the text format of Prometheus; with ``is_open`` in that of OpenMetrics 1.0."""
     lines = []
-    for name, meaning in _METRICS.items():
+    for name, meaning in _ALL_METRICS.items():
         found = sorted(sample.line() for sample in samples if sample.name == name)
         if found:
-            lines += [f"# HELP {name} {meaning}\n", f"# TYPE {name} gauge\n", *found]
-    return "".join(lines)
+            kind = "counter" if name.endswith("_total") else "gauge"
+            family = name.removesuffix("_total") if is_open else name
+            lines += [f"# HELP {family} {meaning}\n", f"# TYPE {family} {kind}\n", *found]
+    return "".join([*lines, "# EOF\n"] if is_open else lines)
+
+
+def labels_of(job: str, target: str) -> dict[str, str]:
+    """Give the labels that all samples about a run have."""
+    return {"job": _escape(job), "target": _escape(target)}
+
+
+def metric(short: str, labels: Mapping[str, str], value: float | str, **more: str) -> MetricSample:
+    """Make a sample by its name without what they all begin with; ``more`` are labels of its own."""
+    own = {name: _escape(text) for name, text in more.items()}
+    return MetricSample(_PREFIX + short, {**labels, **own}, str(value))
 
 
 def existing(path: Path) -> str:
@@ -297,7 +372,7 @@ def _parse(text: str) -> Iterator[MetricSample]:
     """The samples of a file of ours; any other line is dropped."""
     for line in text.split("\n"):
         match = _SAMPLE.fullmatch(line)
-        if match and match["name"] in _METRICS and _is_number(match["value"]):
+        if match and match["name"] in _ALL_METRICS and _is_number(match["value"]):
             yield MetricSample(match["name"], dict(_LABEL.findall(match["labels"])), match["value"])
 
 
@@ -325,74 +400,119 @@ _UNCHANGED = "The run and its exit code stay as they are."
 class Sender(Protocol):
     """Sends one message, or raises ``NotPostedError``."""
 
-    def __call__(self, message: Message, *, allow_insecure_http: bool) -> None:
+    def __call__(self, message: Message, *, allow_insecure_http: bool, network: Network) -> None:
         """Send it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """How it is done: the sender, where a failure is said, and the clock (seconds since the epoch)."""
+    """How it is done: the sender, where a failure is said, and the clock (seconds since the epoch).
+
+    ``note`` is told what failed, ``ping``, ``webhook`` or ``textfile``, and how many attempts were made.
+    """
 
     send: Sender = send
     say: Callable[[str], None] = logging.getLogger("privacy_toolkit.notify").warning
     clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    note: Callable[[str, int], None] = lambda *_: None
+
+
+#: What was not taken is sent again after so many seconds, all that is left of it together, but not later than so many
+#: after the first attempt: nobody is to wait for the end of a run much longer than for one answer.
+_AGAIN_AFTER, _LATEST = (0.5, 2.0), 12.0
+
+
+@dataclass(slots=True)
+class _Telling:
+    """One thing to be told. ``trouble`` is why it was not, as far as it is known."""
+
+    what: str
+    kind: str
+    act: Callable[[], None]
+    attempts: int = 0
+    trouble: str = ""
+
+    def may_pass(self) -> bool:
+        """Do it; whether it was in vain and another attempt may help. The text of an error could hold an address."""
+        self.attempts += 1
+        try:
+            self.act()
+        except NotPostedError as error:
+            self.trouble = f"was not delivered: {error}"
+            return error.may_pass
+        except OSError as error:
+            self.trouble = f"could not be written: {error.strerror or type(error).__name__}."
+        except Exception as error:  # noqa: BLE001 - a run does not fail because nobody could be told of it
+            self.trouble = f"did not work: {type(error).__name__}."
+        else:
+            self.trouble = ""
+        return False
 
 
 def started(settings: Settings, run: RunStarted, means: Means = Means()) -> None:
-    """Ping that a run begins."""
+    """Ping that a run begins. Tried once: a run does not wait for those who watch it."""
     url = settings.notify.ping_url
     if url is not None:
         what = f"The ping that run {run.run_id} begins"
-        _try(what, lambda: _send(settings, start_ping(url.reveal()), means), means)
+        _tell([_Telling(what, "ping", _sending(settings, lambda: start_ping(url.reveal()), means))], means, waits=())
 
 
 def finished(settings: Settings, run: Finished, means: Means = Means()) -> None:
     """Tell everyone who is to be told how a run ended. The file comes first, since no network can keep it."""
-    notify = settings.notify
-    file, hook = notify.prometheus_textfile, notify.webhook
+    file, tellings = settings.notify.prometheus_textfile, []
     if file is not None:
-        _try("The Prometheus textfile", lambda: update(file, run), means)
-    failed(settings, run.exit_code, means)
-    if hook is not None:
-        _try("The webhook", lambda: _send(settings, webhook(hook, run, means.clock()), means), means)
+        tellings.append(_Telling("The Prometheus textfile", "textfile", lambda: update(file, run, means.sleep)))
+    tellings += _end(settings, run.exit_code, means)
+    _tell([*tellings, *_post(settings, lambda hook: webhook(hook, run, means.clock()), means)], means)
 
 
 def failed(settings: Settings, exit_code: int, means: Means = Means()) -> None:
     """Ping an exit code alone: for a command that ended before there was a run to tell of."""
-    url = settings.notify.ping_url
-    if url is not None:
-        _try("The ping", lambda: _send(settings, end_ping(url.reveal(), exit_code), means), means)
+    _tell(_end(settings, exit_code, means), means)
 
 
 def remind(settings: Settings, totals: DueTotals, means: Means = Means()) -> None:
     """Post what is due to the webhook, if there is one."""
-    hook = settings.notify.webhook
-    if hook is not None:
-        _try("The webhook", lambda: _send(settings, reminder(hook, totals, means.clock()), means), means)
+    _tell(_post(settings, lambda hook: reminder(hook, totals, means.clock()), means), means)
 
 
 def patrolled(settings: Settings, totals: Mapping[str, object], means: Means = Means()) -> None:
     """Post what a patrol saw to the webhook, if there is one."""
+    _tell(_post(settings, lambda hook: round_message(hook, totals, means.clock()), means), means)
+
+
+def _end(settings: Settings, exit_code: int, means: Means) -> list[_Telling]:
+    url = settings.notify.ping_url
+    if url is None:
+        return []
+    return [_Telling("The ping", "ping", _sending(settings, lambda: end_ping(url.reveal(), exit_code), means))]
+
+
+def _post(settings: Settings, make: Callable[[Webhook], Message], means: Means) -> list[_Telling]:
     hook = settings.notify.webhook
-    if hook is not None:
-        _try("The webhook", lambda: _send(settings, round_message(hook, totals, means.clock()), means), means)
+    if hook is None:
+        return []
+    return [_Telling("The webhook", "webhook", _sending(settings, lambda: make(hook), means))]
 
 
-def _send(settings: Settings, message: Message, means: Means) -> None:
-    means.send(message, allow_insecure_http=settings.notify.allow_insecure_http)
+def _sending(settings: Settings, make: Callable[[], Message], means: Means) -> Callable[[], None]:
+    """Each attempt is a message of its own, with the time at which it is sent."""
+    return lambda: means.send(make(), allow_insecure_http=settings.notify.allow_insecure_http, network=settings.network)
 
 
-def _try(what: str, act: Callable[[], None], means: Means) -> None:
-    """Do it, or say in one sentence that it did not work. The text of a foreign error could hold an address."""
-    try:
-        act()
-    except NotPostedError as error:
-        trouble = f"was not delivered: {error}"
-    except OSError as error:
-        trouble = f"could not be written: {error.strerror or type(error).__name__}."
-    except Exception as error:  # noqa: BLE001 - a run does not fail because nobody could be told of it
-        trouble = f"did not work: {type(error).__name__}."
-    else:
-        return
-    with suppress(Exception):  # anyone who listened has gone
-        means.say(f"{what} {trouble} {_UNCHANGED}")
+def _tell(tellings: Sequence[_Telling], means: Means, waits: Sequence[float] = _AGAIN_AFTER) -> None:
+    """Do all of it, what may pass again, and say in one sentence each what did not work."""
+    began, left = means.monotonic(), [one for one in tellings if one.may_pass()]
+    for wait in waits:
+        if not left or means.monotonic() - began + wait > _LATEST:
+            break
+        means.sleep(wait)
+        left = [one for one in left if one.may_pass()]
+    for one in tellings:
+        if one.trouble:
+            means.note(one.kind, one.attempts)
+            tried = f" It was tried {one.attempts} times." if one.attempts > 1 else ""
+            with suppress(Exception):  # anyone who listened has gone
+                means.say(f"{one.what} {one.trouble}{tried} {_UNCHANGED}")

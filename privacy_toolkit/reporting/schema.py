@@ -466,6 +466,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "toolkit": "Toolkit version",
         "python": "Python version",
         "generation": "API generation",
+        "proxy": "Through the proxy",
         "rate": "Requests per second, at most",
         "concurrency": "Requests in flight, at most",
         "settle_seconds": "Time to settle after an erasure (s)",

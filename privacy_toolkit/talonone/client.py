@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx2
 import msgspec
 
+from privacy_toolkit.config.network import Network, of_environment
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import __version__
@@ -63,8 +64,11 @@ class Client(Calls):
         async with Client("https://mycompany.europe-west1.talon.one", Credentials(api_key=key)) as client:
             inventory = await client.get_customer_inventory("customer-1")
 
+    ``network`` is how connections leave: proxy, authorities, client certificate. None: by the proxy that HTTPS_PROXY
+    names, if any. A ``transport`` sees to that itself.
+
     Raises:
-        UsageError: the base URL is not the https address of a deployment.
+        UsageError: the base URL is not the https address of a deployment, or what ``network`` names can't be used.
     """
 
     def __init__(  # noqa: PLR0913 - one setting each, all but two by keyword
@@ -78,6 +82,7 @@ class Client(Calls):
         transport: httpx2.AsyncBaseTransport | None = None,
         pacer: Pacer | None = None,
         allow_insecure_http: bool = False,
+        network: Network | None = None,
     ) -> None:
         super().__init__(pacer)
         self._base = check_base_url(base_url, allow_insecure_http=allow_insecure_http)
@@ -93,7 +98,9 @@ class Client(Calls):
             (b"User-Agent", f"privacy-toolkit/{__version__}".encode()),
         ]
         silence_library()
-        transport = transport or Transport(self._base, max_connections=max_connections)
+        if transport is None:
+            network = of_environment() if network is None else network
+            transport = Transport(self._base, max_connections=max_connections, network=network)
         self._own = transport if isinstance(transport, Transport) else None
         self._is_closed = False
         self._http = httpx2.AsyncClient(
@@ -369,7 +376,7 @@ def client_for(settings: Settings, credentials: Credentials | None = None) -> Cl
     """The client for these settings, with other credentials where some are given; nothing is sent yet.
 
     Raises:
-        UsageError: the base URL or the credentials are missing or can't be used.
+        UsageError: base URL, credentials, or what the connection needs are missing or can't be used.
     """
     return Client(
         settings.deployment,
@@ -378,6 +385,7 @@ def client_for(settings: Settings, credentials: Credentials | None = None) -> Cl
         timeouts=Timeouts(**msgspec.structs.asdict(settings.timeouts)),
         max_connections=settings.concurrency + max(2, settings.concurrency // 8),  # some reads go apart from others
         allow_insecure_http=settings.allow_insecure_http,
+        network=settings.network,
     )
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.model import (
     CONTROL_PREFIX,
@@ -30,7 +31,7 @@ from privacy_toolkit.core.model import (
     ToolkitError,
 )
 from privacy_toolkit.core.privacy import Secret, __version__
-from privacy_toolkit.http.exchange import PLAIN, Manner, Pacer, Reply
+from privacy_toolkit.http.exchange import PLAIN, Fault, Manner, Pacer, Phase, Reply, Trouble
 from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.bodies import CouponReservations, CustomerProfileRequestV2
 from privacy_toolkit.talonone.client import client_for, credentials_of
@@ -110,11 +111,15 @@ class ControlError(ToolkitError):
 
 
 class Told(NamedTuple):
-    """What came of a question: the answer, what it proves (see ``judge``), and the members of an error."""
+    """What came of a question: the answer, what it proves (see ``judge``), and the members of an error.
+
+    ``obstacle`` is what kept the question from being asked, where that is known.
+    """
 
     answer: Answer
     held: bool | None
     members: tuple[str, ...] = ()
+    obstacle: Obstacle | None = None
 
     @property
     def words(self) -> str:
@@ -238,7 +243,14 @@ class Prober:
             exchange = await client.exchange(operation, value, body=body, manner=manner)
         answer = read_exchange(operation, exchange, self._now(), Asked(value, body, self._generation))
         held = None if control is None else judge(control, answer)
-        return Told(answer, held, error_members(exchange.body) if isinstance(exchange, Reply) else ())
+        if isinstance(exchange, Reply):
+            return Told(answer, held, error_members(exchange.body))
+        return Told(answer, held, (), exchange.obstacle or self._likely(exchange))
+
+    def _likely(self, fault: Fault) -> Obstacle | None:
+        """Under TLS 1.3 a server refuses a client after its handshake, and may just close the connection."""
+        is_cut = fault.phase is Phase.READ and fault.trouble is Trouble.BROKEN
+        return Obstacle.CLOSED if is_cut and self._settings.deployment.lower().startswith("https:") else None
 
 
 def error_members(body: bytes) -> tuple[str, ...]:

@@ -134,4 +134,4 @@ def test_what_is_overdue_leads(pages, open_page):
     page = open_page(pages["register"])
     assert "overdue" in page.locator("h1").inner_text()
     assert "overdue" in page.locator("tbody tr").first.inner_text()
-    assert "be read: 20260101" in page.locator(".refused").inner_text()
+    assert "be read: 20260101" in page.locator(".callout").inner_text()

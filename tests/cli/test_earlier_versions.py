@@ -171,3 +171,22 @@ def test_their_packs_verify(call, left):
     assert (done.code, [one["code"] for one in done.json["problems"]]) == (6, ["page_not_compared"]), done.out
     done = call(*command, "--no-page")
     assert done.code == 0, done.out
+
+
+def test_an_upgrade_goes_as_the_guide_says(call, sent, left, runs, sandbox, tmp_path, monkeypatch):
+    """docs/upgrading.md: look, keep a copy, go on; and back, from the copy."""
+    (left / "state").chmod(0o700)
+    for path in (left / "state").rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    looked = call("state", "check", "--json")
+    assert (looked.code, looked.json["runs"]) == (0, 5), looked.out
+    made = call("state", "backup", "--out", tmp_path / "before.tar", "--json")
+    assert (made.code, made.json["runs"]) == (0, 5), made.out
+    before = subjects(call, runs["assign"])
+    monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(tmp_path / "back"))
+    assert call("state", "restore", tmp_path / "before.tar", "--json").code == 0
+    assert call("state", "check", "--json").code == 0
+    assert subjects(call, runs["assign"]) == before
+    assert call("runs", "resume", runs["half"], "--json").json["error"]["code"] == "restored"
+    done = call("runs", "resume", runs["half"], "--restored", "--until", "0s", "--json")
+    assert sum(done.json["outcomes"].values()) == 22

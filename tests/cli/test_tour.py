@@ -78,3 +78,12 @@ def test_a_figure_that_is_not_so_at_the_sandbox_ends_the_tour(tmp_path, run, mon
     monkeypatch.setattr(Campaigns, "taken_by_others", lambda _: 1)
     with pytest.raises(SystemExit, match="held: the tour shows 2, the sandbox has 1"):
         play(tmp_path / "tour", CUSTOMERS, ["marketing"], run=run)
+
+
+def test_whoever_is_on_call_sees_what_went_wrong_in_the_night(tmp_path, run):
+    folder = tmp_path / "tour"
+    tour = play(folder, CUSTOMERS, ["oncall"], run=run)
+    story = (folder / "tour.md").read_text("utf-8")
+    assert [typed.code for typed in tour.typed if typed.code] == [3]  # and 0 once the rows are accepted
+    assert "WRONG" not in story
+    assert str(tmp_path) not in story

@@ -102,6 +102,7 @@ class RunLeases:
         if not self.are_held and not (terms.joins and self._generation):
             self._generation += 1
             self._paused_until, self.stop, self._held.stop_asked = -math.inf, None, None
+            self._held.tune_asked = None
             whole = [(1, len(self._held.subjects))]
             bounds = whole if terms.exclusive else self._held.bounds
             self._pages = {first: LeasedPage(first, last) for first, last in bounds}

@@ -43,6 +43,7 @@ from privacy_toolkit.journal.records import (
     Staged,
     SubjectRow,
     SubjectState,
+    TuneAsked,
     exchange_row,
     state_row,
 )
@@ -79,6 +80,7 @@ class HeldRun:
     purged_at: int | None = None
     worker: object | None = None
     stop_asked: StopAsked | None = None
+    tune_asked: TuneAsked | None = None
     #: What was counted last, until something is written.
     counts: RunCounts | None = None
 
@@ -373,7 +375,7 @@ class MemoryRun:
             JournalError: the run is no longer where it was opened.
         """
         self._claim()
-        self._is_working, self._held.stop_asked = True, None
+        self._is_working, self._held.stop_asked, self._held.tune_asked = True, None, None
         number = len(self._run.executions) + 1
         self._run.executions.append(Execution(number, started_at, None, None, settings))
         return number
@@ -425,6 +427,17 @@ class MemoryRun:
         if not self.is_running:
             raise not_running(self.run_id)
         self._held.stop_asked = asked
+
+    @property
+    def tune_asked(self) -> TuneAsked | None:
+        """The pace that somebody asked for last."""
+        return self._held.tune_asked
+
+    def ask_to_tune(self, asked: TuneAsked) -> None:
+        """Ask whoever works on the run for another pace; raises as ``ask_to_stop``."""
+        if not self.is_running:
+            raise not_running(self.run_id)
+        self._held.tune_asked = asked
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused."""

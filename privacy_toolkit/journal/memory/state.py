@@ -347,6 +347,10 @@ class MemoryChain:
         """Give the links of one run, the oldest first."""
         return [link for link in self._links if link.run_id == run_id]
 
+    def links(self) -> list[KeptLink]:
+        """Give all links in their order."""
+        return list(self._links)
+
     def append(self, link: KeptLink) -> None:
         """Add a link.
 

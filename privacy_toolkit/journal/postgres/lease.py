@@ -104,8 +104,8 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     if not others and not (terms.joins and generation):
         generation += 1
         connection.execute(
-            "UPDATE runs SET generation = %s, stop = NULL, paused_until = NULL, holder = NULL, walked = false"
-            " WHERE run_no = %s",
+            "UPDATE runs SET generation = %s, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
+            " tuned = NULL WHERE run_no = %s",
             (generation, run_no),
         )
         connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))

@@ -50,6 +50,7 @@ from privacy_toolkit.journal.records import (
     RejectedRow,
     StateRow,
     SubjectRow,
+    TuneAsked,
     newest_first,
     pieces_of_result,
 )
@@ -189,6 +190,13 @@ class PostgresReader(PackedReader):
                 found = self._rows("SELECT 1 FROM runs WHERE run_no = %s AND set_aside_at IS NULL", self._run_no)
             self._in_place = (now, bool(found))
         return self._in_place[1]
+
+    @property
+    def tune_asked(self) -> TuneAsked | None:
+        """The pace that somebody asked for last."""
+        with self.reading():
+            ((asked,),) = self._rows("SELECT tuned FROM runs WHERE run_no = %s", self._run_no) or [(None,)]
+        return None if asked is None else msgspec.json.decode(asked, type=TuneAsked)
 
     @reads
     def verify(self) -> None:

@@ -45,7 +45,7 @@ from privacy_toolkit.journal.postgres.reader import (
     this_host,
     this_process,
 )
-from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow
+from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow, TuneAsked
 from privacy_toolkit.journal.store import damaged, moved, not_running, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
@@ -333,6 +333,14 @@ class PostgresRun(PostgresReader, WrittenRun):
                 "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s",
                 (StopReason.STOP_ASKED.value, self._run_no),
             )
+
+    def ask_to_tune(self, asked: TuneAsked) -> None:
+        """Ask all who work on the run for another pace; raises as ``ask_to_stop``."""
+        given = (msgspec.json.encode(asked), self._run_no)
+        with explained("The pace can't be changed"), self._database.used() as connection, connection.transaction():
+            if not self.is_running:
+                raise not_running(self.name)
+            connection.execute("UPDATE runs SET tuned = %s WHERE run_no = %s", given)
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them."""

@@ -270,6 +270,23 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         END $$;
         """,
     ),
+    (
+        "0007-pace",
+        """
+        -- The pace that somebody asked of all who work on a run; it goes when work on the run is gone on with.
+        ALTER TABLE runs ADD tuned bytea;
+        -- Whoever could work with the state before can do so now.
+        DO $$
+        DECLARE named name; may text;
+        BEGIN
+            FOR named, may IN SELECT DISTINCT grantee::regrole::name, privilege_type
+                FROM pg_attribute, aclexplode(attacl) WHERE attrelid = 'runs'::regclass AND attname = 'generation'
+                AND privilege_type IN ('SELECT', 'UPDATE') AND grantee <> 0 LOOP
+                EXECUTE format('GRANT %s (tuned) ON runs TO %I', may, named);
+            END LOOP;
+        END $$;
+        """,
+    ),
 )
 #: Makes the tables of Procrastinate as the installed version has them, and ours for it. What later versions change in
 #: them are migrations of their own, by the names of Procrastinate's files.
@@ -300,7 +317,7 @@ _WORKER: Final = {
         "SELECT",
     ),
     **dict.fromkeys(("facts", "keys", "controls", "chain", "suppressed", "given_back"), "SELECT, INSERT"),
-    "runs": "SELECT, UPDATE (touched, generation, stop, paused_until, holder, walked)",
+    "runs": "SELECT, UPDATE (touched, generation, stop, paused_until, holder, walked, tuned)",
     "executions": (
         "SELECT, INSERT, UPDATE (ended_at, stopped_by, expires_at, fenced_at, target, generation, exclusive, rate,"
         " drain, written, beaten, beaten_at, want, in_use, told, since, failures, first_reads, has_seen)"
@@ -321,7 +338,7 @@ _WORKER: Final = {
 _READER: Final = {
     "runs": (
         "SELECT (run_no, run_id, created_at, size, purged_at, set_aside_at, touched, generation, stop, paused_until,"
-        " walked)"
+        " walked, tuned)"
     ),
     **dict.fromkeys(("migrations", "executions", "controls", "acceptances", "chain", "stops"), "SELECT"),
 }

@@ -305,6 +305,12 @@ class PostgresChain:
             self._size()
             return self._links("WHERE run_id = %s ORDER BY sequence", run_id)
 
+    def links(self) -> list[KeptLink]:
+        """Give all links in their order."""
+        with self._reached():
+            self._size()
+            return self._links("ORDER BY sequence")
+
     def append(self, link: KeptLink) -> None:
         """Add a link. It is durable when this returns.
 

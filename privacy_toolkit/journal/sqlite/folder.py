@@ -13,9 +13,10 @@ import hmac
 import os
 import re
 import secrets
+import sqlite3
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -26,11 +27,27 @@ from privacy_toolkit.core import durable
 from privacy_toolkit.core.durable import is_taken, left_over, put_file, sweep, take
 from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile, found_in
+from privacy_toolkit.journal.ledgers import MAC
 from privacy_toolkit.journal.records import Staged, meant_by
 from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
 from privacy_toolkit.journal.sqlite.checksums import adopt, moved
-from privacy_toolkit.journal.sqlite.ledgers import KEY_NAME, AssignedCodesFile, SuppressionFile, runs_in
-from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME, JournalReader, create_run
+from privacy_toolkit.journal.sqlite.ledgers import (
+    ASSIGNED_FILE,
+    KEY_NAME,
+    SUPPRESSION_FILE,
+    AssignedCodesFile,
+    SuppressionFile,
+    runs_in,
+)
+from privacy_toolkit.journal.sqlite.reader import (
+    JOURNAL_FILE,
+    LOCK_NAME,
+    SUMS_NAME,
+    JournalReader,
+    add_checksums,
+    connect,
+    create_run,
+)
 from privacy_toolkit.journal.sqlite.run import RunJournal
 from privacy_toolkit.journal.store import locked, running
 
@@ -452,10 +469,76 @@ class StateFolder:
             raise UsageError(f"Run {run_id} can't be set aside: {error.strerror}.") from None
         return str(place)
 
+    def to_back_up(self, *, packs: bool) -> list[str]:
+        """The names of all files that a backup holds, below the folder; what others tell of comes before them.
+
+        Left out is what is made again (locks, index, checksums), what belongs to this very folder (its identity, the
+        keys of plans that wait), and the key of the lists where that is kept elsewhere.
+        """
+        found = [name for name in (KEY_NAME, SUPPRESSION_FILE, ASSIGNED_FILE) if (self.path / name).is_file()]
+        for folder in ("chain", "answers", "controls", "set-aside", *(("packs",) if packs else ())):
+            for path in sorted((self.path / folder).rglob("*")):
+                name = path.relative_to(self.path)
+                if path.is_file() and not path.is_symlink() and not any(part.startswith(".") for part in name.parts):
+                    found.append(name.as_posix())
+        return [*found, *(f"runs/{run_id}/{JOURNAL_FILE}" for run_id in self.run_ids())]
+
+    def copy_of(self, name: str, building: Path) -> Path:
+        """A file as it is at one moment, whoever writes to it: a database is copied to ``building``, by SQLite itself.
+
+        Raises:
+            DamagedError: it is the journal of a run, and not what was written to it.
+            OSError: it can't be read, or the copy can't be written.
+        """
+        path = self.path / name
+        if path.suffix != ".sqlite" or name.startswith("set-aside/"):
+            return path
+        copy = building / "copy.sqlite"
+        copy.unlink(missing_ok=True)
+        with ExitStack() as held:
+            if path.name == JOURNAL_FILE:
+                held.enter_context(JournalReader(path.parent)).verify()
+            _copy_database(path, copy)
+        return copy
+
+    def take_over(self) -> None:
+        """Have what was unpacked from a backup be a state folder, which asks for ``--restored`` before it sends.
+
+        Its journals get checksums, its record of packs begins again: a second link of one number would be a fork.
+
+        Raises:
+            JournalError: a journal is not one, or something can't be written.
+        """
+        for run_id in self.run_ids():
+            journal_file = self.runs / run_id / JOURNAL_FILE
+            with closing(connect(journal_file)) as connection:  # it changes the first page: to a log written ahead
+                is_protected = connection.execute("SELECT 1 FROM facts WHERE name = ?", (MAC,)).fetchone()
+            if is_protected:  # not if it is of a version without checksums, and was not worked on since
+                add_checksums(journal_file)
+            with JournalReader(journal_file.parent) as journal:
+                journal.verify()
+        if self.chain.folder.is_dir():
+            (self.path / "set-aside").mkdir(mode=0o700, exist_ok=True)
+            number = sum(1 for _ in (self.path / "set-aside").glob("chain-*")) + 1
+            self.chain.folder.rename(self.path / "set-aside" / f"chain-{number}")
+        self.identity.retire()
+
     def _files(self) -> Iterator[tuple[Path, Path]]:
         """The journal of each run, and its checksums: looked up only where somebody wants to know."""
         for run_id in self.run_ids():
             yield self.runs / run_id / JOURNAL_FILE, self.runs / run_id / SUMS_NAME
+
+
+def _copy_database(path: Path, copy: Path) -> None:
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_LONGEST_WAIT)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # all in one file
+    except sqlite3.Error as error:
+        raise JournalError(f"{path} can't be copied: {error}.", "privacy-toolkit state check looks at it.") from None
 
 
 @contextmanager

@@ -14,12 +14,12 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
-from privacy_toolkit.core.model import JournalError
+from privacy_toolkit.core.model import JournalError, ToolkitError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.ledgers import unwrapped, wrap, wrapped_under
 from privacy_toolkit.journal.records import (
@@ -71,6 +71,25 @@ def own_key(connection: sqlite3.Connection, key: SecretFile, name: str) -> bytes
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return own_key(connection, key, name)  # of two processes the first one's stays
+
+
+def faults_of(folder: Path, key: SecretFile) -> Iterator[tuple[str, str]]:
+    """The lists of a state folder that are not sound, or whose key does not fit, and what is wrong with each."""
+    for file, name in ((SUPPRESSION_FILE, "suppression"), (ASSIGNED_FILE, "dealt")):
+        if not (folder / file).is_file():
+            continue
+        try:
+            with closing(sqlite3.connect(f"{(folder / file).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                ((said, *_), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
+                facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN ('wrapped', 'check')"))
+                if "wrapped" in facts:
+                    unwrapped(key, name, bytes(facts["wrapped"]), bytes(facts.get("check", b"")))
+        except sqlite3.Error as error:
+            said = str(error)
+        except ToolkitError as error:
+            said = error.message
+        if said != "ok":
+            yield file, said
 
 
 # The runs that there are, and whether one is still as it was when it was read for a list or for the index.

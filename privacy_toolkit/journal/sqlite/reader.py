@@ -69,7 +69,7 @@ JOURNAL_FILE = "journal.sqlite"
 SUMS_NAME = "journal.sums"
 LOCK_NAME = "execution.lock"
 #: That a stop was asked for, and the lock that keeps its asking apart from the beginning of an execution.
-STOP_NAME, ASKING_NAME = "stop.json", "stop.lock"
+STOP_NAME, ASKING_NAME, TUNE_NAME = "stop.json", "stop.lock", "tune.json"
 #: So long, in seconds, a look at where the journal's file is holds.
 _IN_PLACE_FOR = 0.2
 #: So long, in seconds, another process may hold a run's lock that only looks at how the run stands.
@@ -321,7 +321,8 @@ class RunFacts(KeptFacts):
             lock = durable.take(self.folder / LOCK_NAME, _A_MOMENT)
             if lock is None:
                 raise running(self.folder.name)
-            (self.folder / STOP_NAME).unlink(missing_ok=True)  # it was for somebody else
+            for name in (STOP_NAME, TUNE_NAME):
+                (self.folder / name).unlink(missing_ok=True)  # it was for somebody else
         self._lock = lock
 
     @contextmanager

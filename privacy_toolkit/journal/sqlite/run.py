@@ -19,11 +19,11 @@ from privacy_toolkit.journal.ledgers import MAC, facts_mac
 from privacy_toolkit.journal.packed import (
     Row,
 )
-from privacy_toolkit.journal.records import Acceptance
+from privacy_toolkit.journal.records import Acceptance, TuneAsked
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
-from privacy_toolkit.journal.sqlite.reader import STOP_NAME, JournalReader, connect, damage_named, protect
+from privacy_toolkit.journal.sqlite.reader import STOP_NAME, TUNE_NAME, JournalReader, connect, damage_named, protect
 from privacy_toolkit.journal.store import moved, not_running
 from privacy_toolkit.journal.writing import Renumbering, Writer, WrittenRun, marked_restored
 
@@ -184,17 +184,32 @@ class RunJournal(JournalReader, WrittenRun):
             RefusedError: nobody works on the run.
             JournalError: the file can't be written.
         """
+        self._ask(STOP_NAME, asked)
+
+    def _ask(self, name: str, asked: StopAsked | TuneAsked) -> None:
         try:
             with self._asking():
                 if not self.is_running:
                     raise not_running(self.folder.name)
-                with put_file(self.folder / STOP_NAME, over=True) as file:
+                with put_file(self.folder / name, over=True) as file:
                     file.write(msgspec.json.encode(asked))
         except OSError as error:
             raise JournalError(
-                f"That run {self.folder.name} is to stop can't be written down: {error.strerror}.",
+                f"What is asked of run {self.folder.name} can't be written down: {error.strerror}.",
                 "End its process on the machine where it works: it finishes what is in flight on SIGTERM.",
             ) from None
+
+    @property
+    def tune_asked(self) -> TuneAsked | None:
+        """The pace that somebody asked for last; None too if what says so can't be read."""
+        try:
+            return msgspec.json.decode((self.folder / TUNE_NAME).read_bytes(), type=TuneAsked)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def ask_to_tune(self, asked: TuneAsked) -> None:
+        """Ask the process that works on the run for another pace; raises as ``ask_to_stop``."""
+        self._ask(TUNE_NAME, asked)
 
     def accept_rejected(self, given: Acceptance) -> None:
         """Note that the operator accepts that rows were refused and nobody acts on them.

@@ -11,7 +11,7 @@ import pytest
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import AnswerError, blank
 from privacy_toolkit.core.model import UsageError
-from privacy_toolkit.talonone.inventory import BESIDES, Besides, CardRead, ListRead
+from privacy_toolkit.talonone.inventory import BESIDES, Besides, CardRead, ListRead, SessionRead
 
 READ_AT = 1_764_187_200_123_456
 REFERENCE = "0123456789abcdef" * 2
@@ -117,6 +117,16 @@ def test_somebody_elses_data_is_never_handed_out(recipe, named):
         return
     with pytest.raises(AnswerError):
         deliver(recipe, REFERENCE, ME, answer, READ_AT)
+    assert list(recipe.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("owner", ["customer-00002", "CUSTOMER-00001", "", None, 7])
+def test_a_session_of_somebody_else_is_never_handed_out_whoever_let_it_pass(recipe, owner):
+    body = raw({"customerSession": {"integrationId": "s1", "profileId": owner}})
+    besides = Besides(sessions=(SessionRead("s1", "complete", body),))
+    answer = raw({"profile": {"integrationId": "customer-00001"}})
+    with pytest.raises(AnswerError):
+        deliver(recipe, REFERENCE, "customer-00001", answer, READ_AT, besides)
     assert list(recipe.out.iterdir()) == []
 
 

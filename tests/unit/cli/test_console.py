@@ -107,6 +107,7 @@ def test_every_answer_forbids_keeping_framing_and_loading_from_elsewhere(visitor
         assert headers["X-Frame-Options"] == "DENY"
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert not [name for name in headers if name.lower().startswith(("access-control", "server"))]
+        assert headers["Content-Security-Policy"].startswith("sandbox; ") == path.endswith("/report")
         assert consoles.SECRET not in body
     assert headers["Content-Length"] == str(len(body))
 

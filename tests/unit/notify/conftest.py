@@ -27,7 +27,7 @@ class Recorder:
     said: list = field(default_factory=list)
     insecure: list = field(default_factory=list)
 
-    def send(self, message, *, allow_insecure_http):
+    def send(self, message, *, allow_insecure_http, network):
         self.sent.append(message)
         self.insecure.append(allow_insecure_http)
         if self.trouble is not None:

@@ -44,6 +44,7 @@ def test_the_webhook_says_totals_and_nothing_else(run):
         "open": 3,
         "overdue": 1,
         "rejected": 0,
+        "rejected_by_reason": {},
         "started_at": "2026-11-23T08:00:00Z",
         "ended_at": "2026-11-23T08:01:30Z",
         "toolkit": __version__,

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 from privacy_toolkit.config.file import Notify, Webhook
+from privacy_toolkit.config.network import DIRECT, Network
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.notify.telling import Means, patrolled
 
@@ -14,7 +15,7 @@ class Told:
 
     messages: list = field(default_factory=list)
 
-    def __call__(self, message, *, allow_insecure_http):
+    def __call__(self, message, *, allow_insecure_http, network):
         self.messages.append(message)
 
 
@@ -23,6 +24,7 @@ class FewSettings:
     """As much of the settings as is needed."""
 
     notify: Notify
+    network: Network = DIRECT
 
 
 TOTALS = {"today": "2026-12-27", "reappeared": 7, "still_gone": 188, "exit_code": 3}

@@ -1,5 +1,6 @@
 """Who is told what, in which order; and that nothing is raised, whatever happens."""
 
+from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
@@ -56,6 +57,62 @@ def test_trouble_is_said_in_one_sentence_each_without_an_address_and_stops_nothi
     assert all(text.endswith("The run and its exit code stay as they are.") for text in said)
 
 
+def patient(recorder, seconds=0.0):
+    """Means whose attempts take so many seconds each; the waits in between, and what was noted."""
+    taken, waits, noted = [], [], []
+
+    def send(message, *, allow_insecure_http):
+        taken.append(seconds)
+        recorder.send(message, allow_insecure_http=allow_insecure_http)
+
+    means = replace(
+        recorder.means,
+        send=send,
+        sleep=waits.append,
+        monotonic=lambda: sum(taken) + sum(waits),
+        note=lambda *what: noted.append(what),
+    )
+    return means, waits, noted
+
+
+def test_what_may_pass_is_tried_again_with_growing_waits_and_then_said_once(settings_with, recorder, run):
+    recorder.trouble = NotPostedError("hooks.example.org answered with status 503.", may_pass=True)
+    means, waits, noted = patient(recorder)
+    finished(settings_with(PING, HOOK), run, means)
+    assert [message.url for message in recorder.sent] == [f"{PING}/3", HOOK] * 3
+    assert (waits, noted) == ([0.5, 2.0], [("ping", 3), ("webhook", 3)])
+    assert len({message.headers["webhook-id"] for message in recorder.sent if message.headers}) == 1
+    assert len(recorder.said) == 2
+    assert all(said.endswith("tried 3 times. The run and its exit code stay as they are.") for said in recorder.said)
+
+
+def test_a_second_attempt_that_is_taken_is_all_that_is_needed(settings_with, recorder, run):
+    recorder.trouble = NotPostedError("hc.example.org could not be reached.", may_pass=True)
+    means, _, noted = patient(recorder)
+
+    def recovered(_):
+        recorder.trouble = None
+
+    finished(settings_with(PING), run, replace(means, sleep=recovered))
+    assert (len(recorder.sent), recorder.said, noted) == (2, [], [])
+
+
+def test_the_end_of_a_run_does_not_wait_long_for_those_who_answer_late(settings_with, recorder, run):
+    recorder.trouble = NotPostedError("hc.example.org gave no answer within 10 seconds.", may_pass=True)
+    means, waits, noted = patient(recorder, seconds=10.0)
+    finished(settings_with(PING), run, means)
+    assert (len(recorder.sent), waits, noted) == (2, [0.5], [("ping", 2)])
+
+
+def test_what_will_not_pass_is_tried_once_and_so_is_the_start(settings_with, recorder, run):
+    recorder.trouble = NotPostedError("hooks.example.org answered with status 404.")
+    means, waits, _ = patient(recorder)
+    finished(settings_with(hook=HOOK), run, means)
+    recorder.trouble = NotPostedError("hc.example.org could not be reached.", may_pass=True)
+    started(settings_with(PING), BEGUN, means)
+    assert (len(recorder.sent), waits) == (2, [])
+
+
 def test_a_listener_that_has_gone_is_no_trouble(settings_with, recorder, run):
     def gone(_):
         raise BrokenPipeError
@@ -74,7 +131,9 @@ def test_without_a_listener_it_is_logged(settings_with, recorder, run, caplog):
 
 @pytest.fixture
 def summary():
-    plan = SimpleNamespace(job="erase", target="t", environment="live", rows=SimpleNamespace(rejected=6))
+    plan = SimpleNamespace(
+        job="erase", target="t", environment="live", rows=SimpleNamespace(rejected=6, rejected_by_reason={"blank": 6})
+    )
     totals = {Outcome.ERASED: 4, Outcome.PENDING: 3}
     return Summary("r", plan, totals, stopped_by=None, cut_short=False, started_at=5, purged=False)
 
@@ -86,6 +145,8 @@ def test_the_totals_come_from_the_journal(summary):
     assert found.outcomes == {"erased": 4, "pending": 3}
     assert (found.open, found.overdue, found.oldest_open) == (3, 1, date(2026, 10, 20))
     assert (found.started_at, found.ended_at, found.rejected) == (5, 9, 6)
+    assert found.rejected_by_reason == {"blank": 6}
+    assert found.rejected_by_reason == {"blank": 6}
 
 
 def test_the_last_day_in_time_is_not_overdue_and_a_execution_may_begin_later(summary):
