@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 
 from privacy_toolkit.cli.main import COMMANDS, cli
@@ -47,7 +48,7 @@ def test_the_demo_ends_with_a_report_whose_sums_add_up(call, tmp_path):
 
 def test_the_overview_names_each_command_as_the_command_does():
     for name, (_, line) in COMMANDS.items():
-        command = cli.get_command(None, name)
+        command = cli.get_command(click.Context(cli), name)
         assert command.help, name
         assert line.endswith("."), name
 

@@ -237,9 +237,9 @@ class SuppressionFile:
         with self._written():
             while batch := list(islice(rest, _AT_ONCE)):
                 self._connection.executemany(
-                    "INSERT OR IGNORE INTO suppressed SELECT ?1 WHERE NOT EXISTS"
-                    " (SELECT 1 FROM removed WHERE digest = ?1 AND before >= ?2)",
-                    [(self._digest(scope, one), second) for one in batch],
+                    "INSERT OR IGNORE INTO suppressed SELECT ? WHERE NOT EXISTS"
+                    " (SELECT 1 FROM removed WHERE digest = ? AND before >= ?)",
+                    [(digest, digest, second) for digest in (self._digest(scope, one) for one in batch)],
                 )
             self._connection.execute("INSERT OR REPLACE INTO counted VALUES (?, ?)", (run_id, erased))
 

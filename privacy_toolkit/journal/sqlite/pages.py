@@ -61,11 +61,16 @@ def page_states(connection: sqlite3.Connection, first: int) -> dict[int, StateRo
     return decode_states(_packed(connection, first))
 
 
+def _places_of(first: int) -> tuple[int, int]:
+    """Give the first and the last place in the log that a page may have."""
+    return first * _PLACES, (first + 1) * _PLACES - 1
+
+
 def _packed(connection: sqlite3.Connection, first: int) -> bytes:
     found = connection.execute(
-        "SELECT -1 AS place, data FROM folded WHERE first = ?1 UNION ALL"
-        " SELECT place, data FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1 ORDER BY place",
-        (first, _PLACES),
+        "SELECT -1 AS place, data FROM folded WHERE first = ? UNION ALL"
+        " SELECT place, data FROM log WHERE place BETWEEN ? AND ? ORDER BY place",
+        (first, *_places_of(first)),
     ).fetchall()
     folded = found.pop(0)[1] if found and found[0][0] < 0 else None
     return page_as_known(folded, [data for _, data in found])
@@ -119,7 +124,7 @@ def fold(connection: sqlite3.Connection, first: int) -> None:
 def _put_packed(connection: sqlite3.Connection, first: int, data: bytes) -> None:
     """Write a folded page as it is packed, once all of it reads as what it should be: then its log is gone."""
     counts = encode_counts(counted(_decode_rows(data)))
-    connection.execute("DELETE FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1", (first, _PLACES))
+    connection.execute("DELETE FROM log WHERE place BETWEEN ? AND ?", _places_of(first))
     packed = pack_page(data)
     connection.execute("INSERT OR REPLACE INTO folded VALUES (?, ?)", (first, packed))
     connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (first, counts))
@@ -145,9 +150,8 @@ def page_counts(connection: sqlite3.Connection) -> Iterator[tuple[int, PageCount
 def outcomes_of(connection: sqlite3.Connection, first: int, size: int) -> Collection[str]:
     """Give every outcome in which a subject of a page may be, without reading its subjects if possible."""
     said, data = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM log WHERE place BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1),"
-        " (SELECT data FROM counters WHERE first = ?1)",
-        (first, _PLACES),
+        "SELECT EXISTS (SELECT 1 FROM log WHERE place BETWEEN ? AND ?), (SELECT data FROM counters WHERE first = ?)",
+        (*_places_of(first), first),
     ).fetchone()
     if said:
         return list(Outcome)

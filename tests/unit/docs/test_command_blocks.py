@@ -53,7 +53,7 @@ def fault(line: str, *, whole: bool) -> str | None:
         parsed(line)
     except click.exceptions.Exit:  # --help and --version
         return None
-    except click.MissingParameter as error:
+    except (click.MissingParameter, click.BadOptionUsage) as error:
         return f"{line}: {error.format_message()}" if whole else None
     except (click.exceptions.NoArgsIsHelpError, ValueError) as error:
         return f"{line}: {error}" if whole else None
