@@ -437,13 +437,13 @@ def test_what_can_not_be_undone_is_said(call, stocked, table, customers, codes, 
     assert call("runs", "undo", run_id, "--confirm", "yes", "--json").json["error"]["code"] == "purged"
 
 
-def test_a_run_that_was_undone_does_not_go_on(call, stocked, table):
+def test_a_run_that_was_undone_does_not_go_on(call, stocked, table, tmp_path):
     pairs = table("pairs.csv", "coupon_value,customer_id", *((code, id_) for code in COUPONS for id_ in CUSTOMERS))
     done = call("coupons", "reserve", pairs, "--until", "0s", "--confirm", "yes", "--json")
     if done.json["verdict"] != "stopped":
         pytest.fail(done.out)
     run_id = done.json["run_id"]
-    planned = call("runs", "undo", run_id, "--plan", run_id + ".json", "--json")
+    planned = call("runs", "undo", run_id, "--plan", tmp_path / "back.json", "--json")
     assert "undoes_open" in {one["code"] for one in planned.json["warnings"]}
     undone = call("runs", "undo", run_id, "--confirm", "yes", "--json")
     assert undone.code == 0
