@@ -266,7 +266,9 @@ def _waiting(
 
     @wraps(method)
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.background.run(method(self.client, *args, **kwargs))
+        # That of the client, by its name: ``Calls`` leaves some of them open.
+        own: Callable[P, Coroutine[Any, Any, R]] = getattr(self.client, method.__name__)
+        return self.background.run(own(*args, **kwargs))
 
     return call
 

@@ -43,6 +43,12 @@ def test_a_call_waits_for_its_answer():
     assert seen == [("DELETE", b"/v1/customer_data/a%20b")]
 
 
+def test_what_came_of_a_call_is_handed_back_in_full():
+    with client(body=HELD, status=200) as api:
+        came = api.exchange(OPERATIONS["get_customer_inventory"], "c")
+    assert (came.status, came.body) == (200, HELD)
+
+
 def test_what_is_raised_is_raised_where_it_was_called():
     with client(status=500) as api:
         with pytest.raises(ApiError) as raised:
