@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import re
 import shlex
@@ -692,7 +693,11 @@ def _night(tour: Tour, wanted: int) -> None:
         tour.type("controls", "create", "--confirm", "yes")
         rows = [*(shopper(number) for number in range(1, wanted + 1)), *(f'"{one}"' for one in REFUSED)]
         tour.write("nightly.csv", "customer_id\n" + "\n".join(rows) + "\n")
-        night = tour.type("export", "nightly.csv", "--out", "packages", "--new-only", "--no-input", expect=(3,))
+        night = tour.type(
+            *("export", "nightly.csv", "--out", "packages", "--new-only", "--no-input"),
+            *("--log-format", "json", "--log-file", "night.log"),
+            expect=(3,),
+        )
     _held("exit code", night.code, 3)
     _held("refused rows in what it printed", f"{len(REFUSED)} rejected" in night.out + night.err, True)
     _held("the dead webhook in what it printed", "webhook" in night.err.lower(), True)
@@ -701,6 +706,7 @@ def _night(tour: Tour, wanted: int) -> None:
     textfile = (tour.folder / "toolkit.prom").read_text("utf-8")
     _held("refused rows in the metrics", _metric(textfile, "rejected"), len(REFUSED))
     tour.sample("toolkit.prom", 40)
+    _check_log(tour, wanted)
     tour.note(
         "Nothing is open, and two rows named nobody: whoever is on call looks at them, and accepts them as they are."
     )
@@ -709,6 +715,22 @@ def _night(tour: Tour, wanted: int) -> None:
     tour.type("state", "check")
     tour.type("state", "backup", "--out", "state.tar")
     tour.type("runs", "purge", "--due", "--dry-run")
+
+
+def _check_log(tour: Tour, wanted: int) -> None:
+    """Hold what was logged in the night against what happened in it."""
+    text = (tour.folder / "night.log").read_text("utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    logged = {line["event"]: line for line in lines}
+    _held("run in each line of the log", len({line["run"] for line in lines}), 1)
+    _held("refused rows in the log", logged["rows.rejected"]["rows"], len(REFUSED))
+    _held("the end in the log", (logged["run.ended"]["exit_code"], logged["run.ended"]["open"]), (3, 0))
+    # The end is told up to three times, since nobody answers; that the run begins is told once.
+    failed = [line["attempts"] for line in lines if line["event"] == "notify.failed" and line["what"] == "webhook"]
+    _held("attempts at the webhook in the log", max(failed), 3)
+    ids = [one for one in (shopper(number) for number in range(1, wanted + 1)) if one in text]
+    _held("customers in the log", ids, [])
+    tour.sample("night.log", 3)
 
 
 def _metric(text: str, name: str) -> int:
