@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -134,10 +136,10 @@ def result(text: str) -> None:
     """
     try:
         click.echo(visible(text, "\n"))
-    except BrokenPipeError:
-        silence(sys.stdout)
     except OSError as error:
-        raise _not_written(error) from None
+        if not _has_gone(error):
+            raise _not_written(error) from None
+        silence(sys.stdout)
 
 
 def emit_json(value: dict[str, Any]) -> None:
@@ -156,11 +158,21 @@ def emit_line(value: dict[str, Any]) -> None:
     """
     try:
         click.echo(json.dumps(value))
-    except BrokenPipeError:
+    except OSError as error:
+        if not _has_gone(error):
+            raise _not_written(error) from None
         silence(sys.stdout)
         raise click.exceptions.Exit(ExitCode.SETTLED) from None
-    except OSError as error:
-        raise _not_written(error) from None
+
+
+def _has_gone(error: OSError) -> bool:
+    """Whether nobody reads stdout any more: a pipe that was closed, or a terminal whose connection dropped."""
+    if error.errno != errno.EIO:
+        return isinstance(error, BrokenPipeError)
+    try:
+        return stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _not_written(error: OSError) -> UsageError:

@@ -66,6 +66,7 @@ from privacy_toolkit.journal.sqlite.folder import StateFolder
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.journal.windows import LEAST
 from tests.support import postgres
+from tests.support.lengths import IS_LONG
 from tests.support.scanning import Scan
 
 RUN = "20260101-000000-erase-0a0a0"
@@ -845,7 +846,7 @@ controls = st.builds(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=100 if IS_LONG else 10)
 @given(
     st.lists(notes, min_size=1, max_size=3), st.lists(st.tuples(days, days), max_size=5), st.lists(controls, max_size=4)
 )
@@ -887,7 +888,7 @@ def check_counters(run):
     assert (found.first_request_at, found.last_answer_at) == scan.moments()
 
 
-@settings(max_examples=25)
+@settings(max_examples=100 if IS_LONG else 8)
 @given(
     st.lists(st.tuples(notes, st.booleans()), min_size=1, max_size=4),
     st.lists(st.tuples(days, days), max_size=5),
