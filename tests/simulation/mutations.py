@@ -151,7 +151,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((Steps, "again", _read_once),),
         (Job.ERASE,),
         ("a program held nothing", "a program erased, and something", "erased, and something is left in a program"),
-        first=960,
+        first=966,
     ),
     Mutation(
         "intent_after_send",
