@@ -73,32 +73,28 @@ def zipped(folder: str, files: Mapping[str, bytes], moment: int) -> bytes:
     return content.getvalue()
 
 
-def check_recipient(recipient: str) -> None:
-    """Whether packages can be encrypted for a recipient.
+def recipient_of(text: str) -> pyrage.x25519.Recipient:
+    """The recipient for whom something can be encrypted, of its public key as text.
 
     Raises:
         UsageError: it is no recipient of age's own kind, ``age1…``. It is not repeated: it may be a secret key.
     """
-    _recipient(recipient)
+    try:
+        return pyrage.x25519.Recipient.from_str(text)
+    except (pyrage.RecipientError, ValueError):
+        raise UsageError(
+            "The recipient for the encryption is not a public key of age.",
+            "Give one that begins with age1, as age-keygen prints it; never the secret key.",
+        ) from None
 
 
 def encrypted(content: bytes, recipient: str) -> bytes:
     """What only the holder of the recipient's key can read. It differs each time, as encryption has to.
 
     Raises:
-        UsageError: as ``check_recipient``.
+        UsageError: as ``recipient_of``.
     """
-    return bytes(pyrage.encrypt(content, [_recipient(recipient)]))
-
-
-def _recipient(recipient: str) -> pyrage.x25519.Recipient:
-    try:
-        return pyrage.x25519.Recipient.from_str(recipient)
-    except (pyrage.RecipientError, ValueError):
-        raise UsageError(
-            "The recipient for the encryption is not a public key of age.",
-            "Give one that begins with age1, as age-keygen prints it; never the secret key.",
-        ) from None
+    return bytes(pyrage.encrypt(content, [recipient_of(recipient)]))
 
 
 def place(out: Path, name: str, content: bytes | Mapping[str, bytes], moment: int) -> None:

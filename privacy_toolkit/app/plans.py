@@ -140,7 +140,7 @@ def _check_value(name: str, value: object) -> None:
 
 def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> Order:
     # Imported here: it is about packages, and no other job needs what it loads.
-    from privacy_toolkit.access.placing import check_recipient  # noqa: PLC0415
+    from privacy_toolkit.access.placing import recipient_of  # noqa: PLC0415
     from privacy_toolkit.access.words import load  # noqa: PLC0415
 
     given = parameters["encrypt"]
@@ -149,7 +149,7 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
         if not recipient.startswith("age:"):
             raise UsageError("--encrypt takes age:RECIPIENT, such as age:age1….", "age-keygen makes a key pair.")
         given = recipient.removeprefix("age:")
-        check_recipient(given)
+        recipient_of(given)
     if is_object_address(order.out) and given is None and not parameters["zip"]:
         raise UsageError(
             "In object storage a package is one object, and without --zip or --encrypt it is a folder of files.",

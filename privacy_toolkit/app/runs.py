@@ -21,6 +21,7 @@ from privacy_toolkit.core.model import (
     Subject,
     ToolkitError,
     UsageError,
+    rfc3339_seconds,
 )
 from privacy_toolkit.core.privacy import found_in
 from privacy_toolkit.engine.approval import SigningIdentity
@@ -54,7 +55,7 @@ def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
         "job": summary.plan.job,
         "target": summary.plan.target,
         "verdict": summary.verdict.value,
-        "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "started_at": rfc3339_seconds(started),
         "subjects": summary.plan.rows.subjects,
         "open": summary.open,
         "rejected": summary.rejected_unaccepted,
@@ -67,7 +68,7 @@ def unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
     """Tell what is known of a run that can't be read, as ``listed`` does: what its id says, and why."""
     try:
         began = datetime.strptime("-".join(run_id.split("-")[:2]), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-        started_at = began.isoformat(timespec="seconds").replace("+00:00", "Z")
+        started_at = rfc3339_seconds(began)
     except ValueError:
         started_at = None
     return {
@@ -308,7 +309,7 @@ def _may_be_sent(entry: Entry) -> bool:
 
 
 def _time(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339_seconds(datetime.fromtimestamp(microseconds / 1e6, UTC))
 
 
 # Purging a run, and making sure that what was to go is gone.

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import pyrage
 
-from privacy_toolkit.access.placing import check_recipient
+from privacy_toolkit.access.placing import recipient_of
 from privacy_toolkit.app.requests import FINAL, Answers, kind_of
 from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
-from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count
+from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.jobs import declaration
@@ -261,8 +261,8 @@ def back_up_state(settings: Settings, order: Backup, now: datetime) -> BackupMan
         DamagedError: a journal is not what was written to it: no backup is made that could take a good one's place.
         JournalError: something can't be read or written.
     """
-    recipients = [_recipient(one) for one in order.recipients]
-    at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    recipients = [recipient_of(one) for one in order.recipients]
+    at = rfc3339_seconds(now)
     try:
         with put_file(order.out, over=False) as file:
             if not recipients:
@@ -305,11 +305,6 @@ def restore_state(settings: Settings, backup: Path, identity: Path | None) -> Ba
         ) from None
     except OSError as error:
         raise UsageError(f"{backup} can't be read: {error.strerror}.", "Name another file.") from None
-
-
-def _recipient(text: str) -> pyrage.x25519.Recipient:
-    check_recipient(text)
-    return pyrage.x25519.Recipient.from_str(text)
 
 
 def _identities(path: Path) -> list[pyrage.x25519.Identity]:

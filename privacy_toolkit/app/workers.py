@@ -29,6 +29,7 @@ from privacy_toolkit.core.model import (
     UsageError,
     Verdict,
     explained,
+    rfc3339_seconds,
 )
 from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.core.processes import in_thread
@@ -292,7 +293,7 @@ class Standing:
 
 def moment_of(asked: StopAsked) -> str:
     """When a stop was asked for, as RFC 3339 has it."""
-    return datetime.fromtimestamp(asked.at / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339_seconds(datetime.fromtimestamp(asked.at / 1e6, UTC))
 
 
 def who_asked(asked: StopAsked) -> str:

@@ -16,7 +16,7 @@ import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
-from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError
+from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, rfc3339_seconds
 
 # ``privacy-toolkit controls``.
 
@@ -151,7 +151,7 @@ def _check_unchanged(store: ControlStore, before: ControlProfile | None, setting
 def _begun(settings: Settings, profile_id: str) -> ControlProfile:
     from privacy_toolkit.journal.records import ControlProfile
 
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    now = rfc3339_seconds(datetime.now(UTC))
     return ControlProfile(deployment=settings.deployment_key, profile_id=profile_id, begun_at=now)
 
 

@@ -17,7 +17,7 @@ import click
 from privacy_toolkit.cli.options import output_options, settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
 from privacy_toolkit.core.durable import open_regular, put_file
-from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count, rfc3339_seconds
 from privacy_toolkit.core.processes import environment
 
 # ``privacy-toolkit keys``.
@@ -510,7 +510,7 @@ def remove_listed(**options: Any) -> int:
             )
         require_typed("yes", given, no_input=no_input)
         removal = Removal(
-            at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            at=rfc3339_seconds(now),
             target=settings.target,
             environment=settings.environment,
             reason=reason,

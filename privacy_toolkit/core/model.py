@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -424,6 +424,11 @@ class Learned:
     generation: str
     learned_at: str
     toolkit: str
+
+
+def rfc3339_seconds(moment: datetime) -> str:
+    """A moment in UTC as RFC 3339 to the second: ``2026-11-20T08:00:00Z``."""
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

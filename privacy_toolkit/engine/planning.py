@@ -29,6 +29,7 @@ from privacy_toolkit.core.model import (
     SubjectRequest,
     ToolkitError,
     count,
+    rfc3339_seconds,
 )
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.approval import SigningIdentity
@@ -398,7 +399,7 @@ def prepared(
             base_url=settings.deployment,
             environment=settings.environment,
             generation=settings.generation,
-            created_at=_rfc3339(moment),
+            created_at=rfc3339_seconds(moment),
             input=planned_input(order.known_as or order.path, order.options, summary),
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
@@ -419,10 +420,6 @@ def prepared(
         )
         made_of = (assigned.subjects, assigned.remember, assigned.requests)
         yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of, further=assigned.warnings)
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _scanned(order: Order, settings: Settings, state: State) -> Scan:

@@ -536,12 +536,15 @@ def release_prepared(preparation: Preparation) -> Assigned:
 
 def _warnings_of_undo(state: State, run_id: str) -> Iterator[InputWarning]:
     with state.open(run_id) as journal:
-        totals = journal.totals()
-    number = sum(totals.get(outcome, 0) for outcome in OPEN_OUTCOMES)
+        number = _open_in(journal)
     if number:
         yield InputWarning(
             "undoes_open", f"Open subjects of run {run_id}: {number:,}. Once it is undone, it can't be resumed."
         )
+
+
+def _open_in(journal: RunReader) -> int:
+    return sum(number for outcome, number in journal.totals().items() if outcome in OPEN_OUTCOMES)
 
 
 def _triples(page: Page) -> Iterator[tuple[int, str, str]]:
@@ -575,9 +578,8 @@ def give_back(journal: RunReader, state: State) -> None:
     Raises:
         JournalError: it can't be written down; it is done when the run is resumed.
     """
-    plan, totals = plan_of(journal), journal.totals()
-    is_open = any(number for outcome, number in totals.items() if outcome in OPEN_OUTCOMES)
-    if plan.parameters.get(UNDOES) is None or journal.purged_at is not None or is_open:
+    plan = plan_of(journal)
+    if plan.parameters.get(UNDOES) is None or journal.purged_at is not None or _open_in(journal):
         return
     scope = plan_scope(plan)
     with closing(state.assigned(scope, former_scopes(state, scope, may_be_of(Job.ASSIGN)))) as record:

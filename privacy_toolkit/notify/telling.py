@@ -22,6 +22,7 @@ from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.network import Network
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import locked, open_regular, put_file
+from privacy_toolkit.core.model import rfc3339_seconds
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.http.transport import Message, NotPostedError, send
@@ -198,7 +199,7 @@ def _below(url: str, name: str) -> str:
 
 
 def _time(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339_seconds(datetime.fromtimestamp(microseconds / 1e6, UTC))
 
 
 # The figures of a run in a file for the textfile collector of Prometheus' node_exporter.

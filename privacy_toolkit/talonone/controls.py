@@ -29,6 +29,7 @@ from privacy_toolkit.core.model import (
     Learned,
     Reason,
     ToolkitError,
+    rfc3339_seconds,
 )
 from privacy_toolkit.core.privacy import Secret, __version__
 from privacy_toolkit.http.exchange import PLAIN, Fault, Manner, Pacer, Phase, Reply, Trouble
@@ -347,7 +348,7 @@ class ControlMaker:
             wrong_key_refused=proven.wrong_key_refused,
             sandbox=None if shown is None else shown.sandbox,
             generation=self._settings.generation,
-            learned_at=self._now().isoformat(timespec="seconds").replace("+00:00", "Z"),
+            learned_at=rfc3339_seconds(self._now()),
             toolkit=__version__,
         )
 

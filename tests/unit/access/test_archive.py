@@ -5,7 +5,7 @@ import zipfile
 import pyrage
 import pytest
 
-from privacy_toolkit.access.placing import check_recipient, encrypted, zipped
+from privacy_toolkit.access.placing import encrypted, recipient_of, zipped
 from privacy_toolkit.core.model import UsageError
 
 MOMENT = 1_764_187_201_123_456
@@ -53,12 +53,12 @@ def test_the_age_program_opens_it(age, tmp_path):
 @pytest.mark.parametrize("recipient", ["", "age1", "age1xyz", "bob", "ssh-ed25519 AAAA", "\ud800", "AGE-SECRET-KEY-1X"])
 def test_what_is_no_recipient_is_refused_and_not_repeated(recipient):
     with pytest.raises(UsageError) as refused:
-        check_recipient(recipient)
+        recipient_of(recipient)
     assert not recipient or recipient == "age1" or recipient not in refused.value.message + refused.value.hint
 
 
 def test_a_secret_key_is_refused_and_not_repeated():
     secret = str(pyrage.x25519.Identity.generate())
     with pytest.raises(UsageError) as refused:
-        check_recipient(secret)
+        recipient_of(secret)
     assert secret not in refused.value.message + refused.value.hint
