@@ -6,11 +6,12 @@ the damage is: either way a settled subject could stand as open, or the reverse.
 
 - a CRC-32 for each page of the database, as it is once everything in the log is copied into it;
 - the witness: how many frames of which log are known to be durable, written after each commit, and whether the
-  database has them all.
+  database has them all, or will have them once nobody reads it.
 
 Before the log is copied into the database (a checkpoint, and nobody but this module starts one), the checksums of the
 pages in it are made durable. So at whatever instant a process dies, each page of the database either has its checksum
-or is in the log, whose frames SQLite's own checksums protect.
+or is in the log, whose frames SQLite's own checksums protect. SQLite itself copies and removes a log when the last
+connection is closed; so nobody reads a log here without a connection that keeps it from being the last.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from array import array
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +36,7 @@ from privacy_toolkit.journal.packed import Damage
 
 _MAGIC = b"PTKSUMS1"
 _HEAD = struct.Struct("<8sIIQ")  # magic, bytes of a page, pages, inode of the database
-_WITNESS = struct.Struct("<8sII")  # salts of the log, durable frames, whether all are copied into the database
+_WITNESS = struct.Struct("<8sII")  # salts of the log, durable frames, how far it is with copying them (``_Copied``)
 _CRC = struct.Struct("<I")
 _WITNESS_AT = 64
 _SUMS_AT = 128
@@ -119,6 +121,7 @@ class Checksums:
         self._file = _opened(path)
         self._log: int | None = None
         self._page_size = 0
+        self._witness, self._sums = _Witness(bytes(8), 0, _Copied.NO), array("I")
         try:
             self.reload()
         except BaseException:
@@ -133,7 +136,7 @@ class Checksums:
         with put_file(path, over=True) as file:
             file.write(_sealed(_HEAD.pack(_MAGIC, size, pages, os.fstat(descriptor).st_ino)))
             file.seek(_WITNESS_AT)
-            file.write(_sealed(_WITNESS.pack(bytes(8), 0, True)))
+            file.write(_sealed(_WITNESS.pack(bytes(8), 0, _Copied.ALL)))
             file.seek(_SUMS_AT)
             file.write(sums.tobytes())
 
@@ -143,21 +146,23 @@ class Checksums:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def reload(self) -> None:
-        """Read them again: another process may have worked on the database.
+    def reload(self) -> bool:
+        """Read them again: another process may have worked on the database. Whether it did.
 
         Raises:
             Damage: they can't be read as what they are.
         """
+        before = (self._witness, self._sums)
         size = os.fstat(self._file).st_size
         magic, self._page_size, pages, self._inode = _HEAD.unpack(self._sealed(_HEAD, 0))
         if magic != _MAGIC or size < _SUMS_AT + 4 * pages:
             raise Damage("the checksums")
         salts, frames, copied = _WITNESS.unpack(self._sealed(_WITNESS, _WITNESS_AT))
-        self._witness = _Witness(salts, frames, bool(copied))
+        self._witness = _Witness(salts, frames, _Copied(min(copied, _Copied.ONCE_UNREAD)))
         self._sums = array("I", os.pread(self._file, 4 * pages, _SUMS_AT))
         self._salts, self._frames, self._pages, self._taken_in = bytes(8), 0, int(pages), 0
         self._newest: dict[int, int] = {}
+        return before != (self._witness, self._sums)
 
     def verify(self, log: Log | None = None) -> None:
         """Compare the whole database file, but for the pages that are in ``log``, where they would be read.
@@ -173,24 +178,28 @@ class Checksums:
 
     def has_log(self) -> bool:
         """Whether there is anything in the log, or should be."""
-        if not self._witness.is_copied:
+        if self._witness.copied is not _Copied.ALL:
             return True
         try:
             return self._log_path.stat().st_size > 0
         except FileNotFoundError:
             return False
 
-    def settle(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def settle(self, kept: sqlite3.Connection, connect: Callable[[], sqlite3.Connection]) -> None:
         """Have all copied that a process which died left in the log; for whoever is alone in writing.
+
+        ``kept`` is from ``keep_log``, got before it was made sure that nobody else writes. It is closed.
 
         Raises:
             Damage: frames are missing that were durable.
         """
-        log = self.read_log()
+        self.reload()  # whoever wrote last may have ended since they were read
+        log = self.read_log() if self.has_log() else None
         if log is None:
             return
         self._take_in(log)
         with closing(connect()) as connection:
+            kept.close()
             self.copy_log(connection, log)
 
     def read_log(self) -> Log | None:
@@ -204,7 +213,8 @@ class Checksums:
         whole = log is not None and log.frames >= self._witness.frames
         # Of a log that was copied another may have taken the place. What is left of it must be whole all the same:
         # SQLite would read older pages from its beginning than those in the database.
-        if not whole if same else not self._witness.is_copied:
+        # And of one whose checksums were all durable, whatever SQLite did with it shows in the database.
+        if not whole if same else self._witness.copied is _Copied.NO:
             raise Damage("the write-ahead log")
         return log
 
@@ -218,14 +228,14 @@ class Checksums:
             log = _whole_log(self._log_path)
             if log is not None:
                 self._salts, self._frames, self._pages, self._newest = log
-                self._write_witness(_Witness(log.salts, log.frames, is_copied=False))
+                self._write_witness(_Witness(log.salts, log.frames, _Copied.NO))
             return 0 if log is None else log.frames - self._taken_in
         if self._log is None:
             self._log = os.open(self._log_path, os.O_RDONLY | os.O_CLOEXEC)
         head = os.pread(self._log, _LOG_HEAD.size, 0)
         if len(head) == _LOG_HEAD.size:
             self._follow(self._log, _LOG_HEAD.unpack(head)[4])
-            self._write_witness(_Witness(self._salts, self._frames, is_copied=False))
+            self._write_witness(_Witness(self._salts, self._frames, _Copied.NO))
         return self._frames - self._taken_in
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
@@ -246,7 +256,7 @@ class Checksums:
                 self._put(number, os.pread(self._database, self._page_size, (number - 1) * self._page_size))
         self._frames = self._taken_in = log.frames
         self._take_in(log)
-        self._write_witness(_Witness(log.salts, log.frames, self._witness.is_copied))
+        self._write_witness(_Witness(log.salts, log.frames, self._witness.copied))
 
     def copy_log(self, connection: sqlite3.Connection, log: Log | None = None) -> int:
         """Have the log copied, whose pages are all taken in; ``log`` is that of a process that died.
@@ -254,12 +264,12 @@ class Checksums:
         Returns how many frames SQLite takes for committed.
         """
         if log is not None:
-            self._write_witness(_Witness(log.salts, log.frames, is_copied=False))
+            self._write_witness(_Witness(log.salts, log.frames, _Copied.NO))
         _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames == copied:
-            # Durable before the next commit, which may begin the log again: frames of the old one are gone then.
-            self._write_witness(self._witness._replace(is_copied=True))
-            os.fsync(self._file)
+        # Durable before the next commit, which may begin the log again: frames of the old one are gone then. While
+        # somebody reads not all is copied: SQLite itself does that when the last connection is closed.
+        self._write_witness(self._witness._replace(copied=_Copied.ALL if frames == copied else _Copied.ONCE_UNREAD))
+        os.fsync(self._file)
         return int(frames)
 
     def _sealed(self, form: struct.Struct, offset: int) -> bytes:
@@ -290,9 +300,14 @@ class Checksums:
             self._sums.append(0)
         del self._sums[found.pages :]
         with self._log_path.open("rb", buffering=0) as log:
+            if os.pread(log.fileno(), _LOG_HEAD.size, 0)[16:24] != found.salts:
+                raise Damage("the write-ahead log")  # it is another one by now
             for number, frame in found.newest.items():
                 if number <= found.pages:
-                    self._put(number, os.pread(log.fileno(), self._page_size, self._offset(frame) + _FRAME_HEAD.size))
+                    page = os.pread(log.fileno(), self._page_size, self._offset(frame) + _FRAME_HEAD.size)
+                    if len(page) < self._page_size:
+                        raise Damage("the write-ahead log")
+                    self._put(number, page)
         self._write_head()
         os.fsync(self._file)
 
@@ -311,10 +326,35 @@ class Checksums:
         os.pwrite(self._file, _sealed(_WITNESS.pack(*witness)), _WITNESS_AT)
 
 
+class _Copied(IntEnum):
+    """Whether the database has all frames of a log. ``ONCE_UNREAD``: each has its checksum, so SQLite may copy it."""
+
+    NO = 0
+    ALL = 1
+    ONCE_UNREAD = 2
+
+
 class _Witness(NamedTuple):
     salts: bytes
     frames: int
-    is_copied: bool
+    copied: _Copied
+
+
+def keep_log(database: Path) -> sqlite3.Connection:
+    """Open a connection that keeps SQLite from removing the log, as it does when the last one is closed.
+
+    It only reads: when it is closed itself, SQLite copies and removes nothing.
+
+    Raises:
+        sqlite3.Error: the database can't be opened.
+    """
+    kept = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
+    try:
+        kept.execute("PRAGMA schema_version").fetchone()
+    except BaseException:
+        kept.close()
+        raise
+    return kept
 
 
 def moved(path: Path, database: Path) -> bool:

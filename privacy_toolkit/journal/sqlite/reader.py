@@ -15,7 +15,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -48,7 +48,7 @@ from privacy_toolkit.journal.records import (
     SubjectRow,
     pieces_of_result,
 )
-from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, open_past_sqlite
+from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, keep_log, open_past_sqlite
 from privacy_toolkit.journal.sqlite.pages import (
     MIGRATIONS,
     applied,
@@ -207,14 +207,15 @@ class RunFacts(KeptFacts):
         if self._is_verified or self._sums is None or (self._lock is None and self.is_running):
             return
         with damage_named(self.folder.name):
-            try:
-                self._compare(self._sums)
-            except Damage:
-                if self._lock is None and self.is_running:  # it began meanwhile, and writes
-                    return
-                self._sums.reload()  # or it began and ended meanwhile
-                self._compare(self._sums)
-        self._is_verified = True
+            while not self._is_verified:
+                try:
+                    self._compare(self._sums)
+                    self._is_verified = True
+                except Damage:
+                    if self._lock is None and self.is_running:  # it began meanwhile, and writes
+                        return
+                    if not self._sums.reload():  # nor did it begin and end meanwhile
+                        raise
 
     @property
     def name(self) -> str:
@@ -293,14 +294,13 @@ class RunFacts(KeptFacts):
         """Take into the checksums what a process that died left in the log, before SQLite does anything with it."""
         if self._sums is None or self._lock is not None or not self._sums.has_log():
             return
-        lock_path = self.folder / LOCK_NAME
-        lock = durable.take(lock_path) if lock_path.exists() else None
-        if lock is None and durable.is_taken(lock_path):
-            return  # it is at work, and does that itself
-        try:
-            self._sums.settle(lambda: connect(self._path))
-        finally:
-            if lock is not None:
+        with closing(keep_log(self._path)) as kept:
+            lock = durable.take_if_free(self.folder / LOCK_NAME)
+            if lock is None:
+                return  # it is at work, and does that itself
+            try:
+                self._sums.settle(kept, lambda: connect(self._path))
+            finally:
                 lock.release()
 
     def _is_there(self) -> bool:
