@@ -97,7 +97,10 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "another_list",
         frozenset({"another_nameless"}),
-        ("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
+        (
+            *("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
+            "not reserved by the run, and undone",  # it had been reserved before, which that list hid
+        ),
         _COUPONS,
         "A list of holders does not name its coupon, and this one came in step on a proven connection.",
     ),
