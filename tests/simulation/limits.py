@@ -115,7 +115,10 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "503_of_its_own",
         frozenset({"own_503"}),
-        ("retryable, though", "not done, though", "on hold, though", "a program vanished", "a program not done"),
+        (
+            *("retryable, though", "not done, though", "on hold, though", "a program vanished", "a program not done"),
+            "reserved by the run, and not undone",
+        ),
         frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
         "The API itself said that it was not done, and it was.",
     ),
