@@ -22,12 +22,15 @@ from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
+from privacy_toolkit.evidence.verify.manifest import Trust
+from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import counted
 from privacy_toolkit.journal.state import BackupManifest, StateFinding, back_up, look_over, restore
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.rows import pseudonym
+from privacy_toolkit.signatures.signers import AllowedSigners
 
 # Retention: which runs are old enough, and which of these have something left to do.
 
@@ -326,10 +329,13 @@ _ROOM: Final = 1 << 30
 _OTHER_PLACE: Final = "Free some space, or move the state folder."
 
 
-def checked(settings: Settings, state: State, free: Callable[[Path], int]) -> Iterator[StateFinding]:
+def checked(
+    settings: Settings, state: State, free: Callable[[Path], int], packs: datetime | None
+) -> Iterator[StateFinding]:
     """Look at every run, the record of packs, the answers, the lists, and the files as such; nothing is changed.
 
     Every row of every run is read, so that each checksum is compared. ``free`` tells how many bytes there is room for.
+    Each pack is verified as ``verify`` would at the moment ``packs``; None leaves them out.
     """
     for run_id in state.run_ids():
         try:
@@ -348,5 +354,22 @@ def checked(settings: Settings, state: State, free: Callable[[Path], int]) -> It
     except OSError as error:
         yield StateFinding("record of packs", f"can't be read: {error}", state.chain.remedy)
     yield from look_over(settings.state, settings.state_key)
+    if packs is not None:
+        yield from _checked_packs(settings, packs)
     if not settings.is_in_database and settings.scratch.exists() and (room := free(settings.scratch)) < _ROOM:
         yield StateFinding(str(settings.scratch), f"only {room / 1e9:.1f} GB free", _OTHER_PLACE)
+
+
+def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
+    """Verify each pack in the folder of all packs by itself: the record of packs begins again after a restore."""
+    listed = settings.trust.allowed_signers
+    trust = Trust(None if listed is None else AllowedSigners.read(listed), now)
+    wanted = Wanted(approval=settings.trust.approval_required)
+    folders = settings.packs.iterdir() if settings.packs.is_dir() else ()
+    for pack in sorted(one for one in folders if one.is_dir() and not one.name.startswith(".")):
+        found = verify_pack(pack, trust, wanted=wanted)
+        if not found.valid:
+            said = f"{count(len(found.problems), 'problem')}, the first is {found.problems[0].code.value}"
+            yield StateFinding(
+                f"pack {pack.name}", f"does not verify: {said}.", f"See all: privacy-toolkit verify {pack}"
+            )

@@ -556,14 +556,6 @@ def take(path: Path, seconds: float = 0.0) -> FileLock | None:
     return lock
 
 
-def take_if_free(path: Path) -> FileLock | None:
-    """Take the lock in a file, as ``take``; None if another process has it, but not if one only looked at it."""
-    while (lock := take(path)) is None:
-        if is_taken(path):
-            return None
-    return lock
-
-
 def is_taken(path: Path) -> bool:
     """Whether a process has the lock in a file; nothing is made or changed."""
     try:

@@ -329,6 +329,8 @@ def test_what_is_wrong_with_a_state_is_named_with_what_to_do(call, erased, erase
     (state / "runs" / ".new-1-abc").mkdir()
     (state / "runs" / "empty").mkdir()
     (state / "suppression.sqlite").chmod(0o644)
+    report = state / "packs" / erased / "report.json"
+    report.write_bytes(report.read_bytes().replace(b"erased", b"nobody", 1))
     first = next((state / "chain").glob("00000001-*"))
     sums = first / "SHA256SUMS"
     sums.write_bytes(sums.read_bytes().replace(b"rows.jsonl", b"rows.jsonm"))
@@ -337,6 +339,9 @@ def test_what_is_wrong_with_a_state_is_named_with_what_to_do(call, erased, erase
     found = {one["where"]: one["remedy"] for one in done.json["findings"] if one["is_wrong"]}
     assert done.code == 6
     assert set(found) >= {"record of packs", "runs/empty", "suppression.sqlite", "dealt.sqlite", "runs/.new-1-abc"}
+    assert f"pack {erased}" in found
+    left_out = call("state", "check", "--without-packs", "--json").json["findings"]
+    assert f"pack {erased}" not in {one["where"] for one in left_out}
     assert all(found.values())
     (state / "suppression.sqlite").chmod(0o600)
     (state / "state.key").unlink()

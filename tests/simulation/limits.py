@@ -97,7 +97,10 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "another_list",
         frozenset({"another_nameless"}),
-        ("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
+        (
+            *("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
+            "not reserved by the run, and undone",  # it had been reserved before, which that list hid
+        ),
         _COUPONS,
         "A list of holders does not name its coupon, and this one came in step on a proven connection.",
     ),
@@ -112,7 +115,10 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "503_of_its_own",
         frozenset({"own_503"}),
-        ("retryable, though", "not done, though", "on hold, though", "a program vanished", "a program not done"),
+        (
+            *("retryable, though", "not done, though", "on hold, though", "a program vanished", "a program not done"),
+            "reserved by the run, and not undone",
+        ),
         frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
         "The API itself said that it was not done, and it was.",
     ),

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,21 +16,22 @@ from tests.simulation.loop import Crash, EndlessError, VirtualLoop
 from tests.simulation.mutations import MUTATIONS, planted
 from tests.simulation.spec import Spec, read, spec_of, written
 
-SEEDS = range(40, 64)
+SEEDS = range(40, 54)
 PRINT = """
 from tests.simulation.campaign import play
 from tests.simulation.spec import spec_of
-print([play(spec_of(seed)).trace for seed in range(40, 64)])
+print([play(spec_of(seed)).trace for seed in range(40, 54)])
 """
 
 
-def traces():
+@cache
+def traces(_=0):
     return [play(spec_of(seed)).trace for seed in SEEDS]
 
 
 def test_the_same_seed_is_the_same_run():
     first = traces()
-    assert traces() == first
+    assert traces(1) == first
     assert len(set(first)) == len(first)
 
 

@@ -13,7 +13,7 @@ from tests.support.lengths import IS_LONG
 #: So many parts of so many subject-runs each; the seeds of a part are so many apart.
 PARTS, SUBJECTS = 10, 2_000
 #: So many subjects with something next to their profile, in each of four parts.
-BESIDES = 4_000 if IS_LONG else 500
+BESIDES = 4_000 if IS_LONG else 320
 #: Of what is next to a profile, what each part comes to.
 SURE = {
     Job.ERASE: {
@@ -42,7 +42,7 @@ def test_nothing_false_is_said_and_every_run_ends(part):
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_is_met_and_alone_makes_nothing_false(name):
     tally = Tally()
-    for seed in range(2):
+    for seed in range(2 if IS_LONG else 1):
         tally.add(play(spec_with(name, seed)))
     assert failing(tally) == []
     assert missing_faults(tally, [name]) == []

@@ -32,6 +32,17 @@ def test_what_may_have_been_reserved_is_undone_whatever_was_said_of_it(seed):
     assert [one.what for result in play_campaign(seed) for one in result.violations] == []
 
 
+def test_a_code_that_another_list_hid_may_be_undone_though_it_was_had_before_and_that_is_a_known_limit():
+    """Its request got no answer, so it counts as the run's own: nothing else tells it from a lost reservation."""
+    (reserving, *_) = play_campaign(2_702)
+    assert (reserving.violations, reserving.limits) == ([], {"another_list": 1})
+
+
+def test_what_the_api_said_that_it_had_not_done_is_not_undone_and_that_is_a_known_limit():
+    (reserving, *_) = play_campaign(1_828)
+    assert (reserving.violations, reserving.limits["503_of_its_own"]) == ([], 6)
+
+
 def test_the_same_seed_is_the_same_campaign():
     assert [one.trace for one in play_campaign(11)] == [one.trace for one in play_campaign(11)]
 

@@ -295,9 +295,9 @@ class RunFacts(KeptFacts):
         if self._sums is None or self._lock is not None or not self._sums.has_log():
             return
         with closing(keep_log(self._path)) as kept:
-            lock = durable.take_if_free(self.folder / LOCK_NAME)
-            if lock is None:
-                return  # it is at work, and does that itself
+            while (lock := durable.take(self.folder / LOCK_NAME)) is None:
+                if self.is_running:  # else somebody only looked at the lock
+                    return  # it is at work, and does that itself
             try:
                 self._sums.settle(kept, lambda: connect(self._path))
             finally:
