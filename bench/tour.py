@@ -209,7 +209,8 @@ def shown(words: Sequence[str]) -> str:
 
 def _environment() -> dict[str, str]:
     """The environment without settings of the toolkit: what counts is what the tour types."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PRIVACY_TOOLKIT_")}
+    not_theirs = ("PRIVACY_TOOLKIT_", "PYTHONDONTWRITEBYTECODE")  # an installed package is compiled
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(not_theirs)}
     return {**kept, "NO_COLOR": "1", "COLUMNS": "110"}
 
 

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -154,6 +155,7 @@ class LetterWriter:
             form: self._compiled(self._place(name), autoescape=form == "html") for form, name in _LAYOUTS.items()
         }
         self._style = self._place(_STYLE).read_text("utf-8")
+        self._style_hash = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
         self._texts = {kind: self._parts(kind) for kind in KINDS}
         self._rights = {regime: self._template(text, "rights") for regime, text in self._words.rights.items()}
 
@@ -187,7 +189,7 @@ class LetterWriter:
             "words": self._words,
             "dateline": self._dateline(values),
             "style": Markup(self._style),  # noqa: S704 - the controller's own style sheet
-            "style_hash": base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode(),
+            "style_hash": self._style_hash,
         }
         return Letter(
             self._rendered(self._layouts["html"], shown, _LAYOUTS["html"]).encode("utf-8", "backslashreplace"),
@@ -341,6 +343,7 @@ def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
 
 
+@lru_cache(maxsize=256)  # what the letters of a run have in common is most of them
 def _wrapped(text: str) -> str:
     """Each line of a text in lines that a terminal and a mail show whole."""
     lines = (textwrap.fill(line, _WIDTH, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))

@@ -245,6 +245,8 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 _HIDDEN: Final = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 #: Of these, what a text may have: its lines and tabulators are shown as such.
 _LAID_OUT: Final = "\n\t"
+#: What may be hidden: of western text no character but the soft hyphen, and not the no-break spaces that it has.
+_LOOKED_UP: Final = re.compile(r"[^\n -~\xa0-\xac\xae-\u036f\u2010-\u2027\u202f-\u205f]")
 #: Scripts and emoji are written with these; between ASCII characters they would only hide.
 _JOINERS: Final = "\u200c\u200d"
 
@@ -383,11 +385,8 @@ def visible(value: Any) -> Any:
     """What is put into the page: characters that hide or turn text are shown by number. Nothing is cut."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    # No character that hides is printable. Nearly every text is of printable ones and ends of lines alone, and a
-    # thousand letters have millions of characters.
-    if value.isprintable() or value.replace("\n", "").isprintable():
-        return value
-    return "".join(_marked(value, at) for at in range(len(value)))
+    # A thousand letters have millions of characters: only those are looked up that could hide.
+    return value if value.isprintable() else _LOOKED_UP.sub(lambda found: _marked(value, found.start()), value)
 
 
 def _marked(text: str, at: int) -> str:

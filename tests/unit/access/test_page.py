@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+import unicodedata
 from itertools import pairwise
 
 import jinja2
@@ -94,6 +95,15 @@ def test_what_hides_or_turns_text_is_marked():
     assert visible("a\u202eb\x00\r\n\tc\ufeff") == "a[U+202E]b[U+0000][U+000D]\n\tc[U+FEFF]"
     assert visible("\ud800 \U000e0041") == "[U+D800] [U+E0041]"
     assert visible("pass\u200bword") == "pass[U+200B]word"
+
+
+def test_every_character_that_hides_is_shown_by_its_number_and_no_other():
+    """By Unicode's own categories: all characters of the first planes of western text, and those around them."""
+    kept = {"\n", "\t"}
+    hides = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+    for character in map(chr, [*range(0x3100), *range(0xD7A0, 0x10000), *range(0xE0000, 0xE0200)]):
+        is_hidden = unicodedata.category(character) in hides and character not in kept
+        assert (visible(character) == character) is not is_hidden, hex(ord(character))
 
 
 def test_joiners_stay_where_a_script_or_an_emoji_needs_them():
