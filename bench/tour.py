@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import argparse
 import csv
+import html
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -31,8 +34,9 @@ import xlsxwriter
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.app import RunningSandbox
 from privacy_toolkit.sandbox.faults import FaultKind, Faults
-from privacy_toolkit.sandbox.store import EntityKind, SandboxSettings
+from privacy_toolkit.sandbox.store import EntityKind, LogEntry, SandboxSettings
 from privacy_toolkit.sandbox.wire import OTHER_HOLDER, seed, seed_codes
+from tests.support.consoles import Visitor
 from tests.support.shop import redeem, write_profile
 
 ROOT = Path(__file__).parents[1]
@@ -664,12 +668,13 @@ def oncall(tour: Tour) -> None:
     """A nightly export with refused rows, against an API that is slow, whose webhook nobody answers."""
     folder, wanted = tour.folder / "oncall", max(20, tour.customers // 100)
     folder.mkdir()
-    with start_in_thread(SandboxSettings(environment="sandbox", faults=Faults(latency_ms=SLOW))) as slow:
+    settings = SandboxSettings(environment="sandbox", faults=Faults(latency_ms=SLOW))
+    with ExitStack() as parts, start_in_thread(settings) as slow:
         seed(slow.store, wanted, ids=[shopper(number) for number in range(1, wanted + 1)])
-        _night(replace(tour, folder=folder, sandbox=slow), wanted)
+        _night(replace(tour, folder=folder, sandbox=slow), wanted, parts)
 
 
-def _night(tour: Tour, wanted: int) -> None:
+def _night(tour: Tour, wanted: int, parts: ExitStack) -> None:
     tour.chapter(
         "A night on call",
         f"An export of {wanted} customers runs every night. This night two rows of the list name nobody, the API takes"
@@ -694,6 +699,7 @@ def _night(tour: Tour, wanted: int) -> None:
         tour.type("controls", "create", "--confirm", "yes")
         rows = [*(shopper(number) for number in range(1, wanted + 1)), *(f'"{one}"' for one in REFUSED)]
         tour.write("nightly.csv", "customer_id\n" + "\n".join(rows) + "\n")
+        watch = _Watch(tour, wanted, parts.enter_context(_console(tour)))
         night = tour.type(
             *("export", "nightly.csv", "--out", "packages", "--new-only", "--no-input"),
             *("--log-format", "json", "--log-file", "night.log"),
@@ -708,14 +714,92 @@ def _night(tour: Tour, wanted: int) -> None:
     _held("refused rows in the metrics", _metric(textfile, "rejected"), len(REFUSED))
     tour.sample("toolkit.prom", 40)
     _check_log(tour, wanted)
+    watch.in_the_morning()
     tour.note(
         "Nothing is open, and two rows named nobody: whoever is on call looks at them, and accepts them as they are."
     )
     tour.type("runs", "show", "latest", expect=(0, 3))
     tour.type("runs", "resume", "latest", "--accept-rejected", f"{len(REFUSED)}")
+    watch.at_last()
     tour.type("state", "check")
     tour.type("state", "backup", "--out", "state.tar")
     tour.type("runs", "purge", "--due", "--dry-run")
+
+
+@contextmanager
+def _console(tour: Tour) -> Iterator[Visitor]:
+    """Run the console as its users do; whoever opened the address that it printed."""
+    tour.told.append("```\n$ privacy-toolkit console\n```\n")
+    with subprocess.Popen(
+        [*PROGRAM, "console"], cwd=tour.folder, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            url = process.stdout.readline().decode().strip() if process.stdout else ""
+            stranger = Visitor(url)
+            yield Visitor(url).enter()
+            _held("the console, to whoever comes with an address that was used", stranger.ask("/?token=")[0], 401)
+        finally:
+            process.send_signal(signal.SIGINT)
+    _held("exit code of the console", process.returncode, 0)
+
+
+class _Watch:
+    """The console as the person on call sees it: what its pages say, held against what happened.
+
+    While one answer is on its way in the middle of the run, the pages are looked at: the API waits for that.
+    """
+
+    def __init__(self, tour: Tour, wanted: int, visitor: Visitor) -> None:
+        self.tour, self.wanted, self.visitor = tour, wanted, visitor
+        self.style = visitor.page("/style.css")
+        self.under_way = ""
+        record, log = tour.sandbox.log.append, tour.sandbox.log
+
+        def recorded(entry: LogEntry) -> None:
+            record(entry)
+            if not self.under_way and len(log.about_subjects()) >= wanted // 2:
+                self.under_way = "could not be opened"
+                self.under_way = self.look("console-under-way.html", self.run_path())
+
+        log.append = recorded  # type: ignore[method-assign]
+
+    def run_path(self) -> str:
+        """The page of the newest run, as the page of all runs links to it."""
+        found = re.search(r'href="[^"]*(/runs/[0-9a-z-]+)"', self.visitor.page("/"))
+        return "/" if found is None else found[1]
+
+    def look(self, name: str, path: str) -> str:
+        """Open a page, keep it with its style in one file, and give its words."""
+        page = self.visitor.page(path)
+        kept = re.sub(r"<script.*?</script>\s*|<link[^>]*>\s*", "", page, flags=re.DOTALL)
+        kept = kept.replace(f'href="{self.visitor.base}/', 'href="/').replace(
+            "</head>", f"<style>\n{self.style}</style>\n</head>"
+        )
+        (self.tour.folder / name).write_text(kept, encoding="utf-8")
+        body = re.sub(r"<[^>]*>", " ", page.partition('<main id="top">')[2].partition("</main>")[0])
+        return " ".join(html.unescape(body).split())
+
+    def in_the_morning(self) -> None:
+        """What it said in the middle of the night, and what it says now that the run ended with rows refused."""
+        settled = re.search(rf"Under way (\d+) of {self.wanted} subjects settled", self.under_way)
+        _held("the run under way in the console", settled is not None and int(settled[1]) < self.wanted, True)
+        run = self.look("console-run.html", self.run_path())
+        _held("nobody at work in the console", "Nobody at work" in run, True)
+        refused = f"{len(REFUSED)} Refused rows, not acted on"
+        _held("refused rows in the console", refused in run, True)
+        _held("subjects in the console", f"{self.wanted} subjects, each counted once" in run, True)
+        _held("the verdict in the console", "Verdict: open items" in run, True)
+        _held("what to do next in the console", f"--accept-rejected {len(REFUSED)}" in run, True)
+        runs = self.look("console-runs.html", "/")
+        _held("the runs in the console", "open items" in runs, True)
+        self.tour.note(
+            "The console was open all night. In the middle of the run it said"
+            f" “{settled[0] if settled else ''}”; in the morning: “{run[: run.find(' Pace')]}”."
+        )
+
+    def at_last(self) -> None:
+        """Once the rows are accepted, nothing is left to do."""
+        _held("the verdict at last", "Verdict: complete" in self.look("console-complete.html", self.run_path()), True)
 
 
 def _check_log(tour: Tour, wanted: int) -> None:

@@ -198,37 +198,102 @@ def test_another_browser_and_another_origin_get_nothing(folder_desk, visit, open
     assert (answered.value.status, checks) == (403, [])
 
 
-@pytest.fixture
-def full(folder_desk):
-    """A state with everything there is to show, and the paths of its pages."""
-    desk = folder_desk
+#: How each page is looked at: scheme and width. Of a database, whose pages are made alike, only in the first.
+LOOKS = (("light", 1280), ("dark", 1280), ("light", 360))
+FAILED = "20261121-090000-erase-00000b"
+EVERY_PAGE = [
+    "no runs",
+    "nothing due",
+    "no packs",
+    "runs",
+    "older runs",
+    "a run under way",
+    "a run that ended",
+    "a run with failures, without a pack",
+    "a run that is late",
+    "deadlines",
+    "packs",
+    "a pack",
+    "a pack being checked",
+    "a pack without fault",
+    "a pack that was changed",
+    "a pack that could not be checked",
+    "a run that is damaged",
+    "no state",
+]
+
+
+class Inspection:
+    """Opens each page once, looks at it in each form, and keeps what was found, by the page's name."""
+
+    def __init__(self, page, looks):
+        self.page = page
+        self.looks = looks
+        self.found = {}
+
+    def __call__(self, name, path):
+        self.page.goto(self.page.base + path)
+        assert consoles.SECRET not in self.page.content()
+        self.found[name] = [self.look(scheme, width) for scheme, width in self.looks]
+
+    def look(self, scheme, width):
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": 800})
+        wide = self.page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
+        return ["wider than the page"] * wide + violations(self.page)
+
+
+def fill(desk):
+    """Have one of each kind of run; the one at work is given back, open."""
     desk.finish(DONE, 5)
-    desk.finish("20261121-090000-erase-00000b", 3, outcome=Outcome.FAILED, pack=False)
+    desk.finish(FAILED, 3, outcome=Outcome.FAILED, pack=False)
     desk.run(LATE, 3, due="2026-11-20", held=1).close()
+    journal = desk.run(AT_WORK, 40, due="2026-12-02", held=2)
+    consoles.begin(journal)
+    consoles.settle(journal, range(3, 9))
+    consoles.settle(journal, range(9, 12), Outcome.UNKNOWN)
+    return journal
+
+
+def test_axe_finds_no_violation_on_any_page_and_nothing_is_wider_than_it(desk, visit, checks):
+    page = visit(desk)
+    inspect = Inspection(page, LOOKS[:1] if desk.settings.is_in_database else LOOKS)
+    for name, path in {"no runs": "/", "nothing due": "/due", "no packs": "/packs"}.items():
+        inspect(name, path)
+    with fill(desk):
+        names = EVERY_PAGE[3:12]
+        paths = ["/", f"/older/{AT_WORK}", *(f"/runs/{one}" for one in (AT_WORK, DONE, FAILED, LATE))]
+        for name, path in zip(names, [*paths, "/due", "/packs", f"/packs/{DONE}"], strict=True):
+            inspect(name, path)
+    _inspect_checks(desk, inspect, checks)
     desk.run(BROKEN, 3).close()
     consoles.damage(desk.settings, BROKEN)
-    with desk.run(AT_WORK, 40, due="2026-12-02", held=2) as journal:
-        consoles.begin(journal)
-        consoles.settle(journal, range(3, 9))
-        consoles.settle(journal, range(9, 12), Outcome.UNKNOWN)
-        paths = [f"/packs/{DONE}", f"/runs/{AT_WORK}", "/", "/due"]
-        yield desk, paths, ["/packs", f"/runs/{DONE}", f"/runs/{BROKEN}"]
+    inspect("a run that is damaged", f"/runs/{BROKEN}")
+    with consoles.taken_away(desk.settings):
+        inspect("no state", "/")
+    assert inspect.found == {name: [[]] * len(inspect.looks) for name in EVERY_PAGE}
 
 
-def test_axe_finds_no_violation_and_nothing_is_wider_than_the_page(full, visit, checks):
-    desk, paths, alike = full
-    page = visit(desk, f"/packs/{DONE}")
-    page.get_by_role("button", name="Verify this pack").click()
-    checks[0]()
-    looks = {("light", 1280): [*paths, *alike], ("light", 360): paths, ("dark", 1280): paths[:2]}
-    found = {}
-    for (scheme, width), some in looks.items():
-        page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": width, "height": 800})
-        for path in some:
-            page.goto(page.base + path)
-            wide = page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
-            found[scheme, width, path] = violations(page), wide
-            assert consoles.SECRET not in page.content()
-    assert found == dict.fromkeys(found, ([], False))
-    assert len(found) == 13
+def _inspect_checks(desk, inspect, checks):
+    """The page of a pack as a check goes on, and ends in each way that it can."""
+    page, pack = inspect.page, desk.settings.pack(DONE)
+
+    def check():
+        page.goto(f"{page.base}/packs/{DONE}")
+        page.locator("main button", has_text="Verify").click()
+
+    check()
+    inspect("a pack being checked", f"/packs/{DONE}")
+    checks.pop()()
+    inspect("a pack without fault", f"/packs/{DONE}")
+    check()
+    rows = pack / "rows.jsonl"
+    rows.chmod(0o600)
+    rows.write_bytes(rows.read_bytes().replace(b"erased", b"failed", 1))
+    checks.pop()()
+    inspect("a pack that was changed", f"/packs/{DONE}")
+    check()
+    aside = pack.rename(pack.with_name("aside"))
+    checks.pop()()
+    aside.rename(pack)
+    inspect("a pack that could not be checked", f"/packs/{DONE}")

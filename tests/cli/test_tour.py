@@ -87,3 +87,8 @@ def test_whoever_is_on_call_sees_what_went_wrong_in_the_night(tmp_path, run):
     assert [typed.code for typed in tour.typed if typed.code] == [3]  # and 0 once the rows are accepted
     assert "WRONG" not in story
     assert str(tmp_path) not in story
+    pages = {path.name: path.read_text("utf-8") for path in (folder / "oncall").glob("console-*.html")}
+    words = {"under-way": "Under way", "run": "open items", "runs": "open items", "complete": "Verdict: complete"}
+    assert sorted(pages) == sorted(f"console-{name}.html" for name in words)
+    assert all(said in pages[f"console-{name}.html"] for name, said in words.items())
+    assert not any("token" in page or "<script" in page for page in pages.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 
 from privacy_toolkit.app.console import Console
 from privacy_toolkit.app.service import seal_pack
@@ -137,9 +138,26 @@ def microseconds(day: date = TODAY) -> int:
     return (day - date(1970, 1, 1)).days * 86_400_000_000 + 43_200_000_000
 
 
-def damage(settings: Settings, run_id: str) -> Path:
-    """Write over the journal of a run in a folder, and say where."""
+def damage(settings: Settings, run_id: str) -> None:
+    """Write over the journal of a run, in a folder, or over its plan in a database."""
+    if settings.is_in_database:
+        with psycopg.connect(str(settings.state)) as connection:
+            connection.execute("UPDATE toolkit.runs SET plan = 'not a plan' WHERE run_id = %s", (run_id,))
+        return
     place = next(path for path in Path(settings.state).rglob("*.sqlite") if run_id in str(path))
     content = place.read_bytes()
     place.write_bytes(content[:100] + b"\0" * (len(content) - 100))
-    return place
+
+
+@contextmanager
+def taken_away(settings: Settings) -> Iterator[None]:
+    """Have the state be where nobody finds it, for a while."""
+    if settings.is_in_database:
+        with psycopg.connect(str(settings.state), autocommit=True) as connection:
+            connection.execute("ALTER TABLE toolkit.runs RENAME TO moved")
+            yield
+            connection.execute("ALTER TABLE toolkit.moved RENAME TO runs")
+    else:
+        moved = Path(settings.state).rename(Path(settings.state).with_name("moved"))
+        yield
+        moved.rename(settings.state)
