@@ -16,6 +16,7 @@ from privacy_toolkit.evidence.seal import Link
 from privacy_toolkit.reporting.rows import Row, RowProof, encode_row
 from privacy_toolkit.signatures.signers import load_signer
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, allowed_signers_line, generate
+from tests.support.lengths import IS_LONG
 from tests.support.receipt_check import refusal
 
 ID = "person-7"
@@ -353,7 +354,7 @@ def test_a_number_is_digits_alone(give, number, shell, tmp_path):
     assert not list(tmp_path.rglob("pwned"))
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("hostile", HOSTILE if IS_LONG else HOSTILE[::2])
 def test_hostile_files_run_nothing(give, hostile, shell, tmp_path):
     for number, prefix in enumerate([b"", b"run ", b"origin ", b"index ", b"size ", b"key ", b"row ", b"path "]):
         given = give(f"receipt-{number}", shell=shell)
