@@ -224,7 +224,7 @@ def start(_: Options) -> Iterator[Row]:
     for _ in range(10):
         ended = watch([toolkit.PROGRAM, "--help"], {}, pause=0.001)
         times.append((ended.ended - ended.started) * 1000)
-    yield Row("--help, median of 10", f"{median(times):.0f} ms", "150 ms", median(times) <= 150)
+    yield Row("--help, median of 10", f"{median(times):.0f} ms", "120 ms", median(times) <= 120)
 
 
 def toolkit_run(
