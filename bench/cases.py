@@ -264,7 +264,7 @@ def shared_run(subjects: int, count: int, *, rate: int = toolkit.UNLIMITED) -> t
     for one in ended:
         if one.returncode:
             raise SystemExit(f"a worker ended with {one.returncode}: {one.stdout}")
-    # What a worker gave back unfinished is read once more by whoever goes on; nothing is deleted twice.
+    # What a worker gave back unfinished is read once more by the next one; nothing is deleted twice.
     if (seen.deletes, seen.posts) != (subjects, 0) or not 2 * subjects <= seen.gets <= 2.1 * subjects:
         raise SystemExit(f"{seen.gets} reads, {seen.deletes} deletions and {seen.posts} posts for {subjects} rows")
     return ended, seen

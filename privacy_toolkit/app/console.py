@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from privacy_toolkit.app import runs
 from privacy_toolkit.app.requests import holds
+from privacy_toolkit.app.upkeep import verifier_of
 from privacy_toolkit.app.workers import Looks, Standing, standing
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import read_regular
@@ -27,15 +28,12 @@ from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, ToolkitError
 from privacy_toolkit.engine.open_requests import job_of, register
 from privacy_toolkit.engine.plan import Summary
 from privacy_toolkit.evidence.verify.findings import Verification, signature_said
-from privacy_toolkit.evidence.verify.manifest import Trust
-from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
 from privacy_toolkit.jobs import jobs_that
 from privacy_toolkit.journal.state import existing_state
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.html import Tile, render_page
 from privacy_toolkit.reporting.pace import shares
 from privacy_toolkit.reporting.words import next_step, outcome_words
-from privacy_toolkit.signatures.signers import AllowedSigners
 
 #: So many runs are on one page, and so many packs are listed.
 RUNS_LISTED: Final = 30
@@ -403,12 +401,9 @@ class Console:
         return ConsolePage(HTTPStatus.SEE_OTHER, location=f"{self.base}/packs/{run_id}")
 
     def _check(self, run_id: str) -> None:
-        listed = self.settings.trust.allowed_signers
         now = datetime.fromtimestamp(self.clock() / 1e6, UTC)
         try:
-            trust = Trust(None if listed is None else AllowedSigners.read(listed), now)
-            wanted = Wanted(approval=self.settings.trust.approval_required)
-            found = verify_pack(self.settings.pack(run_id), trust, chain=self.settings.packs, wanted=wanted)
+            found = verifier_of(self.settings, now)(self.settings.pack(run_id), chain=self.settings.packs)
             self._checks[run_id] = PackCheck(self._now(), found)
         except Exception as error:  # noqa: BLE001 - told on the page
             self._checks[run_id] = PackCheck(self._now(), error=explained(error)[0])

@@ -8,6 +8,7 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
+from privacy_toolkit.evidence.verify.findings import Verification
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
 from privacy_toolkit.jobs import declaration
@@ -360,14 +362,23 @@ def checked(
         yield StateFinding(str(settings.scratch), f"only {room / 1e9:.1f} GB free", _OTHER_PLACE)
 
 
-def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
-    """Verify each pack in the folder of all packs by itself: the record of packs begins again after a restore."""
+def verifier_of(settings: Settings, now: datetime) -> Callable[..., Verification]:
+    """Give ``verify_pack`` with the signers and the approval that the settings ask for.
+
+    Raises:
+        ToolkitError: the list of allowed signers can't be read.
+    """
     listed = settings.trust.allowed_signers
     trust = Trust(None if listed is None else AllowedSigners.read(listed), now)
-    wanted = Wanted(approval=settings.trust.approval_required)
+    return partial(verify_pack, trust=trust, wanted=Wanted(approval=settings.trust.approval_required))
+
+
+def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
+    """Verify each pack in the folder of all packs by itself: the record of packs begins again after a restore."""
+    verified = verifier_of(settings, now)
     folders = settings.packs.iterdir() if settings.packs.is_dir() else ()
     for pack in sorted(one for one in folders if one.is_dir() and not one.name.startswith(".")):
-        found = verify_pack(pack, trust, wanted=wanted)
+        found = verified(pack)
         if not found.valid:
             said = f"{count(len(found.problems), 'problem')}, the first is {found.problems[0].code.value}"
             yield StateFinding(

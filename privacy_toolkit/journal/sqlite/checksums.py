@@ -193,7 +193,7 @@ class Checksums:
         Raises:
             Damage: frames are missing that were durable.
         """
-        self.reload()  # whoever wrote last may have ended since they were read
+        self.reload()  # the last writer may have ended since they were read
         log = self.read_log() if self.has_log() else None
         if log is None:
             return
