@@ -100,7 +100,7 @@ def history(outcome: Outcome, walk: Walk) -> History:
 
 def _erased(walk: Walk) -> History:
     chance = walk.rng.random()
-    kept = {"kept_coupons": int(chance * 100) % 3, "kept_referrals": int(int(chance * 1000) % 7 == 0)}
+    kept = {"first_count": int(chance * 100) % 3, "second_count": int(int(chance * 1000) % 7 == 0)}
     walk.read(Purpose.READ_BEFORE)
     if chance < 0.01:
         walk.erase(None, Reason.READ_TIMEOUT).read(Purpose.RECONCILE)

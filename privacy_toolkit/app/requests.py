@@ -129,7 +129,7 @@ def _facts(kind: str, observed: Observed, plan: Plan) -> LetterFacts:
         settled_on=on_day(state.settled_at),
         ground=state.hold_reason,
         review_on=_day(state.review_on),
-        kept=(state.kept_coupons or 0) + (state.kept_referrals or 0),
+        kept=(state.first_count or 0) + (state.second_count or 0),
         package="" if package is None else package.name,
     )
 

@@ -367,6 +367,44 @@ INVENTORY_WORDS = (
     " entries."
 )
 
+# What a job observes.
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a job observes of a subject besides its outcome: a column of every row, null where there is nothing.
+
+    A row does not say which job it is of, so a column, and a number of a state, belongs to one job alone.
+
+    Attributes:
+        column: its name.
+        kind: whole numbers or texts.
+        meaning: what the column says, in the words of docs/report.md.
+        number: where the journal has it as a number: the field of ``SubjectState``; "" where it has not.
+        read: what it is by what was kept of an answer, for all that is not such a number.
+        total: under which name the report adds the numbers up; "" for no sum.
+    """
+
+    column: str
+    kind: type[int | str]
+    meaning: str
+    number: str = ""
+    read: Callable[[bytes], int | str | None] = lambda _: None
+    total: str = ""
+
+    def value(self, state: StateRow, result: bytes | None) -> Any:
+        """Give what is observed of one subject."""
+        if self.number:
+            return getattr(state, self.number)
+        return None if result is None else self.read(result)
+
+    def values(self, states: Any, results: Iterable[bytes | None]) -> Any:
+        """Give what is observed of many subjects; ``states`` are columns, as ``records.columns_of`` makes them."""
+        if self.number:
+            return getattr(states, self.number)
+        return [None if result is None else self.read(result) for result in results]
+
+
 # What a job hands over as one file.
 
 #: For each subject, in input order, what the journal keeps of the answer about it; repeatable.
@@ -435,6 +473,7 @@ class Declaration:
             what to do about it.
         table: the file that it hands over, by its parameters and what is kept of the answers; None for no file.
         conclude: what is made durable in the state after work on a run; may be called again.
+        observations: what it observes of a subject besides its outcome.
         lists: files about all subjects that it hands over, by its parameters, the subjects, and when they are written:
             that under "" has the name that was asked for, others have theirs put into it; None for no such files.
     """
@@ -468,6 +507,7 @@ class Declaration:
     by_generation: bool = False
     demands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     table: Callable[[Parameters, Kept], Table] | None = None
+    observations: tuple[Observation, ...] = ()
     conclude: Callable[[RunReader, State], None] = lambda _, __: None
     lists: Callable[[Parameters, Lines, datetime], Mapping[str, Table]] | None = None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from privacy_toolkit.core.model import Job
 
 if TYPE_CHECKING:  # the engine is loaded with the first job that is asked for: --help has no use for it
-    from privacy_toolkit.engine.job import Declaration
+    from privacy_toolkit.engine.job import Declaration, Observation
 
 #: Where each job is declared, and under which name: only the one that is used is loaded.
 _PLACES = {
@@ -27,6 +27,8 @@ _PLACES = {
     Job.AUDIENCES: ("writes", "AUDIENCES"),
     Job.PATROL: ("patrol", "DECLARATION"),
 }
+#: The jobs that observe something besides an outcome, in the order of their columns.
+_OBSERVING = (Job.EXPORT, Job.ERASE)
 
 
 @cache
@@ -44,6 +46,12 @@ def declaration(job: str) -> Declaration:
 def jobs_that(have: Callable[[Declaration], bool]) -> tuple[Job, ...]:
     """The jobs whose declarations ``have`` something; all of them are loaded for it."""
     return tuple(job for job in Job if have(declaration(job)))
+
+
+@cache
+def observations() -> tuple[Observation, ...]:
+    """What all jobs observe of their subjects, in the order of the columns."""
+    return tuple(one for job in _OBSERVING for one in declaration(job).observations)
 
 
 def job_of(run_id: str) -> Job:

@@ -25,6 +25,7 @@ from privacy_toolkit.engine.job import (
     Declaration,
     Headline,
     JobWords,
+    Observation,
     Parameters,
     ProofWords,
     pauses,
@@ -40,6 +41,7 @@ from privacy_toolkit.jobs.loyalty import (
     LoyaltyWalk,
     Programs,
     named_in,
+    shown_loyalty,
 )
 from privacy_toolkit.jobs.patrol import REAPPEARED, reappeared_rows
 from privacy_toolkit.journal.records import Entry, SubjectState
@@ -359,8 +361,8 @@ class _Walk:
             outcome=outcome,
             reason=reason,
             attribution=attribution or self._state.attribution,
-            kept_coupons=kept.coupons if kept else None,
-            kept_referrals=kept.referrals if kept else None,
+            first_count=kept.coupons if kept else None,  # ``_OBSERVATIONS`` names them
+            second_count=kept.referrals if kept else None,
             settled_at=self._steps.now,
         )
         self._steps.settle(self._state, result=None if self._loyalty is None else self._loyalty.facts)
@@ -385,7 +387,31 @@ def _make(context: Context) -> Erase:
     )
 
 
-# What is said of an erasure.
+# What an erasure observes, and what is said of it.
+
+_OBSERVATIONS = (
+    Observation(
+        "kept_coupons",
+        int,
+        "coupons that the API still listed after the erasure, without attributes",
+        number="first_count",
+        total="coupons",
+    ),
+    Observation(
+        "kept_referrals",
+        int,
+        "referrals that the API still listed after the erasure, without attributes",
+        number="second_count",
+        total="referrals",
+    ),
+    Observation(
+        "loyalty",
+        str,
+        "of an erasure with `--with-loyalty` or `--with-cards`: program and outcome of each program that was reached,"
+        " such as `33:erased 34:nothing_held`",
+        read=shown_loyalty,
+    ),
+)
 
 _PROOF = ProofWords(
     title="Proof of absence",
@@ -475,5 +501,6 @@ DECLARATION = Declaration(
     predicate=GONE_PREDICATE,
     erases=True,
     has_clock=True,
+    observations=_OBSERVATIONS,
     settable={REAPPEARED: None, WITH_LOYALTY: None, WITH_CARDS: None},
 )

@@ -11,7 +11,7 @@ from dataclasses import replace as dataclass_replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -38,6 +38,7 @@ from privacy_toolkit.engine.job import (
     Headline,
     JobWords,
     NotDeliveredError,
+    Observation,
     Parameters,
     Preparation,
     Subjects,
@@ -53,7 +54,7 @@ from privacy_toolkit.inputs.lists import ListedSessions, SessionForm, sessions_o
 from privacy_toolkit.inputs.options import InputWarning
 from privacy_toolkit.inputs.scan import read_input
 from privacy_toolkit.jobs.loyalty import WITH_LOYALTY, named_in
-from privacy_toolkit.journal.records import Entry, Observed, SubjectState
+from privacy_toolkit.journal.records import Entry, Observed, SubjectState, decode_package
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.talonone.addresses import QueryValue, check_value
 from privacy_toolkit.talonone.inventory import COMPLETE, Besides, CardRead, LedgerRead, ListRead, SessionRead
@@ -420,7 +421,8 @@ def prepare(preparation: Preparation) -> Assigned:
     notice = None if preparation.second is None else planned_settings(preparation.second, "notice")
     if not preparation.parameters.get(NEW_ONLY):
         return _with_sessions(Assigned(preparation.scan, second=notice), preparation)
-    numbers = {id_: seq for seq, id_ in enumerate(_ids(preparation), 1)}
+    ids = (id_ for page in preparation.scan.subjects() for _, id_, *_ in page)
+    numbers = {id_: seq for seq, id_ in enumerate(ids, 1)}
     found = answered(preparation.state, preparation.scope, numbers)
     waiting = unanswered(preparation.scan.asked(), found)
     holds = {numbers[id_]: EXPORTED for id_ in found if id_ not in waiting}
@@ -501,9 +503,8 @@ def unanswered(
     waiting: dict[str, SubjectRequest] = {}
     for id_, request in asked:
         if id_ in found and not any(answer.covers(request) for answer in found[id_]):
-            known = waiting.setdefault(id_, request)
-            if _asked_on(request) < _asked_on(known):
-                waiting[id_] = request
+            known = waiting.get(id_, request)
+            waiting[id_] = min(known, request, key=lambda one: one.requested_on or date.max)
     return waiting
 
 
@@ -517,16 +518,6 @@ def _answered(rows: Iterable[Observed]) -> Iterator[tuple[str, Answered]]:
 
 def _day(microseconds: int | None) -> date:
     return date.min if microseconds is None else (datetime.fromtimestamp(microseconds / 1e6, UTC) - _LAST_PLACE).date()
-
-
-def _asked_on(request: SubjectRequest) -> date:
-    return request.requested_on or date.max
-
-
-def _ids(preparation: Preparation) -> Iterator[str]:
-    for page in preparation.scan.subjects():
-        for _, id_, *_ in page:
-            yield id_
 
 
 # What is said of an export.
@@ -572,6 +563,16 @@ _WORDS = JobWords(
     },
 )
 
+
+def _of_package(field: str, result: bytes) -> Any:
+    return getattr(decode_package(result), field, None)
+
+
+_OBSERVATIONS = (
+    Observation("package", str, "SHA-256 of the access package", read=partial(_of_package, "sha256")),
+    Observation("redactions", int, "ids of others taken out of it", read=partial(_of_package, "redactions")),
+)
+
 DECLARATION = Declaration(
     job=Job.EXPORT,
     words=_WORDS,
@@ -583,6 +584,7 @@ DECLARATION = Declaration(
     spreads=True,
     has_clock=True,
     packages=True,
+    observations=_OBSERVATIONS,
     settable={
         "lang": "en",
         "zip": False,

@@ -107,6 +107,13 @@ class Came:
     attribution: Attribution | None = None
 
 
+def shown_loyalty(result: bytes) -> str | None:
+    """The loyalty of one customer as a row shows it, such as ``33:erased 34:nothing_held``; None for none."""
+    facts = decode_loyalty(result)
+    programs = sorted(facts.programs, key=int) if facts else ()
+    return " ".join(f"{program}:{facts.programs[program].outcome}" for program in programs if facts) or None
+
+
 class LoyaltyWalk:
     """The programs of one customer on their way.
 

@@ -190,8 +190,8 @@ def _erased_rows(state: State, run_id: str, drawn: Collection[int]) -> Iterator[
     with state.open(run_id) as journal:
         erased = (one for one in journal.rows() if one.state.outcome == Outcome.ERASED)
         for number, observed in enumerate(erased):
-            if number in drawn:  # after a 404 nothing was counted of what the API keeps
-                after = Gone.ABSENT if observed.state.kept_coupons is None else Gone.EMPTIED
+            if number in drawn:  # after a 404 there is nothing that could have been counted
+                after = Gone.ABSENT if observed.state.first_count is None else Gone.EMPTIED
                 yield observed.subject.id, after, _ticket(observed)
 
 

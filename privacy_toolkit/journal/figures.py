@@ -50,7 +50,8 @@ class StateCount:
     """How many subjects stand alike.
 
     ``repeated`` of them had more than one request sent that changes something, ``repeats`` such requests too many.
-    ``keeping`` of them have coupons or referrals left at the API: ``kept_coupons`` and ``kept_referrals`` in all.
+    ``counting`` of them have a number above zero in what the job counts of a subject: ``first_count`` and
+    ``second_count`` are these numbers added up.
     """
 
     outcome: Outcome
@@ -60,9 +61,9 @@ class StateCount:
     subjects: int
     repeated: int
     repeats: int
-    keeping: int
-    kept_coupons: int
-    kept_referrals: int
+    counting: int
+    first_count: int
+    second_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,8 @@ _Moments = tuple[int | None, int | None, int | None, int | None]
 class PageCounts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What is counted of a page, so that nobody has to read its subjects to know how the run stands.
 
-    ``states`` has, by ``_Alike``: subjects, repeated, repeats, keeping, kept coupons, kept referrals, and those of whom
-    nothing was counted as kept. ``holds`` has ground, subjects and earliest review; ``asked`` the subjects by
+    ``states`` has, by ``_Alike``, the sums of ``StateCount`` in their order, and the subjects of whom the job counted
+    nothing. ``holds`` has ground, subjects and earliest review; ``asked`` the subjects by
     ``_Asked``; ``traffic`` by ``_End`` how many exchanges and how many of them were repeats; ``times`` operation,
     milliseconds and exchanges; ``pace`` a second, the requests begun in it, and the first and last moment. All of
     ``moments`` may be None: the first request, the last answer to one that was sent, the last answer of all, the last
@@ -272,10 +273,10 @@ def _repeated(rows: Sequence[SubjectRow]) -> Counter[_End]:
 def _states_alike(states: Sequence[StateRow]) -> list[tuple[_Alike, tuple[int, int, int, int, int, int, int]]]:
     groups: Counter[tuple[Any, ...]] = Counter(state[1:8] for state in states)
     alike: defaultdict[_Alike, list[int]] = defaultdict(lambda: [0] * 7)
-    for (*key, attempts, coupons, referrals), count in groups.items():
-        kept = (coupons or 0), (referrals or 0)
+    for (*key, attempts, first, second), count in groups.items():
+        counts = (first or 0), (second or 0)
         found = alike[tuple(key)]
-        more = 1, attempts > 1, max(attempts - 1, 0), any(kept), *kept, coupons is None
+        more = 1, attempts > 1, max(attempts - 1, 0), any(counts), *counts, first is None
         alike[tuple(key)] = [sum_ + one * count for sum_, one in zip(found, more, strict=True)]
     return [(key, tuple(sums)) for key, sums in alike.items()]  # type: ignore[misc]  # seven of them
 
@@ -419,7 +420,7 @@ class RunCounts:
     def gone(self) -> Gone | None:
         """Tell how those who were erased are answered: 404 if anybody was, else emptied if data were seen to go.
 
-        After a 404 nothing was counted of what the API keeps.
+        After a 404 there is nothing that could have been counted.
         """
         erased = [(held, sums) for (outcome, _, _, held), sums in self._states.items() if outcome == Outcome.ERASED]
         if any(sums[6] for _, sums in erased):

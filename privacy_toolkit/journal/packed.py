@@ -425,7 +425,7 @@ class PackedReader(KeptFacts):
     def gone(self) -> Gone | None:
         """How those who were erased are answered: 404 if anybody was, else emptied if data were seen to go; else None.
 
-        After a 404 nothing was counted of what the API keeps.
+        After a 404 there is nothing that could have been counted.
         """
         return self._counts.gone()
 

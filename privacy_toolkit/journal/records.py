@@ -75,8 +75,9 @@ class ControlRecord(msgspec.Struct, frozen=True, gc=False):
 class SubjectState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Where a subject stands, by what was observed so far.
 
-    ``attempts`` counts requests that change something and were sent or may have been. ``kept_*`` count what the API
-    keeps without attributes after an erasure. ``hold_reason`` and ``review_on`` belong to ``on_hold``.
+    ``attempts`` counts requests that change something and were sent or may have been. ``first_count`` and
+    ``second_count`` are two numbers of the job's own: what they count, its declaration says (``Observation``); None
+    where nothing was counted. ``hold_reason`` and ``review_on`` belong to ``on_hold``.
     """
 
     outcome: Outcome
@@ -84,8 +85,8 @@ class SubjectState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     attribution: Attribution | None = None
     held_before: HeldBefore | None = None
     attempts: int = 0
-    kept_coupons: int | None = None
-    kept_referrals: int | None = None
+    first_count: int | None = None
+    second_count: int | None = None
     hold_reason: str | None = None
     review_on: str | None = None
     settled_at: int | None = None
@@ -201,8 +202,8 @@ class StateRow(NamedTuple):
     attribution: str | None
     held_before: str | None
     attempts: int
-    kept_coupons: int | None
-    kept_referrals: int | None
+    first_count: int | None
+    second_count: int | None
     hold_reason: str | None
     review_on: str | None
     settled_at: int | None
@@ -262,8 +263,8 @@ def state_row(seq: int, state: SubjectState) -> StateRow:
             state.attribution and state.attribution.value,
             state.held_before and state.held_before.value,
             state.attempts,
-            state.kept_coupons,
-            state.kept_referrals,
+            state.first_count,
+            state.second_count,
             state.hold_reason,
             state.review_on,
             state.settled_at,

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType, convert
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
 from privacy_toolkit.engine.plan import Plan, Summary
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import declaration, observations
 from privacy_toolkit.journal.figures import HOLD_REASONS, AnswerTime, HoldCount, RunSummary, StateCount
 from privacy_toolkit.journal.records import Execution, OpenRequests, Traffic, decode_package
 from privacy_toolkit.reporting import schema
@@ -170,13 +170,10 @@ def erased_split(states: Sequence[StateCount]) -> schema.ErasedSplit:
 
 
 def kept(states: Sequence[StateCount]) -> schema.Kept:
-    """What the API keeps of the erased subjects."""
+    """What the API keeps of the erased subjects: the numbers that jobs observe, added up under their names."""
     erased = [s for s in states if s.outcome is Outcome.ERASED]
-    return schema.Kept(
-        subjects=sum(s.keeping for s in erased),
-        coupons=sum(s.kept_coupons for s in erased),
-        referrals=sum(s.kept_referrals for s in erased),
-    )
+    totals = {one.total: sum(getattr(s, one.number) for s in erased) for one in observations() if one.total}
+    return schema.Kept(subjects=sum(s.counting for s in erased), **totals)
 
 
 def repeated(states: Sequence[StateCount]) -> schema.Repeated:
@@ -359,7 +356,7 @@ def causes(run: Summary, states: Iterable[StateCount]) -> tuple[schema.Cause, ..
 
 #: Outcome, reason, attribution and what was held before, as codes.
 StateKey: TypeAlias = tuple[str, str | None, str | None, str | None]
-#: Subjects; repeated, repeats, keeping, coupons and referrals kept: as in ``StateCount``.
+#: Subjects, repeated, repeats, counting, and both counts: as in ``StateCount``.
 StateSums: TypeAlias = tuple[int, ...]
 
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
 from privacy_toolkit.core.privacy import templates_folder
-from privacy_toolkit.jobs import declaration
+from privacy_toolkit.jobs import declaration, observations
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.pace import Share, age_chart, executions_in_words, pace_chart, shares
 from privacy_toolkit.reporting.rows import Case
@@ -26,6 +26,7 @@ from privacy_toolkit.reporting.schema import (
     LABELS,
     ControlLine,
     ExecutionPart,
+    Kept,
     OperationCalls,
     Report,
     Signatory,
@@ -433,12 +434,13 @@ def _proof(report: Report) -> dict[str, Any]:
         "verification": verification(words.checked, report.plan.verify),
         "predicate": words.predicates.get(report.gone_predicate, "Its words were not recorded."),
         "sample_said": sampled(words.sample, sample) if sample else "",
-        "kept_said": words.kept_some.format(
-            subjects=subjects(kept.subjects), coupons=f"{kept.coupons:,}", referrals=f"{kept.referrals:,}"
-        )
-        if kept.subjects
-        else words.kept_none,
+        "kept_said": _kept(words.kept_some, kept) if kept.subjects else words.kept_none,
     }
+
+
+def _kept(said: str, kept: Kept) -> str:
+    totals = {one.total: f"{getattr(kept, one.total):,}" for one in observations() if one.total}
+    return said.format(subjects=subjects(kept.subjects), **totals)
 
 
 def visible(value: Any) -> Any:

@@ -22,9 +22,19 @@ import pyarrow.parquet as pq
 
 from privacy_toolkit.core.durable import new_file
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Job, Outcome, Purpose, Subject
+from privacy_toolkit.jobs import observations
 from privacy_toolkit.journal.records import ExchangeRow, Observed, RequestRow, StateRow, columns_of
 from privacy_toolkit.reporting.counts import ATTENTION, Counts, StateKey
-from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Case, Shown, kept_of, make_case, pseudonyms
+from privacy_toolkit.reporting.rows import (
+    EXACT,
+    IN_TIME,
+    NOTHING_SAID,
+    Case,
+    Shown,
+    make_case,
+    number_columns,
+    pseudonyms,
+)
 
 # The rows of a pack as a table: every subject with a value in each column, thousands of them at once.
 #
@@ -33,13 +43,14 @@ from privacy_toolkit.reporting.rows import EXACT, IN_TIME, NOTHING_SAID, Case, S
 MOMENT = pa.timestamp("us", tz="UTC")
 SEND = pa.struct(
     [
-        pa.field("intent_at", MOMENT),
-        pa.field("answered_at", MOMENT),
+        *(pa.field(name, MOMENT) for name in ("intent_at", "answered_at")),
         pa.field("status", pa.int32()),
         pa.field("reason", pa.string()),
         pa.field("shared", pa.bool_()),
     ]
 )
+
+_KINDS: dict[type, pa.DataType] = {int: pa.int64(), str: pa.string()}
 
 #: The columns of ``rows.parquet``, in the order in which an analyst reads them. A null means the same as in a row.
 SCHEMA = pa.schema(
@@ -59,11 +70,7 @@ SCHEMA = pa.schema(
         pa.field("ground", pa.string()),
         pa.field("hold_reason", pa.string()),
         pa.field("review_on", pa.date32()),
-        pa.field("package", pa.string()),
-        pa.field("redactions", pa.int64()),
-        pa.field("kept_coupons", pa.int64()),
-        pa.field("kept_referrals", pa.int64()),
-        pa.field("loyalty", pa.string()),
+        *(pa.field(one.column, _KINDS[one.kind]) for one in observations()),
         pa.field("read_before_at", MOMENT),
         pa.field("read_before_status", pa.int32()),
         pa.field("read_after_at", MOMENT),
@@ -86,7 +93,7 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
     subjects = [one.subject for one in observed]
     state = columns_of(StateRow, [one.state for one in observed])
     request = columns_of(RequestRow, [one.request or NOTHING_SAID for one in observed])
-    kept = [kept_of(one.result) for one in observed]
+    results = [one.result for one in observed]
     windows = _windows(subjects, shown)
     starts = pa.array([window[0] for window in windows], pa.int64())
     settled, due = pa.array(state.settled_at, pa.int64()), _dates(request.due_on)
@@ -106,11 +113,7 @@ def table_of(observed: Sequence[Observed], secret: bytes, shown: Shown = EXACT) 
         "ground": request.ground,
         "hold_reason": state.hold_reason,
         "review_on": _dates(state.review_on),
-        "package": [one.package for one in kept],
-        "redactions": [one.redactions for one in kept],
-        "kept_coupons": state.kept_coupons,
-        "kept_referrals": state.kept_referrals,
-        "loyalty": [one.loyalty for one in kept],
+        **{one.column: one.values(state, results) for one in observations()},
         **_proofs([one.exchanges for one in observed], starts),
     }
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
@@ -223,31 +226,26 @@ def lines_of(table: Any) -> bytes:
 
 def _row(columns: dict[str, Any]) -> Iterable[Part]:
     """The parts of a row's line, keys in alphabetical order."""
-    yield '{"attempts":'
-    yield _number(columns["attempts"])
-    yield from _fields(columns, {"attribution": _text, "due_on": _date, "ground": _text, "held_before": _text})
-    yield from _fields(columns, {"hold_reason": _text, "in_time": _number})
-    yield from _fields(columns, {"kept_coupons": _number, "kept_referrals": _number, "loyalty": _text})
-    yield from _fields(columns, {"outcome": _text, "package": _text})
-    yield ',"proof":{"read_after":'
+    sign = "{"
+    for name in _KEYS:
+        if name == _PROOF:
+            yield f'{sign}"{name}":'
+            yield from _proof(columns)
+        elif name in columns:  # a table of the form before has fewer
+            yield f'{sign}"{name}":'
+            yield _SAID[SCHEMA.field(name).type](columns[name])
+        sign = ","
+    yield "}\n"
+
+
+def _proof(columns: dict[str, Any]) -> Iterable[Part]:
+    yield '{"read_after":'
     yield _read(columns["read_after_at"], columns["read_after_status"])
     yield ',"read_before":'
     yield _read(columns["read_before_at"], columns["read_before_status"])
     yield ',"sends":['
     yield _sends(columns["sends"])
     yield "]}"
-    yield from _fields(columns, {"reason": _text, "redactions": _number})
-    yield from _fields(columns, {"requested_on": _date, "review_on": _date, "settled_at": _moment})
-    yield from _fields(columns, {"subject": _text, "ticket": _text, "time_span": _number})
-    yield "}\n"
-
-
-def _fields(columns: dict[str, Any], kinds: dict[str, Any]) -> Iterable[Part]:
-    for name, said in kinds.items():
-        if name not in columns:  # a table of the form before
-            continue
-        yield f',"{name}":'
-        yield said(columns[name])
 
 
 def _read(at: Any, status: Any) -> Any:
@@ -309,6 +307,14 @@ def _quoted(values: Any) -> Any:
     return pc.fill_null(pc.binary_join_element_wise('"', values, '"', ""), _NULL)
 
 
+#: How the values of a column are written in a line, by their type.
+_SAID = {pa.string(): _text, pa.int64(): _number, pa.bool_(): _number, pa.date32(): _date, MOMENT: _moment}
+#: What is laid flat here and is one object in a line: ``_PROOF``.
+_FLAT = frozenset({"read_before_at", "read_before_status", "read_after_at", "read_after_status", "sends"})
+_PROOF = "proof"
+_KEYS = sorted({_PROOF, *SCHEMA.names} - _FLAT)
+
+
 def _joined(parts: Iterable[Part]) -> Any:
     return pc.binary_join_element_wise(*parts, "")
 
@@ -330,7 +336,7 @@ def _bytes(lines: Any) -> bytes:
 # What is counted of the rows, by columns.
 
 _STATE = ("outcome", "reason", "attribution", "held_before")
-_SUMMED = ("attempts", "kept_coupons", "kept_referrals")
+_SUMMED = ("attempts", *number_columns())
 _OPEN = pa.array(sorted(outcome.value for outcome in OPEN_OUTCOMES))
 
 
@@ -338,10 +344,10 @@ def counts_of(table: Any) -> Counts:
     """How many rows of a table stand alike, by the columns a report counts them by."""
     sums: defaultdict[StateKey, list[int]] = defaultdict(lambda: [0] * 6)
     alike = Counter(zip(*(table.column(name).to_pylist() for name in (*_STATE, *_SUMMED)), strict=True))
-    for (outcome, reason, attribution, held_before, attempts, coupons, referrals), rows in alike.items():
+    for (outcome, reason, attribution, held_before, attempts, *numbers), rows in alike.items():
         found = sums[outcome, reason, attribution, held_before]
-        kept = (coupons or 0, referrals or 0)
-        each = (1, attempts > 1, max(attempts - 1, 0), any(kept), *kept)
+        counts = [number or 0 for number in numbers]
+        each = (1, attempts > 1, max(attempts - 1, 0), any(counts), *counts)
         for place, number in enumerate(each):
             found[place] += number * rows
     outcomes = table.column("outcome")

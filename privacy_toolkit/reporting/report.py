@@ -13,13 +13,14 @@ from msgspec import UNSET, UnsetType, convert
 from privacy_toolkit.core.model import Attribution, HeldBefore, Outcome, Reason, RefusedError, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
+from privacy_toolkit.jobs.loyalty import shown_loyalty
 from privacy_toolkit.journal.figures import RunSummary, SettledRequests
 from privacy_toolkit.journal.records import Approval, Execution, Observed, OpenRequests, decode_package
 from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.pace import pace_of
-from privacy_toolkit.reporting.rows import count_loyalty, keyed_digest, shown_loyalty
+from privacy_toolkit.reporting.rows import count_loyalty, keyed_digest
 from privacy_toolkit.reporting.schema import (
     AgeGroup,
     Clock,

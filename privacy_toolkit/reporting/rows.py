@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
@@ -26,14 +27,13 @@ from privacy_toolkit.core.durable import probe, put_file, sweep
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, Purpose, Reason, Subject, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import MARK_COLUMN, guarded, guarded_all, is_formula, lean_pyarrow
 from privacy_toolkit.engine.job import Table
+from privacy_toolkit.jobs import observations
 from privacy_toolkit.journal.records import (
     INNER,
     OUTER,
     ExchangeRow,
     Observed,
     RequestRow,
-    decode_loyalty,
-    decode_package,
     hmac_begun,
     keyed,
 )
@@ -214,18 +214,11 @@ def _in_time(outcome: str, settled_on: str | None, due_on: str | None) -> bool |
 _PROGRAM = re.compile(r"[1-9][0-9]{0,14}")
 
 
-def shown_loyalty(result: bytes | None) -> str | None:
-    """The loyalty of one customer as a row shows it, such as ``33:erased 34:nothing_held``; None for none."""
-    facts = decode_loyalty(result)
-    programs = sorted(facts.programs, key=int) if facts else ()
-    return " ".join(f"{program}:{facts.programs[program].outcome}" for program in programs if facts) or None
-
-
 def count_loyalty(shown: Iterable[str | None]) -> dict[int, dict[str, int]]:
     """Count customers by program and what came of it, from what rows show of their loyalty.
 
     Raises:
-        ValueError: something in it is not what ``shown_loyalty`` makes.
+        ValueError: something in it is not what ``loyalty.shown_loyalty`` makes.
     """
     counted: dict[int, Counter[str]] = {}
     for text in filter(None, shown):
@@ -237,23 +230,11 @@ def count_loyalty(shown: Iterable[str | None]) -> dict[int, dict[str, int]]:
     return {program: dict(sorted(counted[program].items())) for program in sorted(counted)}
 
 
-class KeptOf(NamedTuple):
-    """What a row shows of what was kept of the answers about its subject; each is None where there is nothing."""
-
-    package: str | None
-    redactions: int | None
-    loyalty: str | None
-
-
-_NOTHING_KEPT: Final = KeptOf(None, None, None)
-
-
-def kept_of(result: bytes | None) -> KeptOf:
-    """What a row shows of ``result``, which the journal keeps of a subject: of a package or of loyalty."""
-    if result is None:
-        return _NOTHING_KEPT
-    package, loyalty = decode_package(result), shown_loyalty(result)
-    return KeptOf(package.sha256, package.redactions, loyalty) if package else KeptOf(None, None, loyalty)
+@cache
+def number_columns() -> tuple[str, str]:
+    """The columns of the two numbers that a state has, in their order."""
+    columns = {one.number: one.column for one in observations()}
+    return columns["first_count"], columns["second_count"]
 
 
 def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
@@ -262,7 +243,6 @@ def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
     For one subject. ``parquet.table_of`` does the same for thousands at once, and many times as fast.
     """
     subject, state, exchanges, request, result = observed
-    kept = kept_of(result)
     request = request or NOTHING_SAID
     at = state.settled_at
     window = None if shown.windows is None else shown.windows[subject.seq]
@@ -278,20 +258,16 @@ def row_of(observed: Observed, secret: bytes, shown: Shown = EXACT) -> Row:
         held_before=state.held_before,
         hold_reason=state.hold_reason,
         in_time=_in_time(state.outcome, settled and settled[:10], request.due_on),
-        kept_coupons=state.kept_coupons,
-        kept_referrals=state.kept_referrals,
-        loyalty=kept.loyalty,
         outcome=state.outcome,
-        package=kept.package,
         proof=_proof(exchanges),
         reason=state.reason,
-        redactions=kept.redactions,
         requested_on=request.requested_on,
         review_on=state.review_on,
         settled_at=maybe_rfc3339(at),
         subject=pseudonym(secret, subject.seq, subject.id),
         ticket=request.ticket if shown.tickets else None,
         time_span=None if window is None else window.span,
+        **{one.column: one.value(state, result) for one in observations()},
     )
 
 

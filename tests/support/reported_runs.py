@@ -104,7 +104,7 @@ def _walked(id_: str, outcome: Outcome, at: int, hold: Hold | None) -> Told:
     seen = (after,) if accepted and outcome is not Outcome.UNVERIFIED else ()
     state = SubjectState(outcome, reason, held_before=HeldBefore.VISIBLE, attempts=1, settled_at=at + 55_000)
     if outcome is Outcome.ERASED:
-        state = msgspec.structs.replace(state, attribution=Attribution.CONFIRMED, kept_coupons=2, kept_referrals=1)
+        state = msgspec.structs.replace(state, attribution=Attribution.CONFIRMED, first_count=2, second_count=1)
     return Told(id_, state, (before, sent, *seen))
 
 

@@ -48,9 +48,9 @@ class Scan:
                 len(found),
                 sum(s.attempts > 1 for s in found),
                 sum(max(s.attempts - 1, 0) for s in found),
-                sum(bool((s.kept_coupons or 0) + (s.kept_referrals or 0)) for s in found),
-                sum(s.kept_coupons or 0 for s in found),
-                sum(s.kept_referrals or 0 for s in found),
+                sum(bool((s.first_count or 0) + (s.second_count or 0)) for s in found),
+                sum(s.first_count or 0 for s in found),
+                sum(s.second_count or 0 for s in found),
             )
             for key, found in sorted(groups.items(), key=lambda item: nulls_first(item[0]))
         )
@@ -91,7 +91,7 @@ class Scan:
 
     def gone(self):
         erased = [state for state in self.states if state.outcome is Outcome.ERASED]
-        if any(state.kept_coupons is None for state in erased):
+        if any(state.first_count is None for state in erased):
             return Gone.ABSENT
         return Gone.EMPTIED if any(state.held_before is HeldBefore.VISIBLE for state in erased) else None
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -33,6 +34,7 @@ from privacy_toolkit.reporting.rows import (
     csv_line,
     encode_row,
     needs_attention,
+    number_columns,
 )
 from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE
 
@@ -137,6 +139,9 @@ class RowCounts:
     _in_time: int = 0
     _late: int = 0
     _loyalty: dict[int, Counter[str]] = field(default_factory=dict)
+    _numbers: Callable[[Row], tuple[int | None, int | None]] = field(
+        default_factory=lambda: attrgetter(*number_columns())
+    )
 
     def add(self, row: Row) -> None:
         """Count a row.
@@ -153,10 +158,11 @@ class RowCounts:
             row.due_on is not None and row.settled_at is not None and row.outcome in IN_TIME
         ):
             raise Unbelievable("a word on what was settled in time that does not fit it")
-        if row.attempts < 0 or (row.time_span or 1) < 1 or (row.kept_coupons or 0) < 0 or (row.kept_referrals or 0) < 0:
+        first, second = self._numbers(row)
+        if row.attempts < 0 or (row.time_span or 1) < 1 or (first or 0) < 0 or (second or 0) < 0:
             raise Unbelievable("a number below zero")
         self._count_loyalty(row.loyalty or None)
-        self._stand(row, sums)
+        _stand(sums, row.attempts, first or 0, second or 0)
         if row.outcome in _OPEN:
             self._wait(row)
         elif row.in_time is not None:
@@ -199,17 +205,6 @@ class RowCounts:
     def settled(self) -> SettledRequests:
         """Settled subjects with a due date, by whether they were in time."""
         return SettledRequests(self._in_time, self._late)
-
-    def _stand(self, row: Row, sums: list[int]) -> None:
-        coupons, referrals = row.kept_coupons or 0, row.kept_referrals or 0
-        sums[0] += 1
-        if row.attempts > 1:
-            sums[1] += 1
-            sums[2] += row.attempts - 1
-        if coupons or referrals:
-            sums[3] += 1
-            sums[4] += coupons
-            sums[5] += referrals
 
     def _new_state(self, key: StateKey) -> list[int]:
         outcome, reason, attribution, held = key
@@ -254,6 +249,17 @@ class RowCounts:
         if key not in self.sends and (key[1] not in _REASONS or len(self.sends) >= MOST_DIFFERENT):
             raise Unbelievable("an answer that can't be")
         self.sends[key] += 1
+
+
+def _stand(sums: list[int], attempts: int, first: int, second: int) -> None:
+    sums[0] += 1
+    if attempts > 1:
+        sums[1] += 1
+        sums[2] += attempts - 1
+    if first or second:
+        sums[3] += 1
+        sums[4] += first
+        sums[5] += second
 
 
 _SUBJECT = re.compile(r"[0-9a-f]{64}")

@@ -199,13 +199,11 @@ def _pack(connection: sqlite3.Connection) -> None:
 def _rows_of_tables(connection: sqlite3.Connection, first: int, last: int) -> list[SubjectRow]:
     states, exchanges, requests = (
         connection.execute(
-            f"SELECT {', '.join(kind._fields)} FROM {table} WHERE seq BETWEEN ? AND ? ORDER BY {order}", (first, last)
+            # Their columns are in the order of the fields of ``StateRow``, ``ExchangeRow`` and ``RequestRow``.
+            f"SELECT * FROM {table} WHERE seq BETWEEN ? AND ? ORDER BY {order}",
+            (first, last),
         ).fetchall()
-        for table, kind, order in (
-            ("standings", StateRow, "seq"),
-            ("exchanges", ExchangeRow, "seq, n"),
-            ("requests", RequestRow, "seq"),
-        )
+        for table, order in (("standings", "seq"), ("exchanges", "seq, n"), ("requests", "seq"))
     )
     stands, asked = {row[0]: StateRow._make(row) for row in states}, {row[0]: RequestRow._make(row) for row in requests}
     walks: defaultdict[int, list[ExchangeRow]] = defaultdict(list)

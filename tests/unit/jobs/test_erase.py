@@ -112,12 +112,12 @@ def test_a_walk_ends_where_the_answers_lead(erase, answers, asked, outcome, reas
 
 def test_what_the_api_keeps_is_counted(erase):
     _, state = erase(HELD, OK, EMPTY)
-    assert (state.kept_coupons, state.kept_referrals) == (1, 0)
+    assert (state.first_count, state.second_count) == (1, 0)
 
 
 def test_after_a_404_nothing_is_claimed_about_what_is_kept(erase):
     _, state = erase(HELD, OK, ABSENT)
-    assert (state.kept_coupons, state.kept_referrals) == (None, None)
+    assert (state.first_count, state.second_count) == (None, None)
 
 
 RESUMES = [

@@ -739,7 +739,7 @@ def test_states_are_counted_with_what_was_repeated_and_kept(make):
 def test_how_the_erased_are_answered_is_told_from_what_was_counted_of_them(make):
     with make() as run:
         assert run.gone() is None
-        work(run, Note(1, (), SubjectState(Outcome.ERASED, held_before=HeldBefore.VISIBLE, kept_coupons=0)))
+        work(run, Note(1, (), SubjectState(Outcome.ERASED, held_before=HeldBefore.VISIBLE, first_count=0)))
         assert run.gone() is Gone.EMPTIED
 
 

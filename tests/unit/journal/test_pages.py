@@ -130,12 +130,20 @@ def old(request, tmp_path):
     return sorted((tmp_path / request.param / "state" / "runs").iterdir())
 
 
+#: What two numbers of a job's own were called when a journal had tables for its subjects.
+OLD_COLUMNS = {"first_count": "kept_coupons", "second_count": "kept_referrals"}
+
+
 def tables(folder):
     """The tables of a former version, row by row, as whoever knows nothing of pages reads them."""
     connection = sqlite3.connect(folder / JOURNAL_FILE)
     found = {
-        table: connection.execute(f"SELECT {', '.join(kind._fields)} FROM {table} ORDER BY 1, 2").fetchall()  # noqa: S608
-        for table, kind in (("standings", StateRow), ("exchanges", ExchangeRow), ("requests", RequestRow))
+        table: connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1, 2").fetchall()  # noqa: S608
+        for table, columns in (
+            ("standings", [OLD_COLUMNS.get(name, name) for name in StateRow._fields]),
+            ("exchanges", ExchangeRow._fields),
+            ("requests", RequestRow._fields),
+        )
     }
     connection.close()
     return found
