@@ -28,7 +28,7 @@ from privacy_toolkit.engine.limits import (
 from privacy_toolkit.http.exchange import Exchange, Line, Manner, Pacer, Reply
 from privacy_toolkit.journal.store import Lease, OpenRun
 from privacy_toolkit.talonone.client import Client
-from privacy_toolkit.talonone.models import ReservedCustomers, UpdatedProfiles
+from privacy_toolkit.talonone.controls import is_of_sandbox
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
@@ -156,17 +156,7 @@ class ExecutionContext:
             self.lease.report()
 
     def _compare_environment(self, answer: Answer) -> None:
-        """The profiles themselves say which environment they are of; where the settings say another, stop."""
-        shown, said = answer.value, None
-        if isinstance(shown, ReservedCustomers):
-            said = next((profile.sandbox for profile in shown.data or () if profile.sandbox is not None), None)
-        elif isinstance(shown, UpdatedProfiles):
-            states = shown.integration_states or ()
-            said = next(
-                (one.customer_profile.sandbox for one in states if one.customer_profile.sandbox is not None), None
-            )
-        elif shown is not None:
-            profile = getattr(shown, "profile", None) or getattr(shown, "customer_profile", None)
-            said = getattr(profile, "sandbox", None)
-        if self.sandbox is not None and isinstance(said, bool) and said is not self.sandbox:
+        """What is shown says itself of which environment it is; where the settings say another, stop."""
+        said = None if self.sandbox is None else is_of_sandbox(answer.value)
+        if said is not None and said is not self.sandbox:
             self.stop.request(StopReason.ENVIRONMENT_DIFFERS)

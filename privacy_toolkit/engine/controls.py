@@ -26,7 +26,7 @@ from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark, backoff
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
-from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
+from privacy_toolkit.talonone.operations import CONTROL_QUESTION, FOR_GOOD, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 #: A control that held vouches for what is asked within so many seconds after it.
@@ -58,8 +58,6 @@ _LAST_DOUBLED = 3
 
 #: Seconds after which a connection that is used no more is gone, and what it carried proven or lost.
 _RETIRED = KEEP_ALIVE + 0.5
-#: What is asked to prove a connection, whatever it carries.
-_INVENTORY = OPERATIONS["get_customer_inventory"]
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 T = TypeVar("T")
 
@@ -151,7 +149,7 @@ class Controls:
             if not await self.ensure(operation):
                 break
         if not operations and self._around.positive:  # to see in which environment this is before anything is sent
-            await self._ask(Control.POSITIVE, _INVENTORY)
+            await self._ask(Control.POSITIVE, CONTROL_QUESTION)
         self._is_starting = False
 
     def is_fresh(self, operation: Operation) -> bool:
@@ -294,7 +292,7 @@ class Controls:
     async def _ask_all(self, route: _Route) -> bool:
         """Ask the route control, the negative one, and the positive one where there is a profile for it."""
         wanted = [Control.ROUTE]
-        if route.operation.name == _INVENTORY.name:  # of others it is not said what they answer about nobody
+        if route.operation.name == CONTROL_QUESTION.name:  # of others it is not said what they answer about nobody
             wanted.append(Control.NEGATIVE)
             wanted += [Control.POSITIVE] if self._around.positive else []
         begun = self._around.clock()
@@ -388,14 +386,14 @@ class Controls:
 
     async def _ask_on(self, line: Line) -> None:
         begun = self._around.clock()
-        asked = await self._ask_once(Control.ROUTE, _INVENTORY, line)
+        asked = await self._ask_once(Control.ROUTE, CONTROL_QUESTION, line)
         if asked is None:
             return
         if asked[1] and not self._is_over():
             # Another environment that takes the key also refuses no key at all. Where a profile tells the two apart,
             # an absence waits until that was seen.
             if not self._around.positive:
-                self._held(self._route(_INVENTORY), begun)
+                self._held(self._route(CONTROL_QUESTION), begun)
         elif asked[1] is False:  # it gets what is none of its own: it is out of step
             line.spoil()
 

@@ -23,7 +23,7 @@ from privacy_toolkit.http.exchange import Exchange, Manner, backoff
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.models import RequestBody
-from privacy_toolkit.talonone.operations import OPERATIONS, Operation
+from privacy_toolkit.talonone.operations import CONTROL_QUESTION, Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
@@ -382,7 +382,7 @@ class Steps:
         """
         tools = self._tools
         if tools.learned_gone is None and tools.gone is not Gone.ABSENT:
-            await self.proven(OPERATIONS["get_customer_inventory"], answer, bracketed=True)
+            await self.proven(CONTROL_QUESTION, answer, bracketed=True)
             await self._hold_place()  # by its turn, those who took the place meanwhile may have shown it
         return (tools.learned_gone or tools.gone) is Gone.ABSENT
 

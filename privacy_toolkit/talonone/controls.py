@@ -36,11 +36,16 @@ from privacy_toolkit.http.exchange import PLAIN, Fault, Manner, Pacer, Phase, Re
 from privacy_toolkit.talonone.addresses import Credentials, Signer
 from privacy_toolkit.talonone.bodies import CouponReservations, CustomerProfileRequestV2
 from privacy_toolkit.talonone.client import client_for, credentials_of
-from privacy_toolkit.talonone.models import CustomerInventory, CustomerProfile, RequestBody
-from privacy_toolkit.talonone.operations import OPERATIONS, Generation, Operation
+from privacy_toolkit.talonone.models import (
+    CustomerInventory,
+    CustomerProfile,
+    RequestBody,
+    ReservedCustomers,
+    UpdatedProfiles,
+)
+from privacy_toolkit.talonone.operations import CONTROL_QUESTION, OPERATIONS, Generation, Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, may_send_again, read_exchange
 
-_INVENTORY = OPERATIONS["get_customer_inventory"]
 _ERASE = OPERATIONS["delete_customer_data"]
 _RELEASE = OPERATIONS["delete_coupon_reservation"]
 _UPDATE = OPERATIONS["update_customer_profile_v2"]
@@ -96,6 +101,18 @@ def profile_of(answer: Answer) -> CustomerProfile | None:
     """The profile that an inventory shows; None without one."""
     shown = answer.value.profile if isinstance(answer.value, CustomerInventory) else None
     return shown or None
+
+
+def is_of_sandbox(shown: object) -> bool | None:
+    """Whether the profiles in the body of an answer are of a sandbox; None where it says nothing of that."""
+    if isinstance(shown, ReservedCustomers):
+        return next((profile.sandbox for profile in shown.data or () if profile.sandbox is not None), None)
+    if isinstance(shown, UpdatedProfiles):
+        profiles = (one.customer_profile for one in shown.integration_states or ())
+        return next((profile.sandbox for profile in profiles if profile.sandbox is not None), None)
+    profile = getattr(shown, "profile", None) or getattr(shown, "customer_profile", None)
+    said = getattr(profile, "sandbox", None)
+    return said if isinstance(said, bool) else None
 
 
 def _says_nothing(answer: Answer) -> bool:
@@ -228,7 +245,7 @@ class Prober:
     async def _control(
         self, control: Control, value: str, *, credentials: Credentials | None = None, manner: Manner = PLAIN
     ) -> Told:
-        return await self.call(_INVENTORY, value, credentials=credentials, manner=manner, control=control)
+        return await self.call(CONTROL_QUESTION, value, credentials=credentials, manner=manner, control=control)
 
     async def _once(
         self,

@@ -593,3 +593,5 @@ _TABLE = (
 
 #: Every operation by its name.
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({operation.name: operation for operation in _TABLE})
+#: What is asked to prove a connection or a deployment: it only reads, and its answer names whom it is about.
+CONTROL_QUESTION = OPERATIONS["get_customer_inventory"]
