@@ -324,6 +324,7 @@ class Pacer:
         elif len(own) > count:
             own = [at for n, at in enumerate(own) if (n + 1) * count // len(own) > n * count // len(own)]
         self._written = deque(own)
+
     @property
     def is_shut(self) -> bool:
         """Whether there are no turns at all just now: for how long nobody can tell."""

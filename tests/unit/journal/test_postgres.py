@@ -362,6 +362,14 @@ def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
         schema.grant(Database(address), "nobody-of-that-name", "reader")
 
 
+def test_a_small_run_is_divided_so_that_several_can_claim_something(state):
+    state.create(RUN, staged(950))
+    with state.open(RUN) as run:
+        bounds = run.bounds()
+    assert bounds[:2] == [(1, 100), (101, 200)]
+    assert (len(bounds), bounds[-1]) == (10, (901, 950))
+
+
 def test_after_a_purge_no_file_of_the_tables_holds_an_id(state, run, execute):
     run.begin_execution(1, "{}")
     run.record([Note(1, (), ERASED, b"kept of somebody-1@example.org")])
