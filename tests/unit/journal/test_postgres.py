@@ -29,7 +29,7 @@ from privacy_toolkit.journal.lease import (
     Unclaimed,
 )
 from privacy_toolkit.journal.ledgers import KeptLink
-from privacy_toolkit.journal.postgres import connection, copy, lease, schema
+from privacy_toolkit.journal.postgres import connection, copy, lease, reader, schema
 from privacy_toolkit.journal.postgres.connection import Database
 from privacy_toolkit.journal.postgres.lease import LeaseOf
 from privacy_toolkit.journal.postgres.reader import DRAIN, LEASE
@@ -264,6 +264,17 @@ def test_a_commit_waits_for_the_disk_whatever_the_server_is_set_to(execute, addr
             assert opened.execute("SHOW synchronous_commit").fetchone() == ("on",)
     finally:
         execute("ALTER DATABASE unit RESET synchronous_commit")
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_seen_gone"), [({}, True), ({"host": "a-copy"}, False), ({"spaces": "4026531999"}, False)]
+)
+def test_only_of_its_own_surroundings_a_process_is_seen_to_be_gone(changed, is_seen_gone):
+    boot, *spaces, host, pid, _ = reader.this_process().split("/")
+    given = {"boot": boot, "spaces": "/".join(spaces), "host": host} | changed
+    gone = "/".join([*given.values(), pid, "1"])  # of the same number, begun at another time
+    assert reader.is_live(gone, is_unexpired=True) is not is_seen_gone
+    assert reader.is_live(reader.this_process(), is_unexpired=True)
 
 
 def test_another_process_opens_a_run_by_its_place(run):
