@@ -19,6 +19,7 @@ from privacy_toolkit.cli.options import (
     settings_options,
     take_execution,
     take_settings,
+    take_settings_and_state,
     told_options,
 )
 from privacy_toolkit.cli.output import (
@@ -433,10 +434,9 @@ def check_state(without_packs: bool, **options: Any) -> int:
     import shutil
 
     from privacy_toolkit.app.upkeep import checked
-    from privacy_toolkit.journal.state import existing_state
 
-    as_json, settings = options.pop("as_json"), take_settings(options)
-    state = existing_state(settings.state, settings.state_key)
+    as_json = options.pop("as_json")
+    settings, state = take_settings_and_state(options)
     packs = None if without_packs else datetime.now(UTC)
     found = list(checked(settings, state, lambda place: shutil.disk_usage(place).free, packs))
     wrong = [one for one in found if one.is_wrong]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from privacy_toolkit.cli.options import output_options, settings_options, take_settings
+from privacy_toolkit.cli.options import output_options, settings_options, take_settings, take_state
 from privacy_toolkit.cli.output import emit_json, result, say
 from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count, rfc3339_seconds
@@ -102,13 +102,12 @@ def receipt_command(**options: Any) -> int:
     opens the digest of the input instead, for an auditor.
     """
     from privacy_toolkit.evidence.receipts import read_link
-    from privacy_toolkit.journal.state import existing_state
 
     as_json, pack = options.pop("as_json"), Path(options.pop("pack"))
     id_file, out, source, row = (options.pop(name) for name in ("id_file", "out", "source", "row"))
     lang, notice = options.pop("lang"), options.pop("notice")
     _check(id_file, {"--out": out, "--lang": lang, "--notice": notice}, source)
-    state = existing_state(take_settings(options).state)
+    state = take_state(options)
     link = read_link(pack)
     run_id = link.head().run_id
     if run_id not in state.run_ids():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,9 @@ from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, l
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, ExitCode, UsageError
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import KEY_COLUMN, InputOptions, merged
+
+if TYPE_CHECKING:
+    from privacy_toolkit.journal.store import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -212,6 +215,24 @@ def take_settings(options: dict[str, Any], execution: CommandOptions | None = No
     if settings.config_passed_over:
         say(settings.config_passed_over)
     return settings
+
+
+def take_settings_and_state(options: dict[str, Any]) -> tuple[Settings, State]:
+    """Take the settings out of click's keyword arguments, and open the state that they name, which has to be there.
+
+    Raises:
+        UsageError: they can't be used.
+    """
+    from privacy_toolkit.journal.state import existing_state
+
+    settings = take_settings(options)
+    return settings, existing_state(settings.state, settings.state_key)
+
+
+def take_state(options: dict[str, Any]) -> State:
+    """Open the state that the settings in click's keyword arguments name, as ``take_settings_and_state`` does."""
+    _, state = take_settings_and_state(options)
+    return state
 
 
 def _apply(function: F, options: tuple[Callable[[F], F], ...]) -> F:

@@ -17,6 +17,8 @@ from privacy_toolkit.cli.options import (
     settings_options,
     take_execution,
     take_settings,
+    take_settings_and_state,
+    take_state,
     unattended_options,
 )
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
@@ -88,7 +90,7 @@ def write_letters(**options: Any) -> int:
     as_json, name, sent = options.pop("as_json"), options.pop("run"), options.pop("sent")
     given = {key: options.pop(key) for key in ("out", "templates", "lang", "with_open", "unsent")}
     marks = {key: options.pop(key) for key in ("day", "everybody", "id_file")}
-    state = _state(options)
+    state = take_state(options)
     run_id = state.find(name)
     if sent:
         if given["out"] or given["templates"]:
@@ -158,19 +160,6 @@ def _day(text: str) -> date:
     return day
 
 
-def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
-    """The settings, and the state that they name, as it is."""
-    from privacy_toolkit.journal.state import existing_state
-
-    settings = take_settings(options)
-    return settings, existing_state(settings.state, settings.state_key)
-
-
-def _state(options: dict[str, Any]) -> State:
-    _, state = _settled(options)
-    return state
-
-
 # ``privacy-toolkit register`` and ``privacy-toolkit metrics``.
 
 
@@ -192,7 +181,7 @@ def register_command(**options: Any) -> int:
         raise UsageError("The register is written in one form.", "Give --json, --csv or --html.")
     if out and not (as_json or form):
         raise UsageError("In which form is FILE to be?", "Add --csv, --html or --json.")
-    settings, state = _settled(options)
+    settings, state = take_settings_and_state(options)
     found = register(state, datetime.now(UTC).date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
@@ -259,7 +248,7 @@ def metrics_command(**options: Any) -> int:
     from privacy_toolkit.reporting.register import FIGURES
 
     as_json, year = options.pop("as_json"), options.pop("year")
-    found = metrics(_state(options), year, datetime.now(UTC).date())
+    found = metrics(take_state(options), year, datetime.now(UTC).date())
     if as_json:
         emit_json(found)
     for job, one in {} if as_json else found["requests"].items():
@@ -293,12 +282,10 @@ def due_command(**options: Any) -> int:
     from privacy_toolkit.app.requests import holds
     from privacy_toolkit.engine.open_requests import register
     from privacy_toolkit.jobs import jobs_that
-    from privacy_toolkit.journal.state import existing_state
 
     as_json, days, only_holds = options.pop("as_json"), options.pop("days"), options.pop("holds")
     ics, notify = options.pop("ics"), options.pop("notify")
-    settings, today = take_settings(options), datetime.now(UTC).date()
-    state = existing_state(settings.state)
+    (settings, state), today = take_settings_and_state(options), datetime.now(UTC).date()
     found = register(state, today, jobs_that(lambda job: job.has_clock), days)
     held, unreadable = holds(state, today, days) if only_holds or ics or notify else ([], [])
     for run in found.not_counted:

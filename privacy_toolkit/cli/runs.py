@@ -19,6 +19,8 @@ from privacy_toolkit.cli.options import (
     start_job,
     take_execution,
     take_settings,
+    take_settings_and_state,
+    take_state,
 )
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
@@ -48,7 +50,7 @@ def list_runs(**options: Any) -> int:
     from privacy_toolkit.app.runs import listed
 
     as_json = options.pop("as_json")
-    state = _state(options)
+    state = take_state(options)
     today = datetime.now(UTC).date()
     lines = [listed(state, run_id, today) for run_id in state.run_ids()]
     for line in lines:
@@ -72,7 +74,7 @@ def show_run(**options: Any) -> int:
     from privacy_toolkit.cli.preview import show_result
 
     as_json, name = options.pop("as_json"), options.pop("run")
-    settings, state = _settled(options)
+    settings, state = take_settings_and_state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
         show_result(result_of(journal, settings.pack(run_id)), as_json)
@@ -90,7 +92,7 @@ def list_subjects(**options: Any) -> int:
 
     as_json, name, form = options.pop("as_json"), options.pop("run"), options.pop("form")
     wanted = options.pop("outcome")
-    state = _state(options)
+    state = take_state(options)
     run_id = state.find(name)
     lines = subjects(state, run_id, wanted)
     if as_json:
@@ -136,7 +138,7 @@ def watch_run(**options: Any) -> int:
     from privacy_toolkit.cli.output import watching
 
     as_json, name, every = options.pop("as_json"), options.pop("run"), options.pop("every")
-    state = _state(options)
+    state = take_state(options)
     code = ExitCode.BUG
     with watching(as_json=as_json) as show:
         for now in watch(state, state.find(name), every, time.monotonic, time.sleep):
@@ -154,7 +156,7 @@ def stop_run(**options: Any) -> int:
     from privacy_toolkit.app.workers import ask_to_stop, moment_of
 
     as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
-    state = _state(options)
+    state = take_state(options)
     run_id = state.find(name)
     asked = ask_to_stop(state, run_id, why, microseconds)
     if as_json:
@@ -200,7 +202,7 @@ def _tuned(options: dict[str, Any], **change: Any) -> int:
     from privacy_toolkit.app.workers import tune
 
     as_json, name = options.pop("as_json"), options.pop("run")
-    state = _state(options)
+    state = take_state(options)
     run_id = state.find(name)
     asked = tune(state, run_id, microseconds, **change)
     if as_json:
@@ -286,7 +288,7 @@ def purge(**options: Any) -> int:
         raise UsageError("What is to be purged?", "A run, by its id, --older-than AGE, --due or --all-left-over; one.")
     if dry_run and (name or left_over):
         raise UsageError("--dry-run is for --older-than and --due.", "A single run is asked about before it is purged.")
-    settings, state = _settled(options)
+    settings, state = take_settings_and_state(options)
     if left_over:
         return _purge_left_over(state, as_json)
     if age or due:
@@ -362,7 +364,7 @@ def export_outcomes(**options: Any) -> int:
     as_json, name, out = options.pop("as_json"), options.pop("run"), options.pop("out")
     confirmed, guard = options.pop("confirmed"), options.pop("spreadsheet_safe")
     check_out(out, guard=guard, formats=OF_RUNS)
-    state = _state(options)
+    state = take_state(options)
     run_id = state.find(name)
     with state.open(run_id) as journal:
         if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:
@@ -422,7 +424,7 @@ def set_aside(**options: Any) -> int:
 
     as_json, name = options.pop("as_json"), options.pop("run")
     confirmation, no_input = options.pop("confirm"), options.pop("no_input")
-    state = _state(options)
+    state = take_state(options)
     run_id = state.find(name)
     require_typed(f"set aside {run_id}", confirmation, no_input=no_input)
     place = state.set_aside(run_id)
@@ -444,19 +446,6 @@ def _purge_left_over(state: State, as_json: bool) -> ExitCode:
     if not names and not as_json:
         result("Nothing is left over.")
     return ExitCode.SETTLED
-
-
-def _settled(options: dict[str, Any]) -> tuple[Settings, State]:
-    """The settings, and the state that they name, as it is."""
-    from privacy_toolkit.journal.state import existing_state
-
-    settings = take_settings(options)
-    return settings, existing_state(settings.state, settings.state_key)
-
-
-def _state(options: dict[str, Any]) -> State:
-    _, state = _settled(options)
-    return state
 
 
 def _told(line: dict[str, Any]) -> str:

@@ -493,8 +493,6 @@ def _has_terminal() -> bool:
 #: Bytes of a key, and of what is drawn for each piece: 2^32 pieces under one key are safe (NIST SP 800-38D, 8.3).
 _KEY: Final = 32
 _NONCE: Final = 12
-#: Bytes by which a sealed piece is longer.
-OVERHEAD: Final = _NONCE + 16
 
 
 class BrokenSealError(ValueError):

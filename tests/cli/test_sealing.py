@@ -198,6 +198,16 @@ def test_a_sealed_run_is_purged(call, server, requests, phrase, config, address)
     assert shown.json["outcomes"] == {"erased": 12}
 
 
+def test_what_is_due_and_receipts_are_read_with_the_key(call, requests, phrase, config, address, tmp_path):
+    done = call("erase", requests, "--confirm", phrase, "--json")
+    due = call("due", "--holds", "--json")
+    assert (due.code, due.json.get("unreadable", [])) == (0, [])
+    first = tmp_path / "id"
+    first.write_text(requests.read_text().splitlines()[1].partition(",")[0] + "\n")
+    receipt = call("receipt", done.json["pack"], "--id-file", first, "--out", tmp_path / "receipt")
+    assert receipt.code == 0, receipt.err
+
+
 def test_a_folder_is_sealed_when_it_is_copied(call, server, lists, config, address, tmp_path, monkeypatch):
     people, _ = lists
     monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(tmp_path / "folder"))
