@@ -13,19 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, Outcome, Purpose, Reason, UsageError
 from privacy_toolkit.engine.job import Parameters, pauses
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps
-from privacy_toolkit.journal.records import (
-    Entry,
-    LoyaltyFacts,
-    ProgramFacts,
-    SubjectState,
-    decode_loyalty,
-    encode_loyalty,
-)
+from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import CardHolder, DeletedTransactions
 from privacy_toolkit.talonone.models import CustomerInventory, LoyaltyTransactions
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
@@ -46,6 +40,36 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,14}")
 _SETTLED = frozenset({Outcome.ERASED, Outcome.NOTHING_HELD})
 #: The program's own deletion was sent, and what came of it is not known yet.
 _IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED, Outcome.RESIDUAL})
+
+
+class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One loyalty program: its own outcome, and what was seen before: at least so many transactions, so many cards."""
+
+    outcome: Outcome
+    reason: Reason | None = None
+    attribution: Attribution | None = None
+    transactions: int = 0
+    cards: int = 0
+
+
+class LoyaltyFacts(msgspec.Struct, frozen=True, kw_only=True, tag="loyalty", gc=False):
+    """The loyalty of one customer, by the number of the program; only those that were reached."""
+
+    programs: dict[str, ProgramFacts] = {}
+
+
+_LOYALTY = b'{"type":"loyalty"'
+_decode_loyalty = msgspec.json.Decoder(LoyaltyFacts).decode
+
+
+def encode_loyalty(facts: LoyaltyFacts) -> bytes:
+    """The bytes that the journal keeps."""
+    return msgspec.json.encode(facts)
+
+
+def decode_loyalty(result: bytes | None) -> LoyaltyFacts | None:
+    """The loyalty behind what was kept of an answer; None where something else was kept, or nothing."""
+    return _decode_loyalty(result) if result is not None and result.startswith(_LOYALTY) else None
 
 
 def check_programs(given: object) -> str | None:

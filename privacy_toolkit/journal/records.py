@@ -380,39 +380,8 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omi
     sessions: tuple[str, ...] = ()
 
 
-# What became of a customer's loyalty, program by program, in an erasure that was to reach it.
-
-
-class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One loyalty program: its own outcome, and what was seen before: at least so many transactions, so many cards."""
-
-    outcome: Outcome
-    reason: Reason | None = None
-    attribution: Attribution | None = None
-    transactions: int = 0
-    cards: int = 0
-
-
-class LoyaltyFacts(msgspec.Struct, frozen=True, kw_only=True, tag="loyalty", gc=False):
-    """The loyalty of one customer, by the number of the program; only those that were reached."""
-
-    programs: dict[str, ProgramFacts] = {}
-
-
-_LOYALTY = b'{"type":"loyalty"'
-_decode_loyalty = msgspec.json.Decoder(LoyaltyFacts).decode
-
-
-def encode_loyalty(facts: LoyaltyFacts) -> bytes:
-    """The bytes that the journal keeps."""
-    return msgspec.json.encode(facts)
-
-
-def decode_loyalty(result: bytes | None) -> LoyaltyFacts | None:
-    """The loyalty behind what was kept of an answer; None where something else was kept, or nothing."""
-    return _decode_loyalty(result) if result is not None and result.startswith(_LOYALTY) else None
-
-
+#: How that begins of which a pack says on purpose all that there is: it holds no name.
+_SHOWN = b'{"type":"loyalty"'
 _MARK = b'{"type":"package"'
 _decode = msgspec.json.Decoder(PackageFacts).decode
 
@@ -435,7 +404,7 @@ def pieces_of_result(data: bytes) -> Iterator[bytes]:
     package = decode_package(data)
     if package is not None:
         data = package.name.encode()
-    elif data.startswith(_LOYALTY):
+    elif data.startswith(_SHOWN):
         return
     yield from (data[k : k + 16] for k in range(0, len(data) - 15, 16))
 

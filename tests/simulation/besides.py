@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from privacy_toolkit.core.model import Attribution, Job, Outcome, Reason
-from privacy_toolkit.journal.records import ProgramFacts, decode_loyalty
+from privacy_toolkit.jobs.loyalty import ProgramFacts, decode_loyalty
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.handlers import card_owner
 from privacy_toolkit.sandbox.store import Call, EntityKind, Store

@@ -5,8 +5,8 @@ import pytest
 
 from privacy_toolkit.core.model import Attribution, Outcome, Reason, UsageError
 from privacy_toolkit.jobs.erase import DECLARATION, Erase
-from privacy_toolkit.jobs.loyalty import ACT_TRIES, NONE, Programs, check_programs, named_in
-from privacy_toolkit.journal.records import Staged, decode_loyalty
+from privacy_toolkit.jobs.loyalty import ACT_TRIES, NONE, Programs, check_programs, decode_loyalty, named_in
+from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.reader import create_run
 from tests.support.answers import inventory, refusal
 

@@ -7,11 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.jobs.loyalty import LoyaltyFacts, ProgramFacts, encode_loyalty
 from privacy_toolkit.journal.records import (
-    LoyaltyFacts,
     PackageFacts,
-    ProgramFacts,
-    encode_loyalty,
     encode_package,
 )
 from privacy_toolkit.reporting import parquet
