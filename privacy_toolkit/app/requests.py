@@ -26,6 +26,7 @@ from privacy_toolkit.engine.open_requests import (
 )
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
+from privacy_toolkit.jobs.patrol import seen_again
 from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.register import (
@@ -156,7 +157,10 @@ class LetterOrder:
 
 @dataclass(slots=True)
 class WrittenLetters:
-    """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them."""
+    """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
+
+    Next to outcomes, ``without`` counts whom a later run showed otherwise: ``reappeared`` and ``taken_over``.
+    """
 
     index: Path
     letters: Counter[str] = field(default_factory=Counter)
@@ -177,12 +181,16 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         order.out.rmdir()
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
-        answers = Answers(state, run_id)
+        answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan)
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
                 name = pseudonym(secret, observed.subject.seq, observed.subject.id)
                 kind = _wanted(observed, plan, order, answers, name)
+                by = None if kind is None else over.by(observed, kind)
+                if by is not None:
+                    written.without[by] += 1
+                    continue
                 facts = None if kind is None else _facts(kind, observed, plan)
                 if kind == "extended" and facts is not None and writer.reason(facts) is None:
                     written.no_reason += 1
@@ -215,6 +223,38 @@ def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers
     if order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None:
         return None
     return kind
+
+
+# Whoever is told what one run observed must not be told what a later run has shown to be over.
+
+_SAY_GONE: Final = frozenset({"erased", "nothing_held"})
+_SAY_OPEN: Final = frozenset({"open", "extended"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Overtaken:
+    """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number."""
+
+    seen: dict[str, int]
+    taken_over: dict[int, str]
+
+    @classmethod
+    def of(cls, state: State, run_id: str, plan: Plan) -> _Overtaken:
+        runs, _ = _known_runs(state)
+        place = next((at for at, run in enumerate(runs) if run.summary.run_id == run_id), None)
+        if place is None:  # an erasure after a patrol: nobody asked for it again
+            return cls(seen_again(state, plan_scope(plan)), {})
+        run, key = runs[place], (plan.job, plan_scope(plan))
+        later = [one for one in runs[place + 1 :] if one.purged_at is None]
+        if run.summary.open or run.summary.failed:
+            _take_over(state, run, [r for r in later if (r.summary.plan.job, plan_scope(r.summary.plan)) == key])
+        return cls(seen_again(state, plan_scope(plan)), run.taken_over)
+
+    def by(self, observed: Observed, kind: str) -> str | None:
+        """What is so instead of what a letter of this kind would say; None if nothing is known to be."""
+        if kind in _SAY_GONE and self.seen.get(observed.subject.id, 0) > (observed.state.settled_at or 0):
+            return Outcome.REAPPEARED.value
+        return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
 
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
@@ -265,7 +305,7 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     """Record that answers were sent on a day; how many, and how many of the run still wait for one.
 
     ``ids`` are those who were sent theirs, whose day is replaced if there is one; None: everybody whose request is
-    settled and who has none recorded.
+    settled and who has none recorded, without those whom a patrol had seen again by that day.
 
     Raises:
         UsageError: the day is to come; the run answers nobody's request or is purged; an id is not in it, or its
@@ -280,6 +320,7 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     unanswered: set[str] = set()
     waiting = early = 0
     with _answering(state, run_id) as (journal, plan, secret):
+        seen = seen_again(state, plan_scope(plan)) if wanted is None else {}
         begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC).year
         for observed in journal.rows():
             id_, outcome = observed.subject.id, Outcome(observed.state.outcome)
@@ -288,7 +329,8 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
                 continue
             name = pseudonym(secret, observed.subject.seq, id_)
             has_none = answers.of(name, outcome) is None
-            if has_none if wanted is None else id_ in wanted:
+            again_on = on_day(seen.get(id_))  # from then on no letter says of them that all is gone
+            if (has_none and (again_on is None or on < again_on)) if wanted is None else id_ in wanted:
                 received = _day(observed.request and observed.request.requested_on)
                 settled_on = on_day(observed.state.settled_at)
                 early += settled_on is not None and on < settled_on - _ELSEWHERE
