@@ -211,14 +211,20 @@ async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: O
 
 
 async def _pages(operation: Operation, steps: Steps, apart: Answer | None, value: str | None = None) -> _Pass:
-    """All pages of a list. A page that has nothing new, or too many of them, ends it: ``cut_off``."""
+    """All pages of a list. A page that has nothing new, or too many of them, ends it: ``cut_off``.
+
+    The next page begins after what came, not after what was asked for: a deployment may have smaller pages.
+    """
     answers: list[Answer] = []
     names: dict[str, None] = {}
+    came = 0
     while True:
-        page = {"pageSize": PAGE_SIZE, "skip": PAGE_SIZE * len(answers)}
+        page = {"pageSize": PAGE_SIZE, "skip": came}
         answer = await _reliable(operation, steps, apart, page, value)
         known = len(names)
-        names.update(dict.fromkeys(map(_named, answer.value.data or ())))
+        entries = answer.value.data or ()
+        names.update(dict.fromkeys(map(_named, entries)))
+        came += len(entries)
         answers.append(answer)
         if not _has_more(answer.value, len(names)):
             return _Pass(tuple(answers), tuple(names), "complete")
