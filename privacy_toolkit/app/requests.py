@@ -165,6 +165,8 @@ class WrittenLetters:
     index: Path
     letters: Counter[str] = field(default_factory=Counter)
     without: Counter[str] = field(default_factory=Counter)
+    #: Where it was carried out; nothing of a run on ``sandbox`` is so for anybody.
+    environment: str = "live"
     #: Extended requests without a letter, since the settings give no reason for the extension.
     no_reason: int = 0
 
@@ -182,6 +184,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan)
+        written.environment = plan.environment
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
@@ -490,13 +493,19 @@ def _pack(packs: Path | None, run_id: str) -> str:
 
 
 def metrics(state: State, year: int, today: date) -> dict[str, Any]:
-    """The figures of a year by job, with how many runs could not be read and how many are purged."""
+    """The figures of a year by job, with how many runs could not be read and how many are purged.
+
+    What was rehearsed answered nobody: runs on SANDBOX are left out, and counted alone only where there are no others.
+    """
     whole = register(state, today)
-    runs, _ = _known_runs(state)
+    known, _ = _known_runs(state)
+    environments = {run.summary.plan.environment for run in known}
+    environment = "sandbox" if environments == {"sandbox"} else "live"
+    runs = [run for run in known if run.summary.plan.environment == environment]
     begun = {run.summary.run_id: run.begun for run in runs}
 
     def lines() -> Iterator[tuple[RequestLine, date]]:
-        yield from ((line, begun[line.run_id]) for line in whole.lines())
+        yield from ((line, begun[line.run_id]) for line in whole.lines() if line.run_id in begun)
         for run in runs:  # what a purge leaves has outcomes and days, and nobody's name
             if run.purged_at is not None:
                 yield from ((line, run.begun) for line in _lines(state, run))
@@ -509,6 +518,8 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
     return {
         "year": year,
         "today": today.isoformat(),
+        "environment": environment,
+        "left_out": len(known) - len(runs),
         "requests": {job: one.as_object() for job, one in found.items()},
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),
