@@ -118,15 +118,17 @@ def on_day(microseconds: int | None) -> date | None:
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).date()
 
 
-def _facts(kind: str, observed: Observed, plan: Plan) -> LetterFacts:
+def _facts(kind: str, observed: Observed, plan: Plan, today: date) -> LetterFacts:
     state, request, package = observed.state, observed.request, decode_package(observed.result)
+    due_on = _day(request and request.due_on)
+    is_over = due_on is not None and due_on < today and kind in _SAY_OPEN  # nobody is promised a day that is over
     return LetterFacts(
         kind=kind,
         customer_id=observed.subject.id,
         regime=plan.regime,
         ticket=request and request.ticket,
         requested_on=_day(request and request.requested_on),
-        due_on=_day(request and request.due_on),
+        due_on=None if is_over else due_on,
         settled_on=on_day(state.settled_at),
         ground=state.hold_reason,
         review_on=_day(state.review_on),
@@ -159,7 +161,8 @@ class LetterOrder:
 class WrittenLetters:
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
-    Next to outcomes, ``without`` counts whom a later run showed otherwise: ``reappeared`` and ``taken_over``.
+    ``without`` also counts whom a later run showed otherwise, ``reappeared`` and ``taken_over``, and extended requests
+    that are ``overdue``.
     """
 
     index: Path
@@ -183,7 +186,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         order.out.rmdir()
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
-        answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan)
+        answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
         written.environment = plan.environment
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
@@ -194,7 +197,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                 if by is not None:
                     written.without[by] += 1
                     continue
-                facts = None if kind is None else _facts(kind, observed, plan)
+                facts = None if kind is None else _facts(kind, observed, plan, today)
                 if kind == "extended" and facts is not None and writer.reason(facts) is None:
                     written.no_reason += 1
                     facts = None
@@ -238,23 +241,23 @@ _SAY_OPEN: Final = frozenset({"open", "extended"})
 class _Overtaken:
     """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number."""
 
+    today: date
     seen: dict[str, int]
     taken_over: dict[int, str]
 
     @classmethod
-    def of(cls, state: State, run_id: str, plan: Plan) -> _Overtaken:
+    def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
         runs, _ = _known_runs(state)
-        place = next((at for at, run in enumerate(runs) if run.summary.run_id == run_id), None)
-        if place is None:  # an erasure after a patrol: nobody asked for it again
-            return cls(seen_again(state, plan_scope(plan)), {})
-        run, key = runs[place], (plan.job, plan_scope(plan))
-        later = [one for one in runs[place + 1 :] if one.purged_at is None]
-        if run.summary.open or run.summary.failed:
-            _take_over(state, run, [r for r in later if (r.summary.plan.job, plan_scope(r.summary.plan)) == key])
-        return cls(seen_again(state, plan_scope(plan)), run.taken_over)
+        run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
+        if run is not None and (run.summary.open or run.summary.failed):
+            _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
+        return cls(today, seen_again(state, plan_scope(plan)), {} if run is None else run.taken_over)
 
     def by(self, observed: Observed, kind: str) -> str | None:
         """What is so instead of what a letter of this kind would say; None if nothing is known to be."""
+        due_on = _day(observed.request and observed.request.due_on)
+        if kind == "extended" and due_on is not None and due_on < self.today:  # it would promise a day that is over
+            return "overdue"
         if kind in _SAY_GONE and self.seen.get(observed.subject.id, 0) > (observed.state.settled_at or 0):
             return Outcome.REAPPEARED.value
         return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
@@ -376,6 +379,10 @@ class _Known:
     taken_over: dict[int, str] = field(default_factory=dict)
 
     @property
+    def kind(self) -> tuple[str, str, int | None]:
+        return self.summary.plan.job, plan_scope(self.summary.plan), self.purged_at
+
+    @property
     def begun(self) -> date:
         return datetime.fromtimestamp(self.summary.started_at / 1e6, UTC).date()
 
@@ -388,9 +395,9 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
     """
     runs, unreadable = _known_runs(state)
     present = [run for run in runs if run.purged_at is None]
-    kin: defaultdict[tuple[str, str], list[_Known]] = defaultdict(list)
+    kin: defaultdict[tuple[str, str, int | None], list[_Known]] = defaultdict(list)
     for run in present:
-        kin[run.summary.plan.job, plan_scope(run.summary.plan)].append(run)
+        kin[run.kind].append(run)
     for successors in kin.values():
         for place, run in enumerate(successors):
             if run.summary.open or run.summary.failed:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -390,6 +390,7 @@ def prepared(
         asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
         made = Preparation(scan, held, given, options, second, state, *asked)
         assigned = job.prepare(made)
+        days = _DaysAhead(moment)
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
@@ -404,7 +405,9 @@ def prepared(
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
-            clock=planned_clock(amended(scan.requests(), assigned.requests), holds, order.regime, moment.date()),
+            clock=planned_clock(
+                days.of(amended(scan.requests(), assigned.requests)), holds, order.regime, moment.date()
+            ),
             planned_by=None if hand is None else hand.as_planner,
             nonce=nonce,
             verify=order.verify,
@@ -419,7 +422,34 @@ def prepared(
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
         made_of = (assigned.subjects, assigned.remember, assigned.requests)
-        yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of, further=assigned.warnings)
+        further = (*assigned.warnings, *days.warnings)
+        yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of, further=further)
+
+
+class _DaysAhead:
+    """The days that requests are dated, as against one moment: what is to come on all of earth can't have happened."""
+
+    def __init__(self, now: datetime) -> None:
+        self._last = (now + timedelta(hours=14)).date()
+        self._ahead = 0
+
+    def of(self, requests: Numbered) -> Numbered:
+        """The requests, each looked at as it goes by."""
+        for seq, request in requests:
+            days = request.requested_on, request.extended_on
+            self._ahead += any(day is not None and day > self._last for day in days)
+            yield seq, request
+
+    @property
+    def warnings(self) -> list[InputWarning]:
+        """A due date that is counted from a day to come is too late, and looks as if all were in time."""
+        if not self._ahead:
+            return []
+        said = (
+            f"{count(self._ahead, 'request')} dated after today: due dates counted from there are too late. Are day and"
+            " month in the right order (--date-format)?"
+        )
+        return [InputWarning("dated_ahead", said)]
 
 
 def _scanned(order: Order, settings: Settings, state: State) -> Scan:
