@@ -161,8 +161,7 @@ class LetterOrder:
 class WrittenLetters:
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
-    ``without`` also counts whom a later run showed otherwise, ``reappeared`` and ``taken_over``, and extended requests
-    that are ``overdue``.
+    ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, and ``overdue`` of extended requests.
     """
 
     index: Path
@@ -231,8 +230,7 @@ def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers
     return kind
 
 
-# Whoever is told what one run observed must not be told what a later run has shown to be over.
-
+# Nobody is told what one run observed where a later run has shown it to be over.
 _SAY_GONE: Final = frozenset({"erased", "nothing_held"})
 _SAY_OPEN: Final = frozenset({"open", "extended"})
 
