@@ -224,8 +224,10 @@ def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]
         mode: its permissions, of which the system takes off what the process's umask says.
 
     Raises:
-        OSError: it can't be written.
+        OSError: it can't be written, or is a device, pipe or socket: as root one would be gone for the whole system.
     """
+    if path.absolute().parent == Path("/dev") or (path.exists() and not path.is_file()):
+        raise FileExistsError(errno.EEXIST, "a folder, device, pipe or socket is there, and no file")
     building, descriptor = _begin(path, lambda name: os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
         with _opened(descriptor) as file:  # it is open, and so locked, until it has its name
