@@ -166,7 +166,7 @@ def test_an_export_comes_with_cover_letters_named_as_the_packages(call, server, 
 
 
 def test_what_was_sent_is_recorded_once_and_the_rest_waits(call, erased, tmp_path):
-    (tmp_path / "ids.txt").write_text("customer-00003\ncustomer-00001\n")
+    (tmp_path / "ids.txt").write_text("\ufeffcustomer-00003\r\ncustomer-00001\r\n", newline="")
     done = call("letters", erased, "--sent", "--id-file", tmp_path / "ids.txt", "--json")
     assert done.json == {"run_id": erased, "on": TODAY.isoformat(), "recorded": 2, "waiting": 10}
     states = call("register", "--json").json["states"]
