@@ -329,7 +329,7 @@ def _texts_of(settings: LetterSettings) -> Iterable[tuple[str, str]]:
 
 def _read(path: Path, kind: type[S]) -> S:
     try:
-        return msgspec.convert(read_toml(path, "utf-8-sig"), kind)
+        return msgspec.convert(read_toml(path), kind)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from None
     except msgspec.ValidationError as error:

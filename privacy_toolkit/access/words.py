@@ -219,7 +219,7 @@ def load(path: Path) -> Notice:
             message names the key.
     """
     try:
-        found = read_toml(path, "utf-8-sig")
+        found = read_toml(path)
     except OSError as error:
         raise UsageError(f"The notice {path} can't be read: {error.strerror}.") from None
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
-from privacy_toolkit.core.durable import KEY_LIMIT, probe, read_regular
+from privacy_toolkit.core.durable import KEY_LIMIT, probe, put_file, read_regular
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, UsageError, count
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
@@ -421,16 +420,30 @@ def require_file(plan: Plan) -> None:
         raise UsageError("A plan needs an input that can be read again.", "Save standard input to a file first.")
 
 
+#: By so many bytes at its beginning a plan is told from any list: its first name is always the same.
+_BEGINS = 12
+
+
 def write_plan(plan: Plan, key: bytes, path: Path, state: State, key_file: str | None = None) -> None:
     """Write a plan, whole or not at all. Its ``key`` stays in the state folder, and goes to ``key_file`` too.
 
     Raises:
-        UsageError: it can't be written.
+        UsageError: it can't be written, or what is there is no plan, such as the list that it was made of.
     """
+    encoded = plan.encode()
+    try:
+        begins = b""
+        if path.is_file():
+            with path.open("rb") as there:
+                begins = there.read(_BEGINS)
+    except OSError as error:
+        raise UsageError(f"{path} can't be replaced: {error.strerror}.", "Name another file with --plan.") from None
+    if begins not in {b"", encoded[:_BEGINS]}:
+        raise UsageError(f"{path} is there and is no plan: it would be lost.", "Name another file with --plan.")
     if key_file is not None:
         SecretFile(Path(key_file)).write(key)
     state.plan_key(plan.nonce).write(key)
-    write_new(path, plan.encode())
+    write_new(path, encoded)
 
 
 def read_plan(path: Path) -> tuple[Plan, bytes]:
@@ -471,13 +484,10 @@ def write_new(path: Path, data: bytes) -> None:
     Raises:
         UsageError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with put_file(path, over=True) as file:
             file.write(data)
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"{path} can't be written: {error.strerror}.") from None
 
 

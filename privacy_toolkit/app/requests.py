@@ -26,6 +26,7 @@ from privacy_toolkit.engine.open_requests import (
 )
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
+from privacy_toolkit.jobs.patrol import seen_again
 from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.register import (
@@ -117,15 +118,17 @@ def on_day(microseconds: int | None) -> date | None:
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).date()
 
 
-def _facts(kind: str, observed: Observed, plan: Plan) -> LetterFacts:
+def _facts(kind: str, observed: Observed, plan: Plan, today: date) -> LetterFacts:
     state, request, package = observed.state, observed.request, decode_package(observed.result)
+    due_on = _day(request and request.due_on)
+    is_over = due_on is not None and due_on < today and kind in _SAY_OPEN  # nobody is promised a day that is over
     return LetterFacts(
         kind=kind,
         customer_id=observed.subject.id,
         regime=plan.regime,
         ticket=request and request.ticket,
         requested_on=_day(request and request.requested_on),
-        due_on=_day(request and request.due_on),
+        due_on=None if is_over else due_on,
         settled_on=on_day(state.settled_at),
         ground=state.hold_reason,
         review_on=_day(state.review_on),
@@ -156,11 +159,16 @@ class LetterOrder:
 
 @dataclass(slots=True)
 class WrittenLetters:
-    """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them."""
+    """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
+
+    ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, and ``overdue`` of extended requests.
+    """
 
     index: Path
     letters: Counter[str] = field(default_factory=Counter)
     without: Counter[str] = field(default_factory=Counter)
+    #: Where it was carried out; nothing of a run on ``sandbox`` is so for anybody.
+    environment: str = "live"
     #: Extended requests without a letter, since the settings give no reason for the extension.
     no_reason: int = 0
 
@@ -177,13 +185,18 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         order.out.rmdir()
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
-        answers = Answers(state, run_id)
+        answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
+        written.environment = plan.environment
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
                 name = pseudonym(secret, observed.subject.seq, observed.subject.id)
                 kind = _wanted(observed, plan, order, answers, name)
-                facts = None if kind is None else _facts(kind, observed, plan)
+                by = None if kind is None else over.by(observed, kind)
+                if by is not None:
+                    written.without[by] += 1
+                    continue
+                facts = None if kind is None else _facts(kind, observed, plan, today)
                 if kind == "extended" and facts is not None and writer.reason(facts) is None:
                     written.no_reason += 1
                     facts = None
@@ -215,6 +228,37 @@ def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers
     if order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None:
         return None
     return kind
+
+
+# Nobody is told what one run observed where a later run has shown it to be over.
+_SAY_GONE: Final = frozenset({"erased", "nothing_held"})
+_SAY_OPEN: Final = frozenset({"open", "extended"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Overtaken:
+    """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number."""
+
+    today: date
+    seen: dict[str, int]
+    taken_over: dict[int, str]
+
+    @classmethod
+    def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
+        runs, _ = _known_runs(state)
+        run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
+        if run is not None and (run.summary.open or run.summary.failed):
+            _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
+        return cls(today, seen_again(state, plan_scope(plan)), {} if run is None else run.taken_over)
+
+    def by(self, observed: Observed, kind: str) -> str | None:
+        """What is so instead of what a letter of this kind would say; None if nothing is known to be."""
+        due_on = _day(observed.request and observed.request.due_on)
+        if kind == "extended" and due_on is not None and due_on < self.today:  # it would promise a day that is over
+            return "overdue"
+        if kind in _SAY_GONE and self.seen.get(observed.subject.id, 0) > (observed.state.settled_at or 0):
+            return Outcome.REAPPEARED.value
+        return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
 
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
@@ -265,7 +309,7 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     """Record that answers were sent on a day; how many, and how many of the run still wait for one.
 
     ``ids`` are those who were sent theirs, whose day is replaced if there is one; None: everybody whose request is
-    settled and who has none recorded.
+    settled and who has none recorded, without those whom a patrol had seen again by that day.
 
     Raises:
         UsageError: the day is to come; the run answers nobody's request or is purged; an id is not in it, or its
@@ -280,6 +324,7 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     unanswered: set[str] = set()
     waiting = early = 0
     with _answering(state, run_id) as (journal, plan, secret):
+        seen = seen_again(state, plan_scope(plan)) if wanted is None else {}
         begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC).year
         for observed in journal.rows():
             id_, outcome = observed.subject.id, Outcome(observed.state.outcome)
@@ -288,7 +333,8 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
                 continue
             name = pseudonym(secret, observed.subject.seq, id_)
             has_none = answers.of(name, outcome) is None
-            if has_none if wanted is None else id_ in wanted:
+            again_on = on_day(seen.get(id_))  # from then on no letter says of them that all is gone
+            if (has_none and (again_on is None or on < again_on)) if wanted is None else id_ in wanted:
                 received = _day(observed.request and observed.request.requested_on)
                 settled_on = on_day(observed.state.settled_at)
                 early += settled_on is not None and on < settled_on - _ELSEWHERE
@@ -331,6 +377,10 @@ class _Known:
     taken_over: dict[int, str] = field(default_factory=dict)
 
     @property
+    def kind(self) -> tuple[str, str, int | None]:
+        return self.summary.plan.job, plan_scope(self.summary.plan), self.purged_at
+
+    @property
     def begun(self) -> date:
         return datetime.fromtimestamp(self.summary.started_at / 1e6, UTC).date()
 
@@ -343,9 +393,9 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
     """
     runs, unreadable = _known_runs(state)
     present = [run for run in runs if run.purged_at is None]
-    kin: defaultdict[tuple[str, str], list[_Known]] = defaultdict(list)
+    kin: defaultdict[tuple[str, str, int | None], list[_Known]] = defaultdict(list)
     for run in present:
-        kin[run.summary.plan.job, plan_scope(run.summary.plan)].append(run)
+        kin[run.kind].append(run)
     for successors in kin.values():
         for place, run in enumerate(successors):
             if run.summary.open or run.summary.failed:
@@ -448,13 +498,19 @@ def _pack(packs: Path | None, run_id: str) -> str:
 
 
 def metrics(state: State, year: int, today: date) -> dict[str, Any]:
-    """The figures of a year by job, with how many runs could not be read and how many are purged."""
+    """The figures of a year by job, with how many runs could not be read and how many are purged.
+
+    What was rehearsed answered nobody: runs on SANDBOX are left out, and counted alone only where there are no others.
+    """
     whole = register(state, today)
-    runs, _ = _known_runs(state)
+    known, _ = _known_runs(state)
+    environments = {run.summary.plan.environment for run in known}
+    environment = "sandbox" if environments == {"sandbox"} else "live"
+    runs = [run for run in known if run.summary.plan.environment == environment]
     begun = {run.summary.run_id: run.begun for run in runs}
 
     def lines() -> Iterator[tuple[RequestLine, date]]:
-        yield from ((line, begun[line.run_id]) for line in whole.lines())
+        yield from ((line, begun[line.run_id]) for line in whole.lines() if line.run_id in begun)
         for run in runs:  # what a purge leaves has outcomes and days, and nobody's name
             if run.purged_at is not None:
                 yield from ((line, run.begun) for line in _lines(state, run))
@@ -467,6 +523,8 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
     return {
         "year": year,
         "today": today.isoformat(),
+        "environment": environment,
+        "left_out": len(known) - len(runs),
         "requests": {job: one.as_object() for job, one in found.items()},
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),

@@ -213,7 +213,7 @@ _LARGEST_ID_FILE: Final = 1 << 30
 
 
 def read_ids(path: Path) -> list[str]:
-    """The customer ids in a file, one on each line, as the list has them: nothing is trimmed.
+    """The customer ids in a file, one on each line, as the list has them: nothing is trimmed but a byte order mark.
 
     Raises:
         UsageError: it can't be read, is not UTF-8, is empty, or has an empty line.
@@ -224,7 +224,7 @@ def read_ids(path: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"The file with the ids can't be read: {error.strerror}.", "Name another file.") from None
     try:
-        lines = [line.removesuffix("\r") for line in data.decode().removesuffix("\n").split("\n")]
+        lines = [line.removesuffix("\r") for line in data.decode("utf-8-sig").removesuffix("\n").split("\n")]
     except UnicodeDecodeError:
         raise UsageError("The file with the ids is not UTF-8.", hint) from None
     if "" in lines:

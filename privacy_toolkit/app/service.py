@@ -58,6 +58,7 @@ from privacy_toolkit.engine.planning import (
 )
 from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Chain, copied
+from privacy_toolkit.inputs.options import LOSES
 from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.jobs.campaign import check_not_undone
 from privacy_toolkit.journal.ledgers import WorkQueue
@@ -108,8 +109,7 @@ def start(
     duty.check_can_order()
     with prepared(order, settings, state, duty.now, hand, host.say) as worked_out:
         check_plan(worked_out.plan, execution, settings, state, hand)
-        if not unseen:
-            _warn(worked_out, host)
+        _warn(worked_out, host, unseen=unseen)
         is_passed_over = unseen and not order.job.must_look(worked_out.plan.parameters)
         ready = worked_out if is_passed_over else looked(worked_out, settings, host)
         if not unseen:
@@ -123,8 +123,8 @@ def start(
             return carry_out(create(ready, state, duty.now, order=duty.order(ready.plan)), duty)
 
 
-def _warn(ready: Prepared, host: Host) -> None:
-    for one in ready.warnings:
+def _warn(ready: Prepared, host: Host, *, unseen: bool = False) -> None:
+    for one in (one for one in ready.warnings if not unseen or one.code == LOSES):
         host.say(f"Warning: {one.message}")
 
 
@@ -181,8 +181,7 @@ def apply(
     with prepared(order, settings, state, now, say=host.say) as again:
         check_still_true(plan, again.plan)
         check_plan(plan, execution, settings, state, hand)
-        if not unseen:
-            _warn(again, host)
+        _warn(again, host, unseen=unseen)
         host.confirm(plan, settings)
         with claimed(state, settings.deployment, restored=execution.restored):
             check_not_applied(plan, state)  # again, since another process may have done so meanwhile

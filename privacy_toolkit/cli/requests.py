@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -110,6 +110,8 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
             raise UsageError(f"Letters need --{key} DIR.", hint)
     order = LetterOrder(**given | {"out": Path(given["out"]), "templates": Path(given["templates"])})
     written = write(state, run_id, order, datetime.now(UTC).date())
+    if written.environment == "sandbox":
+        say("This run was on SANDBOX: what these letters say was rehearsed, and is so for nobody. Don't send them.")
     if written.no_reason:
         say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
     if as_json:
@@ -252,17 +254,25 @@ def metrics_command(**options: Any) -> int:
     if as_json:
         emit_json(found)
     for job, one in {} if as_json else found["requests"].items():
-        result(f"Requests of {year}: {job}")
+        result(f"Requests of {year}: {job}{'  [SANDBOX]' if found['environment'] == 'sandbox' else ''}")
         for name, words in FIGURES.items():
             value = one[name]
             result(f"  {words:<55}{'-' if value is None else format(value, ',g'):>10}")
             for ground, number in one["refused_by_ground"].items() if name == "refused" else ():
                 result(f"    {ground:<53}{number:>10,}")
+    _say_what_is_missing(found)
+    return ExitCode.OPEN_ITEMS if found["unreadable"] else ExitCode.SETTLED
+
+
+def _say_what_is_missing(found: Mapping[str, Any]) -> None:
+    if found["environment"] == "sandbox":
+        say("All runs were on SANDBOX: these are figures of a rehearsal, and nobody's requests.")
+    elif found["left_out"]:
+        say(f"{count(found['left_out'], 'run')} on SANDBOX left out: nobody's request was answered there.")
     for run_id in found["unreadable"]:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
     if found["purged_runs"]:
         say(f"{count(found['purged_runs'], 'purged run')}: counted by what is left; who asked again is counted again.")
-    return ExitCode.OPEN_ITEMS if found["unreadable"] else ExitCode.SETTLED
 
 
 # ``privacy-toolkit due``.

@@ -313,7 +313,7 @@ def read_config(path: Path) -> ConfigFile:
         UsageError: it can't be read, or says something it may not.
     """
     try:
-        return msgspec.convert(read_toml(path, "utf-8"), ConfigFile)
+        return msgspec.convert(read_toml(path), ConfigFile)
     except OSError as error:
         raise UsageError(f"The configuration file {path} can't be read: {error.strerror}.") from None
     except msgspec.ValidationError as error:
@@ -331,7 +331,7 @@ def read_mapping(path: Path) -> MappingFile:
         UsageError: it can't be read, or says something it may not.
     """
     try:
-        return msgspec.convert(read_toml(path, "utf-8"), MappingFile)
+        return msgspec.convert(read_toml(path), MappingFile)
     except OSError as error:
         raise UsageError(f"The mapping {path} can't be read: {error.strerror}.") from None
     except ValueError as error:  # msgspec's is one, too
@@ -353,7 +353,7 @@ def read_secret(source: SecretSource, what: str) -> Secret:
         value, origin = os.environ.get(source.env, ""), "from the environment"
     else:
         try:
-            value = read_private(Path(source.file or "").expanduser(), KEY_LIMIT).decode().rstrip("\r\n")
+            value = read_private(Path(source.file or "").expanduser(), KEY_LIMIT).decode("utf-8-sig").rstrip("\r\n")
         except ExposedError as error:
             raise UsageError(
                 f"Others than its owner can read or change the file with the {what}.", error.hint

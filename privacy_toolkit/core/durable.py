@@ -81,15 +81,15 @@ _PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{20}}", re.ASCII)
 
 
-def read_toml(path: Path, encoding: str) -> dict[str, Any]:
-    """What a file of settings in TOML says, of at most ``SETTINGS_LIMIT`` bytes.
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file of settings in TOML says, of at most ``SETTINGS_LIMIT`` bytes; a byte order mark does not count.
 
     Raises:
         OSError: as ``read_regular``.
-        ValueError: it is not TOML in this encoding, or can't be held: numbers of thousands of digits, brackets without
+        ValueError: it is not TOML in UTF-8, or can't be held: numbers of thousands of digits, brackets without
             end, keys of more than 20 parts. The text says where.
     """
-    text = read_regular(path, SETTINGS_LIMIT).decode(encoding)
+    text = read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig")
     if _LONG_KEY.search(text):
         raise ValueError("a key in it has too many parts")
     try:
@@ -224,8 +224,10 @@ def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]
         mode: its permissions, of which the system takes off what the process's umask says.
 
     Raises:
-        OSError: it can't be written.
+        OSError: it can't be written, or is a device, pipe or socket: as root one would be gone for the whole system.
     """
+    if path.absolute().parent == Path("/dev") or (path.exists() and not (path.is_symlink() or path.is_file())):
+        raise FileExistsError(errno.EEXIST, "a folder, device, pipe or socket is there, and no file")
     building, descriptor = _begin(path, lambda name: os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
         with _opened(descriptor) as file:  # it is open, and so locked, until it has its name

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -385,7 +385,7 @@ def prepared(
     listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, settings, state))
-        held, matched = _holds(job, listed, scan, settings, state)
+        days, (held, matched) = _DaysAhead(scan, moment), _holds(job, listed, scan, settings, state)
         options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
         asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
         made = Preparation(scan, held, given, options, second, state, *asked)
@@ -404,7 +404,7 @@ def prepared(
             rows=_planned_rows(summary, holds),
             exclusions=None if listed is None else _planned_exclusions(order, listed, matched),
             regime=order.regime,
-            clock=planned_clock(amended(scan.requests(), assigned.requests), holds, order.regime, moment.date()),
+            clock=planned_clock(days.of(assigned.requests), holds, order.regime, moment.date()),
             planned_by=None if hand is None else hand.as_planner,
             nonce=nonce,
             verify=order.verify,
@@ -418,8 +418,34 @@ def prepared(
             out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        made_of = (assigned.subjects, assigned.remember, assigned.requests)
-        yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of, further=assigned.warnings)
+        made_of = (assigned.subjects, assigned.remember, assigned.requests, None, days.warned(assigned.warnings))
+        yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of)
+
+
+class _DaysAhead:
+    """The days that requests are dated, as against one moment: what is to come on all of earth can't have happened."""
+
+    def __init__(self, scan: Scan, now: datetime) -> None:
+        self._scan = scan
+        self._last = (now + timedelta(hours=14)).date()
+        self._ahead = 0
+
+    def of(self, instead: Mapping[int, SubjectRequest]) -> Numbered:
+        """The requests of the input, with another one for some, each looked at as it goes by."""
+        for seq, request in amended(self._scan.requests(), instead):
+            days = request.requested_on, request.extended_on
+            self._ahead += any(day is not None and day > self._last for day in days)
+            yield seq, request
+
+    def warned(self, warnings: Sequence[InputWarning]) -> Sequence[InputWarning]:
+        """The warnings, and ours: a due date counted from a day to come is too late, and looks in time."""
+        if not self._ahead:
+            return warnings
+        said = (
+            f"{count(self._ahead, 'request')} dated after today: due dates counted from there are too late. Are day and"
+            " month in the right order (--date-format)?"
+        )
+        return (*warnings, InputWarning("dated_ahead", said))
 
 
 def _scanned(order: Order, settings: Settings, state: State) -> Scan:

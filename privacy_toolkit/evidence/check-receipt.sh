@@ -38,6 +38,7 @@ done
 newline='
 '
 carriage=$(printf '\r')
+mark=$(printf '\357\273\277')
 
 # Nothing but printable ASCII and line ends: nothing hidden, and nothing that steers a terminal.
 plain() {
@@ -118,6 +119,9 @@ id=$(cat <"$1" && printf x) || unable 'the file with the id can not be read'
 id=${id%x}
 case $id in
 *"$newline") id=${id%"$newline"} id=${id%"$carriage"} ;;
+esac
+case $id in # a byte order mark, as some editors put it in front
+"$mark"?*) id=${id#"$mark"} ;;
 esac
 subject=${row##*',"subject":"'}
 subject=${subject%%\"*}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import textwrap
 from base64 import b64encode
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +87,7 @@ class Receipt:
 
 
 def read_id(path: Path) -> str:
-    """The customer id in a file that holds nothing else; one line end after it does not count.
+    """The customer id in a file that holds nothing else; a byte order mark and one line end do not count.
 
     Raises:
         UsageError: the file can't be read, or holds no id.
@@ -99,10 +100,10 @@ def read_id(path: Path) -> str:
     if data.endswith(b"\n"):
         data = data[:-1].removesuffix(b"\r")
     hint = "It has to hold the customer id as the list has it, in UTF-8, and nothing else: no heading, no quotes."
-    if not data or len(data) > _LONGEST_ID or b"\n" in data:
+    if not data.removeprefix(BOM_UTF8) or len(data) > _LONGEST_ID or b"\n" in data:
         raise UsageError("The file with the id is not one line with one id.", hint)
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError("The file with the id is not UTF-8.", hint) from None
 

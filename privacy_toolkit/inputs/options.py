@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from privacy_toolkit.core.model import InputError
 from privacy_toolkit.core.privacy import MARK_COLUMN, OLD_MARK_COLUMN
@@ -60,6 +60,10 @@ class RejectReason(StrEnum):
     FIELD_MISSING = "field_missing"
     FIELD_UNKNOWN = "field_unknown"
     FIELD_NOT_USABLE = "field_not_usable"  # of another type than is declared, or beyond a published limit
+
+
+#: The code of a warning that is said even where nobody wants to hear any: what is lost is lost for good.
+LOSES: Final = "access_open"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from functools import partial
+from itertools import islice
 from random import Random
 from typing import Any
 
 from msgspec.structs import replace
 
-from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Job, Outcome, Purpose, Reason, UsageError
+from privacy_toolkit.core.model import (
+    OPEN_OUTCOMES,
+    Attribution,
+    Gone,
+    HeldBefore,
+    Job,
+    Outcome,
+    Purpose,
+    Reason,
+    UsageError,
+    count,
+)
 from privacy_toolkit.engine.job import (
     INVENTORY_WORDS,
     OTHER_ENVIRONMENT,
     OUT_OF_SIGHT,
+    Assigned,
     Calls,
     Context,
     Declaration,
@@ -27,10 +41,15 @@ from privacy_toolkit.engine.job import (
     JobWords,
     Observation,
     Parameters,
+    Preparation,
     ProofWords,
+    as_they_stand,
     pauses,
 )
+from privacy_toolkit.engine.open_requests import BATCH, look_through, may_be_of, plan_scope
+from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.steps import NOTHING_KNOWN, PROOF_TRIES, Steps
+from privacy_toolkit.inputs.options import LOSES, InputWarning
 from privacy_toolkit.jobs.loyalty import (
     DELETE,
     NONE,
@@ -45,6 +64,7 @@ from privacy_toolkit.jobs.loyalty import (
 )
 from privacy_toolkit.jobs.patrol import REAPPEARED, reappeared_rows
 from privacy_toolkit.journal.records import Entry, SubjectState
+from privacy_toolkit.journal.store import OpenRun
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
 from privacy_toolkit.talonone.models import CustomerInventory
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -368,6 +388,43 @@ class _Walk:
         self._steps.settle(self._state, result=None if self._loyalty is None else self._loyalty.facts)
 
 
+# Who asked for a copy of their data and has none yet: once they are erased, there is none to be had.
+
+
+def _prepare(preparation: Preparation) -> Assigned:
+    """The subjects as they stand, with a warning where one of them waits for an access package still."""
+    assigned, owed = as_they_stand(preparation), _owed(preparation)
+    if not owed:
+        return assigned
+    said = (
+        f"{count(owed, 'customer')} of this list asked for access, and that is not finished: once they are erased,"
+        " there is nothing to hand over. Resume the export first, or put them on the exclusion list."
+    )
+    return dataclass_replace(assigned, warnings=[InputWarning(LOSES, said)])
+
+
+def _owed(preparation: Preparation) -> int:
+    """How many who are not on hold stand without a package in the latest export of this deployment that they are in."""
+    runs: list[str] = []
+
+    def look(run_id: str, journal: OpenRun, plan: Plan) -> None:
+        if plan.job == Job.EXPORT and plan_scope(plan) == preparation.scope and journal.purged_at is None:
+            runs.append(run_id)
+
+    state = preparation.state
+    may_export = may_be_of(Job.EXPORT)
+    look_through(state, look, run_ids=[run_id for run_id in state.run_ids() if may_export(run_id)])
+    numbered = enumerate((row[1] for page in preparation.scan.subjects() for row in page), 1)
+    ids = (id_ for seq, id_ in numbered if seq not in preparation.holds)
+    owed = 0
+    while runs and (left := set(islice(ids, BATCH))):
+        for run_id in runs:  # the newest first
+            with state.open(run_id) as journal:
+                owed += len(journal.among(left, {*OPEN_OUTCOMES, Outcome.FAILED}))
+                left -= journal.among(left, frozenset(Outcome))
+    return owed
+
+
 def _calls(subjects: int, parameters: Parameters) -> Calls:
     named = named_in(parameters)
     calls = {INVENTORY.name: (subjects, (2 + len(named.all)) * subjects), ERASE.name: (0, subjects)}
@@ -495,6 +552,7 @@ DECLARATION = Declaration(
     calls=_calls,
     make=_make,
     source=reappeared_rows,
+    prepare=_prepare,
     confirmed_by="erase {subjects} from {target}",
     absences=(INVENTORY,),
     spreads=True,

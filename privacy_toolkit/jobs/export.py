@@ -213,13 +213,13 @@ async def _alike(read: Callable[[Answer | None], Awaitable[_Pass]], operation: O
 
 async def _pages(operation: Operation, steps: Steps, apart: Answer | None, value: str | None = None) -> _Pass:
     """All pages of a list. A page that has nothing new, or too many of them, ends it: ``cut_off``."""
-    answers: list[Answer] = []
-    names: dict[str, None] = {}
+    answers, names, came = list[Answer](), dict[str, None](), 0  # what came, not what was asked for: pages may be small
     while True:
-        page = {"pageSize": PAGE_SIZE, "skip": PAGE_SIZE * len(answers)}
+        page = {"pageSize": PAGE_SIZE, "skip": came}
         answer = await _reliable(operation, steps, apart, page, value)
         known = len(names)
         names.update(dict.fromkeys(map(_named, answer.value.data or ())))
+        came += len(answer.value.data or ())
         answers.append(answer)
         if not _has_more(answer.value, len(names)):
             return _Pass(tuple(answers), tuple(names), "complete")

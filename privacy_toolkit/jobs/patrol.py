@@ -7,7 +7,7 @@ environment would find everybody "still gone".
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -264,6 +264,42 @@ def _reappeared(state: State, runs: Sequence[str]) -> Iterator[Sequence[str]]:
             for observed in journal.rows():
                 if observed.state.outcome == Outcome.REAPPEARED:
                     yield observed.subject.id, _ticket(observed)
+
+
+# Who was seen again, by all that was read since.
+
+_GONE = frozenset({Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.DONE})
+
+
+def seen_again(state: State, scope: str) -> dict[str, int]:
+    """Tell who stands as reappeared at a deployment, and was not seen gone since: id to moment, in µs."""
+    seen: dict[str, int] = {}
+    gone: set[str] = set()
+
+    def find(id_: str, at: int) -> None:
+        seen[id_] = max(at, seen.get(id_, 0))
+
+    def compare(id_: str, at: int) -> None:
+        if at > seen.get(id_, at):
+            gone.add(id_)
+
+    _each(state, scope, {Outcome.REAPPEARED}, find)
+    if seen:
+        _each(state, scope, _GONE, compare)
+    return {id_: at for id_, at in seen.items() if id_ not in gone}
+
+
+def _each(state: State, scope: str, outcomes: Collection[Outcome], take: Callable[[str, int], None]) -> None:
+    """Hand over everybody in some outcomes of the erasures and patrols of a deployment, with the moment in µs."""
+
+    def look(run_id: str, journal: OpenRun, plan: Plan) -> None:  # noqa: ARG001 - as it is called
+        if plan_scope(plan) == scope and journal.purged_at is None and any(map(journal.totals().get, outcomes)):
+            for one in journal.rows():
+                if one.state.outcome in outcomes:
+                    take(one.subject.id, one.state.settled_at or 0)
+
+    may_tell = may_be_of(Job.ERASE, Job.PATROL)
+    look_through(state, look, run_ids=[run_id for run_id in state.run_ids() if may_tell(run_id)])
 
 
 # What is said of a patrol.

@@ -418,8 +418,8 @@ def check_out(
         raise UsageError(what or "A Parquet file has no formulas.", "Leave --spreadsheet-safe out, or name a .csv.")
     if not place.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {place.absolute().parent}.", "Make it, or name another file with --out.")
-    if place.is_dir():
-        raise UsageError(f"{place} is a folder.", "Name a file with --out.")
+    if place.exists() and not place.is_file():
+        raise UsageError(f"{place} is a {'folder' if place.is_dir() else 'device or pipe'}.", "Name a file with --out.")
     try:
         probe(place.absolute().parent)
     except OSError as error:

@@ -5,6 +5,8 @@ Every property of both published documents (2020 and current) has its field here
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -505,3 +507,40 @@ class ErrorBody(AnswerBody, frozen=True):
     message: Any = UNSET
     errors: Any = UNSET
     status_code: Any = field(default=UNSET, name="StatusCode")
+
+
+# Whether a body can be read in one way only: where a name is in an object twice, readers differ in which one counts.
+
+#: What looks like a name: each that is one, where there are no escapes, and in an odd text one more.
+_NAMES = re.compile(rb'"([^"]*)"\s*:').findall
+
+
+def is_unambiguous(body: bytes, names: tuple[bytes, ...]) -> bool:
+    """Tell whether none of the names, in quotes, appears twice in an object of the body, which is JSON.
+
+    Nearly every answer holds each of them once; then nothing has to be parsed for that.
+    """
+    for name in names:
+        if body.count(name) > 1:
+            return has_no_doubles(body, names)
+    return True
+
+
+def has_no_doubles(body: bytes, names: tuple[bytes, ...] | None = None) -> bool:
+    """Tell whether none of the names, in quotes, is in an object twice; without names, whether none at all is."""
+    if names is None and b"\\" not in body:
+        found = _NAMES(body)
+        if len(found) == len(set(found)):
+            return True
+    watched = None if names is None else {name.decode().strip('"') for name in names}
+
+    def without_doubles(pairs: list[tuple[str, Any]]) -> None:
+        seen = [name for name, _ in pairs if watched is None or name in watched]
+        if len(seen) > len(set(seen)):
+            raise ValueError("a name appears twice")
+
+    try:  # numbers are left as text: nothing is done with them, and a long one would be refused
+        json.loads(body, object_pairs_hook=without_doubles, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True

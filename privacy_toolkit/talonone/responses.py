@@ -6,7 +6,6 @@ answer is unknown, never done and never failed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -30,6 +29,7 @@ from privacy_toolkit.talonone.bodies import (
     NewReferrals,
     ProfileUpdates,
 )
+from privacy_toolkit.talonone.inventory import holding
 from privacy_toolkit.talonone.models import (
     AnswerBody,
     AvailableAchievements,
@@ -55,6 +55,8 @@ from privacy_toolkit.talonone.models import (
     ReservedCustomers,
     Success,
     UpdatedProfiles,
+    has_no_doubles,
+    is_unambiguous,
 )
 from privacy_toolkit.talonone.operations import Generation, Meaning, Operation, RetrySafety
 
@@ -452,7 +454,7 @@ _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
     AvailableAchievements: (b'"data"', b'"totalResultSize"'),
     Coupon: (b'"value"',),
     CreatedReferrals: (b'"data"', b'"totalResultSize"', b'"code"', b'"advocateProfileIntegrationId"', b'"campaignId"'),
-    CustomerInventory: (b'"profile"',),
+    CustomerInventory: (b'"profile"', b'"integrationId"', b'"coupons"', b'"referrals"', b'"loyalty"', b'"cards"'),
     CustomerProfileResponseV2: (b'"customerProfile"', b'"event"', b'"effects"'),
     CustomerSessionAnswer: (b'"customerSession"', b'"integrationId"', b'"profileId"'),
     IntegrationState: (b'"session"', b'"profile"', b'"event"'),
@@ -462,7 +464,7 @@ _OF_SUCCESSES: Mapping[type[Success], tuple[bytes, ...]] = {
     LoyaltyTransactions: (b'"data"', b'"hasMore"', b'"transactionUUID"', b'"programId"', b'"cardIdentifier"'),
     Referral: (b'"advocateProfileIntegrationId"', b'"friendProfileIntegrationId"', b'"campaignId"'),
     RegisteredEvent: (b'"integrationId"', b'"type"', b'"profileId"', b'"attributes"'),
-    ReservedCustomers: (b'"data"', b'"totalResultSize"'),
+    ReservedCustomers: (b'"data"', b'"totalResultSize"', b'"integrationId"'),
     UpdatedProfiles: (b'"integrationStates"', b'"customerProfile"', b'"integrationId"'),
 }
 
@@ -493,7 +495,7 @@ def _read_success(operation: Operation, reply: Reply, asked: Asked) -> Answer:
             return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
         return Answer(_DONE, None, reply.status, mark=reply.mark)
     value = _decoded(reply.body, operation.answer)
-    if value is None or value.tells_of_an_error or not _is_unambiguous(reply.body, _OF_SUCCESSES[operation.answer]):
+    if value is None or value.tells_of_an_error or not _says_one_thing(reply.body, value, operation.answer):
         return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, reply.status, mark=reply.mark)
     said = told(operation, value, asked.value, asked.body, asked.generation)
     if said is _ANOTHER:
@@ -528,8 +530,8 @@ def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
     if error is None or not is_in_api_words(error, reply.status, has_code=has_code):
         return False
     if b"\\" in reply.body:  # a name may be written with escapes
-        return _has_no_doubles(reply.body, _OF_REFUSALS)
-    return _is_unambiguous(reply.body, _OF_REFUSALS)
+        return has_no_doubles(reply.body, _OF_REFUSALS)
+    return is_unambiguous(reply.body, _OF_REFUSALS)
 
 
 def is_in_api_words(error: ErrorBody, status: int, *, has_code: bool) -> bool:
@@ -551,30 +553,14 @@ def _titled(error: Any) -> bool:
     return isinstance(error, dict) and isinstance(error.get("title"), str)
 
 
-def _is_unambiguous(body: bytes, names: tuple[bytes, ...]) -> bool:
-    """Whether none of the names, in quotes, appears twice in an object of the body, which is JSON.
+def _says_one_thing(body: bytes, value: Success, kind: type[Success]) -> bool:
+    """Whether a success can be read in one way only, as far as anything rests on it.
 
-    Nearly every answer holds each of them once; then nothing has to be parsed for that.
+    That a person's data is gone rests on what is not there: an inventory that shows none may hold no name twice at all.
     """
-    for name in names:
-        if body.count(name) > 1:
-            return _has_no_doubles(body, names)
-    return True
-
-
-def _has_no_doubles(body: bytes, names: tuple[bytes, ...]) -> bool:
-    watched = {name.decode().strip('"') for name in names}
-
-    def without_doubles(pairs: list[tuple[str, Any]]) -> None:
-        seen = [name for name, _ in pairs if name in watched]
-        if len(seen) > len(set(seen)):
-            raise ValueError("a name appears twice")
-
-    try:  # numbers are left as text: nothing is done with them, and a long one would be refused
-        json.loads(body, object_pairs_hook=without_doubles, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    if isinstance(value, CustomerInventory) and not holding(value).visible:
+        return has_no_doubles(body)
+    return is_unambiguous(body, _OF_SUCCESSES[kind])
 
 
 def _unreliable(status: int) -> Reason:

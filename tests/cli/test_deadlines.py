@@ -56,3 +56,11 @@ def test_the_list_of_runs_shows_what_is_open_and_due(call, dated, state, server)
     call("runs", "resume", "latest", *state)
     (run,) = call("runs", "list", "--json", *state).json["runs"]
     assert (run["open"], run["due_on"], run["overdue"]) == (0, None, 0)
+
+
+def test_a_request_of_a_day_to_come_is_pointed_out_since_its_due_date_would_be_too_late(call, state, tmp_path, server):
+    path = tmp_path / "ahead.csv"
+    days = [TODAY + timedelta(days=40), TODAY, ""]
+    path.write_text("customer_id,requested_at\n" + "".join(f"c-{k},{day}\n" for k, day in enumerate(days)))
+    shown = call("erase", path, "--plan", tmp_path / "plan.json", *state)
+    assert (shown.code, "1 request dated after today" in shown.err) == (0, True)

@@ -119,3 +119,20 @@ def test_an_option_that_makes_no_sense_sends_nothing(call, server, requests, phr
     assert done.code == 2
     assert len(server.log) == 0
     assert call("runs", "list", "--json").json == {"runs": []}
+
+
+# Whoever asked for a copy of their data has to have it before they are erased.
+
+
+def test_who_waits_for_an_access_package_is_pointed_out_before_they_are_erased(call, requests, phrase, tmp_path):
+    warned = "12 customers of this list asked for access, and that is not finished"
+    export = ("export", requests, "--out", tmp_path / "packages")
+    assert call(*export, "--until", "0s").code == 4
+    plan = ("erase", requests, "--plan", tmp_path / "plan.json")
+    assert warned in call(*plan).err
+    (told,) = call(*plan[:-1], tmp_path / "another.json", "--json").json["warnings"]
+    assert told["code"] == "access_open"
+    quiet = call("apply", tmp_path / "plan.json", "--confirm", phrase, "--until", "0s", "--quiet")
+    assert warned in quiet.err
+    assert call(*export).code == 0
+    assert "asked for access" not in call(*plan[:-1], tmp_path / "third.json").err

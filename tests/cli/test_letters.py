@@ -99,6 +99,22 @@ def test_an_extension_is_told_with_its_reason_or_not_at_all(call, server, templa
     assert done.json["letters"] == {"extended": 1}
 
 
+def test_nobody_is_promised_an_answer_by_a_day_that_is_over(call, server, templates, tmp_path):
+    settings = templates / "letters.toml"
+    settings.write_text(settings.read_text().replace("# extension_reason", "extension_reason"))
+    asked, told = TODAY - timedelta(days=200), TODAY - timedelta(days=190)
+    rows = [f"customer-00001,{asked},", f"customer-00002,{asked},{told}", f"customer-00003,{ASKED},"]
+    (tmp_path / "list.csv").write_text("\n".join(["customer_id,requested_at,extended_at", *rows]) + "\n")
+    sentence = f"erase 3 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "list.csv", "--confirm", sentence, "--until", "0s")
+    out = tmp_path / "letters"
+    done = call("letters", "latest", "--out", out, "--templates", templates, "--with-open", "--json")
+    assert (done.json["letters"], done.json["without"]) == ({"open": 2}, {"overdue": 1})
+    overdue, timely = (" ".join((out / f"{one['letter']}.txt").read_text().split()) for one in index(out))
+    assert "at the latest" not in overdue
+    assert "at the latest" in timely
+
+
 def test_what_cannot_be_done_is_said_and_nothing_is_written(call, erased, templates, tmp_path):
     out = tmp_path / "letters"
     assert (
@@ -150,7 +166,7 @@ def test_an_export_comes_with_cover_letters_named_as_the_packages(call, server, 
 
 
 def test_what_was_sent_is_recorded_once_and_the_rest_waits(call, erased, tmp_path):
-    (tmp_path / "ids.txt").write_text("customer-00003\ncustomer-00001\n")
+    (tmp_path / "ids.txt").write_text("\ufeffcustomer-00003\r\ncustomer-00001\r\n", newline="")
     done = call("letters", erased, "--sent", "--id-file", tmp_path / "ids.txt", "--json")
     assert done.json == {"run_id": erased, "on": TODAY.isoformat(), "recorded": 2, "waiting": 10}
     states = call("register", "--json").json["states"]

@@ -217,3 +217,41 @@ def test_an_erasure_takes_a_list_or_a_patrol(call, server, requests, tmp_path):
     assert (both.code, neither.code) == (2, 2)
     nobody = call("erase", "--reappeared", "all", "--plan", tmp_path / "p.json", "--json")
     assert nobody.json["error"]["message"] == "Nobody stands as reappeared in any patrol."
+
+
+# A letter tells what one run observed; the toolkit must not write what another run of it has shown to be over.
+
+
+def test_nobody_who_was_seen_again_is_told_that_all_is_gone_until_it_is(call, erased, shop, server, tmp_path):
+    templates = tmp_path / "templates"
+    call("letters", "init", templates)
+    settings = templates / "letters.toml"
+    settings.write_text(settings.read_text().replace("FILL IN", "Example"))
+
+    def letters(name):
+        done = call("letters", erased, "--out", tmp_path / name, "--templates", templates, "--json")
+        return done.json["letters"], done.json["without"]
+
+    assert letters("before") == ({"erased": 12}, {})
+    for customer in BACK[:2]:
+        shop(customer, {"Name": "somebody"})
+    looked = patrol(call, erased).json["patrols"][0]["run_id"]
+    assert letters("seen") == ({"erased": 10}, {"reappeared": 2})
+    index = (tmp_path / "seen" / "index.csv").read_text()
+    assert not any(customer in index for customer in BACK[:2])
+    sent = call("letters", erased, "--sent", "--all", "--json").json
+    assert (sent["recorded"], sent["waiting"]) == (10, 2)
+    sentence = f"erase 2 from {server.base_url.removeprefix('http://')}"
+    assert call("erase", "--reappeared", looked, "--confirm", sentence).code == 0
+    assert letters("after") == ({"erased": 12}, {})
+
+
+def test_nobody_is_told_to_wait_whom_a_later_run_has_erased(call, server, requests, phrase, tmp_path):
+    templates = tmp_path / "templates"
+    call("letters", "init", templates)
+    settings = templates / "letters.toml"
+    settings.write_text(settings.read_text().replace("FILL IN", "Example"))
+    first = call("erase", requests, "--confirm", phrase, "--until", "0s", "--json").json["run_id"]
+    assert call("erase", requests, "--confirm", phrase).code == 0
+    done = call("letters", first, "--out", tmp_path / "out", "--templates", templates, "--with-open", "--json")
+    assert (done.json["letters"], done.json["without"]) == ({}, {"taken_over": 12})

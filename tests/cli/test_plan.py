@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 
 import pytest
 
@@ -87,3 +89,27 @@ def test_standard_input_can_not_be_planned(call, server, requests, tmp_path):
     done = call("erase", "-", "--plan", tmp_path / "p.json", "--json", stdin=requests.read_text())
     assert done.code == 2
     assert not (tmp_path / "p.json").exists()
+
+
+# What is written takes the place of nothing but what it is.
+
+
+def test_a_plan_does_not_take_the_place_of_the_list_that_it_is_made_of(call, server, requests, tmp_path):
+    before = requests.read_bytes()
+    done = call("erase", requests, "--plan", requests)
+    assert (done.code, requests.read_bytes()) == (2, before)
+    assert "is no plan" in done.err
+    plan = tmp_path / "plan.json"
+    for _ in range(2):  # an earlier plan is replaced
+        assert call("erase", requests, "--plan", plan).code == 0
+
+
+def test_nothing_takes_the_place_of_a_pipe_or_a_device(call, server, requests, tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    (tmp_path / "codes.csv").write_text("coupon_value\nSUMMER\n")
+    for given in (("erase", requests, "--plan"), ("coupons", "holders", tmp_path / "codes.csv", "--out")):
+        done = call(*given, pipe)
+        assert done.code == 2
+        assert "pipe" in done.err.replace(str(pipe), "")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

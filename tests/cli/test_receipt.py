@@ -111,6 +111,11 @@ def test_without_a_name_the_folder_is_made_here_under_the_reference(call, pack, 
     assert [path.name for path in (tmp_path / "here").iterdir()] == [told["receipt"]]
 
 
+def test_a_byte_order_mark_before_the_id_does_not_count(give, id_file):
+    id_file.write_bytes(b"\xef\xbb\xbf" + id_file.read_bytes())
+    assert give().code == 0
+
+
 @pytest.mark.parametrize("content", ["nobody\n", "customer-00003 \n", "CUSTOMER-00003\n"])
 def test_an_id_that_is_not_in_the_run_is_refused_and_not_repeated(give, id_file, tmp_path, content):
     id_file.write_text(content)
@@ -120,7 +125,7 @@ def test_an_id_that_is_not_in_the_run_is_refused_and_not_repeated(give, id_file,
     assert not (tmp_path / "receipt").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"customer-00003\ncustomer-00004\n", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"customer-00003\ncustomer-00004\n", b"\xff\xfe", b"\xef\xbb\xbf"])
 def test_what_is_no_file_with_one_id_is_a_usage_error(give, id_file, content):
     id_file.write_bytes(content)
     done = give("--json")

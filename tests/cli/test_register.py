@@ -219,3 +219,37 @@ def test_the_last_end_counts_and_other_jobs_do_not(call, dated, erase, tmp_path,
     (tmp_path / "more.csv").write_text("customer_id\ncustomer-00000\ncustomer-00005\n")
     made = call("erase", tmp_path / "more.csv", "--plan", tmp_path / "plan.json", "--json")
     assert made.json["earlier"] == {"erased": 1}
+
+
+# A rehearsal on SANDBOX answers nobody.
+
+
+def rehearse(call, path, sentence, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "sandbox")
+        return call("erase", path, "--confirm", sentence, "--until", "0s", "--json").json["run_id"]
+
+
+def test_a_rehearsal_counts_in_no_figure_of_a_year_next_to_the_real_thing(call, requests, phrase, monkeypatch):
+    year = ("metrics", "--year", TODAY.year)
+    rehearse(call, requests, phrase, monkeypatch)
+    alone = call(*year, "--json").json
+    assert (alone["environment"], alone["left_out"], alone["requests"]["erase"]["received"]) == ("sandbox", 0, 12)
+    told = call(*year)
+    assert "[SANDBOX]" in told.out
+    assert "rehearsal" in told.err
+    call("erase", requests, "--confirm", phrase, "--until", "0s")
+    both = call(*year, "--json").json
+    assert (both["environment"], both["left_out"], both["requests"]["erase"]["received"]) == ("live", 1, 12)
+    told = call(*year)
+    assert "[SANDBOX]" not in told.out
+    assert "1 run on SANDBOX left out" in told.err
+
+
+def test_letters_of_a_rehearsal_are_not_to_be_sent(call, requests, phrase, tmp_path, monkeypatch):
+    rehearse(call, requests, phrase, monkeypatch)
+    call("letters", "init", tmp_path / "templates")
+    settings = tmp_path / "templates" / "letters.toml"
+    settings.write_text(settings.read_text().replace("FILL IN", "Example"))
+    done = call("letters", "latest", "--out", tmp_path / "out", "--templates", settings.parent, "--with-open")
+    assert (done.code, "Don't send them" in done.err) == (0, True)

@@ -172,6 +172,12 @@ def test_one_line_end_after_the_id_does_not_count(give, end, shell):
     assert given.check().returncode == 0
 
 
+def test_a_byte_order_mark_before_the_id_does_not_count(give, shell):
+    given = give(shell=shell)
+    given.id_file.write_bytes(b"\xef\xbb\xbf" + ID.encode() + b"\r\n")  # as Windows' Editor may save it
+    assert given.check().returncode == 0
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"person-8", b"person-7 ", b" person-7", b"person-7\n\n", b"person-7\nx", b"Person-7", b"person\0-7"],

@@ -224,6 +224,14 @@ def _inventory(who: str, body: bytes, *, status: int = 200, shown: str | None = 
 
 _DOUBLE = b'{"profile":' + _json(profile("c2")) + b"," + _json(INVENTORY)[1:]
 
+_EMPTY = _json({"profile": profile("c1")})
+_TWICE = _EMPTY.replace(b'"attributes":{}', b'"attributes":{"a":1},"attributes":{}')
+_NULLED = _EMPTY.replace(b'"attributes":{}', b'"attributes":{"a":1,"a":null}')
+_TWO_IDS = _json(INVENTORY).replace(b'"integrationId"', b'"integrationId":"c2","integrationId"')
+_TWO_HOLDERS = _json({"totalResultSize": 1, "data": [PROFILE]}).replace(
+    b'"integrationId"', b'"integrationId":"c2","integrationId"'
+)
+
 #: What looks like a success and is none of the API's.
 SUCCESSES = (
     _inventory("a login page", _html("Sign in")),
@@ -271,6 +279,9 @@ SUCCESSES = (
         shown='`{"coupons":[{…}]}`',
     ),
     _inventory("two profiles", _DOUBLE, shown='`{"profile":{… "c2" …},"profile":{… "c1" …}}`'),
+    _inventory("attributes, and then none", _TWICE, shown='`{"profile":{… "attributes":{"a":1},"attributes":{} …}}`'),
+    _inventory("an attribute, and then null", _NULLED, shown='`{"profile":{… "attributes":{"a":1,"a":null} …}}`'),
+    _inventory("two ids", _TWO_IDS, shown='`{"profile":{"integrationId":"c2","integrationId":"c1" …}}`'),
     _inventory("cut off", _json(INVENTORY)[:-2], shown='`{"profile":{… "c1" …`'),
     _inventory("with a byte order mark", b"\xef\xbb\xbf" + _json(INVENTORY), shown="BOM, the inventory of `c1`"),
     _inventory("in UTF-16", _json(INVENTORY).decode().encode("utf-16"), shown="UTF-16, the inventory of `c1`"),
@@ -293,6 +304,13 @@ SUCCESSES = (
             ("holders without what is required", {"totalResultSize": 1, "data": [{"integrationId": "c1"}]}),
             ("a page of an error", {"totalResultSize": 0, "data": [], "error": "timeout"}),
         )
+    ),
+    Case(
+        "a holder with two ids",
+        200,
+        _TWO_HOLDERS,
+        "get_reserved_customers",
+        shown='`"data":[{"integrationId":"c2","integrationId":"c1" …}]`',
     ),
     Case(
         "a list longer than it says",

@@ -135,6 +135,13 @@ def test_a_secret_never_shows_itself(config):
     assert settings.api_key != Secret("other", "from file")
 
 
+def test_a_byte_order_mark_is_no_part_of_settings_or_of_a_key(config, tmp_path):
+    for path in (Path(config), tmp_path / "key"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    settings = load(config=config)
+    assert (settings.rate, settings.api_key.reveal()) == (7, "s3cret")
+
+
 def test_the_closing_line_end_of_a_key_file_is_not_part_of_the_key(config):
     assert load(config=config).api_key.reveal() == "s3cret"
 

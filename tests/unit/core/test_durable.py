@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -261,3 +262,12 @@ def test_files_of_a_folder_have_one_time_also_those_below_it(tmp_path):
     assert {path.stat().st_mtime for path in (tmp_path, *tmp_path.rglob("*"))} == {1.0}
     assert (tmp_path / "b/c/d").read_bytes() == b"d"
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o700
+
+
+def test_no_file_takes_the_place_of_a_device_or_pipe_and_none_is_made_among_devices(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/not-there-before")):
+        with pytest.raises(FileExistsError), durable.put_file(place, over=True):
+            pytest.fail("it was begun")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -58,7 +58,7 @@ def test_all_pages_of_achievements_are_read_twice_and_handed_over(achieved):
     asked, state, (besides,) = achieved(*pages, *pages)
     assert (state.outcome, besides.ledgers) == (Outcome.DONE, None)
     assert (besides.achievements.read, ids_in(besides.achievements)) == ("complete", [1, 2, 3])
-    assert asked[1:] == ["achievements?pageSize=1000&skip=0", "achievements?pageSize=1000&skip=1000"] * 2
+    assert asked[1:] == ["achievements?pageSize=1000&skip=0", "achievements?pageSize=1000&skip=2"] * 2
 
 
 def test_an_empty_list_is_complete(achieved):
@@ -151,7 +151,7 @@ def test_the_transactions_of_a_card_of_the_customer_alone_are_read_twice_and_han
     (card,) = besides.cards
     assert state.outcome is Outcome.DONE
     assert card == CardRead("CARD-1", 33, "complete", LINKED, tuple(one.content for one in pages))
-    assert asked[1:] == ["transactions?pageSize=1000&skip=0", "transactions?pageSize=1000&skip=1000"] * 2
+    assert asked[1:] == ["transactions?pageSize=1000&skip=0", "transactions?pageSize=1000&skip=1"] * 2
 
 
 @pytest.mark.parametrize(

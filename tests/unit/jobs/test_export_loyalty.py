@@ -60,7 +60,14 @@ def test_all_pages_are_read_twice_and_handed_over(handed):
     asked, state, ((ledger,),) = handed(HELD, *pages, *pages, *TOLD)
     assert state.outcome is Outcome.DONE
     assert (ledger.program, ledger.read, names_in(ledger)) == (33, "complete", ["a", "b", "c"])
-    assert [one.partition("?")[2] for one in asked[1:5]] == ["pageSize=1000&skip=0", "pageSize=1000&skip=1000"] * 2
+    assert [one.partition("?")[2] for one in asked[1:5]] == ["pageSize=1000&skip=0", "pageSize=1000&skip=2"] * 2
+
+
+def test_a_deployment_with_smaller_pages_than_asked_for_loses_nothing(handed):
+    parts = [page("a", "b", more=True), page("c", "d", more=True), page("e")]
+    asked, state, ((ledger,),) = handed(HELD, *parts, *parts, *TOLD)
+    assert (state.outcome, ledger.read, names_in(ledger)) == (Outcome.DONE, "complete", list("abcde"))
+    assert [one.rpartition("=")[2] for one in asked[1:7]] == ["0", "2", "4"] * 2
 
 
 def test_an_empty_ledger_is_complete(handed):
