@@ -17,6 +17,7 @@ import msgspec
 from markupsafe import Markup
 
 from privacy_toolkit.access.words import KEYS, Language, Notice, NoticeText, Number, language
+from privacy_toolkit.core.durable import read_toml
 from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.talonone.inventory import (
     COMPLETE,
@@ -48,7 +49,8 @@ _NAMED_BY: Final = {
 }
 #: Fields that are counts or amounts, which each language writes in its own way. Other numbers are names of something.
 _AMOUNTS: Final = re.compile(
-    r"closedSessions|totalSales|usageCounter|profileRedemptionCount|discount\w+|\w+Balance|pointsToNextTier|progress|target"
+    r"closedSessions|totalSales|usageCounter|profileRedemptionCount|discount\w+|\w+Balance|progress|target"
+    r"|\w+Points|pointsToNextTier"
     r"|usageLimit|reservationLimit|reservationCounter|usersPerCardLimit|limit|amount|listed|refused|withheld"
     r"|total|\w+Total|quantity|\w+Quantity|price|selectedPrice"
 )
@@ -199,12 +201,13 @@ class View:
     def _known(self, known: Field, choice: str, value: Any) -> ShownSection:
         shown = self._value(value)
         if isinstance(value, Number) and _AMOUNTS.fullmatch(choice.partition(".")[2]):
-            said = self._words.number(value.text)
+            said = self._words.number(value.text.removesuffix(".0"))
             return shown if said == value.text else ShownSection(said, value.text)
         if known.kind is FieldKind.MOMENT:
             return ShownSection(self._moment(shown.raw), shown.raw) if shown.raw else shown
         if known.kind is FieldKind.CHOICE:
-            return ShownSection(self._words.choices[choice].get(shown.raw, ""), shown.raw) if shown.raw else shown
+            said = self._words.choices[choice].get(shown.raw, "") or self._moment(shown.raw)
+            return ShownSection(said, shown.raw) if shown.raw else shown
         return shown
 
     def _value(self, value: Any) -> ShownSection:
@@ -513,9 +516,9 @@ def _row_lines(words: Language, facts: ReceiptFacts, row: ReceiptRow) -> list[tu
         "requested": _day(words, row.requested_on),
         "due": _day(words, row.due_on),
         "ticket": row.ticket,
-        "ground": row.ground or row.hold_reason,
+        "ground": _ground(words, facts.lang, row),
         "kept": number(str(kept)) if kept else "",
-        "system": f"{facts.target} ({words.text.get(facts.environment, facts.environment)})",
+        "system": f"{facts.target} · {words.text.get(facts.environment, facts.environment)}",
         "place": said["place_of"].format(place=number(str(facts.place)), size=number(str(facts.size))),
         "run": facts.run_id,
     }
@@ -532,6 +535,21 @@ def _when(words: Language, notice: Notice, row: ReceiptRow) -> str:
         return ""
     first, last = (words.time(begin + timedelta(seconds=span), notice.zone) for span in (0, row.time_span or 0))
     return first if first == last else words.receipt["between"].format(begin=first, end=last)
+
+
+def _ground(words: Language, lang: str, row: ReceiptRow) -> str | None:
+    """Why nothing was sent, as a letter would say it, or the ground of the request; a code without words as it is."""
+    if row.outcome != "on_hold":
+        return row.ground
+    code = row.hold_reason or row.ground or ""
+    return words.receipt.get(f"ground_{code}") or _grounds(lang).get(code, code)
+
+
+@cache
+def _grounds(lang: str) -> Mapping[str, str]:
+    """The reasons for which a request is refused, by their codes."""
+    found: Mapping[str, str] = read_toml(templates_folder() / "letters" / f"{lang}.toml", "utf-8")["grounds"]
+    return found
 
 
 def _day(words: Language, day: str | None) -> str:

@@ -80,7 +80,7 @@ class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return form.format(date=self.day(moment), clock=self._clock(moment))
 
     def _clock(self, moment: datetime) -> str:
-        return self.clock.format(hour=moment.strftime("%H"), minute=moment.strftime("%M"))
+        return self.clock.format(hour=moment.hour, minute=moment.minute)
 
     def number(self, text: str) -> str:
         """A number as the language writes it, with every digit it has; a text that is no plain number as it came."""

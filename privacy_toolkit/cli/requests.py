@@ -131,7 +131,8 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
     result(f"Index:   {written.index}")
     if written.without:
         result(f"Without: {', '.join(f'{number:,} {name}' for name, number in sorted(written.without.items()))}")
-    result(f"Next:    once they are sent: privacy-toolkit letters {run_id} --sent --all --on DATE")
+    if written.letters:
+        result(f"Next:    once they are sent: privacy-toolkit letters {run_id} --sent --all --on DATE")
     return ExitCode.SETTLED
 
 
@@ -166,8 +167,8 @@ def _day(text: str) -> date:
 
 
 @click.command("register")
-@click.option("--csv", "form", flag_value="csv", help="As CSV.")
-@click.option("--html", "form", flag_value="html", help="As a page.")
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
+@click.option("--html", "as_page", is_flag=True, help="As a page.")
 @click.option("--out", metavar="FILE", help="Write to FILE instead of to standard output; an earlier one is replaced.")
 @settings_options
 def register_command(**options: Any) -> int:
@@ -178,18 +179,19 @@ def register_command(**options: Any) -> int:
     from privacy_toolkit.app.requests import register
     from privacy_toolkit.reporting.register import csv_of, page_of
 
-    as_json, form, out = options.pop("as_json"), options.pop("form"), options.pop("out")
-    if as_json and form:
+    as_json, as_csv, as_page = options.pop("as_json"), options.pop("as_csv"), options.pop("as_page")
+    out = options.pop("out")
+    if as_json + as_csv + as_page > 1:
         raise UsageError("The register is written in one form.", "Give --json, --csv or --html.")
-    if out and not (as_json or form):
+    if out and not (as_json or as_csv or as_page):
         raise UsageError("In which form is FILE to be?", "Add --csv, --html or --json.")
     settings, state = take_settings_and_state(options)
     found = register(state, datetime.now(UTC).date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
-    if form == "csv":
+    if as_csv:
         _deliver(csv_of(found), out)
-    elif form == "html":
+    elif as_page:
         _deliver([page_of(found).encode("utf-8", "backslashreplace")], out)
     elif as_json and out:
         _deliver([_json(found.as_object())], out)
@@ -207,8 +209,8 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
-def _deliver(content: Iterable[bytes], out: str | None) -> None:
-    """Write to a file, durably and for its owner alone, or to standard output."""
+def _deliver(content: Iterable[bytes], out: str | None, flag: str = "--out") -> None:
+    """Write to the file that ``flag`` names, durably and for its owner alone, or to standard output."""
     from privacy_toolkit.core.durable import put_file
 
     if out is None:
@@ -220,7 +222,7 @@ def _deliver(content: Iterable[bytes], out: str | None) -> None:
         with put_file(Path(out), over=True) as file:
             file.writelines(content)
     except OSError as error:
-        raise UsageError(f"{out} can't be written: {error.strerror}.", "Name another file with --out.") from None
+        raise UsageError(f"{out} can't be written: {error.strerror}.", f"Name another file with {flag}.") from None
 
 
 def _summarize(found: RequestRegister) -> None:
@@ -318,7 +320,7 @@ def _write_calendar(path: Path, found: Register, held: list[HeldRequests]) -> No
     from privacy_toolkit.app.requests import calendar_days
     from privacy_toolkit.reporting.register import calendar
 
-    _deliver([calendar(calendar_days(found.due, held), datetime.now(UTC))], str(path))
+    _deliver([calendar(calendar_days(found.due, held), datetime.now(UTC))], str(path), "--ics")
 
 
 def _tell(settings: Settings, found: Register, held: list[HeldRequests]) -> None:

@@ -89,7 +89,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         ValueError: it is not TOML in UTF-8, or can't be held: numbers of thousands of digits, brackets without
             end, keys of more than 20 parts. The text says where.
     """
-    text = read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig")
+    try:
+        text = read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
     if _LONG_KEY.search(text):
         raise ValueError("a key in it has too many parts")
     try:

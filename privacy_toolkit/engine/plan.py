@@ -333,7 +333,13 @@ def _fields(data: bytes) -> dict[str, Any]:
 
 
 def _digest(plan: Plan) -> str:
-    return _sha256(msgspec.json.decode(msgspec.json.encode(plan), type=dict[str, Any]))
+    try:
+        data = msgspec.json.encode(plan)
+    except UnicodeEncodeError:  # a name that the system gave us in bytes
+        raise UsageError(
+            "The name of a file or folder that the plan has to name is not UTF-8.", "Rename it, and plan again."
+        ) from None
+    return _sha256(msgspec.json.decode(data, type=dict[str, Any]))
 
 
 def _sha256(fields: dict[str, Any]) -> str:

@@ -157,9 +157,15 @@ def _of_column(told: str, name: str, values: Sequence[str]) -> list[InputWarning
     return []
 
 
+#: The number that a spreadsheet has for a day of the years 1982 to 2064.
+_SERIAL = re.compile(r"[3-5]\d{4}(?:\.\d+)?")
+
+
 def _forms(texts: Sequence[str]) -> str:
     """Which forms would fit all of the days that can't be read."""
     forms = fitting_forms(texts)
+    if not forms and all(map(_SERIAL.fullmatch, texts)):
+        return "A spreadsheet has made numbers of the days: format the column as dates there, and save it again."
     if not forms:
         return "No form that is known fits all of them; days are written as 2026-11-20, or as --date-format says."
     fits = " and ".join(f"{name} ({DATE_FORMS[name]})" for name in forms)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from io import BufferedReader
+from itertools import chain, islice
 from pathlib import Path
 
 from privacy_toolkit.core.model import InputError, count
@@ -48,6 +49,8 @@ _EMPTY: Given = ("", None)
 #: No number of more digits is the same in a spreadsheet as it was before.
 _EXACT_DIGITS = 15
 _FIRST_DAYS = {False: date(1899, 12, 30), True: date(1904, 1, 1)}
+#: So many rows a title above the table, and what is written under it, may take up.
+_ROWS_ABOVE = 20
 _NO_SUCH_DAY = 60  # 29 February 1900, which spreadsheets believe in
 _SECONDS = 86_400
 
@@ -177,12 +180,16 @@ class WorkbookFile:
         self.sheet = found.title
         self._reader = CellReader(book.shared, book.styles, is_1904=book.is_1904)
         self._sheet = SheetRows(name, found.title)
-        self._stored = self._all(archive, found.part)
-        own = self._header()
+        self._stored: Iterator[tuple[int, dict[int, Cell]]] = self._all(archive, found.part)
         where = f"{name}, sheet {found.title!r}, row 1"
-        check_unguarded(own, where)
         usual = None if form is None else form.id_columns
-        self.header = take_header(own, options, where, usual, is_form=form is not None)
+        try:
+            own = self._header()
+            check_unguarded(own, where)
+            self.header = take_header(own, options, where, usual, is_form=form is not None)
+        except InputError as fault:
+            others = [sheet.title for sheet in book.sheets if sheet.is_visible and sheet is not found]
+            raise self._elsewhere(fault, options, {*ID_COLUMNS, *(usual or ())}, others) from None
         self.id_column, self.columns = self.header.id_column, self.header.optional
         self.unused: dict[str, list[str]] = {}
         self._has_form = form is not None
@@ -204,6 +211,7 @@ class WorkbookFile:
         where = f"{self.name}, sheet {self.sheet!r}"
         number, cells = next(self._stored, (1, {}))
         if number != 1 or not cells:
+            self._stored = chain([(number, cells)], self._stored)
             raise InputError(
                 f"{where} is empty, or its first row is." if not cells else f"{where}: the first row is empty.",
                 "The first row has to name the columns; another sheet is named with --sheet.",
@@ -220,6 +228,21 @@ class WorkbookFile:
         if not names:
             raise InputError(f"{where}: the first row is blank.", "The first row has to name the columns.")
         return names
+
+    def _elsewhere(
+        self, fault: InputError, options: InputOptions, usual: Collection[str], others: Sequence[str]
+    ) -> InputError:
+        """What is wrong with the first row, with where the columns are named instead: further down, or elsewhere."""
+        known = {*usual, *options.columns.values(), options.id_column}
+        for number, cells in islice(self._stored, _ROWS_ABOVE):
+            if any(self._reader.free(cell)[0] in known for cell in cells.values()):
+                hint = f"Row {number} names the columns: delete what is above it, and save the workbook again."
+                return InputError(fault.message, hint)
+        hint = fault.hint.replace("The first line", "The first row")
+        if others and not options.sheet:
+            flag = options.flag("sheet")
+            hint += f" Is it another sheet? There is also {', '.join(map(repr, others))}: name it with {flag}."
+        return InputError(fault.message, hint)
 
     def records(self) -> Iterator[tuple[int, dict[int, Cell]]]:
         """Row number and cells (by column, from 1) of every row up to the last that holds anything.

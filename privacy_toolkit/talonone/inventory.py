@@ -278,8 +278,8 @@ SHAPES: Final[Mapping[str, Mapping[str, Field]]] = {
         "type": _CHOICE,
         "amount": _PERSONAL,
         "name": _PERSONAL,
-        "startDate": _PERSONAL,  # a time, or a word such as "immediate"
-        "expiryDate": _PERSONAL,
+        "startDate": _CHOICE,  # a word such as "immediate", or a time
+        "expiryDate": _CHOICE,
         "validityDuration": _PERSONAL,
         "subledgerId": _PERSONAL,
         "cardIdentifier": _PERSONAL,

@@ -182,6 +182,9 @@ def test_only_who_waits_gets_a_letter_on_demand(call, erased, templates, tmp_pat
     call("letters", erased, "--sent", "--id-file", tmp_path / "ids.txt")
     done = call("letters", erased, "--out", tmp_path / "out", "--templates", templates, "--unsent", "--json")
     assert (sum(done.json["letters"].values()), done.json["without"]) == (11, {"erased": 1})
+    call("letters", erased, "--sent", "--all")
+    done = call("letters", erased, "--out", tmp_path / "none", "--templates", templates, "--unsent")
+    assert (done.code, "(0 people)" in done.out, "Next:" in done.out) == (0, True, False)
 
 
 @pytest.mark.parametrize(

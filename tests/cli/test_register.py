@@ -124,6 +124,8 @@ def test_a_file_is_written_for_its_owner_alone(call, dated, erase, tmp_path):
         assert call("register", form, "--out", tmp_path / "nowhere" / name).code == 2
     assert call("register", "--out", tmp_path / "r").code == 2
     assert call("register", "--csv", "--json").code == 2
+    assert call("register", "--csv", "--html").code == 2
+    assert call("due", "--ics", tmp_path / "nowhere" / "due.ics").err.endswith("Name another file with --ics.\n")
 
 
 def test_the_figures_of_a_year_add_up(call, tmp_path, server, erase):

@@ -177,9 +177,21 @@ def test_an_option_that_can_not_be_meant_is_told(call, table, arguments, word):
     assert word in done.err
 
 
-@pytest.mark.parametrize("text", ["[columns]\nnope = 'x'\n", "[columns]\ncustomer_id = 1\n", "x = 1\n", "[columns\n"])
+def test_a_file_whose_name_is_no_text_is_refused_and_no_plan_is_made(call, server, tmp_path):
+    path = tmp_path / "\udcff.csv"
+    path.write_text("customer_id\ncustomer-00001\n")
+    done = call("erase", path, "--plan", tmp_path / "plan.json", "--json")
+    assert (done.code, "is not UTF-8" in done.json["error"]["message"]) == (2, True)
+    assert not (tmp_path / "plan.json").exists()
+
+
+NO_MAPPINGS = ["[columns]\nnope = 'x'\n", "[columns]\ncustomer_id = 1\n", "x = 1\n", "[columns\n", "\udcf6"]
+
+
+@pytest.mark.parametrize("text", NO_MAPPINGS)
 def test_a_mapping_that_is_none_is_told(call, table, tmp_path, text):
     mapping = tmp_path / "map.toml"
-    mapping.write_text(text)
+    mapping.write_bytes(text.encode("utf-8", "surrogateescape"))
     done = call("inspect", table, "--map", mapping, "--json")
     assert (done.code, "mapping" in done.json["error"]["message"]) == (2, True)
+    assert "codec" not in done.err

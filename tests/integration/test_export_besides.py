@@ -85,7 +85,7 @@ def test_through_faults_nobody_gets_achievements_of_somebody_else(sandbox, toolk
     ("lang", "words"),
     [
         ("en", "not included: the card is used by other people too"),
-        ("de", "nicht enthalten: die Karte wird auch von anderen genutzt"),
+        ("de", "nicht enthalten: Die Karte wird auch von anderen genutzt"),
         ("fr", "la carte est aussi utilisée par"),
         ("es", "la tarjeta también la usan otras personas"),
     ],

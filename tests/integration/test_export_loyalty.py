@@ -64,9 +64,9 @@ def test_every_page_of_a_ledger_is_in_the_package_in_all_its_forms(sandbox, tool
     ("lang", "words"),
     [
         ("en", "this says nothing about whether any is held"),
-        ("de", "ob etwas gespeichert ist, sagt das nicht"),
+        ("de", "ob etwas gespeichert ist, geht daraus nicht hervor"),
         ("fr", "cela ne dit pas si des données sont conservées"),
-        ("es", "eso no dice si hay datos guardados"),
+        ("es", "esto no indica si se conservan datos"),
     ],
 )
 def test_a_program_that_is_refused_is_announced_and_never_called_empty(sandbox, toolkit, write_ids, lang, words):

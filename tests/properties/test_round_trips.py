@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import tempfile
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
@@ -12,12 +13,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privacy_toolkit.app.runs import outcomes, read_ids
+from privacy_toolkit.config.file import InputProfile, MappingFile, read_mapping
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import InputError, Outcome, Subject, UsageError
 from privacy_toolkit.core.privacy import guarded
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.engine.open_requests import Regime
 from privacy_toolkit.engine.planning import Order, prepared
+from privacy_toolkit.inputs.lists import read_exclusions
 from privacy_toolkit.inputs.options import InputOptions, judge
 from privacy_toolkit.inputs.pairs import PairForm, coupon_of
 from privacy_toolkit.inputs.scan import read_input
@@ -38,6 +41,7 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 FORMATS = [".csv", ".parquet", ".xlsx"]
 #: Ids as they are in lists that were made to break things, or by chance do.
 NAMED = ["=1+1", "+49", "-1", "@x", "'x", '"', 'a"b', "1e5", "007", "1.0", "TRUE", "é", "e\u0301", "K", "\u212a", "ǆ"]
+NAMED += ["2026-11-28", "28.11.2026", "1/2", "TRUE()", "x" * 1000, "\u200fx", "_x000D_", "&amp;", "]]>", "#N/A"]
 NAMED += ["_x0041_", "_x005F_x0041_", "_x0000_", "<r>x</r>", "{=1}", "\ufffe", "x\u00a0y", "名", "😀", "NA"]
 
 
@@ -93,6 +97,48 @@ def test_ids_to_withdraw_are_read_as_they_are(end, ids):
         assert read_ids(place) == ids
 
 
+@given(columns=st.dictionaries(st.sampled_from(["customer_id", "requested_at", "ticket", "reason"]), HOSTILE))
+@example(columns=dict(zip(["customer_id", "ticket"], ['"""', "\x7f\\u0041"], strict=True)))
+def test_a_mapping_is_read_as_it_was_saved(columns):
+    profile = InputProfile(
+        encoding="cp1252", delimiter='"', date_format="%d-%m-%Y", sheet=next(iter(columns.values()), "A")
+    )
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / "map.toml"
+        place.write_bytes(MappingFile(columns, profile).encode())
+        assert read_mapping(place) == MappingFile(columns, profile)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@settings(max_examples=25, deadline=None)
+@given(ids=IDS)
+@example(ids=NAMED)
+def test_who_was_erased_is_told_to_another_system_and_found_by_its_keys(suffix, ids):
+    """A list of confirmed erasures with keys next to it, as ``--identify`` takes it, and a list that holds the keys."""
+    keys = [f"{id_}!" for id_ in ids if fine(f"{id_}!")]
+    table = Table("keys", {"key": str, "customer_id": str}, (), lambda: ([key, key[:-1]] for key in keys))
+    asked = Table("asked", {"key": str}, (), lambda: ([key] for key in keys))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for one in (table, asked):
+            write_table(folder / f"{one.called}{suffix}", one)
+        options = InputOptions(identify=str(folder / f"keys{suffix}"))
+        with read_input(str(folder / f"asked{suffix}"), options, spool_folder=folder) as scan:
+            assert [row[1] for page in scan.subjects() for row in page] == [key[:-1] for key in keys]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+@settings(max_examples=25, deadline=None)
+@given(ids=IDS)
+@example(ids=NAMED)
+def test_a_list_of_holds_that_we_wrote_holds_whom_it_names(suffix, ids):
+    table = Table("holds", {"customer_id": str, "reason": str}, (), lambda: ([id_, "17(3)(b)"] for id_ in ids))
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / f"holds{suffix}"
+        write_table(place, table)
+        assert list(read_exclusions(str(place)).holds) == ids
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_is_no_text_is_written_to_no_file(tmp_path, suffix):
     table = Table("list", {"customer_id": str}, ("customer_id",), lambda: iter([["a\ud800b"]]))
@@ -122,6 +168,8 @@ def test_the_register_says_each_ticket_as_it_was_behind_the_guard_of_spreadsheet
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     assert tuple(header) == HEADER
     assert [row[header.index("ticket")] for row in rows] == [guarded(ticket) for ticket in tickets]
+    told = json.loads(json.dumps(register.as_object()))
+    assert [one["ticket"] for one in told["requests"]] == tickets
 
 
 #: What of a plan names the files themselves.

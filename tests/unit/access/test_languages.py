@@ -88,8 +88,8 @@ def plain(text):
     [
         ("en", "1 March 2024 at 09:05 UTC", "31 December 2024 at 23:59 (UTC+05:30)"),
         ("de", "1. März 2024 um 09:05 Uhr UTC", "31. Dezember 2024 um 23:59 Uhr (UTC+05:30)"),
-        ("fr", "1er mars 2024 à 09 h 05 UTC", "31 décembre 2024 à 23 h 59 (UTC+05:30)"),
-        ("es", "1 de marzo de 2024 a las 09:05 UTC", "31 de diciembre de 2024 a las 23:59 (UTC+05:30)"),
+        ("fr", "1er mars 2024 à 9 h 05 UTC", "31 décembre 2024 à 23 h 59 (UTC+05:30)"),
+        ("es", "1 de marzo de 2024 a las 9:05 UTC", "31 de diciembre de 2024 a las 23:59 (UTC+05:30)"),
     ],
 )
 def test_moments_in_words(code, first, other):
@@ -113,12 +113,12 @@ def test_moments_in_words(code, first, other):
         (
             "fr",
             "1er juillet 2024 à 14 h 00 (12 h 00 UTC)",
-            "1er janvier 2025 à 00 h 30 (31 décembre 2024 à 23 h 30 UTC)",
+            "1er janvier 2025 à 0 h 30 (31 décembre 2024 à 23 h 30 UTC)",
         ),
         (
             "es",
             "1 de julio de 2024 a las 14:00 (12:00 UTC)",
-            "1 de enero de 2025 a las 00:30 (31 de diciembre de 2024 a las 23:30 UTC)",
+            "1 de enero de 2025 a las 0:30 (31 de diciembre de 2024 a las 23:30 UTC)",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_it_says_when_by_whom_and_where():
         "due": "1 December 2026",
         "ticket": "DSR-17",
         "kept": "1,234",
-        "system": "shop.example (Live system)",
+        "system": "shop.example · Live system",
         "place": "row 963 of 12,345",
     }
     assert found["When this was noted"] == (
@@ -120,3 +120,19 @@ def test_foreign_text_stays_text_and_neither_key_nor_pseudonym_is_there():
     assert "script" not in {tag for tag, _ in found.elements}
     assert sum(HOSTILE.replace("\u202e", "[U+202E]") == text for text in found.texts) == 4
     assert not any("ab" * 32 in text for text in found.texts)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_refusal_has_its_reason_in_words_and_not_the_ground_of_the_request(lang):
+    words = language(lang).receipt
+    told = values(shown(lang, outcome="on_hold", ground="17(1)(b)", hold_reason="17(3)(b)"))[words["fact_ground"]]
+    assert len(told) > 60
+    assert "17(1)(b)" not in told
+    told = values(shown(lang, outcome="on_hold", hold_reason="suppressed"))[words["fact_ground"]]
+    assert told == words["ground_suppressed"].replace("\xa0", " ")
+
+
+def test_a_reason_of_the_controller_and_the_ground_of_a_request_are_shown_as_they_are():
+    label = language("de").receipt["fact_ground"]
+    assert values(shown("de", outcome="on_hold", hold_reason="tax-2026"))[label] == "tax-2026"
+    assert values(shown("de", outcome="erased", ground="17(1)(b)"))[label] == "17(1)(b)"

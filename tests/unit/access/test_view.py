@@ -1,10 +1,13 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from privacy_toolkit.access import words
 from privacy_toolkit.access.page import View
 from privacy_toolkit.access.words import Notice, Texts, language
+
+MARCH = datetime(2024, 3, 1, 9, 5, tzinfo=UTC)
 
 
 def shown(data, lang="en", **notice):
@@ -67,7 +70,7 @@ def test_moments_at_the_ends_of_the_calendar_do_no_harm(moment, zone):
 def test_amounts_are_written_as_the_language_does_and_as_they_came():
     found, _ = shown({"profile": {"totalSales": 1234.5, "closedSessions": 7, "id": 12345}}, "de")
     lines = values(found["profile"].lines)
-    assert [lines[label] for label in ("Summe aller Einkäufe", "Zahl der abgeschlossenen Einkäufe")] == [
+    assert [lines[label] for label in ("Summe aller Einkäufe", "Anzahl der abgeschlossenen Einkäufe")] == [
         [("1.234,5", "1234.5")],
         [("", "7")],
     ]
@@ -130,3 +133,25 @@ def test_what_is_null_or_empty_is_said_to_be():
     found, other = shown({"profile": {"attributes": {}, "loyaltyMemberships": None, "totalSales": None}})
     assert {value for shown_ in values(found["profile"].lines).values() for value in shown_} == {("no value", "")}
     assert other == {}
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("de", ("sofort", "unbegrenzt")), ("fr", ("immédiatement", "sans limite de durée"))]
+)
+def test_points_are_valid_from_a_word_of_the_api_or_from_a_time(lang, said):
+    records = [
+        {"startDate": "immediate", "expiryDate": "unlimited"},
+        {"startDate": "2024-03-01T09:05:00Z", "expiryDate": "a new word"},
+    ]
+    found, _ = shown({"loyaltyLedgers": [{"programId": 1, "transactions": records}]}, lang)
+    (ledger,) = found["loyaltyLedgers"].groups
+    first, second = ([line.values[0] for line in one.lines] for one in ledger.groups[0].groups)
+    assert first == [(said[0], "immediate"), (said[1], "unlimited")]
+    assert second == [(language(lang).time(MARCH), "2024-03-01T09:05:00Z"), ("", "a new word")]
+
+
+def test_points_are_written_as_the_language_does():
+    balances = {"balance": {"activePoints": 3721.0, "pendingPoints": 1.5}}
+    found, _ = shown({"loyaltyLedgers": [{"programId": 1, "balances": balances}]}, "de")
+    (points,) = found["loyaltyLedgers"].groups[0].groups[0].groups
+    assert [line.values[0] for line in points.lines] == [("3.721", "3721.0"), ("1,5", "1.5")]

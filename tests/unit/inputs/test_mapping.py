@@ -192,6 +192,13 @@ def test_forms_that_fit_are_named(put, read):
     assert "--date-format de" in found.summary.warnings[0].message
 
 
+def test_days_that_a_spreadsheet_has_made_numbers_of_are_told_for_what_they_are(put, read):
+    (told,) = read(put("id,requested_at\na,46327\nb,46328.0\nc,2026-11-20\n")).summary.warnings
+    assert told.message.endswith("has made numbers of the days: format the column as dates there, and save it again.")
+    (told,) = read(put("id,requested_at\na,46327\nb,last week\nc,2026-11-20\n")).summary.warnings
+    assert "spreadsheet" not in told.message
+
+
 @pytest.mark.parametrize(
     ("ids", "codes"),
     [

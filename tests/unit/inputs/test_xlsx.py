@@ -217,6 +217,20 @@ def test_a_title_in_merged_cells_above_the_table_is_told(book, refuse):
     merged = '<mergeCells count="1"><mergeCell ref="A1:C1"/></mergeCells>'
     path = book(sheets={"R": sheet([["Requests 2026"], ["id", "x", "y"], ["a", "b", "c"]], after=merged)})
     assert "there is one column only" in refuse(path).message
+    assert refuse(path).hint == "Row 2 names the columns: delete what is above it, and save the workbook again."
+
+
+@pytest.mark.parametrize("above", [[["As of today"], None], [None, None], [["id of nobody", None, "x"], ["and so on"]]])
+def test_a_header_further_down_is_found_for_the_person(book, refuse, above):
+    path = book([*above, ["Kundennummer", "Eingang"], ["a", "2026-11-01"]])
+    hint = refuse(path, columns={"customer_id": "Kundennummer", "requested_at": "Eingang"}).hint
+    assert hint == "Row 3 names the columns: delete what is above it, and save the workbook again."
+
+
+def test_another_sheet_is_offered_where_the_first_one_has_no_such_column(book, refuse):
+    path = book(sheets={"Notes": sheet([["please read"]]), "Requests": sheet([["id"], ["a"]]), "Old": sheet([["id"]])})
+    assert refuse(path).hint.endswith("There is also 'Requests', 'Old': name it with --sheet.")
+    assert "There is also" not in refuse(path, sheet="Notes").hint
 
 
 @pytest.mark.parametrize(
