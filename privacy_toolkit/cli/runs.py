@@ -129,17 +129,18 @@ def resume(**options: Any) -> int:
 def watch_run(**options: Any) -> int:
     """Watch a run that a process works on, here or elsewhere, until nobody does; ends with the run's exit code.
 
-    Progress, rate, forecast, errors by kind, due dates of what is open, and who works on it. With --json one object a
-    line for each change. Ctrl-C ends the watching alone.
+    One that was left to workers is waited for until they are done. Progress, rate, forecast, errors by kind, due dates
+    of what is open, and who works on it. With --json one object a line for each change. Ctrl-C ends the watching alone.
     """
-    from privacy_toolkit.app.workers import watch
+    from privacy_toolkit.app.workers import left_to_workers, watch
     from privacy_toolkit.cli.output import watching
 
     as_json, name, every = options.pop("as_json"), options.pop("run"), options.pop("every")
-    state = _state(options)
+    settings, state = _settled(options)
+    run_id, is_left = state.find(name), left_to_workers(settings)
     code = ExitCode.BUG
     with watching(as_json=as_json) as show:
-        for now in watch(state, state.find(name), every, time.monotonic, time.sleep):
+        for now in watch(state, run_id, every, time.monotonic, time.sleep, is_left=is_left):
             show(now)
             code = now.summary.exit_code
     return code
