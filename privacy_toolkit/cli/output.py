@@ -270,9 +270,11 @@ class Lines:
 
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
-    from privacy_toolkit.engine.limits import PaceChanged, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Obstructed, PaceChanged, Stopping, Waiting
 
-    if isinstance(event, Waiting):
+    if isinstance(event, Obstructed):
+        say(f"No connection: {event.said}. {event.remedy}")
+    elif isinstance(event, Waiting):
         why = (
             "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
         )
@@ -294,7 +296,7 @@ def _bar(doing: str) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from privacy_toolkit.engine.limits import Exchanged, PaceChanged, Settled, Started, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Exchanged, Obstructed, PaceChanged, Settled, Started, Stopping, Waiting
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
@@ -317,7 +319,7 @@ def _bar(doing: str) -> Iterator[Listener]:
                 shown.update(task, advance=1, speed=f"{requests / (time.monotonic() - began):,.0f} requests/s")
             elif isinstance(event, Started):
                 shown.update(task, total=event.open)
-            elif isinstance(event, Waiting | Stopping | PaceChanged):
+            elif isinstance(event, Waiting | Obstructed | Stopping | PaceChanged):
                 announce(event)
 
         yield listen
