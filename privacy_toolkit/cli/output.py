@@ -18,6 +18,8 @@ from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count
 from privacy_toolkit.core.privacy import visible
 
 if TYPE_CHECKING:  # asyncio comes with it, which --help and --version do without
+    from datetime import datetime
+
     from privacy_toolkit.engine.limits import Event, Listener
 
 # What is said, and where: results on stdout, everything else on stderr.
@@ -201,9 +203,20 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
     return int(exit_code if exit_code is not None else error.exit_code)
 
 
+#: The clock of all commands, in nanoseconds since the epoch: tests put another one here.
+read_clock: Callable[[], int] = time.time_ns
+
+
 def microseconds() -> int:
     """The time, in microseconds since the epoch."""
-    return time.time_ns() // 1000
+    return read_clock() // 1000
+
+
+def now_utc() -> datetime:
+    """The time, by the same clock."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(microseconds() / 1e6, UTC)
 
 
 def rows_object(rows: PrintedRows) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from privacy_toolkit.cli.options import (
     take_settings,
     unattended_options,
 )
-from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.cli.output import emit_json, microseconds, now_utc, result, say
 from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
         if not given[key]:
             raise UsageError(f"Letters need --{key} DIR.", hint)
     order = LetterOrder(**given | {"out": Path(given["out"]), "templates": Path(given["templates"])})
-    written = write(state, run_id, order, datetime.now(UTC).date())
+    written = write(state, run_id, order, now_utc().date())
     if written.no_reason:
         say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
     if as_json:
@@ -137,7 +137,7 @@ def _record_sent(state: State, run_id: str, marks: dict[str, Any], *, as_json: b
 
     if marks["everybody"] == bool(marks["id_file"]):
         raise UsageError("Whose letters were sent?", "Give --all, or --id-file FILE; one of the two.")
-    today = datetime.now(UTC).date()
+    today = now_utc().date()
     day = _day(marks["day"]) if marks["day"] else today
     ids = None if marks["everybody"] else read_ids(Path(marks["id_file"]))
     recorded, waiting = record_sent(state, run_id, ids, day, today)
@@ -193,7 +193,7 @@ def register_command(**options: Any) -> int:
     if out and not (as_json or form):
         raise UsageError("In which form is FILE to be?", "Add --csv, --html or --json.")
     settings, state = _settled(options)
-    found = register(state, datetime.now(UTC).date(), settings.packs)
+    found = register(state, now_utc().date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
     if form == "csv":
@@ -259,7 +259,7 @@ def metrics_command(**options: Any) -> int:
     from privacy_toolkit.reporting.register import FIGURES
 
     as_json, year = options.pop("as_json"), options.pop("year")
-    found = metrics(_state(options), year, datetime.now(UTC).date())
+    found = metrics(_state(options), year, now_utc().date())
     if as_json:
         emit_json(found)
     for job, one in {} if as_json else found["requests"].items():
@@ -297,7 +297,7 @@ def due_command(**options: Any) -> int:
 
     as_json, days, only_holds = options.pop("as_json"), options.pop("days"), options.pop("holds")
     ics, notify = options.pop("ics"), options.pop("notify")
-    settings, today = take_settings(options), datetime.now(UTC).date()
+    settings, today = take_settings(options), now_utc().date()
     state = existing_state(settings.state)
     found = register(state, today, jobs_that(lambda job: job.has_clock), days)
     held, unreadable = holds(state, today, days) if only_holds or ics or notify else ([], [])
@@ -321,7 +321,7 @@ def _write_calendar(path: Path, found: Register, held: list[HeldRequests]) -> No
     from privacy_toolkit.app.requests import calendar_days
     from privacy_toolkit.reporting.register import calendar
 
-    _deliver([calendar(calendar_days(found.due, held), datetime.now(UTC))], str(path))
+    _deliver([calendar(calendar_days(found.due, held), now_utc())], str(path))
 
 
 def _tell(settings: Settings, found: Register, held: list[HeldRequests]) -> None:
@@ -454,7 +454,7 @@ def _show_round(settings: Settings, as_of: date | None, *, as_json: bool) -> int
     from privacy_toolkit.app.patrol import round_of
     from privacy_toolkit.journal.state import open_state
 
-    today = as_of or datetime.now(UTC).date()
+    today = as_of or now_utc().date()
     found = round_of(open_state(settings.state, settings.state_key), settings, today, is_asked=as_of is not None)
     if as_json:
         emit_json(_round_object(found))

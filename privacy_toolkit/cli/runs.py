@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from privacy_toolkit.cli.options import (
     take_execution,
     take_settings,
 )
-from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
+from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
@@ -49,7 +48,7 @@ def list_runs(**options: Any) -> int:
 
     as_json = options.pop("as_json")
     state = _state(options)
-    today = datetime.now(UTC).date()
+    today = now_utc().date()
     lines = [listed(state, run_id, today) for run_id in state.run_ids()]
     for line in lines:
         if "error" in line:
@@ -298,7 +297,7 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
-    runs.purge(state, summary, datetime.now(UTC), settings.packs)
+    runs.purge(state, summary, now_utc(), settings.packs)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -320,7 +319,7 @@ def _purge_aged(
     """Purge the runs that are older than an age; without ``confirmed`` only show which ones these are."""
     from privacy_toolkit.app import upkeep
 
-    now = datetime.now(UTC)
+    now = now_utc()
     found = upkeep.aged(state, upkeep.first_kept(age, now.date()))
     told = upkeep.as_object(age, found.before, found.left)
     say(f"{count(len(found.ready), 'run')} that ended before {found.before}, to be purged:")
