@@ -26,7 +26,7 @@ MILLION, TEN_MILLION = 1_000_000, 10_000_000
 LATENCY_MS, IN_FLIGHT = 20, 256
 RATES = (50, 500, 2_000)
 RATE_SECONDS = 10
-WORKERS = (1, 2, 4)
+WORKERS, WORKERS_SECONDS = (1, 2, 4), 30
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def rate(_: Options) -> Iterator[Row]:
 def workers(options: Options) -> Iterator[Row]:
     """One rate over several workers on one run in PostgreSQL, and what two do against one where nothing holds them."""
     for wanted, count in product(RATES, WORKERS):
-        subjects = options.subjects or wanted * RATE_SECONDS // 3
+        subjects = options.subjects or wanted * WORKERS_SECONDS // 3
         _, seen = shared_run(subjects, count, rate=wanted)
         what, most = f"--rate {wanted}, {count} workers", 1.01 * wanted + count
         yield Row(f"{what}: reached", f"{seen.rate / wanted:.2%}", "99 %", seen.rate / wanted >= 0.99)

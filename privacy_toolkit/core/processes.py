@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from threading import Thread
 from typing import IO, Any, Final, Generic, Protocol, Self, TypeVar, get_type_hints
@@ -36,6 +36,17 @@ class Aside(Protocol):
 def in_thread(work: Callable[[], R], /) -> asyncio.Future[R]:
     """Do ``work`` in a thread of the running event loop's own executor."""
     return asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def wake_all(waiting: Iterable[asyncio.Future[None]], error: Exception | None) -> None:
+    """Tell everyone who still waits that it is durable, or why it is not; in the event loop."""
+    for durable in waiting:
+        if durable.done():
+            continue
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)
 
 
 class BackgroundLoop:

@@ -123,6 +123,7 @@ class Runner:
     """Works on one run in one execution, in the order that ``sequencing`` names.
 
     ``absences`` are the operations whose 404 settles subjects: their controls are asked before anything else.
+    ``is_waiting``: it has nothing to begin with, or others have all that is left.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Runner:
         self._is_fed = False
         self._in_line = 0
         self._begin_with: ClaimedPages | None = None
-        self.is_waiting = False
+        self.is_waiting = True
         tools.controls.on_waiting = self._look_whether_idle
         tools.controls.on_error = self._failed
         self._claims = Claims()

@@ -285,13 +285,15 @@ class Pacer:
         self._lets_go = False
         self._interval = self._second = 0.0
         self._most = 0
+        self.rate = rate  # so that nothing counts as written before
         self.change(rate)
 
     def change(self, rate: float | None, may: Callable[[], bool] | None = None) -> None:
-        """Hand out turns at another rate from now on; those of the last second count.
+        """Hand out turns at another rate from now on.
 
         ``may`` is asked before each turn, and where it says no there is none until the rate is changed again.
         """
+        is_other = rate != self.rate
         self.rate, self._may, self._can_be_shut = rate, may, rate == 0 or may is not None
         if rate == 0:  # what was written stays known for when there are turns again
             self._changed.set()
@@ -302,7 +304,26 @@ class Pacer:
             self._most = max(math.floor(rate * _CEILING), math.ceil(rate))
             self._second = max(_SECOND, self._most / (rate * _CATCHING_UP))
             self._interval = max(1 / (rate * _AIM), self._second / (self._most * _EVENLY))
+            if is_other:
+                self._fit(round(rate * self._second))
         self._changed.set()
+
+    def _fit(self, count: int) -> None:
+        """Have so many count as written in the last second, evenly.
+
+        A share that has grown was somebody else's before: what they wrote then still counts. One that has shrunk is
+        somebody else's from now on, and they count it.
+        """
+        now = self._clock()
+        own = [at for at in self._written if at > now - self._second]
+        if len(own) < count:
+            missing = count - len(own)
+            lasted = self._second * (1 - _SOONER)
+            own += (now - lasted * (n + 0.5) / missing for n in range(missing))
+            own.sort()
+        elif len(own) > count:
+            own = [at for n, at in enumerate(own) if (n + 1) * count // len(own) > n * count // len(own)]
+        self._written = deque(own)
 
     @property
     def is_shut(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from privacy_toolkit.core.model import JournalError, StopReason
+from privacy_toolkit.core.processes import wake_all
 from privacy_toolkit.journal.records import ControlRecord, Entry, Note
 
 # Terms: how long a lease lasts, and by which clock.
@@ -326,6 +327,8 @@ class SoleLease:
 LINGER = 0.01
 #: So many seconds after a failed attempt the store is tried again.
 RETRY = 0.2
+#: Who has work and no share beats again after this part of the time between two beats: others give some up soon.
+SHORT = 0.2
 
 
 class KeptLease:
@@ -395,6 +398,8 @@ class KeptLease:
                 raise
             if isinstance(found, ClaimedPages):
                 self._known.add(found.first)
+                if not self._share:
+                    self.report()  # from here on it wants one
                 return found
             if found is Unclaimed.NOTHING_LEFT:
                 break
@@ -524,8 +529,9 @@ class KeptLease:
                 return
             if batch.walked:
                 self._has_walked.set()
-            if answer is not None:
-                self._beat_at = loop.time() + self._terms.beat
+            if answer is not None and batch.beat is not None:
+                is_short = batch.beat.tally.want and not answer.share
+                self._beat_at = loop.time() + self._terms.beat * (SHORT if is_short else 1)
                 self._take(answer, sent)
             self._is_over = batch.ended is not None
             wake_all(waiting, None)
@@ -587,14 +593,3 @@ class KeptLease:
             self._set_share(0.0)
         else:
             self._watching = asyncio.get_running_loop().call_later(left, self._watch)
-
-
-def wake_all(waiting: Iterable[asyncio.Future[None]], error: Exception | None) -> None:
-    """Tell everyone who still waits that it is durable, or why it is not; in the event loop."""
-    for durable in waiting:
-        if durable.done():
-            continue
-        if error is None:
-            durable.set_result(None)
-        else:
-            durable.set_exception(error)

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Outcome, Reason
-from privacy_toolkit.journal.lease import wake_all
+from privacy_toolkit.core.processes import wake_all
 from privacy_toolkit.journal.packed import PartyWalk, Row, control_row
 from privacy_toolkit.journal.records import (
     PENDING,
@@ -483,13 +483,19 @@ def facts_of(run_id: str, staged: Staged, secret: bytes, size: int) -> dict[str,
     return facts
 
 
-def numbered(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
-    """Give each page that is not empty with the number of its first subject."""
+#: The first so many subjects of a run that several may work on are in pages of at most so many: then there is something
+#: to claim for each of them also where it is small.
+_DIVIDED, _SMALL = 10_000, 100
+
+
+def numbered(pages: Iterable[Page], *, divides: bool = False) -> Iterator[tuple[int, Page]]:
+    """Give each page that is not empty with the number of its first subject; ``divides`` those at the beginning."""
     first = 1
     for page in pages:
-        if page:
-            yield first, page
-            first += len(page)
+        most = _SMALL if divides and first <= _DIVIDED else max(1, len(page))
+        for at in range(0, len(page), most):
+            yield first, page[at : at + most]
+            first += len(page[at : at + most])
 
 
 def members_of(first: int, page: Page, party: Callable[[str, str], str]) -> Iterator[tuple[str, int, int, str, str]]:

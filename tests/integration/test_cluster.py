@@ -1,8 +1,10 @@
 """Several processes on one run in a database: whatever befalls them, nothing is lost, false or doubled, and it ends."""
 
+import socket
+
 import pytest
 
-from tests.support import postgres
+from tests.support import another_machine, postgres
 from tests.support.cluster import Cluster
 from tests.support.lengths import IS_LONG
 
@@ -35,5 +37,22 @@ def test_two_workers_share_a_run_and_one_of_them_writes_the_pack(tmp_path):
         told = [cluster.ended(slot) for slot in cluster.slots]
         assert [one["code"] for one in told] == [0, 0]
         assert len({one["pack"] for one in told} - {"None"}) == 1
+        assert min(cluster.api.requests[slot] for slot in (0, 1)) > 0
+        assert cluster.judge() == {}
+
+
+def test_a_worker_on_another_machine_with_its_own_clocks_takes_part(tmp_path):
+    postgres.needed()
+    if not another_machine.is_possible():
+        pytest.skip("this machine gives nobody a network and clocks of their own (unshare)")
+    with Cluster(tmp_path, slots=2, subjects=200, rate=200).started() as cluster:
+        here, elsewhere = cluster.slots
+        cluster.start_elsewhere(elsewhere, hours=-5)
+        cluster.start(here, seals=True)
+        for slot in cluster.slots:
+            slot.process.wait(120)
+        told = [cluster.ended(slot) for slot in cluster.slots]
+        assert [(one["code"], one["error"]) for one in told] == [(0, None), (0, None)]
+        assert set(cluster.hosts()) == {socket.gethostname(), another_machine.NAME}
         assert min(cluster.api.requests[slot] for slot in (0, 1)) > 0
         assert cluster.judge() == {}

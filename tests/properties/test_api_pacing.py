@@ -6,10 +6,10 @@ from collections import deque
 from random import Random
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from privacy_toolkit.http.exchange import Pacer
+from privacy_toolkit.http.exchange import LEAST_SHARE, Pacer
 from tests.simulation.loop import VirtualLoop
 
 RATES = st.one_of(st.floats(0.1, 20), st.integers(1, 60), st.sampled_from([50, 100, 250, 500, 2000]))
@@ -78,8 +78,8 @@ class Bench:
     for one commit after the other, ``lateness`` that of timers; all in seconds.
     """
 
-    def __init__(self, rate, *, stalls, commits, lateness=(0.0,), walks=64):
-        self.loop = VirtualLoop(Random(0), shuffles=False)
+    def __init__(self, rate, *, stalls=(), commits=(0.001,), lateness=(0.0,), walks=64, loop=None):
+        self.loop = loop or VirtualLoop(Random(0), shuffles=False)
         self.pacer = Pacer(rate, clock=self.loop.time, sleep=self.sleep)
         self.commits, self.late = deque(commits), deque(lateness)
         self.walks = walks
@@ -157,3 +157,74 @@ def test_the_rate_is_reached_on_a_machine_that_is_halted_shortly_now_and_then(ra
     written = Bench(rate, stalls=stalls, commits=commits, lateness=lateness).run(seconds)
     assert (len(written) - 1) / (written[-1] - written[0]) >= 0.995 * rate
     assert most_in_a_second(written) <= 1.01 * rate
+
+
+class Shared:
+    """Several executions under one rate: ``moves`` are (at which second, which of them, what part of the rate).
+
+    As leases have it, nobody is given what somebody else still has: a part is what is free at most.
+    """
+
+    def __init__(self, rate, count, moves, **how):
+        self.rate, self.parts, self.how = rate, [0.0] * count, how
+        self.loop = VirtualLoop(Random(0), shuffles=False)
+        self.benches = [Bench(0.0, loop=self.loop, **how) for _ in range(count)]
+        for at, which, part in moves:
+            self.loop.call_at(at, self.move, which % count, part)
+
+    def move(self, which, part):
+        free = 1.0 - sum(self.parts) + self.parts[which]
+        part = round(min(part, free), 6)
+        self.parts[which] = part if part * self.rate >= LEAST_SHARE else 0.0
+        self.benches[which].pacer.change(self.parts[which] * self.rate, lambda: True)
+
+    def run(self, seconds):
+        """The times at which anything was written, by any of them."""
+
+        async def all_of_them():
+            await asyncio.gather(*(bench.all(seconds) for bench in self.benches))
+
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(all_of_them())
+        return sorted(time for bench in self.benches for time in bench.written)
+
+
+MOVES = st.lists(
+    st.tuples(st.floats(0, 5), st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.25, 0.5, 0.9, 1.0, 1.0])), max_size=25
+)
+
+
+#: Both are behind, and one leaves while the other catches up.
+BEHIND = [(0.0, 0, 0.5), (0.0, 1, 0.5), (3.05, 1, 0.0), (3.051, 0, 1.0)]
+
+
+@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.sampled_from([50, 130, 500]), st.integers(2, 4), MOVES, STALLS, LATENESS)
+@example(500, 2, BEHIND, [(2.0, 0.3)], [0.0])
+@example(500, 2, BEHIND, [(2.9, 0.1)], [0.0])
+def test_no_second_of_all_together_is_too_full_however_shares_move(rate, count, moves, stalls, lateness):
+    written = Shared(rate, count, moves, stalls=stalls, lateness=lateness).run(5.0)
+    assert most_in_a_second(written) <= 1.01 * rate + count
+
+
+#: Four come one after another, and two go: at which second, and the parts from then on. Cuts come before what they pay.
+CHANGES = [
+    (0.0, [1.0, 0.0, 0.0, 0.0]),
+    (1.0, [0.5, 0.5, 0.0, 0.0]),
+    (2.0, [0.33, 0.33, 0.33, 0.0]),
+    (3.0, [0.25, 0.25, 0.25, 0.25]),
+    (4.0, [0.0, 0.33, 0.33, 0.33]),
+    (5.0, [0.0, 0.5, 0.5, 0.0]),
+]
+
+
+@pytest.mark.parametrize("rate", [500, 2000])
+def test_all_together_reach_the_rate_while_they_take_from_each_other(rate):
+    moves, before = [], [0.0] * 4
+    for at, parts in CHANGES:
+        cuts_first = sorted(range(4), key=lambda which: parts[which] > before[which])
+        moves += [(at + 0.001 * n, which, parts[which]) for n, which in enumerate(cuts_first)]
+        before = parts
+    written = Shared(rate, 4, moves).run(6.0)
+    assert (len(written) - 1) / (written[-1] - written[0]) >= 0.99 * rate
+    assert most_in_a_second(written) <= 1.01 * rate + 4

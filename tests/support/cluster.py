@@ -25,7 +25,7 @@ from privacy_toolkit.core.model import Outcome, Purpose
 from privacy_toolkit.journal.postgres import schema
 from privacy_toolkit.journal.postgres.connection import Database
 from privacy_toolkit.journal.postgres.state import PostgresState
-from tests.support import cluster_worker, postgres
+from tests.support import another_machine, cluster_worker, postgres
 
 #: As the worker has them, in seconds; timeouts are part of the drain.
 LEASE, DRAIN = 2.0, 2.5
@@ -47,16 +47,19 @@ ALLOWANCE = 45.0
 
 
 class Proxy:
-    """A port that leads to another one: it passes, holds or resets what goes through it, both ways."""
+    """A port, or the path of a socket, that leads to another: it passes, holds or resets what goes through it."""
 
-    def __init__(self, port):
-        self._to, self._pairs, self.mode = port, set(), "pass"
+    def __init__(self, to):
+        self._to, self._pairs, self.mode = to, set(), "pass"
         self._open = asyncio.Event()
         self._open.set()
 
-    async def listen(self):
-        self.server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
+    async def listen(self, at=0):
+        if isinstance(at, int):
+            self.server = await asyncio.start_server(self._connected, "127.0.0.1", at)
+            self.port = self.server.sockets[0].getsockname()[1]
+        else:
+            self.server = await asyncio.start_unix_server(self._connected, at)
 
     def set(self, mode):
         """``pass``, ``hold`` or ``reset``."""
@@ -76,7 +79,11 @@ class Proxy:
             await self._open.wait()
             if self.mode == "reset":
                 return
-            from_other, other = await asyncio.open_connection("127.0.0.1", self._to)
+            is_port = isinstance(self._to, int)
+            reached = (
+                asyncio.open_connection("127.0.0.1", self._to) if is_port else asyncio.open_unix_connection(self._to)
+            )
+            from_other, other = await reached
             self._pairs.add(other)
             await asyncio.gather(self._pipe(reader, other), self._pipe(from_other, writer))
         except OSError:
@@ -182,6 +189,7 @@ class Cluster:
         self.rate, self._count = rate, slots
         self.codes = []
         self.run_id = ""
+        self.ways = []
 
     @contextmanager
     def started(self):
@@ -219,7 +227,8 @@ class Cluster:
         self.loop.close()
 
     async def _shut(self):
-        for server in (*self.api.servers, *(proxy.server for slot in self.slots for proxy in (slot.api, slot.store))):
+        proxies = [*self.ways, *(proxy for slot in self.slots for proxy in (slot.api, slot.store))]
+        for server in (*self.api.servers, *(proxy.server for proxy in proxies)):
             server.close()
         for transport in list(self.api.transports):
             transport.abort()
@@ -259,10 +268,10 @@ class Cluster:
         assert begun.returncode == 0, err
         self.run_id = json.loads(out)["run_id"]
 
-    def _run(self, address, task):
+    def _run(self, address, task, program=(sys.executable, "-m", cluster_worker.__name__), **environment):
         return subprocess.Popen(
-            [sys.executable, "-m", cluster_worker.__name__, json.dumps(task)],
-            env=self.environment | {"PRIVACY_TOOLKIT_STATE": address},
+            [*program, json.dumps(task)],
+            env=self.environment | {"PRIVACY_TOOLKIT_STATE": address} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -276,6 +285,22 @@ class Cluster:
         slot.process = self._run(address, task)
         slot.pids.append(slot.process.pid)
 
+    def start_elsewhere(self, slot, *, hours):
+        """Start a worker on another machine, whose wall clock is so many hours on; all it reaches are two sockets."""
+        home = self.folder / "elsewhere"
+        home.mkdir()
+        config = home / "config.toml"
+        config.write_text(CONFIG)
+        config.chmod(0o600)
+        ports = {self.server.port: str(home / "store"), self.api.ports[0]: str(home / "api")}
+        for to, path in zip((slot.store.port, slot.api.port), ports.values(), strict=True):
+            proxy = Proxy(to)
+            self._await(proxy.listen(path))
+            self.ways.append(proxy)
+        task = {"do": "work", "run_id": self.run_id, "port": None, "joins": True, "seals": False, "hours": hours}
+        own = {"PRIVACY_TOOLKIT_CONFIG": str(config), "XDG_STATE_HOME": str(home), "HOME": str(home)}
+        slot.process = self._run(self.address, task | {"ports": ports}, another_machine.PROGRAM, **own)
+
     def ended(self, slot):
         """What a worker that has ended said; None while it works."""
         if slot.process is None or slot.process.poll() is None:
@@ -285,6 +310,7 @@ class Cluster:
         slot.process = None
         assert code in _ENDS, (code, err)
         told = json.loads(out) if out else {"code": code}
+        slot.pids.append(told.get("pid"))
         self.codes.append(told["code"])
         return told
 
@@ -384,6 +410,11 @@ class Cluster:
 
     # What is true.
 
+    def hosts(self):
+        """On which machines executions took place."""
+        with psycopg.connect(self.address) as connection:
+            return [host for (host,) in connection.execute("SELECT host FROM toolkit.executions")]
+
     def judge(self):
         """Compare what the journal says with what the server was sent: what is wrong, by kind."""
         wrong = defaultdict(list)
@@ -404,7 +435,7 @@ class Cluster:
         if not hasattr(self, "_executions"):
             with psycopg.connect(self.address) as connection:
                 self._executions = connection.execute(
-                    "SELECT split_part(process, '/', 3)::int,"
+                    "SELECT split_part(process, '/', -2)::int,"
                     " coalesce(extract(epoch FROM fenced_at), 'Infinity')::float8 FROM toolkit.executions"
                 ).fetchall()
         pids = set(self.slots[slot].pids)

@@ -4,6 +4,7 @@ SIGUSR1 sets its clock an hour on, SIGUSR2 an hour back.
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -29,8 +30,8 @@ PAGE = 40
 class Clock:
     """The wall clock of a process, which somebody sets now and then."""
 
-    def __init__(self):
-        self.offset = 0
+    def __init__(self, hours=0):
+        self.offset = hours * HOUR
         signal.signal(signal.SIGUSR1, lambda *_: self._set(HOUR))
         signal.signal(signal.SIGUSR2, lambda *_: self._set(-HOUR))
 
@@ -63,7 +64,8 @@ def work(task, clock):
     )
     done = service.carry_out(task["run_id"], duty)
     error = None if done.error is None else str(done.error[0])
-    return {"run_id": done.run_id, "code": int(done.exit_code), "pack": str(done.pack), "error": error}
+    told = {"run_id": done.run_id, "code": int(done.exit_code), "pack": str(done.pack), "error": error}
+    return told | {"pid": os.getpid()}
 
 
 def _redirect(port):
@@ -76,10 +78,14 @@ def _redirect(port):
     execution._loop_factory = lambda: Loop
 
 
-if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
+def main(given):
+    """Do what was asked for, and say what it came to."""
     try:
-        said = {"begin": begin, "work": work}[given["do"]](given, Clock())
+        said = {"begin": begin, "work": work}[given["do"]](given, Clock(given.get("hours", 0)))
     except ToolkitError as trouble:  # the database is out of reach when it starts
         said = {"code": int(trouble.exit_code), "error": str(trouble), "pack": "None"}
     sys.stdout.write(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -534,7 +534,7 @@ def is_live(process: str, *, is_unexpired: bool) -> bool:
 def _is_gone(process: str) -> bool:
     surroundings, _, started = process.rpartition("/")
     surroundings, _, pid = surroundings.rpartition("/")
-    if not started or surroundings != _surroundings() or not pid.isdigit():
+    if not (started and surroundings and pid.isdigit()) or surroundings != _surroundings():
         return False
     return _start(int(pid)) != started
 
@@ -551,10 +551,15 @@ def _start(pid: int) -> str | None:
 
 @cache
 def _surroundings() -> str:
-    """Where process ids count: this start of this machine, and the namespace; "" where nobody can tell."""
+    """Where process ids and what is counted from the start of the machine mean the same; "" where nobody can tell.
+
+    The start of the machine has a name, but machines copied from one that runs share it: so theirs counts too.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        spaces = Path("/proc/self/ns/pid"), Path("/proc/self/ns/time")
+        known = [str(space.stat().st_ino) for space in spaces if space.exists()]  # not every kernel has the second
+        return "/".join([boot, *known, this_host()])
     except OSError:
         return ""
 

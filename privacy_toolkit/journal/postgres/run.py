@@ -570,7 +570,7 @@ def _put_pages(
     digests: list[Digest] = []
     with connection.cursor().copy("COPY pages (run_no, first, last, data, digest) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["int4", "int8", "int8", "bytea", "bytea"])
-        for first, page in numbered(staged.pages):
+        for first, page in numbered(staged.pages, divides=True):
             last, data = first + len(page) - 1, encode_page(page)
             digests.append((first, last, page_digest(secret, first, last, data)))
             copy.write_row((run_no, first, last, sealed(seal, data, PAGE, first), digests[-1][2]))

@@ -322,19 +322,35 @@ def test_after_a_change_no_second_has_more_turns_than_the_greater_of_both_rates(
     assert len(times) == sum(int(1.5 * rate) for rate in rates)
 
 
-def test_at_the_lower_rate_those_of_the_last_second_count():
+def test_at_the_lower_rate_turns_go_on_at_its_pace_as_if_it_had_been_so_before():
     clock = Clock()
     pacer = Pacer(500, clock=clock, sleep=clock.sleep)
 
-    async def play():
-        for _ in range(400):
+    async def play(count):
+        for _ in range(count):
             await pacer.wait()
-        pacer.change(100)
-        before = clock()
-        await pacer.wait()
-        assert clock() - before > 0.5
+        return clock()
 
-    asyncio.run(play())
+    begun = asyncio.run(play(600))
+    pacer.change(100)
+    assert asyncio.run(play(1)) - begun < 0.03
+    assert asyncio.run(play(99)) - begun >= 0.99
+
+
+def test_a_share_that_grows_counts_what_others_wrote_of_it_before():
+    clock = Clock()
+    pacer = Pacer(0, clock=clock, sleep=clock.sleep)
+    pacer.change(250)
+    clock.time += 10  # nothing was to be written, which saves nothing up
+    pacer.change(500)
+    begun = clock()
+
+    async def play():
+        for _ in range(500):
+            await pacer.wait()
+        return clock()
+
+    assert asyncio.run(play()) - begun >= 0.99
 
 
 def test_without_a_rate_nobody_gets_a_turn_until_there_is_one():

@@ -548,6 +548,20 @@ def test_it_says_at_once_that_there_is_no_share_yet_and_then_which():
     play(script)
 
 
+def test_who_has_work_and_no_share_has_one_soon_after_others_give_some_up():
+    async def script(book, lease, _, heard):
+        other = book.begin()
+        assert book.beat(other).share == 100.0
+        await asyncio.sleep(3.1)
+        assert book.beat(other, in_use=100.0).share == 50.0
+        book.beat(other, in_use=50.0)
+        await asyncio.sleep(0.25)
+        assert [signal.rate for signal in heard if isinstance(signal, ShareChanged)] == [0.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
 def test_an_intent_is_durable_when_it_returns():
     async def script(book, lease, _, __):
         await lease.intend([Note(1, [(1, INTENT)], LOST)])

@@ -29,7 +29,7 @@ from privacy_toolkit.journal.lease import (
     Unclaimed,
 )
 from privacy_toolkit.journal.ledgers import KeptLink
-from privacy_toolkit.journal.postgres import connection, copy, lease, schema
+from privacy_toolkit.journal.postgres import connection, copy, lease, reader, schema
 from privacy_toolkit.journal.postgres.connection import Database
 from privacy_toolkit.journal.postgres.lease import LeaseOf
 from privacy_toolkit.journal.postgres.reader import DRAIN, LEASE
@@ -266,6 +266,17 @@ def test_a_commit_waits_for_the_disk_whatever_the_server_is_set_to(execute, addr
         execute("ALTER DATABASE unit RESET synchronous_commit")
 
 
+@pytest.mark.parametrize(
+    ("changed", "is_seen_gone"), [({}, True), ({"host": "a-copy"}, False), ({"spaces": "4026531999"}, False)]
+)
+def test_only_of_its_own_surroundings_a_process_is_seen_to_be_gone(changed, is_seen_gone):
+    boot, *spaces, host, pid, _ = reader.this_process().split("/")
+    given = {"boot": boot, "spaces": "/".join(spaces), "host": host} | changed
+    gone = "/".join([*given.values(), pid, "1"])  # of the same number, begun at another time
+    assert reader.is_live(gone, is_unexpired=True) is not is_seen_gone
+    assert reader.is_live(reader.this_process(), is_unexpired=True)
+
+
 def test_another_process_opens_a_run_by_its_place(run):
     code = "import sys; from privacy_toolkit.journal.state import open_run; print(open_run(sys.argv[1].encode()).size)"
     done = subprocess.run([sys.executable, "-c", code, run.place.decode()], check=True, capture_output=True, text=True)
@@ -360,6 +371,14 @@ def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
         opened.purge(3, b"{}")
     with pytest.raises(UsageError, match="no such role"):
         schema.grant(Database(address), "nobody-of-that-name", "reader")
+
+
+def test_a_small_run_is_divided_so_that_several_can_claim_something(state):
+    state.create(RUN, staged(950))
+    with state.open(RUN) as run:
+        bounds = run.bounds()
+    assert bounds[:2] == [(1, 100), (101, 200)]
+    assert (len(bounds), bounds[-1]) == (10, (901, 950))
 
 
 def test_after_a_purge_no_file_of_the_tables_holds_an_id(state, run, execute):
