@@ -20,12 +20,13 @@ BENCH_ARGS ?=
 CAMPAIGN_ARGS ?=
 SIMULATE_ARGS ?=
 FUZZ_ARGS ?=
+PYTHONS_ARGS ?=
 DOCUMENT_ARGS ?=
 AUDIT_ARGS ?=
 TOUR_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tour test fast check format bench campaign chaos simulate fuzz constraints audit release man completions site schemas templates answers modules clean
+.PHONY: help demo tour test fast pythons check format bench campaign chaos simulate fuzz constraints audit release man completions site schemas templates answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ test: $(VENV)/.dev  ## Set up, then run all tests (CI=true: without a browser th
 
 fast: $(VENV)/.dev  ## Set up, then run the unit, contract and architecture tests: under 2 minutes on 2 cores
 	$(BIN)/pytest $(PYTEST_ARGS) $(FAST)
+
+pythons: $(VENV)/.dev  ## Run tests and one erasure under each other CPython found here: PATH, pyenv, uv; PYTHONS_ARGS="--short"
+	$(BIN)/python -m release.pythons $(PYTHONS_ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, house rules
 	$(BIN)/ruff format --check .

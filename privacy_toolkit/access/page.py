@@ -548,7 +548,7 @@ def _ground(words: Language, lang: str, row: ReceiptRow) -> str | None:
 @cache
 def _grounds(lang: str) -> Mapping[str, str]:
     """The reasons for which a request is refused, by their codes."""
-    found: Mapping[str, str] = read_toml(templates_folder() / "letters" / f"{lang}.toml", "utf-8")["grounds"]
+    found: Mapping[str, str] = read_toml(templates_folder() / "letters" / f"{lang}.toml")["grounds"]
     return found
 
 

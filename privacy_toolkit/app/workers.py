@@ -34,7 +34,8 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.core.processes import in_thread
 from privacy_toolkit.engine.limits import STOPS_ALL
-from privacy_toolkit.engine.plan import Summary, summarize
+from privacy_toolkit.engine.open_requests import plan_scope
+from privacy_toolkit.engine.plan import Summary, plan_of, summarize
 from privacy_toolkit.journal.lease import AtWork, StopAsked
 from privacy_toolkit.journal.ledgers import Served, WorkQueue
 from privacy_toolkit.journal.records import TuneAsked
@@ -249,6 +250,7 @@ class Standing:
     were no answer as declared, by kind, those that came last first; ``due`` the open subjects by due date, the earliest
     first. ``said`` says in a sentence how it stands, ``stop`` who asked it to stop,
     ``pace`` who asked for another pace.
+    ``is_waiting``: nobody works on it, and it was left to workers, who have not finished it.
     """
 
     summary: Summary
@@ -261,11 +263,12 @@ class Standing:
     rate: float | None = None
     left: float | None = None
     pace: TuneAsked | None = None
+    is_waiting: bool = False
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody works on it any more."""
-        return self.summary.verdict is not Verdict.RUNNING
+        """Whether nobody works on it any more, nor will without being asked."""
+        return self.summary.verdict is not Verdict.RUNNING and not self.is_waiting
 
     def as_object(self) -> dict[str, Any]:
         """Give the same as one object of JSON."""
@@ -276,6 +279,7 @@ class Standing:
             "target": summary.plan.target,
             "verdict": summary.verdict.value,
             "said": self.said,
+            "waiting": self.is_waiting,
             "exit_code": int(summary.exit_code) if self.is_over else None,
             "subjects": summary.plan.rows.subjects,
             "open": summary.open,
@@ -301,8 +305,19 @@ def who_asked(asked: StopAsked) -> str:
     return f"{asked.by} asked for the stop at {moment_of(asked)}{f': {asked.why}' if asked.why else ''}."
 
 
-def standing(journal: OpenRun) -> Standing:
-    """Look at a run as it is now.
+def left_to_workers(settings: Settings) -> Callable[[OpenRun], bool]:
+    """Give what tells of a run whether it was left to workers and they have not finished it; it reads the queue."""
+
+    def is_left(journal: OpenRun) -> bool:
+        if not settings.is_in_database or what_is_left(journal, has_pack=True) is not Left.WORK:
+            return False
+        return journal.run_id in open_queue(settings.state, plan_scope(plan_of(journal))).handed_out()
+
+    return is_left
+
+
+def standing(journal: OpenRun, is_left: Callable[[OpenRun], bool] = lambda _: False) -> Standing:
+    """Look at a run as it is now; ``is_left`` tells of one that nobody works on whether workers will.
 
     Raises:
         ToolkitError: its sums don't add up (code ``sums``), or the journal can't be read.
@@ -316,7 +331,8 @@ def standing(journal: OpenRun) -> Standing:
     for line in told.traffic:
         if line.reason not in {None, Reason.NO_ANSWER_RECORDED}:
             errors[f"{line.operation}: {line.reason}"] += line.count
-    said = "Under way." if summary.verdict is Verdict.RUNNING else sentence(summary, journal.executions())
+    is_waiting = summary.verdict is not Verdict.RUNNING and is_left(journal)
+    said = _said(journal, summary, is_waiting=is_waiting)
     stop = journal.stop_asked
     is_why = summary.verdict is Verdict.RUNNING or summary.stopped_by is StopReason.STOP_ASKED
     return Standing(
@@ -328,13 +344,32 @@ def standing(journal: OpenRun) -> Standing:
         said,
         stop if is_why else None,
         pace=journal.tune_asked if summary.verdict is Verdict.RUNNING else None,
+        is_waiting=is_waiting,
     )
 
 
+def _said(journal: OpenRun, summary: Summary, *, is_waiting: bool) -> str:
+    if summary.verdict is Verdict.RUNNING:
+        return "Under way."
+    if not is_waiting:
+        return sentence(summary, journal.executions())
+    if journal.executions():
+        return "Left to workers: waiting for the next one to go on with it."
+    return "Left to workers: waiting for one to take it (privacy-toolkit worker)."
+
+
 def watch(
-    state: State, run_id: str, every: float, monotonic: Callable[[], float], pause: Callable[[float], object]
+    state: State,
+    run_id: str,
+    every: float,
+    monotonic: Callable[[], float],
+    pause: Callable[[float], object],
+    *,
+    is_left: Callable[[OpenRun], bool] = lambda _: False,
 ) -> Iterator[Standing]:
     """Look at a run every so many seconds until nobody works on it; each change is given, and the end always.
+
+    One for which ``is_left`` holds is waited for; see ``left_to_workers``.
 
     A state that can't be read for a while, such as a database that is restarted, is tried again.
 
@@ -347,7 +382,7 @@ def watch(
         began = monotonic()
         try:
             with state.open(run_id) as journal:
-                now = seen.compared(standing(journal), began)
+                now = seen.compared(standing(journal, is_left), began)
             unread_since = None
         except DamagedError:
             raise
@@ -382,7 +417,9 @@ class Looks:
         kinds = [*sorted(grown), *(kind for kind in self._errors if kind not in grown)]
         self._errors = {kind: now.errors[kind] for kind in kinds if kind in now.errors}
         told = replace(now, errors=dict(list(self._errors.items())[:MOST_TOLD]))
-        if now.is_over or at <= then:
+        if now.is_waiting:
+            self._taken.clear()  # a rate is that of the work
+        if now.is_over or now.is_waiting or at <= then:
             return told
         settled, seconds = were_open - now.summary.open, at - then
         left = round(now.summary.open / settled * seconds, 1) if settled > 0 else None

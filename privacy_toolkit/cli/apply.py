@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from privacy_toolkit.cli.output import (
     emit_json,
     emit_line,
     microseconds,
+    now_utc,
     quoted,
     result,
     rows_object,
@@ -158,7 +158,7 @@ def approve_command(**options: Any) -> int:
     out, only_statement, for_state = options.pop("out"), options.pop("only_statement"), options.pop("for_state")
     given, no_input = options.pop("confirm"), options.pop("no_input")
     (plan, _), trust = read_plan(path), take_settings(options).trust
-    said = statement_of(plan, trust, datetime.now(UTC), for_state)
+    said = statement_of(plan, trust, now_utc(), for_state)
     if only_statement:
         if as_json:
             emit_json({"plan": str(path), "digest": plan.digest, "statement": said})
@@ -383,7 +383,7 @@ def backup_state(out: str, recipient: tuple[str, ...], without_packs: bool, **op
     as_json = options.pop("as_json")
     order = Backup(Path(out), recipient, packs=not without_packs)
     settings = take_settings(options)
-    made = back_up_state(settings, order, datetime.now(UTC))
+    made = back_up_state(settings, order, now_utc())
     told = {"runs": made.runs, "files": len(made.files), "packs": made.packs, "key": made.key}
     if as_json:
         emit_json({"backup": out, "created_at": made.created_at, "encrypted": bool(recipient), **told})
@@ -437,7 +437,7 @@ def check_state(without_packs: bool, **options: Any) -> int:
 
     as_json = options.pop("as_json")
     settings, state = take_settings_and_state(options)
-    packs = None if without_packs else datetime.now(UTC)
+    packs = None if without_packs else now_utc()
     found = list(checked(settings, state, lambda place: shutil.disk_usage(place).free, packs))
     wrong = [one for one in found if one.is_wrong]
     if as_json:

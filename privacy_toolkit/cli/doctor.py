@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from privacy_toolkit.cli.options import settings_options, take_settings
-from privacy_toolkit.cli.output import emit_json, result, say
+from privacy_toolkit.cli.output import emit_json, now_utc, result, say
 from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError, rfc3339_seconds
 
 # ``privacy-toolkit controls``.
@@ -151,7 +151,7 @@ def _check_unchanged(store: ControlStore, before: ControlProfile | None, setting
 def _begun(settings: Settings, profile_id: str) -> ControlProfile:
     from privacy_toolkit.journal.records import ControlProfile
 
-    now = rfc3339_seconds(datetime.now(UTC))
+    now = rfc3339_seconds(now_utc())
     return ControlProfile(deployment=settings.deployment_key, profile_id=profile_id, begun_at=now)
 
 
@@ -381,7 +381,7 @@ def _condition(found: Condition) -> DoctorCheck:
 
 def _clock(latest: str | None) -> DoctorCheck:
     """Whether this machine's clock is behind what it once was: due dates and the order of runs are told by it."""
-    now = datetime.now(UTC)
+    now = now_utc()
     try:
         ahead = datetime.strptime((latest or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC) - now
     except ValueError:
@@ -427,12 +427,12 @@ def _signing(settings: Settings) -> Iterator[DoctorCheck]:
     if hand is None:
         yield DoctorCheck("allowed signers", True, said)
         return
-    names = listed.principals(hand.signer.public, PACK_NAMESPACE, datetime.now(UTC))
+    names = listed.principals(hand.signer.public, PACK_NAMESPACE, now_utc())
     remedy = "Checks against this list will refuse your packs. Add the line that keys new printed for your key."
     said += f", has your key as {', '.join(names)}" if names else ", does not have your key for packs"
     yield DoctorCheck("allowed signers", bool(names), said, remedy)
     if settings.is_in_database:
-        may = bool(listed.principals(hand.signer.public, ORDER_NAMESPACE, datetime.now(UTC)))
+        may = bool(listed.principals(hand.signer.public, ORDER_NAMESPACE, now_utc()))
         said = "your key signs them, and is listed for that" if may else "your key is not listed for them"
         yield DoctorCheck("orders", may, said, f"Runs can be worked on, not made. Its line needs: {ORDER_NAMESPACE}")
 
@@ -590,7 +590,7 @@ def _present(settings: Settings, present: str) -> Iterator[DoctorCheck]:
 
 def _age(learned_at: str) -> str:
     try:
-        days = (datetime.now(UTC) - datetime.fromisoformat(learned_at)).days
+        days = (now_utc() - datetime.fromisoformat(learned_at)).days
     except (ValueError, TypeError):
         return learned_at
     return "today" if days < 1 else f"{days:,} days ago"

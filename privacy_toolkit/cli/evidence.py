@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from privacy_toolkit.cli.options import output_options, settings_options, take_settings, take_state
-from privacy_toolkit.cli.output import emit_json, result, say
+from privacy_toolkit.cli.output import emit_json, now_utc, result, say
 from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count, rfc3339_seconds
 from privacy_toolkit.core.processes import environment
@@ -226,7 +225,7 @@ def verify_command(**options: Any) -> int:
     pack, signers, chain = (_path(options.pop(name), said) for name, said in names.items())
     allowed = None if signers is None else AllowedSigners.read(signers)
     wanted = Wanted(page=not options.pop("no_page"), approval=options.pop("require_approval"))
-    found = verify_pack(pack or Path(), Trust(allowed, datetime.now(UTC)), chain=chain, wanted=wanted)
+    found = verify_pack(pack or Path(), Trust(allowed, now_utc()), chain=chain, wanted=wanted)
     if options.pop("as_json"):
         emit_json(_object(str(pack), found))
     else:
@@ -497,7 +496,7 @@ def remove_listed(**options: Any) -> int:
             "That reason can't be recorded.", f"One line, up to {LONGEST_REASON} characters, without the id."
         )
     settings = take_settings(options)
-    state, hand, now = _state_of(settings), hand_of(settings.trust), datetime.now(UTC)
+    state, hand, now = _state_of(settings), hand_of(settings.trust), now_utc()
     signer = None if hand is None else hand.signer
     erasing = jobs_that(lambda job: job.erases)
     where = suppression_scopes(state, settings, erasing)

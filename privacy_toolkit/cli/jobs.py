@@ -29,7 +29,6 @@ from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 from privacy_toolkit.inputs.files import STDIN
-from privacy_toolkit.journal.state import existing_state
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,6 +64,8 @@ def erase_command(**options: Any) -> int:
     With --with-loyalty and --with-cards the customer's loyalty goes first. A profile is erased only after every
     program that was named has been read and seen empty.
     """
+    from privacy_toolkit.journal.state import existing_state
+
     parameters = {name: ",".join(options.pop(name)) or None for name in ("with_loyalty", "with_cards")}
     path, patrol = options.pop("requests"), options.pop("reappeared")
     if (path is None) == (patrol is None):

@@ -18,6 +18,8 @@ from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count
 from privacy_toolkit.core.privacy import visible
 
 if TYPE_CHECKING:  # asyncio comes with it, which --help and --version do without
+    from datetime import datetime
+
     from privacy_toolkit.engine.limits import Event, Listener
 
 # What is said, and where: results on stdout, everything else on stderr.
@@ -201,9 +203,20 @@ def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) 
     return int(exit_code if exit_code is not None else error.exit_code)
 
 
+#: The clock of all commands, in nanoseconds since the epoch: tests put another one here.
+read_clock: Callable[[], int] = time.time_ns
+
+
 def microseconds() -> int:
     """The time, in microseconds since the epoch."""
-    return time.time_ns() // 1000
+    return read_clock() // 1000
+
+
+def now_utc() -> datetime:
+    """The time, by the same clock."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(microseconds() / 1e6, UTC)
 
 
 def rows_object(rows: PrintedRows) -> dict[str, int]:
@@ -270,9 +283,11 @@ class Lines:
 
 def announce(event: Event) -> None:
     """Say why the run waits or ends."""
-    from privacy_toolkit.engine.limits import PaceChanged, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Obstructed, PaceChanged, Stopping, Waiting
 
-    if isinstance(event, Waiting):
+    if isinstance(event, Obstructed):
+        say(f"No connection: {event.said}. {event.remedy}")
+    elif isinstance(event, Waiting):
         why = (
             "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
         )
@@ -294,7 +309,7 @@ def _bar(doing: str) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from privacy_toolkit.engine.limits import Exchanged, PaceChanged, Settled, Started, Stopping, Waiting
+    from privacy_toolkit.engine.limits import Exchanged, Obstructed, PaceChanged, Settled, Started, Stopping, Waiting
 
     console = Console(file=cast("IO[str]", Lasting(sys.stderr)))
     columns = (
@@ -317,7 +332,7 @@ def _bar(doing: str) -> Iterator[Listener]:
                 shown.update(task, advance=1, speed=f"{requests / (time.monotonic() - began):,.0f} requests/s")
             elif isinstance(event, Started):
                 shown.update(task, total=event.open)
-            elif isinstance(event, Waiting | Stopping | PaceChanged):
+            elif isinstance(event, Waiting | Obstructed | Stopping | PaceChanged):
                 announce(event)
 
         yield listen

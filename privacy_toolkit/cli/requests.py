@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,12 @@ from privacy_toolkit.cli.options import (
     take_state,
     unattended_options,
 )
-from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.cli.output import emit_json, microseconds, now_utc, result, say
 from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.app.patrol import Look, PatrolOrder, PatrolResult, Round
-    from privacy_toolkit.app.requests import HeldRequests
+    from privacy_toolkit.app.requests import HeldRequests, WrittenLetters
     from privacy_toolkit.cli.options import CommandOptions
     from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
@@ -109,11 +109,8 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
         if not given[key]:
             raise UsageError(f"Letters need --{key} DIR.", hint)
     order = LetterOrder(**given | {"out": Path(given["out"]), "templates": Path(given["templates"])})
-    written = write(state, run_id, order, datetime.now(UTC).date())
-    if written.environment == "sandbox":
-        say("This run was on SANDBOX: what these letters say was rehearsed, and is so for nobody. Don't send them.")
-    if written.no_reason:
-        say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
+    written = write(state, run_id, order, now_utc().date())
+    _say_of_letters(written)
     if as_json:
         emit_json(
             {
@@ -136,13 +133,20 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
     return ExitCode.SETTLED
 
 
+def _say_of_letters(written: WrittenLetters) -> None:
+    if written.environment == "sandbox":
+        say("This run was on SANDBOX: what these letters say was rehearsed, and is so for nobody. Don't send them.")
+    if written.no_reason:
+        say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
+
+
 def _record_sent(state: State, run_id: str, marks: dict[str, Any], *, as_json: bool) -> int:
     from privacy_toolkit.app.requests import record_sent
     from privacy_toolkit.app.runs import read_ids
 
     if marks["everybody"] == bool(marks["id_file"]):
         raise UsageError("Whose letters were sent?", "Give --all, or --id-file FILE; one of the two.")
-    today = datetime.now(UTC).date()
+    today = now_utc().date()
     day = _day(marks["day"]) if marks["day"] else today
     ids = None if marks["everybody"] else read_ids(Path(marks["id_file"]))
     recorded, waiting = record_sent(state, run_id, ids, day, today)
@@ -186,7 +190,7 @@ def register_command(**options: Any) -> int:
     if out and not (as_json or as_csv or as_page):
         raise UsageError("In which form is FILE to be?", "Add --csv, --html or --json.")
     settings, state = take_settings_and_state(options)
-    found = register(state, datetime.now(UTC).date(), settings.packs)
+    found = register(state, now_utc().date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
     if as_csv:
@@ -252,7 +256,7 @@ def metrics_command(**options: Any) -> int:
     from privacy_toolkit.reporting.register import FIGURES
 
     as_json, year = options.pop("as_json"), options.pop("year")
-    found = metrics(take_state(options), year, datetime.now(UTC).date())
+    found = metrics(take_state(options), year, now_utc().date())
     if as_json:
         emit_json(found)
     for job, one in {} if as_json else found["requests"].items():
@@ -297,7 +301,7 @@ def due_command(**options: Any) -> int:
 
     as_json, days, only_holds = options.pop("as_json"), options.pop("days"), options.pop("holds")
     ics, notify = options.pop("ics"), options.pop("notify")
-    (settings, state), today = take_settings_and_state(options), datetime.now(UTC).date()
+    (settings, state), today = take_settings_and_state(options), now_utc().date()
     found = register(state, today, jobs_that(lambda job: job.has_clock), days)
     held, unreadable = holds(state, today, days) if only_holds or ics or notify else ([], [])
     for run in found.not_counted:
@@ -320,7 +324,7 @@ def _write_calendar(path: Path, found: Register, held: list[HeldRequests]) -> No
     from privacy_toolkit.app.requests import calendar_days
     from privacy_toolkit.reporting.register import calendar
 
-    _deliver([calendar(calendar_days(found.due, held), datetime.now(UTC))], str(path), "--ics")
+    _deliver([calendar(calendar_days(found.due, held), now_utc())], str(path), "--ics")
 
 
 def _tell(settings: Settings, found: Register, held: list[HeldRequests]) -> None:
@@ -453,7 +457,7 @@ def _show_round(settings: Settings, as_of: date | None, *, as_json: bool) -> int
     from privacy_toolkit.app.patrol import round_of
     from privacy_toolkit.journal.state import open_state
 
-    today = as_of or datetime.now(UTC).date()
+    today = as_of or now_utc().date()
     found = round_of(open_state(settings.state, settings.state_key), settings, today, is_asked=as_of is not None)
     if as_json:
         emit_json(_round_object(found))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from privacy_toolkit.cli.options import (
     take_settings_and_state,
     take_state,
 )
-from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, quoted, result, say
+from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
@@ -51,7 +50,7 @@ def list_runs(**options: Any) -> int:
 
     as_json = options.pop("as_json")
     state = take_state(options)
-    today = datetime.now(UTC).date()
+    today = now_utc().date()
     lines = [listed(state, run_id, today) for run_id in state.run_ids()]
     for line in lines:
         if "error" in line:
@@ -131,17 +130,18 @@ def resume(**options: Any) -> int:
 def watch_run(**options: Any) -> int:
     """Watch a run that a process works on, here or elsewhere, until nobody does; ends with the run's exit code.
 
-    Progress, rate, forecast, errors by kind, due dates of what is open, and who works on it. With --json one object a
-    line for each change. Ctrl-C ends the watching alone.
+    One that was left to workers is waited for until they are done. Progress, rate, forecast, errors by kind, due dates
+    of what is open, and who works on it. With --json one object a line for each change. Ctrl-C ends the watching alone.
     """
-    from privacy_toolkit.app.workers import watch
+    from privacy_toolkit.app.workers import left_to_workers, watch
     from privacy_toolkit.cli.output import watching
 
     as_json, name, every = options.pop("as_json"), options.pop("run"), options.pop("every")
-    state = take_state(options)
+    settings, state = take_settings_and_state(options)
+    run_id, is_left = state.find(name), left_to_workers(settings)
     code = ExitCode.BUG
     with watching(as_json=as_json) as show:
-        for now in watch(state, state.find(name), every, time.monotonic, time.sleep):
+        for now in watch(state, run_id, every, time.monotonic, time.sleep, is_left=is_left):
             show(now)
             code = now.summary.exit_code
     return code
@@ -299,7 +299,7 @@ def purge(**options: Any) -> int:
     if summary.open:
         say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
-    runs.purge(state, summary, datetime.now(UTC), settings.packs)
+    runs.purge(state, summary, now_utc(), settings.packs)
     if as_json:
         emit_json({"run_id": run_id, "purged": True})
     else:
@@ -321,7 +321,7 @@ def _purge_aged(
     """Purge the runs that are older than an age; without ``confirmed`` only show which ones these are."""
     from privacy_toolkit.app import upkeep
 
-    now = datetime.now(UTC)
+    now = now_utc()
     found = upkeep.aged(state, upkeep.first_kept(age, now.date()))
     told = upkeep.as_object(age, found.before, found.left)
     say(f"{count(len(found.ready), 'run')} that ended before {found.before}, to be purged:")

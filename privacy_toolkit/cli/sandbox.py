@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import CommandOptions, column_of, output_options
-from privacy_toolkit.cli.output import emit_json, microseconds, result, say
+from privacy_toolkit.cli.output import emit_json, microseconds, now_utc, result, say
 from privacy_toolkit.config.file import FILE_NAME, MappingFile, SecretSource, read_mapping, read_secret, toml_string
 from privacy_toolkit.config.settings import Flags, check_place, load_settings
 from privacy_toolkit.core.durable import read_regular
@@ -161,7 +161,7 @@ def demo_command(**options: Any) -> int:
 
     folder = Path(options["out"])
     folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC)
+    now = now_utc()
     known, requests, holds = write_lists(folder, options["customers"], now.date())
     trust = _trust(folder)
     with start_in_thread(SandboxSettings(faults=Faults(latency_ms=LATENCY))) as sandbox:

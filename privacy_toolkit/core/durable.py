@@ -14,7 +14,6 @@ import stat
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from io import BufferedReader
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -86,8 +85,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: as ``read_regular``.
-        ValueError: it is not TOML in UTF-8, or can't be held: numbers of thousands of digits, brackets without
-            end, keys of more than 20 parts. The text says where.
+        ValueError: it is not TOML in UTF-8, or can't be held: numbers of thousands of digits, brackets without end.
     """
     try:
         text = read_regular(path, SETTINGS_LIMIT).decode("utf-8-sig")
@@ -97,7 +95,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError("a key in it has too many parts")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError:  # it says where
         raise
     except (ValueError, RecursionError):  # of a number too long for Python, and of the parser, which calls itself
         raise ValueError("a number in it is too long, or its brackets too deep") from None
@@ -164,7 +162,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file under its own name, for its owner only; it is on the disk when the block ends without an error.
 
@@ -215,7 +213,7 @@ def write_files(folder: Path, files: Mapping[str, bytes], modified: int | None =
         sync(folder / below)
 
 
-@contextmanager
+@contextlib.contextmanager
 def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Write a file that has its name, durably, when the block ends without an error; else nothing has changed.
 
@@ -246,7 +244,7 @@ def put_file(path: Path, *, over: bool, mode: int = 0o600) -> Iterator[BinaryIO]
             building.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def put_folder(path: Path, *, over: bool) -> Iterator[Path]:
     """Build a folder that has its name, durably, when the block ends without an error; else nothing has changed.
 
@@ -432,7 +430,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(descriptor: int) -> Iterator[BinaryIO]:
     file = os.fdopen(descriptor, "wb")
     try:
@@ -497,7 +495,7 @@ def _private(folder: Path, name: str | None) -> list[tuple[Path, re.Match[str]]]
     return [(path, match) for _, path, match in sorted(found, key=itemgetter(0, 1), reverse=True)]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _abandoned(path: Path, *, by_process_id: bool) -> Iterator[bool]:
     """Whether nobody works on it any more; nobody can begin to while the block runs."""
     with contextlib.ExitStack() as stack:
@@ -588,7 +586,7 @@ def try_lock(descriptor: int) -> bool | None:
     return True
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool | None]:
     """Hold the lock on a file or folder while the block runs; gives what ``try_lock`` gives.
 

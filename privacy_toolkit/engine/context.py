@@ -12,6 +12,7 @@ from random import Random, SystemRandom
 
 from msgspec.structs import replace
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.core.model import Control, Gone, Purpose, StopReason
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
@@ -20,12 +21,13 @@ from privacy_toolkit.engine.limits import (
     SUSPICIOUS_ABSENCES,
     Event,
     Exchanged,
+    Obstructed,
     Places,
     Stop,
     Waiting,
     Watch,
 )
-from privacy_toolkit.http.exchange import Exchange, Line, Manner, Pacer, Reply
+from privacy_toolkit.http.exchange import Exchange, Fault, Line, Manner, Pacer, Reply
 from privacy_toolkit.journal.store import Lease, OpenRun
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.controls import is_of_sandbox
@@ -49,7 +51,8 @@ class ExecutionContext:
     an erased profile, as its control profile taught, ``gone`` how as the erasures of this run show; None: not known.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox``: what the settings say of the environment. ``grace`` is how many seconds an
-    update without an answer may still be applied. ``aside`` does what would hold up the event loop.
+    update without an answer may still be applied. ``aside`` does what would hold up the event loop. ``explain`` says
+    what is in the way of connections, and what puts it right.
     """
 
     journal: OpenRun
@@ -68,12 +71,14 @@ class ExecutionContext:
     sandbox: bool | None = None
     grace: float = 60.0
     aside: Aside = in_thread
+    explain: Callable[[Obstacle], tuple[str, str]] = lambda obstacle: (obstacle.value, "")
     positive: str | None = None
     gone: Gone | None = None
     learned_gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
     paused_until: float = -math.inf
     asked_until: float = -math.inf  # as answered here, not elsewhere
+    obstacles: set[Obstacle] = field(default_factory=set)  # those that were told
     controls: Controls = field(init=False)
     manner: Manner = field(init=False)  # of what only reads
 
@@ -121,7 +126,13 @@ class ExecutionContext:
         return answer
 
     def moment(self, exchange: Exchange) -> datetime:
-        """The time that counts for what an exchange says of time: nearly none says anything."""
+        """The time that counts for what an exchange says of time: nearly none says anything.
+
+        What is in the way of a connection is told here, the first time that it is met.
+        """
+        if isinstance(exchange, Fault) and exchange.obstacle is not None and exchange.obstacle not in self.obstacles:
+            self.obstacles.add(exchange.obstacle)
+            self.emit(Obstructed(*self.explain(exchange.obstacle)))
         says = isinstance(exchange, Reply) and exchange.retry_after is not None
         return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else _NO_MOMENT
 

@@ -15,6 +15,7 @@ from random import Random, SystemRandom
 
 import msgspec
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.config.settings import Settings, deployment_key
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
@@ -302,6 +303,10 @@ def _proxied(settings: Settings) -> str:
     return "" if proxy is None else proxy.shown
 
 
+def _in_the_way(settings: Settings, obstacle: Obstacle) -> tuple[str, str]:
+    return settings.network.explained(obstacle, settings.base_url or "")
+
+
 async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
     """Work on a run with a lease; why that was stopped, and whether it was because the lease was lost."""
     runner: Runner
@@ -328,6 +333,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
             clock=work.clock,
             monotonic=work.monotonic,
             aside=work.aside,
+            explain=partial(_in_the_way, work.settings),
             recognise=work.recognise,
             suppressed=work.suppressed,
             sandbox=work.settings.environment == "sandbox",

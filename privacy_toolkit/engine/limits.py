@@ -51,6 +51,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstructed:
+    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind."""
+
+    said: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """No new subject is begun; what is in flight is finished."""
 
@@ -94,7 +102,7 @@ class PaceChanged:
     by_hand: bool
 
 
-Event = Working | Started | Exchanged | Settled | Waiting | PaceChanged | Stopping | Ended
+Event = Working | Started | Exchanged | Settled | Waiting | Obstructed | PaceChanged | Stopping | Ended
 Listener = Callable[[Event], None]
 
 

@@ -4,9 +4,12 @@ import csv
 import io
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime, time
+from time import time_ns
 
 import pytest
 
+from privacy_toolkit.cli import output
 from privacy_toolkit.cli.main import main
 from privacy_toolkit.sandbox import start_in_thread
 from privacy_toolkit.sandbox.store import SandboxSettings
@@ -43,6 +46,15 @@ def kept_in(request, monkeypatch, tmp_path, isolated_environment):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
         (tmp_path / "privacy-toolkit").symlink_to(tmp_path / "state")
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def settled_today(request, monkeypatch):
+    """For a module with a TODAY it stays that day, however long tests take: the commands' clock begins at its noon."""
+    if (today := getattr(request.module, "TODAY", None)) is not None:
+        noon = datetime.combine(today, time(12), UTC)
+        ahead = int(noon.timestamp() * 1e9) - time_ns()
+        monkeypatch.setattr(output, "read_clock", lambda: time_ns() + ahead)
 
 
 CUSTOMERS = [f"customer-{number:05d}" for number in range(12)]

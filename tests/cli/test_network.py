@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from privacy_toolkit.http import exchange
 from privacy_toolkit.sandbox.wire import seed
 from tests.support import tunnels
 from tests.support.certificates import Authority
+from tests.support.lengths import IS_LONG
 
 NAME = "localhost"
 SECRET = "pr0xy-s3cret"
@@ -55,7 +57,7 @@ def surrounded(server, authorities, tmp_path, monkeypatch):
             lines = [f"{key} = {_toml(value)}" for key, value in profile.items() if value is not None]
             (tmp_path / "c.toml").write_text("\n".join(["[profiles.default]", *lines]) + "\n")
             (tmp_path / "c.toml").chmod(0o600)
-            monkeypatch.delenv("PRIVACY_TOOLKIT_BASE_URL")
+            monkeypatch.delenv("PRIVACY_TOOLKIT_BASE_URL", raising=False)
             monkeypatch.setenv("PRIVACY_TOOLKIT_CONFIG", str(tmp_path / "c.toml"))
             return usual
 
@@ -233,3 +235,41 @@ def test_the_variables_of_the_environment_count_where_the_profile_names_no_proxy
     assert failed(call("doctor", "--json"))["message"] == "The HTTPS_PROXY is not the address of a proxy."
     path.write_text("\n".join([*lines, 'proxy = "none"']) + "\n")
     assert "has no address here" in failed(call("doctor", "--json"))["message"]
+
+
+class Silent(tunnels.Proxy):
+    """A proxy that takes connections, and never says a word."""
+
+    async def serve(self, reader, writer):
+        await reader.read()
+
+
+#: Proxies that let nothing through, and what is said of them.
+CLOSED = {
+    "another password": (lambda: tunnels.Proxy(credentials="svc:another"), "refuses the credentials (407). Correct"),
+    "the target is forbidden": (
+        lambda: tunnels.Proxy(answer=tunnels.saying(403)),
+        f"lets nobody through to {NAME}. Have",
+    ),
+    "no way from there": (lambda: tunnels.Proxy(answer=tunnels.saying(502)), f"can't reach {NAME} either. Is the"),
+    "nobody there": (nobody_there, "can't be reached. Are its host"),
+    "not a word": (Silent, "can't be reached. Are its host"),
+}
+
+
+@pytest.mark.parametrize("closed", CLOSED if IS_LONG else ["another password", "not a word"])
+def test_a_run_whose_proxy_lets_nothing_through_claims_nothing_and_goes_on_once_it_does(
+    call, server, surrounded, requests, closed, monkeypatch
+):
+    monkeypatch.setattr(exchange, "LONGEST_BACKOFF", 0.01)
+    proxy, said = CLOSED[closed]
+    surrounded(proxy=proxy(), timeouts={"connect": 0.2})
+    done = call("erase", requests, "--confirm", f"erase 12 from {NAME}", "--json")
+    assert (done.code, done.json["verdict"], done.json["outcomes"]) == (3, "open_items", {"retryable": 12}), done.err
+    (told,) = [line for line in done.err.splitlines() if line.startswith("No connection: the proxy 127.0.0.1:")]
+    assert said in told
+    assert SECRET not in done.out + done.err
+    assert list(server.log) == []
+    surrounded()
+    done = call("runs", "resume", "latest", "--json")
+    assert (done.code, done.json["outcomes"]) == (0, {"erased": 12}), done.err

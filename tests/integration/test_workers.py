@@ -1,5 +1,6 @@
 """Workers: runs that are left to them are done by somebody, whoever is stopped or dies, and schedules are kept."""
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,19 @@ def test_a_run_that_is_left_to_workers_sends_nothing_before_one_is_there(kit, wr
     with worker(kit) as process:
         assert reaches_end(kit, process)
     assert outcomes(kit) == {"erased": len(IDS)}
+
+
+def test_a_run_that_no_worker_has_taken_yet_is_waited_for_by_whoever_watches(kit, write_ids):
+    detach(kit, write_ids)
+    watching = kit.start("runs", "watch", "latest", "--every", "0.1", "--json")
+    first = json.loads(watching.stdout.readline())
+    assert (first["waiting"], first["exit_code"], first["open"]) == (True, None, len(IDS))
+    assert first["said"].startswith("Left to workers: waiting for one to take it")
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+        told, _ = watching.communicate(timeout=60)
+    last = json.loads(told.splitlines()[-1])
+    assert (watching.returncode, last["waiting"], last["exit_code"], last["verdict"]) == (0, False, 0, "complete")
 
 
 def test_a_worker_that_is_stopped_finishes_what_is_in_flight_and_another_goes_on(kit, write_ids):

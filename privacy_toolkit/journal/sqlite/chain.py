@@ -26,6 +26,7 @@ from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.ledgers import ChainError, IndexLost, KeptLink
 from privacy_toolkit.journal.records import ControlProfile, RunAnswers
 from privacy_toolkit.journal.sqlite.ledgers import ASSIGNED_FILE, SUPPRESSION_FILE, own_key, runs_in, stamp_of
+from privacy_toolkit.journal.sqlite.pages import setting_up
 
 _ID: Final = "id"
 _CHECKPOINT, _SUMS, _SIGNATURE = "checkpoint.txt", "SHA256SUMS", "SHA256SUMS.sig"
@@ -483,18 +484,16 @@ class FolderIndex:
         with suppress(OSError):  # SQLite says better what is wrong with the folder
             self._path.touch(mode=0o600)
         connection = _connected(self._path)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        with setting_up(connection):
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in {0, _VERSION}:
             connection.close()
             self._remove_file()
             connection = _connected(self._path)
-        connection.executescript(_TABLES)
-        connection.execute(f"PRAGMA user_version={_VERSION}")
-        try:
+        with setting_up(connection):
+            connection.executescript(_TABLES)
+            connection.execute(f"PRAGMA user_version={_VERSION}")
             self._key = own_key(connection, self._state_key, "index")
-        except (JournalError, UsageError):
-            connection.close()
-            raise
         return connection
 
     def _open_in_memory(self) -> sqlite3.Connection:
@@ -558,8 +557,9 @@ class FolderIndex:
 
 def _connected(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=_LONGEST_WAIT)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA secure_delete=ON")
+    with setting_up(connection):
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
     return connection
 
 

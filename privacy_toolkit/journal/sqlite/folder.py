@@ -271,7 +271,7 @@ class StateFolder:
         #: The runs that could not be read, as far as somebody was told of them.
         self.passed_over: set[str] = set()
         with _explained(path):
-            self.path = path.resolve()
+            self.path = _resolved(path)
             self.key_path = key
             if self.path.exists():
                 _check_is_ours(self.path, path)
@@ -289,7 +289,7 @@ class StateFolder:
         state = cls.__new__(cls)
         state.passed_over = set()
         with _explained(path):
-            state.path = path.resolve()
+            state.path = _resolved(path)
             state.key_path = key
             if state.path.exists() and not _is_state_folder(state.path):
                 raise _no_state_folder(path)
@@ -539,6 +539,13 @@ def _copy_database(path: Path, copy: Path) -> None:
             target.execute("PRAGMA journal_mode=DELETE")  # all in one file
     except sqlite3.Error as error:
         raise JournalError(f"{path} can't be copied: {error}.", "privacy-toolkit state check looks at it.") from None
+
+
+def _resolved(path: Path) -> Path:
+    real = path.resolve()
+    if real.is_symlink():  # from Python 3.13 on, links that lead in a circle are given as they are
+        raise RuntimeError
+    return real
 
 
 @contextmanager

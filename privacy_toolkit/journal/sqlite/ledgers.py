@@ -30,6 +30,7 @@ from privacy_toolkit.journal.records import (
     list_name,
     newest_first,
 )
+from privacy_toolkit.journal.sqlite.pages import setting_up
 from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
 
@@ -159,14 +160,15 @@ class SuppressionFile:
             with suppress(OSError):  # SQLite says better what is wrong with the folder
                 (folder / SUPPRESSION_FILE).touch(mode=0o600)
             self._connection = sqlite3.connect(folder / SUPPRESSION_FILE, isolation_level=None, timeout=30)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_TABLES)
-            self._key = own_key(self._connection, self._state_key, "suppression")
-            self._imported = {
-                name: unwrapped(self._state_key, f"list:{name}", wrapped, checked)
-                for name, wrapped, checked in self._connection.execute("SELECT name, wrapped, checked FROM lists")
-            }
+            with setting_up(self._connection):
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection.executescript(_TABLES)
+                self._key = own_key(self._connection, self._state_key, "suppression")
+                self._imported = {
+                    name: unwrapped(self._state_key, f"list:{name}", wrapped, checked)
+                    for name, wrapped, checked in self._connection.execute("SELECT name, wrapped, checked FROM lists")
+                }
         except sqlite3.Error as error:
             raise JournalError(
                 f"The list of erased customers can't be opened: {error}.", "Is the state folder complete and writable?"
@@ -385,10 +387,11 @@ class AssignedCodesFile:
             with suppress(OSError):  # SQLite says better what is wrong with the folder
                 (folder / ASSIGNED_FILE).touch(mode=0o600)
             self._connection = sqlite3.connect(folder / ASSIGNED_FILE, isolation_level=None, timeout=30)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_ASSIGNED_TABLES)
-            self._key = own_key(self._connection, key or SecretFile(folder / KEY_NAME), "dealt")
+            with setting_up(self._connection):
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection.executescript(_ASSIGNED_TABLES)
+                self._key = own_key(self._connection, key or SecretFile(folder / KEY_NAME), "dealt")
         #: How often something was assigned here; what was worked out at another count may not hold any more.
         with _explained("read"):
             self.changes = self._changes()

@@ -40,6 +40,16 @@ _decode_rows = decode_rows
 
 
 @contextmanager
+def setting_up(connection: sqlite3.Connection) -> Iterator[None]:
+    """Close a connection at once if what is done first with it fails, for then nobody else can."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """Write all or nothing; with ``DEFERRED``, read what belongs together as it was at one moment."""
     connection.execute(f"BEGIN {kind}")

@@ -59,6 +59,7 @@ from privacy_toolkit.journal.sqlite.pages import (
     page_states,
     put_page,
     run_counts,
+    setting_up,
     transaction,
 )
 from privacy_toolkit.journal.store import damaged, moved, running
@@ -96,9 +97,10 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
     )
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA wal_autocheckpoint=0")  # see ``checksums``
+    with setting_up(connection):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")  # see ``checksums``
     return connection
 
 

@@ -37,7 +37,7 @@ def look(monkeypatch):
         def opened(_):
             yield None
 
-        def standing(_):
+        def standing(*_):
             one = next(looks)
             if isinstance(one, Exception):
                 raise one
@@ -70,6 +70,13 @@ def test_a_look_at_which_nothing_changed_is_not_told(look):
     told, clock = look(at(90, 30), at(90, 30), at(90, 30), ENDED)
     assert [one.summary.open for one in told] == [90, 90, 0]  # the rate of the second was 0, and not unknown any more
     assert clock.pauses == [2.0, 2.0, 2.0]
+
+
+def test_a_run_that_was_left_to_workers_is_waited_for_until_they_are_done(look):
+    waiting = replace(at(100, 0), summary=summary(100, Verdict.STOPPED), is_waiting=True)
+    told, _ = look(waiting, waiting, at(90, 30), replace(waiting, requests=30), at(90, 60), ENDED)
+    assert [one.is_waiting for one in told] == [True, False, True, False, False]
+    assert told[0].as_object()["exit_code"] is None
 
 
 def test_what_went_wrong_last_comes_first(look):

@@ -1,6 +1,7 @@
 """What was assigned stays assigned, and the record names nobody."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -78,7 +79,8 @@ def test_neither_code_nor_customer_stands_in_it(opened, tmp_path):
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"somebody" not in data
     assert b"WELCOME" not in data
-    (digest,) = sqlite3.connect(tmp_path / ASSIGNED_FILE).execute("SELECT code FROM dealt").fetchone()
+    with closing(sqlite3.connect(tmp_path / ASSIGNED_FILE)) as connection:
+        (digest,) = connection.execute("SELECT code FROM dealt").fetchone()
     assert len(digest) == 16
 
 

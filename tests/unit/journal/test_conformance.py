@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -163,6 +163,13 @@ def store(request, tmp_path):
 @pytest.fixture
 def state(store) -> State:
     return store.open()
+
+
+@pytest.fixture
+def codes():
+    """Open the record of the codes that a state assigned, until the test is over."""
+    with ExitStack() as opened:
+        yield lambda state, scope=SCOPE, former=(): opened.enter_context(closing(state.assigned(scope, former)))
 
 
 def staged(ids=("a", "b", "c"), page=2, **more) -> Staged:
@@ -655,12 +662,14 @@ def purged(make):
 
 def test_a_purge_destroys_whom_it_was_about(purged, store):
     run, _ = purged
-    for opened in (run, store.open().open(RUN)):
+    again = store.open().open(RUN)
+    for opened in (run, again):
         assert (opened.secret, opened.plan_key, opened.purged_at, opened.plan) == (None, None, 99, b'{"left":1}')
         assert {(s.row, s.id, s.given) for s in (entry.subject for entry in opened.entries())} == {(0, "", "")}
         assert {row.request.ticket for row in opened.rows()} == {None}
         assert (list(opened.results()), list(opened.rejected()), list(opened.parties(set(Outcome), 9))) == ([], [], [])
         assert (opened.run_id, opened.size, opened.created_at) == (RUN, 200, 1_000)
+    again.close()
 
 
 def test_a_purge_keeps_what_was_observed_but_for_the_exact_times(purged):
@@ -1046,54 +1055,54 @@ def test_a_code_that_was_assigned_is_known_to_be_whose_and_by_the_names_of_old(s
     other.close()
 
 
-def test_codes_are_assigned_by_whoever_worked_them_out_last_all_or_none(state, store):
+def test_codes_are_assigned_by_whoever_worked_them_out_last_all_or_none(state, store, codes):
     def broken():
         yield "anna", "X"
         raise RuntimeError
 
-    one, other = state.assigned(SCOPE), store.open().assigned(SCOPE)
+    one, other = codes(state), codes(store.open())
     with pytest.raises(RuntimeError):
         one.remember(broken())
     one.remember([("anna", "X")])
     with pytest.raises(RefusedError) as error:
         other.remember([("ben", "X")])
     assert error.value.code == "stale"
-    again = state.assigned(SCOPE)
+    again = codes(state)
     again.remember([("ben", "X")])  # whose it was first, it stays
-    again = state.assigned(SCOPE)
+    again = codes(state)
     assert again.code_of("anna", again.among(["X"])) == "X"
     assert again.code_of("ben", again.among(["X"])) is None
 
 
-def test_a_code_with_a_budget_has_several_customers_and_one_that_does_not_exist_none(state, store):
-    record = state.assigned(SCOPE)
+def test_a_code_with_a_budget_has_several_customers_and_one_that_does_not_exist_none(state, store, codes):
+    record = codes(state)
     record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y"), ("dora", "Y")], ["X"], [])
-    record = store.open().assigned(SCOPE)
+    record = codes(store.open())
     taken = record.among(["X", "Y", "Z"])
     assert [record.code_of(one, taken) for one in ("anna", "ben", "carl", "dora")] == ["X", "X", "Y", None]
     assert [record.used(code) for code in ("X", "Y", "Z")] == [2, 1, 0]
     assert [record.is_of(one, "X") for one in ("anna", "ben", "carl")] == [True, True, False]
     record.remember([("dora", "X"), ("anna", "Z")], ["X"], ["Y"])
-    record = store.open().assigned(OTHER, (SCOPE,))
+    record = codes(store.open(), OTHER, (SCOPE,))
     taken = record.among(["X", "Y", "Z"])
     assert list(taken.values()) == ["X", "Z"]
     assert [record.used(code) for code in ("X", "Y", "Z")] == [3, 0, 1]
     assert [record.code_of(one, taken) for one in ("anna", "carl", "dora")] == ["X", None, "X"]
 
 
-def test_what_a_run_released_is_given_back_once(state, store):
-    record = state.assigned(SCOPE)
+def test_what_a_run_released_is_given_back_once(state, store, codes):
+    record = codes(state)
     record.remember([("anna", "X"), ("ben", "X"), ("carl", "Y")], ["X"], [])
-    state.assigned(SCOPE).give_back([("anna", "X"), ("carl", "X"), ("carl", "Y")], "run-1")
-    record = store.open().assigned(SCOPE)
+    codes(state).give_back([("anna", "X"), ("carl", "X"), ("carl", "Y")], "run-1")
+    record = codes(store.open())
     taken = record.among(["X", "Y"])
     assert list(taken.values()) == ["X"]
     assert [record.code_of(one, taken) for one in ("anna", "ben", "carl")] == [None, "X", None]
     record.remember([("carl", "Y")], [], [])
     with pytest.raises(RefusedError):  # what was worked out before codes came back does not hold any more
-        state.assigned(SCOPE).remember([], [], []) or record.remember([], [], [])
-    state.assigned(SCOPE).give_back([("carl", "Y")], "run-1")
-    record = store.open().assigned(SCOPE)
+        codes(state).remember([], [], []) or record.remember([], [], [])
+    codes(state).give_back([("carl", "Y")], "run-1")
+    record = codes(store.open())
     assert record.code_of("carl", record.among(["Y"])) == "Y"
 
 
