@@ -2,12 +2,14 @@
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from time import time_ns
 
 import pyrage
 import pytest
 
 from privacy_toolkit.app import runs as runs_of
 from privacy_toolkit.app import upkeep
+from privacy_toolkit.cli import output
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.journal.state import existing_state
 
@@ -18,13 +20,8 @@ LATER = timedelta(days=100)
 def later(monkeypatch):
     """A hundred days pass."""
 
-    class _Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.now(tz) + LATER
-
     def go():
-        monkeypatch.setattr("privacy_toolkit.cli.runs.datetime", _Clock)
+        monkeypatch.setattr(output, "read_clock", lambda: time_ns() + LATER // timedelta(microseconds=1) * 1000)
 
     return go
 
