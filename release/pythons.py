@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PINNED = ROOT / "requirements" / "dev.txt"
 #: What ``requires-python`` allows and has been released.
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
-SHORT = ("unit/journal/test_run.py", "cli/test_plan.py", "cli/test_verify.py")
+SHORT = ("unit/journal/test_run.py", "unit/engine/test_plan.py")
 FULL = ("unit", "contract", "cli/test_plan.py", "cli/test_erase.py", "cli/test_verify.py")
 #: What a program prints that is the CPython of that name; a shim of a version that is not installed prints nothing.
 ASK = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2], sys.executable)"
