@@ -327,7 +327,8 @@ class SoleLease:
 LINGER = 0.01
 #: So many seconds after a failed attempt the store is tried again.
 RETRY = 0.2
-#: Who has work and no share beats again after this part of the time between two beats: others give some up soon.
+#: Who has work and no share beats again after this part of the time between two beats, then after twice as much, and so
+#: on: others give some up soon.
 SHORT = 0.2
 
 
@@ -356,7 +357,7 @@ class KeptLease:
         self._deadline = -math.inf
         self._beat_at = -math.inf
         self._serial = 0
-        self._share = 0.0
+        self._share, self._soon = 0.0, SHORT / 2
         self._elsewhere: CountedElsewhere | None = None
         self._is_stopped = self._is_over = False
         self._error: JournalError | None = None
@@ -531,7 +532,8 @@ class KeptLease:
                 self._has_walked.set()
             if answer is not None and batch.beat is not None:
                 is_short = batch.beat.tally.want and not answer.share
-                self._beat_at = loop.time() + self._terms.beat * (SHORT if is_short else 1)
+                self._soon = min(1.0, 2 * self._soon) if is_short else SHORT / 2
+                self._beat_at = loop.time() + self._terms.beat * (self._soon if is_short else 1)
                 self._take(answer, sent)
             self._is_over = batch.ended is not None
             wake_all(waiting, None)

@@ -552,11 +552,23 @@ def test_who_has_work_and_no_share_has_one_soon_after_others_give_some_up():
     async def script(book, lease, _, heard):
         other = book.begin()
         assert book.beat(other).share == 100.0
-        await asyncio.sleep(3.1)
+        await asyncio.sleep(0.3)
         assert book.beat(other, in_use=100.0).share == 50.0
         book.beat(other, in_use=50.0)
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.4)
         assert [signal.rate for signal in heard if isinstance(signal, ShareChanged)] == [0.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_who_waits_long_for_a_share_beats_no_more_often_than_others():
+    async def script(book, lease, link, _):
+        other = book.begin()
+        for _ in range(10):
+            book.beat(other, in_use=100.0)
+            await asyncio.sleep(1.0)
+        assert len(link.batches) <= 14
         await lease.end(9, None)
 
     play(script)
