@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.output import emit_json, fail, result, say
+from privacy_toolkit.cli.output import emit_json, fail, result, say, unwritten
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, explained
 from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
 
@@ -243,4 +243,4 @@ def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "privacy-toolkit"
         return ToolkitError(error.format_message(), f"{where} --help", code="usage"), ExitCode.USAGE
-    return explained(error)
+    return explained(unwritten(error) or error)

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
@@ -136,18 +136,49 @@ def result(text: str) -> None:
     Raises:
         UsageError: it can't be written.
     """
-    try:
+    with _heard():
         click.echo(visible(text, "\n"))
-    except OSError as error:
-        if not _has_gone(error):
-            raise _not_written(error) from None
-        silence(sys.stdout)
 
 
 def emit_json(value: dict[str, Any]) -> None:
-    """Print the one JSON object of a command called with ``--json`` (stdout); nothing happens if nobody reads it."""
-    with lasting():
+    """Print the one JSON object of a command called with ``--json`` (stdout); nothing happens if nobody reads it.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    with _heard():
         click.echo(json.dumps(value))
+
+
+def emit_bytes(content: Iterable[bytes]) -> None:
+    """Write what is no text (stdout), as ``result`` does.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    with _heard():
+        for part in content if sys.stdout is not None else ():
+            sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not _has_gone(error):
+            raise not_written(error) from None
+        silence(sys.stdout)
+
+
+def unwritten(error: BaseException) -> UsageError | None:
+    """Tell an error of what click itself writes to stdout, such as the help, from others."""
+    import traceback
+
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    is_of_click = frame.f_globals.get("__name__") == click.echo.__module__
+    return not_written(error) if isinstance(error, OSError) and is_of_click and not _has_gone(error) else None
 
 
 def emit_line(value: dict[str, Any]) -> None:
@@ -162,7 +193,7 @@ def emit_line(value: dict[str, Any]) -> None:
         click.echo(json.dumps(value))
     except OSError as error:
         if not _has_gone(error):
-            raise _not_written(error) from None
+            raise not_written(error) from None
         silence(sys.stdout)
         raise click.exceptions.Exit(ExitCode.SETTLED) from None
 
@@ -177,9 +208,14 @@ def _has_gone(error: OSError) -> bool:
         return False
 
 
-def _not_written(error: OSError) -> UsageError:
+_UNWRITTEN = "unwritten"
+
+
+def not_written(error: OSError) -> UsageError:
+    """Make the error of a stdout that can't be written, which is given up with it."""
     silence(sys.stdout)
-    return UsageError(f"Standard output can't be written: {error.strerror}.", "Lead it elsewhere, then repeat.")
+    told = f"Standard output can't be written: {error.strerror}."
+    return UsageError(told, "Lead it elsewhere, then repeat.", code=_UNWRITTEN)
 
 
 def quoted(value: object) -> str:
@@ -194,8 +230,12 @@ def error_object(error: ToolkitError) -> dict[str, str]:
 
 def fail(error: ToolkitError, as_json: bool, exit_code: ExitCode | None = None) -> int:
     """Say what went wrong and return the exit code."""
-    if as_json:
-        emit_json({"error": error_object(error)})
+    if as_json and error.code != _UNWRITTEN:
+        try:
+            emit_json({"error": error_object(error)})
+        except UsageError as too:  # stderr has both then
+            fail(too, as_json=False)
+            return fail(error, as_json=False, exit_code=exit_code)
     else:
         say(f"Error: {visible(error.message)}")
         if error.hint:

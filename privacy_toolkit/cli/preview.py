@@ -23,7 +23,6 @@ from privacy_toolkit.cli.output import (
     emit_json,
     error_object,
     fail,
-    lasting,
     progress,
     quoted,
     result,
@@ -295,8 +294,8 @@ def is_terminal() -> bool:
 
 
 def show_result(shown: RunResult, as_json: bool) -> ExitCode:
-    """Print how a run stands; the exit code."""
-    with lasting():
+    """Print how a run stands; the exit code, which says what was done also where nothing can be printed."""
+    try:
         if shown.summary is None:
             return _show_unreadable(shown, as_json)
         value = run_object(shown.summary, shown)
@@ -306,6 +305,9 @@ def show_result(shown: RunResult, as_json: bool) -> ExitCode:
             if shown.error is not None:
                 fail(shown.error[0], as_json=False)
             _show(shown.summary, shown, value["next"])
+    except UsageError as error:
+        fail(error, as_json=False)
+        say(f"Run {shown.run_id} is as it is all the same: privacy-toolkit runs show {shown.run_id}")
     return shown.exit_code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
@@ -21,7 +20,7 @@ from privacy_toolkit.cli.options import (
     take_state,
     unattended_options,
 )
-from privacy_toolkit.cli.output import emit_json, microseconds, now_utc, result, say
+from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say
 from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
@@ -218,9 +217,7 @@ def _deliver(content: Iterable[bytes], out: str | None, flag: str = "--out") -> 
     from privacy_toolkit.core.durable import put_file
 
     if out is None:
-        for part in content:
-            sys.stdout.buffer.write(part)
-        sys.stdout.buffer.flush()
+        emit_bytes(content)
         return
     try:
         with put_file(Path(out), over=True) as file:

@@ -101,19 +101,17 @@ def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
         return error, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
-    why = _storage_failure(error)
-    if why is not None:
-        told = JournalError(f"The state folder can't be read or written: {why}.", "Make room on the disk, then resume.")
-        return told, told.exit_code
-    return _bug(error), ExitCode.BUG
+    told = _storage_failure(error)
+    return (_bug(error), ExitCode.BUG) if told is None else (told, told.exit_code)
 
 
-def _storage_failure(error: BaseException) -> str | None:
-    """Why a file could not be written or read, if that is what an error says: no room, or a database in trouble."""
+def _storage_failure(error: BaseException) -> JournalError | None:
+    """What could not be written or read, if that is what an error says: no room, or a database in trouble."""
     if type(error).__module__ == "sqlite3":  # told by its name: core knows no database
-        return str(error)
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return error.strerror
+        return JournalError(f"The state folder can't be read or written: {error}.", "Is there room on the disk?")
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:  # of which file, it does not always say
+        hint = "Make room where it writes, then repeat the command; a run that was begun goes on with: runs resume"
+        return JournalError(f"A file can't be written: {error.strerror}.", hint)
     return None
 
 

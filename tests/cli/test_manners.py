@@ -33,6 +33,9 @@ def shell(command, path, **environment):
     return done.stdout.splitlines(), done.stderr
 
 
+FULL = "Error: Standard output can't be written: No space left"
+
+
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
@@ -41,7 +44,11 @@ def shell(command, path, **environment):
         ("{program} verify {path} | head -1", 6, ""),
         ("{program} inspect {path} >&-", 0, ""),
         ("{program} inspect {path} --nonsense 2>&-", 2, ""),
-        ("{program} inspect {path} > /dev/full", 2, "Error: Standard output can't be written: No space left"),
+        ("{program} inspect {path} > /dev/full", 2, FULL),
+        ("{program} inspect {path} --json > /dev/full", 2, FULL),
+        ("{program} inspect missing.csv --json > /dev/full", 2, FULL),
+        ("{program} register --csv > /dev/full", 2, FULL),
+        ("{program} --help > /dev/full", 2, FULL),
     ],
 )
 def test_a_stream_that_closes_changes_no_exit_code_and_makes_no_noise(ids, command, code, said):
@@ -50,6 +57,19 @@ def test_a_stream_that_closes_changes_no_exit_code_and_makes_no_noise(ids, comma
     assert told.startswith(said)
     assert "Traceback" not in told
     assert told or not said
+
+
+@pytest.mark.parametrize("words", [["--json"], []])
+def test_where_the_result_of_a_run_can_not_be_printed_its_exit_code_says_what_was_done(
+    call, requests, phrase, server, monkeypatch, words
+):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        monkeypatch.setattr(sys, "stdout", full)
+        done = call("erase", requests, "--confirm", phrase, *words)
+        monkeypatch.undo()
+    assert (done.code, done.out) == (0, "")
+    assert FULL in done.err
+    assert "is as it is all the same: privacy-toolkit runs show " in done.err
 
 
 @pytest.mark.parametrize("words", ["inspect {path}", "inspect {path} --format jsonl", "sandbox --help"])
