@@ -179,7 +179,8 @@ class ExportBesides(Export):
                 yield what, id_
         for seq, (id_, _) in enumerate(self.subjects, 1):
             outcome, besides, alone = seen.state(seq).outcome, self.besides.get(seq), id_ not in seen.ledger.outside
-            if outcome is Outcome.NOTHING_HELD and self._is_theirs(seq, id_) and not refused(seen, id_):
+            may_be_unknown = refused(seen, id_) or refused(seen, f"s-{id_}")  # one answer for both (docs/export.md)
+            if outcome is Outcome.NOTHING_HELD and self._is_theirs(seq, id_) and not may_be_unknown:
                 yield "nothing held, and a session is theirs", id_
             if besides is not None and alone:
                 yield from ((what, id_) for what in self._wrong(id_, besides, seen))

@@ -117,10 +117,10 @@ LIMITS: tuple[Limit, ...] = (
         frozenset({"own_503"}),
         (
             *("retryable, though", "not done, though", "on hold, though", "a program vanished", "a program not done"),
-            "reserved by the run, and not undone",
+            *("reserved by the run, and not undone", "nothing held, and there was a profile"),
         ),
         frozenset({"erase", *_COUPONS, *_LOOKS_NOTHING_UP}),
-        "The API itself said that it was not done, and it was.",
+        "The API itself said that it was not done, and it was: whom it knows no more then, it did not erase, it said.",
     ),
     Limit(
         "taught_by_a_wrong_404",
