@@ -157,8 +157,8 @@ def emit_bytes(content: Iterable[bytes]) -> None:
         UsageError: it can't be written.
     """
     with _heard():
-        for part in content if sys.stdout is not None else ():
-            sys.stdout.buffer.write(part)
+        if sys.stdout is not None:
+            sys.stdout.buffer.writelines(content)
             sys.stdout.buffer.flush()
 
 
@@ -167,9 +167,18 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not _has_gone(error):
-            raise not_written(error) from None
-        silence(sys.stdout)
+        _give_up(error)
+
+
+def _give_up(error: OSError) -> None:
+    """Print nothing more where nobody reads stdout any more.
+
+    Raises:
+        UsageError: somebody does, and it can't be written.
+    """
+    if not _has_gone(error):
+        raise _not_written(error) from None
+    silence(sys.stdout)
 
 
 def unwritten(error: BaseException) -> UsageError | None:
@@ -178,7 +187,7 @@ def unwritten(error: BaseException) -> UsageError | None:
 
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     is_of_click = frame.f_globals.get("__name__") == click.echo.__module__
-    return not_written(error) if isinstance(error, OSError) and is_of_click and not _has_gone(error) else None
+    return _not_written(error) if isinstance(error, OSError) and is_of_click and not _has_gone(error) else None
 
 
 def emit_line(value: dict[str, Any]) -> None:
@@ -192,9 +201,7 @@ def emit_line(value: dict[str, Any]) -> None:
     try:
         click.echo(json.dumps(value))
     except OSError as error:
-        if not _has_gone(error):
-            raise not_written(error) from None
-        silence(sys.stdout)
+        _give_up(error)
         raise click.exceptions.Exit(ExitCode.SETTLED) from None
 
 
@@ -211,7 +218,7 @@ def _has_gone(error: OSError) -> bool:
 _UNWRITTEN = "unwritten"
 
 
-def not_written(error: OSError) -> UsageError:
+def _not_written(error: OSError) -> UsageError:
     """Make the error of a stdout that can't be written, which is given up with it."""
     silence(sys.stdout)
     told = f"Standard output can't be written: {error.strerror}."
