@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from privacy_toolkit.core.model import Attribution, Outcome, Purpose, Reason, UsageError
 from privacy_toolkit.engine.job import Parameters, pauses
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps
-from privacy_toolkit.journal.records import Entry, SubjectState
+from privacy_toolkit.journal.records import Entry, SubjectState, decoder_of
 from privacy_toolkit.talonone.bodies import CardHolder, DeletedTransactions
 from privacy_toolkit.talonone.models import CustomerInventory, LoyaltyTransactions
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
@@ -58,18 +58,13 @@ class LoyaltyFacts(msgspec.Struct, frozen=True, kw_only=True, tag="loyalty", gc=
     programs: dict[str, ProgramFacts] = {}
 
 
-_LOYALTY = b'{"type":"loyalty"'
-_decode_loyalty = msgspec.json.Decoder(LoyaltyFacts).decode
+#: The loyalty behind what was kept of an answer.
+decode_loyalty = decoder_of(LoyaltyFacts)
 
 
 def encode_loyalty(facts: LoyaltyFacts) -> bytes:
     """The bytes that the journal keeps."""
     return msgspec.json.encode(facts)
-
-
-def decode_loyalty(result: bytes | None) -> LoyaltyFacts | None:
-    """The loyalty behind what was kept of an answer; None where something else was kept, or nothing."""
-    return _decode_loyalty(result) if result is not None and result.startswith(_LOYALTY) else None
 
 
 def check_programs(given: object) -> str | None:

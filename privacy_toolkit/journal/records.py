@@ -382,18 +382,23 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omi
 
 #: How that begins of which a pack says on purpose all that there is: it holds no name.
 _SHOWN = b'{"type":"loyalty"'
-_MARK = b'{"type":"package"'
-_decode = msgspec.json.Decoder(PackageFacts).decode
+
+KeptFacts = TypeVar("KeptFacts", bound=msgspec.Struct)
+
+
+def decoder_of(kind: type[KeptFacts]) -> Callable[[bytes | None], KeptFacts | None]:
+    """Make what decodes the one kind of what is kept of answers, by its tag; None: it is another kind, or nothing."""
+    mark, decode = b'{"type":"%b"' % str(kind.__struct_config__.tag).encode(), msgspec.json.Decoder(kind).decode
+    return lambda result: decode(result) if result is not None and result.startswith(mark) else None
+
+
+#: The package behind what was kept of an answer.
+decode_package = decoder_of(PackageFacts)
 
 
 def encode_package(facts: PackageFacts) -> bytes:
     """The bytes that the journal keeps."""
     return msgspec.json.encode(facts)
-
-
-def decode_package(result: bytes | None) -> PackageFacts | None:
-    """The package behind what was kept of an answer; None where something else was kept, or nothing."""
-    return _decode(result) if result is not None and result.startswith(_MARK) else None
 
 
 def pieces_of_result(data: bytes) -> Iterator[bytes]:

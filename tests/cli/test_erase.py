@@ -121,7 +121,7 @@ def test_an_option_that_makes_no_sense_sends_nothing(call, server, requests, phr
     assert call("runs", "list", "--json").json == {"runs": []}
 
 
-# Whoever asked for a copy of their data has to have it before they are erased.
+# Those who asked for a copy of their data have to have it before they are erased.
 
 
 def test_who_waits_for_an_access_package_is_pointed_out_before_they_are_erased(call, requests, phrase, tmp_path):
