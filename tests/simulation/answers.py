@@ -17,6 +17,8 @@ _EXCESS = b'{"message":"This was not asked for"}'
 _LARGE = b"x-padding: " + b"x" * 70_000 + b"\r\n"
 _NOT_FOUND = b'{"message":"Not found","StatusCode":404}'
 NOBODY_ASKED = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%b" % (len(_NOT_FOUND), _NOT_FOUND)
+_BUSY = b'{"message":"Service unavailable","StatusCode":503}'
+REFUSED_NOBODY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: %d\r\n\r\n%b" % (len(_BUSY), _BUSY)
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -117,6 +119,7 @@ PLAYS: Mapping[str, Callable[[Reaction, float], Pieces]] = {
     "interim_late": lambda one, _: [(0, _INTERIM), (1.0, whole(one))],
     "two_pieces": lambda one, _: [(0, _head(one)), (0.02, one.result.body)] if one.result.body else [(0, whole(one))],
     "stray": lambda one, _: [(0, whole(one)), (0.0005, NOBODY_ASKED)],
+    "stray_refusal": lambda one, _: [(0, whole(one)), (0.0005, REFUSED_NOBODY)],
     "timed_out_idle": lambda one, _: [(0, whole(one)), (0.3, TIMED_OUT), (0, b"")],
 }
 

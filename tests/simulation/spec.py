@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 import msgspec
 
 from privacy_toolkit.core.model import Job
-from tests.simulation.faults import FAULTS, TIMED, Place
+from tests.simulation.faults import FAULTS, LATER, TIMED, FaultDeclaration, Place
 
 #: The jobs, as often as they are drawn.
 JOBS = (
@@ -71,13 +72,27 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     besides: bool = False
 
 
-def spec_of(seed: int, job: Job | None = None) -> Spec:
-    """Draw the run of a seed."""
+def spec_of(seed: int, job: Job | None = None, *, first: bool = False) -> Spec:
+    """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down."""
+    spec = _first(seed, job)
+    return spec if first else _more(spec, Random(f"later {seed}"))
+
+
+def _more(spec: Spec, rng: Random) -> Spec:
+    """The same with some faults of those that were added later."""
+    names = _chosen(rng, LATER, rng.choice((0, 0, 1, 1, 2, 4)))
+    timed = [_happening(rng, name, spec.faulty) for name in names if LATER[name].place in TIMED]
+    rates = {name: round(LATER[name].share * rng.random(), 4) for name in names if LATER[name].place not in TIMED}
+    return msgspec.structs.replace(spec, rates=spec.rates | rates, happenings=spec.happenings + timed)
+
+
+def _first(seed: int, job: Job | None) -> Spec:
     rng = Random(seed)
     job = job or rng.choice(JOBS)
     subjects = rng.choice((rng.randint(1, 4), rng.randint(5, 40), rng.randint(30, 80), rng.randint(30, 160)))
     faulty = rng.choice((1, 1, 2, 2, 3))
-    names = _chosen(rng)
+    first = {name: one for name, one in FAULTS.items() if name not in LATER}
+    names = _chosen(rng, first, rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35)))
     kinds = {name: FAULTS[name] for name in names}
     burden = rng.choice((0.3, 1.0, 1.0, 2.0)) / max(1, sum(one.place is Place.ANSWER for one in kinds.values()) ** 0.5)
     rates = {
@@ -137,10 +152,9 @@ def spec_with(name: str, seed: int) -> Spec:
     )
 
 
-def _chosen(rng: Random) -> list[str]:
-    """Some faults, each at most once: none now and then, mostly few, sometimes very many."""
-    count = rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35))
-    names, weights = list(FAULTS), [one.weight for one in FAULTS.values()]
+def _chosen(rng: Random, faults: Mapping[str, FaultDeclaration], count: int) -> list[str]:
+    """Some faults, each at most once, drawn so often: none now and then, mostly few, sometimes very many."""
+    names, weights = list(faults), [one.weight for one in faults.values()]
     return list(dict.fromkeys(rng.choices(names, weights, k=count)))
 
 
