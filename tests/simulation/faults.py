@@ -116,6 +116,17 @@ _FIRST: Mapping[str, FaultDeclaration] = {
 #: were but for it.
 LATER: Mapping[str, FaultDeclaration] = {
     "stray_refusal": FaultDeclaration(Place.ANSWER, 2.0),
+    "stray_204": FaultDeclaration(Place.ANSWER, 2.0),
+    "stray_interim": FaultDeclaration(Place.ANSWER),
+    "interim_flood": FaultDeclaration(Place.ANSWER, 0.5),
+    "cut_json": FaultDeclaration(Place.ANSWER),
+    "doubled_member": FaultDeclaration(Place.ANSWER, 2.0),
+    "error_within": FaultDeclaration(Place.ANSWER, 2.0),
+    "both_lengths": FaultDeclaration(Place.ANSWER),
+    "empty_200": FaultDeclaration(Place.ANSWER),
+    "retry_odd": FaultDeclaration(Place.ANSWER),
+    "cached": FaultDeclaration(Place.WINDOW, 3.0),
+    "no_right": FaultDeclaration(Place.WINDOW, 0.5),
 }
 FAULTS: Mapping[str, FaultDeclaration] = {**_FIRST, **LATER}
 

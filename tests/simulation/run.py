@@ -314,6 +314,9 @@ class Simulation:
         spec, number = self.spec, self.number
         crash = spec.crashes[number] if number < len(spec.crashes) else 0
         rng = Random(f"loop {spec.seed} {number}")
+        if number == 1 and spec.gap:
+            self.now += spec.gap
+            self.server.forget()
         loop = self.loop = _Loop(rng, shuffles=spec.shuffles, now=self.now)
         loop.simulation = self
         loop.network = self.network

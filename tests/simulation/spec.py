@@ -28,6 +28,10 @@ JOBS = (
 )
 
 
+#: Seconds after which no idempotency key is remembered, whatever clocks were set meanwhile.
+A_DAY = 130_000.0
+
+
 class Happening(msgspec.Struct, frozen=True, array_like=True):
     """Something that happens once: in which execution, how many seconds after its start, what, and how long or much."""
 
@@ -42,7 +46,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``crashes`` are the callbacks before which the process dies, by execution; 0 for not at all. ``heals``: the world is
     well afterwards, and everybody has to be settled (liveness); else the run is judged as it stands (safety).
-    ``besides``: there is something next to profiles, which an erasure or an export is to reach (``besides``).
+    ``besides``: there is something next to profiles, which an erasure or an export is to reach (``besides``). ``api``:
+    the version of the operations, where it is not drawn by the seed; ``gap``: how long the first resume is put off,
+    besides what is drawn, in seconds.
     """
 
     seed: int
@@ -70,20 +76,29 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keep_alive: float = 75.0
     suppressed: int = 0
     besides: bool = False
+    api: str = ""
+    gap: float = 0.0
 
 
 def spec_of(seed: int, job: Job | None = None, *, first: bool = False) -> Spec:
     """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down."""
-    spec = _first(seed, job)
-    return spec if first else _more(spec, Random(f"later {seed}"))
+    if first:
+        return _first(seed, job)
+    rng = Random(f"later {seed}")
+    is_patrol = rng.random() < 0.04
+    spec = _first(seed, Job.PATROL if is_patrol and job is None else job)
+    return _more(msgspec.structs.replace(spec, positive=True) if spec.job is Job.PATROL else spec, rng)
 
 
 def _more(spec: Spec, rng: Random) -> Spec:
-    """The same with some faults of those that were added later."""
+    """The same with some faults of those that were added later, another version of the API, and a day in between."""
     names = _chosen(rng, LATER, rng.choice((0, 0, 1, 1, 2, 4)))
     timed = [_happening(rng, name, spec.faulty) for name in names if LATER[name].place in TIMED]
     rates = {name: round(LATER[name].share * rng.random(), 4) for name in names if LATER[name].place not in TIMED}
-    return msgspec.structs.replace(spec, rates=spec.rates | rates, happenings=spec.happenings + timed)
+    changed = {"rates": spec.rates | rates, "happenings": spec.happenings + timed}
+    changed["api"] = "v3" if spec.job is Job.EVENTS and rng.random() < 0.4 else ""
+    changed["gap"] = A_DAY if rng.random() < 0.1 else 0.0
+    return msgspec.structs.replace(spec, **changed)
 
 
 def _first(seed: int, job: Job | None) -> Spec:
@@ -209,6 +224,8 @@ def smaller(spec: Spec) -> list[dict[str, Any]]:
         "suppressed": 0,
         "keep_alive": 75.0,
         "besides": False,
+        "api": "",
+        "gap": 0.0,
     }
     changes += [{name: value} for name, value in plain.items() if getattr(spec, name) != value]
     return changes
