@@ -366,7 +366,8 @@ class Walk:
             attempts = state.attempts - (answer.finding is Finding.NEVER_SENT)
             now = self._steps.now
             self._at[seq] = replace(state, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
-        return {seq: self._at[seq] for seq in lost}
+        is_doubtful = answer.finding is Finding.DONE and not answer.is_in_step  # a crash leaves no proof of it
+        return {seq: lost[seq] if is_doubtful else self._at[seq] for seq in lost}
 
     async def _after(self, chunk: list[int], tries: int, answer: Answer) -> list[Chunk]:
         """Go on by what the request came to; what has to be sent again."""

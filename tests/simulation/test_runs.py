@@ -118,6 +118,21 @@ def test_a_refusal_for_now_that_nobody_asked_for_leaves_what_was_sent_in_doubt(j
     assert tally.faults["stray_refusal"] > 20
 
 
+@pytest.mark.parametrize(("seeds", "has_more"), [((5, 29, 41, 45, 51), False), ((35, 53), True)])
+def test_a_204_that_nobody_asked_for_is_no_word_for_an_erasure(seeds, has_more):
+    """Not after a crash either, and not of an empty profile that looks as it did before."""
+    tally, wrong = Tally(), {"stray_204": 0.15, "error_503": 0.15, "drop_before": 0.1, "own_400": 0.1}
+    for seed in seeds:
+        stops = [] if seed % 3 else [Happening(0, 0.05 + 0.02 * seed, "terminated", 1.0)]
+        plain = Spec(seed=seed, job=Job.ERASE, subjects=40, faulty=1, rates=wrong, happenings=stops, besides=has_more)
+        crashes = [400 + 60 * seed] if seed % 3 else []
+        changed = {"crashes": crashes, "settle": 0.5, "latency": (0.001, 0.1), "rate": 1e6, "retry_after": 0}
+        drawn = {"verify": ("all", "none", "sample:5")[seed % 3], "concurrency": (2, 4, 8, 16)[seed % 4]}
+        tally.add(play(msgspec.structs.replace(plain, erase_delay=2, **changed, **drawn)))
+    assert failing(tally) == []
+    assert tally.faults["stray_204"] > 20
+
+
 @pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.ASSIGN, Job.REFERRALS, Job.PROFILES])
 def test_a_late_copy_of_the_401_of_a_control_is_no_refusal_of_what_was_sent(job):
     tally, late = Tally(), {"duplicate_late": 0.25}
