@@ -306,6 +306,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((Steps, "hold_back", _nothing),),
         _ORDERED,
         ("carried out after a later one",),
+        first=40,
     ),
     Mutation(
         "no_quiet_time",
