@@ -70,7 +70,7 @@ def checked(order: Order, settings: Settings) -> Order:
     given = {**job.settable, **order.parameters}
     default = ",".join(map(str, settings.loyalty)) if job.packages else None  # an erasure, not to be undone, names them
     for name in PROGRAMS & given.keys():
-        given[name] = _programs(given[name] or default, settings)
+        given[name] = _programs(default if given[name] is None else given[name], settings)
     for name, value in given.items():
         _check_value(name, value)
     for name, (message, hint) in job.demands.items():

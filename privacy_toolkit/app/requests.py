@@ -354,13 +354,13 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
 
 
 def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Collection[str]) -> UsageError:
-    """Says which lines of the file can't be recorded, and no id."""
-    lines = [line for line, id_ in enumerate(ids, 1) if id_ in missing]
+    """Says which of the ids can't be recorded, by their numbers."""
+    numbers = [number for number, id_ in enumerate(ids, 1) if id_ in missing]
     first = next(iter(id_ for id_ in ids if id_ in missing))
     why = "has no final answer yet" if first in unanswered else "is not in this run"
-    named = ", ".join(map(str, lines[:20])) + (" …" if lines[20:] else "")
+    named = ", ".join(map(str, numbers[:20])) + (" …" if numbers[20:] else "")
     return UsageError(
-        f"Nothing was recorded: {count(len(lines), 'line')} of the file can't be (line {named}); the first one {why}.",
+        f"Nothing was recorded: {count(len(numbers), 'id')} can't be (number {named}); the first one {why}.",
         "privacy-toolkit runs subjects RUN shows who is in it, and how each stands.",
     )
 

@@ -70,10 +70,13 @@ def encode_loyalty(facts: LoyaltyFacts) -> bytes:
 def check_programs(given: object) -> str | None:
     """The numbers of loyalty programs, in order, each once, with commas between them; None for none.
 
+    ``given`` is one number, or several as text with commas or as a list.
+
     Raises:
         UsageError: something in it is no number of a program.
     """
-    parts = [part.strip() for part in str(given).split(",")] if given else []
+    text = ",".join(map(str, given)) if isinstance(given, list | tuple) else "" if given is None else str(given)
+    parts = [part.strip() for part in text.split(",")] if text else []
     if not all(_NUMBER.fullmatch(part) for part in parts):
         raise UsageError("A loyalty program is named by its number, such as 33.", "Several: 33,34")
     return ",".join(map(str, sorted(set(map(int, parts))))) or None
