@@ -8,10 +8,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+import msgspec
 
 from privacy_toolkit.app import runs, service, workers
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
@@ -40,8 +41,7 @@ Clock: TypeAlias = Callable[[], int]
 MOST_EVENTS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(msgspec.Struct, frozen=True):
     """A sentence about a run, such as that an input has changed since. It holds no personal data."""
 
     text: str

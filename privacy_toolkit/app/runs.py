@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from privacy_toolkit.config.settings import Settings, deployment_key
 from privacy_toolkit.core.durable import read_regular
@@ -249,8 +250,7 @@ def read_ids(path: Path) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class WithdrawOrder:
+class WithdrawOrder(msgspec.Struct, frozen=True):
     """Whose requests are withdrawn from which run, and under which settings and key; see ``withdraw``."""
 
     run_id: str

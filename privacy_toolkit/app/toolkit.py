@@ -12,10 +12,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.app import patrol, service
 from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
@@ -311,8 +314,7 @@ class Toolkit:
         return PlannedRun(settings, given, source, preview, self._clock)
 
 
-@dataclass(frozen=True, slots=True)
-class Patrolled:
+class Patrolled(msgspec.Struct, frozen=True):
     """What came of a patrol. It names nobody; ``Run.to_frame(ids=True)`` does.
 
     ``runs`` are the looks that were taken. ``totals`` are what ``privacy-toolkit patrol --json`` says: ``still_gone``,
@@ -326,8 +328,7 @@ class Patrolled:
     exit_code: ExitCode
 
 
-@dataclass(frozen=True, slots=True)
-class PlanPreview:
+class PlanPreview(msgspec.Struct, frozen=True):
     """What a plan would do, to look at before it is applied. It holds no personal data.
 
     ``rows`` are the sums of the input, ``rejected`` the first refused rows, each as its number and the reason;
