@@ -327,6 +327,7 @@ class Controls:
         """The answer to a control, which is recorded, and what it proves; None where nothing could be asked."""
         around = self._around
         value = (around.positive or "") if control is Control.POSITIVE else nobody(around.rng)
+        is_route = control is Control.ROUTE
         began = around.clock()
         answer = await around.asker.ask(control, operation, value, line)
         if answer is None:
@@ -334,9 +335,9 @@ class Controls:
             return None
         if line is not None and answer.finding is Finding.NEVER_SENT:
             return None
-        if answer.mark is not None and answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
-            answer.mark.line.spoil()  # it gets what somebody else asked for: it is out of step
         held, taken = judge(control, answer), round((around.clock() - began) * 1e6)
+        if answer.mark is not None and (answer.reason is Reason.ANSWER_ABOUT_ANOTHER or (is_route and not held)):
+            answer.mark.line.spoil()  # out of step, for all that is known: the next control may get the 401 of this one
         around.record(ControlRecord(control, operation.name, around.now(), taken, answer.status, answer.reason, held))
         if held and answer.mark is not None:
             answer.mark.line.prove(answer.mark.number)
