@@ -150,6 +150,7 @@ class _WriteWalk:
             answer = await self._send_once(sending)
             if answer.status == HTTPStatus.CONFLICT and await self._is_settled_by_id(sending.body):
                 break
+            self._is_lost = self._is_lost or self._may_be_there(answer)
             lost_and_harmless = answer.finding is Finding.UNKNOWN and self._may_repeat()
             again = (lost_and_harmless or may_send_again(job.operation, answer.finding)) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
@@ -200,6 +201,10 @@ class _WriteWalk:
         now = self._steps.now
         self._state = replace(self._state, outcome=outcome, reason=reason, attribution=ours, settled_at=now)
         return True
+
+    def _may_be_there(self, answer: Answer) -> bool:
+        """Whether it may be by this very event that an id is taken: a proxy may have sent the request twice."""
+        return answer.status == HTTPStatus.CONFLICT and self._job.body is EventV3 and not self._is_dry
 
     def _compared(self, found: RegisteredEvent, sent: EventV3) -> tuple[Outcome, Reason | None]:
         """What the event that has the id says of the row.
@@ -260,6 +265,8 @@ class _WriteWalk:
             return Outcome.DONE, Reason.DRY if self._is_dry else None
         if answer.finding is Finding.UNKNOWN:
             return Outcome.UNKNOWN, answer.reason if self._may_repeat() else Reason.NO_LOOK_POSSIBLE
+        if self._may_be_there(answer):
+            return Outcome.UNKNOWN, answer.reason
         if before.outcome is Outcome.UNKNOWN:
             return Outcome.UNKNOWN, Reason.NO_LOOK_POSSIBLE if answer.finding in REFUSED_FOR_GOOD else before.reason
         return Outcome.FAILED if answer.finding in REFUSED_FOR_GOOD else Outcome.RETRYABLE, answer.reason

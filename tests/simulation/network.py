@@ -114,6 +114,7 @@ class Pipe(asyncio.Transport):
         self._inbox: deque[bytes | None] = deque()
         self._closing = self._paused = self._reading_soon = False
         self._is_cut = False  # something was lost on the way: nothing that follows it arrives either
+        self._under_way: deque[bytes] = deque()
         self._there_at = self._here_at = 0.0  # bytes overtake none on the same connection
         self._client = copy_context()
         self.senders: deque[int] = deque()  # the executions whose requests were written, in their order
@@ -211,6 +212,7 @@ class Pipe(asyncio.Transport):
         if self._is_cut:
             return
         self._there_at = max(self._there_at + APART, network.loop.now + network.delay(), network.weather.cut_until)
+        self._under_way.append(data)
         network.loop.call_at(self._there_at, self._passed, data, context=network.world)
 
     def _pass_rest(self, data: bytes) -> None:
@@ -219,8 +221,10 @@ class Pipe(asyncio.Transport):
             self._protocol.resume_writing()
 
     def _passed(self, data: bytes) -> None:
+        del data  # what is late may all be due at once, and comes in its order all the same
+        first = self._under_way.popleft()
         if not self.network.is_dead:
-            self.far.received(data)
+            self.far.received(first)
 
     def _arrived(self, data: bytes | None) -> None:
         if not self._closing:

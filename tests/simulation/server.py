@@ -376,6 +376,7 @@ class Far:
 
     def _send(self, out: Pieces) -> None:
         after = 0.0
+        self._is_over = self._is_over or not out  # HTTP/1.1 has answers in order: where one never comes, none does
         for wait, data in out:
             after += wait
             self._is_over = self._is_over or not data

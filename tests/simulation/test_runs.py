@@ -127,6 +127,17 @@ def test_an_event_that_was_refused_is_sent_again_more_than_a_day_later():
     assert result.faults["no_right"]
 
 
+def test_an_event_with_an_id_that_a_proxy_sent_twice_is_not_said_to_be_lost_by_its_409():
+    tally = Tally()
+    for seed in range(30):
+        stops = [Happening(0, 0.06 + 0.02 * seed, "dropped", 1.0)]
+        twice = {"repeated": 0.3, "error_500": 0.3}
+        spec = Spec(seed=seed, job=Job.EVENTS, subjects=20, faulty=1, heals=False, rates=twice, happenings=stops)
+        tally.add(play(msgspec.structs.replace(spec, api="v3", latency=(0.01, 0.1))))
+    assert failing(tally) == []
+    assert tally.faults["repeated"] > 10
+
+
 def test_a_refusal_of_several_pairs_that_was_anothers_leaves_them_in_doubt():
     wrong = {"duplicate_late": 0.1, "stray": 0.05, "http10": 0.1, "close": 0.1}
     spec = Spec(seed=0, job=Job.RESERVE, subjects=40, faulty=1, rates=wrong, rate=1e6, latency=(0.0001, 0.001))
