@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -220,8 +221,10 @@ class Transport(httpx2.AsyncBaseTransport):
         before_write = manner.before_write
         connection = self._idle_one(manner) if manner.on is None else None
         if connection is None:
+            asked = self._clock()
             connection = await self._acquire(limits, manner)
-            before_write = before_write or manner.when_late
+            if before_write is None and manner.when_late is not None:
+                before_write = partial(manner.when_late, asked)
         connection.line.about = manner.about
         try:
             if before_write is not None:

@@ -102,14 +102,16 @@ ERASE = OPERATIONS["delete_customer_data"]
 #: How often the erase request is sent for one subject in one execution before it is left for the next one.
 ACT_TRIES = 4
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
-_ABSENT, _CREDENTIALS, _DONE, _FINAL, _NEVER_SENT, _UNKNOWN = (
+_ABSENT, _CREDENTIALS, _DONE, _FINAL, _NEVER_SENT, _REFUSED, _UNKNOWN = (
     Finding.ABSENT,
     Finding.CREDENTIALS,
     Finding.DONE,
     Finding.FINAL,
     Finding.NEVER_SENT,
+    Finding.REFUSED,
     Finding.UNKNOWN,
 )
+_NOT_DONE = frozenset({_FINAL, _NEVER_SENT, _REFUSED})
 _ERASED, _RESIDUAL, _LOST, _UNVERIFIED = Outcome.ERASED, Outcome.RESIDUAL, Outcome.UNKNOWN, Outcome.UNVERIFIED
 _ACCEPTED = frozenset({_UNVERIFIED, _RESIDUAL})
 _READ_BEFORE, _READ_AFTER = Purpose.READ_BEFORE, Purpose.READ_AFTER
@@ -246,6 +248,7 @@ class _Walk:
     async def _erase(self, seen: Holding) -> None:
         """Send the erase request, again where it is certain that it was refused, and see what came of it."""
         known = NOTHING_KNOWN if self._loyalty is None else {self._seq: self._loyalty.facts}
+        first, doubtful = self._state, []
         while True:
             held = _VISIBLE if seen.visible else self._state.held_before or HeldBefore.NONE_VISIBLE
             before = self._state
@@ -262,11 +265,15 @@ class _Walk:
             elif answer.finding is _FINAL:
                 answer = await self._steps.vouched(ERASE, answer)
                 self._follows(before, lost, answer)
+            elif answer.finding is _REFUSED and is_maybe_copied(answer):
+                doubtful.append(answer)
             self._sends += 1
             if not may_send_again(ERASE, answer.finding) or self._sends >= ACT_TRIES:
                 break
             if not await self._steps.back_off(self._sends, answer):
                 break
+        if doubtful and answer.finding in _NOT_DONE and await self._steps.proven(ERASE, *doubtful, bracketed=False):
+            self._follows(first, lost, answer)  # all refusals were its own, so nothing is in doubt but what was before
         await self._after(answer)
 
     def _follows(self, before: SubjectState, lost: SubjectState, answer: Answer) -> dict[int, SubjectState]:

@@ -389,11 +389,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_maybe_copied(answer: Answer) -> bool:
-    """Whether a refusal of the credentials may be a late copy of the one that a route control got before.
+    """Whether a refusal for now, or of the credentials, may be what another request on its connection was answered.
 
-    It is the one refusal that the toolkit itself brings about on every connection, in the API's own words.
+    No refusal names its request. One that is final is judged where it settles something.
     """
-    return answer.finding is Finding.CREDENTIALS and not answer.is_in_step
+    return answer.finding in _COPIED and not answer.is_in_step
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -445,6 +445,7 @@ _CURRENT = Generation.CURRENT
 _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 _NOT_LET_IN = Meaning.CREDENTIALS
 _SAFE = RetrySafety.SAFE
+_COPIED = frozenset({Finding.CREDENTIALS, Finding.REFUSED})
 _ANOTHER, _SUBJECT, _TOO_LITTLE = Said.ANOTHER, Said.SUBJECT, Said.TOO_LITTLE
 _NOTHING = Asked()
 

@@ -111,7 +111,8 @@ class Simulation:
             self._make_world()
         self.secret = Random(f"secret {spec.seed}").randbytes(32)
         self.disk = Disk(Random(f"disk {spec.seed}"), self._held(), self.note)
-        self.watcher = Watcher(self.play, self.disk, self.violate)
+        self.watcher = Watcher(self.play, self.disk, spec.rate, self.violate)
+        self.network.wrote = self.watcher.wrote
         self.settings = self._settings()
         self.journal: CrashingRun
         self.loop: VirtualLoop = _Start()  # type: ignore[assignment]
@@ -214,6 +215,7 @@ class Simulation:
         self.result.executions += 1
         self.journal = CrashingRun(self.disk)
         self.network.is_dead = False
+        self.watcher.begin(self.monotonic, self.clock)
         self.note(f"execution {number}")
         try:
             sit(self._work(number))
@@ -314,6 +316,9 @@ class Simulation:
         spec, number = self.spec, self.number
         crash = spec.crashes[number] if number < len(spec.crashes) else 0
         rng = Random(f"loop {spec.seed} {number}")
+        if number == 1 and spec.gap:
+            self.now += spec.gap
+            self.server.forget()
         loop = self.loop = _Loop(rng, shuffles=spec.shuffles, now=self.now)
         loop.simulation = self
         loop.network = self.network
@@ -541,6 +546,7 @@ def playing(simulation: Simulation) -> Iterator[None]:
     """Look at every exchange of this simulation, and put what stands in sets in order by numbers."""
     places: list[tuple[Any, str, Any]] = [
         (Connection, "exchange", simulation.watcher.watching(Connection.exchange)),
+        (Client, "exchange", simulation.watcher.heeding(Client.exchange)),
         (many, "MOST_AT_ONCE", (4, 20, 1000)[simulation.spec.seed // 4 % 3]),  # so that one run has several requests
         *((kind, "__hash__", loops.HASH) for kind in loops.NUMBERED),
     ]

@@ -7,7 +7,7 @@ from privacy_toolkit.core.model import Job
 from tests.simulation.campaign import Tally, command, play, play_seeds
 from tests.simulation.expected import missing_faults
 from tests.simulation.faults import FAULTS, Place
-from tests.simulation.spec import Spec, spec_of, spec_with
+from tests.simulation.spec import Happening, Spec, spec_of, spec_with
 from tests.support.lengths import IS_LONG
 
 #: So many parts of so many subject-runs each; the seeds of a part are so many apart.
@@ -25,6 +25,12 @@ SURE = {
         *("session of_another", "session of_nobody", "session refused"),
     },
 }
+
+
+def failing_of(result):
+    tally = Tally()
+    tally.add(result)
+    return failing(tally)
 
 
 def failing(tally):
@@ -58,8 +64,8 @@ def test_a_patrol_says_of_nobody_what_was_not_seen(part):
     assert {outcome for _, outcome in tally.outcomes} >= {"done", "reappeared"}
 
 
-def besides(seed, job):
-    return msgspec.structs.replace(spec_of(seed, job), besides=True)
+def besides(seed, job, *, first=False):
+    return msgspec.structs.replace(spec_of(seed, job, first=first), besides=True)
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.EXPORT])
@@ -86,8 +92,30 @@ def test_what_is_next_to_a_profile_is_deleted_or_handed_over_as_it_is_said(job, 
 )
 def test_what_was_said_wrongly_once_is_not_any_more(seed, job):
     tally = Tally()
-    tally.add(play(besides(seed, job)))
+    tally.add(play(besides(seed, job, first=True)))
     assert failing(tally) == []
+
+
+def test_a_ledger_whose_deletion_got_the_503_of_another_request_is_not_said_to_be_left():
+    spec = spec_of(9482, first=True)
+    assert spec.besides
+    assert failing_of(play(spec)) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "has_more"), [(Job.ERASE, False), (Job.ERASE, True), (Job.RESERVE, False), (Job.ASSIGN, False)]
+)
+def test_a_refusal_for_now_that_nobody_asked_for_leaves_what_was_sent_in_doubt(job, has_more):
+    tally, stray = Tally(), {"stray_refusal": 0.15}
+    for seed in range(20):
+        stops = [] if seed % 3 else [Happening(0, 0.05 + 0.02 * seed, "terminated", 1.0)]
+        plain = Spec(seed=seed, job=job, subjects=40, faulty=1, heals=seed % 2 > 0, rates=stray, happenings=stops)
+        quick = msgspec.structs.replace(plain, rate=1e6, settle=0.5, latency=(0.0001, 0.001), retry_after=0)
+        crashes = [400 + 60 * seed] if seed % 3 else []
+        changed = {"crashes": crashes, "concurrency": (2, 4, 8, 16)[seed % 4], "besides": has_more}
+        tally.add(play(msgspec.structs.replace(quick, **changed)))
+    assert failing(tally) == []
+    assert tally.faults["stray_refusal"] > 20
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.ASSIGN, Job.REFERRALS, Job.PROFILES])

@@ -21,6 +21,7 @@ from privacy_toolkit.talonone.bodies import (
     AudienceAction,
     CustomerProfileRequestV2,
     EventV2,
+    EventV3,
     IntegrationRequest,
     NewCustomerProfile,
     NewCustomerSession,
@@ -253,7 +254,7 @@ class _Rows(Play):
     version = ""
 
     def make_subjects(self) -> None:
-        self.version = "v1" if self.spec.seed % 2 else "v2"
+        self.version = self.spec.api or ("v1" if self.spec.seed % 2 else "v2")
         self.parameters = {"api": self.version}
         self.subjects = [self.row(k, self.name(k // self.each)) for k in range(self.spec.subjects)]
         self.owners = [self.name(k // self.each) for k in range(self.spec.subjects)]
@@ -342,11 +343,13 @@ class Events(_Rows):
     job = Job.EVENTS
     each = 3
     adds = True
-    sends = frozenset({"track_event", "track_event_v2"})
+    sends = frozenset({"track_event", "track_event_v2", "track_event_v3"})
 
     def row(self, k: int, customer: str) -> tuple[str, str]:
         if self.version == "v1":
             return customer, _json(NewEvent("seen", f"s-{customer}", {"n": k}, customer))
+        if self.version == "v3":
+            return customer, _json(EventV3(customer, "seen", attributes={"n": k}))
         return customer, _json(EventV2(customer, "seen", {"n": k}))
 
 
