@@ -271,6 +271,8 @@ class Reason(StrEnum):
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"
+    NO_ADDRESS = "no_address"  # the host's name can't be looked up
+    PROXY_FAILED = "proxy_failed"  # the proxy can't be reached, or makes no way to the API
     POOL_TIMEOUT = "pool_timeout"
     NOT_WRITTEN = "not_written"  # withdrawn, or the connection broke, before the first byte left
     # sent, no reliable answer
@@ -332,6 +334,8 @@ NEVER_SENT = frozenset(
         Reason.CONNECT_FAILED,
         Reason.CONNECT_TIMEOUT,
         Reason.TLS_FAILED,
+        Reason.NO_ADDRESS,
+        Reason.PROXY_FAILED,
         Reason.POOL_TIMEOUT,
         Reason.NOT_WRITTEN,
     }

@@ -52,8 +52,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Obstructed:
-    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind."""
+    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind.
 
+    ``obstacle`` is the kind as programs read it.
+    """
+
+    obstacle: str
     said: str
     remedy: str
 

@@ -28,6 +28,7 @@ from privacy_toolkit.engine.limits import (
     Exchanged,
     Gauges,
     Listener,
+    Obstructed,
     PaceChanged,
     Settled,
     Stopping,
@@ -57,6 +58,7 @@ class LogEvent(StrEnum):
     API_WAIT = "api.wait"
     API_TROUBLE = "api.trouble"
     CONNECTION_TROUBLE = "connection.trouble"
+    CONNECTION_OBSTRUCTED = "connection.obstructed"
     CONTROL_FAILED = "control.failed"
     RATE_CHANGED = "rate.changed"
     RUN_TUNED = "run.tuned"
@@ -76,6 +78,7 @@ _LEVELS: Final = {
             LogEvent.API_WAIT,
             LogEvent.API_TROUBLE,
             LogEvent.CONNECTION_TROUBLE,
+            LogEvent.CONNECTION_OBSTRUCTED,
             LogEvent.STOP_ASKED,
             LogEvent.NOTIFY_FAILED,
         ),
@@ -371,6 +374,10 @@ class Live:
             log.line(LogEvent.EXECUTION_STARTED, rate=at.rate, concurrency=at.concurrency)
         elif isinstance(event, Waiting):
             log.line(LogEvent.API_WAIT, seconds=round(event.seconds, 3), why="late" if event.for_late else "api")
+        elif isinstance(event, Obstructed):
+            log.line(
+                LogEvent.CONNECTION_OBSTRUCTED, obstacle=event.obstacle, said=event.said, remedy=event.remedy
+            )
         elif isinstance(event, PaceChanged):
             name = LogEvent.RUN_TUNED if event.by_hand else LogEvent.RATE_CHANGED
             log.line(name, rate=event.now.rate, concurrency=event.now.concurrency, paused=event.now.paused)
@@ -393,7 +400,7 @@ class Live:
             )
         for kind in self._figures.trouble.keys() - self._said:
             self._said.add(kind)
-            _log_trouble(log, kind, self._figures.trouble.pop(kind))
+            _log_trouble(log, kind, self._figures.trouble.pop(kind, 1))  # progress may just have taken them all away
 
     def tick(self) -> None:
         """Tell how it stands now."""

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, RetrySafety
@@ -46,6 +47,21 @@ def said(answer: Answer):
 )
 def test_nothing_left(phase, trouble, reason):
     answer = read_exchange(ERASE, Fault(phase, trouble, sent=False), NOW)
+    assert answer == Answer(Finding.NEVER_SENT, reason, None)
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        (Obstacle.NO_ADDRESS, Reason.NO_ADDRESS),
+        (Obstacle.PROXY_WANTS_CREDENTIALS, Reason.PROXY_FAILED),
+        (Obstacle.PROXY_PAGE, Reason.PROXY_FAILED),
+        (Obstacle.SILENT, Reason.CONNECT_FAILED),
+        (None, Reason.CONNECT_FAILED),
+    ],
+)
+def test_what_is_known_to_be_in_the_way_is_the_reason(obstacle, reason):
+    answer = read_exchange(ERASE, Fault(Phase.CONNECT, Trouble.BROKEN, sent=False, obstacle=obstacle), NOW)
     assert answer == Answer(Finding.NEVER_SENT, reason, None)
 
 
