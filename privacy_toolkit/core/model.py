@@ -95,10 +95,16 @@ class ApiError(ToolkitError):
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asks for the end, as Ctrl-C does at the keyboard: SIGTERM, or SIGHUP of a session that ends."""
+
+
 def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """Any error in words that hold no data, with its exit code."""
     if isinstance(error, ToolkitError):
         return error, error.exit_code
+    if isinstance(error, Terminated):
+        return ToolkitError("Ended by the system.", code="terminated"), ExitCode.STOPPED
     if isinstance(error, KeyboardInterrupt):
         return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
     told = _storage_failure(error)

@@ -12,7 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from privacy_toolkit.config.file import LogProfile
 from privacy_toolkit.core.model import Outcome, Purpose, Reason, StopReason, UsageError
-from privacy_toolkit.engine.limits import Exchanged, Gauges, Obstructed, PaceChanged, Settled, Stopping, Waiting, Working
+from privacy_toolkit.engine.limits import (
+    Exchanged,
+    Gauges,
+    Obstructed,
+    PaceChanged,
+    Settled,
+    Stopping,
+    Waiting,
+    Working,
+)
 from privacy_toolkit.notify.live import (
     CONTENT_TYPE,
     EVERY,
