@@ -263,8 +263,13 @@ def _run(arguments: list[str], as_json: bool) -> int:
 
 def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """An error in words, with its exit code."""
-    if isinstance(error, click.Abort):
-        error = error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else KeyboardInterrupt()
+    # What fails while a signal unwinds the stack, such as a transaction that is rolled back, is not what went wrong.
+    before: BaseException | None = error
+    while (before := before.__context__) is not None:
+        if isinstance(before, KeyboardInterrupt):
+            return explained(before)
+    if isinstance(error, click.Abort):  # of a question that nobody answers
+        return explained(KeyboardInterrupt())
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "privacy-toolkit"
         return ToolkitError(error.format_message(), f"{where} --help", code="usage"), ExitCode.USAGE
