@@ -264,10 +264,11 @@ def _run(arguments: list[str], as_json: bool) -> int:
 def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """An error in words, with its exit code."""
     # What fails while a signal unwinds the stack, such as a transaction that is rolled back, is not what went wrong.
-    before: BaseException | None = error
-    while (before := before.__context__) is not None:
+    before = error.__context__
+    while before is not None:
         if isinstance(before, KeyboardInterrupt):
             return explained(before)
+        before = before.__context__
     if isinstance(error, click.Abort):  # of a question that nobody answers
         return explained(KeyboardInterrupt())
     if isinstance(error, click.UsageError):

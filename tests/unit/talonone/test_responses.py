@@ -6,9 +6,10 @@ import pytest
 from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
+from privacy_toolkit.talonone.bodies import NewReferral
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, RetrySafety
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, may_send_again, read_exchange
-from tests.support.answers import coupon, profile
+from tests.support.answers import coupon, profile, referral
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ERASE, READ, RESERVE = (
@@ -222,3 +223,25 @@ def test_what_may_be_sent_again(operation):
     puts = {"track_event_v3", "update_customer_audiences"}
     lost = {UNKNOWN} if operation.method in {"GET", "PUT"} or operation.name in puts else set()
     assert again == {Finding.REFUSED, Finding.NEVER_SENT} | lost
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "1" + "0" * 40, "-9223372036854775809"])
+@pytest.mark.parametrize(
+    ("operation", "status", "body"),
+    [("create_referral", 201, referral("c1")), ("create_coupon_reservation", 201, coupon("CODE"))],
+)
+def test_a_number_that_fits_in_no_table_is_not_the_apis(operation, status, body, number):
+    asked = Asked("CODE", NewReferral(campaign_id=1, advocate_profile_integration_id="c1"))
+    for name in ("id", "usageLimit"):
+        text = json.dumps(body | {name: "HERE"}).replace('"HERE"', number).encode()
+        answer = read_exchange(OPERATIONS[operation], Reply(status, text), NOW, asked)
+        assert said(answer) == (UNKNOWN, FOREIGN)
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "1" + "0" * 40])
+def test_a_number_that_fits_in_no_table_is_no_holders(number):
+    text = json.dumps({"totalResultSize": 1, "data": [profile("c1") | {"closedSessions": "HERE"}]})
+    answer = read_exchange(
+        OPERATIONS["get_reserved_customers"], Reply(200, text.replace('"HERE"', number).encode()), NOW, Asked("CODE")
+    )
+    assert said(answer) == (UNKNOWN, FOREIGN)
