@@ -133,6 +133,7 @@ class Terminal:
         wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
             wanted[signal.SIGHUP] = StopReason.TERMINATED
+        before = {number: signal.getsignal(number) or signal.SIG_DFL for number in wanted}
         for number, reason in wanted.items():
             loop.add_signal_handler(number, ask, number, reason)
         try:
@@ -140,6 +141,7 @@ class Terminal:
         finally:
             for number in wanted:
                 loop.remove_signal_handler(number)
+                signal.signal(number, before[number])
 
     def sealing(self) -> None:
         """Let the session end: the pack is still to be written."""

@@ -65,6 +65,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.CONNECT_FAILED: "no connection, nothing was sent",
         Reason.CONNECT_TIMEOUT: "no connection in time, nothing was sent",
         Reason.TLS_FAILED: "no secure connection, nothing was sent",
+        Reason.NO_ADDRESS: "the host's name has no address, nothing was sent",
+        Reason.PROXY_FAILED: "the proxy made no way to the API, nothing was sent",
         Reason.POOL_TIMEOUT: "no free connection in time, nothing was sent",
         Reason.NOT_WRITTEN: "withdrawn, or the connection broke, before anything was sent",
         Reason.WRITE_FAILED: "the connection broke while sending",
@@ -226,6 +228,8 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
     {
         Reason.CREDENTIALS_REFUSED: "Correct the API key, then resume the run.",
         Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
+        Reason.NO_ADDRESS: "Check the base URL and DNS (privacy-toolkit doctor), then resume the run.",
+        Reason.PROXY_FAILED: "Check the proxy (privacy-toolkit doctor), then resume the run.",
         Reason.ROUTE_UNPROVEN: "Check base URL, route, proxy and key (privacy-toolkit doctor), then resume the run: it"
         " reads again.",
         Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with answers to others: a proxy or"

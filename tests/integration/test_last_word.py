@@ -47,6 +47,26 @@ def test_a_session_that_ends_is_taken_as_a_request_to_stop(sandbox, toolkit, wri
     assert kit.resume().json["outcomes"] == {"erased": len(IDS)}
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 4, "terminated"), (signal.SIGHUP, 4, "terminated")],
+)
+def test_a_signal_before_there_is_a_run_ends_in_a_word_and_leaves_nothing(toolkit, tmp_path, number, code, told):
+    kit, plan = toolkit("http://127.0.0.1:9"), tmp_path / "plan.json"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(
+        [*kit.command, "erase", "-", "--plan", str(plan), "--json"], env=kit.environment, **pipes
+    )
+    process.stdin.write(b"customer_id\n" + b"".join(b"customer-%07d\n" % one for one in range(20_000)))
+    process.stdin.flush()  # more than a pipe takes: somebody is reading
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert (json.loads(out)["error"]["code"], err.strip()) == (told, b"")
+    assert [one for one in tmp_path.rglob("*") if "plan" in one.name] == []
+    assert [*(kit.state / "runs").glob("*")] == []
+
+
 def test_under_nohup_a_session_that_ends_stops_nothing(sandbox, toolkit, write_ids):
     server = sandbox(IDS, faults=STEADY)
     kit = toolkit(server.base_url)
