@@ -210,7 +210,8 @@ class Unclaimed(Enum):
     """Why nothing was claimed."""
 
     NOT_NOW = "not now"  # others have what is left, or the run is not proven to be in the right environment yet
-    NOTHING_LEFT = "nothing left"  # all was walked, or the run was stopped
+    NOTHING_LEFT = "nothing left"  # all was walked
+    STOPPED = "stopped"  # the run was stopped for everybody: the next beat brings why
 
 
 class LeaseKeeper(Protocol):
@@ -413,6 +414,8 @@ class KeptLease:
                 return found
             if found is Unclaimed.NOTHING_LEFT:
                 break
+            if found is Unclaimed.STOPPED:
+                self.report()
             on_wait()
             with suppress(TimeoutError):  # what was walked here may have been the last
                 await asyncio.wait_for(self._has_walked.wait(), self._terms.beat)

@@ -110,7 +110,8 @@ class RunLeases:
             self._pages = {first: LeasedPage(first, last) for first, last in bounds}
         executions = self._held.executions
         number = len(executions) + 1
-        executions.append(Execution(number, started_at, None, None, settings))
+        joined = next((one.number for one in self._of_this_generation()), None)
+        executions.append(Execution(number, started_at, None, None, settings, joined))
         expires_at = self._clock() + terms.lease
         self.tenants[number] = Tenant(number, self._generation, terms, expires_at, ShareHolder(number))
         return number
@@ -152,7 +153,7 @@ class RunLeases:
         self._fence()
         me = self._unfenced(number)
         if self.stop is not None:
-            return Unclaimed.NOTHING_LEFT
+            return Unclaimed.STOPPED
         if self._clock() >= me.expires_at:
             return Unclaimed.NOT_NOW
         open_ = [page for page in self._pages.values() if page.generation < self._generation]

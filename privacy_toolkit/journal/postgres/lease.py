@@ -357,7 +357,7 @@ def claim(connection: Connection, me: LeaseOf, known: Collection[int]) -> tuple[
         if not is_unfenced:
             raise fenced(me.run_id)
         if stop is not None:
-            return Unclaimed.NOTHING_LEFT
+            return Unclaimed.STOPPED
         if not is_unexpired:
             return Unclaimed.NOT_NOW
         if me.terms.exclusive:

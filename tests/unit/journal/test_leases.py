@@ -334,12 +334,13 @@ def test_whoever_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
     joins = replace(TERMS, joins=True)
     third = book.begin(joins)
     assert book.beat(third).stop is StopReason.FAILURE_LIMIT
-    assert book.claim(third) is Unclaimed.NOTHING_LEFT
+    assert book.claim(third) is Unclaimed.STOPPED
     book.put(third, ended=(9, None))
     fourth, fifth = book.begin(), book.begin(joins)
     assert book.beat(fourth).stop is None
     book.beat(fifth)
     assert [book.claim(fifth).first, book.claim(fourth).first] == [1, 3]
+    assert [one.joined for one in book.executions()] == [None, 1, 1, None, 4]
 
 
 def test_whoever_joins_a_run_that_nobody_began_begins_it(make_book):
@@ -496,7 +497,7 @@ def test_counts_pauses_and_stops_reach_all(book, pair):
     answer = book.beat(second, LeaseTally())
     assert answer.elsewhere == CountedElsewhere(2, 5, has_seen=False)
     assert (answer.pause, answer.stop) == (8.0, StopReason.FAILURE_LIMIT)
-    assert book.claim(second) is Unclaimed.NOTHING_LEFT
+    assert book.claim(second) is Unclaimed.STOPPED
     book.now = 9.0
     assert book.beat(second).pause == 0.0
 
@@ -620,6 +621,17 @@ def test_a_share_that_was_cut_counts_in_full_until_what_was_written_of_it_is_as_
         settling = 0.0
         await asyncio.sleep(0.3)
         assert [book.in_use(lease.number), book.beat(other).share] == [50.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_whoever_finds_the_run_stopped_when_they_claim_hears_why_at_once():
+    async def script(book, lease, _, heard):
+        await asyncio.sleep(0.1)
+        book.leases.stop = StopReason.FAILURE_LIMIT
+        assert await lease.claim(lambda: None) is None
+        assert heard[-1] == RunStopped(StopReason.FAILURE_LIMIT)
         await lease.end(9, None)
 
     play(script)
