@@ -36,7 +36,7 @@ from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.core.processes import in_thread
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import plan_scope
-from privacy_toolkit.engine.plan import Summary, plan_of, summarize
+from privacy_toolkit.engine.plan import Summary, plan_of, summarize, why_stopped
 from privacy_toolkit.journal.lease import AtWork, StopAsked
 from privacy_toolkit.journal.ledgers import Served, WorkQueue
 from privacy_toolkit.journal.records import TuneAsked
@@ -80,8 +80,7 @@ def stopped_for_all(journal: OpenRun) -> StopReason | None:
     Raises:
         JournalError: it can't be read.
     """
-    executions = journal.executions()
-    reason = executions[-1].stopped_by if executions else None
+    reason = why_stopped(journal.executions())
     return reason if reason in STOPS_ALL and not journal.is_running else None
 
 
@@ -96,11 +95,10 @@ def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
     """
     if journal.is_running:
         return Left.WORK
-    summary, executions = summarize(journal), journal.executions()
-    last = executions[-1] if executions else None
+    summary = summarize(journal)
     if summary.purged or stopped_for_all(journal) is not None:
         return Left.NOTHING
-    if summary.open and (last is None or last.ended_at is None or last.stopped_by is not None):
+    if summary.open and (summary.cut_short or summary.stopped_by is not None):
         return Left.WORK
     return Left.NOTHING if has_pack else Left.PACK
 

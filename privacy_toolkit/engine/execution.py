@@ -349,6 +349,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
         lease.listen(heard, lambda: _counted(work, tools, runner))
         with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking():
             reason = await runner.run(partial(_wait_out, work, stop))
+            await tuner.give_back()
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
 
 
@@ -378,6 +379,12 @@ class _Tuner:
         """Go on with another share of the rate, as long as the lease holds."""
         self._share, self._may = rate, self._tools.lease.may_send
         self._apply(by_hand=False)
+
+    async def give_back(self) -> None:
+        """Use nothing more of a rate that is shared, and wait until others may have all of it."""
+        if self._may is not None:
+            self._tools.pacer.change(0.0, self._may)
+            await asyncio.sleep(self._tools.pacer.settling())
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -421,6 +428,7 @@ def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
         first_reads=watch.first_reads,
         has_seen=watch.has_seen or not work.absences,
         want=0.0 if runner.is_waiting and not runner.in_flight else tools.pacer.demand(),
+        settling=tools.pacer.settling(),
         pause=max(0.0, tools.asked_until - tools.monotonic()),
         stop=reason if reason in STOPS_ALL else None,
     )

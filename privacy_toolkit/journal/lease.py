@@ -114,14 +114,16 @@ class LeaseTally(msgspec.Struct, frozen=True):
 
     ``failures`` are subjects in an outcome that counts towards the limit of failures, ``first_reads`` reliable first
     reads, as long as all of them were answered 404; ``has_seen``: one of them was not, or none is expected to be.
-    ``want`` is what it could use of the rate, in requests a second; infinite: all there is. ``pause``: the API asked to
-    be left alone for so many seconds from now on. ``stop`` is why the run has to stop for everybody.
+    ``want`` is what it could use of the rate, in requests a second; infinite: all there is. For ``settling``
+    seconds nobody else may have what was cut of its share. ``pause``: the API asked to be left alone for so many
+    seconds from now on. ``stop`` is why the run has to stop for everybody.
     """
 
     failures: int = 0
     first_reads: int = 0
     has_seen: bool = False
     want: float = math.inf
+    settling: float = 0.0
     pause: float = 0.0
     stop: StopReason | None = None
 
@@ -195,7 +197,8 @@ class Unclaimed(Enum):
     """Why nothing was claimed."""
 
     NOT_NOW = "not now"  # others have what is left, or the run is not proven to be in the right environment yet
-    NOTHING_LEFT = "nothing left"  # all was walked, or the run was stopped
+    NOTHING_LEFT = "nothing left"  # all was walked
+    STOPPED = "stopped"  # the run was stopped for everybody: the next beat brings why
 
 
 class LeaseKeeper(Protocol):
@@ -212,9 +215,14 @@ class LeaseKeeper(Protocol):
     async def commit(self, batch: LeaseBatch) -> BeatAnswer | None:
         """Write a batch, unless it was written before; the answer to its beat, if it has one.
 
+        Others for whom that leaves more of the rate are told, as ``listen`` has it, once it is written.
+
         A beat makes the lease last from now on, also where it ran out, as long as nobody fenced it. One whose serial is
         not greater than the last changes nothing, and gets no answer. An answer that is recorded is never changed.
         """
+
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called in the event loop, now and then in vain, when a beat would bring a larger share."""
 
     async def late(self, notes: Sequence[Note]) -> None:
         """Give intents of a fenced execution that have no answer yet the one it heard late; nothing else changes.
@@ -344,7 +352,8 @@ class KeptLease:
         self._deadline = -math.inf
         self._beat_at = -math.inf
         self._serial = 0
-        self._share, self._soon = 0.0, SHORT / 2
+        self._share, self._in_use, self._soon = 0.0, 0.0, SHORT / 2
+        self._is_asked = False  # for a beat, since the last one was made
         self._elsewhere: CountedElsewhere | None = None
         self._is_stopped = self._is_over = False
         self._error: JournalError | None = None
@@ -354,6 +363,7 @@ class KeptLease:
         self._on, self._count = on, count
         on(ShareChanged(0.0))
         self._wake.set()
+        self._keeper.listen(self.report)
         self._task = asyncio.create_task(self._work(), name="lease")
         self._task.add_done_callback(self._worked)
 
@@ -363,7 +373,7 @@ class KeptLease:
 
     def report(self) -> None:
         """Have the next beat sent at once."""
-        self._beat_at = -math.inf
+        self._beat_at, self._is_asked = -math.inf, True
         self._wake.set()
 
     async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:
@@ -391,6 +401,8 @@ class KeptLease:
                 return found
             if found is Unclaimed.NOTHING_LEFT:
                 break
+            if found is Unclaimed.STOPPED:
+                self.report()
             on_wait()
             with suppress(TimeoutError):  # what was walked here may have been the last
                 await asyncio.wait_for(self._has_walked.wait(), self._terms.beat)
@@ -498,8 +510,7 @@ class KeptLease:
         while True:
             sent, loop = self._clock(), asyncio.get_running_loop()
             if loop.time() >= self._beat_at or sent >= self._deadline or batch.beat is not None:
-                self._serial += 1
-                batch.beat = LeaseBeat(self._serial, self._share, self._count())
+                batch.beat = self._beat()
             try:
                 answer = await asyncio.wait_for(self._keeper.commit(batch), self._terms.lease / 3)
             except OSError:
@@ -518,13 +529,29 @@ class KeptLease:
             if batch.walked:
                 self._has_walked.set()
             if answer is not None and batch.beat is not None:
-                is_short = batch.beat.tally.want and not answer.share
-                self._soon = min(1.0, 2 * self._soon) if is_short else SHORT / 2
-                self._beat_at = loop.time() + self._terms.beat * (self._soon if is_short else 1)
+                self._set_next(batch.beat, answer)
                 self._take(answer, sent)
             self._is_over = batch.ended is not None
             wake_all(waiting, None)
             return
+
+    def _beat(self) -> LeaseBeat:
+        """Make a beat. A share that was cut counts in full until it has settled: only then may others have the rest."""
+        tally = self._count()
+        self._serial, self._is_asked = self._serial + 1, False
+        if not tally.settling:
+            self._in_use = self._share
+        return LeaseBeat(self._serial, self._in_use, tally)
+
+    def _set_next(self, beat: LeaseBeat, answer: BeatAnswer) -> None:
+        """Set when the next beat is due, unless one was asked for since this one was made."""
+        is_short = beat.tally.want and not answer.share
+        self._soon = min(1.0, 2 * self._soon) if is_short else SHORT / 2
+        left = self._terms.beat * (self._soon if is_short else 1)
+        if self._in_use > self._share:
+            left = min(left, beat.tally.settling)
+        if not self._is_asked:
+            self._beat_at = asyncio.get_running_loop().time() + left
 
     def _lose(self, error: FencedError) -> None:
         """Begin nothing more."""
@@ -569,7 +596,7 @@ class KeptLease:
     def _set_share(self, share: float) -> None:
         if share != self._share:
             is_less = share < self._share
-            self._share = share
+            self._share, self._in_use = share, max(self._in_use, share)
             self._on(ShareChanged(None if share == math.inf else share))
             if is_less and self._error is None:
                 self.report()  # only when it is confirmed may others have the rest

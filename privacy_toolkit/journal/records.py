@@ -175,13 +175,17 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed."""
+    """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed.
+
+    ``joined`` is the number of the execution that began what this one joined; None: it began by itself.
+    """
 
     number: int
     started_at: int
     ended_at: int | None = None
     stopped_by: StopReason | None = None
     settings: str = "{}"
+    joined: int | None = None
 
 
 # The same as flat rows of plain values, for readers of millions: an enumeration or an object for each value would cost

@@ -319,13 +319,17 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ExecutionPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One process that worked on the run. ``ended_at`` null: its end was not recorded. No secret is in ``settings``."""
+    """One process that worked on the run. ``ended_at`` null: its end was not recorded. No secret is in ``settings``.
+
+    ``joined`` is the number of the execution that began what this one joined, where several worked at the same time.
+    """
 
     number: int
     started_at: str
     ended_at: str | None
     ending: str
     settings: dict[str, str]
+    joined: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class PlanPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

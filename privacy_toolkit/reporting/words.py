@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
-from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.engine.plan import Summary, last_together
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
@@ -328,7 +328,7 @@ def _verdict(summary: Summary, executions: Sequence[Execution]) -> str:
     if not executions and summary.open:
         return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
     if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
-        return f"Stopped early with {subjects(summary.open)} still open: {ending(executions[-1])}{left_out}."
+        return f"Stopped early with {subjects(summary.open)} still open: {endings(executions)}{left_out}."
     if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED):
         return _reappeared(summary) + left_out + "."
     if summary.open or summary.failed:
@@ -410,6 +410,15 @@ def ending(execution: Execution) -> str:
     if execution.stopped_by is not None:
         return STOPS[execution.stopped_by]
     return "its end was not recorded (a crash, or still under way)" if execution.ended_at is None else "went to its end"
+
+
+def endings(executions: Sequence[Execution]) -> str:
+    """How the last executions ended: each in its own words, where they ended in several ways."""
+    told: dict[str, list[int]] = {}
+    for one in last_together(executions):
+        told.setdefault(ending(one), []).append(one.number)
+    several = (f"{how} (execution{'s'[: len(who) - 1]} {', '.join(map(str, who))})" for how, who in told.items())
+    return "; ".join(several if len(told) > 1 else told)
 
 
 def next_step(summary: Summary) -> NextStep | None:

@@ -105,6 +105,10 @@ def test_a_worker_that_is_stopped_finishes_what_is_in_flight_and_another_goes_on
     with worker(kit) as process:
         assert reaches_end(kit, process)
     assert outcomes(kit) == {"erased": len(IDS)}
+    pack = Path(kit.run("runs", "show", "latest", "--json").json["pack"])
+    executions = json.loads((pack / "report.json").read_bytes())["executions"]
+    assert [one.get("joined") for one in executions] == [None, 1]
+    assert kit.run("verify", pack).code == 0
 
 
 def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):

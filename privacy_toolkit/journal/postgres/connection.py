@@ -22,9 +22,9 @@ from threading import Lock
 from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
-from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 
 T = TypeVar("T")
@@ -52,6 +52,8 @@ _SESSION: Final = """
 """
 #: Milliseconds that a statement may take: of what people wait for, and of the writer, which has a lease to keep.
 LONG, SHORT = 600_000, 12_000
+#: So many seconds after a connection for notices was lost another one is made.
+_AGAIN_AFTER: Final = 2.0
 #: So many connections are kept for the next use.
 _IDLE: Final = 2
 
@@ -284,10 +286,7 @@ class LeaseThread:
         """Disconnect at once, whatever the thread waits for: what it did may be done, or not."""
         self._is_dropped = True
         self._queue.put(None)
-        connection = self._connection
-        if connection is not None:
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+        _shut(self._connection)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -351,6 +350,45 @@ class LeaseLine:
         if self._hand is not None:
             self._hand.close()
         self._hand = None
+
+
+class Notices:
+    """Has ``tell`` called in the event loop with what is notified on a channel, until it is closed.
+
+    What is notified while there is no connection is lost; it is made again by and by.
+    """
+
+    def __init__(self, database: Database, channel: str, tell: Callable[[str], None]) -> None:
+        self._database, self._channel, self._tell = database, channel, tell
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._work, name="notices", daemon=True).start()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._is_closed.set()
+        _shut(self._connection)
+
+    def _work(self) -> None:
+        while not self._is_closed.is_set():
+            with suppress(psycopg.Error, OSError, ToolkitError, RuntimeError):  # the last: the loop is closed
+                self._listen()
+            self._is_closed.wait(_AGAIN_AFTER)
+
+    def _listen(self) -> None:
+        with self._database.connect() as connection:
+            self._connection = connection
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            for notice in () if self._is_closed.is_set() else connection.notifies():
+                self._loop.call_soon_threadsafe(self._tell, notice.payload)
+
+
+def _shut(connection: Connection | None) -> None:
+    """Have whoever waits for a connection see it break."""
+    if connection is not None:
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Purpose, StopReason
-from privacy_toolkit.http.exchange import ShareHolder, heard
+from privacy_toolkit.http.exchange import ShareHolder, heard, short_of
 from privacy_toolkit.journal.lease import (
     BeatAnswer,
     ClaimedPages,
@@ -34,6 +34,7 @@ from privacy_toolkit.journal.postgres.connection import (
     Connection,
     Database,
     LeaseLine,
+    Notices,
     UnreachableError,
     passing,
     trouble,
@@ -198,7 +199,9 @@ def commit(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
             raise moved(me.run_id)
         if _write(connection, me, batch, pages):
             _write_more(connection, me, batch)
-        return None if batch.beat is None else _beat(connection, me, batch.beat)
+        if batch.beat is None and batch.ended is None:
+            return None
+        return _beat(connection, me, batch.beat, has_ended=batch.ended is not None)
 
 
 def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequence[tuple[int, bytes]]) -> bool:
@@ -273,24 +276,31 @@ _STATE: Final = """
 """
 
 
-def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat) -> BeatAnswer | None:
-    """Take a beat, unless a later one was taken: the row of the run is locked, so beats follow each other."""
+def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat | None, *, has_ended: bool) -> BeatAnswer | None:
+    """Take a beat, unless a later one was taken: the row of the run is locked, so beats follow each other.
+
+    Whoever could have more of the rate by this, or by an end, is told.
+    """
     ((now,),) = connection.execute("SELECT extract(epoch FROM moment())::float8").fetchall()
     everybody = [ToldByBeats(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
     mine = next((one for one in everybody if one.number == me.number), None)
-    if mine is None or mine.has_ended or beat.serial <= mine.beaten:
-        return None
-    tally = beat.tally
+    is_heard = mine is not None and beat is not None and not mine.has_ended and beat.serial > mine.beaten
     holders = {
         one.number: ShareHolder(one.number, one.want, one.in_use, one.told, one.since)
         for one in everybody
-        if one.is_living or one is mine
+        if one.is_living or (one is mine and is_heard)
     }
     rates = [one.rate for one in everybody if one.rate is not None and one.number in holders]
-    share, my = math.inf, holders[me.number]
+    if has_ended and rates:
+        _tell(connection, me, min(rates), holders.values())
+    if mine is None or beat is None or not is_heard:
+        return None
+    tally, share, my = beat.tally, math.inf, holders[me.number]
     if rates:
-        in_use = beat.in_use if mine.is_living else 0.0
+        had, in_use = my.taken, beat.in_use if mine.is_living else 0.0
         share = heard(my, min(rates), list(holders.values()), in_use=in_use, want=tally.want, now=now)
+        if my.taken < had:
+            _tell(connection, me, min(rates), holders.values())
     given = (beat.serial, me.terms.lease, tally.failures, tally.first_reads, tally.has_seen)
     connection.execute(_BEAT, (*given, my.want, my.in_use, my.told, my.since, me.run_no, me.number))
     stop, pause = connection.execute(
@@ -303,6 +313,16 @@ def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat) -> BeatAnswer | 
         any(one.has_seen for one in others),
     )
     return BeatAnswer(share, pause or 0.0, StopReason(stop) if stop else None, elsewhere)
+
+
+#: The channel on which executions are told that they could have more of the rate: by the numbers of run and execution.
+SHARES: Final = "toolkit_shares"
+
+
+def _tell(connection: Connection, me: LeaseOf, rate: float, holders: Collection[ShareHolder]) -> None:
+    for number in short_of(rate, list(holders)):
+        if number != me.number:
+            connection.execute("SELECT pg_notify(%s, %s)", (SHARES, f"{me.run_no} {number}"))
 
 
 # Claims.
@@ -337,7 +357,7 @@ def claim(connection: Connection, me: LeaseOf, known: Collection[int]) -> tuple[
         if not is_unfenced:
             raise fenced(me.run_id)
         if stop is not None:
-            return Unclaimed.NOTHING_LEFT
+            return Unclaimed.STOPPED
         if not is_unexpired:
             return Unclaimed.NOT_NOW
         if me.terms.exclusive:
@@ -449,6 +469,8 @@ class PostgresKeeper:
         self._writes = LeaseLine(database, me.terms.lease / 3)
         self._aside = LeaseLine(database, me.terms.lease)
         self._folding: asyncio.Task[None] | None = None
+        self._notices: Notices | None = None
+        self._database = database
         bounds = run.bounds()
         self._log = PageLog(bounds, ())
         self._to_fold: set[int] = set()
@@ -474,6 +496,12 @@ class PostgresKeeper:
             self._folding = asyncio.create_task(self._fold(), name="folding")
         return answer
 
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when a beat would bring a larger share; nobody is told while the database is away."""
+        me = f"{self._me.run_no} {self._me.number}"
+        if self._me.terms.rate is not None and self._notices is None:
+            self._notices = Notices(self._database, SHARES, lambda said: tell() if said == me else None)
+
     async def late(self, notes: Sequence[Note]) -> None:
         """Keep what was heard late."""
         await self._carried(self._aside, lambda to: keep_late(to, self._me, notes, self._log.page_of))
@@ -498,6 +526,8 @@ class PostgresKeeper:
             self._folding.cancel()
         self._writes.close()
         self._aside.close()
+        if self._notices is not None:
+            self._notices.close()
 
     async def _carried(self, line: LeaseLine, step: Callable[[Connection], T]) -> T:
         try:

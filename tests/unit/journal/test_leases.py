@@ -24,7 +24,7 @@ from privacy_toolkit.journal.lease import (
     ShareChanged,
     Unclaimed,
 )
-from privacy_toolkit.journal.memory.lease import RunLeases
+from privacy_toolkit.journal.memory.lease import MemoryKeeper, RunLeases
 from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.packed import exchange_of, state_of
 from privacy_toolkit.journal.postgres.state import PostgresState
@@ -93,6 +93,12 @@ class Book:
     def in_use(self, number):
         return self.leases.tenants[number].share.in_use
 
+    def listen(self, number, tell):
+        MemoryKeeper(self.leases, number).listen(tell)
+
+    def told(self, told):
+        return told
+
     def is_held(self):
         return self.leases.are_held
 
@@ -128,6 +134,7 @@ class DatabaseBook(Book):
         self.other = psycopg.connect(address, autocommit=True, options="-c search_path=toolkit")
         self.other.execute(CLOCK)
         self.state_of_all, self.terms, self.serials, self.keepers = PostgresState(address), terms, {}, {}
+        self.tells = {}
         self.state_of_all.create(RUN, staged(subjects, **more))
         self.run = self.state_of_all.open(RUN)
         self.runner = asyncio.Runner()
@@ -174,6 +181,18 @@ class DatabaseBook(Book):
 
     def in_use(self, number):
         return self.other.execute("SELECT in_use FROM executions WHERE number = %s", (number,)).fetchone()[0]
+
+    def listen(self, number, tell):
+        self.other.execute("LISTEN toolkit_shares")
+        self.tells[number] = tell
+
+    def told(self, told):
+        self.other.execute("NOTIFY toolkit_shares, 'all'")
+        for notice in self.other.notifies():
+            if notice.payload == "all":
+                break
+            self.tells[int(notice.payload.split()[1])]()
+        return told
 
     def is_held(self):
         return self.run.is_running
@@ -315,12 +334,13 @@ def test_whoever_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
     joins = replace(TERMS, joins=True)
     third = book.begin(joins)
     assert book.beat(third).stop is StopReason.FAILURE_LIMIT
-    assert book.claim(third) is Unclaimed.NOTHING_LEFT
+    assert book.claim(third) is Unclaimed.STOPPED
     book.put(third, ended=(9, None))
     fourth, fifth = book.begin(), book.begin(joins)
     assert book.beat(fourth).stop is None
     book.beat(fifth)
     assert [book.claim(fifth).first, book.claim(fourth).first] == [1, 3]
+    assert [one.joined for one in book.executions()] == [None, 1, 1, None, 4]
 
 
 def test_whoever_joins_a_run_that_nobody_began_begins_it(make_book):
@@ -477,7 +497,7 @@ def test_counts_pauses_and_stops_reach_all(book, pair):
     answer = book.beat(second, LeaseTally())
     assert answer.elsewhere == CountedElsewhere(2, 5, has_seen=False)
     assert (answer.pause, answer.stop) == (8.0, StopReason.FAILURE_LIMIT)
-    assert book.claim(second) is Unclaimed.NOTHING_LEFT
+    assert book.claim(second) is Unclaimed.STOPPED
     book.now = 9.0
     assert book.beat(second).pause == 0.0
 
@@ -507,6 +527,9 @@ class Link:
     async def commit(self, batch):
         self.batches.append(batch)
         return await self._across(lambda: self.leases.commit(self.number, batch))
+
+    def listen(self, tell):
+        self.tell = tell
 
     async def late(self, notes):
         await self._across(lambda: self.leases.keep_late(self.number, notes))
@@ -557,6 +580,70 @@ def test_who_has_work_and_no_share_has_one_soon_after_others_give_some_up():
         book.beat(other, in_use=50.0)
         await asyncio.sleep(0.4)
         assert [signal.rate for signal in heard if isinstance(signal, ShareChanged)] == [0.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_who_could_have_more_of_the_rate_is_told_as_soon_as_somebody_needs_less_or_ends(book):
+    told = []
+    first, second, idle = (book.begin() for _ in range(3))
+    for number in (first, second, idle):
+        book.listen(number, lambda number=number: told.append(number))
+    book.beat(first)
+    book.beat(idle, replace(SEEN_SOMEBODY, want=0.0))
+    assert book.beat(second).share == 0.0
+    assert book.beat(first, in_use=100.0).share == 50.0
+    assert book.told(told) == []
+    book.beat(first, in_use=50.0)
+    assert book.told(told) == [second]
+    assert book.beat(second).share == 50.0
+    book.beat(second, in_use=50.0)
+    assert book.told(told) == [second]
+    book.put(second, ended=(9, None))
+    assert book.told(told) == [second, first]
+    assert book.beat(first, in_use=50.0).share == 100.0
+
+
+def test_a_share_that_was_cut_counts_in_full_until_what_was_written_of_it_is_as_if_written_evenly():
+    async def script(book, lease, link, _):
+        settling = 0.3
+
+        def count():
+            return replace(SEEN_SOMEBODY, settling=settling)
+
+        await asyncio.sleep(0.1)
+        lease._count = count
+        other = book.begin()
+        book.beat(other)
+        await asyncio.sleep(1.2)
+        assert [book.in_use(lease.number), book.beat(other).share] == [100.0, 0.0]
+        settling = 0.0
+        await asyncio.sleep(0.3)
+        assert [book.in_use(lease.number), book.beat(other).share] == [50.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_whoever_finds_the_run_stopped_when_they_claim_hears_why_at_once():
+    async def script(book, lease, _, heard):
+        await asyncio.sleep(0.1)
+        book.leases.stop = StopReason.FAILURE_LIMIT
+        assert await lease.claim(lambda: None) is None
+        assert heard[-1] == RunStopped(StopReason.FAILURE_LIMIT)
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_a_beat_that_is_asked_for_while_another_is_under_way_follows_it():
+    async def script(_, lease, link, __):
+        link.takes = 0.1
+        await asyncio.sleep(0.05)
+        lease.report()
+        await asyncio.sleep(0.2)
+        assert len(link.batches) == 2
         await lease.end(9, None)
 
     play(script)
