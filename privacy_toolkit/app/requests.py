@@ -28,7 +28,7 @@ from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.jobs.patrol import seen_again
 from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
-from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.journal.store import OpenRun, State, purged
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
     CalendarDay,
@@ -177,8 +177,8 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     """Write the letters of a run into a new folder, all or none.
 
     Raises:
-        UsageError: the run answers nobody's request, or is purged; the folder is there; a template can't be used.
-        JournalError: the journal can't be read.
+        UsageError: the run answers nobody's request; the folder is there; a template can't be used.
+        RefusedError, JournalError: the run was purged; the journal can't be read.
     """
     writer = LetterWriter(order.templates, order.lang)
     if order.out.is_dir() and not any(order.out.iterdir()):
@@ -288,7 +288,7 @@ def _answering(state: State, run_id: str) -> Iterator[tuple[OpenRun, Plan, bytes
     """A run that answers people's requests, with its plan and its secret.
 
     Raises:
-        UsageError: it answers nobody's request, or is purged.
+        UsageError: it answers nobody's request; RefusedError: it was purged.
     """
     with state.open(run_id) as journal:
         plan = summarize(journal).plan
@@ -297,7 +297,7 @@ def _answering(state: State, run_id: str) -> Iterator[tuple[OpenRun, Plan, bytes
                 f"Run {run_id} ({plan.job}) answers no request of a person.", "Name a run of erase or export."
             )
         if journal.secret is None:
-            raise UsageError(f"Run {run_id} was purged: its ids are gone.", code="purged")
+            raise purged(journal)
         yield journal, plan, journal.secret
 
 
@@ -312,9 +312,9 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     settled and who has none recorded, without those whom a patrol had seen again by that day.
 
     Raises:
-        UsageError: the day is to come; the run answers nobody's request or is purged; an id is not in it, or its
-            request has no answer yet, or has had one only since that day. Nothing is recorded then.
-        JournalError: it can't be written.
+        UsageError: the day is to come; the run answers nobody's request; an id is not in it, or its request has no
+            answer yet, or has had one only since that day. Nothing is recorded then.
+        RefusedError, JournalError: the run was purged; it can't be written.
     """
     if on > today:
         raise UsageError(f"{on} is to come: record an answer once it was sent.")

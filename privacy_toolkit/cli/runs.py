@@ -296,12 +296,17 @@ def purge(**options: Any) -> int:
         return _purge_aged(state, settings, age or _keep_of(settings), confirmed, as_json=as_json)
     run_id = state.find(name)
     summary = runs.to_purge(state, run_id)
-    if summary.open:
-        say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
+    before = runs.purged_object(summary)
+    if summary.open and not before:
+        are = "is" if summary.open == 1 else "are"
+        say(f"{count(summary.open, 'subject')} of this run {are} still open; a purged run can't be resumed.")
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
     runs.purge(state, summary, now_utc(), settings.packs)
     if as_json:
-        emit_json({"run_id": run_id, "purged": True})
+        emit_json({"run_id": run_id, "purged": True, **before})
+    elif before:
+        result(f"Run {run_id} was purged on {before['purged_at'][:10]}: its ids and its secret were gone already.")
+        result("All of its files were searched once more for them: nothing is left.")
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
     return ExitCode.SETTLED
@@ -454,6 +459,8 @@ def _told(line: dict[str, Any]) -> str:
         return f"{line['run_id']}  {line['verdict']:<11}"
     due = f"  due {line['due_on']}" if line["due_on"] else ""
     refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
+    if "purged_at" in line:
+        due, refused = f"  purged on {line['purged_at'][:10]}: its ids are gone", ""
     overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
     return (
         f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"

@@ -353,8 +353,8 @@ class Summary:
 
     ``stopped_by`` is of the last execution; ``cut_short`` says that its end is not recorded: it is under way, or it
     crashed, or there was none. ``is_running``: a process works on it at this moment. ``acceptance`` is the last one of
-    refused rows. ``done`` counts the subjects that are done by why they are, which may be "there was nothing to
-    do".
+    refused rows. ``purged_at`` is when ids and secret were destroyed. ``done`` counts the subjects that are done by why
+    they are, which may be "there was nothing to do".
     """
 
     run_id: str
@@ -363,10 +363,15 @@ class Summary:
     stopped_by: StopReason | None
     cut_short: bool
     started_at: int
-    purged: bool
+    purged_at: int | None
     is_running: bool = False
     acceptance: Acceptance | None = None
     done: Mapping[Reason | None, int] = field(default_factory=dict)
+
+    @property
+    def purged(self) -> bool:
+        """Whether its ids and its secret are destroyed."""
+        return self.purged_at is not None
 
     @cached_property
     def rejected(self) -> int:
@@ -449,7 +454,7 @@ def summarize(journal: RunReader) -> Summary:
         stopped_by=executions[-1].stopped_by if executions else None,
         cut_short=not executions or executions[-1].ended_at is None,
         started_at=journal.created_at,
-        purged=journal.purged_at is not None,
+        purged_at=journal.purged_at,
         is_running=is_running,
         acceptance=acceptance,
         done=journal.done_reasons() if totals.get(Outcome.DONE) else {},

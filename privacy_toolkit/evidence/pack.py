@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from privacy_toolkit.core.durable import FolderPlace, new_file, write_file, write_files
-from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
+from privacy_toolkit.core.model import Job, Outcome, Reason
 from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
@@ -27,7 +27,7 @@ from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_fold
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.state import open_run
-from privacy_toolkit.journal.store import RunReader
+from privacy_toolkit.journal.store import RunReader, purged
 from privacy_toolkit.journal.windows import Windows
 from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
@@ -371,9 +371,7 @@ def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
         place.restore()
     secret = journal.secret
     if secret is None:
-        raise RefusedError(
-            f"Run {journal.run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
-        )
+        raise purged(journal, "its pack can't be made again", "Keep the pack that was made before.")
     check_free(place.path, journal.run_id)
     place.path.parent.mkdir(parents=True, exist_ok=True)
     building = place.begin()

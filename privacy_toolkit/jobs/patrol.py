@@ -33,7 +33,7 @@ from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.inputs.options import ID_COLUMNS
 from privacy_toolkit.inputs.pairs import Record, RowForm
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
-from privacy_toolkit.journal.store import OpenRun, State, running
+from privacy_toolkit.journal.store import OpenRun, State, purged, running
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, holding
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -176,10 +176,10 @@ def _check_usable(journal: OpenRun, run_id: str, scope: str) -> None:
             "Name the profile it was made for with --profile.",
         )
     if journal.purged_at is not None:
-        raise UsageError(
-            f"Run {run_id} was purged: its ids are gone. Whom it erased can be checked from a list of yours alone.",
+        raise purged(
+            journal,
+            "its ids are gone. Whom it erased can be checked from a list of yours alone",
             f"privacy-toolkit patrol {run_id} --list FILE reads those of FILE who are on the list of erased customers.",
-            code="purged",
         )
     if journal.is_running:
         raise running(run_id)

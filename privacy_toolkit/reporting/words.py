@@ -408,16 +408,16 @@ def ending(execution: Execution) -> str:
 
 
 def next_step(summary: Summary) -> NextStep | None:
-    """What to run next; None where only a person can continue."""
+    """What to run next; None where only a person can continue, or nobody: the run is purged."""
     resume = f"privacy-toolkit runs resume {summary.run_id}"
     if summary.verdict is Verdict.RUNNING:
         return NextStep(
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
+    if summary.purged or (summary.failed and not summary.open):
+        return None
     if summary.open:
         return _going_on(summary, resume)
-    if summary.failed:
-        return None
     if summary.rejected_unaccepted:
         return NextStep(
             command=f"{resume} --accept-rejected {summary.rejected}",

@@ -203,7 +203,7 @@ def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execu
         stopped_by=executions[-1].stopped_by if executions else None,
         cut_short=not executions or executions[-1].ended_at is None,
         started_at=0,
-        purged=False,
+        purged_at=None,
         acceptance=None if accepted is None else Acceptance(0, report.rows.rejected),
         done=dict(sorted(done.items(), key=lambda item: item[0] or "")),
     )
