@@ -95,7 +95,7 @@ class LetterFacts:
 
     ``kind`` is one of ``KINDS``, ``regime`` is ``gdpr``, ``ccpa`` or ``none``. ``settled_on`` is the day of the read
     that the answer rests on (UTC), ``ground`` the code of a refusal, ``kept`` how many codes the system keeps without
-    details, ``package`` the name of the access package.
+    details, ``package`` the name of the access package, ``erased_on`` the day of an erasure before nothing was found.
     """
 
     kind: str
@@ -109,6 +109,7 @@ class LetterFacts:
     review_on: date | None = None
     kept: int = 0
     package: str = ""
+    erased_on: date | None = None
 
 
 class Letter(NamedTuple):
@@ -214,6 +215,7 @@ class LetterWriter:
             "reason": reason,
             "kept": facts.kept,
             "package": facts.package,
+            "erased_on": self._day(facts.erased_on),
             "system": self._said(settings.system) or self._words.system,
             **{
                 key: self._said(getattr(settings, key))

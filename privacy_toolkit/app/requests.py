@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
+from privacy_toolkit.access.placing import placed
 from privacy_toolkit.core.durable import put_folder
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
 from privacy_toolkit.engine.job import Table
@@ -31,7 +32,7 @@ from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, co
 from privacy_toolkit.journal.store import OpenRun, State, purged
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
-    CalendarDay,
+    HeldRequests,
     PurgedRequests,
     RequestLine,
     RequestRegister,
@@ -118,8 +119,9 @@ def on_day(microseconds: int | None) -> date | None:
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).date()
 
 
-def _facts(kind: str, observed: Observed, plan: Plan, today: date) -> LetterFacts:
+def _facts(kind: str, observed: Observed, plan: Plan, over: _Overtaken) -> LetterFacts:
     state, request, package = observed.state, observed.request, decode_package(observed.result)
+    today = over.today
     due_on = _day(request and request.due_on)
     is_over = due_on is not None and due_on < today and kind in _SAY_OPEN  # nobody is promised a day that is over
     return LetterFacts(
@@ -133,13 +135,16 @@ def _facts(kind: str, observed: Observed, plan: Plan, today: date) -> LetterFact
         ground=state.hold_reason,
         review_on=_day(state.review_on),
         kept=(state.first_count or 0) + (state.second_count or 0),
-        package="" if package is None else package.name,
+        package="" if package is None or not over.is_placed(package.name) else package.name,
+        erased_on=None if package is None else _day(package.erased_on),
     )
 
 
 # Letters: a file in each form for everybody who has something to be told, and an index.
 
 INDEX: Final = "index.csv"
+#: Why somebody gets no cover letter: what it would cover was removed since.
+PACKAGE_GONE: Final = "package_gone"
 _COLUMNS: Final = ("letter", "id", "ticket", "kind", "outcome", "requested_on", "due_on", "package")
 
 
@@ -161,7 +166,8 @@ class LetterOrder:
 class WrittenLetters:
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
-    ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, and ``overdue`` of extended requests.
+    ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, ``overdue`` of extended requests, and
+    ``package_gone``: of whom there is no package any more in ``packages``.
     """
 
     index: Path
@@ -171,6 +177,7 @@ class WrittenLetters:
     environment: str = "live"
     #: Extended requests without a letter, since the settings give no reason for the extension.
     no_reason: int = 0
+    packages: str = ""
 
 
 def write_letters(state: State, run_id: str, order: LetterOrder, today: date) -> WrittenLetters:
@@ -186,7 +193,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
-        written.environment = plan.environment
+        written.environment, written.packages = plan.environment, plan.out or ""
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
@@ -196,7 +203,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                 if by is not None:
                     written.without[by] += 1
                     continue
-                facts = None if kind is None else _facts(kind, observed, plan, today)
+                facts = None if kind is None else _facts(kind, observed, plan, over)
                 if kind == "extended" and facts is not None and writer.reason(facts) is None:
                     written.no_reason += 1
                     facts = None
@@ -237,11 +244,15 @@ _SAY_OPEN: Final = frozenset({"open", "extended"})
 
 @dataclass(frozen=True, slots=True)
 class _Overtaken:
-    """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number."""
+    """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number.
+
+    ``is_placed`` says by its name whether a package is still there.
+    """
 
     today: date
     seen: dict[str, int]
     taken_over: dict[int, str]
+    is_placed: Callable[[str], bool]
 
     @classmethod
     def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
@@ -249,7 +260,8 @@ class _Overtaken:
         run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
         if run is not None and (run.summary.open or run.summary.failed):
             _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
-        return cls(today, seen_again(state, plan_scope(plan)), {} if run is None else run.taken_over)
+        is_placed = placed(plan.out, run_id) if declaration(plan.job).packages and plan.out else lambda _: True
+        return cls(today, seen_again(state, plan_scope(plan)), {} if run is None else run.taken_over, is_placed)
 
     def by(self, observed: Observed, kind: str) -> str | None:
         """What is so instead of what a letter of this kind would say; None if nothing is known to be."""
@@ -258,6 +270,9 @@ class _Overtaken:
             return "overdue"
         if kind in _SAY_GONE and self.seen.get(observed.subject.id, 0) > (observed.state.settled_at or 0):
             return Outcome.REAPPEARED.value
+        package = decode_package(observed.result) if kind == "access" else None
+        if package is not None and not self.is_placed(package.name):  # the letter is the cover of it
+            return PACKAGE_GONE
         return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
 
 
@@ -534,24 +549,6 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
 # Holds, and what of them is to be reviewed.
 
 
-@dataclass(frozen=True, slots=True)
-class HeldRequests:
-    """Subjects of a run that are on hold on one ground and to be reviewed on one day; None: on no day."""
-
-    run_id: str
-    job: str
-    target: str
-    reason: str | None
-    review_on: str | None
-    days_left: int | None
-    subjects: int
-
-    @property
-    def is_past(self) -> bool:
-        """Whether the day of the review is over."""
-        return self.days_left is not None and self.days_left < 0
-
-
 def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
     """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
 
@@ -578,23 +575,3 @@ def holds(state: State, today: date, within: int | None = None) -> tuple[list[He
     ]
     lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
     return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable
-
-
-def calendar_days(due: Iterable[Any], held: Iterable[HeldRequests]) -> Iterator[CalendarDay]:
-    """What a calendar shows: due dates and reviews, in totals. ``due`` are ``DueRequest``."""
-    for line in due:
-        if line.due_on is not None:
-            yield CalendarDay(
-                f"due {line.run_id} {line.requested_on} {line.due_on}",
-                line.due_on,
-                f"{count(line.subjects, 'request')} due ({line.job}, {line.target})",
-                f"Requested on {line.requested_on}. privacy-toolkit runs show {line.run_id}",
-            )
-    for one in held:
-        if one.review_on is not None:
-            yield CalendarDay(
-                f"review {one.run_id} {one.reason} {one.review_on}",
-                one.review_on,
-                f"Review {count(one.subjects, 'hold')} on {one.reason} ({one.target})",
-                f"privacy-toolkit due --holds; run {one.run_id}",
-            )

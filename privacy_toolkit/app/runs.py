@@ -104,7 +104,8 @@ def package_names(journal: RunReader) -> dict[int, dict[str, Any]]:
 def _package(subject: Subject, facts: PackageFacts) -> dict[str, Any]:
     sessions = zip(sessions_of(subject.given), facts.sessions, strict=False)
     told = [{"session_id": session, "read": read} for session, read in sessions]
-    return {"package": facts.name, **({"sessions": told} if told else {})}
+    erased = {"erased_by": facts.erased_by} if facts.erased_by else {}
+    return {"package": facts.name, **erased, **({"sessions": told} if told else {})}
 
 
 def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:
