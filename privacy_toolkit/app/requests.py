@@ -218,7 +218,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         try:
             order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with put_folder(order.out, over=False) as folder:
-                table = Table("index", dict.fromkeys(_COLUMNS, str), ("id",), lambda: rows(folder))
+                table = Table("index", dict.fromkeys(_COLUMNS, str), ("id", "ticket"), lambda: rows(folder))
                 write_table(folder / INDEX, table, guard=True)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:

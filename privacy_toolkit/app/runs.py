@@ -182,9 +182,9 @@ def outcomes(state: State, run_id: str, *, confirmed: bool = False) -> Table:
         shown = list(dict.fromkeys(name for subject in subjects_ for name in job.shown(subject.id, subject.given)))
     if confirmed:
         columns: dict[str, type] = {"customer_id": str, "erased_on": str, "ticket": str}
-        return Table("list", columns, ("customer_id",), lambda: _confirmed(state, run_id))
+        return Table("list", columns, ("customer_id", "ticket"), lambda: _confirmed(state, run_id))
     columns = {"row": int, "id": str, **dict.fromkeys((*shown, *_TOLD), str)}
-    return Table("list", columns, ("id", *shown), lambda: _told_rows(state, run_id, shown, job))
+    return Table("list", columns, ("id", *shown, "ticket"), lambda: _told_rows(state, run_id, shown, job))
 
 
 def _told_rows(state: State, run_id: str, shown: Sequence[str], job: Declaration) -> Iterator[tuple[Any, ...]]:
