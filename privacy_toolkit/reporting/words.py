@@ -281,9 +281,9 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
-        "loyaltyLedgers": "Points and single bookings",
+        "loyaltyLedgers": "Points and single transactions",
         "availableAchievements": "All achievements, with progress",
-        "loyaltyCardLedgers": "Single bookings of loyalty cards",
+        "loyaltyCardLedgers": "Single transactions of loyalty cards",
         "listedSessions": "Listed purchases and carts (sessions)",
     }
 )

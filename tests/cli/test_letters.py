@@ -271,4 +271,4 @@ def test_the_letter_of_an_export_that_found_nothing_tells_of_our_erasure_before(
     run = call("export", tmp_path / "list.csv", "--out", tmp_path / "out", "--json").json["run_id"]
     call("letters", run, "--out", tmp_path / "letters", "--templates", templates)
     (text,) = [path.read_text() for path in (tmp_path / "letters").glob("*.txt")]
-    assert "The data under it was erased on" in " ".join(text.split())
+    assert "The data under this ID had already been erased on" in " ".join(text.split())
