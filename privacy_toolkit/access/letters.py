@@ -148,6 +148,8 @@ class LetterWriter:
 
     def __init__(self, folder: Path, lang: str) -> None:
         self._folder, self.lang = folder, lang
+        #: What letters said in another language than theirs, by its key: it is not given in this one.
+        self.foreign: set[str] = set()
         self._settings = _settings(folder / SETTINGS)
         self._words = _read(self._place(f"{lang}.toml"), LetterWords)
         self._number = language(lang).number
@@ -163,11 +165,13 @@ class LetterWriter:
     def reason(self, facts: LetterFacts) -> str | None:
         """The words for why a request is refused or takes longer; None where none were given."""
         if facts.kind == "extended":
-            return self._said(self._settings.extension_reason) or None
+            return self._said("extension_reason", self._settings.extension_reason) or None
         if facts.kind != "refused":
             return ""
         given = self._settings.grounds.get(facts.ground or "")
-        return (self._said(given) if given else self._words.grounds.get(facts.ground or "")) or None
+        return (
+            self._said(f"grounds.{facts.ground}", given) if given else self._words.grounds.get(facts.ground or "")
+        ) or None
 
     def write(self, facts: LetterFacts, today: date) -> Letter:
         """The letter, dated ``today``.
@@ -216,9 +220,9 @@ class LetterWriter:
             "kept": facts.kept,
             "package": facts.package,
             "erased_on": self._day(facts.erased_on),
-            "system": self._said(settings.system) or self._words.system,
+            "system": self._in_sentence(settings.system) or self._words.system,
             **{
-                key: self._said(getattr(settings, key))
+                key: self._said(key, getattr(settings, key))
                 for key in ("controller", "contact", "dpo", "authority", "elsewhere", "place", "signature")
             },
         }
@@ -245,9 +249,16 @@ class LetterWriter:
         said = self._words.date.format(day=number, month=words.months[day.month - 1], year=day.year)
         return said.replace(" ", "\xa0", 1)  # no line ends between day and month
 
-    def _said(self, texts: str | Texts) -> str:
+    def _said(self, key: str, texts: str | Texts) -> str:
         found = said_in(texts, self.lang)
+        if found is not None and found.lang not in {None, self.lang}:
+            self.foreign.add(key)
         return found.text.strip() if found else ""
+
+    def _in_sentence(self, texts: str | Texts) -> str:
+        """A text that stands within one of ours: no other language will do."""
+        found = said_in(texts, self.lang)
+        return "" if found is None or found.lang not in {None, self.lang} else found.text.strip()
 
     def _place(self, name: str) -> Path:
         own = self._folder / name

@@ -178,6 +178,8 @@ class WrittenLetters:
     #: Extended requests without a letter, since the settings give no reason for the extension.
     no_reason: int = 0
     packages: str = ""
+    #: What of the settings is not there in the language of the letters, which say it in another one.
+    foreign: Sequence[str] = ()
 
 
 def write_letters(state: State, run_id: str, order: LetterOrder, today: date) -> WrittenLetters:
@@ -225,6 +227,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
             raise UsageError(
                 f"The letters can't be written to {order.out}: {error.strerror}.", "Name a folder that is not there."
             ) from None
+    written.foreign = sorted(writer.foreign)
     return written
 
 

@@ -137,6 +137,9 @@ def _say_of_letters(written: WrittenLetters) -> None:
 
     if written.environment == "sandbox":
         say("This run was on SANDBOX: what these letters say was rehearsed, and is so for nobody. Don't send them.")
+    if written.foreign:
+        names = ", ".join(written.foreign)
+        say(f"Warning: letters.toml does not say everything in the language of these letters: {names}. Look at them.")
     if gone := written.without.get(PACKAGE_GONE, 0):
         say(
             f"{count(gone, 'person', 'people')} without a letter: their package is not in {written.packages} any more."
