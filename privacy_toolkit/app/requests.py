@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -27,7 +27,7 @@ from privacy_toolkit.engine.open_requests import (
 )
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.jobs.patrol import seen_again
+from privacy_toolkit.jobs.patrol import EarlierErasure, erased_before, seen_again
 from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
 from privacy_toolkit.journal.store import OpenRun, State, purged
 from privacy_toolkit.reporting.register import (
@@ -136,7 +136,7 @@ def _facts(kind: str, observed: Observed, plan: Plan, over: _Overtaken) -> Lette
         review_on=_day(state.review_on),
         kept=(state.first_count or 0) + (state.second_count or 0),
         package="" if package is None or not over.is_placed(package.name) else package.name,
-        erased_on=None if package is None else _day(package.erased_on),
+        erased_on=over.erased_on(observed) if package is None else _day(package.erased_on),
     )
 
 
@@ -242,6 +242,7 @@ def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers
 
 # Nobody is told what one run observed where a later run has shown it to be over.
 _SAY_GONE: Final = frozenset({"erased", "nothing_held"})
+_ABSENT: Final = Outcome.NOTHING_HELD
 _SAY_OPEN: Final = frozenset({"open", "extended"})
 
 
@@ -256,6 +257,8 @@ class _Overtaken:
     seen: dict[str, int]
     taken_over: dict[int, str]
     is_placed: Callable[[str], bool]
+    #: Who of an erasure was erased by another run.
+    erased: Mapping[str, EarlierErasure]
 
     @classmethod
     def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
@@ -264,7 +267,14 @@ class _Overtaken:
         if run is not None and (run.summary.open or run.summary.failed):
             _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
         is_placed = placed(plan.out, run_id) if declaration(plan.job).packages and plan.out else lambda _: True
-        return cls(today, seen_again(state, plan_scope(plan)), {} if run is None else run.taken_over, is_placed)
+        scope, erases = plan_scope(plan), declaration(plan.job).erases
+        erased = erased_before(state, scope, run_id) if erases and run and run.summary.totals.get(_ABSENT) else {}
+        return cls(today, seen_again(state, scope), {} if run is None else run.taken_over, is_placed, erased)
+
+    def erased_on(self, observed: Observed) -> date | None:
+        """The day on which another run had erased somebody before nothing was found; None if none is known."""
+        found = self.erased.get(observed.subject.id) if observed.state.outcome == _ABSENT else None
+        return found.on if found is not None and found.at <= (observed.state.settled_at or 0) else None
 
     def by(self, observed: Observed, kind: str) -> str | None:
         """What is so instead of what a letter of this kind would say; None if nothing is known to be."""

@@ -29,7 +29,7 @@ from privacy_toolkit.evidence.files import REPORT_HTML
 from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import causes
-from privacy_toolkit.jobs.erase import EarlierErasure, erased_before
+from privacy_toolkit.jobs.patrol import EarlierErasure, erased_before
 from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.ledgers import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package

@@ -10,11 +10,10 @@ import re
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as dataclass_replace
-from datetime import UTC, date, datetime
 from functools import partial
 from itertools import islice
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -65,7 +64,7 @@ from privacy_toolkit.jobs.loyalty import (
 )
 from privacy_toolkit.jobs.patrol import REAPPEARED, reappeared_rows
 from privacy_toolkit.journal.records import Entry, SubjectState
-from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.journal.store import OpenRun
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, Holding, holding
 from privacy_toolkit.talonone.models import CustomerInventory
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -424,41 +423,6 @@ def _owed(preparation: Preparation) -> int:
                 owed += len(journal.among(left, {*OPEN_OUTCOMES, Outcome.FAILED}))
                 left -= journal.among(left, frozenset(Outcome))
     return owed
-
-
-class EarlierErasure(NamedTuple):
-    """The run that erased somebody, and the day (UTC) of the read that showed it."""
-
-    run_id: str
-    on: date
-
-
-def erased_before(state: State, scope: str, run_id: str) -> dict[str, EarlierErasure]:
-    """Tell whom of a run other runs in ``scope`` have erased, and which of them was the last, as far as they know ids.
-
-    Raises ``JournalError`` where the run itself can't be read.
-    """
-    found, erasures = dict[str, EarlierErasure](), list[str]()
-
-    def look(erased_by: str, journal: OpenRun, plan: Plan) -> None:
-        if plan_scope(plan) == scope and journal.purged_at is None and journal.totals().get(Outcome.ERASED):
-            erasures.append(erased_by)
-
-    may_erase = may_be_of(Job.ERASE)
-    look_through(state, look, run_ids=[other for other in state.run_ids() if may_erase(other)])
-    if not erasures:
-        return found
-    with state.open(run_id) as run:
-        ids = run.ids(frozenset(Outcome))
-        while some := set(islice(ids, BATCH)):
-            for erased_by in erasures:  # the newest first
-                with state.open(erased_by) as journal:
-                    those = journal.among(some - found.keys(), {Outcome.ERASED})
-                    for one in journal.entries({Outcome.ERASED}) if those else ():
-                        if one.subject.id in those:
-                            at = datetime.fromtimestamp((one.state.settled_at or 0) / 1e6, UTC)
-                            found[one.subject.id] = EarlierErasure(erased_by, at.date())
-    return found
 
 
 def _calls(subjects: int, parameters: Parameters) -> Calls:

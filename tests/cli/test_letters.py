@@ -272,3 +272,17 @@ def test_the_letter_of_an_export_that_found_nothing_tells_of_our_erasure_before(
     call("letters", run, "--out", tmp_path / "letters", "--templates", templates)
     (text,) = [path.read_text() for path in (tmp_path / "letters").glob("*.txt")]
     assert "The data under this ID had already been erased on" in " ".join(text.split())
+
+
+def test_who_was_erased_by_another_run_before_theirs_went_on_is_not_told_there_was_nothing(
+    call, server, templates, tmp_path
+):
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00001\n")
+    confirmed = ("--confirm", f"erase 1 from {server.base_url.removeprefix('http://')}")
+    first = call("erase", tmp_path / "list.csv", *confirmed, "--until", "0s", "--json").json["run_id"]
+    call("erase", tmp_path / "list.csv", *confirmed)
+    assert call("runs", "resume", first, "--json").json["outcomes"] == {"nothing_held": 1}
+    call("letters", first, "--out", tmp_path / "letters", "--templates", templates)
+    (text,) = [" ".join(path.read_text().split()) for path in (tmp_path / "letters").glob("*.txt")]
+    assert "had already been erased on" in text
+    assert "nothing to erase" not in text
