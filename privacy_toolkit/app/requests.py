@@ -291,17 +291,9 @@ class _Overtaken:
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
     request = observed.request
-    requested_on, due_on = (request.requested_on, request.due_on) if request else (None, None)
-    return (
-        stem,
-        observed.subject.id,
-        facts.ticket or "",
-        kind,
-        observed.state.outcome,
-        requested_on or "",
-        due_on or "",
-        facts.package,
-    )
+    days = (request.requested_on, request.due_on) if request else ("", "")
+    told = (facts.ticket, kind, observed.state.outcome, *days, facts.package)
+    return stem, observed.subject.id, *(text or "" for text in told)
 
 
 def _put(folder: Path, stem: str, letter: Letter) -> None:
@@ -420,6 +412,18 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
     same days, is taken over by that run. ``packs`` is the folder in which packs are by default.
     """
     runs, unreadable = _known_runs(state)
+    present = _compared(state, runs)
+
+    def lines() -> Iterator[RequestLine]:
+        for run in present:
+            yield from _lines(state, run, packs)
+
+    purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
+    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
+
+
+def _compared(state: State, runs: Sequence[_Known]) -> list[_Known]:
+    """Give the runs that are not purged, each with who of it goes on in a later one."""
     present = [run for run in runs if run.purged_at is None]
     kin: defaultdict[tuple[str, str, int | None], list[_Known]] = defaultdict(list)
     for run in present:
@@ -428,13 +432,16 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
         for place, run in enumerate(successors):
             if run.summary.open or run.summary.failed:
                 _take_over(state, run, successors[place + 1 :])
+    return present
 
-    def lines() -> Iterator[RequestLine]:
-        for run in present:
-            yield from _lines(state, run, packs)
 
-    purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
-    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
+def taking_over(state: State) -> dict[str, str]:
+    """Tell which runs hold what became of requests that an earlier run has open, and which one that is.
+
+    Once such a run is purged, these requests count as open again: nobody can tell any more whose they were.
+    """
+    present = _compared(state, _known_runs(state)[0])
+    return {later: run.summary.run_id for run in present for later in run.taken_over.values()}
 
 
 def _known_runs(state: State) -> tuple[list[_Known], list[str]]:

@@ -27,6 +27,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
+    from privacy_toolkit.engine.plan import Summary
     from privacy_toolkit.journal.store import State
 
 _run = click.argument("run")
@@ -297,9 +298,8 @@ def purge(**options: Any) -> int:
     run_id = state.find(name)
     summary = runs.to_purge(state, run_id)
     before = runs.purged_object(summary)
-    if summary.open and not before:
-        are = "is" if summary.open == 1 else "are"
-        say(f"{count(summary.open, 'subject')} of this run {are} still open; a purged run can't be resumed.")
+    if not before:
+        _say_before_purge(state, summary)
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
     runs.purge(state, summary, now_utc(), settings.packs)
     if as_json:
@@ -310,6 +310,20 @@ def purge(**options: Any) -> int:
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
     return ExitCode.SETTLED
+
+
+def _say_before_purge(state: State, summary: Summary) -> None:
+    """Say what of a run, or of an earlier one, is not over yet."""
+    from privacy_toolkit.app.requests import taking_over
+
+    if summary.open:
+        are = "is" if summary.open == 1 else "are"
+        say(f"{count(summary.open, 'subject')} of this run {are} still open; a purged run can't be resumed.")
+    if earlier := taking_over(state).get(summary.run_id):
+        say(
+            f"This run holds what became of requests that run {earlier} has open. Once it is purged they count as open"
+            f" again; to settle them first: privacy-toolkit runs resume {earlier}"
+        )
 
 
 def _keep_of(settings: Settings) -> str:
