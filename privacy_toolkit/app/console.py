@@ -285,6 +285,7 @@ class Console:
             tiles=tiles,
             shares=_shares(tiles, summary),
             started=_moment(summary.started_at),
+            purged_at=None if summary.purged_at is None else _moment(summary.purged_at),
             step=self._next(now),
             has_report=has_report,
             write=self._command("", f"privacy-toolkit runs report {run_id}"),

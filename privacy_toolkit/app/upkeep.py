@@ -16,7 +16,7 @@ import msgspec
 import pyrage
 
 from privacy_toolkit.access.placing import recipient_of
-from privacy_toolkit.app.requests import FINAL, Answers, kind_of
+from privacy_toolkit.app.requests import FINAL, Answers, kind_of, taking_over
 from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
@@ -90,12 +90,14 @@ def aged(state: State, before: date) -> Aged:
 
     Left are runs that somebody works on or that have open subjects; refused rows that nobody accepted; failures and
     unsent letters of data subject requests; people on hold whom somebody is to review; runs without an audit pack, or
-    whose end is not recorded; and those that can't be read.
+    whose end is not recorded; those that hold what became of requests which an earlier run has open; and those that
+    can't be read.
     """
     ready: list[Summary] = []
     left: list[LeftRun] = []
     answered: list[str] = []
     purged: list[tuple[int, Summary]] = []
+    needed = taking_over(state)
     for run_id in reversed(state.run_ids()):
         try:
             with state.open(run_id) as journal:
@@ -107,7 +109,7 @@ def aged(state: State, before: date) -> Aged:
                     continue
                 if _ended_on(journal) >= before:
                     continue
-                kept = _kept_because(state, journal, summary)
+                kept = _kept_because(state, journal, summary) or _is_needed(needed.get(run_id))
         except ToolkitError as error:
             kept = ("unreadable", error.message)
         if kept is None:
@@ -127,6 +129,15 @@ def _ended_on(journal: OpenRun) -> date:
 def _kept_because(state: State, journal: OpenRun, summary: Summary) -> tuple[str, str] | None:
     """Why a run is not to be purged yet, as a code and in words; None if it may be."""
     return next(chain(_unfinished(state, journal, summary), _owed(state, journal, summary)), None)
+
+
+def _is_needed(earlier: str | None) -> tuple[str, str] | None:
+    if earlier is None:
+        return None
+    return (
+        "taken_over",
+        f"it holds what became of requests that {earlier} has open; privacy-toolkit runs resume {earlier}",
+    )
 
 
 def _unfinished(state: State, journal: OpenRun, summary: Summary) -> Iterator[tuple[str, str]]:

@@ -25,12 +25,12 @@ from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.app.patrol import Look, PatrolOrder, PatrolResult, Round
-    from privacy_toolkit.app.requests import HeldRequests, WrittenLetters
+    from privacy_toolkit.app.requests import WrittenLetters
     from privacy_toolkit.cli.options import CommandOptions
     from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
     from privacy_toolkit.journal.store import State
-    from privacy_toolkit.reporting.register import RequestRegister
+    from privacy_toolkit.reporting.register import HeldRequests, RequestRegister
 
 
 # ``privacy-toolkit letters``.
@@ -133,8 +133,18 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
 
 
 def _say_of_letters(written: WrittenLetters) -> None:
+    from privacy_toolkit.app.requests import PACKAGE_GONE
+
     if written.environment == "sandbox":
         say("This run was on SANDBOX: what these letters say was rehearsed, and is so for nobody. Don't send them.")
+    if written.foreign:
+        names = ", ".join(written.foreign)
+        say(f"Warning: letters.toml does not say everything in the language of these letters: {names}. Look at them.")
+    if gone := written.without.get(PACKAGE_GONE, 0):
+        say(
+            f"{count(gone, 'person', 'people')} without a letter: their package is not in {written.packages} any more."
+            " Put it back, or export them again."
+        )
     if written.no_reason:
         say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
 
@@ -318,8 +328,7 @@ def due_command(**options: Any) -> int:
 
 
 def _write_calendar(path: Path, found: Register, held: list[HeldRequests]) -> None:
-    from privacy_toolkit.app.requests import calendar_days
-    from privacy_toolkit.reporting.register import calendar
+    from privacy_toolkit.reporting.register import calendar, calendar_days
 
     _deliver([calendar(calendar_days(found.due, held), now_utc())], str(path), "--ics")
 

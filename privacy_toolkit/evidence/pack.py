@@ -26,7 +26,7 @@ from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_fold
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.state import open_run
-from privacy_toolkit.journal.store import RunReader, running
+from privacy_toolkit.journal.store import RunReader, purged, running
 from privacy_toolkit.journal.windows import Windows
 from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
@@ -368,7 +368,7 @@ def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
         place.restore()
     secret = journal.secret
     if secret is None:
-        raise _purged(journal.run_id)
+        raise _purged(journal)
     check_free(place.path, journal.run_id)
     place.path.parent.mkdir(parents=True, exist_ok=True)
     building = place.begin()
@@ -385,10 +385,8 @@ def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
     return PackResult(place.path, report, link)
 
 
-def _purged(run_id: str) -> RefusedError:
-    return RefusedError(
-        f"Run {run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
-    )
+def _purged(journal: RunReader) -> RefusedError:
+    return purged(journal, "its pack can't be made again", "Keep the pack that was made before.")
 
 
 def _check_still(journal: RunReader, executions: int, report: Report) -> None:
@@ -405,11 +403,11 @@ def _check_still(journal: RunReader, executions: int, report: Report) -> None:
     try:
         with open_run(journal.place) as now:
             is_worked_on = report.verdict is Verdict.RUNNING or len(now.executions()) != executions
-            is_purged = now.secret is None
+            gone = _purged(now) if now.secret is None else None
     except JournalError as error:
         raise PackError(f"The pack can't be written: {error.message}", error.hint) from None
-    if is_purged:
-        raise _purged(journal.run_id)
+    if gone is not None:
+        raise gone
     if is_worked_on:
         raise running(journal.run_id)
 

@@ -286,9 +286,9 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
-        "loyaltyLedgers": "Points and single bookings",
+        "loyaltyLedgers": "Points and single transactions",
         "availableAchievements": "All achievements, with progress",
-        "loyaltyCardLedgers": "Single bookings of loyalty cards",
+        "loyaltyCardLedgers": "Single transactions of loyalty cards",
         "listedSessions": "Listed purchases and carts (sessions)",
     }
 )
@@ -422,16 +422,16 @@ def endings(executions: Sequence[Execution]) -> str:
 
 
 def next_step(summary: Summary) -> NextStep | None:
-    """What to run next; None where only a person can continue."""
+    """What to run next; None where only a person can continue, or nobody: the run is purged."""
     resume = f"privacy-toolkit runs resume {summary.run_id}"
     if summary.verdict is Verdict.RUNNING:
         return NextStep(
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
+    if summary.purged or (summary.failed and not summary.open):
+        return None
     if summary.open:
         return _going_on(summary, resume)
-    if summary.failed:
-        return None
     if summary.rejected_unaccepted:
         return NextStep(
             command=f"{resume} --accept-rejected {summary.rejected}",
