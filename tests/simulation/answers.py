@@ -114,7 +114,7 @@ def _error_within(one: Reaction, _: float) -> Pieces:
 
 
 def _both_lengths(one: Reaction, _: float) -> Pieces:
-    """Chunked, with a length beside it that is wrong; also where there can be no body."""
+    """Chunked, with a length next to it that is wrong; also where there can be no body."""
     body = one.result.body
     chunks = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
     return [(0, _head(one, len(body) // 2 + 3, b"transfer-encoding: chunked\r\n") + chunks)]
