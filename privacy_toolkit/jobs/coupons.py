@@ -63,6 +63,7 @@ from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 #: Something was sent, and whether it shows is not known yet.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
 REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
+_REFUSALS = REFUSED_FOR_GOOD | {Finding.REFUSED}
 
 
 class Direction(msgspec.Struct, frozen=True):
@@ -91,9 +92,10 @@ class Direction(msgspec.Struct, frozen=True):
             return Outcome.UNKNOWN, answer.reason
         if before is Outcome.UNVERIFIED:
             return before, self.unseen
-        if alone and answer.finding in REFUSED_FOR_GOOD:  # no refusal names its request
-            return Outcome.FAILED if answer.is_in_step else Outcome.UNKNOWN, answer.reason
-        return Outcome.RETRYABLE, answer.reason
+        if answer.finding in REFUSED_FOR_GOOD and not answer.is_in_step:  # no refusal names its request
+            return Outcome.UNKNOWN, answer.reason
+        is_final = alone and answer.finding in REFUSED_FOR_GOOD
+        return Outcome.FAILED if is_final else Outcome.RETRYABLE, answer.reason
 
 
 ADDING = Direction(
@@ -345,7 +347,7 @@ class Walk:
         self._has_sent, self._last = True, answer
         is_lost = answer.finding is Finding.UNKNOWN
         self._before = self._before | dict.fromkeys(chunk, Outcome.UNKNOWN) if is_lost else before | self._before
-        self._doubtful += [answer] if answer.finding is Finding.REFUSED and is_maybe_copied(answer) else []
+        self._doubtful += [answer] if answer.finding in _REFUSALS and not answer.is_in_step else []
         if answer.finding is Finding.DONE and not answer.named:
             self._accepted.update(dict.fromkeys(chunk, answer))
         return answer
@@ -365,7 +367,8 @@ class Walk:
             attempts = state.attempts - (answer.finding is Finding.NEVER_SENT)
             now = self._steps.now
             self._at[seq] = replace(state, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
-        return {seq: self._at[seq] for seq in lost}
+        is_doubtful = answer.finding is Finding.DONE and not answer.is_in_step  # a crash leaves no proof of it
+        return {seq: lost[seq] if is_doubtful else self._at[seq] for seq in lost}
 
     async def _after(self, chunk: list[int], tries: int, answer: Answer) -> list[Chunk]:
         """Go on by what the request came to; what has to be sent again."""

@@ -409,8 +409,10 @@ def _may_be_done(answer: Answer) -> bool:
 
 def _came(answer: Answer, *, was_lost: bool) -> Came:
     """Where a program stands by the answer to its deletion alone."""
-    if answer.finding is Finding.DONE:
+    if answer.finding is Finding.DONE and answer.is_in_step:
         return Came(Outcome.UNVERIFIED, Reason.NOT_READ_YET)
+    if answer.finding is Finding.DONE:  # as long as nothing vouches for it: a crash leaves no more than that
+        return Came(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED)
     if was_lost or _may_be_done(answer):
         return Came(Outcome.UNKNOWN, answer.reason)
     if answer.finding is Finding.FINAL:

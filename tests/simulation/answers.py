@@ -21,6 +21,11 @@ _NOT_FOUND = b'{"message":"Not found","StatusCode":404}'
 NOBODY_ASKED = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%b" % (len(_NOT_FOUND), _NOT_FOUND)
 _BUSY = b'{"message":"Service unavailable","StatusCode":503}'
 REFUSED_NOBODY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: %d\r\n\r\n%b" % (len(_BUSY), _BUSY)
+_STRAY = (
+    0.0005,
+    0.004,
+    0.02,
+)  # seconds: while the next request waits for its intent, and while it waits for its answer
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -91,12 +96,13 @@ def _cut_json(one: Reaction, _: float) -> Pieces:
 
 
 def _doubled_member(one: Reaction, _: float) -> Pieces:
-    """A member of the object once more, saying something else."""
+    """A member of the object once more, saying something else: of a list that it is empty."""
     body = one.result.body
     held = msgspec.json.decode(body) if body.startswith(b"{") else {}
     if not held:
         return [(0, whole(one))]
-    name = sorted(held)[len(body) % len(held)]
+    lists = [name for name, value in held.items() if isinstance(value, list) and value]
+    name = lists[0] if lists else sorted(held)[len(body) % len(held)]
     other = {list: [], int: 0, bool: False}.get(type(held[name]))
     body = b"%b,%b:%b}" % (body[:-1], msgspec.json.encode(name), msgspec.json.encode(other))
     return [(0, _head(one, len(body)) + body)]
@@ -157,7 +163,7 @@ PLAYS: Mapping[str, Callable[[Reaction, float], Pieces]] = {
     "interim_late": lambda one, _: [(0, _INTERIM), (1.0, whole(one))],
     "two_pieces": lambda one, _: [(0, _head(one)), (0.02, one.result.body)] if one.result.body else [(0, whole(one))],
     "stray": lambda one, _: [(0, whole(one)), (0.0005, NOBODY_ASKED)],
-    "stray_refusal": lambda one, _: [(0, whole(one)), (0.0005, REFUSED_NOBODY)],
+    "stray_refusal": lambda one, _: [(0, whole(one)), (_STRAY[len(one.result.body) % 3], REFUSED_NOBODY)],
     "stray_204": lambda one, _: [(0, whole(one)), (0.0005, b"HTTP/1.1 204 No Content\r\n\r\n")],
     "stray_interim": lambda one, _: [(0, whole(one)), (0.0005, _INTERIM)],
     "interim_flood": lambda one, _: [(0, _INTERIM * 300 + whole(one))],

@@ -196,6 +196,11 @@ class Server:
     def _played(self, call: Call, fault: str | None) -> Reaction:
         if fault in REFUSALS:
             return self._refusal(str(fault), call.operation)
+        if fault == "error_within":  # what it would have answered, and nothing was done
+            try:
+                return Reaction(self.deployment.rehearse(call))
+            except RefusalError as error:
+                return Reaction(refused(error))
         kind = FaultKind(fault) if fault in _KINDS else None
         return self._player.react(call, Draw(fault=kind, form=self.rng.randrange(64)))
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from privacy_toolkit.core.model import Job
-from tests.simulation.faults import FAULTS, LATER, TIMED, FaultDeclaration, Place
+from tests.simulation.faults import FAULTS, FOREMOST, LATER, TIMED, FaultDeclaration, Place
 
 #: The jobs, as often as they are drawn.
 JOBS = (
@@ -95,9 +95,11 @@ def _more(spec: Spec, rng: Random) -> Spec:
     names = _chosen(rng, LATER, rng.choice((0, 0, 1, 1, 2, 4)))
     timed = [_happening(rng, name, spec.faulty) for name in names if LATER[name].place in TIMED]
     rates = {name: round(LATER[name].share * rng.random(), 4) for name in names if LATER[name].place not in TIMED}
+    if rng.random() < 0.4:  # what nearly got through before, and very often
+        rates[rng.choice(FOREMOST).value] = round(0.25 * rng.random(), 4)
     changed = {"rates": spec.rates | rates, "happenings": spec.happenings + timed}
     changed["api"] = "v3" if spec.job is Job.EVENTS and rng.random() < 0.4 else ""
-    changed["gap"] = A_DAY if rng.random() < 0.1 else 0.0
+    changed["gap"] = A_DAY if rng.random() < (0.4 if spec.job is Job.EVENTS else 0.1) else 0.0
     return msgspec.structs.replace(spec, **changed)
 
 
