@@ -116,14 +116,19 @@ def test_the_fingerprint_of_a_compressed_file_is_that_of_the_file(put, read, suf
 def test_a_file_that_is_written_to_while_it_is_read_is_no_list(tmp_path, change):
     path = tmp_path / "a.csv"
     path.write_bytes(TEXT * 2)
-    with pytest.raises(InputError, match="was changed while it was read"), open_bytes(str(path)) as source:
-        next(source.chunks(100))
-        if change == "other":  # as long as before, and written a moment later
-            found = path.stat()
-            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000_000))
-        else:
-            path.write_bytes(TEXT * (3 if change == "longer" else 1))
-        source.fingerprint()
+
+    def read():
+        with open_bytes(str(path)) as source:
+            next(source.chunks(100))
+            if change == "other":  # as long as before, and written a moment later
+                found = path.stat()
+                os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000_000))
+            else:
+                path.write_bytes(TEXT * (3 if change == "longer" else 1))
+            source.fingerprint()
+
+    with pytest.raises(InputError, match="was changed while it was read"):
+        read()
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(tmp_path):
