@@ -185,6 +185,8 @@ def open_bytes(path: str, stdin: BinaryIO | None = None) -> Iterator[ByteSource]
         InputError: it can't be opened.
     """
     if path == STDIN:
+        if stdin is None and sys.stdin is None:
+            raise InputError("Standard input is closed.", "Name a file, or give a CSV through standard input.")
         yield ByteSource(stdin or sys.stdin.buffer, STDIN_NAME)
         return
     with open_file(Path(path)) as file:
