@@ -214,6 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         say("privacy-toolkit does not run on Windows itself: run it in WSL, in a container, or on Linux or macOS.")
         sys.exit(ExitCode.USAGE)
     os.umask(0o077)  # all we write is for its owner alone
+    if argv is None:
+        _take_the_first_three()
     forbid_core_dumps()  # before there is a key or an id to be dumped
     if argv is None:
         OURS.set()
@@ -228,6 +230,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                 signal.signal(number, signal.SIG_DFL)
     sys.exit(code)
 
+
+def _take_the_first_three() -> None:
+    """Put /dev/null where standard input, output or error is closed.
+
+    A file that is opened would get its number otherwise, and whatever a library or another program says into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_OF_THREE:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+_LAST_OF_THREE = 2
 
 #: What ends a process in a word, with an exit code.
 _HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -271,7 +285,18 @@ def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
         before = before.__context__
     if isinstance(error, click.Abort):  # of a question that nobody answers
         return explained(KeyboardInterrupt())
+    if isinstance(error, FileNotFoundError) and not _is_anywhere():
+        return explained(UsageError("The folder that you are in is no longer there.", "Change to one that is."))
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "privacy-toolkit"
         return ToolkitError(error.format_message(), f"{where} --help", code="usage"), ExitCode.USAGE
     return explained(unwritten(error) or error)
+
+
+def _is_anywhere() -> bool:
+    """Whether the folder in which the command was given is still there."""
+    try:
+        os.getcwd()  # noqa: PTH109 - it is only asked for
+    except FileNotFoundError:
+        return False
+    return True
