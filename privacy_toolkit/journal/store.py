@@ -341,6 +341,10 @@ class OpenRun(RunReader, RunWriter, Protocol):
         """Give the executions that are under way."""
 
     @property
+    def is_resumed(self) -> bool:
+        """Whether it was left to others, to be begun or gone on with, and none of them has begun."""
+
+    @property
     def stop_asked(self) -> StopAsked | None:
         """The stop that somebody asked for last; None if nobody did since work on the run was begun or gone on with."""
 

@@ -230,6 +230,11 @@ class MemoryRun:
         return [AtWork(executions[-1].number)] if self.is_running and executions else []
 
     @property
+    def is_resumed(self) -> bool:
+        """Never: there is no queue of workers."""
+        return False
+
+    @property
     def stop_asked(self) -> StopAsked | None:
         """The stop that somebody asked for last."""
         return self._held.stop_asked

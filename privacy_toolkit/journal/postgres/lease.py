@@ -26,6 +26,7 @@ from privacy_toolkit.journal.lease import (
     LeaseBatch,
     LeaseBeat,
     LeaseTerms,
+    StopAsked,
     Unclaimed,
     fenced,
 )
@@ -103,18 +104,57 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     if any(is_alone for _, is_alone in others):
         raise running(run_id)
     if not others and not (terms.joins and generation):
-        generation += 1
-        connection.execute(
-            "UPDATE runs SET generation = %s, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
-            " tuned = NULL WHERE run_no = %s",
-            (generation, run_no),
-        )
-        connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
-        if generation > 1:
-            connection.execute(_AGAIN, (run_no, run_no))
+        generation = _next_generation(connection, run_no)
     given = (run_no, started_at, settings, this_host(), this_process(), terms.lease, terms.target, generation)
     row = connection.execute(_BEGIN, (*given, terms.exclusive, terms.rate, terms.drain, run_no)).fetchone() or (0,)
     return int(row[0])
+
+
+def _next_generation(connection: Connection, run_no: int) -> int:
+    """Have what was left open tried again, and no stop hold any more, on a run that nobody works on."""
+    (generation,) = connection.execute(
+        "UPDATE runs SET generation = generation + 1, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
+        " tuned = NULL WHERE run_no = %s RETURNING generation",
+        (run_no,),
+    ).fetchone() or (0,)
+    connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
+    if generation > 1:
+        connection.execute(_AGAIN, (run_no, run_no))
+    return int(generation)
+
+
+#: A run that was left to others, none of whom has begun.
+LEFT_TO_OTHERS: Final = (
+    "SELECT 1 FROM runs WHERE run_no = %s AND generation > ("
+    "SELECT coalesce(max(generation), 0) FROM executions WHERE executions.run_no = runs.run_no)"
+)
+
+
+def leave_to_others(connection: Connection, run_id: str) -> None:
+    """Begin a run, or go on with it, within a transaction, for whoever joins it; nothing if somebody works on it."""
+    found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
+    if found is not None and not fence(connection, found[0], 0):
+        _next_generation(connection, found[0])
+
+
+def call_off(connection: Connection, run_id: str, asked: StopAsked) -> bool:
+    """Have nobody begin to work on a run, within a transaction, until it is resumed; False if somebody works on it."""
+    found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
+    if found is None or fence(connection, found[0], 0):
+        return False
+    note_stop(connection, found[0], asked)
+    return True
+
+
+def note_stop(connection: Connection, run_no: int, asked: StopAsked) -> None:
+    """Write down that a run is to stop, within a transaction that has the row of the run."""
+    connection.execute(
+        "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
+        (run_no, msgspec.json.encode(asked)),
+    )
+    connection.execute(
+        "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s", (StopReason.STOP_ASKED.value, run_no)
+    )
 
 
 def is_worked_on(connection: Connection, target: str, run_id: str | None) -> bool:

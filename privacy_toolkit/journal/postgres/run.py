@@ -26,6 +26,7 @@ from privacy_toolkit.journal.packed import (
     page_as_known,
     reads,
 )
+from privacy_toolkit.journal.postgres import lease
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
 from privacy_toolkit.journal.postgres.lease import LeaseOf, PostgresKeeper, begin, free, known_page
 from privacy_toolkit.journal.postgres.ledgers import own_key
@@ -304,6 +305,11 @@ class PostgresRun(PostgresReader, WrittenRun):
         ]
 
     @property
+    def is_resumed(self) -> bool:
+        """Whether it was left to others, none of whom has begun."""
+        return bool(self._rows(lease.LEFT_TO_OTHERS, self._run_no))
+
+    @property
     def stop_asked(self) -> StopAsked | None:
         """The stop that somebody asked for last."""
         with self.reading():
@@ -316,23 +322,13 @@ class PostgresRun(PostgresReader, WrittenRun):
         Raises:
             RefusedError: nobody works on the run.
         """
-        with (
-            explained("That the run is to stop could not be written"),
-            self._database.used() as connection,
-            connection.transaction(),
-        ):
+        what = "That the run is to stop could not be written"
+        with explained(what), self._database.used() as connection, connection.transaction():
             # Whoever begins to work on the run changes this row first, and takes away what was asked before.
             connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR UPDATE", (self._run_no,))
             if not self.is_running:
                 raise not_running(self.name)
-            connection.execute(
-                "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
-                (self._run_no, msgspec.json.encode(asked)),
-            )
-            connection.execute(
-                "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s",
-                (StopReason.STOP_ASKED.value, self._run_no),
-            )
+            lease.note_stop(connection, self._run_no, asked)
 
     def ask_to_tune(self, asked: TuneAsked) -> None:
         """Ask all who work on the run for another pace; raises as ``ask_to_stop``."""

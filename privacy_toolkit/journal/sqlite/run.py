@@ -170,6 +170,11 @@ class RunJournal(JournalReader, WrittenRun):
         return [AtWork(executions[-1].number)] if executions and executions[-1].ended_at is None else []
 
     @property
+    def is_resumed(self) -> bool:
+        """Never: a folder has no workers."""
+        return False
+
+    @property
     def stop_asked(self) -> StopAsked | None:
         """The stop that somebody asked for last; None too if what says so can't be read."""
         try:
