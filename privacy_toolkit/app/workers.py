@@ -36,9 +36,8 @@ from privacy_toolkit.core.processes import in_thread
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import plan_scope
 from privacy_toolkit.engine.plan import Summary, plan_of, summarize, why_stopped
-from privacy_toolkit.journal.lease import AtWork, StopAsked
 from privacy_toolkit.journal.ledgers import Served, WorkQueue
-from privacy_toolkit.journal.records import TuneAsked
+from privacy_toolkit.journal.records import AtWork, StopAsked, TuneAsked
 from privacy_toolkit.journal.state import check_schedule, open_queue, open_state
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.schema import recorded_settings

@@ -21,8 +21,7 @@ import msgspec
 
 from privacy_toolkit.core.model import ExitCode, JournalError, Subject, ToolkitError
 from privacy_toolkit.core.privacy import SecretFile
-from privacy_toolkit.journal.lease import StopAsked
-from privacy_toolkit.journal.records import ControlProfile, RunAnswers
+from privacy_toolkit.journal.records import ControlProfile, RunAnswers, StopAsked
 
 
 class Suppression(Protocol):

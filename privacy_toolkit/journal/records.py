@@ -131,6 +131,27 @@ class OpenRequests:
     subjects: int
 
 
+class StopAsked(msgspec.Struct, frozen=True):
+    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
+
+    at: int
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """An execution that is under way; ``host`` is "" where that can only be this machine.
+
+    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
+    """
+
+    number: int
+    host: str = ""
+    share: float | None = None
+    silent: float | None = None
+
+
 class TuneAsked(msgspec.Struct, frozen=True):
     """Another pace for a run at work: requests a second, subjects in flight; None: as its settings say."""
 

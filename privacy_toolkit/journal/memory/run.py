@@ -24,12 +24,13 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
-from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.ledgers import BoundRun
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
     Approval,
+    AtWork,
     ControlRecord,
     Entry,
     ExchangeRecord,
@@ -41,6 +42,7 @@ from privacy_toolkit.journal.records import (
     RejectedRow,
     RequestRow,
     Staged,
+    StopAsked,
     SubjectRow,
     SubjectState,
     TuneAsked,

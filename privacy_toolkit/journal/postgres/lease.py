@@ -26,7 +26,6 @@ from privacy_toolkit.journal.lease import (
     LeaseBatch,
     LeaseBeat,
     LeaseTerms,
-    StopAsked,
     Unclaimed,
     fenced,
 )
@@ -41,7 +40,7 @@ from privacy_toolkit.journal.postgres.connection import (
     trouble,
 )
 from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, this_host, this_process
-from privacy_toolkit.journal.records import Entry, Note, SubjectRow
+from privacy_toolkit.journal.records import Entry, Note, StopAsked, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
 from privacy_toolkit.journal.writing import PageLog, as_one, pack_commit, pack_note
 from privacy_toolkit.signatures.signers import RunSeal

@@ -19,10 +19,10 @@ import psycopg
 from procrastinate import exceptions
 
 from privacy_toolkit.core.model import JournalError
-from privacy_toolkit.journal.lease import StopAsked
 from privacy_toolkit.journal.ledgers import Served
 from privacy_toolkit.journal.postgres.connection import Connection, Database, check_tls, explained
 from privacy_toolkit.journal.postgres.lease import call_off, leave_to_others
+from privacy_toolkit.journal.records import StopAsked
 
 #: Procrastinate's tables and ours for it, in a schema of their own.
 SCHEMA: Final = "toolkit_work"

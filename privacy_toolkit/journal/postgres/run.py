@@ -14,8 +14,9 @@ import psycopg
 
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.core.privacy import SecretFile, uncollected
+from privacy_toolkit.core.processes import since_boot
 from privacy_toolkit.journal.figures import counted
-from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
+from privacy_toolkit.journal.lease import KeptLease, LeaseTerms, fenced
 from privacy_toolkit.journal.ledgers import MAC, Digest, bound_run, facts_mac, pack_numbers, page_digest
 from privacy_toolkit.journal.packed import (
     Row,
@@ -46,7 +47,7 @@ from privacy_toolkit.journal.postgres.reader import (
     this_host,
     this_process,
 )
-from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow, TuneAsked
+from privacy_toolkit.journal.records import Acceptance, AtWork, Staged, StopAsked, SubjectRow, TuneAsked
 from privacy_toolkit.journal.store import damaged, moved, not_running, running
 from privacy_toolkit.journal.writing import (
     Renumbering,

@@ -14,12 +14,12 @@ import msgspec
 
 from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.ledgers import MAC, facts_mac
 from privacy_toolkit.journal.packed import (
     Row,
 )
-from privacy_toolkit.journal.records import Acceptance, TuneAsked
+from privacy_toolkit.journal.records import Acceptance, AtWork, StopAsked, TuneAsked
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction

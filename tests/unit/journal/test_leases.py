@@ -637,6 +637,39 @@ def test_whoever_finds_the_run_stopped_when_they_claim_hears_why_at_once():
     play(script)
 
 
+def test_after_a_stop_nobody_waits_for_a_store_that_is_out_of_reach_longer_than_the_lease():
+    async def script(_, lease, link, __):
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(0.1)
+        link.cut = "before"
+        intent = asyncio.ensure_future(lease.intend([Note(1, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(3600.0)  # it is waited for as long as it takes
+        assert not intent.done()
+        asked = clock()
+        lease.report(leaves=True)
+        with pytest.raises(JournalError, match=r"can't be reached\. Nothing more is sent"):
+            await intent
+        with pytest.raises(JournalError, match=r"can't be reached\. The end of this execution is not noted in it"):
+            await lease.end(9, StopReason.TERMINATED)
+        assert clock() - asked < TERMS.lease
+
+    play(script)
+
+
+def test_what_was_heard_is_handed_over_at_the_end_as_long_as_nobody_can_have_taken_over():
+    async def script(book, lease, link, _):
+        await asyncio.sleep(0.1)
+        await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        link.cut = "before"
+        lease.record([Note(1, [(1, ANSWERED)], ERASED)])
+        lease.report(leaves=True)
+        asyncio.get_running_loop().call_later(40.0, setattr, link, "cut", None)
+        await lease.end(9, StopReason.TERMINATED)
+        assert book.state(1) == ERASED
+
+    play(script)
+
+
 def test_a_beat_that_is_asked_for_while_another_is_under_way_follows_it():
     async def script(_, lease, link, __):
         link.takes = 0.1
