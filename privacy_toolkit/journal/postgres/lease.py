@@ -122,13 +122,6 @@ def _next_generation(connection: Connection, run_no: int) -> int:
     return int(generation)
 
 
-#: A run that was left to others, none of whom has begun.
-LEFT_TO_OTHERS: Final = (
-    "SELECT 1 FROM runs WHERE run_no = %s AND generation > ("
-    "SELECT coalesce(max(generation), 0) FROM executions WHERE executions.run_no = runs.run_no)"
-)
-
-
 def leave_to_others(connection: Connection, run_id: str) -> None:
     """Begin a run, or go on with it, within a transaction, for whoever joins it; nothing if somebody works on it."""
     found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()

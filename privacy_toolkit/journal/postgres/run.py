@@ -308,7 +308,8 @@ class PostgresRun(PostgresReader, WrittenRun):
     @property
     def is_resumed(self) -> bool:
         """Whether it was left to others, none of whom has begun."""
-        return bool(self._rows(lease.LEFT_TO_OTHERS, self._run_no))
+        begun = "SELECT coalesce(max(generation), 0) FROM executions WHERE executions.run_no = runs.run_no"
+        return bool(self._rows(f"SELECT 1 FROM runs WHERE run_no = %s AND generation > ({begun})", self._run_no))
 
     @property
     def stop_asked(self) -> StopAsked | None:
