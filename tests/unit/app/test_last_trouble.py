@@ -1,5 +1,6 @@
 """What is said of a run whose journal can't be read at the end: what went wrong first."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 from privacy_toolkit.app import service
@@ -12,8 +13,9 @@ def _out_of_reach(_):
 
 def _carrying(monkeypatch):
     monkeypatch.setattr(service, "failed", lambda *_: None)
+    monkeypatch.setattr(service, "pack_folder", lambda *_: Path("pack"))
     state = SimpleNamespace(open=_out_of_reach)
-    duty = SimpleNamespace(state=state, settings=None, host=SimpleNamespace(say=print), clock=lambda: 1)
+    duty = SimpleNamespace(state=state, settings=None, execution=None, host=SimpleNamespace(say=print), clock=lambda: 1)
     live = SimpleNamespace(line=lambda *_, **__: None, failed=lambda: None)
     return service._Carrying("run", duty, live)
 
