@@ -36,6 +36,7 @@ from privacy_toolkit.journal.postgres.connection import (
     LeaseLine,
     Notices,
     UnreachableError,
+    lacking,
     passing,
     trouble,
 )
@@ -202,7 +203,7 @@ def free(connection: Connection, run_no: int, number: int) -> None:
 
 _WRITE: Final = """
     WITH me AS (UPDATE executions SET written = %s WHERE run_no = %s AND number = %s AND fenced_at IS NULL
-            AND ended_at IS NULL AND written < %s RETURNING run_no),
+            AND ended_at IS NULL AND written = %s RETURNING run_no),
     logged AS (INSERT INTO log (run_no, first, execution, data)
         SELECT run_no, page, %s, said FROM me, unnest(%b::bigint[], %b::bytea[]) AS given (page, said)),
     kept AS (INSERT INTO results
@@ -241,14 +242,16 @@ def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
     results = ((note.seq, note.result) for note in batch.notes)
     kept = {seq: sealed(me.seal, data, RESULT, seq) for seq, data in results if data is not None}
     log = [first for first, _ in pages], [data for _, data in pages]
-    given = (batch.serial, me.run_no, me.number, batch.serial, me.number, *log, list(kept), list(kept.values()))
+    given = (batch.serial, me.run_no, me.number, batch.serial - 1, me.number, *log, list(kept), list(kept.values()))
     (count,) = connection.execute(_WRITE, given).fetchone() or (0,)
     if count:
         return True
     found = connection.execute(
-        "SELECT fenced_at IS NULL FROM executions WHERE run_no = %s AND number = %s", (me.run_no, me.number)
+        "SELECT fenced_at IS NULL, written FROM executions WHERE run_no = %s AND number = %s", (me.run_no, me.number)
     ).fetchone()
-    if found is None or not found[0]:
+    if found is None or found[1] < batch.serial - 1:
+        raise lacking(me.run_id)
+    if not found[0]:
         raise fenced(me.run_id)
     return False
 
@@ -309,10 +312,7 @@ _STATE: Final = """
 
 
 def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat | None, *, has_ended: bool) -> BeatAnswer | None:
-    """Take a beat, unless a later one was taken: the row of the run is locked, so beats follow each other.
-
-    Whoever could have more of the rate by this, or by an end, is told.
-    """
+    """Take a beat, unless a later one was taken, and tell whoever can have more by it, or by an end."""
     ((now,),) = connection.execute("SELECT extract(epoch FROM moment())::float8").fetchall()
     everybody = [ToldByBeats(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
     mine = next((one for one in everybody if one.number == me.number), None)

@@ -108,8 +108,10 @@ class Book:
     # What is the same for all.
 
     def put(self, number, *notes, walked=(), ended=None, beat=None):
-        self.serials[number] = serial = self.serials.get(number, 0) + 1
-        return self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+        serial = self.serials.get(number, 0) + 1
+        answer = self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+        self.serials[number] = serial
+        return answer
 
     def beat(self, number, tally=SEEN_SOMEBODY, in_use=0.0):
         self.serials[number, "beat"] = serial = self.serials.get((number, "beat"), 0) + 1
@@ -457,17 +459,17 @@ def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
 
 def test_a_batch_that_is_written_once_more_is_there_once(book, pair):
     first, _ = pair
-    batch = LeaseBatch(7, [Note(1, [(1, SEEN)], DONE)])
+    batch = LeaseBatch(2, [Note(1, [(1, SEEN)], DONE)])
     book.commit(first, batch)
-    book.commit(first, LeaseBatch(8, [Note(1, (), ERASED)]))
+    book.commit(first, LeaseBatch(3, [Note(1, (), ERASED)]))
     book.commit(first, batch)
     assert book.state(1) == ERASED
 
 
 def test_a_beat_that_is_out_of_date_says_nothing(book, pair):
     first, _ = pair
-    book.commit(first, LeaseBatch(9, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
-    assert book.commit(first, LeaseBatch(9, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
+    book.commit(first, LeaseBatch(2, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
+    assert book.commit(first, LeaseBatch(2, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
     assert book.in_use(first) == 100.0
 
 
