@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -348,8 +347,7 @@ def _sha256(fields: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode({**fields, "digest": ""}, order="sorted")).hexdigest()
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True, dict=True):
     """A run in a few figures. Times are microseconds since the epoch.
 
     ``stopped_by`` is why the last executions stopped (see ``why_stopped``); ``cut_short`` says that no end is recorded:
@@ -367,7 +365,7 @@ class Summary:
     purged: bool
     is_running: bool = False
     acceptance: Acceptance | None = None
-    done: Mapping[Reason | None, int] = field(default_factory=dict)
+    done: Mapping[Reason | None, int] = msgspec.field(default_factory=dict)
 
     @cached_property
     def rejected(self) -> int:

@@ -13,7 +13,6 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -122,8 +121,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, array_like=True):
     result: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequests:
+class OpenRequests(msgspec.Struct, frozen=True):
     """How many open subjects were requested on one day and are due on one day; both are ISO 8601 dates."""
 
     requested_on: str
@@ -139,8 +137,7 @@ class StopAsked(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AtWork:
+class AtWork(msgspec.Struct, frozen=True):
     """An execution that is under way; ``host`` is "" where that can only be this machine.
 
     ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
@@ -162,8 +159,7 @@ class TuneAsked(msgspec.Struct, frozen=True):
     paused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(msgspec.Struct, frozen=True):
     """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""
 
     at: int
@@ -184,8 +180,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """How often an operation came to the same end. ``reason`` None: the declared success.
 
     ``unrecorded``: sent or about to be, with no answer recorded.
@@ -199,8 +194,7 @@ class Traffic:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True):
     """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed.
 
     ``joined`` is the number of the execution that began what this one joined; None: it began by itself.
@@ -350,8 +344,7 @@ class RejectedRow(NamedTuple):
 Page = list[tuple[int, str]] | list[tuple[int, str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(msgspec.Struct, frozen=True):
     """What a run is made of.
 
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
@@ -363,7 +356,7 @@ class Staged:
     plan: bytes
     created_at: int
     pages: Iterable[Page]
-    holds: Mapping[int, Hold] = field(default_factory=dict)
+    holds: Mapping[int, Hold] = msgspec.field(default_factory=dict)
     requests: Iterable[RequestRow] = ()
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None
