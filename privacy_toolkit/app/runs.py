@@ -18,6 +18,7 @@ from privacy_toolkit.core.model import (
     JournalError,
     Outcome,
     Purpose,
+    StopReason,
     Subject,
     ToolkitError,
     UsageError,
@@ -290,7 +291,8 @@ def withdraw(state: State, order: WithdrawOrder, clock: Callable[[], int]) -> in
         conditions = Conditions(verify=plan.verify, predicate=declaration(plan.job).predicate, hand=order.hand)
         number = journal.begin_execution(clock(), described(order.settings, conditions))
         journal.record(notes)
-        journal.end_execution(number, clock(), before.stopped_by)  # why it stopped before is still why it stopped
+        why = StopReason.WITHDRAWAL if before.cut_short else before.stopped_by  # that is still why it stopped
+        journal.end_execution(number, clock(), why)
     return len(notes)
 
 

@@ -453,6 +453,7 @@ class _Carrying:
             with self.duty.state.open(self.run_id) as journal:
                 return self._end(journal)
         except (Exception, KeyboardInterrupt):  # noqa: BLE001 - not even the journal can be read: the id alone
+            told, code = explained(self.trouble[1] if self.trouble[1:] else error)  # what went wrong first
             self.live.line(LogEvent.ERROR, code=told.code)
             failed(self.duty.settings, code, self._means)
             return RunResult(self.run_id, self.folder, error=(told, code), has_pack=self.has_pack)

@@ -465,7 +465,7 @@ def result_of(journal: OpenRun, folder: Path, summary: Summary | None = None) ->
         said = f"Under way: {count(summary.open, 'subject')} still open. Another process works on it."
     else:
         said = sentence(summary, journal.executions())
-        if summary.stopped_by is StopReason.STOP_ASKED and (asked := journal.stop_asked) is not None:
+        if summary.open and (asked := journal.stop_asked) is not None:
             said = f"{said} {who_asked(asked)}"
     causes, codes = causes_of(journal, summary)
     listed: Mapping[str, int] = {}

@@ -157,11 +157,17 @@ def stop_run(**options: Any) -> int:
     from privacy_toolkit.app.workers import ask_to_stop, moment_of
 
     as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
-    state = take_state(options)
+    settings, state = take_settings_and_state(options)
     run_id = state.find(name)
-    asked = ask_to_stop(state, run_id, why, microseconds)
+    asked, is_taken_back = ask_to_stop(state, run_id, why, microseconds, settings)
     if as_json:
-        emit_json({"run_id": run_id, "stop_asked": {"at": moment_of(asked), "by": asked.by, "why": asked.why}})
+        told = {"at": moment_of(asked), "by": asked.by, "why": asked.why}
+        emit_json({"run_id": run_id, "stop_asked": told, "taken_back": is_taken_back})
+    elif is_taken_back:
+        result(
+            f"Run {run_id} was left to workers, and nobody works on it: it was taken back, and none of them begins."
+            f" To go on with it: privacy-toolkit runs resume {run_id}"
+        )
     else:
         result(f"Run {run_id} was asked to stop. What is in flight is finished. privacy-toolkit runs watch {run_id}")
     return ExitCode.SETTLED

@@ -257,6 +257,7 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"  # Ctrl-C
     TERMINATED = "terminated"  # SIGTERM
     STOP_ASKED = "stop_asked"  # runs stop, from another terminal or machine
+    WITHDRAWAL = "withdrawal"  # runs withdraw, on a run of which the work has not come to its end
     WINDOW_CLOSED = "window_closed"  # --until
     FAILURE_LIMIT = "failure_limit"  # --max-failures
     WRONG_ENVIRONMENT = "wrong_environment"  # the first 100 reads all answered 404

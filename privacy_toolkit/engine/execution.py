@@ -314,7 +314,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
     def tell(reason: StopReason) -> None:
         work.emit(Stopping(reason, runner.in_flight))
         tools.pacer.let_go()
-        lease.report()
+        lease.report(leaves=True)
 
     stop, watch = Stop(tell), Watch(work.conditions.limits)
     if _has_seen_profiles(work.journal):

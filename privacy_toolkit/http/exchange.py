@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from random import Random
 from typing import NamedTuple
 
 import httpx2
@@ -173,21 +172,14 @@ def suits(line: Line, manner: Manner) -> bool:
     return line not in manner.apart and not (about and any(name in line.about for name in about))
 
 
-_TIMEOUTS: dict[Phase, type[httpx2.TransportError]] = {
-    Phase.POOL: httpx2.PoolTimeout,
-    Phase.CONNECT: httpx2.ConnectTimeout,
-    Phase.TLS: httpx2.ConnectTimeout,
-    Phase.WRITE: httpx2.WriteTimeout,
-    Phase.READ: httpx2.ReadTimeout,
-    Phase.BODY: httpx2.ReadTimeout,
-}
-_BREAKS: dict[Phase, type[httpx2.TransportError]] = {
-    Phase.POOL: httpx2.ConnectError,
-    Phase.CONNECT: httpx2.ConnectError,
-    Phase.TLS: httpx2.ConnectError,
-    Phase.WRITE: httpx2.WriteError,
-    Phase.READ: httpx2.ReadError,
-    Phase.BODY: httpx2.RemoteProtocolError,
+#: The library's exceptions for a timeout and for a network error, by phase.
+_KINDS: dict[Phase, tuple[type[httpx2.TransportError], type[httpx2.TransportError]]] = {
+    Phase.POOL: (httpx2.PoolTimeout, httpx2.ConnectError),
+    Phase.CONNECT: (httpx2.ConnectTimeout, httpx2.ConnectError),
+    Phase.TLS: (httpx2.ConnectTimeout, httpx2.ConnectError),
+    Phase.WRITE: (httpx2.WriteTimeout, httpx2.WriteError),
+    Phase.READ: (httpx2.ReadTimeout, httpx2.ReadError),
+    Phase.BODY: (httpx2.ReadTimeout, httpx2.RemoteProtocolError),
 }
 #: What is concluded from the exception of a transport that says no more: the first kind that fits.
 _CONCLUSIONS: tuple[tuple[type[httpx2.RequestError], Fault], ...] = (
@@ -205,12 +197,9 @@ _CONCLUSIONS: tuple[tuple[type[httpx2.RequestError], Fault], ...] = (
 
 def failure(fault: Fault) -> httpx2.TransportError:
     """The library's own exception for ``fault``, which it carries as ``.fault``. Its text names nothing else."""
-    if fault.trouble is Trouble.TIMEOUT:
-        kind = _TIMEOUTS[fault.phase]
-    elif fault.trouble is Trouble.PROTOCOL:
-        kind = httpx2.RemoteProtocolError
-    else:
-        kind = _BREAKS[fault.phase]
+    kind, broken = _KINDS[fault.phase]
+    if fault.trouble is not Trouble.TIMEOUT:
+        kind = httpx2.RemoteProtocolError if fault.trouble is Trouble.PROTOCOL else broken
     error = kind(f"{fault.phase}: {fault.trouble}")
     vars(error)["fault"] = fault
     return error
@@ -303,7 +292,9 @@ class Pacer:
             self._turns, self._counted_from = 0, now
         self.rate, self._may, self._can_be_shut = rate, may, rate == 0 or may is not None
         if before and rate is not None and rate < before:
-            self._even_at = max(self._even_at, now + self._unevenness(before, now))
+            # From then on it is no denser, over any time up to now, than if it had been written evenly.
+            even_at = (at + n / before for n, at in enumerate(reversed(self._written), 1))
+            self._even_at = max((self._even_at, *even_at))
         if rate == 0:  # what was written stays known for when there are turns again
             self._changed.set()
             return
@@ -334,21 +325,18 @@ class Pacer:
             own = [at for n, at in enumerate(own) if (n + 1) * count // len(own) > n * count // len(own)]
         self._written = deque(own)
 
-    def _unevenness(self, rate: float, now: float) -> float:
-        """Seconds until what was written at ``rate`` is no denser, over any time up to now, than if it were even."""
-        return max((n / rate - (now - at) for n, at in enumerate(reversed(self._written), 1)), default=0.0)
-
     def settling(self) -> float:
-        """Tell for how many seconds a share that was cut must not be somebody else's yet.
-
-        They take it that what was written before was written evenly; until it is as if it were, it counts in full.
-        """
+        """Tell for how many seconds a share that was cut counts in full: until it is as if it was written evenly."""
         return max(0.0, self._even_at - self._clock())
 
     @property
     def is_shut(self) -> bool:
         """Whether there are no turns at all just now: for how long nobody can tell."""
         return self.rate == 0 or (self._may is not None and not self._may())
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
     def _has_nothing(self) -> bool:
         return self.rate == 0 and self._may is not None and not self._lets_go
@@ -386,8 +374,7 @@ class Pacer:
                     elif self._lets_go:
                         return
                     else:
-                        self._changed.clear()
-                        await self._changed.wait()
+                        await self._change()
                 self._take(self._clock(), writes_later=writes_later)
         finally:
             self._waiting -= 1
@@ -423,11 +410,7 @@ class Pacer:
         try:
             async with self._gate:
                 while (delay := self._room_at(now := self._clock(), waiting=0) - now) > 0 or self._has_nothing():
-                    if self._has_nothing():
-                        self._changed.clear()
-                        await self._changed.wait()
-                    else:
-                        await self._sleep(max(delay, _SHORTEST_SLEEP))
+                    await (self._change() if self._has_nothing() else self._sleep(max(delay, _SHORTEST_SLEEP)))
                 self._write(now)
         finally:
             self._at_gate -= 1
@@ -581,19 +564,6 @@ def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]
 _NOTABLE = 0.01
 #: By so much sums of shares may differ from what they should be.
 _ROUNDING = 1e-9
-#: The longest wait before the second try, in seconds; it doubles with every try.
-FIRST_WAIT = 0.5
-#: No wait is longer than this, in seconds.
-LONGEST_BACKOFF = 30.0
-
-
-def backoff(attempt: int, rng: Random) -> float:
-    """Seconds to wait after the ``attempt``-th try (from 1): exponential with full jitter.
-
-    Full jitter, anything from nothing to the whole, spreads out workers that were refused at the same instant.
-    """
-    doublings = min(max(attempt - 1, 0), 32)  # beyond that the longest wait holds anyway
-    return rng.uniform(0.0, min(LONGEST_BACKOFF, FIRST_WAIT * 2.0**doublings))
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

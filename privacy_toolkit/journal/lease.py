@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -13,19 +12,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.core.processes import wake_all
+from privacy_toolkit.core.processes import since_boot, wake_all
 from privacy_toolkit.journal.records import ControlRecord, Entry, Note
-
-# Terms: how long a lease lasts, and by which clock.
-
-
-def since_boot() -> float:
-    """Read a clock, in seconds, that goes on while the machine is suspended, where the system has one."""
-    return time.clock_gettime(_BOOT_CLOCK)
-
-
-#: Else a clock that stands still while the machine sleeps: a lease seems to last longer then, and only the drain helps.
-_BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
 
 
 class LeaseTerms(msgspec.Struct, frozen=True):
@@ -48,29 +36,6 @@ class LeaseTerms(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = since_boot
     joins: bool = False
     target: str = ""
-
-
-# What people ask of a run at work, and see of it.
-
-
-class StopAsked(msgspec.Struct, frozen=True):
-    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
-
-    at: int
-    by: str
-    why: str = ""
-
-
-class AtWork(msgspec.Struct, frozen=True):
-    """An execution that is under way; ``host`` is "" where that can only be this machine.
-
-    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
-    """
-
-    number: int
-    host: str = ""
-    share: float | None = None
-    silent: float | None = None
 
 
 # What an execution is told by others, through its lease.
@@ -148,10 +113,8 @@ class FencedError(JournalError):
 
 def fenced(run_id: str) -> FencedError:
     """Make the error of an execution that was fenced."""
-    return FencedError(
-        f"This execution no longer holds its lease on run {run_id}: others have taken over what it worked on.",
-        "Nothing was lost. It goes on by itself with a new lease, or resume the run.",
-    )
+    what = f"This execution no longer holds its lease on run {run_id}: others have taken over what it worked on."
+    return FencedError(what, "Nothing was lost. It goes on by itself with a new lease, or resume the run.")
 
 
 # What a store for many machines does for the lease of one execution.
@@ -302,7 +265,7 @@ class SoleLease:
     def walked(self, claimed: ClaimedPages) -> None:
         """Take note that all in it were tried: the journal tells by itself."""
 
-    def report(self) -> None:
+    def report(self, *, leaves: bool = False) -> None:
         """Tell nobody: there is nobody else."""
 
     async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
@@ -354,6 +317,7 @@ class KeptLease:
         self._serial = 0
         self._share, self._in_use, self._soon = 0.0, 0.0, SHORT / 2
         self._is_asked = False  # for a beat, since the last one was made
+        self._leaves = False
         self._elsewhere: CountedElsewhere | None = None
         self._is_stopped = self._is_over = False
         self._error: JournalError | None = None
@@ -371,8 +335,9 @@ class KeptLease:
         """Tell whether the lease holds, by the local deadline."""
         return self._clock() < self._deadline
 
-    def report(self) -> None:
-        """Have the next beat sent at once."""
+    def report(self, *, leaves: bool = False) -> None:
+        """Have the next beat sent at once; see ``Lease``."""
+        self._leaves = self._leaves or leaves
         self._beat_at, self._is_asked = -math.inf, True
         self._wake.set()
 
@@ -445,14 +410,10 @@ class KeptLease:
         """
         self._batch.ended = (ended_at, stopped_by)
         self._wake.set()
-        patience = self._terms.lease + self._terms.drain
         try:
-            await asyncio.wait_for(self._task or asyncio.sleep(0), patience)
+            await asyncio.wait_for(self._task or asyncio.sleep(0), self._patience())
         except TimeoutError:
-            raise JournalError(
-                f"The journal of run {self._run_id} can't be reached, so the end of this execution is not noted in it.",
-                "Others take over what it worked on; what it had not written yet is unknown to them.",
-            ) from None
+            raise self._out_of_reach("The end of this execution is not noted in it") from None
         finally:
             if self._watching is not None:
                 self._watching.cancel()
@@ -462,6 +423,16 @@ class KeptLease:
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
+
+    def _patience(self) -> float:
+        """Seconds that an end is worth waiting for: afterwards others have taken over, and it is not taken any more."""
+        terms, whole = self._terms, self._terms.lease + self._terms.drain
+        over = self._deadline + terms.margin + terms.drain - self._clock()
+        return whole if over == -math.inf else max(terms.lease / 3 + RETRY, over)
+
+    def _out_of_reach(self, what: str) -> JournalError:
+        hint = "Others take over what it worked on. What it sent and could not write down is looked up, or unknown."
+        return JournalError(f"The journal of run {self._run_id} can't be reached. {what}.", hint)
 
     def _linger(self) -> None:
         if self._lingering is None:
@@ -514,6 +485,7 @@ class KeptLease:
             try:
                 answer = await asyncio.wait_for(self._keeper.commit(batch), self._terms.lease / 3)
             except OSError:
+                self._give_up(waiting)
                 await asyncio.sleep(RETRY)
                 continue
             except FencedError as error:
@@ -545,13 +517,19 @@ class KeptLease:
 
     def _set_next(self, beat: LeaseBeat, answer: BeatAnswer) -> None:
         """Set when the next beat is due, unless one was asked for since this one was made."""
-        is_short = beat.tally.want and not answer.share
+        is_short, is_settling = beat.tally.want and not answer.share, self._in_use > self._share
         self._soon = min(1.0, 2 * self._soon) if is_short else SHORT / 2
-        left = self._terms.beat * (self._soon if is_short else 1)
-        if self._in_use > self._share:
-            left = min(left, beat.tally.settling)
+        usual = self._terms.beat * (self._soon if is_short else 1)
+        left = min(usual, beat.tally.settling) if is_settling else usual
         if not self._is_asked:
             self._beat_at = asyncio.get_running_loop().time() + left
+
+    def _give_up(self, waiting: list[asyncio.Future[None]]) -> None:
+        """Let nobody wait who could send nothing any more, once a stop was asked for."""
+        if self._leaves and not self.may_send():
+            left, self._waiting = [*waiting, *self._waiting], []
+            waiting.clear()
+            wake_all(left, self._out_of_reach("Nothing more is sent by this execution"))
 
     def _lose(self, error: FencedError) -> None:
         """Begin nothing more."""

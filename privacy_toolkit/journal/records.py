@@ -129,6 +129,26 @@ class OpenRequests(msgspec.Struct, frozen=True):
     subjects: int
 
 
+class StopAsked(msgspec.Struct, frozen=True):
+    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
+
+    at: int
+    by: str
+    why: str = ""
+
+
+class AtWork(msgspec.Struct, frozen=True):
+    """An execution that is under way; ``host`` is "" where that can only be this machine.
+
+    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
+    """
+
+    number: int
+    host: str = ""
+    share: float | None = None
+    silent: float | None = None
+
+
 class TuneAsked(msgspec.Struct, frozen=True):
     """Another pace for a run at work: requests a second, subjects in flight; None: as its settings say."""
 

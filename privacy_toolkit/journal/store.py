@@ -31,7 +31,7 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount
-from privacy_toolkit.journal.lease import AtWork, ClaimedPages, LeaseTally, LeaseTerms, Signal, StopAsked
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, Signal
 from privacy_toolkit.journal.ledgers import (
     AnswerStore,
     AssignedCodes,
@@ -45,6 +45,7 @@ from privacy_toolkit.journal.ledgers import (
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
+    AtWork,
     ControlRecord,
     Entry,
     Execution,
@@ -54,6 +55,7 @@ from privacy_toolkit.journal.records import (
     OpenRequests,
     RejectedRow,
     Staged,
+    StopAsked,
     TuneAsked,
 )
 from privacy_toolkit.journal.windows import Windows
@@ -314,8 +316,11 @@ class Lease(Protocol):
     def may_send(self) -> bool:
         """Tell whether a request that changes something may be written now; no I/O, nothing may come in between."""
 
-    def report(self) -> None:
-        """Tell the others at once what is counted here, and not only with the next beat."""
+    def report(self, *, leaves: bool = False) -> None:
+        """Tell the others at once what is counted here, and not only with the next beat.
+
+        ``leaves``: a stop was asked for. Once the lease is over, nobody waits for a store that is out of reach then.
+        """
 
     async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let go of what it claimed.
@@ -340,6 +345,10 @@ class OpenRun(RunReader, RunWriter, Protocol):
 
     def at_work(self) -> list[AtWork]:
         """Give the executions that are under way."""
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it was left to others, to be begun or gone on with, and none of them has begun."""
 
     @property
     def stop_asked(self) -> StopAsked | None:

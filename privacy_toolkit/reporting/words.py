@@ -130,6 +130,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.INTERRUPTED: "interrupted at the keyboard",
         StopReason.TERMINATED: "ended by the system",
         StopReason.STOP_ASKED: "somebody asked for it (runs stop)",
+        StopReason.WITHDRAWAL: "requests were withdrawn from it, and the work on it has not come to its end",
         StopReason.WINDOW_CLOSED: "the time window closed",
         StopReason.FAILURE_LIMIT: "the limit of failures was reached",
         StopReason.WRONG_ENVIRONMENT: "the first 100 customers were all unknown to the API, so this may be the wrong"

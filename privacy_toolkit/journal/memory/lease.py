@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Purpose, StopReason
 from privacy_toolkit.http.exchange import ShareHolder, heard, short_of
 from privacy_toolkit.journal.lease import (
-    AtWork,
     BeatAnswer,
     ClaimedPages,
     CountedElsewhere,
@@ -21,12 +20,11 @@ from privacy_toolkit.journal.lease import (
     LeaseBeat,
     LeaseTally,
     LeaseTerms,
-    StopAsked,
     Unclaimed,
     fenced,
 )
 from privacy_toolkit.journal.memory.run import IN_DOUBT, HeldRun, MemoryRun
-from privacy_toolkit.journal.records import Entry, Execution, Note
+from privacy_toolkit.journal.records import AtWork, Entry, Execution, Note, StopAsked
 from privacy_toolkit.journal.store import running
 
 

@@ -124,6 +124,21 @@ class UnreachableError(JournalError):
     """No connection can be made."""
 
 
+class LackingError(JournalError):
+    """The database lacks what it said that it had written."""
+
+    code = "restored"
+
+
+def lacking(run_id: str) -> LackingError:
+    """Make the error of an execution of which the database knows less than it did."""
+    return LackingError(
+        f"The database of the state lacks what was written of run {run_id}: it was restored, or a standby took over."
+        " Nothing more is sent.",
+        "Find out what happened to the database. Then: privacy-toolkit runs resume RUN --restored. See docs/scale.md.",
+    )
+
+
 @contextmanager
 def explained(what: str, kind: Callable[[str], BaseException] | None = None) -> Iterator[None]:
     """Turn an error of the database into one in our words, of ``kind`` if that is given.
@@ -298,9 +313,19 @@ class LeaseThread:
                 error = fault
                 if isinstance(fault, psycopg.Error):
                     self._hang_up()
+                elif isinstance(fault, LackingError):
+                    self._doubt()
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 tell(done, error)
         self._hang_up()
+
+    def _doubt(self) -> None:
+        """Have everybody who wants to send asked whether the state was restored, where this user may write that."""
+        with suppress(psycopg.Error, JournalError):
+            self._connected().execute(
+                "UPDATE facts SET value = convert_to(jsonb_set(convert_from(value, 'UTF8')::jsonb, '{timeline}', '0')"
+                "::text, 'UTF8') WHERE name = 'identity'"
+            )
 
     def _connected(self) -> Connection:
         if self._connection is None and not self._is_dropped:

@@ -36,11 +36,12 @@ from privacy_toolkit.journal.postgres.connection import (
     LeaseLine,
     Notices,
     UnreachableError,
+    lacking,
     passing,
     trouble,
 )
 from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, this_host, this_process
-from privacy_toolkit.journal.records import Entry, Note, SubjectRow
+from privacy_toolkit.journal.records import Entry, Note, StopAsked, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
 from privacy_toolkit.journal.writing import PageLog, as_one, pack_commit, pack_note
 from privacy_toolkit.signatures.signers import RunSeal
@@ -103,18 +104,50 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     if any(is_alone for _, is_alone in others):
         raise running(run_id)
     if not others and not (terms.joins and generation):
-        generation += 1
-        connection.execute(
-            "UPDATE runs SET generation = %s, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
-            " tuned = NULL WHERE run_no = %s",
-            (generation, run_no),
-        )
-        connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
-        if generation > 1:
-            connection.execute(_AGAIN, (run_no, run_no))
+        generation = _next_generation(connection, run_no)
     given = (run_no, started_at, settings, this_host(), this_process(), terms.lease, terms.target, generation)
     row = connection.execute(_BEGIN, (*given, terms.exclusive, terms.rate, terms.drain, run_no)).fetchone() or (0,)
     return int(row[0])
+
+
+def _next_generation(connection: Connection, run_no: int) -> int:
+    """Have what was left open tried again, and no stop hold any more, on a run that nobody works on."""
+    (generation,) = connection.execute(
+        "UPDATE runs SET generation = generation + 1, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
+        " tuned = NULL WHERE run_no = %s RETURNING generation",
+        (run_no,),
+    ).fetchone() or (0,)
+    connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
+    if generation > 1:
+        connection.execute(_AGAIN, (run_no, run_no))
+    return int(generation)
+
+
+def leave_to_others(connection: Connection, run_id: str) -> None:
+    """Begin a run, or go on with it, within a transaction, for whoever joins it; nothing if somebody works on it."""
+    found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
+    if found is not None and not fence(connection, found[0], 0):
+        _next_generation(connection, found[0])
+
+
+def call_off(connection: Connection, run_id: str, asked: StopAsked) -> bool:
+    """Have nobody begin to work on a run, within a transaction, until it is resumed; False if somebody works on it."""
+    found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
+    if found is None or fence(connection, found[0], 0):
+        return False
+    note_stop(connection, found[0], asked)
+    return True
+
+
+def note_stop(connection: Connection, run_no: int, asked: StopAsked) -> None:
+    """Write down that a run is to stop, within a transaction that has the row of the run."""
+    connection.execute(
+        "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
+        (run_no, msgspec.json.encode(asked)),
+    )
+    connection.execute(
+        "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s", (StopReason.STOP_ASKED.value, run_no)
+    )
 
 
 def is_worked_on(connection: Connection, target: str, run_id: str | None) -> bool:
@@ -170,7 +203,7 @@ def free(connection: Connection, run_no: int, number: int) -> None:
 
 _WRITE: Final = """
     WITH me AS (UPDATE executions SET written = %s WHERE run_no = %s AND number = %s AND fenced_at IS NULL
-            AND ended_at IS NULL AND written < %s RETURNING run_no),
+            AND ended_at IS NULL AND written = %s RETURNING run_no),
     logged AS (INSERT INTO log (run_no, first, execution, data)
         SELECT run_no, page, %s, said FROM me, unnest(%b::bigint[], %b::bytea[]) AS given (page, said)),
     kept AS (INSERT INTO results
@@ -209,14 +242,16 @@ def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
     results = ((note.seq, note.result) for note in batch.notes)
     kept = {seq: sealed(me.seal, data, RESULT, seq) for seq, data in results if data is not None}
     log = [first for first, _ in pages], [data for _, data in pages]
-    given = (batch.serial, me.run_no, me.number, batch.serial, me.number, *log, list(kept), list(kept.values()))
+    given = (batch.serial, me.run_no, me.number, batch.serial - 1, me.number, *log, list(kept), list(kept.values()))
     (count,) = connection.execute(_WRITE, given).fetchone() or (0,)
     if count:
         return True
     found = connection.execute(
-        "SELECT fenced_at IS NULL FROM executions WHERE run_no = %s AND number = %s", (me.run_no, me.number)
+        "SELECT fenced_at IS NULL, written FROM executions WHERE run_no = %s AND number = %s", (me.run_no, me.number)
     ).fetchone()
-    if found is None or not found[0]:
+    if found is None or found[1] < batch.serial - 1:
+        raise lacking(me.run_id)
+    if not found[0]:
         raise fenced(me.run_id)
     return False
 
@@ -277,10 +312,7 @@ _STATE: Final = """
 
 
 def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat | None, *, has_ended: bool) -> BeatAnswer | None:
-    """Take a beat, unless a later one was taken: the row of the run is locked, so beats follow each other.
-
-    Whoever could have more of the rate by this, or by an end, is told.
-    """
+    """Take a beat, unless a later one was taken, and tell whoever can have more by it, or by an end."""
     ((now,),) = connection.execute("SELECT extract(epoch FROM moment())::float8").fetchall()
     everybody = [ToldByBeats(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
     mine = next((one for one in everybody if one.number == me.number), None)

@@ -108,8 +108,10 @@ class Book:
     # What is the same for all.
 
     def put(self, number, *notes, walked=(), ended=None, beat=None):
-        self.serials[number] = serial = self.serials.get(number, 0) + 1
-        return self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+        serial = self.serials.get(number, 0) + 1
+        answer = self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+        self.serials[number] = serial
+        return answer
 
     def beat(self, number, tally=SEEN_SOMEBODY, in_use=0.0):
         self.serials[number, "beat"] = serial = self.serials.get((number, "beat"), 0) + 1
@@ -457,17 +459,17 @@ def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
 
 def test_a_batch_that_is_written_once_more_is_there_once(book, pair):
     first, _ = pair
-    batch = LeaseBatch(7, [Note(1, [(1, SEEN)], DONE)])
+    batch = LeaseBatch(2, [Note(1, [(1, SEEN)], DONE)])
     book.commit(first, batch)
-    book.commit(first, LeaseBatch(8, [Note(1, (), ERASED)]))
+    book.commit(first, LeaseBatch(3, [Note(1, (), ERASED)]))
     book.commit(first, batch)
     assert book.state(1) == ERASED
 
 
 def test_a_beat_that_is_out_of_date_says_nothing(book, pair):
     first, _ = pair
-    book.commit(first, LeaseBatch(9, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
-    assert book.commit(first, LeaseBatch(9, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
+    book.commit(first, LeaseBatch(2, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
+    assert book.commit(first, LeaseBatch(2, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
     assert book.in_use(first) == 100.0
 
 
@@ -633,6 +635,39 @@ def test_whoever_finds_the_run_stopped_when_they_claim_hears_why_at_once():
         assert await lease.claim(lambda: None) is None
         assert heard[-1] == RunStopped(StopReason.FAILURE_LIMIT)
         await lease.end(9, None)
+
+    play(script)
+
+
+def test_after_a_stop_nobody_waits_for_a_store_that_is_out_of_reach_longer_than_the_lease():
+    async def script(_, lease, link, __):
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(0.1)
+        link.cut = "before"
+        intent = asyncio.ensure_future(lease.intend([Note(1, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(3600.0)  # it is waited for as long as it takes
+        assert not intent.done()
+        asked = clock()
+        lease.report(leaves=True)
+        with pytest.raises(JournalError, match=r"can't be reached\. Nothing more is sent"):
+            await intent
+        with pytest.raises(JournalError, match=r"can't be reached\. The end of this execution is not noted in it"):
+            await lease.end(9, StopReason.TERMINATED)
+        assert clock() - asked < TERMS.lease
+
+    play(script)
+
+
+def test_what_was_heard_is_handed_over_at_the_end_as_long_as_nobody_can_have_taken_over():
+    async def script(book, lease, link, _):
+        await asyncio.sleep(0.1)
+        await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        link.cut = "before"
+        lease.record([Note(1, [(1, ANSWERED)], ERASED)])
+        lease.report(leaves=True)
+        asyncio.get_running_loop().call_later(40.0, setattr, link, "cut", None)
+        await lease.end(9, StopReason.TERMINATED)
+        assert book.state(1) == ERASED
 
     play(script)
 

@@ -134,6 +134,28 @@ def test_who_worked_elsewhere_is_waited_for_until_lease_and_drain_are_over(state
         run.close()
 
 
+def test_an_execution_of_which_the_database_lacks_something_writes_nothing_more_and_has_all_others_ask(
+    run, state, execute
+):
+    state.identity.advance()
+
+    async def script(loses, *given):
+        held = state.open(RUN).lease(1, "{}", LeaseTerms(exclusive=False))
+        keeper = held._keeper
+        await keeper.commit(LeaseBatch(1, [Note(1, [(1, INTENT)], LOST)]))
+        await keeper.commit(LeaseBatch(2, [Note(1, (), ERASED)]))
+        assert not state.identity.doubt()
+        execute(loses, *given)
+        with pytest.raises(JournalError, match="it was restored, or a standby took over"):
+            await keeper.commit(LeaseBatch(3, [Note(2, [(1, INTENT)], LOST)]))
+        keeper.close()
+        assert "restored" in state.identity.doubt()
+        state.identity.acknowledge(5)
+
+    asyncio.run(script("UPDATE executions SET written = 1"))
+    asyncio.run(script("DELETE FROM executions"))
+
+
 def test_what_is_notified_is_heard_also_after_the_connection_was_lost(address, execute, monkeypatch):
     monkeypatch.setattr(connection, "_AGAIN_AFTER", 0.0)
 
