@@ -167,7 +167,7 @@ class WrittenLetters:
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
     ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, ``overdue`` of extended requests, and
-    ``package_gone``: of whom there is no package any more in ``packages``.
+    ``package_gone``: of whom there is no package any more in ``packages``; and ``answered`` before, with ``unsent``.
     """
 
     index: Path
@@ -200,8 +200,9 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
                 name = pseudonym(secret, observed.subject.seq, observed.subject.id)
-                kind = _wanted(observed, plan, order, answers, name)
-                by = None if kind is None else over.by(observed, kind)
+                kind = _wanted(observed, plan, order)
+                is_told = order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None
+                by = None if kind is None else "answered" if is_told else over.by(observed, kind)
                 if by is not None:
                     written.without[by] += 1
                     continue
@@ -231,13 +232,9 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     return written
 
 
-def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers, name: str) -> str | None:
+def _wanted(observed: Observed, plan: Plan, order: LetterOrder) -> str | None:
     kind = kind_of(observed, plan)
-    if kind == "open" and not order.with_open:
-        return None
-    if order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None:
-        return None
-    return kind
+    return None if kind == "open" and not order.with_open else kind
 
 
 # Nobody is told what one run observed where a later run has shown it to be over.
@@ -381,7 +378,7 @@ def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Coll
     named = ", ".join(map(str, lines[:20])) + (" …" if lines[20:] else "")
     return UsageError(
         f"Nothing was recorded: {count(len(lines), 'line')} of the file can't be (line {named}); the first one {why}.",
-        "privacy-toolkit runs subjects RUN shows who is in it, and how each stands.",
+        "The file holds ids alone, one on each line, without a heading: privacy-toolkit runs subjects RUN shows them.",
     )
 
 
