@@ -1,4 +1,4 @@
-"""Data subject requests over all runs: the register, figures, holds to review, people found again, and the answers."""
+"""Data subject requests over all runs: the register, figures, people found again, and the answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, co
 from privacy_toolkit.journal.store import OpenRun, State, purged
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
-    HeldRequests,
     PurgedRequests,
     RequestLine,
     RequestRegister,
@@ -256,17 +255,21 @@ class _Overtaken:
     is_placed: Callable[[str], bool]
     #: Who of an erasure was erased by another run.
     erased: Mapping[str, EarlierErasure]
+    #: Who of those on hold had their request carried out by a later run.
+    lifted: Collection[str]
 
     @classmethod
     def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
         runs, _ = _known_runs(state)
         run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
+        later = [] if run is None else [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind]
         if run is not None and (run.summary.open or run.summary.failed):
-            _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
+            _take_over(state, run, later)
         is_placed = placed(plan.out, run_id) if declaration(plan.job).packages and plan.out else lambda _: True
         scope, erases = plan_scope(plan), declaration(plan.job).erases
         erased = erased_before(state, scope, run_id) if erases and run and run.summary.totals.get(_ABSENT) else {}
-        return cls(today, seen_again(state, scope), {} if run is None else run.taken_over, is_placed, erased)
+        lifted = _lifted(state, run_id, later)
+        return cls(today, seen_again(state, scope), run.taken_over if run else {}, is_placed, erased, lifted)
 
     def erased_on(self, observed: Observed) -> date | None:
         """The day on which another run had erased somebody before nothing was found; None if none is known."""
@@ -283,7 +286,20 @@ class _Overtaken:
         package = decode_package(observed.result) if kind == "access" else None
         if package is not None and not self.is_placed(package.name):  # the letter is the cover of it
             return PACKAGE_GONE
+        if kind == "refused" and observed.subject.id in self.lifted:  # "we will review this" would be false by now
+            return "taken_over"
         return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
+
+
+def _lifted(state: State, run_id: str, later: Sequence[_Known]) -> set[str]:
+    """Who is on hold in a run, and whose request a later one of the same job and target has carried out."""
+    with state.open(run_id) as journal:
+        held = set(journal.ids({Outcome.ON_HOLD})) if later else set()
+    lifted: set[str] = set()
+    for other in later if held else ():
+        with state.open(other.summary.run_id) as journal:
+            lifted |= journal.among(held, {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.DONE})
+    return lifted
 
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
@@ -561,34 +577,3 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),
     }
-
-
-# Holds, and what of them is to be reviewed.
-
-
-def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
-    """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
-
-    ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
-    and withdrawn requests are not listed: nobody reviews them.
-    """
-    found: Counter[tuple[str, str, str, str | None, str | None]] = Counter()
-    unreadable = []
-    for run_id in state.run_ids():
-        try:
-            with state.open(run_id) as journal:
-                summary = summarize(journal)
-                if summary.purged or not summary.totals.get(Outcome.ON_HOLD):
-                    continue
-                for entry in journal.entries({Outcome.ON_HOLD}):
-                    if entry.state.hold_reason not in NO_REFUSAL:
-                        key = (run_id, summary.plan.job, summary.plan.target)
-                        found[(*key, entry.state.hold_reason, entry.state.review_on)] += 1
-        except ToolkitError:
-            unreadable.append(run_id)
-    lines = [
-        HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
-        for key, number in found.items()
-    ]
-    lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
-    return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable

@@ -307,7 +307,7 @@ def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
             raise UsageError(
                 f"Nobody was withdrawn: the request of line {lines[0]} of the file {why}"
                 f"{f' ({len(lines):,} such lines)' if len(lines) > 1 else ''}.",
-                "Take such lines out: the file holds ids alone. How everybody stands: privacy-toolkit runs subjects RUN",
+                "Take such lines out: the file holds ids alone. privacy-toolkit runs subjects RUN shows how all stand.",
             )
     return notes
 

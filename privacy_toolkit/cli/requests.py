@@ -308,7 +308,7 @@ def due_command(**options: Any) -> int:
 
     Exit code 3: something is overdue (with --holds: a review is), or a journal can't be read, so that something may be.
     """
-    from privacy_toolkit.app.requests import holds
+    from privacy_toolkit.app.upkeep import holds
     from privacy_toolkit.engine.open_requests import register
     from privacy_toolkit.jobs import jobs_that
 

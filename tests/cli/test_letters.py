@@ -291,3 +291,11 @@ def test_who_was_erased_by_another_run_before_theirs_went_on_is_not_told_there_w
 def test_letters_without_a_run_ask_for_it(call, templates, tmp_path):
     done = call("letters", "--out", tmp_path / "out", "--templates", templates)
     assert (done.code, "Letters of which run?" in done.err) == (2, True)
+
+
+def test_nobody_is_refused_what_a_later_run_has_done(call, erased, server, templates, tmp_path):
+    (tmp_path / "again.csv").write_text("customer_id\ncustomer-00001\n")
+    sentence = f"erase 1 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "again.csv", "--confirm", sentence)
+    done = call("letters", erased, "--out", tmp_path / "letters", "--templates", templates, "--json")
+    assert (done.json["letters"]["refused"], done.json["without"]) == (1, {"taken_over": 1})
