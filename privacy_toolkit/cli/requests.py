@@ -284,6 +284,8 @@ def metrics_command(**options: Any) -> int:
 
 
 def _say_what_is_missing(found: Mapping[str, Any]) -> None:
+    if found["year"] >= int(found["today"][:4]):
+        say(f"{found['year']} is not over: these are figures as of {found['today']}.")
     if found["environment"] == "sandbox":
         say("All runs were on SANDBOX: these are figures of a rehearsal, and nobody's requests.")
     elif found["left_out"]:
