@@ -21,8 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from privacy_toolkit.app import runs
-from privacy_toolkit.app.requests import holds
-from privacy_toolkit.app.upkeep import verifier_of
+from privacy_toolkit.app.upkeep import holds, verifier_of
 from privacy_toolkit.app.workers import Looks, Standing, standing
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import read_regular

@@ -1,4 +1,4 @@
-"""Data subject requests over all runs: the register, figures, holds to review, people found again, and the answers."""
+"""Data subject requests over all runs: the register, figures, people found again, and the answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, co
 from privacy_toolkit.journal.store import OpenRun, State, purged
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
-    HeldRequests,
     PurgedRequests,
     RequestLine,
     RequestRegister,
@@ -166,7 +165,7 @@ class WrittenLetters(msgspec.Struct):
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
     ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, ``overdue`` of extended requests, and
-    ``package_gone``: of whom there is no package any more in ``packages``.
+    ``package_gone``: of whom there is no package any more in ``packages``; and ``answered`` before, with ``unsent``.
     """
 
     index: Path
@@ -199,8 +198,9 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
                 name = pseudonym(secret, observed.subject.seq, observed.subject.id)
-                kind = _wanted(observed, plan, order, answers, name)
-                by = None if kind is None else over.by(observed, kind)
+                kind = _wanted(observed, plan, order)
+                is_told = order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None
+                by = None if kind is None else "answered" if is_told else over.by(observed, kind)
                 if by is not None:
                     written.without[by] += 1
                     continue
@@ -230,13 +230,9 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     return written
 
 
-def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers, name: str) -> str | None:
+def _wanted(observed: Observed, plan: Plan, order: LetterOrder) -> str | None:
     kind = kind_of(observed, plan)
-    if kind == "open" and not order.with_open:
-        return None
-    if order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None:
-        return None
-    return kind
+    return None if kind == "open" and not order.with_open else kind
 
 
 # Nobody is told what one run observed where a later run has shown it to be over.
@@ -257,17 +253,21 @@ class _Overtaken(msgspec.Struct, frozen=True):
     is_placed: Callable[[str], bool]
     #: Who of an erasure was erased by another run.
     erased: Mapping[str, EarlierErasure]
+    #: Who of those on hold had their request carried out by a later run.
+    lifted: Collection[str]
 
     @classmethod
     def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
         runs, _ = _known_runs(state)
         run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
+        later = [] if run is None else [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind]
         if run is not None and (run.summary.open or run.summary.failed):
-            _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
+            _take_over(state, run, later)
         is_placed = placed(plan.out, run_id) if declaration(plan.job).packages and plan.out else lambda _: True
         scope, erases = plan_scope(plan), declaration(plan.job).erases
         erased = erased_before(state, scope, run_id) if erases and run and run.summary.totals.get(_ABSENT) else {}
-        return cls(today, seen_again(state, scope), {} if run is None else run.taken_over, is_placed, erased)
+        lifted = _lifted(state, run_id, later)
+        return cls(today, seen_again(state, scope), run.taken_over if run else {}, is_placed, erased, lifted)
 
     def erased_on(self, observed: Observed) -> date | None:
         """The day on which another run had erased somebody before nothing was found; None if none is known."""
@@ -284,7 +284,20 @@ class _Overtaken(msgspec.Struct, frozen=True):
         package = decode_package(observed.result) if kind == "access" else None
         if package is not None and not self.is_placed(package.name):  # the letter is the cover of it
             return PACKAGE_GONE
+        if kind == "refused" and observed.subject.id in self.lifted:  # "we will review this" would be false by now
+            return "taken_over"
         return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
+
+
+def _lifted(state: State, run_id: str, later: Sequence[_Known]) -> set[str]:
+    """Who is on hold in a run, and whose request a later one of the same job and target has carried out."""
+    with state.open(run_id) as journal:
+        held = set(journal.ids({Outcome.ON_HOLD})) if later else set()
+    lifted: set[str] = set()
+    for other in later if held else ():
+        with state.open(other.summary.run_id) as journal:
+            lifted |= journal.among(held, {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.DONE})
+    return lifted
 
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
@@ -379,7 +392,7 @@ def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Coll
     named = ", ".join(map(str, numbers[:20])) + (" …" if numbers[20:] else "")
     return UsageError(
         f"Nothing was recorded: {count(len(numbers), 'id')} can't be (number {named}); the first one {why}.",
-        "privacy-toolkit runs subjects RUN shows who is in it, and how each stands.",
+        "They are ids alone, without a heading: privacy-toolkit runs subjects RUN shows who is in it.",
     )
 
 
@@ -561,34 +574,3 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),
     }
-
-
-# Holds, and what of them is to be reviewed.
-
-
-def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
-    """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
-
-    ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
-    and withdrawn requests are not listed: nobody reviews them.
-    """
-    found: Counter[tuple[str, str, str, str | None, str | None]] = Counter()
-    unreadable = []
-    for run_id in state.run_ids():
-        try:
-            with state.open(run_id) as journal:
-                summary = summarize(journal)
-                if summary.purged or not summary.totals.get(Outcome.ON_HOLD):
-                    continue
-                for entry in journal.entries({Outcome.ON_HOLD}):
-                    if entry.state.hold_reason not in NO_REFUSAL:
-                        key = (run_id, summary.plan.job, summary.plan.target)
-                        found[(*key, entry.state.hold_reason, entry.state.review_on)] += 1
-        except ToolkitError:
-            unreadable.append(run_id)
-    lines = [
-        HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
-        for key, number in found.items()
-    ]
-    lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
-    return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable

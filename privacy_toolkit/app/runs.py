@@ -326,7 +326,7 @@ def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
             raise UsageError(
                 f"Nobody was withdrawn: the request of id number {numbers[0]} {why}"
                 f"{f' ({len(numbers):,} such ids)' if len(numbers) > 1 else ''}.",
-                "Take such ids out of the list. privacy-toolkit runs subjects RUN shows how everybody stands.",
+                "Take them out: ids alone, without a heading. privacy-toolkit runs subjects RUN shows how all stand.",
             )
     return notes
 

@@ -1,10 +1,11 @@
-"""What keeps a state in order: the ids of old runs purged as the retention says, backups, and a look at everything."""
+"""What keeps a state in order: ids of old runs purged as the retention says, backups, and holds to look at again."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -31,6 +32,7 @@ from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import counted
 from privacy_toolkit.journal.state import BackupManifest, StateFinding, back_up, look_over, restore
 from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.register import NO_REFUSAL, HeldRequests
 from privacy_toolkit.reporting.rows import pseudonym
 from privacy_toolkit.signatures.signers import AllowedSigners
 
@@ -391,3 +393,34 @@ def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
             yield StateFinding(
                 f"pack {pack.name}", f"does not verify: {said}.", f"See all: privacy-toolkit verify {pack}"
             )
+
+
+# Holds, and what of them is to be reviewed.
+
+
+def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
+    """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
+
+    ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
+    and withdrawn requests are not listed: nobody reviews them.
+    """
+    found: Counter[tuple[str, str, str, str | None, str | None]] = Counter()
+    unreadable = []
+    for run_id in state.run_ids():
+        try:
+            with state.open(run_id) as journal:
+                summary = summarize(journal)
+                if summary.purged or not summary.totals.get(Outcome.ON_HOLD):
+                    continue
+                for entry in journal.entries({Outcome.ON_HOLD}):
+                    if entry.state.hold_reason not in NO_REFUSAL:
+                        key = (run_id, summary.plan.job, summary.plan.target)
+                        found[(*key, entry.state.hold_reason, entry.state.review_on)] += 1
+        except ToolkitError:
+            unreadable.append(run_id)
+    lines = [
+        HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
+        for key, number in found.items()
+    ]
+    lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
+    return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 class _LettersGroup(click.Group):
     """A group in which a word that is no command is a run: ``letters RUN`` is ``letters write RUN``."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed; where the run is missing, say that."""
+        if args and args[0].startswith("--") and args[0] != "--help":
+            raise UsageError("Letters of which run?", "Name it first: privacy-toolkit letters RUN, or latest for RUN.")
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -202,10 +208,10 @@ def register_command(**options: Any) -> int:
     found = register(state, now_utc().date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
-    if as_csv:
-        _deliver(csv_of(found), out)
-    elif as_page:
-        _deliver([page_of(found).encode("utf-8", "backslashreplace")], out)
+    if as_csv or as_page:
+        _deliver(csv_of(found) if as_csv else [page_of(found).encode("utf-8", "backslashreplace")], out)
+        if out:
+            say(f"Register: {out}")
     elif as_json and out:
         _deliver([_json(found.as_object())], out)
         emit_json({"out": out})
@@ -278,6 +284,8 @@ def metrics_command(**options: Any) -> int:
 
 
 def _say_what_is_missing(found: Mapping[str, Any]) -> None:
+    if found["year"] >= int(found["today"][:4]):
+        say(f"{found['year']} is not over: these are figures as of {found['today']}.")
     if found["environment"] == "sandbox":
         say("All runs were on SANDBOX: these are figures of a rehearsal, and nobody's requests.")
     elif found["left_out"]:
@@ -302,7 +310,7 @@ def due_command(**options: Any) -> int:
 
     Exit code 3: something is overdue (with --holds: a review is), or a journal can't be read, so that something may be.
     """
-    from privacy_toolkit.app.requests import holds
+    from privacy_toolkit.app.upkeep import holds
     from privacy_toolkit.engine.open_requests import register
     from privacy_toolkit.jobs import jobs_that
 
@@ -330,7 +338,9 @@ def due_command(**options: Any) -> int:
 def _write_calendar(path: Path, found: Register, held: list[HeldRequests]) -> None:
     from privacy_toolkit.reporting.register import calendar, calendar_days
 
-    _deliver([calendar(calendar_days(found.due, held), now_utc())], str(path), "--ics")
+    days = list(calendar_days(found.due, held))
+    _deliver([calendar(days, now_utc())], str(path), "--ics")
+    say(f"Calendar: {path} ({count(len(days), 'day')} on which something is due or to be reviewed)")
 
 
 def _tell(settings: Settings, found: Register, held: list[HeldRequests]) -> None:

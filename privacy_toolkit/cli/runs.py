@@ -312,7 +312,7 @@ def purge(**options: Any) -> int:
         emit_json({"run_id": run_id, "purged": True, **before})
     elif before:
         result(f"Run {run_id} was purged on {before['purged_at'][:10]}: its ids and its secret were gone already.")
-        result("All of its files were searched once more for them: nothing is left.")
+        result("What is left of it was written once more; there was nothing else to do.")  # nor to search for any more
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
     return ExitCode.SETTLED

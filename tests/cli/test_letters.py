@@ -182,7 +182,7 @@ def test_only_who_waits_gets_a_letter_on_demand(call, erased, templates, tmp_pat
     (tmp_path / "ids.txt").write_text("customer-00003\n")
     call("letters", erased, "--sent", "--id-file", tmp_path / "ids.txt")
     done = call("letters", erased, "--out", tmp_path / "out", "--templates", templates, "--unsent", "--json")
-    assert (sum(done.json["letters"].values()), done.json["without"]) == (11, {"erased": 1})
+    assert (sum(done.json["letters"].values()), done.json["without"]) == (11, {"answered": 1})
     call("letters", erased, "--sent", "--all")
     done = call("letters", erased, "--out", tmp_path / "none", "--templates", templates, "--unsent")
     assert (done.code, "(0 people)" in done.out, "Next:" in done.out) == (0, True, False)
@@ -286,3 +286,16 @@ def test_who_was_erased_by_another_run_before_theirs_went_on_is_not_told_there_w
     (text,) = [" ".join(path.read_text().split()) for path in (tmp_path / "letters").glob("*.txt")]
     assert "had already been erased on" in text
     assert "nothing to erase" not in text
+
+
+def test_letters_without_a_run_ask_for_it(call, templates, tmp_path):
+    done = call("letters", "--out", tmp_path / "out", "--templates", templates)
+    assert (done.code, "Letters of which run?" in done.err) == (2, True)
+
+
+def test_nobody_is_refused_what_a_later_run_has_done(call, erased, server, templates, tmp_path):
+    (tmp_path / "again.csv").write_text("customer_id\ncustomer-00001\n")
+    sentence = f"erase 1 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "again.csv", "--confirm", sentence)
+    done = call("letters", erased, "--out", tmp_path / "letters", "--templates", templates, "--json")
+    assert (done.json["letters"]["refused"], done.json["without"]) == (1, {"taken_over": 1})

@@ -117,6 +117,7 @@ def test_a_purged_run_can_be_purged_once_more_and_is_told_when_it_was(call, run)
     assert "are destroyed" in call("runs", "purge", run, "--confirm", f"purge {run}").out
     again = call("runs", "purge", run, "--confirm", f"purge {run}")
     assert (again.code, "are destroyed" in again.out) == (0, False)
+    assert "search" not in again.out  # nobody knows any more what to search for
     at = call("runs", "purge", run, "--confirm", f"purge {run}", "--json").json["purged_at"]
     assert f"was purged on {at[:10]}" in again.out
     assert call("runs", "list", "--json").json["runs"][0]["purged_at"] == at
