@@ -36,10 +36,9 @@ from privacy_toolkit.core.privacy import visible
 from privacy_toolkit.core.processes import in_thread
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import plan_scope
-from privacy_toolkit.engine.plan import Summary, plan_of, summarize
-from privacy_toolkit.journal.lease import AtWork, StopAsked
+from privacy_toolkit.engine.plan import Summary, plan_of, summarize, why_stopped
 from privacy_toolkit.journal.ledgers import Served, WorkQueue
-from privacy_toolkit.journal.records import TuneAsked
+from privacy_toolkit.journal.records import AtWork, StopAsked, TuneAsked
 from privacy_toolkit.journal.state import check_schedule, open_queue, open_state
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.reporting.schema import recorded_settings
@@ -80,9 +79,12 @@ def stopped_for_all(journal: OpenRun) -> StopReason | None:
     Raises:
         JournalError: it can't be read.
     """
-    executions = journal.executions()
-    reason = executions[-1].stopped_by if executions else None
-    return reason if reason in STOPS_ALL and not journal.is_running else None
+    if journal.is_running:
+        return None
+    if journal.stop_asked is not None:
+        return StopReason.STOP_ASKED
+    reason = None if journal.is_resumed else why_stopped(journal.executions())
+    return reason if reason in STOPS_ALL else None
 
 
 def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
@@ -96,11 +98,10 @@ def what_is_left(journal: OpenRun, *, has_pack: bool) -> Left:
     """
     if journal.is_running:
         return Left.WORK
-    summary, executions = summarize(journal), journal.executions()
-    last = executions[-1] if executions else None
+    summary = summarize(journal)
     if summary.purged or stopped_for_all(journal) is not None:
         return Left.NOTHING
-    if summary.open and (last is None or last.ended_at is None or last.stopped_by is not None):
+    if summary.open and (summary.cut_short or summary.stopped_by is not None or journal.is_resumed):
         return Left.WORK
     return Left.NOTHING if has_pack else Left.PACK
 
@@ -334,7 +335,7 @@ def standing(journal: OpenRun, is_left: Callable[[OpenRun], bool] = lambda _: Fa
     is_waiting = summary.verdict is not Verdict.RUNNING and is_left(journal)
     said = _said(journal, summary, is_waiting=is_waiting)
     stop = journal.stop_asked
-    is_why = summary.verdict is Verdict.RUNNING or summary.stopped_by is StopReason.STOP_ASKED
+    is_why = summary.verdict is Verdict.RUNNING or summary.open > 0
     return Standing(
         summary,
         sum(line.count for line in told.traffic),
@@ -426,8 +427,13 @@ class Looks:
         return replace(told, rate=round((now.requests - requests) / seconds, 1), left=left)
 
 
-def ask_to_stop(state: State, run_id: str, why: str, clock: Callable[[], int]) -> StopAsked:
+def ask_to_stop(
+    state: State, run_id: str, why: str, clock: Callable[[], int], settings: Settings | None = None
+) -> tuple[StopAsked, bool]:
     """Ask whoever works on a run to stop, in this folder or database; what was written down of it.
+
+    One that was left to workers and that none of them works on is taken back, by the ``settings`` of a state in a
+    database: True, and none of them begins until it is resumed.
 
     Raises:
         UsageError: the reason can't be written down.
@@ -438,8 +444,12 @@ def ask_to_stop(state: State, run_id: str, why: str, clock: Callable[[], int]) -
         raise UsageError("That reason can't be written down.", f"One line, up to {LONGEST_WHY} characters.")
     asked = StopAsked(clock(), f"{_user()}@{socket.gethostname()}"[:100], why)
     with state.open(run_id) as journal:
+        if settings is not None and settings.is_in_database and not journal.is_running:
+            queue = open_queue(settings.state, plan_scope(plan_of(journal)))
+            if queue.call_off(run_id, asked):
+                return asked, True
         journal.ask_to_stop(asked)
-    return asked
+    return asked, False
 
 
 def tune(

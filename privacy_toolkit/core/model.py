@@ -96,10 +96,16 @@ class ApiError(ToolkitError):
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asks for the end, as Ctrl-C does at the keyboard: SIGTERM, or SIGHUP of a session that ends."""
+
+
 def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """Any error in words that hold no data, with its exit code."""
     if isinstance(error, ToolkitError):
         return error, error.exit_code
+    if isinstance(error, Terminated):
+        return ToolkitError("Ended by the system.", code="terminated"), ExitCode.STOPPED
     if isinstance(error, KeyboardInterrupt):
         return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
     told = _storage_failure(error)
@@ -251,6 +257,7 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"  # Ctrl-C
     TERMINATED = "terminated"  # SIGTERM
     STOP_ASKED = "stop_asked"  # runs stop, from another terminal or machine
+    WITHDRAWAL = "withdrawal"  # runs withdraw, on a run of which the work has not come to its end
     WINDOW_CLOSED = "window_closed"  # --until
     FAILURE_LIMIT = "failure_limit"  # --max-failures
     WRONG_ENVIRONMENT = "wrong_environment"  # the first 100 reads all answered 404
@@ -272,6 +279,8 @@ class Reason(StrEnum):
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"
+    NO_ADDRESS = "no_address"  # the host's name can't be looked up
+    PROXY_FAILED = "proxy_failed"  # the proxy can't be reached, or makes no way to the API
     POOL_TIMEOUT = "pool_timeout"
     NOT_WRITTEN = "not_written"  # withdrawn, or the connection broke, before the first byte left
     # sent, no reliable answer
@@ -333,6 +342,8 @@ NEVER_SENT = frozenset(
         Reason.CONNECT_FAILED,
         Reason.CONNECT_TIMEOUT,
         Reason.TLS_FAILED,
+        Reason.NO_ADDRESS,
+        Reason.PROXY_FAILED,
         Reason.POOL_TIMEOUT,
         Reason.NOT_WRITTEN,
     }

@@ -1,4 +1,4 @@
-"""Running things elsewhere: a thread, a second process, and an event loop in a thread of its own."""
+"""Running things elsewhere: a thread, a second process, an event loop in a thread of its own; and the clock for all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from threading import Thread
@@ -20,6 +21,16 @@ from typing import IO, Any, Final, Generic, Protocol, Self, TypeVar, get_type_hi
 import msgspec
 
 from privacy_toolkit.core.privacy import OURS, forbid_core_dumps, lean_pyarrow
+
+
+def since_boot() -> float:
+    """Read a clock, in seconds, that goes on while the machine is suspended, where the system has one."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+#: Else a clock that stands still while the machine sleeps: a lease seems to last longer then, and only the drain helps.
+_BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
+
 
 # An event loop in a thread of its own: what is asynchronous, for callers that are not, or whose own loop is busy.
 

@@ -22,9 +22,9 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
-from privacy_toolkit.engine.limits import Stop, Watch
+from privacy_toolkit.engine.limits import Stop, Watch, backoff
 from privacy_toolkit.http.connection import KEEP_ALIVE
-from privacy_toolkit.http.exchange import Line, Mark, backoff
+from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.journal.records import ControlRecord
 from privacy_toolkit.talonone.controls import judge, nobody
 from privacy_toolkit.talonone.operations import CONTROL_QUESTION, FOR_GOOD, Operation

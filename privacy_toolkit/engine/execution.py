@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from datetime import UTC, datetime
 from functools import partial
 from random import Random, SystemRandom
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -312,7 +314,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
     def tell(reason: StopReason) -> None:
         work.emit(Stopping(reason, runner.in_flight))
         tools.pacer.let_go()
-        lease.report()
+        lease.report(leaves=True)
 
     stop, watch = Stop(tell), Watch(work.conditions.limits)
     if _has_seen_profiles(work.journal):
@@ -347,6 +349,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
         lease.listen(heard, lambda: _counted(work, tools, runner))
         with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking():
             reason = await runner.run(partial(_wait_out, work, stop))
+            await tuner.give_back()
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
 
 
@@ -376,6 +379,12 @@ class _Tuner:
         """Go on with another share of the rate, as long as the lease holds."""
         self._share, self._may = rate, self._tools.lease.may_send
         self._apply(by_hand=False)
+
+    async def give_back(self) -> None:
+        """Use nothing more of a rate that is shared, and wait until others may have all of it."""
+        if self._may is not None:
+            self._tools.pacer.change(0.0, self._may)
+            await asyncio.sleep(self._tools.pacer.settling())
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -419,6 +428,7 @@ def _counted(work: Work, tools: ExecutionContext, runner: Runner) -> LeaseTally:
         first_reads=watch.first_reads,
         has_seen=watch.has_seen or not work.absences,
         want=0.0 if runner.is_waiting and not runner.in_flight else tools.pacer.demand(),
+        settling=tools.pacer.settling(),
         pause=max(0.0, tools.asked_until - tools.monotonic()),
         stop=reason if reason in STOPS_ALL else None,
     )
@@ -489,5 +499,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:
         return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        loop.set_exception_handler(_overlook_lookups)
+        return loop
+
+    return make
+
+
+def _overlook_lookups(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a name that was looked up in vain once nobody waited for it any more.
+
+    uvloop does not end a look-up with the connection that gave up on it, and nobody is there to hear how it ends.
+    """
+    if not isinstance(context.get("exception"), socket.gaierror):
+        loop.default_exception_handler(context)

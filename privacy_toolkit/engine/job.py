@@ -29,10 +29,10 @@ from privacy_toolkit.core.model import (
     ToolkitError,
     UsageError,
 )
-from privacy_toolkit.engine.limits import LONGEST_WAIT
+from privacy_toolkit.engine.limits import LONGEST_WAIT, backoff
 from privacy_toolkit.engine.plan import PlannedInput
 from privacy_toolkit.engine.steps import Procedure
-from privacy_toolkit.http.exchange import Pacer, backoff
+from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import InputOptions, InputWarning
 from privacy_toolkit.inputs.pairs import RowForm

@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any, TypeVar
 
 import msgspec
@@ -48,8 +49,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Obstructed(msgspec.Struct, frozen=True):
-    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind."""
+    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind.
 
+    ``obstacle`` is the kind as programs read it.
+    """
+
+    obstacle: str
     said: str
     remedy: str
 
@@ -345,3 +350,20 @@ class Places:
             return goes_on
         finally:
             self._parked -= 1
+
+
+# How long a failed request waits before it is tried again.
+
+#: The longest wait before the second try, in seconds; it doubles with every try.
+FIRST_WAIT = 0.5
+#: No wait is longer than this, in seconds.
+LONGEST_BACKOFF = 30.0
+
+
+def backoff(attempt: int, rng: Random) -> float:
+    """Seconds to wait after the ``attempt``-th try (from 1): exponential with full jitter.
+
+    Full jitter, anything from nothing to the whole, spreads out workers that were refused at the same instant.
+    """
+    doublings = min(max(attempt - 1, 0), 32)  # beyond that the longest wait holds anyway
+    return rng.uniform(0.0, min(LONGEST_BACKOFF, FIRST_WAIT * 2.0**doublings))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -28,7 +28,8 @@ from privacy_toolkit.core.model import (
     UsageError,
     Verdict,
 )
-from privacy_toolkit.journal.records import Acceptance
+from privacy_toolkit.engine.limits import STOPS_ALL
+from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.journal.store import RunReader, damaged
 
 _FORMATS = "privacy-toolkit/plan/"
@@ -349,10 +350,10 @@ def _sha256(fields: dict[str, Any]) -> str:
 class Summary(msgspec.Struct, frozen=True, dict=True):
     """A run in a few figures. Times are microseconds since the epoch.
 
-    ``stopped_by`` is of the last execution; ``cut_short`` says that its end is not recorded: it is under way, or it
-    crashed, or there was none. ``is_running``: a process works on it at this moment. ``acceptance`` is the last one of
-    refused rows. ``done`` counts the subjects that are done by why they are, which may be "there was nothing to
-    do".
+    ``stopped_by`` is why the last executions stopped (see ``why_stopped``); ``cut_short`` says that no end is recorded:
+    they are under way, or they crashed, or there was none. ``is_running``: a process works on it at this moment.
+    ``acceptance`` is the last one of refused rows. ``purged_at`` is when ids and secret were destroyed. ``done`` counts
+    the subjects that are done by why they are, which may be "there was nothing to do".
     """
 
     run_id: str
@@ -361,10 +362,15 @@ class Summary(msgspec.Struct, frozen=True, dict=True):
     stopped_by: StopReason | None
     cut_short: bool
     started_at: int
-    purged: bool
+    purged_at: int | None
     is_running: bool = False
     acceptance: Acceptance | None = None
     done: Mapping[Reason | None, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def purged(self) -> bool:
+        """Whether its ids and its secret are destroyed."""
+        return self.purged_at is not None
 
     @cached_property
     def rejected(self) -> int:
@@ -417,6 +423,30 @@ class Summary(msgspec.Struct, frozen=True, dict=True):
         return ExitCode.OPEN_ITEMS if self.verdict is Verdict.OPEN_ITEMS else ExitCode.SETTLED
 
 
+def last_together(executions: Sequence[Execution]) -> list[Execution]:
+    """The executions that worked last on a run, at the same time or taking over from each other."""
+    first = executions[-1].joined or executions[-1].number if executions else 0
+    return [one for one in executions if first in {one.number, one.joined}]
+
+
+def why_stopped(executions: Sequence[Execution]) -> StopReason | None:
+    """Why a run stopped: for everybody, if it did; else as the last execution to begin says that was stopped.
+
+    None where one of the last went to its end: that takes that all subjects were tried, whatever the others say. What
+    each of them says is in the report.
+    """
+    last = last_together(executions)
+    if any(one.ended_at is not None and one.stopped_by is None for one in last):
+        return None
+    said = [one.stopped_by for one in last if one.stopped_by is not None]
+    return next((reason for reason in reversed(said) if reason in STOPS_ALL), said[-1] if said else None)
+
+
+def is_cut_short(executions: Sequence[Execution]) -> bool:
+    """Whether none of the last executions tells how it ended."""
+    return all(one.ended_at is None for one in last_together(executions))
+
+
 def summarize(journal: RunReader) -> Summary:
     """The summary of a run, with all sums checked.
 
@@ -444,10 +474,10 @@ def summarize(journal: RunReader) -> Summary:
         run_id=journal.run_id,
         plan=plan,
         totals=totals,
-        stopped_by=executions[-1].stopped_by if executions else None,
-        cut_short=not executions or executions[-1].ended_at is None,
+        stopped_by=why_stopped(executions),
+        cut_short=is_cut_short(executions),
         started_at=journal.created_at,
-        purged=journal.purged_at is not None,
+        purged_at=journal.purged_at,
         is_running=is_running,
         acceptance=acceptance,
         done=journal.done_reasons() if totals.get(Outcome.DONE) else {},

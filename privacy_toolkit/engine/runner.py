@@ -271,8 +271,10 @@ class Runner:
 
     def _wait_for_others(self) -> None:
         """Others have all that is left: what is begun here is all there is for now."""
-        self._is_fed = self.is_waiting = True
+        was_waiting, self._is_fed, self.is_waiting = self.is_waiting, True, True
         self._look_whether_idle()
+        if not (was_waiting or self._walks):
+            self._tools.lease.report()  # its share of the rate is for others now
 
     async def _whole_run(self) -> AsyncGenerator[Sequence[Entry]]:
         """The open subjects, walk by walk, read a page ahead aside from the event loop."""
@@ -341,6 +343,8 @@ class Runner:
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
         self._look_whether_idle()
+        if self.is_waiting and not self._walks:
+            self._tools.lease.report()
         if not walk.cancelled() and (error := walk.exception()) is not None:
             self._failed(error)
 

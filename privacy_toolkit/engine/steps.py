@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
-from privacy_toolkit.engine.limits import Exchanged, Settled
-from privacy_toolkit.http.exchange import Exchange, Manner, backoff
+from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
+from privacy_toolkit.http.exchange import Exchange, Manner
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.models import RequestBody

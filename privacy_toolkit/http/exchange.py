@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from random import Random
 from typing import NamedTuple
 
 import httpx2
@@ -173,21 +172,14 @@ def suits(line: Line, manner: Manner) -> bool:
     return line not in manner.apart and not (about and any(name in line.about for name in about))
 
 
-_TIMEOUTS: dict[Phase, type[httpx2.TransportError]] = {
-    Phase.POOL: httpx2.PoolTimeout,
-    Phase.CONNECT: httpx2.ConnectTimeout,
-    Phase.TLS: httpx2.ConnectTimeout,
-    Phase.WRITE: httpx2.WriteTimeout,
-    Phase.READ: httpx2.ReadTimeout,
-    Phase.BODY: httpx2.ReadTimeout,
-}
-_BREAKS: dict[Phase, type[httpx2.TransportError]] = {
-    Phase.POOL: httpx2.ConnectError,
-    Phase.CONNECT: httpx2.ConnectError,
-    Phase.TLS: httpx2.ConnectError,
-    Phase.WRITE: httpx2.WriteError,
-    Phase.READ: httpx2.ReadError,
-    Phase.BODY: httpx2.RemoteProtocolError,
+#: The library's exceptions for a timeout and for a network error, by phase.
+_KINDS: dict[Phase, tuple[type[httpx2.TransportError], type[httpx2.TransportError]]] = {
+    Phase.POOL: (httpx2.PoolTimeout, httpx2.ConnectError),
+    Phase.CONNECT: (httpx2.ConnectTimeout, httpx2.ConnectError),
+    Phase.TLS: (httpx2.ConnectTimeout, httpx2.ConnectError),
+    Phase.WRITE: (httpx2.WriteTimeout, httpx2.WriteError),
+    Phase.READ: (httpx2.ReadTimeout, httpx2.ReadError),
+    Phase.BODY: (httpx2.ReadTimeout, httpx2.RemoteProtocolError),
 }
 #: What is concluded from the exception of a transport that says no more: the first kind that fits.
 _CONCLUSIONS: tuple[tuple[type[httpx2.RequestError], Fault], ...] = (
@@ -205,12 +197,9 @@ _CONCLUSIONS: tuple[tuple[type[httpx2.RequestError], Fault], ...] = (
 
 def failure(fault: Fault) -> httpx2.TransportError:
     """The library's own exception for ``fault``, which it carries as ``.fault``. Its text names nothing else."""
-    if fault.trouble is Trouble.TIMEOUT:
-        kind = _TIMEOUTS[fault.phase]
-    elif fault.trouble is Trouble.PROTOCOL:
-        kind = httpx2.RemoteProtocolError
-    else:
-        kind = _BREAKS[fault.phase]
+    kind, broken = _KINDS[fault.phase]
+    if fault.trouble is not Trouble.TIMEOUT:
+        kind = httpx2.RemoteProtocolError if fault.trouble is Trouble.PROTOCOL else broken
     error = kind(f"{fault.phase}: {fault.trouble}")
     vars(error)["fault"] = fault
     return error
@@ -252,6 +241,8 @@ _SOONER = 0.2
 _AHEAD = 0.05
 #: Whoever uses more than so much of a rate could use more of it.
 _BUSY = 0.8
+#: So many seconds at one rate tell how much of it is used.
+_LONG_ENOUGH = 0.5
 #: Event loops round timers to a millisecond: shorter sleeps would only spin.
 _SHORTEST_SLEEP = 0.001
 
@@ -280,8 +271,9 @@ class Pacer:
         self._due = -math.inf
         self._late = 0.0  # seconds that are still to be caught up
         self._paused = False
-        self._turns, self._counted_from = 0, clock()
+        self._turns, self._counted_from, self._demand = 0, clock(), math.inf
         self._may: Callable[[], bool] | None = None
+        self._even_at = -math.inf
         self._changed = asyncio.Event()
         self._lets_go = False
         self._interval = self._second = 0.0
@@ -292,44 +284,62 @@ class Pacer:
     def change(self, rate: float | None, may: Callable[[], bool] | None = None) -> None:
         """Hand out turns at another rate from now on.
 
-        ``may`` is asked before each turn, and where it says no there is none until the rate is changed again.
+        ``may`` is asked before each turn, and where it says no there is none until the rate is changed again. Where it
+        is given, the rate is a share of that of several executions, who may write one request more in a second each.
         """
-        is_other = rate != self.rate
+        before, now = self.rate, self._clock()
+        if rate != before:
+            self._turns, self._counted_from = 0, now
         self.rate, self._may, self._can_be_shut = rate, may, rate == 0 or may is not None
+        if before and rate is not None and rate < before:
+            # From then on it is no denser, over any time up to now, than if it had been written evenly.
+            even_at = (at + n / before for n, at in enumerate(reversed(self._written), 1))
+            self._even_at = max((self._even_at, *even_at))
         if rate == 0:  # what was written stays known for when there are turns again
             self._changed.set()
             return
         self._interval = self._second = 0.0
         self._most = 0
         if rate is not None:
-            self._most = max(math.floor(rate * _CEILING), math.ceil(rate))
+            self._most = math.floor(rate * _CEILING) + 1 if may else max(math.floor(rate * _CEILING), math.ceil(rate))
             self._second = max(_SECOND, self._most / (rate * _CATCHING_UP))
             self._interval = max(1 / (rate * _AIM), self._second / (self._most * _EVENLY))
-            if is_other:
-                self._fit(round(rate * self._second))
+            if rate != before:
+                self._fit(round(rate * self._second), now)
+            if before == 0:
+                self._due = max(self._due, now)  # nobody could have had a turn until now
         self._changed.set()
 
-    def _fit(self, count: int) -> None:
+    def _fit(self, count: int, now: float) -> None:
         """Have so many count as written in the last second, evenly.
 
         A share that has grown was somebody else's before: what they wrote then still counts. One that has shrunk is
         somebody else's from now on, and they count it.
         """
-        now = self._clock()
         own = [at for at in self._written if at > now - self._second]
         if len(own) < count:
             missing = count - len(own)
-            lasted = self._second * (1 - _SOONER)
-            own += (now - lasted * (n + 0.5) / missing for n in range(missing))
+            own += (now - self._second * (n + 0.5) / missing for n in range(missing))
             own.sort()
         elif len(own) > count:
             own = [at for n, at in enumerate(own) if (n + 1) * count // len(own) > n * count // len(own)]
         self._written = deque(own)
 
+    def settling(self) -> float:
+        """Tell for how many seconds a share that was cut counts in full: until it is as if it was written evenly."""
+        return max(0.0, self._even_at - self._clock())
+
     @property
     def is_shut(self) -> bool:
         """Whether there are no turns at all just now: for how long nobody can tell."""
         return self.rate == 0 or (self._may is not None and not self._may())
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _has_nothing(self) -> bool:
+        return self.rate == 0 and self._may is not None and not self._lets_go
 
     def let_go(self) -> None:
         """Have nobody wait any more while it is shut: whoever does is to look whether that is so, and to give up."""
@@ -337,12 +347,18 @@ class Pacer:
         self._changed.set()
 
     def demand(self) -> float:
-        """Tell how many requests a second could be used, by the turns since the last call; infinite: more than were."""
+        """Tell how many requests a second could be used, by the turns of late; infinite: more than there were.
+
+        What was told last holds until turns were counted for a while at one rate: a few of them tell nothing.
+        """
         now = self._clock()
-        used = self._turns / max(now - self._counted_from, _SECOND / 10)
-        self._turns, self._counted_from = 0, now
-        is_short = self.rate is None or used >= _BUSY * self.rate or (self._waiting > 0 and self.is_shut)
-        return math.inf if is_short else used / _BUSY
+        lasted = now - self._counted_from
+        if lasted >= _LONG_ENOUGH:
+            used = self._turns / lasted
+            is_short = self.rate is None or used >= _BUSY * self.rate or (self._waiting > 0 and self.is_shut)
+            self._demand = math.inf if is_short else used / _BUSY
+            self._turns, self._counted_from = 0, now
+        return self._demand
 
     async def wait(self, *, writes_later: bool = False) -> None:
         """Return when it is the caller's turn; anyone who ``writes_later`` asks ``gate`` too, right before writing."""
@@ -358,8 +374,7 @@ class Pacer:
                     elif self._lets_go:
                         return
                     else:
-                        self._changed.clear()
-                        await self._changed.wait()
+                        await self._change()
                 self._take(self._clock(), writes_later=writes_later)
         finally:
             self._waiting -= 1
@@ -388,13 +403,14 @@ class Pacer:
         """Return when one more request may be written, for anyone who had a turn and did something else since.
 
         A turn is taken before an intent is made durable, and a slow disk lets many of them through at once: they must
-        not make a second too full. They come before those who wait for a turn.
+        not make a second too full. They come before those who wait for a turn. A share that was given up meanwhile is
+        somebody else's: they wait for another one, or until they are let go.
         """
         self._at_gate += 1
         try:
             async with self._gate:
-                while (delay := self._room_at(now := self._clock(), waiting=0) - now) > 0:
-                    await self._sleep(max(delay, _SHORTEST_SLEEP))
+                while (delay := self._room_at(now := self._clock(), waiting=0) - now) > 0 or self._has_nothing():
+                    await (self._change() if self._has_nothing() else self._sleep(max(delay, _SHORTEST_SLEEP)))
                 self._write(now)
         finally:
             self._at_gate -= 1
@@ -414,7 +430,7 @@ class Pacer:
     def is_clear(self) -> bool:
         """Whether one more request may be written now; if so, it counts as written."""
         now = self._clock()
-        if self._at_gate or (len(self._written) >= self._most and self._room_at(now) > now):
+        if self._at_gate or self._has_nothing() or (len(self._written) >= self._most and self._room_at(now) > now):
             return False
         self._write(now)
         return True
@@ -522,6 +538,12 @@ def share_for(number: int, rate: float, holders: Sequence[ShareHolder]) -> float
     return share if share >= min(LEAST_SHARE, rate) * (1 - _ROUNDING) else 0.0
 
 
+def short_of(rate: float, holders: Sequence[ShareHolder]) -> list[int]:
+    """Tell which of ``holders`` would be told of a notably larger share now than they may use."""
+    more = ((one.number, share_for(one.number, rate, holders) - one.taken) for one in holders if one.want > one.taken)
+    return [number for number, by in more if by > _NOTABLE * rate]
+
+
 def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]:
     """Divide ``rate`` so that nobody gets more than they want while somebody else gets less and wants more.
 
@@ -538,21 +560,10 @@ def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]
     return shares
 
 
+#: A share that would grow by less than this part of the rate is not worth a beat of its own.
+_NOTABLE = 0.01
 #: By so much sums of shares may differ from what they should be.
 _ROUNDING = 1e-9
-#: The longest wait before the second try, in seconds; it doubles with every try.
-FIRST_WAIT = 0.5
-#: No wait is longer than this, in seconds.
-LONGEST_BACKOFF = 30.0
-
-
-def backoff(attempt: int, rng: Random) -> float:
-    """Seconds to wait after the ``attempt``-th try (from 1): exponential with full jitter.
-
-    Full jitter, anything from nothing to the whole, spreads out workers that were refused at the same instant.
-    """
-    doublings = min(max(attempt - 1, 0), 32)  # beyond that the longest wait holds anyway
-    return rng.uniform(0.0, min(LONGEST_BACKOFF, FIRST_WAIT * 2.0**doublings))
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

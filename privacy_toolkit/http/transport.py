@@ -439,9 +439,9 @@ def _obstacle(error: OSError | UnicodeError, phase: Phase, *, tunnelled: bool) -
         if tunnelled and found is Obstacle.NO_TLS:
             return Obstacle.PROXY_PAGE
         return Obstacle.CLOSED if found is None and isinstance(error, ConnectionError) else found
-    if tunnelled and isinstance(error, TimeoutError):
-        return Obstacle.PROXY_UNREACHABLE
-    return found
+    if found is None and isinstance(error, TimeoutError):
+        return Obstacle.PROXY_UNREACHABLE if tunnelled else Obstacle.SILENT
+    return Obstacle.REFUSED if found is None and isinstance(error, ConnectionRefusedError) else found
 
 
 def _fail(waiter: _Waiter, trouble: Trouble, elapsed: float = 0.0) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -13,19 +12,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.core.processes import wake_all
+from privacy_toolkit.core.processes import since_boot, wake_all
 from privacy_toolkit.journal.records import ControlRecord, Entry, Note
-
-# Terms: how long a lease lasts, and by which clock.
-
-
-def since_boot() -> float:
-    """Read a clock, in seconds, that goes on while the machine is suspended, where the system has one."""
-    return time.clock_gettime(_BOOT_CLOCK)
-
-
-#: Else a clock that stands still while the machine sleeps: a lease seems to last longer then, and only the drain helps.
-_BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
 
 
 class LeaseTerms(msgspec.Struct, frozen=True):
@@ -48,29 +36,6 @@ class LeaseTerms(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = since_boot
     joins: bool = False
     target: str = ""
-
-
-# What people ask of a run at work, and see of it.
-
-
-class StopAsked(msgspec.Struct, frozen=True):
-    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
-
-    at: int
-    by: str
-    why: str = ""
-
-
-class AtWork(msgspec.Struct, frozen=True):
-    """An execution that is under way; ``host`` is "" where that can only be this machine.
-
-    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
-    """
-
-    number: int
-    host: str = ""
-    share: float | None = None
-    silent: float | None = None
 
 
 # What an execution is told by others, through its lease.
@@ -114,14 +79,16 @@ class LeaseTally(msgspec.Struct, frozen=True):
 
     ``failures`` are subjects in an outcome that counts towards the limit of failures, ``first_reads`` reliable first
     reads, as long as all of them were answered 404; ``has_seen``: one of them was not, or none is expected to be.
-    ``want`` is what it could use of the rate, in requests a second; infinite: all there is. ``pause``: the API asked to
-    be left alone for so many seconds from now on. ``stop`` is why the run has to stop for everybody.
+    ``want`` is what it could use of the rate, in requests a second; infinite: all there is. For ``settling``
+    seconds nobody else may have what was cut of its share. ``pause``: the API asked to be left alone for so many
+    seconds from now on. ``stop`` is why the run has to stop for everybody.
     """
 
     failures: int = 0
     first_reads: int = 0
     has_seen: bool = False
     want: float = math.inf
+    settling: float = 0.0
     pause: float = 0.0
     stop: StopReason | None = None
 
@@ -146,10 +113,8 @@ class FencedError(JournalError):
 
 def fenced(run_id: str) -> FencedError:
     """Make the error of an execution that was fenced."""
-    return FencedError(
-        f"This execution no longer holds its lease on run {run_id}: others have taken over what it worked on.",
-        "Nothing was lost. It goes on by itself with a new lease, or resume the run.",
-    )
+    what = f"This execution no longer holds its lease on run {run_id}: others have taken over what it worked on."
+    return FencedError(what, "Nothing was lost. It goes on by itself with a new lease, or resume the run.")
 
 
 # What a store for many machines does for the lease of one execution.
@@ -195,7 +160,8 @@ class Unclaimed(Enum):
     """Why nothing was claimed."""
 
     NOT_NOW = "not now"  # others have what is left, or the run is not proven to be in the right environment yet
-    NOTHING_LEFT = "nothing left"  # all was walked, or the run was stopped
+    NOTHING_LEFT = "nothing left"  # all was walked
+    STOPPED = "stopped"  # the run was stopped for everybody: the next beat brings why
 
 
 class LeaseKeeper(Protocol):
@@ -212,9 +178,14 @@ class LeaseKeeper(Protocol):
     async def commit(self, batch: LeaseBatch) -> BeatAnswer | None:
         """Write a batch, unless it was written before; the answer to its beat, if it has one.
 
+        Others for whom that leaves more of the rate are told, as ``listen`` has it, once it is written.
+
         A beat makes the lease last from now on, also where it ran out, as long as nobody fenced it. One whose serial is
         not greater than the last changes nothing, and gets no answer. An answer that is recorded is never changed.
         """
+
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called in the event loop, now and then in vain, when a beat would bring a larger share."""
 
     async def late(self, notes: Sequence[Note]) -> None:
         """Give intents of a fenced execution that have no answer yet the one it heard late; nothing else changes.
@@ -294,7 +265,7 @@ class SoleLease:
     def walked(self, claimed: ClaimedPages) -> None:
         """Take note that all in it were tried: the journal tells by itself."""
 
-    def report(self) -> None:
+    def report(self, *, leaves: bool = False) -> None:
         """Tell nobody: there is nobody else."""
 
     async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
@@ -344,7 +315,9 @@ class KeptLease:
         self._deadline = -math.inf
         self._beat_at = -math.inf
         self._serial = 0
-        self._share, self._soon = 0.0, SHORT / 2
+        self._share, self._in_use, self._soon = 0.0, 0.0, SHORT / 2
+        self._is_asked = False  # for a beat, since the last one was made
+        self._leaves = False
         self._elsewhere: CountedElsewhere | None = None
         self._is_stopped = self._is_over = False
         self._error: JournalError | None = None
@@ -354,6 +327,7 @@ class KeptLease:
         self._on, self._count = on, count
         on(ShareChanged(0.0))
         self._wake.set()
+        self._keeper.listen(self.report)
         self._task = asyncio.create_task(self._work(), name="lease")
         self._task.add_done_callback(self._worked)
 
@@ -361,9 +335,10 @@ class KeptLease:
         """Tell whether the lease holds, by the local deadline."""
         return self._clock() < self._deadline
 
-    def report(self) -> None:
-        """Have the next beat sent at once."""
-        self._beat_at = -math.inf
+    def report(self, *, leaves: bool = False) -> None:
+        """Have the next beat sent at once; see ``Lease``."""
+        self._leaves = self._leaves or leaves
+        self._beat_at, self._is_asked = -math.inf, True
         self._wake.set()
 
     async def claim(self, on_wait: Callable[[], None]) -> ClaimedPages | None:
@@ -391,6 +366,8 @@ class KeptLease:
                 return found
             if found is Unclaimed.NOTHING_LEFT:
                 break
+            if found is Unclaimed.STOPPED:
+                self.report()
             on_wait()
             with suppress(TimeoutError):  # what was walked here may have been the last
                 await asyncio.wait_for(self._has_walked.wait(), self._terms.beat)
@@ -433,14 +410,10 @@ class KeptLease:
         """
         self._batch.ended = (ended_at, stopped_by)
         self._wake.set()
-        patience = self._terms.lease + self._terms.drain
         try:
-            await asyncio.wait_for(self._task or asyncio.sleep(0), patience)
+            await asyncio.wait_for(self._task or asyncio.sleep(0), self._patience())
         except TimeoutError:
-            raise JournalError(
-                f"The journal of run {self._run_id} can't be reached, so the end of this execution is not noted in it.",
-                "Others take over what it worked on; what it had not written yet is unknown to them.",
-            ) from None
+            raise self._out_of_reach("The end of this execution is not noted in it") from None
         finally:
             if self._watching is not None:
                 self._watching.cancel()
@@ -450,6 +423,16 @@ class KeptLease:
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
+
+    def _patience(self) -> float:
+        """Seconds that an end is worth waiting for: afterwards others have taken over, and it is not taken any more."""
+        terms, whole = self._terms, self._terms.lease + self._terms.drain
+        over = self._deadline + terms.margin + terms.drain - self._clock()
+        return whole if over == -math.inf else max(terms.lease / 3 + RETRY, over)
+
+    def _out_of_reach(self, what: str) -> JournalError:
+        hint = "Others take over what it worked on. What it sent and could not write down is looked up, or unknown."
+        return JournalError(f"The journal of run {self._run_id} can't be reached. {what}.", hint)
 
     def _linger(self) -> None:
         if self._lingering is None:
@@ -498,11 +481,11 @@ class KeptLease:
         while True:
             sent, loop = self._clock(), asyncio.get_running_loop()
             if loop.time() >= self._beat_at or sent >= self._deadline or batch.beat is not None:
-                self._serial += 1
-                batch.beat = LeaseBeat(self._serial, self._share, self._count())
+                batch.beat = self._beat()
             try:
                 answer = await asyncio.wait_for(self._keeper.commit(batch), self._terms.lease / 3)
             except OSError:
+                self._give_up(waiting)
                 await asyncio.sleep(RETRY)
                 continue
             except FencedError as error:
@@ -518,13 +501,35 @@ class KeptLease:
             if batch.walked:
                 self._has_walked.set()
             if answer is not None and batch.beat is not None:
-                is_short = batch.beat.tally.want and not answer.share
-                self._soon = min(1.0, 2 * self._soon) if is_short else SHORT / 2
-                self._beat_at = loop.time() + self._terms.beat * (self._soon if is_short else 1)
+                self._set_next(batch.beat, answer)
                 self._take(answer, sent)
             self._is_over = batch.ended is not None
             wake_all(waiting, None)
             return
+
+    def _beat(self) -> LeaseBeat:
+        """Make a beat. A share that was cut counts in full until it has settled: only then may others have the rest."""
+        tally = self._count()
+        self._serial, self._is_asked = self._serial + 1, False
+        if not tally.settling:
+            self._in_use = self._share
+        return LeaseBeat(self._serial, self._in_use, tally)
+
+    def _set_next(self, beat: LeaseBeat, answer: BeatAnswer) -> None:
+        """Set when the next beat is due, unless one was asked for since this one was made."""
+        is_short, is_settling = beat.tally.want and not answer.share, self._in_use > self._share
+        self._soon = min(1.0, 2 * self._soon) if is_short else SHORT / 2
+        usual = self._terms.beat * (self._soon if is_short else 1)
+        left = min(usual, beat.tally.settling) if is_settling else usual
+        if not self._is_asked:
+            self._beat_at = asyncio.get_running_loop().time() + left
+
+    def _give_up(self, waiting: list[asyncio.Future[None]]) -> None:
+        """Let nobody wait who could send nothing any more, once a stop was asked for."""
+        if self._leaves and not self.may_send():
+            left, self._waiting = [*waiting, *self._waiting], []
+            waiting.clear()
+            wake_all(left, self._out_of_reach("Nothing more is sent by this execution"))
 
     def _lose(self, error: FencedError) -> None:
         """Begin nothing more."""
@@ -569,7 +574,7 @@ class KeptLease:
     def _set_share(self, share: float) -> None:
         if share != self._share:
             is_less = share < self._share
-            self._share = share
+            self._share, self._in_use = share, max(self._in_use, share)
             self._on(ShareChanged(None if share == math.inf else share))
             if is_less and self._error is None:
                 self.report()  # only when it is confirmed may others have the rest

@@ -20,7 +20,7 @@ import msgspec
 
 from privacy_toolkit.core.model import ExitCode, JournalError, Subject, ToolkitError
 from privacy_toolkit.core.privacy import SecretFile
-from privacy_toolkit.journal.records import ControlProfile, RunAnswers
+from privacy_toolkit.journal.records import ControlProfile, RunAnswers, StopAsked
 
 
 class Suppression(Protocol):
@@ -355,6 +355,16 @@ class WorkQueue(Protocol):
 
     def handed_out(self) -> dict[str, int]:
         """Give the runs that were left to workers and not taken back, the oldest first, with their packs before."""
+
+    def call_off(self, run_id: str, asked: StopAsked) -> bool:
+        """Take a run back that was left to workers and that nobody works on: none begins until it is resumed.
+
+        Returns:
+            False if it was not left to workers, or somebody works on it. Nothing is changed then.
+
+        Raises:
+            JournalError: that can't be written.
+        """
 
     def take_back(self, run_id: str) -> None:
         """Leave a run to workers no more: it ended, or was stopped."""

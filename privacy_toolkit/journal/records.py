@@ -129,6 +129,26 @@ class OpenRequests(msgspec.Struct, frozen=True):
     subjects: int
 
 
+class StopAsked(msgspec.Struct, frozen=True):
+    """That a stop was asked for: ``at`` microseconds since the epoch, ``by`` whom (user@machine), ``why`` if said."""
+
+    at: int
+    by: str
+    why: str = ""
+
+
+class AtWork(msgspec.Struct, frozen=True):
+    """An execution that is under way; ``host`` is "" where that can only be this machine.
+
+    ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
+    """
+
+    number: int
+    host: str = ""
+    share: float | None = None
+    silent: float | None = None
+
+
 class TuneAsked(msgspec.Struct, frozen=True):
     """Another pace for a run at work: requests a second, subjects in flight; None: as its settings say."""
 
@@ -175,13 +195,17 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed."""
+    """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed.
+
+    ``joined`` is the number of the execution that began what this one joined; None: it began by itself.
+    """
 
     number: int
     started_at: int
     ended_at: int | None = None
     stopped_by: StopReason | None = None
     settings: str = "{}"
+    joined: int | None = None
 
 
 # The same as flat rows of plain values, for readers of millions: an enumeration or an object for each value would cost
@@ -363,7 +387,8 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omi
 
     ``sections`` are ``complete``, ``not_held``, ``not_obtainable`` or ``incomplete``. ``redactions`` counts the places
     where the id of one of ``people`` other people was replaced. ``sessions`` is how each listed session was read, in
-    the order in which the subject was given them (see ``SessionRead``).
+    the order in which the subject was given them (see ``SessionRead``). ``erased_by`` is the run of this state that had
+    erased the data before nothing was found, ``erased_on`` its day, as ISO 8601.
     """
 
     name: str
@@ -372,6 +397,8 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omi
     redactions: int
     people: int
     sessions: tuple[str, ...] = ()
+    erased_by: str | None = None
+    erased_on: str | None = None
 
 
 #: How that begins of which a pack says on purpose all that there is: it holds no name.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
 from privacy_toolkit.core.model import (
@@ -30,7 +31,7 @@ from privacy_toolkit.core.model import (
     StopReason,
 )
 from privacy_toolkit.journal.figures import RunSummary, StateCount
-from privacy_toolkit.journal.lease import AtWork, ClaimedPages, LeaseTally, LeaseTerms, Signal, StopAsked
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, Signal
 from privacy_toolkit.journal.ledgers import (
     AnswerStore,
     AssignedCodes,
@@ -44,6 +45,7 @@ from privacy_toolkit.journal.ledgers import (
 from privacy_toolkit.journal.records import (
     Acceptance,
     Approval,
+    AtWork,
     ControlRecord,
     Entry,
     Execution,
@@ -53,6 +55,7 @@ from privacy_toolkit.journal.records import (
     OpenRequests,
     RejectedRow,
     Staged,
+    StopAsked,
     TuneAsked,
 )
 from privacy_toolkit.journal.windows import Windows
@@ -313,8 +316,11 @@ class Lease(Protocol):
     def may_send(self) -> bool:
         """Tell whether a request that changes something may be written now; no I/O, nothing may come in between."""
 
-    def report(self) -> None:
-        """Tell the others at once what is counted here, and not only with the next beat."""
+    def report(self, *, leaves: bool = False) -> None:
+        """Tell the others at once what is counted here, and not only with the next beat.
+
+        ``leaves``: a stop was asked for. Once the lease is over, nobody waits for a store that is out of reach then.
+        """
 
     async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let go of what it claimed.
@@ -339,6 +345,10 @@ class OpenRun(RunReader, RunWriter, Protocol):
 
     def at_work(self) -> list[AtWork]:
         """Give the executions that are under way."""
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it was left to others, to be begun or gone on with, and none of them has begun."""
 
     @property
     def stop_asked(self) -> StopAsked | None:
@@ -559,6 +569,13 @@ def running(run_id: str) -> RefusedError:
         f"Wait for it to end, or look at it with: privacy-toolkit runs show {run_id}",
         code="locked",
     )
+
+
+def purged(journal: RunReader, so: str = "its ids are gone", hint: str = "") -> RefusedError:
+    """Make the error of what can't be done with a run whose ids and secret are destroyed; ``so`` says why it can't."""
+    at = journal.purged_at
+    on = "" if at is None else f" on {datetime.fromtimestamp(at / 1e6, UTC):%Y-%m-%d}"
+    return RefusedError(f"Run {journal.run_id} was purged{on}: {so}.", hint, code="purged")
 
 
 def not_running(run_id: str) -> RefusedError:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from privacy_toolkit.engine.plan import last_together
 from privacy_toolkit.journal.figures import PaceCount, RunSummary
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, Pace, PacePoint, recorded_settings, rfc3339
@@ -85,6 +86,7 @@ def held_back(figures: RunSummary, executions: Sequence[Execution], processor: f
     if not executions:
         return None
     *_, (execution, found) = _by_execution(figures.pace, executions)
+    together = last_together(executions)
     full, allowed = found[1:-1], _limit(execution)
     if allowed is None or len(full) < _FEWEST:
         return None
@@ -95,12 +97,12 @@ def held_back(figures: RunSummary, executions: Sequence[Execution], processor: f
     refused = sum(line.count for line in figures.traffic if line.status == HTTPStatus.TOO_MANY_REQUESTS)
     answers = sum(time.exchanges for time in figures.answer_times)
     seconds = sum((time.milliseconds + 0.5) * time.exchanges for time in figures.answer_times) / max(1, answers) / 1000
-    in_flight = recorded_settings(execution.settings).get("concurrency")
-    in_flight = in_flight if isinstance(in_flight, int) else 0
+    places = [recorded_settings(one.settings).get("concurrency") for one in together]
+    in_flight = sum(each for each in places if isinstance(each, int))
     by = "unknown"
     if refused * _REFUSED >= made:
         by = "api"
-    elif processor is not None and processor >= _USED_UP:
+    elif processor is not None and processor >= _USED_UP and len(together) == 1:
         by = "processor"
     elif in_flight and seconds and in_flight / seconds < allowed:
         by = "concurrency"
@@ -110,10 +112,10 @@ def held_back(figures: RunSummary, executions: Sequence[Execution], processor: f
 
 
 def _by_execution(counts: Sequence[PaceCount], executions: Sequence[Execution]) -> Iterator[tuple[Execution, Counts]]:
-    """Each execution with what was begun from its start to the start of the next one."""
-    k = 0
-    for place, execution in enumerate(executions):
-        end = executions[place + 1].started_at if place + 1 < len(executions) else None
+    """Each execution with what was begun from its start to the start of the next one, by all who joined it."""
+    k, first = 0, [one for one in executions if one.joined is None]
+    for place, execution in enumerate(first):
+        end = first[place + 1].started_at if place + 1 < len(first) else None
         found: Counts = []
         while k < len(counts) and (end is None or counts[k].first < end):
             found.append(counts[k])

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
-from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.engine.plan import Summary, last_together
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
@@ -65,6 +65,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.CONNECT_FAILED: "no connection, nothing was sent",
         Reason.CONNECT_TIMEOUT: "no connection in time, nothing was sent",
         Reason.TLS_FAILED: "no secure connection, nothing was sent",
+        Reason.NO_ADDRESS: "the host's name has no address, nothing was sent",
+        Reason.PROXY_FAILED: "the proxy made no way to the API, nothing was sent",
         Reason.POOL_TIMEOUT: "no free connection in time, nothing was sent",
         Reason.NOT_WRITTEN: "withdrawn, or the connection broke, before anything was sent",
         Reason.WRITE_FAILED: "the connection broke while sending",
@@ -128,6 +130,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.INTERRUPTED: "interrupted at the keyboard",
         StopReason.TERMINATED: "ended by the system",
         StopReason.STOP_ASKED: "somebody asked for it (runs stop)",
+        StopReason.WITHDRAWAL: "requests were withdrawn from it, and the work on it has not come to its end",
         StopReason.WINDOW_CLOSED: "the time window closed",
         StopReason.FAILURE_LIMIT: "the limit of failures was reached",
         StopReason.WRONG_ENVIRONMENT: "the first 100 customers were all unknown to the API, so this may be the wrong"
@@ -226,6 +229,8 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
     {
         Reason.CREDENTIALS_REFUSED: "Correct the API key, then resume the run.",
         Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
+        Reason.NO_ADDRESS: "Check the base URL and DNS (privacy-toolkit doctor), then resume the run.",
+        Reason.PROXY_FAILED: "Check the proxy (privacy-toolkit doctor), then resume the run.",
         Reason.ROUTE_UNPROVEN: "Check base URL, route, proxy and key (privacy-toolkit doctor), then resume the run: it"
         " reads again.",
         Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with answers to others: a proxy or"
@@ -282,9 +287,9 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
-        "loyaltyLedgers": "Points and single bookings",
+        "loyaltyLedgers": "Points and single transactions",
         "availableAchievements": "All achievements, with progress",
-        "loyaltyCardLedgers": "Single bookings of loyalty cards",
+        "loyaltyCardLedgers": "Single transactions of loyalty cards",
         "listedSessions": "Listed purchases and carts (sessions)",
     }
 )
@@ -324,7 +329,7 @@ def _verdict(summary: Summary, executions: Sequence[Execution]) -> str:
     if not executions and summary.open:
         return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
     if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
-        return f"Stopped early with {subjects(summary.open)} still open: {ending(executions[-1])}{left_out}."
+        return f"Stopped early with {subjects(summary.open)} still open: {endings(executions)}{left_out}."
     if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED):
         return _reappeared(summary) + left_out + "."
     if summary.open or summary.failed:
@@ -408,17 +413,26 @@ def ending(execution: Execution) -> str:
     return "its end was not recorded (a crash, or still under way)" if execution.ended_at is None else "went to its end"
 
 
+def endings(executions: Sequence[Execution]) -> str:
+    """How the last executions ended: each in its own words, where they ended in several ways."""
+    told: dict[str, list[int]] = {}
+    for one in last_together(executions):
+        told.setdefault(ending(one), []).append(one.number)
+    several = (f"{how} (execution{'s'[: len(who) - 1]} {', '.join(map(str, who))})" for how, who in told.items())
+    return "; ".join(several if len(told) > 1 else told)
+
+
 def next_step(summary: Summary) -> NextStep | None:
-    """What to run next; None where only a person can continue."""
+    """What to run next; None where only a person can continue, or nobody: the run is purged."""
     resume = f"privacy-toolkit runs resume {summary.run_id}"
     if summary.verdict is Verdict.RUNNING:
         return NextStep(
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
+    if summary.purged or (summary.failed and not summary.open):
+        return None
     if summary.open:
         return _going_on(summary, resume)
-    if summary.failed:
-        return None
     if summary.rejected_unaccepted:
         return NextStep(
             command=f"{resume} --accept-rejected {summary.rejected}",

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble, parse_retry_after
 from privacy_toolkit.talonone.bodies import (
@@ -412,6 +413,11 @@ _NEVER_SENT = {
     (Phase.TLS, Trouble.TIMEOUT): Reason.TLS_FAILED,
     (Phase.TLS, Trouble.BROKEN): Reason.TLS_FAILED,
 }
+#: Where it is known what was in the way, and not only that there is no connection.
+_OBSTRUCTED = {
+    Obstacle.NO_ADDRESS: Reason.NO_ADDRESS,
+    **{obstacle: Reason.PROXY_FAILED for obstacle in Obstacle if obstacle.name.startswith("PROXY_")},
+}
 _SENT = {
     (Phase.WRITE, Trouble.TIMEOUT): Reason.WRITE_TIMEOUT,
     (Phase.WRITE, Trouble.BROKEN): Reason.WRITE_FAILED,
@@ -485,7 +491,8 @@ def read_exchange(operation: Operation, exchange: Exchange, now: datetime, asked
 def _read_fault(fault: Fault) -> Answer:
     kind = (fault.phase, fault.trouble)
     if not fault.sent:
-        return Answer(Finding.NEVER_SENT, _NEVER_SENT.get(kind, Reason.NOT_WRITTEN), None)
+        known = None if fault.obstacle is None else _OBSTRUCTED.get(fault.obstacle)
+        return Answer(Finding.NEVER_SENT, known or _NEVER_SENT.get(kind, Reason.NOT_WRITTEN), None)
     return Answer(Finding.UNKNOWN, _SENT.get(kind, Reason.FOREIGN_ANSWER), None)
 
 

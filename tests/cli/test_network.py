@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from privacy_toolkit.http import exchange
+from privacy_toolkit.engine import limits
 from privacy_toolkit.sandbox.wire import seed
 from tests.support import tunnels
 from tests.support.certificates import Authority
@@ -261,7 +261,7 @@ CLOSED = {
 def test_a_run_whose_proxy_lets_nothing_through_claims_nothing_and_goes_on_once_it_does(
     call, server, surrounded, requests, closed, monkeypatch
 ):
-    monkeypatch.setattr(exchange, "LONGEST_BACKOFF", 0.01)
+    monkeypatch.setattr(limits, "LONGEST_BACKOFF", 0.01)
     proxy, said = CLOSED[closed]
     surrounded(proxy=proxy(), timeouts={"connect": 0.2})
     done = call("erase", requests, "--confirm", f"erase 12 from {NAME}", "--json")

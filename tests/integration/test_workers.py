@@ -105,6 +105,10 @@ def test_a_worker_that_is_stopped_finishes_what_is_in_flight_and_another_goes_on
     with worker(kit) as process:
         assert reaches_end(kit, process)
     assert outcomes(kit) == {"erased": len(IDS)}
+    pack = Path(kit.run("runs", "show", "latest", "--json").json["pack"])
+    executions = json.loads((pack / "report.json").read_bytes())["executions"]
+    assert [one.get("joined") for one in executions] == [None, 1]
+    assert kit.run("verify", pack).code == 0
 
 
 def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):
@@ -139,6 +143,49 @@ def test_the_pack_is_written_where_somebody_is_to_do_so(kit, write_ids):
     with worker(kit) as process:
         assert reaches_end(kit, process)
     assert kit.run("verify", folder).code == 0
+
+
+def test_a_run_that_no_worker_has_taken_is_taken_back(kit, write_ids):
+    run_id = detach(kit, write_ids)["run_id"]
+    stopped = kit.run("runs", "stop", "latest", "--because", "not today")
+    assert (stopped.code, stopped.err) == (0, "")
+    assert f"Run {run_id} was left to workers, and nobody works on it: it was taken back" in stopped.out
+    assert not queue(kit).handed_out()
+    shown = kit.run("runs", "show", "latest").out
+    assert "Not started: 120 subjects planned, 120 open." in shown
+    assert "asked for the stop at" in shown
+    assert "not today" in shown
+    watched = kit.run("runs", "watch", "latest", "--json")
+    assert (watched.code, watched.json["waiting"], watched.json["stop_asked"]["why"]) == (4, False, "not today")
+    refused = kit.run("worker", "--run", run_id, "--once")
+    assert refused.code == 5
+    assert f"Run {run_id} was stopped for everybody (stop_asked). Nothing was sent." in refused.err
+    assert kit.run("runs", "stop", "latest").code == 5
+    assert kit.run("runs", "resume", "latest", "--detach").code == 0
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert outcomes(kit) == {"erased": len(IDS)}
+
+
+def test_a_stopped_run_that_is_left_to_workers_again_is_gone_on_with_by_them(kit, write_ids):
+    detach(kit, write_ids)
+    with worker(kit, "--concurrency", "2", "--seal") as process:
+        assert reaches(kit.log, 40, process)
+        assert kit.run("runs", "stop", "latest", "--because", "noon").code == 0
+        assert until(lambda: not queue(kit).handed_out(), process)
+        assert kit.run("runs", "resume", "latest", "--detach").code == 0
+        assert reaches_end(kit, process)
+    assert outcomes(kit) == {"erased": len(IDS)}
+
+
+def test_who_is_withdrawn_from_a_run_that_waits_for_workers_leaves_it_to_them(kit, write_ids):
+    detach(kit, write_ids)
+    withdrawn = kit.run("runs", "withdraw", "latest", "--id-file", write_ids([], "who.txt", column=IDS[0]))
+    assert withdrawn.code == 0
+    assert "Stopped early with 119 subjects still open: requests were withdrawn from it" in withdrawn.out
+    with worker(kit) as process:
+        assert reaches_end(kit, process)
+    assert outcomes(kit) == {"erased": len(IDS) - 1, "on_hold": 1}
 
 
 def test_a_run_that_somebody_stopped_waits_for_a_person(kit, write_ids):

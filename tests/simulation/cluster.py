@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
-from itertools import takewhile
 from random import Random
 from typing import Any
 
@@ -269,6 +269,17 @@ class Link:
         leases = self._keeper._leases
         return await self._across(lambda: leases.commit(self.number, batch), is_aside=True)
 
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Be told of larger shares, unless the store is out of reach."""
+        worker = self._worker
+
+        def told() -> None:
+            now = worker.world.loop.now
+            if not worker.is_dead and now >= max(worker.cut_until, worker.stuck_until):
+                worker.world.loop.call_soon(tell, context=worker.context)
+
+        self._keeper.listen(told)
+
     async def late(self, notes: Iterable[Note]) -> None:
         """Keep late answers."""
         kept, leases = list(notes), self._keeper._leases
@@ -410,8 +421,7 @@ class Cluster(Simulation):
         self.network.wrote = lambda: None  # turns of all executions together are counted here
         self.workers: list[Worker | None] = [None] * cluster.workers
         self.everybody: list[Worker] = []
-        self.pacers: dict[int, Pacer] = {}
-        self.fullest = 0
+        self.written: deque[float] = deque()
         self.latest = 0.0  # when the last mishap was over that can hold up the run
         WORLD[:] = [self]
 
@@ -572,25 +582,29 @@ class Cluster(Simulation):
 
     @contextmanager
     def _counting_requests(self) -> Iterator[None]:
-        """Count the requests of all executions together, in any second."""
-        write = Pacer._write
+        """Count the requests of all executions together, in any second: what pacers only take for written is not."""
+        write, again = Pacer._write, Pacer.again
 
         def written(pacer: Pacer, now: float) -> None:
             write(pacer, now)
-            self.pacers.setdefault(id(pacer), pacer)
+            self.written.append(now)
             self._look_at_the_second(now)
 
-        Pacer._write = written  # type: ignore[method-assign]
+        async def had_its_turn(pacer: Pacer) -> bool:
+            if pacer._written and pacer._written[-1] in self.written:
+                self.written.remove(pacer._written[-1])
+            return await again(pacer)
+
+        Pacer._write, Pacer.again = written, had_its_turn  # type: ignore[method-assign]
         try:
             yield
         finally:
-            Pacer._write = write  # type: ignore[method-assign]
+            Pacer._write, Pacer.again = write, again  # type: ignore[method-assign]
 
     def _look_at_the_second(self, now: float) -> None:
-        count = sum(
-            1 for pacer in self.pacers.values() for _ in takewhile(lambda at: at > now - 1.0, reversed(pacer._written))
-        )
-        self.fullest = max(self.fullest, count)
+        while self.written and self.written[0] <= now - 1.0:
+            self.written.popleft()
+        count = len(self.written)
         if count > math.ceil(self.spec.rate * _TOO_FAST) + self.cluster.workers:
             self.violate("more in a second than the rate", f"{count} of {self.spec.rate}")
 

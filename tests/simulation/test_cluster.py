@@ -185,3 +185,25 @@ def test_without_the_bug_the_same_runs_are_well(mutation):
 @pytest.mark.parametrize("mutation", EACH_TIME, ids=lambda mutation: mutation.name)
 def test_a_planted_bug_is_found(mutation):
     assert found_by(mutation) is not None, mutation.what
+
+
+def test_who_has_nothing_left_gives_the_share_back_at_once_and_the_others_take_it_at_once(monkeypatch):
+    beats, commit = [], RunLeases.commit
+
+    def heard(self, number, batch):
+        answer = commit(self, number, batch)
+        if batch.beat is not None and answer is not None:
+            beats.append((self._clock(), number, batch.beat.in_use, answer.share))
+        return answer
+
+    monkeypatch.setattr(RunLeases, "commit", heard)
+    drawn = cluster_of(5, Job.ERASE)
+    spec = msgspec.structs.replace(drawn.spec, subjects=60, page=15, rate=50.0, rates={}, latency=(0.001, 0.01))
+    two = {"workers": 2, "mishaps": [], "drifts": [0.0, 0.0], "link": (0.001, 0.01)}
+    assert play_cluster(msgspec.structs.replace(drawn, spec=spec, **two)).violations == []
+    given_up = next(n for n, (_, _, in_use, share) in enumerate(beats) if in_use == 25.0 and share == 0.0)
+    at, who, _, _ = beats[given_up]
+    before = max(moment for moment, number, _, _ in beats[:given_up] if number == who)
+    assert at - before < 0.9  # that was no beat that was due
+    taken = next(moment for moment, number, _, share in beats[given_up:] if number != who and share == 50.0)
+    assert taken - at < 0.1

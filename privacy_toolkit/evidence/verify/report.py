@@ -15,7 +15,7 @@ import msgspec
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Purpose, Reason, Verdict
 from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
-from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary
+from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary, is_cut_short, why_stopped
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint, schema_of
 from privacy_toolkit.evidence.seal import Signed, verify_text
@@ -182,11 +182,12 @@ def _execution(said: ExecutionPart, words: Words) -> Execution:
     Raises:
         ValueError: they are none of the format's.
     """
+    joined = None if said.joined is msgspec.UNSET else said.joined
     if said.ending in words.stops:
-        return Execution(said.number, 0, 1, words.stops[said.ending])
+        return Execution(said.number, 0, 1, words.stops[said.ending], joined=joined)
     if said.ending not in {UNRECORDED, TO_ITS_END} or (said.ending == TO_ITS_END) != (said.ended_at is not None):
         raise ValueError("an end that is none")
-    return Execution(said.number, 0, 1 if said.ending == TO_ITS_END else None)
+    return Execution(said.number, 0, 1 if said.ending == TO_ITS_END else None, joined=joined)
 
 
 def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execution]) -> Summary:
@@ -200,10 +201,10 @@ def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execu
         run_id=report.run_id,
         plan=plan,
         totals=dict(found.outcomes),
-        stopped_by=executions[-1].stopped_by if executions else None,
-        cut_short=not executions or executions[-1].ended_at is None,
+        stopped_by=why_stopped(executions),
+        cut_short=is_cut_short(executions),
         started_at=0,
-        purged=False,
+        purged_at=None,
         acceptance=None if accepted is None else Acceptance(0, report.rows.rejected),
         done=dict(sorted(done.items(), key=lambda item: item[0] or "")),
     )

@@ -10,9 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Purpose, StopReason
-from privacy_toolkit.http.exchange import ShareHolder, heard
+from privacy_toolkit.http.exchange import ShareHolder, heard, short_of
 from privacy_toolkit.journal.lease import (
-    AtWork,
     BeatAnswer,
     ClaimedPages,
     CountedElsewhere,
@@ -21,19 +20,19 @@ from privacy_toolkit.journal.lease import (
     LeaseBeat,
     LeaseTally,
     LeaseTerms,
-    StopAsked,
     Unclaimed,
     fenced,
 )
 from privacy_toolkit.journal.memory.run import IN_DOUBT, HeldRun, MemoryRun
-from privacy_toolkit.journal.records import Entry, Execution, Note
+from privacy_toolkit.journal.records import AtWork, Entry, Execution, Note, StopAsked
 from privacy_toolkit.journal.store import running
 
 
 class Tenant(msgspec.Struct):
     """One execution: its terms, until when its lease lasts, and what it told last. Times are the store's, in seconds.
 
-    ``written`` is the serial of its last batch, ``beaten`` that of its last beat.
+    ``written`` is the serial of its last batch, ``beaten`` that of its last beat; ``tell`` is for when it could
+    have a larger share.
     """
 
     number: int
@@ -46,6 +45,7 @@ class Tenant(msgspec.Struct):
     tally: LeaseTally = msgspec.field(default_factory=LeaseTally)
     fenced_at: float | None = None
     has_ended: bool = False
+    tell: Callable[[], None] = lambda: None
 
     @property
     def is_holding(self) -> bool:
@@ -108,7 +108,8 @@ class RunLeases:
             self._pages = {first: LeasedPage(first, last) for first, last in bounds}
         executions = self._held.executions
         number = len(executions) + 1
-        executions.append(Execution(number, started_at, None, None, settings))
+        joined = next((one.number for one in self._of_this_generation()), None)
+        executions.append(Execution(number, started_at, None, None, settings, joined))
         expires_at = self._clock() + terms.lease
         self.tenants[number] = Tenant(number, self._generation, terms, expires_at, ShareHolder(number))
         return number
@@ -123,10 +124,12 @@ class RunLeases:
         if batch.serial > tenant.written:
             tenant.written = batch.serial
             self._write(tenant, batch)
-        beat = batch.beat
-        if beat is None or beat.serial <= tenant.beaten or tenant.has_ended:
-            return None
-        return self._beaten(tenant, beat)
+        beat, had = batch.beat, tenant.share.taken
+        is_heard = beat is not None and beat.serial > tenant.beaten and not tenant.has_ended
+        answer = self._beaten(tenant, beat) if beat is not None and is_heard else None
+        if had and (tenant.has_ended or tenant.share.taken < had):
+            self._tell_others(tenant)
+        return answer
 
     def keep_late(self, number: int, notes: Sequence[Note]) -> None:
         """Keep what a fenced execution heard late; an intent of its own that has no answer yet gets one."""
@@ -148,7 +151,7 @@ class RunLeases:
         self._fence()
         me = self._unfenced(number)
         if self.stop is not None:
-            return Unclaimed.NOTHING_LEFT
+            return Unclaimed.STOPPED
         if self._clock() >= me.expires_at:
             return Unclaimed.NOT_NOW
         open_ = [page for page in self._pages.values() if page.generation < self._generation]
@@ -215,6 +218,13 @@ class RunLeases:
             share = heard(tenant.share, min(rates), shares, in_use=in_use, want=want, now=now)
         return BeatAnswer(share, max(0.0, self._paused_until - now), self.stop, self._elsewhere(tenant))
 
+    def _tell_others(self, me: Tenant) -> None:
+        living = [one for one in self.tenants.values() if one.is_holding and self._clock() < one.expires_at]
+        rates = [one.terms.rate for one in living if one.terms.rate is not None]
+        for number in short_of(min(rates), [one.share for one in living]) if rates else ():
+            if number != me.number:
+                self.tenants[number].tell()
+
     def _elsewhere(self, me: Tenant) -> CountedElsewhere:
         others = [one.tally for one in self._of_this_generation() if one is not me]
         return CountedElsewhere(
@@ -262,6 +272,10 @@ class MemoryKeeper:
     async def commit(self, batch: LeaseBatch) -> BeatAnswer | None:
         """Write a batch; the answer to its beat."""
         return self._leases.commit(self.number, batch)
+
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when a beat would bring a larger share."""
+        self._leases.tenants[self.number].tell = tell
 
     async def late(self, notes: Sequence[Note]) -> None:
         """Keep what was heard late."""

@@ -24,12 +24,13 @@ from privacy_toolkit.core.model import (
     Subject,
 )
 from privacy_toolkit.journal.figures import RunCounts, RunSummary, StateCount, counted
-from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.ledgers import BoundRun
 from privacy_toolkit.journal.records import (
     PENDING,
     Acceptance,
     Approval,
+    AtWork,
     ControlRecord,
     Entry,
     ExchangeRecord,
@@ -41,6 +42,7 @@ from privacy_toolkit.journal.records import (
     RejectedRow,
     RequestRow,
     Staged,
+    StopAsked,
     SubjectRow,
     SubjectState,
     TuneAsked,
@@ -227,6 +229,11 @@ class MemoryRun:
         """Give the execution that is under way, if there is one."""
         executions = self._held.executions
         return [AtWork(executions[-1].number)] if self.is_running and executions else []
+
+    @property
+    def is_resumed(self) -> bool:
+        """Never: there is no queue of workers."""
+        return False
 
     @property
     def stop_asked(self) -> StopAsked | None:

@@ -22,9 +22,9 @@ from threading import Lock
 from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
-from privacy_toolkit.core.model import JournalError, UsageError
+from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 
 T = TypeVar("T")
@@ -52,6 +52,8 @@ _SESSION: Final = """
 """
 #: Milliseconds that a statement may take: of what people wait for, and of the writer, which has a lease to keep.
 LONG, SHORT = 600_000, 12_000
+#: So many seconds after a connection for notices was lost another one is made.
+_AGAIN_AFTER: Final = 2.0
 #: So many connections are kept for the next use.
 _IDLE: Final = 2
 
@@ -120,6 +122,21 @@ def passing(error: psycopg.Error) -> bool:
 
 class UnreachableError(JournalError):
     """No connection can be made."""
+
+
+class LackingError(JournalError):
+    """The database lacks what it said that it had written."""
+
+    code = "restored"
+
+
+def lacking(run_id: str) -> LackingError:
+    """Make the error of an execution of which the database knows less than it did."""
+    return LackingError(
+        f"The database of the state lacks what was written of run {run_id}: it was restored, or a standby took over."
+        " Nothing more is sent.",
+        "Find out what happened to the database. Then: privacy-toolkit runs resume RUN --restored. See docs/scale.md.",
+    )
 
 
 @contextmanager
@@ -284,10 +301,7 @@ class LeaseThread:
         """Disconnect at once, whatever the thread waits for: what it did may be done, or not."""
         self._is_dropped = True
         self._queue.put(None)
-        connection = self._connection
-        if connection is not None:
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+        _shut(self._connection)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -299,9 +313,19 @@ class LeaseThread:
                 error = fault
                 if isinstance(fault, psycopg.Error):
                     self._hang_up()
+                elif isinstance(fault, LackingError):
+                    self._doubt()
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 tell(done, error)
         self._hang_up()
+
+    def _doubt(self) -> None:
+        """Have everybody who wants to send asked whether the state was restored, where this user may write that."""
+        with suppress(psycopg.Error, JournalError):
+            self._connected().execute(
+                "UPDATE facts SET value = convert_to(jsonb_set(convert_from(value, 'UTF8')::jsonb, '{timeline}', '0')"
+                "::text, 'UTF8') WHERE name = 'identity'"
+            )
 
     def _connected(self) -> Connection:
         if self._connection is None and not self._is_dropped:
@@ -351,6 +375,45 @@ class LeaseLine:
         if self._hand is not None:
             self._hand.close()
         self._hand = None
+
+
+class Notices:
+    """Has ``tell`` called in the event loop with what is notified on a channel, until it is closed.
+
+    What is notified while there is no connection is lost; it is made again by and by.
+    """
+
+    def __init__(self, database: Database, channel: str, tell: Callable[[str], None]) -> None:
+        self._database, self._channel, self._tell = database, channel, tell
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._work, name="notices", daemon=True).start()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._is_closed.set()
+        _shut(self._connection)
+
+    def _work(self) -> None:
+        while not self._is_closed.is_set():
+            with suppress(psycopg.Error, OSError, ToolkitError, RuntimeError):  # the last: the loop is closed
+                self._listen()
+            self._is_closed.wait(_AGAIN_AFTER)
+
+    def _listen(self) -> None:
+        with self._database.connect() as connection:
+            self._connection = connection
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            for notice in () if self._is_closed.is_set() else connection.notifies():
+                self._loop.call_soon_threadsafe(self._tell, notice.payload)
+
+
+def _shut(connection: Connection | None) -> None:
+    """Have whoever waits for a connection see it break."""
+    if connection is not None:
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

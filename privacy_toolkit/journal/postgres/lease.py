@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, JournalError, Purpose, StopReason
-from privacy_toolkit.http.exchange import ShareHolder, heard
+from privacy_toolkit.http.exchange import ShareHolder, heard, short_of
 from privacy_toolkit.journal.lease import (
     BeatAnswer,
     ClaimedPages,
@@ -34,12 +34,14 @@ from privacy_toolkit.journal.postgres.connection import (
     Connection,
     Database,
     LeaseLine,
+    Notices,
     UnreachableError,
+    lacking,
     passing,
     trouble,
 )
 from privacy_toolkit.journal.postgres.reader import RESULT, is_live, sealed, this_host, this_process
-from privacy_toolkit.journal.records import Entry, Note, SubjectRow
+from privacy_toolkit.journal.records import Entry, Note, StopAsked, SubjectRow
 from privacy_toolkit.journal.store import damaged, locked, moved, running
 from privacy_toolkit.journal.writing import PageLog, as_one, pack_commit, pack_note
 from privacy_toolkit.signatures.signers import RunSeal
@@ -102,18 +104,50 @@ def begin(connection: Connection, run_no: int, run_id: str, started_at: int, set
     if any(is_alone for _, is_alone in others):
         raise running(run_id)
     if not others and not (terms.joins and generation):
-        generation += 1
-        connection.execute(
-            "UPDATE runs SET generation = %s, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
-            " tuned = NULL WHERE run_no = %s",
-            (generation, run_no),
-        )
-        connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
-        if generation > 1:
-            connection.execute(_AGAIN, (run_no, run_no))
+        generation = _next_generation(connection, run_no)
     given = (run_no, started_at, settings, this_host(), this_process(), terms.lease, terms.target, generation)
     row = connection.execute(_BEGIN, (*given, terms.exclusive, terms.rate, terms.drain, run_no)).fetchone() or (0,)
     return int(row[0])
+
+
+def _next_generation(connection: Connection, run_no: int) -> int:
+    """Have what was left open tried again, and no stop hold any more, on a run that nobody works on."""
+    (generation,) = connection.execute(
+        "UPDATE runs SET generation = generation + 1, stop = NULL, paused_until = NULL, holder = NULL, walked = false,"
+        " tuned = NULL WHERE run_no = %s RETURNING generation",
+        (run_no,),
+    ).fetchone() or (0,)
+    connection.execute("DELETE FROM stops WHERE run_no = %s", (run_no,))
+    if generation > 1:
+        connection.execute(_AGAIN, (run_no, run_no))
+    return int(generation)
+
+
+def leave_to_others(connection: Connection, run_id: str) -> None:
+    """Begin a run, or go on with it, within a transaction, for whoever joins it; nothing if somebody works on it."""
+    found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
+    if found is not None and not fence(connection, found[0], 0):
+        _next_generation(connection, found[0])
+
+
+def call_off(connection: Connection, run_id: str, asked: StopAsked) -> bool:
+    """Have nobody begin to work on a run, within a transaction, until it is resumed; False if somebody works on it."""
+    found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
+    if found is None or fence(connection, found[0], 0):
+        return False
+    note_stop(connection, found[0], asked)
+    return True
+
+
+def note_stop(connection: Connection, run_no: int, asked: StopAsked) -> None:
+    """Write down that a run is to stop, within a transaction that has the row of the run."""
+    connection.execute(
+        "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
+        (run_no, msgspec.json.encode(asked)),
+    )
+    connection.execute(
+        "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s", (StopReason.STOP_ASKED.value, run_no)
+    )
 
 
 def is_worked_on(connection: Connection, target: str, run_id: str | None) -> bool:
@@ -169,7 +203,7 @@ def free(connection: Connection, run_no: int, number: int) -> None:
 
 _WRITE: Final = """
     WITH me AS (UPDATE executions SET written = %s WHERE run_no = %s AND number = %s AND fenced_at IS NULL
-            AND ended_at IS NULL AND written < %s RETURNING run_no),
+            AND ended_at IS NULL AND written = %s RETURNING run_no),
     logged AS (INSERT INTO log (run_no, first, execution, data)
         SELECT run_no, page, %s, said FROM me, unnest(%b::bigint[], %b::bytea[]) AS given (page, said)),
     kept AS (INSERT INTO results
@@ -198,7 +232,9 @@ def commit(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
             raise moved(me.run_id)
         if _write(connection, me, batch, pages):
             _write_more(connection, me, batch)
-        return None if batch.beat is None else _beat(connection, me, batch.beat)
+        if batch.beat is None and batch.ended is None:
+            return None
+        return _beat(connection, me, batch.beat, has_ended=batch.ended is not None)
 
 
 def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequence[tuple[int, bytes]]) -> bool:
@@ -206,14 +242,16 @@ def _write(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
     results = ((note.seq, note.result) for note in batch.notes)
     kept = {seq: sealed(me.seal, data, RESULT, seq) for seq, data in results if data is not None}
     log = [first for first, _ in pages], [data for _, data in pages]
-    given = (batch.serial, me.run_no, me.number, batch.serial, me.number, *log, list(kept), list(kept.values()))
+    given = (batch.serial, me.run_no, me.number, batch.serial - 1, me.number, *log, list(kept), list(kept.values()))
     (count,) = connection.execute(_WRITE, given).fetchone() or (0,)
     if count:
         return True
     found = connection.execute(
-        "SELECT fenced_at IS NULL FROM executions WHERE run_no = %s AND number = %s", (me.run_no, me.number)
+        "SELECT fenced_at IS NULL, written FROM executions WHERE run_no = %s AND number = %s", (me.run_no, me.number)
     ).fetchone()
-    if found is None or not found[0]:
+    if found is None or found[1] < batch.serial - 1:
+        raise lacking(me.run_id)
+    if not found[0]:
         raise fenced(me.run_id)
     return False
 
@@ -273,24 +311,28 @@ _STATE: Final = """
 """
 
 
-def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat) -> BeatAnswer | None:
-    """Take a beat, unless a later one was taken: the row of the run is locked, so beats follow each other."""
+def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat | None, *, has_ended: bool) -> BeatAnswer | None:
+    """Take a beat, unless a later one was taken, and tell whoever can have more by it, or by an end."""
     ((now,),) = connection.execute("SELECT extract(epoch FROM moment())::float8").fetchall()
     everybody = [ToldByBeats(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
     mine = next((one for one in everybody if one.number == me.number), None)
-    if mine is None or mine.has_ended or beat.serial <= mine.beaten:
-        return None
-    tally = beat.tally
+    is_heard = mine is not None and beat is not None and not mine.has_ended and beat.serial > mine.beaten
     holders = {
         one.number: ShareHolder(one.number, one.want, one.in_use, one.told, one.since)
         for one in everybody
-        if one.is_living or one is mine
+        if one.is_living or (one is mine and is_heard)
     }
     rates = [one.rate for one in everybody if one.rate is not None and one.number in holders]
-    share, my = math.inf, holders[me.number]
+    if has_ended and rates:
+        _tell(connection, me, min(rates), holders.values())
+    if mine is None or beat is None or not is_heard:
+        return None
+    tally, share, my = beat.tally, math.inf, holders[me.number]
     if rates:
-        in_use = beat.in_use if mine.is_living else 0.0
+        had, in_use = my.taken, beat.in_use if mine.is_living else 0.0
         share = heard(my, min(rates), list(holders.values()), in_use=in_use, want=tally.want, now=now)
+        if my.taken < had:
+            _tell(connection, me, min(rates), holders.values())
     given = (beat.serial, me.terms.lease, tally.failures, tally.first_reads, tally.has_seen)
     connection.execute(_BEAT, (*given, my.want, my.in_use, my.told, my.since, me.run_no, me.number))
     stop, pause = connection.execute(
@@ -303,6 +345,16 @@ def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat) -> BeatAnswer | 
         any(one.has_seen for one in others),
     )
     return BeatAnswer(share, pause or 0.0, StopReason(stop) if stop else None, elsewhere)
+
+
+#: The channel on which executions are told that they could have more of the rate: by the numbers of run and execution.
+SHARES: Final = "toolkit_shares"
+
+
+def _tell(connection: Connection, me: LeaseOf, rate: float, holders: Collection[ShareHolder]) -> None:
+    for number in short_of(rate, list(holders)):
+        if number != me.number:
+            connection.execute("SELECT pg_notify(%s, %s)", (SHARES, f"{me.run_no} {number}"))
 
 
 # Claims.
@@ -337,7 +389,7 @@ def claim(connection: Connection, me: LeaseOf, known: Collection[int]) -> tuple[
         if not is_unfenced:
             raise fenced(me.run_id)
         if stop is not None:
-            return Unclaimed.NOTHING_LEFT
+            return Unclaimed.STOPPED
         if not is_unexpired:
             return Unclaimed.NOT_NOW
         if me.terms.exclusive:
@@ -449,6 +501,8 @@ class PostgresKeeper:
         self._writes = LeaseLine(database, me.terms.lease / 3)
         self._aside = LeaseLine(database, me.terms.lease)
         self._folding: asyncio.Task[None] | None = None
+        self._notices: Notices | None = None
+        self._database = database
         bounds = run.bounds()
         self._log = PageLog(bounds, ())
         self._to_fold: set[int] = set()
@@ -474,6 +528,12 @@ class PostgresKeeper:
             self._folding = asyncio.create_task(self._fold(), name="folding")
         return answer
 
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when a beat would bring a larger share; nobody is told while the database is away."""
+        me = f"{self._me.run_no} {self._me.number}"
+        if self._me.terms.rate is not None and self._notices is None:
+            self._notices = Notices(self._database, SHARES, lambda said: tell() if said == me else None)
+
     async def late(self, notes: Sequence[Note]) -> None:
         """Keep what was heard late."""
         await self._carried(self._aside, lambda to: keep_late(to, self._me, notes, self._log.page_of))
@@ -498,6 +558,8 @@ class PostgresKeeper:
             self._folding.cancel()
         self._writes.close()
         self._aside.close()
+        if self._notices is not None:
+            self._notices.close()
 
     async def _carried(self, line: LeaseLine, step: Callable[[Connection], T]) -> T:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,8 @@ from procrastinate import exceptions
 from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.journal.ledgers import Served
 from privacy_toolkit.journal.postgres.connection import Connection, Database, check_tls, explained
+from privacy_toolkit.journal.postgres.lease import call_off, leave_to_others
+from privacy_toolkit.journal.records import StopAsked
 
 #: Procrastinate's tables and ours for it, in a schema of their own.
 SCHEMA: Final = "toolkit_work"
@@ -85,10 +87,15 @@ class PostgresQueue:
     def hand_out(self, run_id: str, packs: int) -> None:
         """Leave a run, of which there are so many packs by now, to workers, and wake one. It is durable on return.
 
+        What was left open is tried again, and no stop holds any more, unless somebody works on it already.
+
         Raises:
             JournalError: that can't be written.
         """
-        with explained("The run can't be handed out"), self._inside() as connection:
+        with (
+            explained("The run can't be handed out"),
+            self._inside(lambda to: leave_to_others(to, run_id)) as connection,
+        ):
             connection.execute(
                 "INSERT INTO handed_out (run_id, queue, packs) VALUES (%s, %s, %s)"
                 " ON CONFLICT (run_id) DO UPDATE SET packs = excluded.packs",
@@ -117,6 +124,24 @@ class PostgresQueue:
             ).fetchall()
         return {str(run_id): int(packs) for run_id, packs in found}
 
+    def call_off(self, run_id: str, asked: StopAsked) -> bool:
+        """Take a run back that was left to workers and that nobody works on: none begins until it is resumed.
+
+        Returns:
+            False if it was not left to workers, or somebody works on it. Nothing is changed then.
+
+        Raises:
+            JournalError: that can't be written.
+        """
+        with explained("The run can't be taken back"), self._inside() as connection:
+            if not connection.execute("SELECT 1 FROM handed_out WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone():
+                return False
+            connection.execute("SET LOCAL search_path TO toolkit, pg_temp")
+            is_off = call_off(connection, run_id, asked)
+            if is_off:
+                connection.execute(f"DELETE FROM {SCHEMA}.handed_out WHERE run_id = %s", (run_id,))
+            return is_off
+
     def take_back(self, run_id: str) -> None:
         """Leave a run to workers no more: it ended, or was stopped.
 
@@ -142,9 +167,13 @@ class PostgresQueue:
             )
 
     @contextmanager
-    def _inside(self) -> Iterator[Connection]:
-        """A transaction in which the names are those of the queue's schema: Procrastinate's triggers need that."""
+    def _inside(self, first: Callable[[Connection], None] = lambda _: None) -> Iterator[Connection]:
+        """A transaction in which the names are those of the queue's schema: Procrastinate's triggers need that.
+
+        What is done ``first`` is among the state's own tables.
+        """
         with self._database.used() as connection, connection.transaction():
+            first(connection)
             connection.execute(f"SET LOCAL search_path TO {SCHEMA}, pg_temp")
             yield connection
 

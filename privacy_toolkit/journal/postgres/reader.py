@@ -260,13 +260,14 @@ class PostgresReader(PackedReader):
     def executions(self) -> list[Execution]:
         """Every process that worked on the run, in order."""
         rows = self._rows(
-            "SELECT number, started_at, ended_at, stopped_by, settings FROM executions WHERE run_no = %s"
+            "SELECT number, started_at, ended_at, stopped_by, settings, nullif(CASE WHEN generation > 0"
+            " THEN min(number) OVER (PARTITION BY generation) END, number) FROM executions WHERE run_no = %s"
             " ORDER BY number",
             self._run_no,
         )
         return [
-            Execution(number, started, ended, StopReason(stopped) if stopped else None, settings)
-            for number, started, ended, stopped, settings in rows
+            Execution(number, started, ended, StopReason(stopped) if stopped else None, settings, joined)
+            for number, started, ended, stopped, settings, joined in rows
         ]
 
     @reads

@@ -14,8 +14,9 @@ import psycopg
 
 from privacy_toolkit.core.model import JournalError, StopReason
 from privacy_toolkit.core.privacy import SecretFile, uncollected
+from privacy_toolkit.core.processes import since_boot
 from privacy_toolkit.journal.figures import counted
-from privacy_toolkit.journal.lease import AtWork, KeptLease, LeaseTerms, StopAsked, fenced, since_boot
+from privacy_toolkit.journal.lease import KeptLease, LeaseTerms, fenced
 from privacy_toolkit.journal.ledgers import MAC, Digest, bound_run, facts_mac, pack_numbers, page_digest
 from privacy_toolkit.journal.packed import (
     Row,
@@ -26,6 +27,7 @@ from privacy_toolkit.journal.packed import (
     page_as_known,
     reads,
 )
+from privacy_toolkit.journal.postgres import lease
 from privacy_toolkit.journal.postgres.connection import SHORT, Connection, Database, explained, trouble
 from privacy_toolkit.journal.postgres.lease import LeaseOf, PostgresKeeper, begin, free, known_page
 from privacy_toolkit.journal.postgres.ledgers import own_key
@@ -45,7 +47,7 @@ from privacy_toolkit.journal.postgres.reader import (
     this_host,
     this_process,
 )
-from privacy_toolkit.journal.records import Acceptance, Staged, SubjectRow, TuneAsked
+from privacy_toolkit.journal.records import Acceptance, AtWork, Staged, StopAsked, SubjectRow, TuneAsked
 from privacy_toolkit.journal.store import damaged, moved, not_running, running
 from privacy_toolkit.journal.writing import (
     Renumbering,
@@ -304,6 +306,12 @@ class PostgresRun(PostgresReader, WrittenRun):
         ]
 
     @property
+    def is_resumed(self) -> bool:
+        """Whether it was left to others, none of whom has begun."""
+        begun = "SELECT coalesce(max(generation), 0) FROM executions WHERE executions.run_no = runs.run_no"
+        return bool(self._rows(f"SELECT 1 FROM runs WHERE run_no = %s AND generation > ({begun})", self._run_no))
+
+    @property
     def stop_asked(self) -> StopAsked | None:
         """The stop that somebody asked for last."""
         with self.reading():
@@ -316,23 +324,13 @@ class PostgresRun(PostgresReader, WrittenRun):
         Raises:
             RefusedError: nobody works on the run.
         """
-        with (
-            explained("That the run is to stop could not be written"),
-            self._database.used() as connection,
-            connection.transaction(),
-        ):
+        what = "That the run is to stop could not be written"
+        with explained(what), self._database.used() as connection, connection.transaction():
             # Whoever begins to work on the run changes this row first, and takes away what was asked before.
             connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR UPDATE", (self._run_no,))
             if not self.is_running:
                 raise not_running(self.name)
-            connection.execute(
-                "INSERT INTO stops VALUES (%s, %s) ON CONFLICT (run_no) DO UPDATE SET data = excluded.data",
-                (self._run_no, msgspec.json.encode(asked)),
-            )
-            connection.execute(
-                "UPDATE runs SET stop = coalesce(stop, %s) WHERE run_no = %s",
-                (StopReason.STOP_ASKED.value, self._run_no),
-            )
+            lease.note_stop(connection, self._run_no, asked)
 
     def ask_to_tune(self, asked: TuneAsked) -> None:
         """Ask all who work on the run for another pace; raises as ``ask_to_stop``."""

@@ -14,12 +14,12 @@ import msgspec
 
 from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.core.model import JournalError, StopReason
-from privacy_toolkit.journal.lease import AtWork, LeaseTerms, SoleLease, StopAsked
+from privacy_toolkit.journal.lease import LeaseTerms, SoleLease
 from privacy_toolkit.journal.ledgers import MAC, facts_mac
 from privacy_toolkit.journal.packed import (
     Row,
 )
-from privacy_toolkit.journal.records import Acceptance, TuneAsked
+from privacy_toolkit.journal.records import Acceptance, AtWork, StopAsked, TuneAsked
 from privacy_toolkit.journal.sqlite import pages
 from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
@@ -168,6 +168,11 @@ class RunJournal(JournalReader, WrittenRun):
         """The execution that is under way, if there is one."""
         executions = self.executions() if self.is_running else []
         return [AtWork(executions[-1].number)] if executions and executions[-1].ended_at is None else []
+
+    @property
+    def is_resumed(self) -> bool:
+        """Never: a folder has no workers."""
+        return False
 
     @property
     def stop_asked(self) -> StopAsked | None:

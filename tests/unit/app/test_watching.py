@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from privacy_toolkit.app import workers as watching
 from privacy_toolkit.app.workers import PATIENCE, Standing, ask_to_stop, watch, who_asked
 from privacy_toolkit.core.model import DamagedError, ExitCode, JournalError, Outcome, UsageError, Verdict
-from privacy_toolkit.journal.lease import StopAsked
+from privacy_toolkit.journal.records import StopAsked
 
 
 def summary(left, verdict=Verdict.RUNNING):

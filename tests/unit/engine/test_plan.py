@@ -3,7 +3,7 @@ import hashlib
 import msgspec
 import pytest
 
-from privacy_toolkit.core.model import RefusedError, UsageError
+from privacy_toolkit.core.model import RefusedError, StopReason, UsageError
 from privacy_toolkit.engine.plan import (
     FIRST_FORMAT,
     Plan,
@@ -12,7 +12,10 @@ from privacy_toolkit.engine.plan import (
     PlannedRows,
     Planner,
     decode_plan,
+    is_cut_short,
+    why_stopped,
 )
+from privacy_toolkit.journal.records import Execution
 
 
 @pytest.fixture
@@ -154,3 +157,29 @@ def test_a_plan_of_today_has_no_plain_digest_and_one_of_the_first_format_no_othe
     assert decode_plan(resealed(plan, input=plain, format=FIRST_FORMAT)).input == plain
     with pytest.raises(UsageError):
         decode_plan(resealed(plan, format=FIRST_FORMAT))
+
+
+TERM, KEY = StopReason.TERMINATED, StopReason.CREDENTIALS_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("executions", "stopped_by", "cut_short"),
+    [
+        ([], None, True),
+        ([Execution(1, 0, 5, TERM), Execution(2, 6, 9)], None, False),
+        ([Execution(1, 0, 5), Execution(2, 6, 9, TERM)], TERM, False),
+        ([Execution(1, 0, 5), Execution(2, 6)], None, True),
+        # Of several at the same time, whoever went to the end saw that all were tried, by whatever clock.
+        ([Execution(1, 0, 5), Execution(2, 1, 4, TERM, joined=1)], None, False),
+        ([Execution(1, 9, 10), Execution(2, 1, joined=1)], None, False),
+        ([Execution(1, 0), Execution(2, 1, 4, TERM, joined=1)], TERM, False),
+        ([Execution(1, 0, 5, TERM), Execution(2, 1, joined=1)], TERM, False),
+        ([Execution(1, 0, 5, KEY), Execution(2, 1, 4, TERM, joined=1)], KEY, False),
+        ([Execution(1, 0), Execution(2, 1, joined=1)], None, True),
+        # What came before them is over.
+        ([Execution(1, 0, 5), Execution(2, 1, 4, joined=1), Execution(3, 6, 9, TERM)], TERM, False),
+        ([Execution(1, 0, 5, KEY), Execution(2, 6, 9, TERM), Execution(3, 7, 8, TERM, joined=2)], TERM, False),
+    ],
+)
+def test_how_a_run_ended_is_told_by_all_who_worked_last_on_it(executions, stopped_by, cut_short):
+    assert (why_stopped(executions), is_cut_short(executions)) == (stopped_by, cut_short)

@@ -3,7 +3,8 @@ from random import Random
 
 import pytest
 
-from privacy_toolkit.http.exchange import FIRST_WAIT, LONGEST_BACKOFF, backoff, parse_retry_after
+from privacy_toolkit.engine.limits import FIRST_WAIT, LONGEST_BACKOFF, backoff
+from privacy_toolkit.http.exchange import parse_retry_after
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

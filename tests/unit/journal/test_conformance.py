@@ -34,7 +34,7 @@ from privacy_toolkit.core.model import (
 from privacy_toolkit.evidence.files import Checkpoint, encode_sums, hash_bytes
 from privacy_toolkit.evidence.seal import Chain, Link
 from privacy_toolkit.journal.figures import AnswerTime, ControlCount, HoldCount, SettledRequests, StateCount
-from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, RunStopped, StopAsked
+from privacy_toolkit.journal.lease import ClaimedPages, LeaseTally, LeaseTerms, RunStopped
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.postgres.state import PostgresState
@@ -54,6 +54,7 @@ from privacy_toolkit.journal.records import (
     RunAnswers,
     SentAnswer,
     Staged,
+    StopAsked,
     SubjectState,
     Traffic,
     TuneAsked,

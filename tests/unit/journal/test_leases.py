@@ -24,7 +24,7 @@ from privacy_toolkit.journal.lease import (
     ShareChanged,
     Unclaimed,
 )
-from privacy_toolkit.journal.memory.lease import RunLeases
+from privacy_toolkit.journal.memory.lease import MemoryKeeper, RunLeases
 from privacy_toolkit.journal.memory.run import taken_in
 from privacy_toolkit.journal.packed import exchange_of, state_of
 from privacy_toolkit.journal.postgres.state import PostgresState
@@ -93,6 +93,12 @@ class Book:
     def in_use(self, number):
         return self.leases.tenants[number].share.in_use
 
+    def listen(self, number, tell):
+        MemoryKeeper(self.leases, number).listen(tell)
+
+    def told(self, told):
+        return told
+
     def is_held(self):
         return self.leases.are_held
 
@@ -102,8 +108,10 @@ class Book:
     # What is the same for all.
 
     def put(self, number, *notes, walked=(), ended=None, beat=None):
-        self.serials[number] = serial = self.serials.get(number, 0) + 1
-        return self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+        serial = self.serials.get(number, 0) + 1
+        answer = self.commit(number, LeaseBatch(serial, list(notes), [], list(walked), beat, ended))
+        self.serials[number] = serial
+        return answer
 
     def beat(self, number, tally=SEEN_SOMEBODY, in_use=0.0):
         self.serials[number, "beat"] = serial = self.serials.get((number, "beat"), 0) + 1
@@ -128,6 +136,7 @@ class DatabaseBook(Book):
         self.other = psycopg.connect(address, autocommit=True, options="-c search_path=toolkit")
         self.other.execute(CLOCK)
         self.state_of_all, self.terms, self.serials, self.keepers = PostgresState(address), terms, {}, {}
+        self.tells = {}
         self.state_of_all.create(RUN, staged(subjects, **more))
         self.run = self.state_of_all.open(RUN)
         self.runner = asyncio.Runner()
@@ -174,6 +183,18 @@ class DatabaseBook(Book):
 
     def in_use(self, number):
         return self.other.execute("SELECT in_use FROM executions WHERE number = %s", (number,)).fetchone()[0]
+
+    def listen(self, number, tell):
+        self.other.execute("LISTEN toolkit_shares")
+        self.tells[number] = tell
+
+    def told(self, told):
+        self.other.execute("NOTIFY toolkit_shares, 'all'")
+        for notice in self.other.notifies():
+            if notice.payload == "all":
+                break
+            self.tells[int(notice.payload.split()[1])]()
+        return told
 
     def is_held(self):
         return self.run.is_running
@@ -315,12 +336,13 @@ def test_whoever_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
     joins = replace(TERMS, joins=True)
     third = book.begin(joins)
     assert book.beat(third).stop is StopReason.FAILURE_LIMIT
-    assert book.claim(third) is Unclaimed.NOTHING_LEFT
+    assert book.claim(third) is Unclaimed.STOPPED
     book.put(third, ended=(9, None))
     fourth, fifth = book.begin(), book.begin(joins)
     assert book.beat(fourth).stop is None
     book.beat(fifth)
     assert [book.claim(fifth).first, book.claim(fourth).first] == [1, 3]
+    assert [one.joined for one in book.executions()] == [None, 1, 1, None, 4]
 
 
 def test_whoever_joins_a_run_that_nobody_began_begins_it(make_book):
@@ -437,17 +459,17 @@ def test_a_late_answer_to_the_intent_of_another_is_not_its_answer(book, pair):
 
 def test_a_batch_that_is_written_once_more_is_there_once(book, pair):
     first, _ = pair
-    batch = LeaseBatch(7, [Note(1, [(1, SEEN)], DONE)])
+    batch = LeaseBatch(2, [Note(1, [(1, SEEN)], DONE)])
     book.commit(first, batch)
-    book.commit(first, LeaseBatch(8, [Note(1, (), ERASED)]))
+    book.commit(first, LeaseBatch(3, [Note(1, (), ERASED)]))
     book.commit(first, batch)
     assert book.state(1) == ERASED
 
 
 def test_a_beat_that_is_out_of_date_says_nothing(book, pair):
     first, _ = pair
-    book.commit(first, LeaseBatch(9, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
-    assert book.commit(first, LeaseBatch(9, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
+    book.commit(first, LeaseBatch(2, beat=LeaseBeat(9, 100.0, LeaseTally(failures=3))))
+    assert book.commit(first, LeaseBatch(2, beat=LeaseBeat(8, 0.0, LeaseTally()))) is None
     assert book.in_use(first) == 100.0
 
 
@@ -477,7 +499,7 @@ def test_counts_pauses_and_stops_reach_all(book, pair):
     answer = book.beat(second, LeaseTally())
     assert answer.elsewhere == CountedElsewhere(2, 5, has_seen=False)
     assert (answer.pause, answer.stop) == (8.0, StopReason.FAILURE_LIMIT)
-    assert book.claim(second) is Unclaimed.NOTHING_LEFT
+    assert book.claim(second) is Unclaimed.STOPPED
     book.now = 9.0
     assert book.beat(second).pause == 0.0
 
@@ -507,6 +529,9 @@ class Link:
     async def commit(self, batch):
         self.batches.append(batch)
         return await self._across(lambda: self.leases.commit(self.number, batch))
+
+    def listen(self, tell):
+        self.tell = tell
 
     async def late(self, notes):
         await self._across(lambda: self.leases.keep_late(self.number, notes))
@@ -557,6 +582,103 @@ def test_who_has_work_and_no_share_has_one_soon_after_others_give_some_up():
         book.beat(other, in_use=50.0)
         await asyncio.sleep(0.4)
         assert [signal.rate for signal in heard if isinstance(signal, ShareChanged)] == [0.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_who_could_have_more_of_the_rate_is_told_as_soon_as_somebody_needs_less_or_ends(book):
+    told = []
+    first, second, idle = (book.begin() for _ in range(3))
+    for number in (first, second, idle):
+        book.listen(number, lambda number=number: told.append(number))
+    book.beat(first)
+    book.beat(idle, replace(SEEN_SOMEBODY, want=0.0))
+    assert book.beat(second).share == 0.0
+    assert book.beat(first, in_use=100.0).share == 50.0
+    assert book.told(told) == []
+    book.beat(first, in_use=50.0)
+    assert book.told(told) == [second]
+    assert book.beat(second).share == 50.0
+    book.beat(second, in_use=50.0)
+    assert book.told(told) == [second]
+    book.put(second, ended=(9, None))
+    assert book.told(told) == [second, first]
+    assert book.beat(first, in_use=50.0).share == 100.0
+
+
+def test_a_share_that_was_cut_counts_in_full_until_what_was_written_of_it_is_as_if_written_evenly():
+    async def script(book, lease, link, _):
+        settling = 0.3
+
+        def count():
+            return replace(SEEN_SOMEBODY, settling=settling)
+
+        await asyncio.sleep(0.1)
+        lease._count = count
+        other = book.begin()
+        book.beat(other)
+        await asyncio.sleep(1.2)
+        assert [book.in_use(lease.number), book.beat(other).share] == [100.0, 0.0]
+        settling = 0.0
+        await asyncio.sleep(0.3)
+        assert [book.in_use(lease.number), book.beat(other).share] == [50.0, 50.0]
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_whoever_finds_the_run_stopped_when_they_claim_hears_why_at_once():
+    async def script(book, lease, _, heard):
+        await asyncio.sleep(0.1)
+        book.leases.stop = StopReason.FAILURE_LIMIT
+        assert await lease.claim(lambda: None) is None
+        assert heard[-1] == RunStopped(StopReason.FAILURE_LIMIT)
+        await lease.end(9, None)
+
+    play(script)
+
+
+def test_after_a_stop_nobody_waits_for_a_store_that_is_out_of_reach_longer_than_the_lease():
+    async def script(_, lease, link, __):
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(0.1)
+        link.cut = "before"
+        intent = asyncio.ensure_future(lease.intend([Note(1, [(1, INTENT)], LOST)]))
+        await asyncio.sleep(3600.0)  # it is waited for as long as it takes
+        assert not intent.done()
+        asked = clock()
+        lease.report(leaves=True)
+        with pytest.raises(JournalError, match=r"can't be reached\. Nothing more is sent"):
+            await intent
+        with pytest.raises(JournalError, match=r"can't be reached\. The end of this execution is not noted in it"):
+            await lease.end(9, StopReason.TERMINATED)
+        assert clock() - asked < TERMS.lease
+
+    play(script)
+
+
+def test_what_was_heard_is_handed_over_at_the_end_as_long_as_nobody_can_have_taken_over():
+    async def script(book, lease, link, _):
+        await asyncio.sleep(0.1)
+        await lease.intend([Note(1, [(1, INTENT)], LOST)])
+        link.cut = "before"
+        lease.record([Note(1, [(1, ANSWERED)], ERASED)])
+        lease.report(leaves=True)
+        asyncio.get_running_loop().call_later(40.0, setattr, link, "cut", None)
+        await lease.end(9, StopReason.TERMINATED)
+        assert book.state(1) == ERASED
+
+    play(script)
+
+
+def test_a_beat_that_is_asked_for_while_another_is_under_way_follows_it():
+    async def script(_, lease, link, __):
+        link.takes = 0.1
+        await asyncio.sleep(0.05)
+        lease.report()
+        await asyncio.sleep(0.2)
+        assert len(link.batches) == 2
         await lease.end(9, None)
 
     play(script)

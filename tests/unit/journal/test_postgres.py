@@ -30,7 +30,7 @@ from privacy_toolkit.journal.lease import (
 )
 from privacy_toolkit.journal.ledgers import KeptLink
 from privacy_toolkit.journal.postgres import connection, copy, lease, reader, schema
-from privacy_toolkit.journal.postgres.connection import Database
+from privacy_toolkit.journal.postgres.connection import Database, Notices
 from privacy_toolkit.journal.postgres.lease import LeaseOf
 from privacy_toolkit.journal.postgres.reader import DRAIN, LEASE
 from privacy_toolkit.journal.postgres.state import PostgresState
@@ -132,6 +132,50 @@ def test_who_worked_elsewhere_is_waited_for_until_lease_and_drain_are_over(state
                 intend(run)
     with suppress(FencedError):  # whether it is said again is the store's affair
         run.close()
+
+
+def test_an_execution_of_which_the_database_lacks_something_writes_nothing_more_and_has_all_others_ask(
+    run, state, execute
+):
+    state.identity.advance()
+
+    async def script(loses, *given):
+        held = state.open(RUN).lease(1, "{}", LeaseTerms(exclusive=False))
+        keeper = held._keeper
+        await keeper.commit(LeaseBatch(1, [Note(1, [(1, INTENT)], LOST)]))
+        await keeper.commit(LeaseBatch(2, [Note(1, (), ERASED)]))
+        assert not state.identity.doubt()
+        execute(loses, *given)
+        with pytest.raises(JournalError, match="it was restored, or a standby took over"):
+            await keeper.commit(LeaseBatch(3, [Note(2, [(1, INTENT)], LOST)]))
+        keeper.close()
+        assert "restored" in state.identity.doubt()
+        state.identity.acknowledge(5)
+
+    asyncio.run(script("UPDATE executions SET written = 1"))
+    asyncio.run(script("DELETE FROM executions"))
+
+
+def test_what_is_notified_is_heard_also_after_the_connection_was_lost(address, execute, monkeypatch):
+    monkeypatch.setattr(connection, "_AGAIN_AFTER", 0.0)
+
+    async def heard(said):
+        while said.empty():
+            execute("NOTIFY shares, 'more'")
+            with suppress(TimeoutError):
+                said.put_nowait(await asyncio.wait_for(said.get(), 0.02))
+
+    async def script():
+        said = asyncio.Queue()
+        notices = Notices(Database(address), "shares", said.put_nowait)
+        await heard(said)
+        execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'")
+        while not said.empty():
+            assert said.get_nowait() == "more"
+        await heard(said)
+        notices.close()
+
+    asyncio.run(asyncio.wait_for(script(), 30))
 
 
 def test_no_request_is_begun_once_a_lease_was_not_renewed_in_time(run):

@@ -35,7 +35,7 @@ def summary(totals, end=None, rejected=0, accepted=None, done=None, **changes):
         stopped_by=None if end == CRASH else end,
         cut_short=end == CRASH,
         started_at=0,
-        purged=False,
+        purged_at=None,
         acceptance=None if accepted is None else Acceptance(0, accepted),
         done=done or {},
     )
@@ -181,3 +181,19 @@ def test_a_run_under_way_says_so():
 
 def test_where_everybody_was_unknown_the_environment_is_looked_at_before_anything_is_destroyed():
     assert next_step(summary({Outcome.NOTHING_HELD: 3})).command == "privacy-toolkit doctor"
+
+
+def test_where_executions_that_worked_together_ended_in_several_ways_each_is_named():
+    together = [
+        Execution(1, 0, 5, StopReason.TERMINATED),
+        Execution(2, 0, None, joined=1),
+        Execution(3, 1, 6, StopReason.TERMINATED, joined=1),
+    ]
+    said = sentence(summary(OPEN, StopReason.TERMINATED), together)
+    assert said == (
+        f"Stopped early with 29 subjects still open: {STOPS[StopReason.TERMINATED]} (executions 1, 3); its end was not"
+        " recorded (a crash, or still under way) (execution 2)."
+    )
+    assert sentence(summary(OPEN, StopReason.TERMINATED), together[:1] + together[2:]) == (
+        f"Stopped early with 29 subjects still open: {STOPS[StopReason.TERMINATED]}."
+    )
