@@ -590,10 +590,11 @@ class Cluster(Simulation):
             self.written.append(now)
             self._look_at_the_second(now)
 
-        async def had_its_turn(pacer: Pacer) -> bool:
-            if pacer._written and pacer._written[-1] in self.written:
-                self.written.remove(pacer._written[-1])
-            return await again(pacer)
+        async def had_its_turn(pacer: Pacer, turn: float) -> bool:
+            own = [at for at in pacer._written if at <= turn]
+            if own and own[-1] in self.written:
+                self.written.remove(own[-1])
+            return await again(pacer, turn)
 
         Pacer._write, Pacer.again = written, had_its_turn  # type: ignore[method-assign]
         try:
