@@ -7,7 +7,6 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -89,8 +88,7 @@ class LetterWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dateline_alone: str = "{date}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterFacts:
+class LetterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one request; each day is None where it is not known.
 
     ``kind`` is one of ``KINDS``, ``regime`` is ``gdpr``, ``ccpa`` or ``none``. ``settled_on`` is the day of the read

@@ -7,10 +7,11 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from privacy_toolkit.access.page import Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
@@ -62,8 +63,7 @@ _CALLED_LIKE_AN_ID = re.compile(
 _ONE_FIELD = {("giveaway", "profileId"): ("giveaway", "profileIntegrationId")}
 
 
-@dataclass(frozen=True, slots=True)
-class Redacted:
+class Redacted(msgspec.Struct, frozen=True):
     """What is held, without the ids of other people: how many numbers stand for them, and how often one does."""
 
     data: dict[str, Any]
@@ -78,8 +78,7 @@ def redact(answer: dict[str, Any], customer_id: str) -> Redacted:
     return Redacted(data, worker.people, worker.occurrences)
 
 
-@dataclass(frozen=True, slots=True)
-class _Own:
+class _Own(msgspec.Struct, frozen=True):
     """The customer's own ids, and which of the system's numbers are the customer's or of the customer's own codes."""
 
     ids: frozenset[str]
@@ -104,15 +103,14 @@ def _own(answer: dict[str, Any], customer_id: str) -> _Own:
     return _Own(ids, frozenset(profiles - {""}), frozenset(referrals - {""}), known)
 
 
-@dataclass(slots=True)
-class _Worker:
+class _Worker(msgspec.Struct):
     """Goes through an answer once and copies it."""
 
     own: _Own
     people: int = 0
     occurrences: int = 0
     #: The number of a person by the field and what is in it.
-    numbers: dict[tuple[tuple[str, str], str], int] = field(default_factory=dict)
+    numbers: dict[tuple[tuple[str, str], str], int] = msgspec.field(default_factory=dict)
 
     def record(self, value: dict[str, Any], shape: str | None) -> dict[str, Any]:
         """A record of the field map, or one of no map at all."""
@@ -368,8 +366,7 @@ def _field(cell: Any) -> str:
 PAGE: Final = "index.html"
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True):
     """What holds for all packages of a run; ``recipient`` is a public key of age, ``age1…``."""
 
     out: Path | PackageObjects
@@ -382,8 +379,7 @@ class Recipe:
     recipient: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """What came of one package, with nothing in it that names a person.
 
     ``sha256`` is that of the file where a package is one, otherwise that of its README.txt, which holds those of all

@@ -7,7 +7,6 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import MAXYEAR, date, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -67,8 +66,7 @@ class ShownSection(NamedTuple):
     raw: str
 
 
-@dataclass(frozen=True, slots=True)
-class ViewLine:
+class ViewLine(msgspec.Struct, frozen=True):
     """Values under a label; ``name`` is how the system or the controller calls it.
 
     ``lang`` is the language of a label by the controller, None if it is that of the page or not known.
@@ -80,15 +78,14 @@ class ViewLine:
     lang: str | None = None
 
 
-@dataclass(slots=True)
-class Group:
+class Group(msgspec.Struct):
     """What belongs together under one heading: ``title`` in our words, ``name`` as it came."""
 
     title: str
     name: str = ""
-    lines: list[ViewLine] = field(default_factory=list)
-    technical: list[ViewLine] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
+    lines: list[ViewLine] = msgspec.field(default_factory=list)
+    technical: list[ViewLine] = msgspec.field(default_factory=list)
+    groups: list[Group] = msgspec.field(default_factory=list)
 
 
 class View:
@@ -260,8 +257,7 @@ _LIMITS: Final = ("sessions", "events", "ledger", "backups", "other", "copies", 
 _FILE_WORDS: Final = {"index.html": "file_index", "data.json": "file_json", "README.txt": "file_readme"}
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a package says of itself; ``data`` is None where nothing is held."""
 
     lang: str
@@ -450,8 +446,7 @@ class ReceiptRow(msgspec.Struct, frozen=True):
     time_span: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptFacts:
+class ReceiptFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a receipt says.
 
     ``row`` is the line of the pack, ``place`` its number from 1 and ``size`` that of all rows. ``record`` is the

@@ -15,13 +15,13 @@ import struct
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 import pyrage
 
 from privacy_toolkit.access.words import DeliveryError
@@ -149,8 +149,7 @@ _RETRIES: Final = 3
 _IN_PARTS: Final = 1 << 26
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True):
     """An object: its name below the address, its bytes, and when the storage took it, by its own clock."""
 
     name: str

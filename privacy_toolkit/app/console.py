@@ -18,6 +18,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
+import msgspec
+
 from privacy_toolkit.app import runs
 from privacy_toolkit.app.requests import holds
 from privacy_toolkit.app.upkeep import verifier_of
@@ -69,8 +71,7 @@ _FILES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ConsolePage:
+class ConsolePage(msgspec.Struct, frozen=True):
     """An answer of the console: a status, and either a body of some ``kind`` or the place to go on to."""
 
     status: HTTPStatus
@@ -84,8 +85,7 @@ class ConsolePage:
 NOT_THERE: Final = ConsolePage(HTTPStatus.NOT_FOUND, b"There is nothing here.\n", "text/plain; charset=utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class PackCheck:
+class PackCheck(msgspec.Struct, frozen=True):
     """The check of a pack that was asked for here: under way until there is a result, or an error that kept it."""
 
     at: str = ""
@@ -98,8 +98,7 @@ class PackCheck:
         return self.found is not None or self.error is not None
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedCommand:
+class CopiedCommand(msgspec.Struct, frozen=True):
     """A command for the terminal, quoted for a shell, and when it is the one to run."""
 
     when: str

@@ -6,24 +6,27 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from privacy_toolkit.app import runs, service
+import msgspec
+
+from privacy_toolkit.app import runs, service, workers
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
 from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
 from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
+from privacy_toolkit.engine.approval import hand_of
 from privacy_toolkit.engine.limits import Event, Listener, PaceChanged, Stop, Working
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.evidence.verify.findings import Verification
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.state import existing_state
+from privacy_toolkit.journal.state import existing_state, open_state
 from privacy_toolkit.journal.store import State
 from privacy_toolkit.reporting.words import next_step
 from privacy_toolkit.signatures.signers import AllowedSigners
@@ -31,13 +34,14 @@ from privacy_toolkit.signatures.signers import AllowedSigners
 if TYPE_CHECKING:
     import pandas as pd
 
+    from privacy_toolkit.app.requests import WrittenLetters
+
 Clock: TypeAlias = Callable[[], int]
 #: Events that wait to be taken; of more, the oldest are dropped. The journal keeps what counts.
 MOST_EVENTS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(msgspec.Struct, frozen=True):
     """A sentence about a run, such as that an input has changed since. It holds no personal data."""
 
     text: str
@@ -282,6 +286,123 @@ class Run:
         trust = Trust(None if listed is None else AllowedSigners.read(listed), service.moment(self._clock))
         return verify_pack(pack, trust, wanted=Wanted(approval=require_approval))
 
+    def stop(self, why: str = "") -> None:
+        """Ask whoever works on the run to stop, here or elsewhere; what they have under way is finished first.
+
+        Raises:
+            UsageError: the reason can't be written down.
+            RefusedError: nobody works on it.
+        """
+        workers.ask_to_stop(self._state(), self.id, why, self._clock)
+
+    # The day of a data protection officer: answers to people, lists for other systems, people who change their mind.
+
+    def letters(
+        self,
+        out: Path | str,
+        templates: Path | str,
+        *,
+        lang: str = "en",
+        with_open: bool = False,
+        unsent: bool = False,
+    ) -> WrittenLetters:
+        """Write a letter for everybody whose request is settled or extended, and an index, into a new folder.
+
+        Args:
+            out: the folder; it holds personal data then.
+            templates: the folder that ``privacy-toolkit letters init`` wrote, filled in.
+            lang: ``en``, ``de``, ``fr`` or ``es``.
+            with_open: whether those whose request is open hear that it is worked on.
+            unsent: whether only those get one for whom no sent answer is recorded.
+
+        Raises:
+            UsageError: the run answers nobody's request or is purged, the folder is there, or the templates or the
+                language can't be used. Nothing is written then.
+            JournalError: the journal can't be read.
+        """
+        from privacy_toolkit.app.requests import LetterOrder, write_letters  # noqa: PLC0415 - only where it is asked for
+
+        _check_language(lang)
+        order = LetterOrder(out=Path(out), templates=Path(templates), lang=lang, with_open=with_open, unsent=unsent)
+        return write_letters(self._state(), self.id, order, self._today())
+
+    def record_sent(self, ids: Sequence[str] | None = None, *, on: date | None = None) -> tuple[int, int]:
+        """Record that answers were sent on a day; how many, and how many of the run still wait for theirs.
+
+        Args:
+            ids: who was sent theirs; all who are settled and have none recorded by default.
+            on: the day, today by default (UTC).
+
+        Raises:
+            UsageError: the day is to come, or an id is not in the run or has no answer. Nothing is recorded then.
+            JournalError: it can't be written.
+        """
+        from privacy_toolkit.app.requests import record_sent  # noqa: PLC0415 - only where it is asked for
+
+        today = self._today()
+        return record_sent(self._state(), self.id, None if ids is None else _listed(ids), on or today, today)
+
+    def withdraw(self, ids: Sequence[str], *, restored: bool = False) -> int:
+        """Take people out whose requests were withdrawn, all or none, and write the pack again; how many.
+
+        ``restored``: the state folder was restored, copied or moved on purpose.
+
+        Raises:
+            UsageError: somebody can't be taken out. Nothing is changed then.
+            RefusedError: the run is under way, or purged.
+            ToolkitError: it can't be written.
+        """
+        settings = self._settings
+        order = runs.WithdrawOrder(self.id, _listed(ids), settings, hand_of(settings.trust), restored)
+        withdrawn = runs.withdraw(open_state(settings.state, settings.state_key), order, self._clock)
+        self.report()
+        return withdrawn
+
+    def export(self, out: Path | str, *, confirmed: bool = False, spreadsheet_safe: bool = False) -> int:
+        """Write what came of every subject, with ids, to a file; how many rows it has.
+
+        Args:
+            out: the file: ``.csv``, ``.parquet`` or ``.xlsx``. It is for its owner alone, and replaces an earlier one.
+            confirmed: whether only who was erased is in it: a list for other systems (Article 19 GDPR).
+            spreadsheet_safe: whether no spreadsheet can take a cell of a CSV for a formula.
+
+        Raises:
+            UsageError: the file can't be written, the run was purged, or it erases nobody.
+        """
+        return runs.write_outcomes(self._state(), self.id, str(out), confirmed=confirmed, guard=spreadsheet_safe)
+
+    def receipt(
+        self, id_: str, out: Path | str, *, row: int | None = None, lang: str = "en", notice: Path | str | None = None
+    ) -> Path:
+        """Open one row of the pack for the person it is about, in a new folder for them, which is returned.
+
+        Args:
+            id_: the customer's id.
+            out: the folder.
+            row: which row of the input, if the id has several.
+            lang: the language of its page.
+            notice: the controller's notice: who answers, and in which time zone.
+
+        Raises:
+            UsageError: there is no pack, the id is not in it, or the folder is there.
+            RefusedError: the run was purged.
+            ToolkitError: the pack was changed, or the folder can't be written.
+        """
+        from privacy_toolkit.access.words import blank, load  # noqa: PLC0415 - only where it is asked for
+        from privacy_toolkit.evidence import receipts  # noqa: PLC0415
+
+        ((id_,), folder) = _listed([id_]), Path(out)
+        if self.pack is None:
+            raise UsageError(f"Run {self.id} has no pack.", "Write one with report().")
+        _check_language(lang)
+        link = receipts.read_link(self.pack)
+        receipts.check_free(folder)
+        with self._state().open(self.id) as journal:
+            page = receipts.page_for(journal, lang, load(Path(notice)) if notice else blank())
+            receipt = receipts.receipt_of(journal, self.pack, link.head(), id_, row)
+        receipts.write_receipt(receipt, link, folder, page)
+        return folder
+
     def purge(self, *, confirm: str) -> None:
         """Destroy the ids of the run and its secret. The pack stays, and nothing links it to a person any more.
 
@@ -302,6 +423,28 @@ class Run:
 
     def _state(self) -> State:
         return existing_state(self._settings.state, self._settings.state_key)
+
+    def _today(self) -> date:
+        return service.moment(self._clock).date()
+
+
+def _check_language(lang: str) -> None:
+    from privacy_toolkit.access.words import LANGUAGES  # noqa: PLC0415 - only where words are asked for
+
+    if lang not in LANGUAGES:
+        raise UsageError("There are no words in that language.", f"The languages are: {', '.join(LANGUAGES)}.")
+
+
+def _listed(ids: Sequence[Any]) -> list[str]:
+    """Ids that were handed over one by one, each as text.
+
+    Raises:
+        UsageError: they are none, or not that.
+    """
+    listed = [] if isinstance(ids, str) else list(ids)
+    if not listed or not all(isinstance(id_, str) and id_ for id_ in listed):
+        raise UsageError("The ids are a list of texts that is not empty.", 'For one person: ["customer-00001"]')
+    return listed
 
 
 # What is between the caller's thread and the one that works.

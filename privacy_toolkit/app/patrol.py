@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -88,8 +87,7 @@ def _tell(journal: OpenRun, plan: Plan) -> tuple[bytes, tuple[()]]:
     return msgspec.msgpack.encode(told), ()
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """A look at those whom a run erased, ``after_days`` days after the last of them was.
 
     ``is_due``: the day has come, and no patrol has looked since. ``passed`` are earlier looks of the schedule that were
@@ -105,8 +103,7 @@ class Look:
     passed: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(msgspec.Struct, frozen=True):
     """How things stand on a day: the looks that are due or come next, and patrols that are to be gone on with.
 
     ``unreadable`` are runs that can't be read: whom they erased is looked at by nobody.
@@ -181,8 +178,7 @@ def _looks(run_id: str, told: _Told, days: Sequence[int], patrols: Sequence[date
 # Taking the looks.
 
 
-@dataclass(frozen=True, slots=True)
-class PatrolOrder:
+class PatrolOrder(msgspec.Struct, frozen=True):
     """What is asked for: the looks that are due, or one at a ``run`` now; ``path`` is a list of those to be read.
 
     ``as_of`` is the day that counts as today; the reads are of today all the same, and the report says both.
@@ -190,13 +186,12 @@ class PatrolOrder:
 
     run: str | None = None
     path: str | None = None
-    options: InputOptions = field(default_factory=InputOptions)
+    options: InputOptions = msgspec.field(default_factory=InputOptions)
     as_of: date | None = None
     sample: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PatrolResult:
+class PatrolResult(msgspec.Struct, frozen=True):
     """What came of it: the runs, and what is to be looked at now. ``exit_code`` is that of the whole."""
 
     results: tuple[RunResult, ...]
@@ -319,8 +314,7 @@ def pool(path: str, options: InputOptions, settings: Settings, say: Say, clock: 
     return count_pool(PoolQuestion(codes, summary.rejected, state, settings.scope, asks, moment(clock)))
 
 
-@dataclass(frozen=True, slots=True)
-class Redemptions:
+class Redemptions(msgspec.Struct, frozen=True):
     """How many pairs of a customer and a coupon were ``read``, by whether it was redeemed or why that is not known.
 
     ``rejected`` and ``duplicates`` are rows of the input that are none of them.
@@ -332,8 +326,7 @@ class Redemptions:
     counts: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class RedemptionOrder:
+class RedemptionOrder(msgspec.Struct, frozen=True):
     """Whose redemptions are asked for: a file of pairs, how it is read, the file to write, the columns it carries."""
 
     path: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, put_file, read_regular
@@ -70,7 +72,7 @@ def checked(order: Order, settings: Settings) -> Order:
     given = {**job.settable, **order.parameters}
     default = ",".join(map(str, settings.loyalty)) if job.packages else None  # an erasure, not to be undone, names them
     for name in PROGRAMS & given.keys():
-        given[name] = _programs(given[name] or default, settings)
+        given[name] = _programs(default if given[name] is None else given[name], settings)
     for name, value in given.items():
         _check_value(name, value)
     for name, (message, hint) in job.demands.items():
@@ -543,8 +545,7 @@ def statement_of(plan: Plan, trust: TrustSettings, now: datetime, for_state: str
     return statement(plan, default_terms(trust, now, state))
 
 
-@dataclass(frozen=True, slots=True)
-class Approver:
+class Approver(msgspec.Struct, frozen=True):
     """A second person about to approve: whose key signs, and what."""
 
     plan: Plan

@@ -6,11 +6,12 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
 from privacy_toolkit.core.durable import put_folder
@@ -143,8 +144,7 @@ INDEX: Final = "index.csv"
 _COLUMNS: Final = ("letter", "id", "ticket", "kind", "outcome", "requested_on", "due_on", "package")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterOrder:
+class LetterOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What letters are wanted: where, by which templates, in which language.
 
     ``with_open``: those whose request is open hear that it is worked on. ``unsent``: only who has no recorded answer.
@@ -157,16 +157,15 @@ class LetterOrder:
     unsent: bool = False
 
 
-@dataclass(slots=True)
-class WrittenLetters:
+class WrittenLetters(msgspec.Struct):
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
     ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, and ``overdue`` of extended requests.
     """
 
     index: Path
-    letters: Counter[str] = field(default_factory=Counter)
-    without: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = msgspec.field(default_factory=Counter)
+    without: Counter[str] = msgspec.field(default_factory=Counter)
     #: Where it was carried out; nothing of a run on ``sandbox`` is so for anybody.
     environment: str = "live"
     #: Extended requests without a letter, since the settings give no reason for the extension.
@@ -235,8 +234,7 @@ _SAY_GONE: Final = frozenset({"erased", "nothing_held"})
 _SAY_OPEN: Final = frozenset({"open", "extended"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Overtaken:
+class _Overtaken(msgspec.Struct, frozen=True):
     """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number."""
 
     today: date
@@ -354,13 +352,13 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
 
 
 def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Collection[str]) -> UsageError:
-    """Says which lines of the file can't be recorded, and no id."""
-    lines = [line for line, id_ in enumerate(ids, 1) if id_ in missing]
+    """Says which of the ids can't be recorded, by their numbers."""
+    numbers = [number for number, id_ in enumerate(ids, 1) if id_ in missing]
     first = next(iter(id_ for id_ in ids if id_ in missing))
     why = "has no final answer yet" if first in unanswered else "is not in this run"
-    named = ", ".join(map(str, lines[:20])) + (" …" if lines[20:] else "")
+    named = ", ".join(map(str, numbers[:20])) + (" …" if numbers[20:] else "")
     return UsageError(
-        f"Nothing was recorded: {count(len(lines), 'line')} of the file can't be (line {named}); the first one {why}.",
+        f"Nothing was recorded: {count(len(numbers), 'id')} can't be (number {named}); the first one {why}.",
         "privacy-toolkit runs subjects RUN shows who is in it, and how each stands.",
     )
 
@@ -368,13 +366,12 @@ def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Coll
 # The register.
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     """A run that answers requests: its summary, and who of it goes on in a later run, by the subject's number."""
 
     summary: Summary
     purged_at: int | None
-    taken_over: dict[int, str] = field(default_factory=dict)
+    taken_over: dict[int, str] = msgspec.field(default_factory=dict)
 
     @property
     def kind(self) -> tuple[str, str, int | None]:
@@ -534,8 +531,7 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
 # Holds, and what of them is to be reviewed.
 
 
-@dataclass(frozen=True, slots=True)
-class HeldRequests:
+class HeldRequests(msgspec.Struct, frozen=True):
     """Subjects of a run that are on hold on one ground and to be reviewed on one day; None: on no day."""
 
     run_id: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from privacy_toolkit.config.settings import Settings, deployment_key
 from privacy_toolkit.core.durable import read_regular
@@ -34,6 +35,7 @@ from privacy_toolkit.inputs.lists import sessions_of
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Entry, Note, PackageFacts, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, running
+from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
 
 
 def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
@@ -177,6 +179,22 @@ def outcomes(state: State, run_id: str, *, confirmed: bool = False) -> Table:
     return Table("list", columns, ("id", *shown), lambda: _told_rows(state, run_id, shown, job))
 
 
+def write_outcomes(state: State, run_id: str, out: str, *, confirmed: bool = False, guard: bool = False) -> int:
+    """Write what came of every subject of a run to a file, in place of one that is there; how many rows it has.
+
+    ``confirmed`` as for ``outcomes``; ``guard``: no spreadsheet takes a cell for a formula.
+
+    Raises:
+        UsageError: the file can't be written or hold them all, or as for ``outcomes``.
+        JournalError: the journal can't be read.
+    """
+    check_out(out, guard=guard, formats=OF_RUNS)
+    with state.open(run_id) as journal:
+        if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:
+            raise UsageError(f"A sheet has at most {MOST_IN_A_SHEET:,} rows.", "Name a .csv or a .parquet.")
+    return write_table(Path(out), outcomes(state, run_id, confirmed=confirmed), guard=guard)
+
+
 def _told_rows(state: State, run_id: str, shown: Sequence[str], job: Declaration) -> Iterator[tuple[Any, ...]]:
     with state.open(run_id) as journal:
         for observed in journal.rows():
@@ -232,8 +250,7 @@ def read_ids(path: Path) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class WithdrawOrder:
+class WithdrawOrder(msgspec.Struct, frozen=True):
     """Whose requests are withdrawn from which run, and under which settings and key; see ``withdraw``."""
 
     run_id: str
@@ -293,11 +310,11 @@ def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
         (settled, "is settled already"),
     ):
         if fault:
-            lines = [line for line, id_ in enumerate(ids, 1) if id_ in fault]
+            numbers = [number for number, id_ in enumerate(ids, 1) if id_ in fault]
             raise UsageError(
-                f"Nobody was withdrawn: the request of line {lines[0]} of the file {why}"
-                f"{f' ({len(lines):,} such lines)' if len(lines) > 1 else ''}.",
-                "Take such lines out of the file. privacy-toolkit runs subjects RUN shows how everybody stands.",
+                f"Nobody was withdrawn: the request of id number {numbers[0]} {why}"
+                f"{f' ({len(numbers):,} such ids)' if len(numbers) > 1 else ''}.",
+                "Take such ids out of the list. privacy-toolkit runs subjects RUN shows how everybody stands.",
             )
     return notes
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.app.plans import (
     approval_of,
@@ -128,8 +129,7 @@ def _warn(ready: Prepared, host: Host, *, unseen: bool = False) -> None:
         host.say(f"Warning: {one.message}")
 
 
-@dataclass(frozen=True, slots=True)
-class PlanToApply:
+class PlanToApply(msgspec.Struct, frozen=True):
     """A plan as it was written, and what goes with it.
 
     ``approval`` is where the approval of a second person is looked for; it has to be there if somebody named the

@@ -12,10 +12,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.app import patrol, service
 from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
@@ -44,6 +47,8 @@ from privacy_toolkit.journal.state import existing_state, exists, open_state
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from privacy_toolkit.reporting.register import RequestRegister
 
 T = TypeVar("T")
 #: Refused rows that a preview names.
@@ -122,6 +127,21 @@ class Toolkit:
             parameters={"undoes": run_id, "unredeemed": True},
         )
         return _in_thread(lambda: self._plan(order, _DataInput()))
+
+    def erase_reappeared(self, patrol: str = "all", **given: Any) -> PlannedRun:
+        """Plan to erase again who was seen again after their erasure.
+
+        Args:
+            patrol: the run of a patrol: its id, an unambiguous beginning of it, or ``latest``; ``all`` for all of them.
+            given: options of ``erase``, as for ``plan``.
+
+        Raises:
+            UsageError: nobody reappeared, or there is no such run or option.
+        """
+        state = existing_state(self.settings.state, self.settings.state_key)
+        given["reappeared"] = patrol if patrol == "all" else state.find(patrol)
+        order, _ = _order("erase", "", given, merged(InputOptions(), **self.settings.input))
+        return _in_thread(lambda: self._plan(replace(order, path=STDIN), _DataInput()))
 
     def patrol(
         self,
@@ -256,6 +276,29 @@ class Toolkit:
         state = existing_state(self.settings.state, self.settings.state_key)
         return register(state, today, jobs_that(lambda job: job.has_clock), days)
 
+    def register(self) -> RequestRegister:
+        """Every request over all runs: received, due, outcome, settled, answered; ``as_object()`` has all of it.
+
+        Raises:
+            UsageError: there is no state folder.
+        """
+        from privacy_toolkit.app.requests import register as over_all_runs  # noqa: PLC0415 - only where it is asked for
+
+        settings = self.settings
+        state = existing_state(settings.state, settings.state_key)
+        return over_all_runs(state, service.moment(self._clock).date(), settings.packs)
+
+    def metrics(self, year: int) -> dict[str, Any]:
+        """Count the requests received in a year by what came of them, with median days, as ``metrics --json`` does.
+
+        Raises:
+            UsageError: there is no state folder.
+        """
+        from privacy_toolkit.app.requests import metrics  # noqa: PLC0415 - only where it is asked for
+
+        state = existing_state(self.settings.state, self.settings.state_key)
+        return metrics(state, year, service.moment(self._clock).date())
+
     def _plan(self, order: Order, source: _DataInput) -> PlannedRun:
         settings, state = self.settings, open_state(self.settings.state, self.settings.state_key)
         host = Backstage(None)
@@ -271,8 +314,7 @@ class Toolkit:
         return PlannedRun(settings, given, source, preview, self._clock)
 
 
-@dataclass(frozen=True, slots=True)
-class Patrolled:
+class Patrolled(msgspec.Struct, frozen=True):
     """What came of a patrol. It names nobody; ``Run.to_frame(ids=True)`` does.
 
     ``runs`` are the looks that were taken. ``totals`` are what ``privacy-toolkit patrol --json`` says: ``still_gone``,
@@ -286,8 +328,7 @@ class Patrolled:
     exit_code: ExitCode
 
 
-@dataclass(frozen=True, slots=True)
-class PlanPreview:
+class PlanPreview(msgspec.Struct, frozen=True):
     """What a plan would do, to look at before it is applied. It holds no personal data.
 
     ``rows`` are the sums of the input, ``rejected`` the first refused rows, each as its number and the reason;

@@ -6,13 +6,13 @@ import re
 import tempfile
 from calendar import monthrange
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyrage
 
 from privacy_toolkit.access.placing import recipient_of
@@ -63,8 +63,7 @@ def first_kept(age: str, today: date) -> date:
         raise UsageError(f"{age!r} is longer than the calendar.", hint) from None
 
 
-@dataclass(frozen=True, slots=True)
-class LeftRun:
+class LeftRun(msgspec.Struct, frozen=True):
     """A run that is old enough and is left all the same: a code, such as ``open`` or ``letters``, and why in words."""
 
     run_id: str
@@ -72,8 +71,7 @@ class LeftRun:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Aged:
+class Aged(msgspec.Struct, frozen=True):
     """The runs that ended before a day: those that may be purged, the oldest first, and those that are left.
 
     ``finish`` is the run that was purged last, by whatever command: a process may have died before it was through.
@@ -186,8 +184,7 @@ def sentence_to_purge_aged(age: str) -> str:
     return f"purge older than {age}"
 
 
-@dataclass(frozen=True, slots=True)
-class PurgedRuns:
+class PurgedRuns(msgspec.Struct, frozen=True):
     """What came of purging: the runs that were, those that are left, and those at which something went wrong."""
 
     purged: tuple[str, ...]
@@ -249,8 +246,7 @@ _AGE_FORMAT: Final = b"age-encryption.org/v1\n"
 _LARGEST_IDENTITY: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True):
     """What is to be backed up, and to which file; ``recipients`` are public keys of age, none: it is not encrypted."""
 
     out: Path

@@ -7,10 +7,12 @@ import hmac
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.app.plans import make_place
 from privacy_toolkit.app.workers import who_asked
@@ -68,8 +70,7 @@ class Host(Protocol):
         """Hear that the work is over, and that the pack is still to be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duty:
+class Duty(msgspec.Struct, frozen=True):
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
     ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process, ``sleep`` waits
@@ -87,7 +88,7 @@ class Duty:
     sleep: Callable[[float], None] = time.sleep
     joins: bool = False
     seals: bool = True
-    terms: LeaseTerms = field(default_factory=LeaseTerms)
+    terms: LeaseTerms = msgspec.field(default_factory=LeaseTerms)
     live: Live | None = None
 
     @property
@@ -327,8 +328,7 @@ def _notice(planned: PlannedInput, key: bytes | None) -> Notice:
 # What a run hands over next to its pack: the file for which it was made.
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(msgspec.Struct, frozen=True):
     """A file that was handed over, whether all is in it that was asked for, and others that go with it."""
 
     path: Path
@@ -389,8 +389,7 @@ def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) 
 # How a run stands afterwards.
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(msgspec.Struct, frozen=True):
     """How a run stands after something was done with it.
 
     ``summary`` is None where not even the journal could be read, ``sentence`` says it in words. ``folder`` is where
@@ -413,8 +412,8 @@ class RunResult:
     is_detached: bool = False
     has_pack: bool = True
     causes: Mapping[str, Mapping[str, int]] | None = None
-    sessions: Mapping[str, int] = field(default_factory=dict)
-    failed_codes: Mapping[str, int] = field(default_factory=dict)
+    sessions: Mapping[str, int] = msgspec.field(default_factory=dict)
+    failed_codes: Mapping[str, int] = msgspec.field(default_factory=dict)
     held_back: HeldBack | None = None
     copy: str = ""
 

@@ -11,12 +11,13 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.config.file import ScheduleProfile
 from privacy_toolkit.config.settings import Settings
@@ -241,8 +242,7 @@ _SHARE: Final = 0.2
 LONGEST_WHY: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How a run stands at one moment; there is nobody's id in it.
 
     ``requests`` is how many were made so far, ``rate`` how many a second lately, ``left`` how many seconds it takes at

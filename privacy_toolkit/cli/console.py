@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, result, say
@@ -104,8 +105,7 @@ _NO_SESSION: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True):
     method: str
     target: str
     headers: Mapping[str, str]

@@ -8,11 +8,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 from privacy_toolkit.cli.options import settings_options, take_settings
 from privacy_toolkit.cli.output import emit_json, now_utc, result, say
@@ -247,8 +247,7 @@ _LATER = "Try again. If it still fails: is the network up, is the host right, is
 _KEYS = "Is the key right, was it copied completely, and does it belong to this environment (live or sandbox)?"
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorCheck:
+class DoctorCheck(msgspec.Struct, frozen=True):
     """One thing that was looked at. ``remedy`` says what to do about a failure, ``exit_code`` how it is told."""
 
     name: str

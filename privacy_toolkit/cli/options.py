@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -123,8 +122,7 @@ _EXECUTION = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandOptions(ExecutionOptions):
+class CommandOptions(ExecutionOptions, frozen=True, kw_only=True):
     """What the command line says about one execution; see ``execution_options`` for each."""
 
     confirm: str | None = None
@@ -181,9 +179,7 @@ def told_options(function: F) -> F:
 
 def take_execution(options: dict[str, Any]) -> CommandOptions:
     """Take the options of an execution out of click's keyword arguments."""
-    return CommandOptions(
-        **{field.name: options.pop(field.name) for field in fields(CommandOptions) if field.name in options}
-    )
+    return CommandOptions(**{name: options.pop(name) for name in CommandOptions.__struct_fields__ if name in options})
 
 
 def take_settings(options: dict[str, Any], execution: CommandOptions | None = None) -> Settings:

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -390,12 +389,11 @@ def _show_outcomes(summary: Summary, shown: RunResult) -> None:
         result(f"Listed sessions: {_listed(shown.sessions, summary.run_id)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(msgspec.Struct, frozen=True):
     """What to look at before a plan is applied: warnings of its input, and how earlier runs of its people ended."""
 
     warnings: Sequence[InputWarning] = ()
-    earlier: Mapping[str, int] = field(default_factory=dict)
+    earlier: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 def show_plan(plan: Plan, path: Path, settings: Settings, as_json: bool, noticed: Noticed) -> None:

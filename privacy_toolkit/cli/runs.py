@@ -358,18 +358,13 @@ def _purge_aged(
 @settings_options
 def export_outcomes(**options: Any) -> int:
     """Write what came of every subject of a run to a file: ids, tickets, outcomes, reasons and days."""
-    from privacy_toolkit.app.runs import outcomes
-    from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
+    from privacy_toolkit.app.runs import write_outcomes
 
     as_json, name, out = options.pop("as_json"), options.pop("run"), options.pop("out")
     confirmed, guard = options.pop("confirmed"), options.pop("spreadsheet_safe")
-    check_out(out, guard=guard, formats=OF_RUNS)
     state = take_state(options)
     run_id = state.find(name)
-    with state.open(run_id) as journal:
-        if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:
-            raise UsageError(f"A sheet has at most {MOST_IN_A_SHEET:,} rows.", "Name a .csv or a .parquet.")
-    rows = write_table(Path(out), outcomes(state, run_id, confirmed=confirmed), guard=guard)
+    rows = write_outcomes(state, run_id, out, confirmed=confirmed, guard=guard)
     if as_json:
         emit_json({"run_id": run_id, "out": out, "rows": rows})
     else:

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import stat
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -244,8 +243,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: StateProfile = StateProfile()
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigPlace:
+class ConfigPlace(msgspec.Struct, frozen=True):
     """Where the configuration file is, if there is one; ``passed_over`` says of one in the current folder why not."""
 
     path: Path | None
@@ -374,16 +372,14 @@ KEY_PREFIX = "whsec_"
 _NOT_IN_URLS = re.compile(r"[^\x21-\x7e]|\\")
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(msgspec.Struct, frozen=True):
     """Where the totals of a run are posted to, and the key that signs them."""
 
     url: Secret
     key: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(msgspec.Struct, frozen=True):
     """Who is told about a run. Addresses are secrets: anyone who knows one can tell the same.
 
     ``metrics_port`` is where figures are served on the loopback address while a run is worked on; 0: any that is free.

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+import msgspec
+
 from privacy_toolkit.config.file import Profile, read_secret
 from privacy_toolkit.core.durable import ExposedError, read_private, read_regular
 from privacy_toolkit.core.model import UsageError
@@ -236,8 +238,7 @@ class Proxy:
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """How connections leave. Nothing is read from the files before a connection is wanted.
 
     ``proxy`` is that of the profile, ``no_proxy`` the hosts that it is not asked for, and ``direct`` says that there is
@@ -249,7 +250,7 @@ class Network:
     proxy: Proxy | None = None
     no_proxy: tuple[str, ...] = ()
     direct: bool = False
-    variables: Mapping[str, Secret] = field(default_factory=dict)
+    variables: Mapping[str, Secret] = msgspec.field(default_factory=dict)
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None

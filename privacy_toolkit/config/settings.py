@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 from platformdirs import user_state_path
 
 from privacy_toolkit.config.file import (
@@ -71,8 +71,7 @@ _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = "localhost"
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(msgspec.Struct, frozen=True):
     """What the command line says; None where it says nothing."""
 
     config: str | None = None
@@ -86,8 +85,7 @@ class Flags:
     metrics_port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionOptions:
+class ExecutionOptions(msgspec.Struct, frozen=True):
     """What is said about one execution; each means what the option of that name does on the command line.
 
     ``until`` is a time of day or a duration, ``max_failures`` a number of subjects or a share (``5%``), ``pack`` the
@@ -106,8 +104,7 @@ class ExecutionOptions:
     no_work: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TrustSettings:
+class TrustSettings(msgspec.Struct, frozen=True):
     """Who signs, and whose signatures count.
 
     ``signing_key`` is the file of the key, ``signer`` the name under which others know it, ``allowed_signers`` the list
@@ -137,8 +134,7 @@ class DatabaseAddress(str):
         return made
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, dict=True):
     """What holds for one command.
 
     ``rate`` is requests a second over all operations. ``settle`` and ``grace`` are seconds: how long an accepted change
@@ -168,17 +164,21 @@ class Settings:
     profile: str
     trust: TrustSettings = TrustSettings()
     state_key: Path | None = None
-    notify: Notify = field(default_factory=Notify)
-    control_present: str | None = field(default=None, repr=False)
+    notify: Notify = msgspec.field(default_factory=Notify)
+    control_present: str | None = None
     config_file: Path | None = None
     config_passed_over: str = ""
-    input: Mapping[str, Any] = field(default_factory=dict)
-    patrol: PatrolProfile = field(default_factory=PatrolProfile)
+    input: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    patrol: PatrolProfile = msgspec.field(default_factory=PatrolProfile)
     loyalty: tuple[int, ...] = ()
-    schedules: Mapping[str, ScheduleProfile] = field(default_factory=dict)
-    network: Network = field(default_factory=Network)
+    schedules: Mapping[str, ScheduleProfile] = msgspec.field(default_factory=dict)
+    network: Network = msgspec.field(default_factory=Network)
     keep: str | None = None
     log: LogProfile | None = None
+
+    def __repr__(self) -> str:
+        """The profile alone: there are keys in it, and the id of a profile."""
+        return f"Settings(profile={self.profile!r})"
 
     @property
     def logs_to_stderr(self) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from datetime import date, datetime
 from enum import IntEnum, StrEnum
 from typing import Final
+
+import msgspec
 
 # The errors of the toolkit, one kind for each exit code a caller can act on.
 #
@@ -364,8 +365,7 @@ MAY_BE_DONE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """One accepted, distinct entry of an input.
 
     ``seq`` counts the accepted subjects from 1 in input order; ``row`` is the line (CSV) or record number
@@ -379,16 +379,14 @@ class Subject:
     given: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """An entry of the exclusion list: why a subject is not to be touched, and when that is reviewed."""
 
     reason: str
     review_on: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectRequest:
+class SubjectRequest(msgspec.Struct, frozen=True):
     """What an input says of the request behind a subject, next to the id.
 
     ``requested_on`` is the day the request came in, ``extended_on`` the day the person was told that it takes longer,
@@ -412,8 +410,7 @@ class Gone(StrEnum):
     EMPTIED = "emptied"  # the profile stays listed, and holds nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True, kw_only=True):
     """What a deployment taught by the toolkit's own control profile, which is nobody's; nothing in it is personal.
 
     ``profile_id`` is the control profile. ``gone`` is how it was answered for once it was erased, ``gone_after`` the

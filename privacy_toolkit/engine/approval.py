@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from privacy_toolkit.config.settings import TrustSettings
 from privacy_toolkit.core.model import DamagedError, RefusedError, UsageError
@@ -42,8 +43,7 @@ _TERMS: Final = re.compile(
 _SIGNATURE: Final = b"-----BEGIN SSH SIGNATURE-----"
 
 
-@dataclass(frozen=True, slots=True)
-class SigningIdentity:
+class SigningIdentity(msgspec.Struct, frozen=True):
     """A signing key, and the name under which others know it, if one is set."""
 
     signer: DocumentSigner
@@ -55,8 +55,7 @@ class SigningIdentity:
         return Planner(name=self.name, fingerprint=self.signer.public.fingerprint)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """When a plan was approved, until when a run may be begun with that, and in which state folder (its identity)."""
 
     approved_at: datetime
@@ -64,8 +63,7 @@ class Terms:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """An approval as it is passed in. ``statement`` is None for a plan of the first format, which says all of it."""
 
     signature: bytes

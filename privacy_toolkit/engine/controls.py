@@ -16,9 +16,10 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
 from privacy_toolkit.engine.limits import Stop, Watch
@@ -84,27 +85,24 @@ class Asker(Protocol):
         """
 
 
-@dataclass(slots=True)
-class _Route:
+class _Route(msgspec.Struct):
     """What is known of one operation's route. Times are of the monotonic clock, in seconds."""
 
     operation: Operation
     begun: float = -math.inf  # when the newest control that held was begun
     ended: float = -math.inf  # and when its answer was there
-    waiting: list[tuple[float, asyncio.Future[bool]]] = field(default_factory=list)
+    waiting: list[tuple[float, asyncio.Future[bool]]] = msgspec.field(default_factory=list)
     task: asyncio.Task[bool] | None = None
 
 
-@dataclass(slots=True)
-class _Waited:
+class _Waited(msgspec.Struct):
     """A connection whose proof walks wait for: how many of them, and what asks for it just now."""
 
     walks: int = 0
     task: asyncio.Task[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """The surroundings of controls. ``clock`` is monotonic seconds, ``now`` microseconds since the epoch.
 
     While ``watch`` is suspicious nothing may be concluded from absences; ``positive`` is the id of a profile that must

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from random import Random, SystemRandom
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.config.settings import Settings, deployment_key
@@ -145,8 +145,7 @@ def _can_be_looked_up(plan: Plan) -> bool:
     return all(OPERATIONS[name].retry not in FOR_GOOD for name in plan.calls if name in OPERATIONS)
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(msgspec.Struct, frozen=True):
     """What holds for one execution next to the settings. ``until`` is an aware time.
 
     ``removed`` is how many packages of earlier runs were removed before, None where that was not asked for.
@@ -154,7 +153,7 @@ class Conditions:
     restored (RFC 3339), "" if nobody did.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = msgspec.field(default_factory=Limits)
     until: datetime | None = None
     verify: str = "all"
     predicate: str = ""
@@ -164,8 +163,7 @@ class Conditions:
     restored: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """Everything an execution needs. ``clock`` is microseconds since the epoch, ``monotonic`` seconds.
 
     ``absences`` are the operations whose 404 settles subjects, ``positive`` the id of a profile that must be visible,
@@ -186,7 +184,7 @@ class Work:
     listeners: Sequence[Listener] = ()
     sequencing: Sequencing = Sequencing.URGENCY
     spreads: bool = False
-    terms: LeaseTerms = field(default_factory=LeaseTerms)
+    terms: LeaseTerms = msgspec.field(default_factory=LeaseTerms)
     recognise: Callable[[list[str]], bool] = lambda _: False
     suppressed: Callable[[str], bool] = lambda _: False
     absences: Sequence[Operation] = ()
@@ -196,7 +194,7 @@ class Work:
     stopping: Callable[[Stop, Callable[[], None]], AbstractContextManager[None]] = lambda *_: nullcontext()
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
     monotonic: Callable[[], float] = time.monotonic
-    rng: Random = field(default_factory=SystemRandom)
+    rng: Random = msgspec.field(default_factory=SystemRandom)
     make_pacer: Callable[[float | None], Pacer] = Pacer
     aside: Aside = in_thread
     make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None

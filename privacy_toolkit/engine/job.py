@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import UNSET
 
 from privacy_toolkit.core.durable import SETTINGS_LIMIT, read_regular
@@ -55,8 +55,7 @@ class Subjects(Protocol):
         """Row, id and what else is given of each, a page at a time; repeatable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
+class Preparation(msgspec.Struct, frozen=True):
     """What a job makes its subjects of: the scan of its input, the holds by number, and what the operator set.
 
     ``second`` is the path of the second input, read as ``options`` say. ``scope`` is where what is remembered holds,
@@ -77,8 +76,7 @@ class Preparation:
     ask: Callable[[Preflight], None] = lambda _: None
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(msgspec.Struct, frozen=True):
     """The subjects, as many and in the same order as those of the scan, and what goes with them.
 
     ``second`` is the second input they were made with, ``sessions`` the list of sessions among them, ``parameters``
@@ -90,10 +88,10 @@ class Assigned:
     subjects: Subjects
     second: PlannedInput | None = None
     sessions: PlannedInput | None = None
-    parameters: Mapping[str, str | int | bool | None] = field(default_factory=dict)
+    parameters: Mapping[str, str | int | bool | None] = msgspec.field(default_factory=dict)
     remember: Callable[[], None] = lambda: None
-    holds: Mapping[int, Hold] = field(default_factory=dict)
-    requests: Mapping[int, SubjectRequest] = field(default_factory=dict)
+    holds: Mapping[int, Hold] = msgspec.field(default_factory=dict)
+    requests: Mapping[int, SubjectRequest] = msgspec.field(default_factory=dict)
     warnings: Sequence[InputWarning] = ()
 
 
@@ -166,13 +164,12 @@ class Preflight(Protocol):
         """What was counted; it names nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(msgspec.Struct, frozen=True):
     """How is asked: at what pace, and how many questions at a time."""
 
     pacer: Pacer
     at_once: int
-    rng: Random = field(default_factory=SystemRandom)
+    rng: Random = msgspec.field(default_factory=SystemRandom)
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -235,8 +232,7 @@ Parameters = Mapping[str, str | int | bool | None]
 SPREADSHEET_SAFE = "spreadsheet_safe"
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a job is carried out with: its parameters, the run's secret, how many subjects there are, and settings.
 
     ``settle`` is how long, in seconds, an accepted change may stay invisible. ``deliver`` takes what was read of a
@@ -270,8 +266,7 @@ def _the_id(id_: str, given: str) -> tuple[str, ...]:  # noqa: ARG001 - for jobs
 # The words of a job in the report of a run, on the screen and in a confirmation.
 
 
-@dataclass(frozen=True, slots=True)
-class ProofWords:
+class ProofWords(msgspec.Struct, frozen=True):
     """The part that says what reads afterwards showed; for jobs whose effect is proven by reading.
 
     ``checked`` says by the plan's ``verify`` (``all``, ``sample``, ``none``) what was asked for; ``{size}`` is the
@@ -294,8 +289,7 @@ class ProofWords:
     sample_unreadable: str
 
 
-@dataclass(frozen=True, slots=True)
-class IdleWords:
+class IdleWords(msgspec.Struct, frozen=True):
     """How it is said that every subject was as wanted before anything was sent: of one, of ``{}`` of them, the end."""
 
     one: str
@@ -303,8 +297,7 @@ class IdleWords:
     end: str
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
+class Headline(msgspec.Struct, frozen=True):
     """What a plan would do: ``Erase`` 3 ``customer``s ``from`` the target."""
 
     verb: str
@@ -312,8 +305,7 @@ class Headline:
     joined: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobWords:
+class JobWords(msgspec.Struct, frozen=True):
     """What a report of one job says, and the line above its preview.
 
     Attributes:
@@ -344,9 +336,9 @@ class JobWords:
     proof: ProofWords | None = None
     late: str = ""
     nothing_known: str = "there was nothing to do"
-    idle: Mapping[Reason, IdleWords] = field(default_factory=dict)
-    actions: Mapping[tuple[Outcome, Reason | None], str] = field(default_factory=dict)
-    outcomes: Mapping[Outcome, tuple[str, str]] = field(default_factory=dict)
+    idle: Mapping[Reason, IdleWords] = msgspec.field(default_factory=dict)
+    actions: Mapping[tuple[Outcome, Reason | None], str] = msgspec.field(default_factory=dict)
+    outcomes: Mapping[Outcome, tuple[str, str]] = msgspec.field(default_factory=dict)
 
 
 #: What several jobs say alike of what they do not cover.
@@ -370,8 +362,7 @@ INVENTORY_WORDS = (
 # What a job observes.
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """What a job observes of a subject besides its outcome: a column of every row, null where there is nothing.
 
     A row does not say which job it is of, so a column, and a number of a state, belongs to one job alone.
@@ -413,8 +404,7 @@ Kept = Callable[[], Iterable[tuple[Subject, bytes]]]
 Lines = Callable[[], Iterable[tuple[Subject, StateRow, bytes | None]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """What is in the file, which is ``called`` so for people: its ``columns`` with the type of each, and its ``rows``.
 
     ``names`` are columns of texts that are needed exactly. So many rows are written ``at_once``.
@@ -433,8 +423,7 @@ class Table:
         return {name: order.index(name) for name in self.names}
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(msgspec.Struct, frozen=True):
     """A job, declared.
 
     Attributes:
@@ -503,9 +492,9 @@ class Declaration:
     erases: bool = False
     has_clock: bool = False
     packages: bool = False
-    settable: Parameters = field(default_factory=dict)
+    settable: Parameters = msgspec.field(default_factory=dict)
     by_generation: bool = False
-    demands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    demands: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     table: Callable[[Parameters, Kept], Table] | None = None
     observations: tuple[Observation, ...] = ()
     conclude: Callable[[RunReader, State], None] = lambda _, __: None

@@ -9,7 +9,6 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -18,8 +17,7 @@ import msgspec
 from privacy_toolkit.core.model import Outcome, Purpose, Reason, StopReason, UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """Work on a run begins: ``subjects`` in all, ``open`` of them still to be done."""
 
     subjects: int
@@ -42,16 +40,14 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """All wait, in seconds: the API asked for it; or, ``for_late``, what was not answered may still be applied."""
 
     seconds: float
     for_late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Obstructed:
+class Obstructed(msgspec.Struct, frozen=True):
     """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind.
 
     ``obstacle`` is the kind as programs read it.
@@ -62,23 +58,20 @@ class Obstructed:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
+class Stopping(msgspec.Struct, frozen=True):
     """No new subject is begun; what is in flight is finished."""
 
     reason: StopReason
     in_flight: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The execution is over and everything is in the journal."""
 
     stopped_by: StopReason | None
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
+class Gauges(msgspec.Struct, frozen=True):
     """How an execution stands at one moment: subjects in flight and how many may be, and requests a second.
 
     ``rate`` is what it may use now, None: any; ``paused``: somebody asked for a pause, and nothing is begun.
@@ -90,16 +83,14 @@ class Gauges:
     paused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Working:
+class Working(msgspec.Struct, frozen=True):
     """An execution begins: its number in the run, and what tells at any moment, to any thread, how it stands."""
 
     number: int
     look: Callable[[], Gauges]
 
 
-@dataclass(frozen=True, slots=True)
-class PaceChanged:
+class PaceChanged(msgspec.Struct, frozen=True):
     """What an execution may use is another from now on; ``by_hand``: by ``runs tune``, ``pause`` or ``continue``."""
 
     now: Gauges
@@ -150,8 +141,7 @@ _NOT_A_FAILURE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What the operator allows. ``max_failures`` is a number of subjects; None: no limit."""
 
     max_failures: int | None = None

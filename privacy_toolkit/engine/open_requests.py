@@ -13,7 +13,6 @@ from calendar import monthrange
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from datetime import MAXYEAR, date, timedelta
 from itertools import islice
 from typing import Any
@@ -342,12 +341,11 @@ BATCH = 200_000
 Days = tuple[str | None, str | None]
 
 
-@dataclass(slots=True)
-class Counted:
+class Counted(msgspec.Struct):
     """A run, and its open subjects by their days as far as no later run has taken them over."""
 
     summary: Summary
-    days: Counter[Days] = field(default_factory=Counter)
+    days: Counter[Days] = msgspec.field(default_factory=Counter)
 
     @property
     def successors(self) -> tuple[str, str, str]:
@@ -482,8 +480,7 @@ def earlier(
 # The register of requests: what is open over all runs of a state folder, what is due first in front.
 
 
-@dataclass(frozen=True, slots=True)
-class DueRequest:
+class DueRequest(msgspec.Struct, frozen=True):
     """The open subjects of a run that were requested on one day and are due on one day; None: not dated.
 
     ``days_left`` is 0 on the last day in time and less than that afterwards.
@@ -503,8 +500,7 @@ class DueRequest:
         return self.days_left is not None and self.days_left < 0
 
 
-@dataclass(frozen=True, slots=True)
-class NotCounted:
+class NotCounted(msgspec.Struct, frozen=True):
     """A run whose open subjects are in no line: it was purged, or its journal can't be read (``open`` None)."""
 
     run_id: str
@@ -512,8 +508,7 @@ class NotCounted:
     open: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(msgspec.Struct, frozen=True):
     """What is open on a day."""
 
     today: date

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -347,8 +346,7 @@ def _sha256(fields: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode({**fields, "digest": ""}, order="sorted")).hexdigest()
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True, dict=True):
     """A run in a few figures. Times are microseconds since the epoch.
 
     ``stopped_by`` is of the last execution; ``cut_short`` says that its end is not recorded: it is under way, or it
@@ -366,7 +364,7 @@ class Summary:
     purged: bool
     is_running: bool = False
     acceptance: Acceptance | None = None
-    done: Mapping[Reason | None, int] = field(default_factory=dict)
+    done: Mapping[Reason | None, int] = msgspec.field(default_factory=dict)
 
     @cached_property
     def rejected(self) -> int:

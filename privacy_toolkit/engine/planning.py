@@ -9,13 +9,13 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from privacy_toolkit.config.settings import Settings, is_object_address
@@ -286,8 +286,7 @@ def input_now(plan: Plan, key: bytes | None) -> str:
         return "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What the operator asks for: a job on an input. ``verify`` is ``all``, ``sample:N`` or ``none``.
 
     ``regime`` is the law that says when a request is due, ``parameters`` what is set for this job alone, ``second`` the
@@ -299,11 +298,11 @@ class Order:
 
     job: Declaration
     path: str
-    options: InputOptions = field(default_factory=InputOptions)
+    options: InputOptions = msgspec.field(default_factory=InputOptions)
     exclude: str | None = None
     verify: str = "all"
     regime: Regime = Regime.NONE
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = msgspec.field(default_factory=dict)
     second: str | None = None
     out: str | None = None
     nonce: str | None = None
@@ -314,8 +313,7 @@ class Order:
     known_as: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A plan, and what is needed to carry it out: what was read, the subjects, and the holds by their numbers.
 
     ``amendments`` are the requests of subjects for whom another one counts than the earliest of the input. ``key`` is
@@ -330,7 +328,7 @@ class Prepared:
     job: Declaration
     subjects: Subjects
     remember: Callable[[], None] = lambda: None
-    amendments: Mapping[int, SubjectRequest] = field(default_factory=dict)
+    amendments: Mapping[int, SubjectRequest] = msgspec.field(default_factory=dict)
     encoded: bytes | None = None
     further: Sequence[InputWarning] = ()
 

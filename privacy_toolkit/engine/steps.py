@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol, TypeVar, runtime_checkable
@@ -60,8 +59,7 @@ class Sending(msgspec.Struct, frozen=True, gc=False):
     about: Collection[str] = ()
 
 
-@dataclass(slots=True)
-class _Act:
+class _Act(msgspec.Struct):
     """A request on its way out: where its subjects stand if it is lost, and what its intent was recorded as."""
 
     operation: Operation

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -279,8 +278,7 @@ def _processors() -> int:
 # The files of a pack that hold its rows: ``rows.jsonl``, ``rows.parquet`` and ``exceptions.csv``.
 
 
-@dataclass(frozen=True, slots=True)
-class RowFiles:
+class RowFiles(msgspec.Struct, frozen=True):
     """What was written.
 
     ``size`` is how many rows, ``root`` the root of the tree over ``rows.jsonl``. ``cases`` are the subjects that need
@@ -318,8 +316,7 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
         (building / WINDOWS).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
-class PackResult:
+class PackResult(msgspec.Struct, frozen=True):
     """Where the pack stands, its report, and what binds it: its link in the chain of packs."""
 
     path: Path

@@ -11,7 +11,6 @@ import textwrap
 from base64 import b64encode
 from codecs import BOM_UTF8
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -51,8 +50,7 @@ ROWS_NAMED = 20
 _LONGEST_ID = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """One row of a pack, the key that opens it, and the path that leads from it to the pack's root.
 
     Attributes:
@@ -267,8 +265,7 @@ def _number_of(journal: RunReader, id_: str, place: int | None) -> int:
 _INPUT = "input"
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """What leads from an input to its digest in a pack.
 
     Attributes:
@@ -386,8 +383,7 @@ def check_free(folder: Path) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptPage:
+class ReceiptPage(msgspec.Struct, frozen=True):
     """What the page of a receipt needs besides it: its language, what the run was on, and what the controller says."""
 
     lang: str

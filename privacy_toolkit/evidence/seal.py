@@ -13,7 +13,6 @@ import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -47,8 +46,7 @@ from privacy_toolkit.signatures.signers import DocumentSigner
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, BadSignature, verify
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """What binds a pack: the bytes of ``checkpoint.txt``, ``SHA256SUMS`` and ``SHA256SUMS.sig`` (None: not signed)."""
 
     checkpoint: bytes
@@ -249,8 +247,7 @@ _NOT_CLAIMED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """With which key a pack is signed, and under which name, if one is known, its owner is to be found."""
 
     fingerprint: str
@@ -407,8 +404,7 @@ def _text(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(msgspec.Struct, frozen=True):
     """A pack before it is sealed.
 
     Attributes:
@@ -426,8 +422,7 @@ class Contents:
     approver: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(msgspec.Struct, frozen=True):
     """Who seals, and which record of packs the seal goes into. ``signer`` None: the pack is not signed."""
 
     chain: Chain

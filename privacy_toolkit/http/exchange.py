@@ -10,7 +10,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -477,8 +476,7 @@ class Pacer:
 LEAST_SHARE = 25.0
 
 
-@dataclass(slots=True)
-class ShareHolder:
+class ShareHolder(msgspec.Struct):
     """One execution whose lease is not over, and what is known of its share. All but ``since`` in requests a second.
 
     ``want`` is what it could use, ``in_use`` what it said last that it uses, ``told`` what it may use by the answer to

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx2
+import msgspec
 
 from privacy_toolkit.config.file import check_address
 from privacy_toolkit.config.network import (
@@ -517,8 +518,7 @@ def send(
 _LATE = "gave no answer within {seconds} seconds"
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(msgspec.Struct, frozen=True):
     """How a message leaves: what TLS takes, and the proxy, if any, with what is said of it."""
 
     context: ssl.SSLContext

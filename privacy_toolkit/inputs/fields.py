@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -199,8 +198,7 @@ _KINDS: Mapping[type, ValueKind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FieldPlace:
+class FieldPlace(msgspec.Struct, frozen=True):
     """Where a value belongs: its path in the body, and how a text is read there.
 
     ``is_open`` says that any type will do there. ``has_suffix``: the column's name says of which type the value is.

@@ -8,10 +8,11 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
+
+import msgspec
 
 from privacy_toolkit.core.durable import NotRegularError, open_regular
 from privacy_toolkit.core.model import InputError
@@ -35,8 +36,7 @@ READ_ARE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FileKind:
+class FileKind(msgspec.Struct, frozen=True):
     """What a file is: ``format`` for people, ``delimiter`` of a CSV, ``compression`` by suffix."""
 
     format: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 from typing import NamedTuple
@@ -35,8 +34,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = "Fix the line: the list is used whole or not at all."
 
 
-@dataclass(frozen=True, slots=True)
-class Exclusions:
+class Exclusions(msgspec.Struct, frozen=True):
     """The holds by id, the SHA-256 (hex) of the list's bytes as they are in the file, and the sheet of a workbook."""
 
     holds: Mapping[str, Hold]
@@ -145,8 +143,7 @@ def _is_date(text: str) -> bool:
 # Whose a key is: an e-mail address, or the number of another system, and the id that goes with it.
 
 
-@dataclass(frozen=True, slots=True)
-class KeyForm:
+class KeyForm(msgspec.Struct, frozen=True):
     """Rows of a key and an id. An id that can't be used is given as "": whose key that is stays unknown."""
 
     id_columns: tuple[str, ...] = (KEY_COLUMN,)
@@ -214,8 +211,7 @@ class Keys:
 SESSION_COLUMN = "session_id"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionForm:
+class SessionForm(msgspec.Struct, frozen=True):
     """Rows of a customer and a session; the same two again are a duplicate."""
 
     id_columns: tuple[str, ...] = ID_COLUMNS

@@ -6,11 +6,13 @@ import codecs
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, cast
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import InputError
 from privacy_toolkit.core.privacy import MARK_COLUMN, OLD_MARK_COLUMN
@@ -66,8 +68,7 @@ class RejectReason(StrEnum):
 LOSES: Final = "access_open"
 
 
-@dataclass(frozen=True, slots=True)
-class InputWarning:
+class InputWarning(msgspec.Struct, frozen=True):
     """What a person should know of an input that can be read: a code, and a sentence that quotes no value."""
 
     code: str
@@ -140,8 +141,7 @@ MAPPED_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class InputOptions:
+class InputOptions(msgspec.Struct, frozen=True):
     """What the operator says about an input.
 
     ``id_column``: the column with the ids; ``None`` takes the first present of ``ID_COLUMNS``. ``encoding`` and
@@ -166,7 +166,7 @@ class InputOptions:
     limit: int | None = None
     sheet: str | None = None
     date_format: str = "iso"
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = msgspec.field(default_factory=dict)
     identify: str | None = None
     sessions: str | None = None
     list_encoding: str | None = None
@@ -345,8 +345,7 @@ _OTHER_DELIMITERS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}
 # What the columns of a file are: the names that they have here, and which one has the ids.
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """The columns of a file under the names that they have here. ``optional`` are those that say more of a request."""
 
     names: list[str]

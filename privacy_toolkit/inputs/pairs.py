@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from heapq import merge
@@ -147,8 +146,7 @@ def _check_carried(carry: Sequence[str], columns: Sequence[str], id_column: str,
             raise InputError(f"{where}: the column {name!r} is handed over anyway.", "Leave it out of --carry.")
 
 
-@dataclass(frozen=True, slots=True)
-class PairForm:
+class PairForm(msgspec.Struct, frozen=True):
     """A coupon and a customer; the same two again are a duplicate, whatever else the row says.
 
     With ``has_budget`` a column ``budget`` says how many customers may have the coupon reserved in all. The cells of
@@ -191,8 +189,7 @@ class PairForm:
         return f"{id_}\n{coupon_of(given)}"
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerForm:
+class CustomerForm(msgspec.Struct, frozen=True):
     """A customer who is to get a coupon, and the cells of the columns ``carry``, as in ``PairForm``."""
 
     carry: tuple[str, ...]
@@ -216,8 +213,7 @@ class CustomerForm:
         return id_
 
 
-@dataclass(frozen=True, slots=True)
-class CodeForm:
+class CodeForm(msgspec.Struct, frozen=True):
     """A list of codes: what is looked for is the column ``coupon_value``.
 
     With ``has_budget`` a column ``budget`` says how many customers may have the code; nothing else is taken of a row.

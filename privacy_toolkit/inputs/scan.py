@@ -7,11 +7,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import InputError, SubjectRequest, count
 from privacy_toolkit.core.privacy import lean_pyarrow
@@ -328,8 +330,7 @@ class Status(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One row for the operator's eyes; ``id`` is the text as it is there, where it was rejected.
 
     ``detail`` says which field is at fault, where a job takes more than the id.
@@ -342,8 +343,7 @@ class Record:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class InputSummary:
+class InputSummary(msgspec.Struct, frozen=True):
     """An input in numbers: ``read`` = ``rejected`` + ``duplicates`` + ``subjects``. It names neither file nor id.
 
     ``sha256`` and ``size`` are of the bytes as they are in the file, compressed if it is; for a folder see

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -417,8 +416,7 @@ def _digest(nonce: str, pairs: Iterable[tuple[str, str]]) -> str:
 # What is left of a list of codes.
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(msgspec.Struct, frozen=True):
     """How many customers the codes of a list are for, and what became of these places.
 
     ``codes`` is how many codes there are, ``rejected`` how many rows were refused. Of the ``places``, ``assigned`` were
@@ -437,8 +435,7 @@ class Pool:
     expired: int
 
 
-@dataclass(frozen=True, slots=True)
-class PoolQuestion:
+class PoolQuestion(msgspec.Struct, frozen=True):
     """What a pool is counted by: the codes, where they are, how the API is asked, and an aware time."""
 
     codes: Sequence[tuple[str, int | None]]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import (
     MAY_BE_DONE,
@@ -68,8 +70,7 @@ def limit_of(parameters: Mapping[str, _Parameter]) -> int | None:
     return None if limit is None else int(limit)
 
 
-@dataclass(frozen=True, slots=True)
-class _Budgeted:
+class _Budgeted(msgspec.Struct, frozen=True):
     """The pairs of a scan, each with the budget of its coupon: so it is known wherever one of them turns up."""
 
     scan: Subjects
@@ -99,12 +100,11 @@ def with_budgets(preparation: Preparation) -> Assigned:
     return Assigned(_Budgeted(preparation.scan, budgets), parameters={"coupons": len(budgets)})
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(msgspec.Struct):
     """The pairs of one coupon: hashes of the customers, and the budget."""
 
     budget: int | None
-    customers: array[int] = field(default_factory=lambda: array("q"))
+    customers: array[int] = msgspec.field(default_factory=lambda: array("q"))
 
 
 class LookAtHolders:
@@ -358,12 +358,11 @@ def _for_a_tool(names: _Names, parameters: Parameters, lines: Lines, moment: dat
     return Table("list of codes", dict.fromkeys(header, str), (names.customer, names.coupon), rows)
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(msgspec.Struct):
     """What became of one code: its subjects by outcome, why some were held or failed, and what the API showed."""
 
-    counts: array[int] = field(default_factory=lambda: array("q", bytes(8 * len(_COUNTED))))
-    reasons: set[str] = field(default_factory=set)
+    counts: array[int] = msgspec.field(default_factory=lambda: array("q", bytes(8 * len(_COUNTED))))
+    reasons: set[str] = msgspec.field(default_factory=set)
     kept: bytes | None = None
 
     def take(self, outcome: str, reason: str | None, kept: bytes | None) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, Hold, Job, Outcome, Purpose, Reason, Sequencing
@@ -67,8 +67,7 @@ IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
 REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
 
 
-@dataclass(frozen=True, slots=True)
-class Direction:
+class Direction(msgspec.Struct, frozen=True):
     """Which way a walk goes: the request, and what the list of holders has to show afterwards.
 
     ``already`` is why nothing has to be sent, ``unseen`` what is said where an accepted request does not show.
@@ -484,8 +483,7 @@ def _unread_outcome(answer: Answer) -> Outcome:
     return Outcome.PENDING if answer.reason is Reason.ROUTE_UNPROVEN else Outcome.RETRYABLE
 
 
-@dataclass(frozen=True, slots=True)
-class Reservations:
+class Reservations(msgspec.Struct, frozen=True):
     """The procedure. ``settle`` is how long, in seconds, an accepted request may stay invisible.
 
     With ``spares_redeemed`` nothing is released for a customer who has redeemed the coupon. With ``tells`` the coupon

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
-from dataclasses import replace as dataclass_replace
 from functools import partial
 from itertools import islice
 from random import Random
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import (
@@ -118,8 +117,7 @@ _VISIBLE, _GONE_ABSENT, _CONFIRMED = HeldBefore.VISIBLE, Gone.ABSENT, Attributio
 _NO_ANSWER, _NOT_READ_YET = Reason.NO_ANSWER_RECORDED, Reason.NOT_READ_YET
 
 
-@dataclass(frozen=True, slots=True)
-class Erase:
+class Erase(msgspec.Struct, frozen=True):
     """The job ``erase``. ``settle`` is how long, in seconds, cleared data may stay visible after an accepted erasure.
 
     ``verified`` says by a subject's number whether it is read afterwards. ``loyalty`` names the programs whose ledgers
@@ -400,7 +398,7 @@ def _prepare(preparation: Preparation) -> Assigned:
         f"{count(owed, 'customer')} of this list asked for access, and that is not finished: once they are erased,"
         " there is nothing to hand over. Resume the export first, or put them on the exclusion list."
     )
-    return dataclass_replace(assigned, warnings=[InputWarning(LOSES, said)])
+    return replace(assigned, warnings=[InputWarning(LOSES, said)])
 
 
 def _owed(preparation: Preparation) -> int:

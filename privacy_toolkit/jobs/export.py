@@ -6,8 +6,6 @@ Nothing is changed at the API, so there is no intent: a read that is lost is sim
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import replace as dataclass_replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -270,8 +268,7 @@ async def _reliable(
     return answer
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(msgspec.Struct, frozen=True):
     """The procedure; ``deliver`` makes a package that is durable when it returns.
 
     ``programs``, ``achievements`` and ``cards`` say what is read next to the inventory.
@@ -474,7 +471,7 @@ def _with_sessions(assigned: Assigned, preparation: Preparation) -> Assigned:
     others = scan.summary.subjects - asked
     parameters = {**assigned.parameters, LISTED: asked, NOT_READ: others}
     warnings = [InputWarning("sessions_of_others", _OTHERS.format(others))] if others else []
-    return dataclass_replace(assigned, subjects=made, sessions=planned, parameters=parameters, warnings=warnings)
+    return replace(assigned, subjects=made, sessions=planned, parameters=parameters, warnings=warnings)
 
 
 def answered(state: State, scope: str, wanted: Collection[str]) -> dict[str, list[Answered]]:

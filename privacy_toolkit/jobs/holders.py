@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -40,8 +39,7 @@ from privacy_toolkit.talonone.responses import Answer, Finding
 HOLDERS = OPERATIONS["get_reserved_customers"]
 
 
-@dataclass(frozen=True, slots=True)
-class HolderList:
+class HolderList(msgspec.Struct, frozen=True):
     """The ids of the holders, and how many holders there are."""
 
     ids: frozenset[str]
@@ -224,8 +222,7 @@ def _moment(text: str | None) -> datetime | None:
 WITH_ATTRIBUTES = "with_attributes"
 
 
-@dataclass(frozen=True, slots=True)
-class Holders:
+class Holders(msgspec.Struct, frozen=True):
     """The procedure; without ``with_attributes`` nothing but the ids is kept of the profiles."""
 
     with_attributes: bool

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -70,10 +69,13 @@ def encode_loyalty(facts: LoyaltyFacts) -> bytes:
 def check_programs(given: object) -> str | None:
     """The numbers of loyalty programs, in order, each once, with commas between them; None for none.
 
+    ``given`` is one number, or several as text with commas or as a list.
+
     Raises:
         UsageError: something in it is no number of a program.
     """
-    parts = [part.strip() for part in str(given).split(",")] if given else []
+    text = ",".join(map(str, given)) if isinstance(given, list | tuple) else "" if given is None else str(given)
+    parts = [part.strip() for part in text.split(",")] if text else []
     if not all(_NUMBER.fullmatch(part) for part in parts):
         raise UsageError("A loyalty program is named by its number, such as 33.", "Several: 33,34")
     return ",".join(map(str, sorted(set(map(int, parts))))) or None
@@ -84,8 +86,7 @@ def programs_of(text: object) -> tuple[int, ...]:
     return tuple(map(int, str(text).split(","))) if text else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
+class Programs(msgspec.Struct, frozen=True):
     """The loyalty programs that an erasure is to reach: those with ledgers of customers, and those with cards alone."""
 
     ledgers: tuple[int, ...] = ()
@@ -108,8 +109,7 @@ def named_in(parameters: Parameters) -> Programs:
     return Programs(programs_of(parameters.get(WITH_LOYALTY)), programs_of(parameters.get(WITH_CARDS)))
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What a look at a program came to: ``left`` transactions or cards, None where it told nothing reliable."""
 
     answer: Answer
@@ -117,8 +117,7 @@ class Seen:
     cards: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(msgspec.Struct, frozen=True):
     """Where a program stands after all that could be done for it in this execution."""
 
     outcome: Outcome

@@ -7,11 +7,11 @@ import hmac
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason, Subject
@@ -35,8 +35,7 @@ MOST_WAITING, MOST_BYTES_WAITING = 30_000, 32_000_000
 ANY = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+class Together(msgspec.Struct, frozen=True):
     """How rows become one request.
 
     ``share`` says of the body of a row what it has in common with all that it may go with, None where it has to go
@@ -171,8 +170,7 @@ def counted(rows: Iterable[tuple[str, str]], share: Callable[[str], str | None])
     return together, requests + sum(1 for _ in gathering.rest())
 
 
-@dataclass(frozen=True, slots=True)
-class ManyWriting:
+class ManyWriting(msgspec.Struct, frozen=True):
     """The procedure of a job that makes one request of many rows, and one of each row that has to go ``alone``."""
 
     alone: Writing

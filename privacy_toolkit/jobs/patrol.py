@@ -8,8 +8,9 @@ environment would find everybody "still gone".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
+
+import msgspec
 
 from privacy_toolkit.core.model import Gone, HeldBefore, Hold, Job, Outcome, Purpose, Reason, Sequencing, UsageError
 from privacy_toolkit.engine.job import (
@@ -59,8 +60,7 @@ _AFTER_COLUMN = "after_erasure"
 _AFTER = frozenset(Gone)
 
 
-@dataclass(frozen=True, slots=True)
-class Patrol:
+class Patrol(msgspec.Struct, frozen=True):
     """The procedure: read once more, and name what was seen."""
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
@@ -123,8 +123,7 @@ def _settle(
 # Whom a patrol reads: those whom a run erased, as far as they are on the list of erased customers still.
 
 
-@dataclass(frozen=True, slots=True)
-class AfterForm:
+class AfterForm(msgspec.Struct, frozen=True):
     """Rows of a run: the id, and how the customer was answered for after the erasure (``Gone``)."""
 
     id_columns: tuple[str, ...] = ID_COLUMNS

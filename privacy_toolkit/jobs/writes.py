@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -65,8 +64,7 @@ AT_ONCE, ROWS_AT_ONCE, REQUESTS_AT_ONCE = "at_once", "rows_at_once", "requests_a
 _EARNEST = "It would be carried out in earnest."
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKind:
+class RequestKind(msgspec.Struct, frozen=True):
     """A job that makes one request of each row.
 
     ``operations`` has its operation in each version of the API that has it, ``together`` how rows of a version may go
@@ -81,14 +79,13 @@ class RequestKind:
     id_columns: tuple[str, ...]
     customers: tuple[str, ...] = ()
     id_field: str | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    opened: Mapping[str, str] = field(default_factory=dict)
-    together: Mapping[str, Together] = field(default_factory=dict)
+    aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
+    opened: Mapping[str, str] = msgspec.field(default_factory=dict)
+    together: Mapping[str, Together] = msgspec.field(default_factory=dict)
     row: type[RequestBody] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """The request of each row: its operation and body, what stands in the query, and the deployment's generation."""
 
     operation: Operation
@@ -433,8 +430,7 @@ def _form(kind: RequestKind, parameters: Parameters) -> FieldForm:
     return form_of(kind, request_of(kind, parameters))
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
+class _About(msgspec.Struct, frozen=True):
     """Whom a row is about, by its id and its body: whose data, which session, and what an operator is shown of it."""
 
     customers: Callable[[str, str], Collection[str]] = _id

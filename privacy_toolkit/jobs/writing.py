@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
@@ -51,8 +50,7 @@ class Named(msgspec.Struct, rename="camel", frozen=True, gc=False):
 named = msgspec.json.Decoder(Named).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
+class Writing(msgspec.Struct, frozen=True):
     """The procedure of a job that makes one request of each row.
 
     ``customers`` says whose data a row is about, by its id and its body, ``session`` which session it is about.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 from operator import add
@@ -45,8 +44,7 @@ HOLD_REASONS = 100
 PACE_STRETCHES = 2_400
 
 
-@dataclass(frozen=True, slots=True)
-class StateCount:
+class StateCount(msgspec.Struct, frozen=True):
     """How many subjects stand alike.
 
     ``repeated`` of them had more than one request sent that changes something, ``repeats`` such requests too many.
@@ -66,8 +64,7 @@ class StateCount:
     second_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoldCount:
+class HoldCount(msgspec.Struct, frozen=True):
     """How many subjects are on hold on one ground, and the earliest date on which that is looked at again."""
 
     reason: str
@@ -75,8 +72,7 @@ class HoldCount:
     review_on: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerTime:
+class AnswerTime(msgspec.Struct, frozen=True):
     """How many exchanges of an operation took so long, in whole milliseconds, from sending to the answer."""
 
     operation: str
@@ -84,8 +80,7 @@ class AnswerTime:
     exchanges: int
 
 
-@dataclass(frozen=True, slots=True)
-class PaceCount:
+class PaceCount(msgspec.Struct, frozen=True):
     """How many requests were begun in one stretch of time, and when the first and the last of them (microseconds)."""
 
     requests: int
@@ -93,16 +88,14 @@ class PaceCount:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class SettledRequests:
+class SettledRequests(msgspec.Struct, frozen=True):
     """Subjects with a due date that are settled and were not on hold: on or before that day (UTC), and after it."""
 
     in_time: int
     late: int
 
 
-@dataclass(frozen=True, slots=True)
-class ControlCount:
+class ControlCount(msgspec.Struct, frozen=True):
     """The controls of one kind: how many held, how many failed, and how many had no reliable answer."""
 
     control: Control
@@ -116,8 +109,7 @@ class ControlCount:
         return self.held + self.failed + self.unanswered
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
+class RunSummary(msgspec.Struct, frozen=True):
     """A run in figures. Subjects without any record (pending) are in none of them.
 
     ``pace`` is in order of time, without stretches in which nothing was begun; each is ``pace_unit`` seconds long.

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -29,8 +28,7 @@ def since_boot() -> float:
 _BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTerms:
+class LeaseTerms(msgspec.Struct, frozen=True):
     """What an execution asks its lease for. Times are in seconds.
 
     A lease lasts ``lease`` from the last beat that its store took, and a beat is due every ``beat``. Whoever holds it
@@ -63,8 +61,7 @@ class StopAsked(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AtWork:
+class AtWork(msgspec.Struct, frozen=True):
     """An execution that is under way; ``host`` is "" where that can only be this machine.
 
     ``share``: requests a second, None if nobody shares with it. ``silent``: seconds since its last sign of life.
@@ -79,29 +76,25 @@ class AtWork:
 # What an execution is told by others, through its lease.
 
 
-@dataclass(frozen=True, slots=True)
-class RunStopped:
+class RunStopped(msgspec.Struct, frozen=True):
     """The run has to stop, for everybody."""
 
     reason: StopReason
 
 
-@dataclass(frozen=True, slots=True)
-class AskedToPause:
+class AskedToPause(msgspec.Struct, frozen=True):
     """The API asked another execution to wait: nobody asks it anything for so many ``seconds``."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ShareChanged:
+class ShareChanged(msgspec.Struct, frozen=True):
     """How much of the rate this execution may use from now on, in requests a second; 0: nothing, None: no limit."""
 
     rate: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class CountedElsewhere:
+class CountedElsewhere(msgspec.Struct, frozen=True):
     """What the other executions counted since the run was begun or resumed: as in ``LeaseTally``."""
 
     failures: int
@@ -109,16 +102,14 @@ class CountedElsewhere:
     has_seen: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseLost:
+class LeaseLost(msgspec.Struct, frozen=True):
     """Others may have what this execution held: it begins nothing more, and what it hears late is kept as a fact."""
 
 
 Signal = RunStopped | AskedToPause | ShareChanged | CountedElsewhere | LeaseLost
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTally:
+class LeaseTally(msgspec.Struct, frozen=True):
     """What an execution tells all others with its next beat: counts from its start on.
 
     ``failures`` are subjects in an outcome that counts towards the limit of failures, ``first_reads`` reliable first
@@ -135,8 +126,7 @@ class LeaseTally:
     stop: StopReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedPages:
+class ClaimedPages(msgspec.Struct, frozen=True):
     """What an execution has claimed: the subjects from ``first`` to ``last``.
 
     ``entries`` are the open ones among them as the journal has them at that moment, in a list for each due date, the
@@ -165,8 +155,7 @@ def fenced(run_id: str) -> FencedError:
 # What a store for many machines does for the lease of one execution.
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseBeat:
+class LeaseBeat(msgspec.Struct, frozen=True):
     """A sign of life: ``serial`` grows with each, ``in_use`` is the share of the rate that is in use now."""
 
     serial: int
@@ -174,8 +163,7 @@ class LeaseBeat:
     tally: LeaseTally
 
 
-@dataclass(frozen=True, slots=True)
-class BeatAnswer:
+class BeatAnswer(msgspec.Struct, frozen=True):
     """What a beat brings back.
 
     ``share`` may be used from now on, in requests a second; infinite: no limit. ``pause`` is how many seconds are left
@@ -188,8 +176,7 @@ class BeatAnswer:
     elsewhere: CountedElsewhere
 
 
-@dataclass(slots=True)
-class LeaseBatch:
+class LeaseBatch(msgspec.Struct):
     """What is written in one transaction, in this order: notes, controls, pages that were walked, the beat, the end.
 
     ``serial`` grows with each: one that is not greater than the last was written before, but for its beat. ``ended``:
@@ -197,9 +184,9 @@ class LeaseBatch:
     """
 
     serial: int = 0
-    notes: list[Note] = field(default_factory=list)
-    controls: list[ControlRecord] = field(default_factory=list)
-    walked: list[ClaimedPages] = field(default_factory=list)
+    notes: list[Note] = msgspec.field(default_factory=list)
+    controls: list[ControlRecord] = msgspec.field(default_factory=list)
+    walked: list[ClaimedPages] = msgspec.field(default_factory=list)
     beat: LeaseBeat | None = None
     ended: tuple[int, StopReason | None] | None = None
 

@@ -14,7 +14,6 @@ import zlib
 from array import array
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, Self
 
 import msgspec
@@ -331,8 +330,7 @@ def _xored(one: bytes, other: bytes) -> bytes:
 # The queue: what of a state is left to workers, whose wake-up is another's job.
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """What a worker does: work on a run by its id, begin a schedule by its name, and look after what was handed out.
 
     ``schedules`` are crontab lines in UTC, by the name of the schedule. ``every`` is how often ``attend`` is called, in
@@ -398,8 +396,7 @@ def facts_mac(facts: Mapping[str, bytes], pages: Iterable[Digest]) -> bytes:
     return mac.digest()
 
 
-@dataclass(frozen=True, slots=True)
-class BoundRun:
+class BoundRun(msgspec.Struct, frozen=True):
     """What an order is about.
 
     Attributes:

@@ -13,7 +13,6 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -122,8 +121,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, array_like=True):
     result: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequests:
+class OpenRequests(msgspec.Struct, frozen=True):
     """How many open subjects were requested on one day and are due on one day; both are ISO 8601 dates."""
 
     requested_on: str
@@ -141,8 +139,7 @@ class TuneAsked(msgspec.Struct, frozen=True):
     paused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(msgspec.Struct, frozen=True):
     """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""
 
     at: int
@@ -163,8 +160,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """How often an operation came to the same end. ``reason`` None: the declared success.
 
     ``unrecorded``: sent or about to be, with no answer recorded.
@@ -178,8 +174,7 @@ class Traffic:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True):
     """One process that worked on the run, from start to stop. ``ended_at`` None: under way, or it crashed."""
 
     number: int
@@ -325,8 +320,7 @@ class RejectedRow(NamedTuple):
 Page = list[tuple[int, str]] | list[tuple[int, str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(msgspec.Struct, frozen=True):
     """What a run is made of.
 
     ``pages`` are row and id of its subjects, and what else a row gives where the job takes more than the id; ``holds``
@@ -338,7 +332,7 @@ class Staged:
     plan: bytes
     created_at: int
     pages: Iterable[Page]
-    holds: Mapping[int, Hold] = field(default_factory=dict)
+    holds: Mapping[int, Hold] = msgspec.field(default_factory=dict)
     requests: Iterable[RequestRow] = ()
     party: Callable[[str, str], str] | None = None
     approval: Approval | None = None

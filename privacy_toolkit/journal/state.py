@@ -10,13 +10,13 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import Settings, is_elsewhere
 from privacy_toolkit.core.durable import FolderPlace, open_regular, write_file
@@ -69,8 +69,7 @@ def is_taken_up(address: Path | str, place: Path) -> bool:
     return any(place.is_relative_to(one) or one.is_relative_to(place) for one in own)
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """What can be seen of a state without changing it.
 
     ``name`` is what it is called for people, ``folder`` the nearest folder of this machine that is there for it.
@@ -109,8 +108,7 @@ def condition_of(address: Path | str) -> Condition:
         return replace(seen, error=error)
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseCondition:
+class DatabaseCondition(msgspec.Struct, frozen=True):
     """What can be seen of a state in a database without changing it.
 
     ``durable`` is whether it keeps what it says is committed. ``behind`` are seconds by which its clock is behind this
@@ -465,8 +463,7 @@ def _broken(what: str) -> RefusedError:
 # What can be seen of the files of a state folder.
 
 
-@dataclass(frozen=True, slots=True)
-class StateFinding:
+class StateFinding(msgspec.Struct, frozen=True):
     """Something about a state: where, what, and what to do. Not ``is_wrong``: it is only to be known."""
 
     where: str

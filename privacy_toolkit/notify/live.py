@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from privacy_toolkit.config.file import LogProfile
 from privacy_toolkit.config.settings import Settings
@@ -91,8 +92,7 @@ _LEVELS: Final = {
 Figure = str | int | float | bool | None | Mapping[str, int]
 
 
-@dataclass(slots=True)
-class RunLog:
+class RunLog(msgspec.Struct):
     """Writes the lines about one run. ``clock`` is microseconds since the epoch, ``write`` may fail: it is dropped."""
 
     run_id: str
@@ -178,8 +178,7 @@ _NO_ANSWER: Final = "none"
 _NO_TROUBLE: Final = frozenset({None, Reason.NOT_FOUND})
 
 
-@dataclass(frozen=True, slots=True)
-class BegunFacts:
+class BegunFacts(msgspec.Struct, frozen=True):
     """What is known of a run when a process begins to work on it; ``next_due_on`` is a day, None where none is due."""
 
     job: str
@@ -208,14 +207,13 @@ def facts_of(summary: Summary, requests: list[OpenRequests], begun_at: int) -> B
     )
 
 
-@dataclass(slots=True)
-class LiveFigures:
+class LiveFigures(msgspec.Struct):
     """What was counted since this process began; read by other threads, so each look is taken of a copy."""
 
-    settled: dict[str, int] = field(default_factory=dict)
-    requests: dict[tuple[str, str], int] = field(default_factory=dict)
-    trouble: dict[tuple[str, str, bool], int] = field(default_factory=dict)  # since the last line about it
-    last_trouble: dict[tuple[str, str], float] = field(default_factory=dict)
+    settled: dict[str, int] = msgspec.field(default_factory=dict)
+    requests: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    trouble: dict[tuple[str, str, bool], int] = msgspec.field(default_factory=dict)  # since the last line about it
+    last_trouble: dict[tuple[str, str], float] = msgspec.field(default_factory=dict)
     made: int = 0
     waits: int = 0
     waited: float = 0.0
@@ -292,8 +290,7 @@ def in_background(tick: Callable[[], None], seconds: float) -> Callable[[], None
     return end
 
 
-@dataclass(frozen=True, slots=True)
-class LiveMeans:
+class LiveMeans(msgspec.Struct, frozen=True):
     """How it is done. ``clock`` is microseconds since the epoch, ``monotonic`` seconds, ``write`` takes lines."""
 
     clock: Callable[[], int] = lambda: time.time_ns() // 1000

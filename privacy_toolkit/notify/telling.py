@@ -12,11 +12,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec.structs import asdict
 
 from privacy_toolkit.config.file import Webhook, key_bytes
 from privacy_toolkit.config.network import Network
@@ -31,8 +33,7 @@ from privacy_toolkit.journal.records import OpenRequests
 # What others are told of a run: totals, and nothing that leads to a person or a place on this machine.
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(msgspec.Struct, frozen=True):
     """A run that is about to be worked on. ``started_at`` is microseconds since the epoch."""
 
     run_id: str
@@ -42,8 +43,7 @@ class RunStarted:
     started_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """A run that was worked on, in totals.
 
     ``open`` are the open subjects, ``overdue`` those of them that were due before today, ``oldest_open`` is the day of
@@ -65,7 +65,7 @@ class Finished:
     started_at: int
     ended_at: int
     rejected: int = 0
-    rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
+    rejected_by_reason: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 def finished_of(
@@ -122,8 +122,7 @@ def webhook(hook: Webhook, run: Finished, sent_at: float) -> Message:
     return _signed(hook, f"{run.run_id}-{run.ended_at}", body, sent_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueTotals:
+class DueTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What is due over all runs, in totals; days are ISO 8601, None where there is none.
 
     ``holds`` are subjects on hold, ``reviews_past`` those of them whose review is past; ``unreadable`` are runs that
@@ -405,8 +404,7 @@ class Sender(Protocol):
         """Send it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(msgspec.Struct, frozen=True):
     """How it is done: the sender, where a failure is said, and the clock (seconds since the epoch).
 
     ``note`` is told what failed, ``ping``, ``webhook`` or ``textfile``, and how many attempts were made.
@@ -425,8 +423,7 @@ class Means:
 _AGAIN_AFTER, _LATEST = (0.5, 2.0), 12.0
 
 
-@dataclass(slots=True)
-class _Telling:
+class _Telling(msgspec.Struct):
     """One thing to be told. ``trouble`` is why it was not, as far as it is known."""
 
     what: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from math import ceil, exp, floor, lgamma, log, log1p
 from typing import TypeAlias
 
+import msgspec
 from msgspec import UNSET, UnsetType, convert
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, HeldBefore, Job, Outcome, Purpose, Reason
@@ -360,8 +360,7 @@ StateKey: TypeAlias = tuple[str, str | None, str | None, str | None]
 StateSums: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """The counts of some rows, by codes and dates as they are there.
 
     ``open_requests`` counts by day of request and due date; ``holds`` gives, by ground, how many subjects and the
@@ -374,8 +373,7 @@ class Counts:
     holds: Mapping[str | None, tuple[int, str | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class RowSummary:
+class RowSummary(msgspec.Struct, frozen=True):
     """The rows of a pack in figures.
 
     ``states`` counts every subject, the pending ones too. ``open_requests`` are the open subjects with a day of

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ from privacy_toolkit.talonone.operations import OPERATIONS
 NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(msgspec.Struct, frozen=True):
     """A figure of the first screen; the tiles add up to the subjects."""
 
     label: str
@@ -59,8 +57,7 @@ class Tile:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """A line of who did what: a name and a key, each empty where it was not recorded; ``said`` stands for both."""
 
     what: str
@@ -70,24 +67,21 @@ class Step:
     said: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedCalls:
+class PlannedCalls(msgspec.Struct, frozen=True):
     """An operation as planned and as done, and what to think of the difference."""
 
     calls: OperationCalls
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """A subject that needs attention, as it is listed."""
 
     case: Case
     due: str
 
 
-@dataclass(frozen=True, slots=True)
-class ControlWords:
+class ControlWords(msgspec.Struct, frozen=True):
     """The controls of one kind: what they are called, what has to be answered, and how many were."""
 
     name: str
@@ -95,8 +89,7 @@ class ControlWords:
     line: ControlLine
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedWords:
+class RefusedWords(msgspec.Struct, frozen=True):
     """Refused rows of one reason: the reason, how many, and where the first of them stand ("" where not recorded)."""
 
     reason: str
@@ -104,8 +97,7 @@ class RefusedWords:
     rows: str
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """A part of the access packages: how many hold all of it, how many none, how many could not get it, or not all."""
 
     label: str
@@ -125,8 +117,7 @@ def sections(report: Report) -> list[Section]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramLine:
+class ProgramLine(msgspec.Struct, frozen=True):
     """One outcome in one loyalty program, in words, and for how many customers."""
 
     program: int

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
+
+import msgspec
 
 from privacy_toolkit.journal.figures import PaceCount, RunSummary
 from privacy_toolkit.journal.records import Execution
@@ -184,8 +185,7 @@ _LEAST = 0.5  # per cent: one subject of a million is still seen
 _BETWEEN = 0.15  # per cent of the one bar that stay empty between two of its parts
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True):
     """One bar: positions in pixels, width in per cent of the drawing. ``kind`` is its class."""
 
     label: str
@@ -196,16 +196,14 @@ class Bar:
     width: str
 
 
-@dataclass(frozen=True, slots=True)
-class BarChart:
+class BarChart(msgspec.Struct, frozen=True):
     """Bars one below the other; ``height`` in pixels."""
 
     bars: tuple[Bar, ...]
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """A part of the one bar of all rows: where it begins and how wide it is, in per cent. ``kind`` is its class."""
 
     label: str
@@ -278,8 +276,7 @@ class Path(tuple[str, ...]):
         return "".join(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """A line across at ``y`` of the drawing, and its label with the baseline ``label_y`` of the figure."""
 
     y: str
@@ -287,16 +284,14 @@ class Tick:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
+class Band(msgspec.Struct, frozen=True):
     """A time in which no execution was under way: from ``x``, ``width`` units wide."""
 
     x: str
     width: str
 
 
-@dataclass(frozen=True, slots=True)
-class PaceChart:
+class PaceChart(msgspec.Struct, frozen=True):
     """``lines`` and ``limits`` are paths in the drawing's units; ``begins`` and ``ends`` the times at its two sides."""
 
     lines: tuple[Path, ...]

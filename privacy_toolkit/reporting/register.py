@@ -9,7 +9,6 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime, timedelta
 from functools import cache
 from heapq import nsmallest
@@ -17,7 +16,9 @@ from statistics import median
 from typing import Any, Final
 
 import jinja2
+import msgspec
 from markupsafe import Markup
+from msgspec.structs import asdict
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
 from privacy_toolkit.core.privacy import templates_folder
@@ -31,8 +32,7 @@ NO_REFUSAL: Final = frozenset({WITHDRAWN, "already_exported", "suppressed", "ove
 LISTED_REQUESTS: Final = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestLine:
+class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
     """One request of one run. Days are ISO 8601 (UTC), None where there is none or it is not known.
 
     ``reference`` is the pseudonym of its row, None once the run is purged. ``ground`` is why it is on hold. ``settled``
@@ -79,12 +79,11 @@ class RequestLine:
         return {**{name: getattr(self, name) for name in _NAMES}, "outcome": self.outcome.value, "state": self.state}
 
 
-_NAMES: Final = tuple(one.name for one in fields(RequestLine))
+_NAMES: Final = RequestLine.__struct_fields__
 HEADER: Final = (*_NAMES, "state")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PurgedRequests:
+class PurgedRequests(msgspec.Struct, frozen=True, kw_only=True):
     """What is left of the requests of a purged run: numbers. ``answered`` counts those whose answer was recorded."""
 
     run_id: str
@@ -100,8 +99,7 @@ class PurgedRequests:
     pack: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRegister:
+class RequestRegister(msgspec.Struct, frozen=True, kw_only=True):
     """The register on a day. ``lines`` can be gone through repeatedly; runs that are ``unreadable`` are missing."""
 
     today: date
@@ -146,8 +144,7 @@ def _counted(numbers: Mapping[str, int]) -> str:
 # Figures of a year: what 11 CCR 7102 asks a business to compile, and Article 5(2) GDPR a controller to be able to show.
 
 
-@dataclass(slots=True, kw_only=True)
-class RequestFigures:
+class RequestFigures(msgspec.Struct, kw_only=True):
     """What came of the requests of one kind that were received in a year.
 
     ``complied`` are erased or handed over, ``nothing_held`` those about whom nothing is held, ``refused`` those on hold
@@ -162,7 +159,7 @@ class RequestFigures:
     complied: int = 0
     nothing_held: int = 0
     refused: int = 0
-    refused_by_ground: Counter[str] = field(default_factory=Counter)
+    refused_by_ground: Counter[str] = msgspec.field(default_factory=Counter)
     withdrawn: int = 0
     answered_before: int = 0
     failed: int = 0
@@ -173,8 +170,8 @@ class RequestFigures:
     answered: int = 0
     answered_in_time: int = 0
     answered_late: int = 0
-    days_to_settle: Counter[int] = field(default_factory=Counter)
-    days_to_answer: Counter[int] = field(default_factory=Counter)
+    days_to_settle: Counter[int] = msgspec.field(default_factory=Counter)
+    days_to_answer: Counter[int] = msgspec.field(default_factory=Counter)
 
     def add(self, line: RequestLine, today: str) -> None:
         """Count a request."""
@@ -219,7 +216,7 @@ class RequestFigures:
 
     def as_object(self) -> dict[str, Any]:
         """The figures as JSON: medians in place of the days; null where there is nothing to take one of."""
-        found: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        found: dict[str, Any] = asdict(self)
         for name in ("settle", "answer"):
             days = found.pop(f"days_to_{name}")
             found[f"median_days_to_{name}"] = median(days.elements()) if days else None
@@ -312,8 +309,7 @@ def _environment() -> jinja2.Environment:
 # A calendar of due dates (RFC 5545): whole days, totals, and no id.
 
 
-@dataclass(frozen=True, slots=True)
-class CalendarDay:
+class CalendarDay(msgspec.Struct, frozen=True):
     """Something that is due on a day; ``key`` tells it from all others, ``text`` says more."""
 
     key: str

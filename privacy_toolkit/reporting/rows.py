@@ -13,7 +13,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
@@ -191,8 +190,7 @@ class RowBefore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return Row(**fields, in_time=_in_time(self.outcome, settled_on, self.due_on), time_span=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """What rows show of what the journal holds: ``windows`` None: exact times; ``tickets``: those of the input."""
 
     windows: Windows | None = None

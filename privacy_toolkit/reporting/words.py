@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 from types import MappingProxyType
+
+import msgspec
 
 from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
 from privacy_toolkit.engine.plan import Summary
@@ -501,8 +502,7 @@ def duration(microseconds: int) -> str:
     return " ".join(said[:2])
 
 
-@dataclass(frozen=True, slots=True)
-class ClockWords:
+class ClockWords(msgspec.Struct, frozen=True):
     """What the first screen says of the clock.
 
     ``tone`` is the class of the headline: ``bad``, ``warn``, ``good`` or ``calm``; ``lines`` are names with values.

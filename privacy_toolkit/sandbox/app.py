@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import TracebackType
@@ -61,16 +60,14 @@ KEEP_ALIVE = 75  # seconds an idle connection stays open
 # From the raw path to the operation: the path value is decoded exactly once, after the path was split.
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRoute:
+class ApiRoute(msgspec.Struct, frozen=True):
     """The operation that a request addresses, within its program, and its decoded path value ("" for none)."""
 
     operation: Operation
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoRoute:
+class NoRoute(msgspec.Struct, frozen=True):
     """No operation: 404, 405 (path known, ``allow`` has its methods) or 400 (not UTF-8). ``path`` is the raw path."""
 
     status: int
@@ -207,8 +204,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(msgspec.Struct, frozen=True):
     """The times the stand-in follows, to be replaced in tests."""
 
     calendar: Callable[[], datetime] = utc_now

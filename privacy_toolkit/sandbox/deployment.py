@@ -8,13 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.sandbox import handlers as coupons
 from privacy_toolkit.sandbox import handlers as customers
@@ -95,8 +95,7 @@ PLAYERS: Mapping[str, Callable[[World, Call], ServedAnswer]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Handled:
+class Handled(msgspec.Struct, frozen=True):
     """What goes out: ``acted`` says whether the operation was carried out for it."""
 
     status: int
@@ -245,13 +244,12 @@ JSON, HTML = "application/json", "text/html"
 ELSEWHERE = "/elsewhere"  # where redirect_303 points: a request there is in the log as one for an unknown path
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
+class Reaction(msgspec.Struct, frozen=True):
     """What a request gets: a result, in which form, and the fault by which it is told or that it travels with."""
 
     result: Handled
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     fault: FaultKind | None = None
 
 

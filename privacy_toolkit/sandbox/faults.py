@@ -13,13 +13,14 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
 from http import HTTPStatus
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -127,8 +128,7 @@ _LOSING = frozenset(
 _ONCE = frozenset({FaultKind.FALSE_404, FaultKind.ANOTHER_NAMELESS})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outage:
+class Outage(msgspec.Struct, frozen=True, kw_only=True):
     """Windows of time in which every request meets one kind of fault, with whatever credentials it comes.
 
     Attributes:
@@ -162,8 +162,7 @@ class Outage:
 _OUTAGES = _IDLE - {FaultKind.ANOTHER_NAMELESS, FaultKind.NOT_APPLIED, FaultKind.APPLIED_LATE}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faults:
+class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """How often which fault is played.
 
     Attributes:
@@ -181,7 +180,7 @@ class Faults:
         big_bytes: the size of ``big_body`` and of ``gzip_bomb`` once inflated.
     """
 
-    rates: Mapping[FaultKind, float] = field(default_factory=dict)
+    rates: Mapping[FaultKind, float] = msgspec.field(default_factory=dict)
     operations: frozenset[str] = frozenset()
     outage: Outage | None = None
     seed: int = 0
@@ -221,8 +220,7 @@ def _check_operations(names: frozenset[str]) -> None:
         raise UsageError("A fault names an operation that the API does not have.", "Known: " + ", ".join(OPERATIONS))
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(msgspec.Struct, frozen=True):
     """What one request meets: a latency in seconds, at most one fault, and a number that chooses among its forms."""
 
     latency: float = 0.0

@@ -403,14 +403,13 @@ class SandboxSettings:
             raise UsageError("The application key of the sandbox must be hexadecimal.") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One authentic and well-formed request: ``value`` of the path, query flags the generation knows, body."""
 
     operation: Operation
     value: str
-    flags: Mapping[str, str] = field(default_factory=dict)
-    body: JsonObject = field(default_factory=dict)
+    flags: Mapping[str, str] = msgspec.field(default_factory=dict)
+    body: JsonObject = msgspec.field(default_factory=dict)
     idempotency_key: str | None = None
 
     @property
@@ -437,16 +436,14 @@ class Call:
         return self.flag("dry") and (self.flag("runRuleEngine") or not needs_engine)
 
 
-@dataclass(frozen=True, slots=True)
-class ServedAnswer:
+class ServedAnswer(msgspec.Struct, frozen=True):
     """A status and what is sent as JSON; None is an empty body."""
 
     status: int
     content: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(msgspec.Struct, frozen=True):
     """The state, what was set, and the clock."""
 
     store: Store

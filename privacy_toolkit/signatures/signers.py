@@ -15,11 +15,11 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -81,8 +81,7 @@ _TIME: Final = re.compile(r"(?P<digits>[0-9]{8}|[0-9]{12}|[0-9]{14})(?P<utc>[Zz]
 _TIME_FORMATS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """For what a key is accepted, and when.
 
     Attributes:
@@ -162,8 +161,7 @@ _OPTIONS: Final = re.compile(r'(?P<options>(?:"(?:\\"|[^"])*+"|[^ \t"])++)[ \t]+
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class AllowedSigner:
+class AllowedSigner(msgspec.Struct, frozen=True):
     """One line: a key, whom it belongs to (a pattern list), and what it is accepted for."""
 
     principals: str

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -170,8 +171,7 @@ _KEY_LENGTH: Final = 32
 _LONGEST_PRINCIPAL: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(msgspec.Struct, frozen=True):
     """A public key: its kind by OpenSSH's name, and its bytes in OpenSSH's encoding (RFC 4253, section 6.6)."""
 
     kind: str
@@ -417,8 +417,7 @@ class BadSignature(ToolkitError):  # noqa: N818 - the name says what was found
     code = "signature"
 
 
-@dataclass(frozen=True, slots=True)
-class _Envelope:
+class _Envelope(msgspec.Struct, frozen=True):
     """The fields of a signature (PROTOCOL.sshsig, section 3)."""
 
     key: bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import asdict, dataclass
 from functools import wraps
 from http.cookiejar import CookieJar
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
 import msgspec
+from msgspec.structs import asdict
 
 from privacy_toolkit.config.network import Network, of_environment
 from privacy_toolkit.config.settings import Settings
@@ -57,8 +57,7 @@ _PLACEHOLDER = "x"  # for a value, while what is around it is made
 _NOT_FROM_A_CACHE = (b"Cache-Control", b"no-cache")
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """How long each phase of a request may take, in seconds; ``read`` ends with the complete answer."""
 
     connect: float = 5.0

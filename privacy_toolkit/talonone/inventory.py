@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -91,8 +90,7 @@ class FieldKind(StrEnum):
     MAP = "map"  # records of ``shape`` by a name
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One field; ``shape`` names what its records are made of."""
 
     category: Category

@@ -14,6 +14,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from types import MappingProxyType
 
+import msgspec
+
 from privacy_toolkit.talonone.bodies import (
     AudienceActions,
     CardHolder,
@@ -97,8 +99,7 @@ class Meaning(StrEnum):
     FINAL = "final"  # refused for good
 
 
-@dataclass(frozen=True, slots=True)
-class QueryFlag:
+class QueryFlag(msgspec.Struct, frozen=True):
     """A query parameter and the generations that know it.
 
     ``always`` is the value the client sends on every call, where any other would have an answer that proves nothing.

@@ -13,7 +13,7 @@ from tests.support.commands import commands, parsed
 #: Libraries that cost more to import than ``--help`` may take; the commands that need them import them late.
 HEAVY = {"httpx2", "jinja2", "numpy", "pandas", "pyarrow"}
 #: Libraries that take a third of what a start may take, and are of no use to --help and --version.
-NOT_AT_START = {"asyncio", "logging", "msgspec", "rich", "socket", "ssl"}
+NOT_AT_START = {"asyncio", "logging", "rich", "socket", "ssl"}
 
 #: An input of two rows is planned, and the modules are told that were loaded for it.
 PLANNED = """

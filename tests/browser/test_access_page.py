@@ -1,10 +1,10 @@
 """The page of an access package as the person sees it."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from msgspec.structs import replace
 
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import KEYS, Notice, Texts, blank

@@ -174,8 +174,8 @@ def test_who_withdrew_is_on_hold_and_never_erased(call, waiting, ids, server):
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        (["customer-00001", "stranger"], "line 2 of the file is not in this run"),
-        (["customer-00001", "customer-00000"], "line 2 of the file is settled already"),
+        (["customer-00001", "stranger"], "id number 2 is not in this run"),
+        (["customer-00001", "customer-00000"], "id number 2 is settled already"),
     ],
 )
 def test_all_are_withdrawn_or_nobody(call, waiting, ids, named, said, tmp_path):

@@ -190,13 +190,13 @@ def test_only_who_waits_gets_a_letter_on_demand(call, erased, templates, tmp_pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("customer-00003\nsomebody-else\n", "line 2"),
+        ("customer-00003\nsomebody-else\n", "number 2"),
         ("customer-00003\n\n", "Line 2"),
         ("", "Line 1"),
         (" customer-00003\n", "is not in this run"),
     ],
 )
-def test_an_id_that_is_not_in_the_run_is_named_by_its_line(call, erased, tmp_path, content, said):
+def test_an_id_that_is_not_in_the_run_is_named_by_its_number(call, erased, tmp_path, content, said):
     (tmp_path / "ids.txt").write_text(content)
     done = call("letters", erased, "--sent", "--id-file", tmp_path / "ids.txt")
     assert done.code == 2

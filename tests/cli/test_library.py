@@ -5,9 +5,10 @@ import asyncio
 import os
 import re
 import stat
+import subprocess
 import tempfile
 import threading
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from privacy_toolkit.app.plans import read_plan
 from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.engine.limits import Ended, Settled, Started
 from privacy_toolkit.evidence import pack
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.sandbox.wire import seed
 from tests.support.shop import write_profile
 
@@ -237,7 +239,11 @@ ROWS = {
     "audiences": "customer_id,audienceId,action\ncustomer-00001,1,add\n",
 }
 COMMANDS = {
-    "erase": (("erase",), {"verify": "sample:1", "regime": "ccpa"}, ("--verify", "sample:1", "--regime", "ccpa")),
+    "erase": (
+        ("erase",),
+        {"verify": "sample:1", "regime": "ccpa", "with_loyalty": [34, 33]},
+        ("--verify", "sample:1", "--regime", "ccpa", "--with-loyalty", "33", "--with-loyalty", "34"),
+    ),
     "export": (("export",), {"lang": "de", "keep_days": 9}, ("--lang", "de", "--keep-days", "9")),
     "reserve": (("coupons", "reserve"), {"max_per_coupon": 3}, ("--max-per-coupon", "3")),
     "release": (("coupons", "release"), {}, ()),
@@ -255,6 +261,13 @@ _OWN = ("digest", "nonce", "created_at", "keyed_sha256", "deal")
 
 def test_there_is_a_command_and_a_job_for_each():
     assert set(COMMANDS) == set(ROWS) == set(Job) - {Job.PATROL}  # a patrol is planned from runs, not from a table
+
+
+def test_the_page_names_every_option_of_a_job():
+    rows = dict(re.findall(r"^\| (`[a-z]+`(?:, `[a-z]+`)*) \| `.*?` \|(.*)\|$", PAGE, re.MULTILINE))
+    named = {job: set(re.findall(r"`(\w+)`", said)) for jobs, said in rows.items() for job in re.findall(r"\w+", jobs)}
+    missing = {job: set(declaration(job).settable) - named[job] for job in COMMANDS}
+    assert missing == {job: set() for job in COMMANDS} | {"erase": {"reappeared"}, "release": {"undoes"}}  # by methods
 
 
 @pytest.mark.parametrize("job", COMMANDS)
@@ -291,6 +304,8 @@ def _comparable(plan):
         ("erase", {"lang": "de"}, "no option 'lang'"),
         ("erase", {"verify": "some"}, "--verify takes"),
         ("erase", {"regime": "lgpd"}, "regime"),
+        ("erase", {"with_loyalty": 0}, "named by its number"),
+        ("erase", {"with_cards": [True]}, "named by its number"),
         ("events", {"regime": "gdpr"}, "regime"),
         ("events", {"api": "v4"}, "api can't be 'v4'"),
         ("profiles", {"api": "v3"}, "no version v3"),
@@ -570,6 +585,95 @@ def test_a_patrol_looks_at_who_was_erased_and_names_who_is_back(toolkit, frame, 
     rows = run.to_frame(ids=True)
     assert list(rows[rows["outcome"] == "reappeared"]["id"]) == [CUSTOMERS[3]]
     assert run.verify().problems == ()
+
+
+def test_who_is_back_is_erased_again(toolkit, frame, server, call):
+    controlled(call)
+    planned = toolkit.plan("erase", frame)
+    planned.apply(confirm=planned.preview.confirm)
+    write_profile(server.base_url, CUSTOMERS[3], {"Name": "somebody"})
+    toolkit.patrol("latest")
+    again = toolkit.erase_reappeared()
+    assert again.preview.rows.subjects == 1
+    run = again.apply(confirm=again.preview.confirm).raise_for_status()
+    assert list(run.to_frame(ids=True)["id"]) == [CUSTOMERS[3]]
+    with pytest.raises(UsageError, match="no option 'lang'"):
+        toolkit.erase_reappeared(lang="de")
+
+
+# The day of a data protection officer
+
+
+@pytest.fixture
+def templates(call, tmp_path):
+    """Templates of letters that are filled in."""
+    folder = tmp_path / "templates"
+    call("letters", "init", folder)
+    settings = folder / "letters.toml"
+    settings.write_text(settings.read_text().replace("FILL IN", "Example"))
+    return folder
+
+
+def test_everybody_is_answered_and_the_register_says_so(toolkit, frame, templates, tmp_path):
+    planned = toolkit.plan("erase", frame.assign(requested_at=datetime.now(UTC).date().isoformat()))
+    run = planned.apply(confirm=planned.preview.confirm)
+    written = run.letters(tmp_path / "letters", templates, lang="de")
+    assert dict(written.letters) == {"erased": 12}
+    assert len(written.index.read_text("utf-8").splitlines()) == 13
+    assert run.record_sent(CUSTOMERS[:2]) == (2, 10)
+    assert toolkit.register().as_object()["states"] == {"answered": 2, "waiting": 10}
+    assert run.record_sent() == (10, 0)
+    figures = toolkit.metrics(datetime.now(UTC).year)["requests"]["erase"]
+    assert (figures["received"], figures["complied"], figures["answered"]) == (12, 12, 12)
+    for given in ({"lang": "xx"}, {"out": tmp_path / "letters"}, {"templates": tmp_path / "none"}):
+        with pytest.raises(UsageError):
+            run.letters(**{"out": tmp_path / "again", "templates": templates, **given})
+
+
+def test_what_came_of_everybody_is_handed_on(toolkit, frame, tmp_path):
+    planned = toolkit.plan("erase", frame)
+    run = planned.apply(confirm=planned.preview.confirm)
+    assert run.export(tmp_path / "all.parquet") == 12
+    assert list(pd.read_parquet(tmp_path / "all.parquet")["id"]) == CUSTOMERS
+    assert run.export(tmp_path / "list.csv", confirmed=True, spreadsheet_safe=True) == 12
+    with pytest.raises(UsageError, match="no formulas"):
+        run.export(tmp_path / "all.parquet", spreadsheet_safe=True)
+
+
+def test_a_person_gets_a_receipt_that_checks_itself(toolkit, frame, tmp_path):
+    planned = toolkit.plan("erase", frame)
+    run = planned.apply(confirm=planned.preview.confirm)
+    folder = run.receipt(CUSTOMERS[1], tmp_path / "receipt", lang="fr")
+    assert 'lang="fr"' in (folder / "receipt.html").read_text("utf-8")
+    (tmp_path / "id.txt").write_text(CUSTOMERS[1])
+    command = ["sh", "check-receipt.sh", tmp_path / "id.txt"]
+    checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    for given in ({"id_": "stranger"}, {"out": tmp_path / "receipt"}, {"lang": "xx"}, {"row": 9}, {"id_": ""}):
+        with pytest.raises(UsageError):
+            run.receipt(**{"id_": CUSTOMERS[1], "out": tmp_path / "another", **given})
+    assert not (tmp_path / "another").exists()
+
+
+def test_people_are_taken_out_of_a_run_by_their_ids(toolkit, frame, server):
+    planned = toolkit.plan("erase", frame)
+    run = planned.apply(confirm=planned.preview.confirm, options=ExecutionOptions(until="0s"))
+    for ids in (CUSTOMERS[0], [], [7], ["stranger"], [CUSTOMERS[0], ""]):
+        with pytest.raises(UsageError):
+            run.withdraw(ids)
+    assert run.withdraw(CUSTOMERS[:2]) == 2
+    assert run.resume().outcomes == {"erased": 10, "on_hold": 2}
+    assert sorted(erased(server)) == CUSTOMERS[2:]
+    assert run.verify().valid
+
+
+def test_nobody_can_be_asked_to_stop_a_run_that_nobody_works_on(toolkit, frame):
+    planned = toolkit.plan("erase", frame)
+    run = planned.apply(confirm=planned.preview.confirm)
+    with pytest.raises(RefusedError):
+        run.stop("enough")
+    with pytest.raises(UsageError):
+        run.stop("two\nlines")
 
 
 def test_after_a_purge_a_patrol_needs_a_fresh_list_and_reads_nobody_else(toolkit, frame, server, call, tmp_path):

@@ -8,7 +8,6 @@ each, so that a part of one is found as well.
 
 import base64
 import contextlib
-import dataclasses
 import hashlib
 import html
 import json
@@ -180,10 +179,10 @@ def echoing(monkeypatch, canaries):
             headers["location"] += f"/{quote(said, safe='')}"
         if reaction.content_type == "text/html":
             page = Handled(reaction.result.status, f"<h1>{said}</h1>".encode(), acted=reaction.result.acted)
-            return dataclasses.replace(reaction, result=page, headers=headers)
+            return msgspec.structs.replace(reaction, result=page, headers=headers)
         if reaction.result.status >= 400 and reaction.result.body:
-            return dataclasses.replace(reaction, result=refusal(reaction.result.status, said), headers=headers)
-        return dataclasses.replace(reaction, headers=headers)
+            return msgspec.structs.replace(reaction, result=refusal(reaction.result.status, said), headers=headers)
+        return msgspec.structs.replace(reaction, headers=headers)
 
     def refusal(status, said):
         return Handled(status, msgspec.json.encode({"message": said, "errors": [{"title": said}]}), acted=False)

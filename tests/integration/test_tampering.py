@@ -172,7 +172,7 @@ def commit(pack):
     for line in (pack / "rows.jsonl").read_bytes().splitlines():
         tree.add(leaf_hash(line))
     head = Checkpoint.decode((pack / "checkpoint.txt").read_bytes())
-    head = dataclasses.replace(head, size=tree.size, root=tree.root())
+    head = msgspec.structs.replace(head, size=tree.size, root=tree.root())
     (pack / "checkpoint.txt").write_bytes(head.encode())
 
 

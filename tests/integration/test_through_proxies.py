@@ -4,11 +4,11 @@ import asyncio
 import socket
 import ssl
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from privacy_toolkit.config.network import Network, Obstacle, Proxy
 from privacy_toolkit.core.privacy import Secret

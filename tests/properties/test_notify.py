@@ -1,10 +1,10 @@
 """Whatever a run is called and comes to, the file for Prometheus can be read, and says the same afterwards."""
 
-from dataclasses import replace
 from datetime import date
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from privacy_toolkit.core.model import Job, Outcome

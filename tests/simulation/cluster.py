@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import replace
 from itertools import takewhile
 from random import Random
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Job, JournalError, Purpose, StopReason
 from privacy_toolkit.engine.execution import Work, execute

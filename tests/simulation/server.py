@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from itertools import accumulate
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.sandbox.app import ApiRoute, Router
 from privacy_toolkit.sandbox.deployment import (

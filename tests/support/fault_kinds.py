@@ -5,7 +5,9 @@ process or to its state folder. Shares are such that a run of 20,000 subjects co
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.sandbox.faults import FaultKind, Faults, Outage
 
@@ -18,8 +20,7 @@ RESERVE, RELEASE, ASSIGN, HOLDERS = "reserve", "release", "assign", "holders"
 JOBS = (ERASE, EXPORT, REFERRALS, EVENTS, PROFILES, RESERVE, RELEASE, ASSIGN, HOLDERS)
 
 
-@dataclass(frozen=True)
-class FaultCase:
+class FaultCase(msgspec.Struct, frozen=True):
     """One kind of fault.
 
     ``faults`` makes what the sandbox plays of the number of subjects. ``heals``: a run resumed after it has nothing
@@ -31,7 +32,7 @@ class FaultCase:
     name: str
     what: str
     faults: Callable[[int], Faults] = lambda _: Faults()
-    settings: dict = field(default_factory=dict)
+    settings: dict = msgspec.field(default_factory=dict)
     heals: bool = True
     happens: str | None = None
     spared: frozenset = frozenset()

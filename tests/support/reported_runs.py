@@ -1,11 +1,11 @@
 """Runs that are made up, written to a journal the way the engine writes them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Attribution, HeldBefore, Hold, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.plan import Plan, PlannedExclusions, PlannedInput, PlannedRows
@@ -54,8 +54,7 @@ class Asked(NamedTuple):
     ground: str | None = None
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """One subject: its id, where it stands (None: nothing recorded) and what was exchanged, or why it is on hold.
 
     ``request`` is what the input says next to the id, ``result`` what was kept of the answer, if anything.

@@ -15,7 +15,6 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -91,8 +90,7 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is not as it should be. ``file`` is relative to the pack, "" for the pack as a whole."""
 
     code: Code
@@ -100,8 +98,7 @@ class Problem:
     message: str
 
 
-@dataclass(slots=True)
-class Check:
+class Check(msgspec.Struct):
     """One check. ``words`` is said whatever the result: it tells what was looked at, not what was found."""
 
     name: str
@@ -113,14 +110,13 @@ class Check:
         self.words, self.result = words, Result.SKIPPED
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(msgspec.Struct):
     """What is gathered while a pack is checked. Problems are only ever added."""
 
-    checks: list[Check] = field(default_factory=list)
-    _listed: list[Problem] = field(default_factory=list)
-    _told: set[Problem] = field(default_factory=set)
-    _seen: Counter[tuple[Code, str]] = field(default_factory=Counter)
+    checks: list[Check] = msgspec.field(default_factory=list)
+    _listed: list[Problem] = msgspec.field(default_factory=list)
+    _told: set[Problem] = msgspec.field(default_factory=set)
+    _seen: Counter[tuple[Code, str]] = msgspec.field(default_factory=Counter)
     found: int = 0
 
     def add(self, code: Code, file: str, message: str) -> None:
@@ -159,8 +155,7 @@ class Findings:
             check.result = Result.FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class SignerFound:
+class SignerFound(msgspec.Struct, frozen=True):
     """The key that signed. ``allowed`` is None where no allowed signers were given: then nobody vouches for it."""
 
     fingerprint: str
@@ -168,8 +163,7 @@ class SignerFound:
     allowed: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(msgspec.Struct, frozen=True):
     """The result for one pack. ``sequence`` is its place in the chain, ``previous`` the hash of the pack before it.
 
     ``word_alone``: what nothing but the operator's word stands for. ``dropped``: files that a system left there.
@@ -374,8 +368,7 @@ UNRECORDED: Final = "its end was not recorded (a crash, or still under way)"
 TO_ITS_END: Final = "went to its end"
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """What a report of one format says. ``stops`` are the words by which an execution's end is told from its stop."""
 
     stops: Mapping[str, StopReason]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -25,8 +24,7 @@ from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE
 LARGEST_SIGNATURE = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(msgspec.Struct, frozen=True):
     """Who may sign, at which moment. ``signers`` None: it is not known who may."""
 
     signers: AllowedSigners | None
@@ -85,12 +83,11 @@ LARGEST_SUMS = 1024 * 1024
 OUTSIDE = frozenset({files.SUMS, files.SIGNATURE})
 
 
-@dataclass(slots=True)
-class Manifest:
+class Manifest(msgspec.Struct):
     """``SHA256SUMS`` as found. ``data`` is None where it can't be read, ``sums`` empty where it makes no sense."""
 
     data: bytes | None = None
-    sums: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, str] = msgspec.field(default_factory=dict)
     signer: SignerFound | None = None
     signed: bool = False
 
@@ -174,8 +171,7 @@ RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z_]+-[0-9a-f]+")
 _LARGEST_CHECKPOINT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A link that holds in itself. ``where`` is the folder it is in, ``whole`` whether that is a whole pack."""
 
     head: Checkpoint

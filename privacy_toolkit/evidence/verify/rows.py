@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import date
 from operator import attrgetter
 from pathlib import Path
@@ -126,20 +125,19 @@ class Unbelievable(ValueError):  # noqa: N818 - the name says what was found
     """A row that can't be: a code that is not in the vocabulary, a day that is none, more of a kind than there are."""
 
 
-@dataclass(slots=True)
-class RowCounts:
+class RowCounts(msgspec.Struct):
     """What a report says of its rows, row by row. What it holds does not grow with the rows."""
 
-    sends: Counter[SendKey] = field(default_factory=Counter)
-    _states: dict[StateKey, list[int]] = field(default_factory=dict)
-    _requests: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    sends: Counter[SendKey] = msgspec.field(default_factory=Counter)
+    _states: dict[StateKey, list[int]] = msgspec.field(default_factory=dict)
+    _requests: Counter[tuple[str, str | None]] = msgspec.field(default_factory=Counter)
     _undated: int = 0
-    _holds: dict[str | None, tuple[int, str | None]] = field(default_factory=dict)
-    _days: set[str] = field(default_factory=set)
+    _holds: dict[str | None, tuple[int, str | None]] = msgspec.field(default_factory=dict)
+    _days: set[str] = msgspec.field(default_factory=set)
     _in_time: int = 0
     _late: int = 0
-    _loyalty: dict[int, Counter[str]] = field(default_factory=dict)
-    _numbers: Callable[[Row], tuple[int | None, int | None]] = field(
+    _loyalty: dict[int, Counter[str]] = msgspec.field(default_factory=dict)
+    _numbers: Callable[[Row], tuple[int | None, int | None]] = msgspec.field(
         default_factory=lambda: attrgetter(*number_columns())
     )
 
@@ -269,16 +267,15 @@ _decode_before = msgspec.json.Decoder(RowBefore).decode
 _NOT_A_ROW = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
 
 
-@dataclass(slots=True)
-class RowsFound:
+class RowsFound(msgspec.Struct):
     """What the rows come to. ``whole`` is False where some could not be read: then the figures tell nothing.
 
     ``cases`` are as the report lists them.
     """
 
-    tree: Tree = field(default_factory=Tree)
-    counts: RowCounts = field(default_factory=RowCounts)
-    cases: list[Case] = field(default_factory=list)
+    tree: Tree = msgspec.field(default_factory=Tree)
+    counts: RowCounts = msgspec.field(default_factory=RowCounts)
+    cases: list[Case] = msgspec.field(default_factory=list)
     whole: bool = False
 
 

@@ -6,10 +6,11 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.engine.plan import Plan
@@ -173,8 +174,7 @@ def _words(links: Sequence[Found], trust: Trust) -> str:
     return " ".join([*said, _CUT_OFF])
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What is asked of a pack: ``page`` that report.html be compared, ``approval`` that a second person approved."""
 
     page: bool = True

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import groupby
+
+import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Purpose, StopReason
 from privacy_toolkit.http.exchange import ShareHolder, heard
@@ -28,8 +30,7 @@ from privacy_toolkit.journal.records import Entry, Execution, Note
 from privacy_toolkit.journal.store import running
 
 
-@dataclass(slots=True)
-class Tenant:
+class Tenant(msgspec.Struct):
     """One execution: its terms, until when its lease lasts, and what it told last. Times are the store's, in seconds.
 
     ``written`` is the serial of its last batch, ``beaten`` that of its last beat.
@@ -42,7 +43,7 @@ class Tenant:
     share: ShareHolder
     written: int = 0
     beaten: int = 0
-    tally: LeaseTally = field(default_factory=LeaseTally)
+    tally: LeaseTally = msgspec.field(default_factory=LeaseTally)
     fenced_at: float | None = None
     has_ended: bool = False
 
@@ -52,8 +53,7 @@ class Tenant:
         return self.fenced_at is None and not self.has_ended
 
 
-@dataclass(slots=True)
-class LeasedPage:
+class LeasedPage(msgspec.Struct):
     """What is claimed at once: its subjects, whose it is, and in which generation all of them were tried last."""
 
     first: int

@@ -6,12 +6,12 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
@@ -56,8 +56,7 @@ _NOT_MARKED = frozenset({Reason.NO_LOOK_POSSIBLE, Reason.STATE_RESTORED})
 _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
 
 
-@dataclass(slots=True)
-class HeldRun:
+class HeldRun(msgspec.Struct):
     """All that is kept of a run. ``worker`` is whoever works on it."""
 
     run_id: str
@@ -72,11 +71,11 @@ class HeldRun:
     approval: Approval | None
     plan_key: bytes | None
     secret: bytes | None
-    exchanges: defaultdict[int, dict[int, ExchangeRecord]] = field(default_factory=lambda: defaultdict(dict))
-    results: dict[int, bytes] = field(default_factory=dict)
-    controls: list[ControlRecord] = field(default_factory=list)
-    acceptances: list[Acceptance] = field(default_factory=list)
-    executions: list[Execution] = field(default_factory=list)
+    exchanges: defaultdict[int, dict[int, ExchangeRecord]] = msgspec.field(default_factory=lambda: defaultdict(dict))
+    results: dict[int, bytes] = msgspec.field(default_factory=dict)
+    controls: list[ControlRecord] = msgspec.field(default_factory=list)
+    acceptances: list[Acceptance] = msgspec.field(default_factory=list)
+    executions: list[Execution] = msgspec.field(default_factory=list)
     purged_at: int | None = None
     worker: object | None = None
     stop_asked: StopAsked | None = None

@@ -7,10 +7,11 @@ import hmac
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import product
 from threading import Lock
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from privacy_toolkit.core.model import JournalError, UsageError
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
@@ -110,14 +111,13 @@ class MemorySuppression:
         return len(self._suppressed) + sum(len(found) for _, found in self._imported.values())
 
 
-@dataclass(slots=True)
-class _Codes:
+class _Codes(msgspec.Struct):
     """What was assigned, in all scopes."""
 
-    key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    customers: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
-    given_back: set[str] = field(default_factory=set)
-    changes: dict[str, int] = field(default_factory=dict)
+    key: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(32))
+    customers: dict[bytes, dict[bytes, None]] = msgspec.field(default_factory=dict)
+    given_back: set[str] = msgspec.field(default_factory=set)
+    changes: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class MemoryAssignedCodes:

@@ -26,10 +26,11 @@ import zlib
 from array import array
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.journal.packed import Damage
@@ -60,12 +61,11 @@ class Log(NamedTuple):
     newest: dict[int, int]
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(msgspec.Struct):
     """How many hold a file open in this process, and the descriptors that wait for the last of them."""
 
     users: int = 0
-    waiting: list[int] = field(default_factory=list)
+    waiting: list[int] = msgspec.field(default_factory=list)
 
 
 _held: dict[tuple[int, int], _Held] = {}

@@ -3,10 +3,10 @@ import json
 import subprocess
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pyrage
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import AnswerError, blank

@@ -1,11 +1,11 @@
 import json
 import os
 import zipfile
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyrage
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.placing import CLOCK, believed, prune

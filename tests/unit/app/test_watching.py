@@ -1,10 +1,10 @@
 """Rate and forecast of a watched run, and a state that can't be read for a while; by a clock that tests move."""
 
 from contextlib import contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.app import workers as watching
 from privacy_toolkit.app.workers import PATIENCE, Standing, ask_to_stop, watch, who_asked

@@ -1,8 +1,7 @@
 """Who is left alone: the exclusion list, whoever was erased, and which of the two is said."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import Flags, load_settings, scope_of
 from privacy_toolkit.core.model import Hold, Job, Outcome

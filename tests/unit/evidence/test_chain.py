@@ -1,8 +1,8 @@
 import stat
 import threading
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core import durable
 from privacy_toolkit.core.model import ExitCode

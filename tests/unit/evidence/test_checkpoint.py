@@ -1,11 +1,11 @@
 import contextlib
 from base64 import b64encode
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import ExitCode
 from privacy_toolkit.evidence.files import BadPack, Checkpoint

@@ -2,11 +2,11 @@ import csv
 import json
 import stat
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, RefusedError, ToolkitError, UsageError
 from privacy_toolkit.evidence import pack as pack_module

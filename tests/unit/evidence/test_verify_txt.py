@@ -1,8 +1,8 @@
 import re
 import shlex
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.evidence.files import Checkpoint
 from privacy_toolkit.evidence.seal import Signed, verify_text

@@ -7,10 +7,10 @@ import io
 import os
 import stat
 import tracemalloc
-from dataclasses import asdict
 from datetime import date
 
 import pytest
+from msgspec.structs import asdict
 
 from privacy_toolkit.core.model import InputError, SubjectRequest
 from privacy_toolkit.inputs.options import RejectReason

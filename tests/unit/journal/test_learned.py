@@ -2,9 +2,9 @@
 
 import errno
 import os
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import Gone, JournalError, Learned, UsageError

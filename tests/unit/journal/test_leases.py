@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from dataclasses import replace
 from random import Random
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import JournalError, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.journal.lease import (

@@ -1,10 +1,11 @@
 """A run that ended, settings that tell somebody, and a sender that keeps what it is given."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.config.file import Notify, Webhook
 from privacy_toolkit.config.settings import Flags, Settings, load_settings

@@ -4,9 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit import __version__
 from privacy_toolkit.config.file import Webhook

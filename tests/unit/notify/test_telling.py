@@ -1,10 +1,10 @@
 """Who is told what, in which order; and that nothing is raised, whatever happens."""
 
-from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import ExitCode, Outcome
 from privacy_toolkit.engine.plan import Summary

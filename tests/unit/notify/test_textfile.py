@@ -1,9 +1,9 @@
 """The file for Prometheus: figures, what stays from before, and how it is replaced."""
 
 import os
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from privacy_toolkit.notify.telling import render, update

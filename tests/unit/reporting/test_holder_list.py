@@ -3,11 +3,11 @@
 import csv
 import json
 import stat
-from dataclasses import replace
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import ExitCode, Subject, UsageError
 from privacy_toolkit.jobs import holders

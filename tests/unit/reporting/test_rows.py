@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import msgspec
@@ -61,7 +60,7 @@ def test_read_before_a_repeated_send_proves_nothing_about_it(tmp_path):
     before, lost = base.exchanges
     looked = ExchangeRecord(Purpose.RECONCILE, runs.READ, None, runs.START, 5, 200)
     again = msgspec.structs.replace(lost, intent_at=runs.START + 9, ended_at=None, elapsed=None, reason=None)
-    told = dataclasses.replace(base, exchanges=(before, lost, looked, again))
+    told = msgspec.structs.replace(base, exchanges=(before, lost, looked, again))
     (line,) = lines_of(runs.write_run(tmp_path / "r", [told]))
     proof = json.loads(line)["proof"]
     assert proof["read_after"] is None
@@ -72,7 +71,7 @@ def test_read_before_a_repeated_send_proves_nothing_about_it(tmp_path):
 def test_a_request_about_several_is_told_apart_from_one_of_its_own(tmp_path):
     base = runs.told("a", Outcome.UNKNOWN)
     before, lost = base.exchanges
-    told = dataclasses.replace(base, exchanges=(before, msgspec.structs.replace(lost, carrier=7)))
+    told = msgspec.structs.replace(base, exchanges=(before, msgspec.structs.replace(lost, carrier=7)))
     carried, own = map(json.loads, sorted(lines_of(runs.write_run(tmp_path / "r", [told, base])), reverse=True))
     assert {row["proof"]["sends"][0]["shared"] for row in (carried, own)} == {True, False}
 
@@ -98,7 +97,7 @@ def test_read_whose_end_is_not_recorded_has_shown_nothing(tmp_path):
     told = runs.told("a", Outcome.ERASED)
     begun = ExchangeRecord(Purpose.READ_AFTER, runs.READ)
     (line,) = lines_of(
-        runs.write_run(tmp_path / "r", [dataclasses.replace(told, exchanges=(begun, *told.exchanges, begun))])
+        runs.write_run(tmp_path / "r", [msgspec.structs.replace(told, exchanges=(begun, *told.exchanges, begun))])
     )
     proof = json.loads(line)["proof"]
     assert proof["read_before"]["at"] == "2026-11-23T08:01:00.000000Z"

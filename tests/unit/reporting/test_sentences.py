@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, StopReason, Verdict
 from privacy_toolkit.engine.plan import PlannedRows, Summary

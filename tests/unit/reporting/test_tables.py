@@ -1,6 +1,6 @@
-import dataclasses
 import json
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -135,7 +135,7 @@ def test_date_that_is_none_gives_no_row(mixed, day):
 def test_later_reads_replace_earlier_ones(tmp_path):
     told = runs.told("a", Outcome.RESIDUAL)
     later = runs.ExchangeRecord(Purpose.READ_AFTER, runs.READ, None, runs.START + 99_000_000, 5, 404)
-    folder = runs.write_run(tmp_path / "r", [dataclasses.replace(told, exchanges=(*told.exchanges, later))])
+    folder = runs.write_run(tmp_path / "r", [msgspec.structs.replace(told, exchanges=(*told.exchanges, later))])
     with RunJournal(folder) as journal:
         table = table_of(list(journal.rows()), SECRET)
     assert table.column("read_after_status").to_pylist() == [404]

@@ -1,9 +1,8 @@
 """What was made, what was withdrawn, what was looked up, and the controls: each is counted where it belongs."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Control, Outcome, Purpose, Reason
 from privacy_toolkit.evidence.verify.findings import Code, Findings

@@ -1,7 +1,7 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import Flags, Settings, load_settings
 from privacy_toolkit.core.model import UsageError

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import httpx2
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import CONTROL_PREFIX, Control, CredentialsError, Gone, Reason
