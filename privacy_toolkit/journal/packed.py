@@ -27,6 +27,7 @@ from privacy_toolkit.core.model import (
     Purpose,
     Reason,
     Subject,
+    UsageError,
 )
 from privacy_toolkit.journal.figures import PageCounts, RunCounts, StateCount
 from privacy_toolkit.journal.ledgers import BoundRun, PinnedSubjects, page_digest
@@ -349,6 +350,7 @@ class PackedReader(KeptFacts):
     """Reads a run from its packed pages; what has no code here is the store's."""
 
     _walks: list[PartyWalk]
+    _read_facts: Callable[[], None]  # reads them, and gives them to ``keep``
     _is_bound = False  # by an order: what is handed out has to be what it says
 
     # What a store has to say.
@@ -562,8 +564,15 @@ class PackedReader(KeptFacts):
     def _subjects(self, first: int, last: int) -> list[Subject]:
         if self.purged_at is not None:
             return [Subject(seq, 0, "") for seq in range(first, last + 1)]
-        data, digest = self.page_of(first)
-        if digest is not None and page_digest(self.secret or b"", first, last, data) != digest:
+        try:
+            data, digest = self.page_of(first)
+            fits = digest is None or page_digest(self.secret or b"", first, last, data) == digest
+        except (Damage, ValueError):  # it was sealed, and does not open
+            data, fits = b"", False
+        if not fits:
+            self._read_facts()
+            if self.purged_at is not None:
+                raise UsageError(f"Run {self.run_id} was purged while it was read: its ids are gone.", code="purged")
             raise Damage("a page of subjects")
         found = [Subject(first + k, s.row, s.id, s.given) for k, s in enumerate(_decode_page(data))]
         if len(found) != last - first + 1:

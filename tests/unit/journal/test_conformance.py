@@ -699,6 +699,17 @@ def test_a_purge_is_the_same_the_second_time(purged):
     assert (run.purged_at, run.plan, list(run.rows())) == (99, b'{"left":1}', before)
 
 
+def test_a_run_that_is_purged_while_it_is_read_is_not_called_damaged(make, state):
+    with make() as run, state.open(RUN) as other:
+        run.purge(9, b"{}")
+        if isinstance(state, MemoryState):  # both look at the same
+            assert {entry.subject.id for entry in other.entries()} == {""}
+        else:
+            with pytest.raises(UsageError) as error:
+                list(other.entries())
+            assert error.value.code == "purged"
+
+
 def test_a_run_that_is_set_aside_is_in_use_no_more(make, state):
     run = make()
     run.begin_execution(1, "{}")
